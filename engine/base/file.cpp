@@ -1,0 +1,196 @@
+#include "engine/base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace glimpse {
+namespace {
+
+Error system_error(const char* action, const std::string& path) {
+  const int code = errno;
+  char text[256] = "";
+  const char* reason = strerror_r(code, text, sizeof text);  // the GNU form returns the text
+  return make_error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot %s %s: %s", action, path.c_str(),
+                    reason);
+}
+
+Status write_all(int descriptor, std::span<const std::byte> bytes, uint64_t offset, const std::string& path) {
+  while (!bytes.empty()) {
+    const ssize_t n = pwrite(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error("write", path);
+    bytes = bytes.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+}  // namespace
+
+File::File(File&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+File::~File() {
+  if (descriptor_ >= 0) close(descriptor_);
+}
+
+Result<File> File::open(const std::string& path) {
+  File file;
+  file.path_ = path;
+  file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (file.descriptor_ < 0) return system_error("open", path);
+  struct stat info;
+  if (fstat(file.descriptor_, &info) != 0) return system_error("inspect", path);
+  if (S_ISDIR(info.st_mode)) {
+    return make_error(ErrorCode::kInvalidArgument, "%s is a directory, not a file", path.c_str());
+  }
+  if (!S_ISREG(info.st_mode)) {
+    return make_error(ErrorCode::kInvalidArgument, "%s is not a regular file", path.c_str());
+  }
+  file.size_ = static_cast<uint64_t>(info.st_size);
+  return file;
+}
+
+Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
+  if (offset > size_ || out.size() > size_ - offset) {
+    return make_error(ErrorCode::kTruncated, "%s: %llu bytes at offset %llu reach past the end (%llu bytes)",
+                      path_.c_str(), static_cast<unsigned long long>(out.size()),
+                      static_cast<unsigned long long>(offset), static_cast<unsigned long long>(size_));
+  }
+  while (!out.empty()) {
+    const ssize_t n = pread(descriptor_, out.data(), std::min<size_t>(out.size(), size_t{1} << 30),
+                            static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error("read", path_);
+    if (n == 0) {
+      return make_error(ErrorCode::kTruncated, "%s became shorter while it was read", path_.c_str());
+    }
+    out = out.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return {};
+}
+
+void File::drop_cache(uint64_t offset, uint64_t n_bytes) const {
+  posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes), POSIX_FADV_DONTNEED);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Result<MappedFile> MappedFile::map(const std::string& path) {
+  GLIMPSE_ASSIGN(const File file, File::open(path));
+  MappedFile mapped;
+  if (file.size() == 0) return mapped;
+  void* address = mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
+  if (address == MAP_FAILED) return system_error("map", path);
+  mapped.data_ = static_cast<const std::byte*>(address);
+  mapped.size_ = file.size();
+  return mapped;
+}
+
+Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit) {
+  GLIMPSE_ASSIGN(const File file, File::open(path));
+  if (file.size() > limit) {
+    return make_error(ErrorCode::kTooLarge, "%s has %llu bytes; the limit is %llu", path.c_str(),
+                      static_cast<unsigned long long>(file.size()), static_cast<unsigned long long>(limit));
+  }
+  std::vector<std::byte> bytes(file.size());
+  GLIMPSE_TRY(file.read_at(0, bytes));
+  return bytes;
+}
+
+AtomicFileWriter::AtomicFileWriter(AtomicFileWriter&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      position_(other.position_),
+      existing_(other.existing_) {}
+
+AtomicFileWriter& AtomicFileWriter::operator=(AtomicFileWriter&& other) noexcept {
+  if (this != &other) {
+    discard();
+    path_ = std::move(other.path_);
+    temporary_ = std::exchange(other.temporary_, {});
+    descriptor_ = std::exchange(other.descriptor_, -1);
+    position_ = other.position_;
+    existing_ = other.existing_;
+  }
+  return *this;
+}
+
+AtomicFileWriter::~AtomicFileWriter() { discard(); }
+
+void AtomicFileWriter::discard() {
+  if (descriptor_ >= 0) close(descriptor_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+  descriptor_ = -1;
+  temporary_.clear();
+}
+
+Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Existing existing) {
+  static std::atomic<unsigned> counter{0};  // two writers of one process never share a temporary name
+  if (existing == Existing::kRefuse && access(path.c_str(), F_OK) == 0) {
+    return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten", path.c_str());
+  }
+  AtomicFileWriter writer;
+  writer.path_ = path;
+  writer.existing_ = existing;
+  std::string temporary = format("%s.%d.%u.tmp", path.c_str(), static_cast<int>(getpid()), counter.fetch_add(1));
+  writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (writer.descriptor_ < 0) return system_error("create", temporary);
+  writer.temporary_ = std::move(temporary);
+  return writer;
+}
+
+Status AtomicFileWriter::write(std::span<const std::byte> bytes) {
+  GLIMPSE_TRY(write_all(descriptor_, bytes, position_, temporary_));
+  position_ += bytes.size();
+  return {};
+}
+
+Status AtomicFileWriter::write_at(uint64_t offset, std::span<const std::byte> bytes) {
+  return write_all(descriptor_, bytes, offset, temporary_);
+}
+
+Status AtomicFileWriter::commit() {
+  if (fsync(descriptor_) != 0) return system_error("sync", temporary_);
+  if (existing_ == Existing::kRefuse) {
+    // link() fails when the name exists, rename() would silently replace it.
+    if (link(temporary_.c_str(), path_.c_str()) != 0) return system_error("create", path_);
+    unlink(temporary_.c_str());
+  } else if (rename(temporary_.c_str(), path_.c_str()) != 0) {
+    return system_error("rename into", path_);
+  }
+  temporary_.clear();
+  const int descriptor = std::exchange(descriptor_, -1);
+  if (close(descriptor) != 0) return system_error("close", path_);
+  return {};
+}
+
+}  // namespace glimpse

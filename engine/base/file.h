@@ -1,0 +1,86 @@
+// Files: positioned reads, read-only maps, and writes that appear whole or not at all.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+
+namespace glimpse {
+
+/// A file open for positioned reads; may be shared between threads. Move-only.
+class File {
+ public:
+  File() = default;
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  /// Errors: kNotFound, kIo (permission, a directory, ...), each naming the path.
+  static Result<File> open(const std::string& path);
+
+  const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }
+  /// Reads exactly out.size() bytes at `offset`. Errors: kTruncated past the end, kIo.
+  Status read_at(uint64_t offset, std::span<std::byte> out) const;
+  /// Tells the kernel that a range will not be read again, so that it may leave the page cache.
+  void drop_cache(uint64_t offset, uint64_t n_bytes) const;
+  int descriptor() const { return descriptor_; }
+
+ private:
+  std::string path_;
+  int descriptor_ = -1;
+  uint64_t size_ = 0;
+};
+
+/// A read-only map of a whole file. Move-only.
+class MappedFile {
+ public:
+  MappedFile() = default;
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+  static Result<MappedFile> map(const std::string& path);
+  std::span<const std::byte> bytes() const { return {data_, size_}; }
+
+ private:
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Reads a whole file into memory. Errors: as File::open; kTooLarge when it has more than `limit` bytes.
+Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit);
+
+/// Writes to a temporary name beside `path`; commit() renames it into place. Destroyed uncommitted, it leaves
+/// nothing behind. Move-only.
+class AtomicFileWriter {
+ public:
+  AtomicFileWriter() = default;
+  AtomicFileWriter(AtomicFileWriter&& other) noexcept;
+  AtomicFileWriter& operator=(AtomicFileWriter&& other) noexcept;
+  ~AtomicFileWriter();
+
+  enum class Existing { kReplace, kRefuse };
+  /// Errors: kIo; kInvalidArgument when `path` exists and existing is kRefuse.
+  static Result<AtomicFileWriter> create(const std::string& path, Existing existing);
+  /// Appends. Errors: kIo (a full disk, ...).
+  Status write(std::span<const std::byte> bytes);
+  /// Overwrites bytes written before.
+  Status write_at(uint64_t offset, std::span<const std::byte> bytes);
+  uint64_t position() const { return position_; }
+  /// Flushes, syncs and renames. With Existing::kRefuse a file that appeared meanwhile is not overwritten.
+  Status commit();
+
+ private:
+  void discard();
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+  uint64_t position_ = 0;
+  Existing existing_ = Existing::kReplace;
+};
+
+}  // namespace glimpse

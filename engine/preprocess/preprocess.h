@@ -1,0 +1,59 @@
+// Pixels to patches, as the Qwen2-VL image processor of transformers does it with Pillow.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/base/thread_team.h"
+#include "loaders/image/image.h"
+
+namespace glimpse {
+
+/// A grid of patches: t temporal slices of h x w patches (unmerged). grid_thw in transformers.
+struct GridThw {
+  int64_t t = 1, h = 0, w = 0;
+  int64_t n_patches() const { return t * h * w; }
+};
+
+/// Bounds on the resized picture, in pixels (areas). One token is (patch_size * merge_size)^2 pixels.
+struct ResizeLimits {
+  int64_t min_pixels = 3136;     // 56^2: the released preprocessor_config.json
+  int64_t max_pixels = 1003520;  // 1280 tokens; the released files allow 12845056 (16384 tokens)
+};
+
+struct ImageSize {
+  int64_t width = 0, height = 0;
+};
+
+/// The size that a picture is resized to: multiples of `factor` on both axes, area inside the limits, aspect ratio
+/// nearly kept. Double arithmetic and Python's rounding (half to even), as transformers' smart_resize.
+/// Errors: kInvalidArgument: zero size, aspect ratio above 200, or limits that no multiple of factor satisfies.
+Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, const ResizeLimits& limits);
+
+/// Pillow's Image.resize(size, BICUBIC) on 8-bit RGB, byte for byte (antialiased when shrinking, 22-bit fixed point,
+/// 8-bit intermediate). team: may be nullptr (one thread).
+Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team);
+
+/// What the patch geometry and pixel statistics of a model are.
+struct PatchConfig {
+  int64_t patch_size = 14;
+  int64_t merge_size = 2;
+  int64_t temporal_patch_size = 2;
+  float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
+  float std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
+};
+
+/// Normalised patches of one still picture, in merge order (2x2 blocks of patches are adjacent), one row per patch:
+/// (n_patches, 3 * patch_size^2), element order channel, y, x. The two temporal frames of a still picture are equal,
+/// so one is stored; transformers' pixel_values row is each channel's block twice.
+struct Patches {
+  GridThw grid;
+  int64_t row_length = 0;      // 3 * patch_size^2
+  std::vector<float> values;   // (n_patches, row_length)
+};
+
+/// `image` has sides that are multiples of patch_size * merge_size. Errors: kInvalidArgument otherwise.
+Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team);
+
+}  // namespace glimpse

@@ -1,0 +1,29 @@
+// Block formats of quantised weights: scalar reference dequantisation, quantisation and validation for every
+// weight type. Exact layouts: kernels/quant/blocks.h. Everything fast is tested against these functions.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "engine/base/dtype.h"
+
+namespace glimpse {
+
+/// True for the types that glimpse multiplies with: F32 F16 BF16 Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K
+/// IQ4_NL IQ4_XS.
+bool is_weight_type(DType type);
+
+/// blocks: n / block_length blocks of `type`, any alignment. out: n floats. n: a multiple of the block length.
+/// Bit-exact to gguf-py's quants.py.
+void dequantize_row_ref(DType type, const std::byte* blocks, float* out, int64_t n);
+
+/// The reference quantiser (llama.cpp ggml-quants.c, the *_ref and imatrix variants). importance: n non-negative
+/// weights, one per column, or nullptr. out: dtype_row_bytes(type, n) bytes. n is one matrix row.
+void quantize_row_ref(DType type, const float* x, std::byte* out, int64_t n, const float* importance);
+
+/// Index of the first block with a NaN or infinite scale (or element, for F32, F16 and BF16), or -1 when all n
+/// elements are finite.
+int64_t find_non_finite_block(DType type, const std::byte* blocks, int64_t n);
+
+}  // namespace glimpse

@@ -1,0 +1,119 @@
+// GGUF container: parse and validate (versions 2 and 3, split files). Knows no model and no kernel.
+// Source: llama.cpp ggml/include/gguf.h and ggml/src/gguf.cpp (format), with stricter validation.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "engine/base/dtype.h"
+#include "engine/base/file.h"
+#include "engine/base/result.h"
+
+namespace glimpse {
+
+enum class GgufType : uint32_t {
+  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7,
+  kString = 8, kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+};
+/// "uint32", "string", ...
+const char* gguf_type_name(GgufType type);
+
+/// One metadata value. Integers and bools are widened; arrays keep their element type.
+struct GgufValue {
+  GgufType type = GgufType::kUint32;          // kArray for arrays
+  GgufType element_type = GgufType::kUint32;  // of arrays
+  // Scalars: uint64_t (unsigned and bool), int64_t (signed), double (floats), std::string.
+  // Arrays: vectors of the same.
+  std::variant<uint64_t, int64_t, double, std::string, std::vector<uint64_t>, std::vector<int64_t>,
+               std::vector<double>, std::vector<std::string>>
+      data;
+
+  bool is_array() const { return type == GgufType::kArray; }
+  size_t array_size() const;  // 0 for scalars
+};
+
+/// Where a tensor lies. dims[0] is the row length (contiguous axis), as in the file.
+struct GgufTensor {
+  std::string name;
+  DType type = DType::kF32;
+  uint32_t n_dims = 0;
+  uint64_t dims[4] = {1, 1, 1, 1};  // missing ones are 1
+  uint32_t shard = 0;               // which file of a split model
+  uint64_t file_offset = 0;         // absolute, in that file
+  uint64_t n_bytes = 0;
+
+  uint64_t row_length() const { return dims[0]; }
+  uint64_t n_rows() const { return dims[1] * dims[2] * dims[3]; }
+  uint64_t n_elements() const { return dims[0] * n_rows(); }
+  uint64_t row_bytes() const { return dtype_row_bytes(type, dims[0]); }
+  /// "q4_k (1536, 8960)": type and dims for messages.
+  std::string describe() const;
+};
+
+/// A parsed and validated GGUF file (or set of shards). Immutable; reading tensors is thread-safe.
+class GgufFile {
+ public:
+  /// Opens the file; when it is the first shard of a split model (split.count > 1) also its siblings.
+  /// Errors name the path, the offset and what was expected: kNotFound, kIo, kTruncated, kCorrupt, kUnsupported.
+  static Result<GgufFile> open(const std::string& path);
+  /// Parses bytes in memory (tests, fuzzers, embedded models). Tensor data is read from the same span, which must
+  /// outlive the object.
+  static Result<GgufFile> parse(std::span<const std::byte> bytes, const std::string& name);
+
+  const std::string& path() const { return path_; }
+  uint32_t version() const { return version_; }
+  uint64_t alignment() const { return alignment_; }
+  uint64_t n_bytes() const;  // of all shards
+  uint32_t n_shards() const { return static_cast<uint32_t>(files_.empty() ? 1 : files_.size()); }
+
+  /// Keys in file order.
+  const std::vector<std::string>& keys() const { return key_order_; }
+  const GgufValue* find(std::string_view key) const;
+
+  // Typed lookups. optional_*: nullopt when the key is absent, an error when its type does not fit.
+  // Any integer type is accepted where the value is in range; any float type (or integer) for floats; a one-value
+  // array, or an array whose entries are all equal, for a scalar. require_*: absent is an error that names the key.
+  Result<std::optional<uint64_t>> optional_uint(std::string_view key) const;
+  Result<std::optional<double>> optional_float(std::string_view key) const;
+  Result<std::optional<bool>> optional_bool(std::string_view key) const;
+  Result<std::optional<std::string>> optional_string(std::string_view key) const;
+  Result<std::vector<int64_t>> int_array(std::string_view key) const;      // empty when absent
+  Result<std::vector<double>> float_array(std::string_view key) const;     // empty when absent
+  Result<uint64_t> require_uint(std::string_view key) const;
+  Result<double> require_float(std::string_view key) const;
+  Result<std::string> require_string(std::string_view key) const;
+  /// Borrowed string array (vocabularies are large); nullptr when absent or not an array of strings.
+  const std::vector<std::string>* string_array(std::string_view key) const;
+
+  /// Tensors in file order (shard by shard).
+  const std::vector<GgufTensor>& tensors() const { return tensors_; }
+  const GgufTensor* find_tensor(std::string_view name) const;
+
+  /// Reads `out.size()` bytes of the tensor, from byte `offset` inside it. Errors: kTruncated, kIo.
+  Status read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const;
+  /// Tells the kernel that the tensor's bytes will not be read again.
+  void drop_cache(const GgufTensor& tensor) const;
+
+ private:
+  friend class GgufParser;
+  std::string path_;
+  uint32_t version_ = 0;
+  uint64_t alignment_ = 32;
+  std::vector<File> files_;             // one per shard; empty when parsed from memory
+  std::span<const std::byte> memory_;   // when parsed from memory
+  std::vector<std::string> key_order_;
+  std::unordered_map<std::string, GgufValue> values_;
+  std::vector<GgufTensor> tensors_;
+  std::unordered_map<std::string, size_t> tensor_index_;
+};
+
+}  // namespace glimpse

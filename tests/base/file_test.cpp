@@ -1,0 +1,79 @@
+#include "engine/base/file.h"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <filesystem>
+
+namespace glimpse {
+namespace {
+
+std::span<const std::byte> as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+class AtomicFileWriterTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() / ("glimpse_file_test_" + std::to_string(getpid()));
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  size_t n_files() const {
+    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));
+  }
+  std::filesystem::path folder_;
+};
+
+TEST_F(AtomicFileWriterTest, UncommittedLeavesNothingBehind) {
+  {
+    auto writer = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kReplace);
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->write(as_bytes("half a file")).ok());
+  }
+  EXPECT_EQ(n_files(), 0u);
+}
+
+TEST_F(AtomicFileWriterTest, CommittedIsWhole) {
+  auto writer = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kReplace);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE(writer->write(as_bytes("xxxx world")).ok());
+  ASSERT_TRUE(writer->write_at(0, as_bytes("hell")).ok());
+  ASSERT_TRUE(writer->commit().ok());
+  const auto read = read_file(folder_ / "a.bin", 100);
+  ASSERT_TRUE(read.ok());
+  EXPECT_EQ(std::memcmp(read.value().data(), "hell world", 10), 0);
+  EXPECT_EQ(n_files(), 1u);
+}
+
+TEST_F(AtomicFileWriterTest, RefusesToOverwriteWhenTold) {
+  auto first = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kRefuse);
+  auto second = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kRefuse);
+  ASSERT_TRUE(first.ok() && second.ok());
+  ASSERT_TRUE(first->write(as_bytes("one")).ok());
+  ASSERT_TRUE(first->commit().ok());
+  EXPECT_FALSE(second->commit().ok());  // appeared meanwhile
+  EXPECT_FALSE(AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kRefuse).ok());
+}
+
+TEST(File, ErrorsNameThePath) {
+  const auto missing = File::open("/nonexistent/model.gguf");
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, ErrorCode::kNotFound);
+  EXPECT_NE(missing.error().message.find("/nonexistent/model.gguf"), std::string::npos);
+  const auto directory = File::open("/");
+  ASSERT_FALSE(directory.ok());
+  EXPECT_EQ(directory.error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST(File, ReadsPastTheEndAreErrors) {
+  const auto file = File::open("/proc/self/exe");
+  ASSERT_TRUE(file.ok());
+  std::byte buffer[4];
+  EXPECT_TRUE(file->read_at(0, buffer).ok());
+  EXPECT_EQ(file->read_at(file->size() - 3, buffer).error().code, ErrorCode::kTruncated);
+  EXPECT_EQ(file->read_at(UINT64_MAX - 1, buffer).error().code, ErrorCode::kTruncated);
+}
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,62 @@
+// ChatML with pictures: messages to a list of text and picture parts, and those to token ids.
+// Source: the chat templates of Qwen2-VL and Qwen2.5-VL (tokenizer_config.json).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "tokenizer/tokenizer.h"
+
+namespace glimpse {
+
+/// One piece of a message. Text is data: control tokens inside it are not recognised.
+struct ChatPart {
+  enum class Kind { kText, kImage, kVideo };
+  Kind kind = Kind::kText;
+  std::string text;       // kText
+  int64_t n_tokens = 0;   // kImage, kVideo: embeddings that the decoder will see (merged tokens)
+};
+
+struct ChatMessage {
+  std::string role;  // "system", "user", "assistant"
+  std::vector<ChatPart> parts;
+};
+
+struct ChatOptions {
+  bool add_generation_prompt = true;
+  bool add_vision_id = false;  // "Picture N: " before each picture
+  bool normalize_nfc = true;
+  std::string default_system = "You are a helpful assistant.";  // emitted when the first message is no system message
+                                                                 // and this is the start of the conversation
+};
+
+/// Where a picture's embeddings go: `position` is the index of its first pad token in ids.
+struct VisualSpan {
+  int64_t position = 0;
+  int64_t n_tokens = 0;
+  bool is_video = false;
+  int part_index = 0;  // counts visual parts over all messages given, in order
+};
+
+struct TokenizedChat {
+  std::vector<TokenId> ids;
+  std::vector<VisualSpan> visuals;
+};
+
+/// Tokenizes a conversation from its start. Errors: kInvalidArgument (unknown role, invalid UTF-8), kUnsupported when
+/// the vocabulary has no vision tokens but a part is a picture.
+Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
+                                    const ChatOptions& options);
+
+/// Tokenizes what follows an answer in the same conversation: the newline after the model's own <|im_end|> (or
+/// <|im_end|> and newline when the answer was cut off), then the new messages and the generation prompt.
+/// answer_ended: the model itself emitted <|im_end|> and it is in the cache.
+Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
+                                                 bool answer_ended, const ChatOptions& options);
+
+/// Default system prompt as the file's own template has it: looks for the literal in `chat_template`
+/// (tokenizer.chat_template); "" when the template has none (Qwen3-VL style); Qwen2-VL's when the template is empty.
+std::string default_system_prompt(const std::string& chat_template);
+
+}  // namespace glimpse

@@ -1,0 +1,81 @@
+// Qwen2 byte-level BPE. Knows no engine and no GGUF: it is built from plain vocabulary data.
+// Source of the rules: Qwen2 tokenizer.json and llama.cpp src/llama-vocab.cpp, as collected in the tests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/base/result.h"
+
+namespace glimpse {
+
+using TokenId = int32_t;
+
+enum class TokenType : int32_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
+
+/// What a model file says about its vocabulary.
+struct VocabularyData {
+  std::vector<std::string> tokens;   // byte-encoded strings; special tokens literal
+  std::vector<int32_t> token_types;  // empty: all normal
+  std::vector<std::string> merges;   // "left right", earlier = higher priority
+  std::string model = "gpt2";        // tokenizer.ggml.model
+  std::string pre = "qwen2";         // tokenizer.ggml.pre; empty and "default" mean qwen2 here
+  TokenId eos = -1;
+  TokenId padding = -1;
+};
+
+struct TokenizeOptions {
+  bool parse_special = false;  // recognise control tokens in the text; only for template parts, never for user text
+  bool normalize_nfc = true;   // what Hugging Face does; llama.cpp does not
+};
+
+/// Immutable and thread-safe.
+class Tokenizer {
+ public:
+  /// Errors: kUnsupported (another model or pre-tokenizer), kCorrupt (empty vocabulary, a merge without a space, a
+  /// types array of another length, a missing byte token).
+  static Result<Tokenizer> create(VocabularyData data);
+  Tokenizer(Tokenizer&&) noexcept;
+  Tokenizer& operator=(Tokenizer&&) noexcept;
+  ~Tokenizer();
+
+  /// Errors: kInvalidArgument for text that is not valid UTF-8 (names the byte offset).
+  Result<std::vector<TokenId>> encode(std::string_view text, const TokenizeOptions& options) const;
+
+  /// The bytes of one token: normal tokens mapped back to bytes, user-defined literal, control tokens literal when
+  /// render_special, else empty. Ids outside the vocabulary give nothing.
+  std::string_view token_bytes(TokenId id, bool render_special) const;
+  /// Whole sequence at once; may end inside a UTF-8 sequence (see StreamDecoder for text to show).
+  std::string decode(const std::vector<TokenId>& ids, bool render_special) const;
+
+  /// The id of a token by its literal text ("<|im_end|>"), or -1.
+  TokenId find(std::string_view text) const;
+  TokenType type(TokenId id) const;
+  int64_t size() const;
+  TokenId eos() const;
+  /// True for ids that end an answer: <|im_end|>, <|endoftext|>, the file's eos and eot-like tokens that exist.
+  bool is_end_of_generation(TokenId id) const;
+
+ private:
+  struct Impl;
+  explicit Tokenizer(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Turns a stream of token bytes into text that is always complete, valid UTF-8: holds back at most 3 bytes, and
+/// replaces each maximal invalid subpart by U+FFFD.
+class StreamDecoder {
+ public:
+  /// Adds bytes, returns what may be shown now.
+  std::string push(std::string_view bytes);
+  /// The rest, at the end of the stream.
+  std::string finish();
+
+ private:
+  std::string pending_;
+};
+
+}  // namespace glimpse

@@ -1,0 +1,60 @@
+# Language level, warnings, sanitizers and per-ISA compiler flags.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 99)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+if(NOT CMAKE_BUILD_TYPE AND PROJECT_IS_TOP_LEVEL)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+# -O3 where the compiler's default for the type is -O2.
+string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
+
+# Flags every target of this project gets, and no user of the library.
+add_library(glimpse_dev_flags INTERFACE)
+# -ffp-contract=off: the compiler must not fuse a multiply and an add on its own, or two kernels written
+# with the same intrinsics would round differently (results are compared bit by bit).
+target_compile_options(glimpse_dev_flags INTERFACE
+  -Wall -Wextra -Wshadow -ffp-contract=off
+  $<$<COMPILE_LANGUAGE:CXX>:-Wconversion -Wno-sign-conversion>
+  $<$<BOOL:${GLIMPSE_WERROR}>:-Werror>)
+# GCC 12's own AVX-512 headers warn (GCC bug 105593).
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  target_compile_options(glimpse_dev_flags INTERFACE -Wno-maybe-uninitialized -Wno-psabi)
+endif()
+if(GLIMPSE_SANITIZE STREQUAL "address")
+  add_compile_options(-fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=address,undefined)
+elseif(GLIMPSE_SANITIZE STREQUAL "thread")
+  add_compile_options(-fsanitize=thread -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=thread)
+elseif(NOT GLIMPSE_SANITIZE STREQUAL "")
+  message(FATAL_ERROR "GLIMPSE_SANITIZE is '${GLIMPSE_SANITIZE}'; known: address, thread")
+endif()
+if(GLIMPSE_LIBFUZZER)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
+
+# An ISA is chosen by file name: foo_avx2.cpp is compiled for AVX2 and called only where the CPU has it.
+set(_avx2 -mavx2 -mfma -mf16c -mbmi -mbmi2)
+set(_avx512 ${_avx2} -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512cd -mprefer-vector-width=512)
+set(_avx512vnni ${_avx512} -mavx512vnni)
+set(_avx512bf16 ${_avx512vnni} -mavx512bf16)
+function(glimpse_set_isa_flags)
+  foreach(file IN LISTS ARGN)
+    foreach(isa IN ITEMS avx2 avx512 avx512vnni avx512bf16)
+      if(file MATCHES "_${isa}\\.cpp$")
+        set_source_files_properties(${file} PROPERTIES COMPILE_OPTIONS "${_${isa}}")
+      endif()
+    endforeach()
+  endforeach()
+endfunction()
+
+# glimpse_add_library(name sources... ): a static part of the library.
+function(glimpse_add_library name)
+  add_library(${name} STATIC ${ARGN})
+  target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
+  target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:glimpse_dev_flags>)
+endfunction()
