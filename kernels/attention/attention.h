@@ -1,0 +1,70 @@
+// Softmax attention over key/value panels. The building block handles one block of at most 256 keys for a few query
+// rows; blocks are merged in ascending order, always the same way, so that the result depends neither on the number of
+// threads nor on how a prompt was cut into batches, and decode equals prefill bit for bit (per ISA).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "engine/base/cpu_features.h"
+
+namespace glimpse {
+
+constexpr int64_t kKeyBlock = 256;       // keys per block; block b covers positions [256 b, 256 b + 256)
+constexpr int64_t kMaxQueryRows = 64;    // query rows per call
+
+/// Element type of a key/value store.
+enum class KvElement { kBf16, kF32 };
+
+/// head_dim rounded up to a multiple of 16; the padding is zero.
+constexpr int64_t padded_head_dim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+
+/// Layout of one head's keys and values for `capacity` positions (a multiple of 256), d = padded_head_dim:
+///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF32: [capacity / 16][d][16 positions]
+///   values kBf16: [capacity / 2][d][2 positions]            kF32: [capacity][d]
+/// Unwritten positions must be zero or finite: they are multiplied by a probability of zero.
+uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity);  // of keys; values take the same
+
+/// Stores one position's key and value (head_dim floats each) into the panels of a head.
+void store_key(Isa isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys);
+void store_value(Isa isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values);
+/// Reads them back as floats (tests, taps).
+void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key);
+void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value);
+
+/// Running softmax state of up to kMaxQueryRows rows: maxima and sums in base 2, and the unnormalised output.
+struct AttentionState {
+  float* max = nullptr;   // (rows)
+  float* sum = nullptr;   // (rows)
+  float* acc = nullptr;   // (rows, d)
+};
+void reset_attention_state(const AttentionState& state, int64_t n_rows, int64_t d);
+/// state := state + block, in this fixed arithmetic (also used inside attend_block).
+void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows, int64_t d);
+/// out rows (head_dim floats each) = acc / sum.
+void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
+
+/// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim) and converted to the element type.
+/// out: (n_rows, d) of bf16 or float, 64-byte aligned.
+void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim, void* out);
+
+/// Merges one block of keys into the state of each query row.
+/// queries: from prepare_queries, (n_rows, d), n_rows <= kMaxQueryRows. keys, values: the head's panels.
+/// key_begin: a multiple of 256. n_visible[r]: number of keys of this block that row r attends to (0..256, the first
+/// ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes().
+using AttendBlockFn = void (*)(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys,
+                               const std::byte* values, int64_t key_begin, const int32_t* n_visible,
+                               const AttentionState& state, std::byte* scratch);
+
+struct AttentionKernel {
+  const char* name;  // "attention_bf16_avx512bf16"
+  KvElement element;
+  Isa isa;
+  AttendBlockFn run;
+};
+std::span<const AttentionKernel> attention_kernels();
+const AttentionKernel& select_attention_kernel(KvElement element, Isa isa);
+uint64_t attention_scratch_bytes(int64_t d);
+
+}  // namespace glimpse

@@ -1,0 +1,50 @@
+// Weights in panels: 16 output rows side by side, K-major, so that one vector lane is one output row and no
+// kernel shuffles or sums across lanes. A panel holds exactly the bits of its GGUF blocks, re-arranged
+// (pack and unpack are inverse, bit for bit), in the same number of bytes. One layout serves every ISA.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/base/dtype.h"
+
+namespace glimpse {
+
+constexpr int64_t kPanelRows = 16;
+
+/// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h).
+/// Values equal DType for the formats that are re-arranged GGUF blocks.
+enum class PanelFormat : uint32_t {
+  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ2_K = 10, kQ3_K = 11, kQ4_K = 12,
+  kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kIQ4_XS = 23, kBF16 = 30,
+};
+inline PanelFormat panel_format(DType type) { return static_cast<PanelFormat>(type); }
+inline DType panel_dtype(PanelFormat format) { return static_cast<DType>(format); }
+
+/// A packed matrix: (rows, cols) = (out_features, in_features). Rows are padded with zero rows to whole panels;
+/// the columns of float formats are padded to an even number with zeros.
+struct PanelMatrix {
+  PanelFormat format = PanelFormat::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  uint64_t panel_bytes = 0;          // stride from one panel to the next
+  const std::byte* data = nullptr;   // 64-byte aligned; panel p starts at data + p * panel_bytes
+
+  int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
+};
+
+/// Bytes of one panel of `cols` columns (a multiple of 64). cols: a multiple of the format's block length.
+uint64_t panel_bytes(PanelFormat format, int64_t cols);
+
+/// Packs up to 16 rows of GGUF blocks into one panel. rows: n_rows rows of row_bytes each (missing rows become zero
+/// weights); out: panel_bytes(format, cols) bytes.
+void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
+                std::byte* out);
+
+/// The inverse: rebuilds the GGUF blocks of row `row` (0..15) of a panel. out: dtype_row_bytes(type, cols) bytes.
+void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out);
+
+/// One row of a packed matrix as floats (embedding lookup). out: cols floats. Bit-exact to dequantize_row_ref.
+void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out);
+
+}  // namespace glimpse
