@@ -1,0 +1,139 @@
+// A loaded model: immutable weights of decoder and vision encoder, the tokenizer, and the two forward passes' entry
+// points. Shared between threads and sessions.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/base/log.h"
+#include "engine/base/result.h"
+#include "engine/model/config.h"
+#include "engine/model/positions.h"
+#include "engine/preprocess/preprocess.h"
+#include "engine/runtime/ops.h"
+#include "tokenizer/tokenizer.h"
+
+namespace glimpse {
+
+enum class VisionPrecision { kAuto, kF32, kBf16 };
+
+struct ModelOptions {
+  std::string model_path;
+  std::string mmproj_path;          // empty: text only
+  bool use_reference = false;       // run on RefOps
+  int n_threads = 0;                // for loading; sessions choose their own
+  VisionPrecision vision_precision = VisionPrecision::kAuto;
+  WeightPrecision text_precision = WeightPrecision::kAsStored;
+  LogSink log;
+  ProgressSink progress;            // returning false cancels the load
+};
+
+struct TextWeights;    // engine/model/weights.h
+struct VisionWeights;
+
+/// Receives activations by name as a pass computes them ("blk.0.attn_out", "v.blk.3.ffn_out", ...); rows in host memory.
+using TapSink = std::function<void(const std::string& name, const float* values, int64_t rows, int64_t cols)>;
+
+class Model {
+ public:
+  ~Model();
+  /// Opens, checks and packs both files. Errors: those of the loaders; kMismatch when the files do not belong together;
+  /// kCancelled.
+  static Result<std::shared_ptr<const Model>> load(const ModelOptions& options);
+
+  const TextConfig& text() const { return text_config_; }
+  bool has_vision() const { return vision_weights_ != nullptr; }
+  const VisionConfig& vision() const { return vision_config_; }
+  const Tokenizer& tokenizer() const { return *tokenizer_; }
+  const std::string& chat_template() const { return chat_template_; }
+  uint64_t weight_bytes() const { return weight_bytes_; }
+  const TextWeights& text_weights() const { return *text_weights_; }
+  const VisionWeights& vision_weights() const { return *vision_weights_; }
+
+  /// A context that can run this model's weights.
+  Result<std::unique_ptr<Ops>> make_ops(int n_threads) const;
+
+ private:
+  Model();
+  TextConfig text_config_;
+  VisionConfig vision_config_;
+  std::unique_ptr<TextWeights> text_weights_;
+  std::unique_ptr<VisionWeights> vision_weights_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::string chat_template_;
+  uint64_t weight_bytes_ = 0;
+  bool use_reference_ = false;
+};
+
+/// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around
+/// it: cacheable, savable.
+struct ImageEmbedding {
+  GridThw grid;                  // patches, unmerged
+  int64_t merge_size = 2;
+  int64_t n_tokens = 0;          // grid.t * grid.h * grid.w / merge_size^2
+  int64_t width = 0;             // the decoder's hidden_size
+  ImageSize original;            // pixels of the picture as given (upright)
+  ImageSize resized;             // pixels that the encoder saw
+  std::vector<float> values;     // (n_tokens, width)
+};
+
+/// Bytes in a versioned little-endian format (magic "GLIE"), and back. Errors of load: kCorrupt, kTruncated.
+std::vector<std::byte> save_embedding(const ImageEmbedding& embedding);
+Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes);
+
+/// The vision encoder's scratch memory, sized once for a number of patches. One per session.
+class VisionEncoder {
+ public:
+  ~VisionEncoder();
+  /// max_patches: of one temporal slice. Errors: kOutOfMemory.
+  static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t max_patches);
+  static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
+
+  /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
+  /// infinity, names the layer), kCancelled.
+  Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);
+
+ private:
+  VisionEncoder();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Key/value cache and scratch of one conversation, and the decoder's forward pass over it.
+class TextDecoder {
+ public:
+  ~TextDecoder();
+  /// context: positions of the cache (rounded up to a multiple of 256); batch: most rows of one pass.
+  static Result<std::unique_ptr<TextDecoder>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
+                                                     int64_t batch, KvElement kv_element);
+  static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch, KvElement kv_element);
+
+  int64_t context() const;   // as asked for
+  int64_t batch() const;
+  int64_t n_past() const;    // cache slots filled
+  /// Forgets everything after slot n (0 <= n <= n_past()).
+  void truncate(int64_t n);
+
+  /// One row of input: a token, or a row of a picture's embedding.
+  struct Input {
+    std::span<const TokenId> ids;              // -1 where an embedding row stands in
+    std::span<const MropePosition> positions;  // one per id
+    std::span<const float> embeddings;         // (number of -1 ids, hidden_size), in order
+  };
+  /// Appends any number of rows (cut into passes of `batch`). logits: empty, or (vocab_size) floats for the last row, or
+  /// (n, vocab_size) for all rows when all_logits.
+  /// Errors: kContextFull (says how many slots are left), kInvalidArgument (an id outside the vocabulary), kNumeric,
+  /// kCancelled (progress returned false; the cache is as before the call).
+  Status forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
+                 const ProgressSink& progress);
+
+ private:
+  TextDecoder();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace glimpse

@@ -1,0 +1,41 @@
+// M-RoPE position ids (Qwen2-VL: get_rope_index in transformers) and rotation tables.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/preprocess/preprocess.h"
+
+namespace glimpse {
+
+/// The temporal, height and width position of one token; equal for text.
+struct MropePosition {
+  int32_t t = 0, h = 0, w = 0;
+  bool operator==(const MropePosition&) const = default;
+};
+
+/// Hands out positions in the order that tokens enter the cache. Cache slot and rope position differ once a picture is
+/// in the context: a picture advances the position by max(h, w) of its merged grid, not by its number of tokens.
+class PositionCounter {
+ public:
+  int32_t next() const { return next_; }
+  void set_next(int32_t next) { next_ = next; }
+  void append_text(int64_t n, std::vector<MropePosition>& out);
+  /// grid: unmerged patches. Video slices step the temporal position by one each.
+  void append_visual(const GridThw& grid, int64_t merge_size, std::vector<MropePosition>& out);
+
+ private:
+  int32_t next_ = 0;
+};
+
+/// cos, sin: (positions.size(), head_dim / 2). Pair j turns by p * theta^(-2j / head_dim), p chosen by the section that
+/// holds j (sections[0] pairs use t, then h, then w; pairs past the sections use t). Angles in double, rounded once.
+void fill_mrope_table(std::span<const MropePosition> positions, const int64_t sections[4], double theta,
+                      int64_t head_dim, float* cos, float* sin);
+
+/// The vision encoder's table for a grid in merge order: (h * w, head_dim / 2); the first head_dim / 4 pairs turn by the
+/// patch row, the second by its column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
+void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, float* cos, float* sin);
+
+}  // namespace glimpse

@@ -1,0 +1,168 @@
+// The operations that the models are written in. One text of each forward pass (engine/model/text.cpp, vision.cpp) runs
+// on any implementation: RefOps (scalar oracle), CpuOps (panels, SIMD, threads), CudaOps.
+//
+// The cut follows what a fast backend fuses: a norm belongs to the matrix product that consumes it, bias, rotary
+// embedding and cache write to the product that makes them, a residual add to the product that feeds it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "engine/base/dtype.h"
+#include "engine/base/function_ref.h"
+#include "engine/base/result.h"
+#include "engine/runtime/mat.h"
+#include "kernels/attention/attention.h"
+
+namespace glimpse {
+
+/// A weight matrix (out_features, in_features) in a backend's own layout. Immutable, shared between sessions.
+class PackedWeight {
+ public:
+  virtual ~PackedWeight() = default;
+  int64_t rows = 0;               // out_features
+  int64_t cols = 0;               // in_features
+  DType source_type = DType::kF32;
+  uint64_t n_bytes = 0;           // memory it occupies
+};
+
+/// Where a weight comes from: rows of blocks that can be read piece by piece, so that a matrix is in memory once.
+struct WeightSource {
+  std::string name;               // for messages: "blk.3.attn_q.weight"
+  DType type = DType::kF32;
+  int64_t rows = 0;
+  int64_t cols = 0;
+  /// Reads rows [first, first + count) as stored (dtype_row_bytes each) into out. Called from several threads.
+  std::function<Status(int64_t first, int64_t count, std::span<std::byte> out)> read_rows;
+};
+
+/// How exactly a matrix is to be kept.
+enum class WeightPrecision {
+  kAsStored,  // the bits of the file
+  kF32,       // dequantised to float
+  kBf16,      // rounded to bfloat16 (float types only; quantised types stay as stored)
+};
+
+/// Floats in the backend's memory: norm weights, biases, scratch. Move-only.
+class BackendBuffer {
+ public:
+  virtual ~BackendBuffer() = default;
+  float* data = nullptr;
+  int64_t n_floats = 0;
+};
+
+/// y = W x + bias. bias may be nullptr.
+struct Linear {
+  std::shared_ptr<const PackedWeight> weight;
+  std::shared_ptr<const BackendBuffer> bias;  // (weight->rows)
+};
+
+struct Norm {
+  enum class Kind { kNone, kRms, kLayer };
+  Kind kind = Kind::kNone;
+  std::shared_ptr<const BackendBuffer> weight;  // (width)
+  std::shared_ptr<const BackendBuffer> bias;    // (width), kLayer only
+  float eps = 1e-6f;
+  int64_t width = 0;  // length of the normalised vector; a row of several widths is normalised piece by piece
+};
+
+enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
+
+/// Projections of one attention layer. Query head i uses key/value head i / (n_heads / n_kv_heads).
+struct QkvWeights {
+  Linear q;  // (n_heads * head_dim, hidden_size)
+  Linear k;  // (n_kv_heads * head_dim, hidden_size)
+  Linear v;
+  int64_t n_heads = 0;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+};
+
+/// Cosines and sines of every rotation pair of every row: (n, head_dim / 2) each, in the backend's memory.
+struct RopeTable {
+  Mat cos;
+  Mat sin;
+};
+
+/// Keys and values of one layer in the backend's layout.
+class KvStore {
+ public:
+  virtual ~KvStore() = default;
+  int64_t n_kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t capacity = 0;  // positions, a multiple of kKeyBlock
+  /// Copies one key and value (head_dim floats each) to host memory; for tests and tensor dumps.
+  virtual void read(int64_t kv_head, int64_t position, float* key, float* value) const = 0;
+};
+
+struct AttentionSpec {
+  bool causal = true;
+  int64_t n_past = 0;   // causal: row r sees keys [0, n_past + r + 1); otherwise every row sees keys [0, n_keys)
+  int64_t n_keys = 0;   // non-causal only
+};
+
+/// One execution context: threads, scratch, a device stream. Not thread-safe; weights it packed are, and may be used by
+/// any other context of the same backend. Operations report through the status of run().
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// "ref", "cpu avx512bf16, 2 threads", ...
+  virtual std::string describe() const = 0;
+
+  // -- weights and memory ------------------------------------------------------------------------------------------
+  /// Reads and packs a matrix. Errors: those of read_rows; kNumeric names the tensor and row of a NaN or infinity;
+  /// kUnsupported for a type this backend cannot multiply; kOutOfMemory.
+  virtual Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) = 0;
+  /// Bytes that pack() would occupy.
+  virtual uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const = 0;
+  /// One row of a packed matrix as floats in host memory.
+  virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;
+  /// Zeroed floats.
+  virtual Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) = 0;
+  virtual void upload(const float* host, int64_t n_floats, float* backend) = 0;
+  virtual void download(const float* backend, int64_t n_floats, float* host) = 0;
+  virtual Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                                   KvElement element) = 0;
+  virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const = 0;
+  /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated later.
+  virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;
+  virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
+
+  // -- a forward pass ----------------------------------------------------------------------------------------------
+  /// Runs `body`, which calls the operations below; returns the first error of any of them.
+  virtual Status run(FunctionRef<void()> body) = 0;
+
+  /// x[i] = row ids[i] of table; rows with ids[i] < 0 are left as they are (picture embeddings were put there).
+  virtual void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) = 0;
+
+  /// h = norm(x); q = rope(Wq h + bq) into `q` (n, n_heads * head_dim); keys rope(Wk h + bk) and values Wv h + bv into
+  /// positions [n_past, n_past + n) of `kv`.
+  virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                        KvStore& kv) = 0;
+  /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head.
+  virtual void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) = 0;
+  /// x += W in + b.
+  virtual void linear_add(Mat in, const Linear& w, Mat x) = 0;
+  /// out = silu(Wg h + bg) * (Wu h + bu), h = norm(x).
+  virtual void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) = 0;
+  /// out = activation(W norm(x) + b). norm.kind may be kNone.
+  virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
+  /// True when every element of x is finite.
+  virtual bool all_finite(Mat x) = 0;
+};
+
+/// The oracle: one scalar loop per equation, weights dequantised row by row, double accumulation.
+std::unique_ptr<Ops> make_ref_ops();
+
+struct CpuOpsOptions {
+  int n_threads = 0;  // 0: available_cpus()
+};
+/// Panels, SIMD and threads. Errors: kInvalidArgument (GLIMPSE_FORCE_ISA).
+Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
+
+}  // namespace glimpse
