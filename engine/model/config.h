@@ -38,6 +38,7 @@ struct VisionConfig {
   int64_t intermediate_size = 0;    // from the tensors, never from feed_forward_length
   int64_t projection_dim = 0;       // rows of mm.2: the decoder's hidden_size
   float layer_norm_eps = 1e-6f;
+  bool use_gelu = false;            // clip.use_gelu: tanh GELU in the blocks; released models use QuickGELU
   PatchConfig patch;                // patch_size, merge_size, mean, std
 
   /// Pixels per token side: patch_size * merge_size.
