@@ -42,7 +42,7 @@ Result<double> positive_float_or(const GgufFile& file, const std::string& key, d
 Result<const GgufTensor*> require_tensor(const GgufFile& file, const std::string& name) {
   const GgufTensor* tensor = file.find_tensor(name);
   if (tensor == nullptr) {
-    return make_error(ErrorCode::kMismatch, "%s: tensor %s is missing", file.path().c_str(), name.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: tensor %s is missing", file.path().c_str(), name.c_str());
   }
   for (uint32_t i = 0; i < 4; ++i) {
     if (tensor->dims[i] == 0 || tensor->dims[i] > kMaxWidth * 16) {
@@ -194,7 +194,7 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const GgufTensor* merger, require_tensor(file, "mm.0.weight"));
   GLIMPSE_ASSIGN(const GgufTensor* projection, require_tensor(file, "mm.2.weight"));
   if (patch->dims[0] != patch->dims[1] || patch->dims[2] != 3 || patch->dims[0] > 256 || patch->dims[3] > kMaxWidth) {
-    return make_error(ErrorCode::kMismatch, "%s: v.patch_embd.weight: want (patch, patch, 3, width), file has %s", path,
+    return make_error(ErrorCode::kCorrupt, "%s: v.patch_embd.weight: want (patch, patch, 3, width), file has %s", path,
                       patch->describe().c_str());
   }
   c.patch.patch_size = static_cast<int64_t>(patch->dims[0]);
@@ -207,14 +207,14 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const int64_t patch_key, size_key_or(file, "clip.vision.patch_size", 256, c.patch.patch_size));
   GLIMPSE_ASSIGN(const int64_t width_key, size_key_or(file, "clip.vision.embedding_length", kMaxWidth, c.hidden_size));
   if (patch_key != c.patch.patch_size || width_key != c.hidden_size) {
-    return make_error(ErrorCode::kMismatch,
+    return make_error(ErrorCode::kCorrupt,
                       "%s: the keys say patches of %lld and width %lld, v.patch_embd.weight is %s", path,
                       static_cast<long long>(patch_key), static_cast<long long>(width_key), patch->describe().c_str());
   }
   GLIMPSE_ASSIGN(c.patch.merge_size, size_key_or(file, "clip.vision.spatial_merge_size", 16, 2));
   const auto merged = static_cast<uint64_t>(c.hidden_size * c.patch.merge_size * c.patch.merge_size);
   if (merger->dims[0] != merged) {
-    return make_error(ErrorCode::kMismatch, "%s: mm.0.weight: want %llu inputs (%lld patches of width %lld), file has %s",
+    return make_error(ErrorCode::kCorrupt, "%s: mm.0.weight: want %llu inputs (%lld patches of width %lld), file has %s",
                       path, static_cast<unsigned long long>(merged),
                       static_cast<long long>(c.patch.merge_size * c.patch.merge_size),
                       static_cast<long long>(c.hidden_size), merger->describe().c_str());

@@ -46,7 +46,7 @@ struct VisionConfig {
 };
 
 /// Errors name the key or tensor, what was expected and what was found: kUnsupported (another architecture: a clip file
-/// given as text model says so), kMismatch, kCorrupt.
+/// given as text model says so), kCorrupt (sizes that contradict one another, a missing tensor), kNotFound (a missing key).
 Result<TextConfig> read_text_config(const GgufFile& file);
 /// Errors likewise; a text model given as mmproj says so; kUnsupported names other projector types.
 Result<VisionConfig> read_vision_config(const GgufFile& file);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -34,13 +35,26 @@ struct ModelOptions {
 struct TextWeights;    // engine/model/weights.h
 struct VisionWeights;
 
-/// Receives activations by name as a pass computes them ("blk.0.attn_out", "v.blk.3.ffn_out", ...); rows in host memory.
+/// Receives activations by name as a pass computes them; rows in host memory, one call per name and pass (a forward()
+/// of several batches calls once per batch, a video once per temporal slice). In model order:
+///   v.patch_embd          (N, hidden)   patches after the convolution
+///   v.blk.L.q k v         (N, hidden)   queries and keys after rotation, values
+///   v.blk.L.attn          (N, hidden)   heads, before the output projection
+///   v.blk.L.attn_out      (N, hidden)   residual stream after attention
+///   v.blk.L.ffn           (N, ffn)      after the activation function
+///   v.blk.L.ffn_out       (N, hidden)   residual stream after the block
+///   v.merger              (N / 4, 4 hidden)  after GELU
+///   v.embd                (N / 4, decoder hidden)  the embedding
+///   embd                  (T, hidden)   decoder input: token and picture embeddings
+///   blk.L.q k v attn attn_out ffn ffn_out   likewise; k and v have n_kv_heads * head_dim columns
+///   logits                (rows asked for, vocab)
 using TapSink = std::function<void(const std::string& name, const float* values, int64_t rows, int64_t cols)>;
 
 class Model {
  public:
   ~Model();
-  /// Opens, checks and packs both files. Errors: those of the loaders; kMismatch when the files do not belong together;
+  /// Opens, checks and packs both files. Nothing is read into memory before every tensor is checked and the bytes are
+  /// known to fit. Errors: those of the loaders; kMismatch when the files do not belong together; kOutOfMemory;
   /// kCancelled.
   static Result<std::shared_ptr<const Model>> load(const ModelOptions& options);
 
@@ -50,6 +64,8 @@ class Model {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
+  /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed.
+  KvElement vision_kv_element() const { return vision_kv_element_; }
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
@@ -65,6 +81,7 @@ class Model {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
   uint64_t weight_bytes_ = 0;
+  KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
 };
 
@@ -75,7 +92,7 @@ struct ImageEmbedding {
   int64_t merge_size = 2;
   int64_t n_tokens = 0;          // grid.t * grid.h * grid.w / merge_size^2
   int64_t width = 0;             // the decoder's hidden_size
-  ImageSize original;            // pixels of the picture as given (upright)
+  ImageSize original;            // pixels of the picture as given (upright); the caller sets it
   ImageSize resized;             // pixels that the encoder saw
   std::vector<float> values;     // (n_tokens, width)
 };
@@ -95,6 +112,11 @@ class VisionEncoder {
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
   /// infinity, names the layer), kCancelled.
   Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);
+  /// Runs the encoder on the frames of a video, two per temporal slice (an odd last frame counts twice); grid.t is the
+  /// number of pairs. Attention stays inside a slice. Errors: as encode(); kInvalidArgument for no frames or frames of
+  /// different sizes.
+  Result<ImageEmbedding> encode_video(std::span<const Patches> frames, const TapSink& tap,
+                                      const ProgressSink& progress);
 
  private:
   VisionEncoder();
