@@ -90,8 +90,8 @@ Error with_context(Error error, const std::string& where);
 /// Returns from the enclosing function with the error when `expr` (a Result) has one.
 #define GLIMPSE_TRY(expr)                                               \
   do {                                                                  \
-    auto glimpse_status = (expr);                                       \
-    if (!glimpse_status.ok()) return std::move(glimpse_status).error(); \
+    auto glimpse_try_result_ = (expr);                                       \
+    if (!glimpse_try_result_.ok()) return std::move(glimpse_try_result_).error(); \
   } while (0)
 
 /// `GLIMPSE_ASSIGN(auto x, f())`: x is the value of f(), or the enclosing function returns its error.
