@@ -108,8 +108,8 @@ Status read_sections(const GgufFile& file, TextConfig& c) {
   int64_t total = 0;
   for (size_t i = 0; i < sections.size(); ++i) {
     if (sections[i] < 0 || sections[i] > pairs || (total += sections[i]) > pairs) {
-      return make_error(ErrorCode::kCorrupt, "%s: %s does not fit the %lld rotation pairs of a head", file.path().c_str(),
-                        key.c_str(), static_cast<long long>(pairs));
+      return make_error(ErrorCode::kCorrupt, "%s: %s does not fit the %lld rotation pairs of a head",
+                        file.path().c_str(), key.c_str(), static_cast<long long>(pairs));
     }
     c.mrope_section[i] = sections[i];
   }
@@ -120,14 +120,13 @@ Status read_heads(const GgufFile& file, TextConfig& c) {
   const std::string& a = c.architecture;
   const char* path = file.path().c_str();
   GLIMPSE_ASSIGN(c.num_attention_heads, size_key(file, a + ".attention.head_count", 4096));
-  GLIMPSE_ASSIGN(c.num_key_value_heads,
-                 size_key_or(file, a + ".attention.head_count_kv", 4096, c.num_attention_heads));
+  GLIMPSE_ASSIGN(c.num_key_value_heads, size_key_or(file, a + ".attention.head_count_kv", 4096, c.num_attention_heads));
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
     return make_error(ErrorCode::kCorrupt, "%s: %lld query heads do not divide among %lld key/value heads", path,
                       static_cast<long long>(c.num_attention_heads), static_cast<long long>(c.num_key_value_heads));
   }
-  GLIMPSE_ASSIGN(c.head_dim, size_key_or(file, a + ".attention.key_length", kMaxHeadDim,
-                                         c.hidden_size / c.num_attention_heads));
+  GLIMPSE_ASSIGN(c.head_dim,
+                 size_key_or(file, a + ".attention.key_length", kMaxHeadDim, c.hidden_size / c.num_attention_heads));
   GLIMPSE_ASSIGN(const int64_t value_length, size_key_or(file, a + ".attention.value_length", kMaxHeadDim, c.head_dim));
   GLIMPSE_ASSIGN(const int64_t n_rot, size_key_or(file, a + ".rope.dimension_count", kMaxHeadDim, c.head_dim));
   if (c.head_dim < 2 || c.head_dim % 2 != 0 || c.head_dim > static_cast<int64_t>(kMaxHeadDim)) {
@@ -135,10 +134,9 @@ Status read_heads(const GgufFile& file, TextConfig& c) {
                       static_cast<long long>(c.head_dim), static_cast<unsigned long long>(kMaxHeadDim));
   }
   if (value_length != c.head_dim || n_rot != c.head_dim) {
-    return make_error(ErrorCode::kUnsupported,
-                      "%s: key length %lld, value length %lld and rotated length %lld differ: not supported", path,
-                      static_cast<long long>(c.head_dim), static_cast<long long>(value_length),
-                      static_cast<long long>(n_rot));
+    return make_error(
+        ErrorCode::kUnsupported, "%s: key length %lld, value length %lld and rotated length %lld differ: not supported",
+        path, static_cast<long long>(c.head_dim), static_cast<long long>(value_length), static_cast<long long>(n_rot));
   }
   return {};
 }
@@ -159,8 +157,10 @@ Result<std::string> projector_type(const GgufFile& file) {
     if (value && !value->empty()) return *value;
   }
   if (flag(file, "clip.has_qwen2vl_merger")) return std::string("qwen2vl_merger");
-  return make_error(ErrorCode::kUnsupported, "%s: neither clip.projector_type nor clip.has_qwen2vl_merger: unknown kind "
-                    "of vision encoder (supported: qwen2vl_merger)", file.path().c_str());
+  return make_error(ErrorCode::kUnsupported,
+                    "%s: neither clip.projector_type nor clip.has_qwen2vl_merger: unknown kind "
+                    "of vision encoder (supported: qwen2vl_merger)",
+                    file.path().c_str());
 }
 
 Status check_projector(const GgufFile& file) {
@@ -181,8 +181,8 @@ Status check_projector(const GgufFile& file) {
                       path, family, type.c_str());
   }
   if (type == "qwen2vl_merger") return {};
-  return make_error(ErrorCode::kUnsupported, "%s: projector type '%s' is not supported (supported: qwen2vl_merger)", path,
-                    type.c_str());
+  return make_error(ErrorCode::kUnsupported, "%s: projector type '%s' is not supported (supported: qwen2vl_merger)",
+                    path, type.c_str());
 }
 
 // Sizes that the tensors know better than the keys: legacy files carry wrong or no values.
@@ -207,17 +207,17 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const int64_t patch_key, size_key_or(file, "clip.vision.patch_size", 256, c.patch.patch_size));
   GLIMPSE_ASSIGN(const int64_t width_key, size_key_or(file, "clip.vision.embedding_length", kMaxWidth, c.hidden_size));
   if (patch_key != c.patch.patch_size || width_key != c.hidden_size) {
-    return make_error(ErrorCode::kCorrupt,
-                      "%s: the keys say patches of %lld and width %lld, v.patch_embd.weight is %s", path,
-                      static_cast<long long>(patch_key), static_cast<long long>(width_key), patch->describe().c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: the keys say patches of %lld and width %lld, v.patch_embd.weight is %s",
+                      path, static_cast<long long>(patch_key), static_cast<long long>(width_key),
+                      patch->describe().c_str());
   }
   GLIMPSE_ASSIGN(c.patch.merge_size, size_key_or(file, "clip.vision.spatial_merge_size", 16, 2));
   const auto merged = static_cast<uint64_t>(c.hidden_size * c.patch.merge_size * c.patch.merge_size);
   if (merger->dims[0] != merged) {
-    return make_error(ErrorCode::kCorrupt, "%s: mm.0.weight: want %llu inputs (%lld patches of width %lld), file has %s",
-                      path, static_cast<unsigned long long>(merged),
-                      static_cast<long long>(c.patch.merge_size * c.patch.merge_size),
-                      static_cast<long long>(c.hidden_size), merger->describe().c_str());
+    return make_error(
+        ErrorCode::kCorrupt, "%s: mm.0.weight: want %llu inputs (%lld patches of width %lld), file has %s", path,
+        static_cast<unsigned long long>(merged), static_cast<long long>(c.patch.merge_size * c.patch.merge_size),
+        static_cast<long long>(c.hidden_size), merger->describe().c_str());
   }
   return {};
 }
@@ -290,10 +290,11 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
 Result<VisionConfig> read_vision_config(const GgufFile& file) {
   GLIMPSE_ASSIGN(const std::string architecture, file.require_string("general.architecture"));
   if (architecture != "clip") {
-    return make_error(ErrorCode::kUnsupported,
-                      "%s is a text model (general.architecture '%s'), not an mmproj file: the vision encoder lies in a "
-                      "file of its own, often called mmproj-*.gguf",
-                      file.path().c_str(), architecture.c_str());
+    return make_error(
+        ErrorCode::kUnsupported,
+        "%s is a text model (general.architecture '%s'), not an mmproj file: the vision encoder lies in a "
+        "file of its own, often called mmproj-*.gguf",
+        file.path().c_str(), architecture.c_str());
   }
   VisionConfig c;
   c.name = general_name(file);

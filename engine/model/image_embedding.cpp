@@ -1,6 +1,6 @@
 // Image embeddings as bytes. Layout, little-endian:
-//   "GLIE", u32 version (1), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width, height,
-//   then n_tokens * width floats.
+//   "GLIE", u32 version (1), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
+//   height, then n_tokens * width floats.
 #include <bit>
 #include <cmath>
 #include <cstring>
@@ -23,7 +23,7 @@ constexpr int64_t kMaxField = int64_t{1} << 30;
 }  // namespace
 
 std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
-  const int64_t fields[kFields] = {e.grid.t, e.grid.h,          e.grid.w,          e.merge_size,    e.n_tokens,
+  const int64_t fields[kFields] = {e.grid.t, e.grid.h,         e.grid.w,          e.merge_size,    e.n_tokens,
                                    e.width,  e.original.width, e.original.height, e.resized.width, e.resized.height};
   std::vector<std::byte> bytes(kHeaderBytes + e.values.size() * sizeof(float));
   std::byte* out = bytes.data();

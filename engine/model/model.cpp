@@ -15,8 +15,9 @@ constexpr uint64_t kLoadOverhead = 64u << 20;
 
 // ids that are optional in a file: -1 when absent or of a type that does not fit.
 TokenId optional_token(const GgufFile& file, const char* key) {
-  const auto id = file.optional_uint(key);
-  return id.ok() && id->has_value() && **id <= INT32_MAX ? static_cast<TokenId>(**id) : -1;
+  const auto found = file.optional_uint(key);
+  const uint64_t id = found.ok() ? found.value().value_or(UINT64_MAX) : UINT64_MAX;
+  return id <= INT32_MAX ? static_cast<TokenId>(id) : -1;
 }
 
 Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const TextConfig& config) {

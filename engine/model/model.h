@@ -23,16 +23,16 @@ enum class VisionPrecision { kAuto, kF32, kBf16 };
 
 struct ModelOptions {
   std::string model_path;
-  std::string mmproj_path;          // empty: text only
-  bool use_reference = false;       // run on RefOps
-  int n_threads = 0;                // for loading; sessions choose their own
+  std::string mmproj_path;     // empty: text only
+  bool use_reference = false;  // run on RefOps
+  int n_threads = 0;           // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   LogSink log;
-  ProgressSink progress;            // returning false cancels the load
+  ProgressSink progress;  // returning false cancels the load
 };
 
-struct TextWeights;    // engine/model/weights.h
+struct TextWeights;  // engine/model/weights.h
 struct VisionWeights;
 
 /// Receives activations by name as a pass computes them; rows in host memory, one call per name and pass (a forward()
@@ -88,13 +88,13 @@ class Model {
 /// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around
 /// it: cacheable, savable.
 struct ImageEmbedding {
-  GridThw grid;                  // patches, unmerged
+  GridThw grid;  // patches, unmerged
   int64_t merge_size = 2;
-  int64_t n_tokens = 0;          // grid.t * grid.h * grid.w / merge_size^2
-  int64_t width = 0;             // the decoder's hidden_size
-  ImageSize original;            // pixels of the picture as given (upright); the caller sets it
-  ImageSize resized;             // pixels that the encoder saw
-  std::vector<float> values;     // (n_tokens, width)
+  int64_t n_tokens = 0;       // grid.t * grid.h * grid.w / merge_size^2
+  int64_t width = 0;          // the decoder's hidden_size
+  ImageSize original;         // pixels of the picture as given (upright); the caller sets it
+  ImageSize resized;          // pixels that the encoder saw
+  std::vector<float> values;  // (n_tokens, width)
 };
 
 /// Bytes in a versioned little-endian format (magic "GLIE"), and back. Errors of load: kCorrupt, kTruncated.
@@ -106,7 +106,8 @@ class VisionEncoder {
  public:
   ~VisionEncoder();
   /// max_patches: of one temporal slice. Errors: kOutOfMemory.
-  static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t max_patches);
+  static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops,
+                                                       int64_t max_patches);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
 
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
@@ -133,9 +134,9 @@ class TextDecoder {
                                                      int64_t batch, KvElement kv_element);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch, KvElement kv_element);
 
-  int64_t context() const;   // as asked for
+  int64_t context() const;  // as asked for
   int64_t batch() const;
-  int64_t n_past() const;    // cache slots filled
+  int64_t n_past() const;  // cache slots filled
   /// Forgets everything after slot n (0 <= n <= n_past()).
   void truncate(int64_t n);
 
@@ -145,10 +146,10 @@ class TextDecoder {
     std::span<const MropePosition> positions;  // one per id
     std::span<const float> embeddings;         // (number of -1 ids, hidden_size), in order
   };
-  /// Appends any number of rows (cut into passes of `batch`). logits: empty, or (vocab_size) floats for the last row, or
-  /// (n, vocab_size) for all rows when all_logits.
-  /// Errors: kContextFull (says how many slots are left), kInvalidArgument (an id outside the vocabulary), kNumeric,
-  /// kCancelled (progress returned false; the cache is as before the call).
+  /// Appends any number of rows (cut into passes of `batch`). logits: empty, or (vocab_size) floats for the last row,
+  /// or (n, vocab_size) for all rows when all_logits. Errors: kContextFull (says how many slots are left),
+  /// kInvalidArgument (an id outside the vocabulary), kNumeric, kCancelled (progress returned false; the cache is as
+  /// before the call).
   Status forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
                  const ProgressSink& progress);
 

@@ -17,11 +17,11 @@ constexpr int64_t kLogitRows = 8;
 
 // Activations of one pass over T rows, in the backend's memory.
 struct DecoderScratch {
-  Mat x;          // (T, hidden_size), the residual stream
-  Mat q;          // (T, n_heads * head_dim), queries after rotation
-  Mat attn;       // (T, n_heads * head_dim), softmax(q k^T / sqrt(head_dim)) v
-  Mat ffn;        // (T, intermediate_size), silu(gate) * up
-  RopeTable rope; // (T, head_dim / 2)
+  Mat x;           // (T, hidden_size), the residual stream
+  Mat q;           // (T, n_heads * head_dim), queries after rotation
+  Mat attn;        // (T, n_heads * head_dim), softmax(q k^T / sqrt(head_dim)) v
+  Mat ffn;         // (T, intermediate_size), silu(gate) * up
+  RopeTable rope;  // (T, head_dim / 2)
 };
 
 // One decoder layer (Qwen2VLDecoderLayer.forward). x is updated in place; positions [0, n_past) of kv are filled.
@@ -140,10 +140,18 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   return decoder;
 }
 
-int64_t TextDecoder::context() const { return impl_->context; }
-int64_t TextDecoder::batch() const { return impl_->batch; }
-int64_t TextDecoder::n_past() const { return impl_->n_past; }
-void TextDecoder::truncate(int64_t n) { impl_->n_past = std::clamp<int64_t>(n, 0, impl_->n_past); }
+int64_t TextDecoder::context() const {
+  return impl_->context;
+}
+int64_t TextDecoder::batch() const {
+  return impl_->batch;
+}
+int64_t TextDecoder::n_past() const {
+  return impl_->n_past;
+}
+void TextDecoder::truncate(int64_t n) {
+  impl_->n_past = std::clamp<int64_t>(n, 0, impl_->n_past);
+}
 
 Status TextDecoder::Impl::check(const Input& input, std::span<float> out, bool all_logits) const {
   const TextConfig& c = config();
@@ -230,7 +238,8 @@ Status TextDecoder::Impl::run_pass(const Pass& pass, const TapSink& tap, const P
   scrub(pass);
   return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (rows %lld to %lld)",
                     search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite().c_str(),
-                    static_cast<long long>(n_past), static_cast<long long>(n_past) + static_cast<long long>(pass.ids.size()) - 1);
+                    static_cast<long long>(n_past),
+                    static_cast<long long>(n_past) + static_cast<long long>(pass.ids.size()) - 1);
 }
 
 Status TextDecoder::Impl::compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite) {

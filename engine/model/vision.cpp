@@ -17,11 +17,11 @@ constexpr int64_t kChunkRows = 1024;
 
 // Activations of one temporal slice of N patches, in the backend's memory.
 struct VisionScratch {
-  Mat x;          // (N, hidden_size), the residual stream
-  Mat q;          // (N, hidden_size), queries after rotation
-  Mat attn;       // (N, hidden_size), softmax(q k^T / sqrt(head_dim)) v
-  Mat hidden;     // (chunk, widest of patch, feed-forward and merger rows)
-  RopeTable rope; // (N, head_dim / 2)
+  Mat x;           // (N, hidden_size), the residual stream
+  Mat q;           // (N, hidden_size), queries after rotation
+  Mat attn;        // (N, hidden_size), softmax(q k^T / sqrt(head_dim)) v
+  Mat hidden;      // (chunk, widest of patch, feed-forward and merger rows)
+  RopeTable rope;  // (N, head_dim / 2)
 };
 
 // x += fc2(QuickGELU(fc1(LayerNorm(x)))), some rows at a time.
@@ -137,7 +137,8 @@ uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t m
 Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<const Model> model, Ops& ops,
                                                              int64_t max_patches) {
   if (!model->has_vision()) {
-    return make_error(ErrorCode::kInvalidArgument, "the model was loaded without an mmproj file: it cannot see pictures");
+    return make_error(ErrorCode::kInvalidArgument,
+                      "the model was loaded without an mmproj file: it cannot see pictures");
   }
   const VisionConfig& c = model->vision();
   const int64_t group = c.patch.merge_size * c.patch.merge_size;
@@ -151,8 +152,8 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   Impl& e = *encoder->impl_;
   e.max_patches = max_patches;
   const VisionSizes sizes(c, max_patches);
-  GLIMPSE_ASSIGN(e.kv, ops.make_kv(c.num_heads, c.head_dim, round_up(max_patches, kKeyBlock),
-                                   model->vision_kv_element()));
+  GLIMPSE_ASSIGN(e.kv,
+                 ops.make_kv(c.num_heads, c.head_dim, round_up(max_patches, kKeyBlock), model->vision_kv_element()));
   GLIMPSE_ASSIGN(e.x, ops.allocate(sizes.x, "vision residual stream"));
   GLIMPSE_ASSIGN(e.q, ops.allocate(sizes.x, "vision queries"));
   GLIMPSE_ASSIGN(e.attn, ops.allocate(sizes.x, "vision attention output"));
@@ -262,8 +263,8 @@ Status VisionEncoder::Impl::compute(const Slice& slice, Probe& probe, const Prog
     probe.enter("v.");
     probe.see("patch_embd", s.x);
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      const double done = static_cast<double>(slice.index) +
-                          static_cast<double>(layer) / static_cast<double>(w.layers.size());
+      const double done =
+          static_cast<double>(slice.index) + static_cast<double>(layer) / static_cast<double>(w.layers.size());
       if (progress && !progress("encode image", done / static_cast<double>(slice.count))) {
         cancelled = true;
         return;
@@ -303,7 +304,8 @@ void VisionEncoder::Impl::merge(const Slice& slice, const VisionScratch& s, Prob
   probe.enter("v.");
   for (int64_t first = 0; first < groups.rows; first += chunk) {
     const int64_t n = std::min(chunk, groups.rows - first);
-    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols), tokens_out = Mat::contiguous(out->data, n, c.projection_dim);
+    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols),
+              tokens_out = Mat::contiguous(out->data, n, c.projection_dim);
     ops.norm_linear(groups.slice(first, n), w.merger_norm, w.merger_fc1, Activation::kGeluErf, h);
     probe.see_rows(h);
     ops.norm_linear(h, Norm{}, w.merger_fc2, Activation::kNone, tokens_out);

@@ -8,7 +8,9 @@
 namespace glimpse {
 namespace {
 
-bool is_float_type(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
+bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
 
 std::string describe_dims(const std::vector<uint64_t>& dims) {
   std::string text = "(";

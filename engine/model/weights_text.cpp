@@ -7,7 +7,8 @@
 namespace glimpse {
 namespace {
 
-Result<QkvWeights> read_qkv(WeightReader& in, const TextConfig& c, const std::string& block, WeightPrecision precision) {
+Result<QkvWeights> read_qkv(WeightReader& in, const TextConfig& c, const std::string& block,
+                            WeightPrecision precision) {
   QkvWeights w;
   w.n_heads = c.num_attention_heads;
   w.n_kv_heads = c.num_key_value_heads;

@@ -18,8 +18,7 @@ Result<QkvWeights> read_qkv(WeightReader& in, const VisionConfig& c, const std::
   const char* const names[3] = {"attn_q", "attn_k", "attn_v"};
   for (int i = 0; i < 3; ++i) {
     if (fused) {
-      GLIMPSE_ASSIGN(*parts[i],
-                     in.linear_part(block + "attn_qkv", i * h, h, 3 * h, h, precision, Presence::kRequired));
+      GLIMPSE_ASSIGN(*parts[i], in.linear_part(block + "attn_qkv", i * h, h, 3 * h, h, precision, Presence::kRequired));
     } else {
       GLIMPSE_ASSIGN(*parts[i], in.linear(block + names[i], h, h, precision, Presence::kRequired));
     }

@@ -60,7 +60,9 @@ struct Wide {
   std::vector<double> values;
 };
 
-bool is_float_type(DType type) { return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16; }
+bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
 
 DType stored_type(DType source, WeightPrecision precision) {
   if (precision == WeightPrecision::kF32) return DType::kF32;
@@ -68,7 +70,9 @@ DType stored_type(DType source, WeightPrecision precision) {
   return source;
 }
 
-const RefWeight& as_ref(const PackedWeight& weight) { return static_cast<const RefWeight&>(weight); }
+const RefWeight& as_ref(const PackedWeight& weight) {
+  return static_cast<const RefWeight&>(weight);
+}
 
 // RMS:   y = x / sqrt(mean(x^2) + eps) * w
 // Layer: y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b
@@ -127,7 +131,9 @@ void rotate(const double* x, const float* cos, const float* sin, int64_t d, floa
   }
 }
 
-double silu(double z) { return z / (1 + std::exp(-z)); }
+double silu(double z) {
+  return z / (1 + std::exp(-z));
+}
 
 double activate(Activation activation, double z) {
   switch (activation) {
@@ -344,6 +350,8 @@ class RefOps final : public Ops {
 
 }  // namespace
 
-std::unique_ptr<Ops> make_ref_ops() { return std::make_unique<RefOps>(); }
+std::unique_ptr<Ops> make_ref_ops() {
+  return std::make_unique<RefOps>();
+}
 
 }  // namespace glimpse
