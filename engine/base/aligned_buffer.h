@@ -28,9 +28,13 @@ class AlignedBuffer {
   const std::byte* data() const { return data_; }
   uint64_t size() const { return size_; }
   template <typename T>
-  T* as() { return reinterpret_cast<T*>(data_); }
+  T* as() {
+    return reinterpret_cast<T*>(data_);
+  }
   template <typename T>
-  const T* as() const { return reinterpret_cast<const T*>(data_); }
+  const T* as() const {
+    return reinterpret_cast<const T*>(data_);
+  }
 
  private:
   void swap(AlignedBuffer& other) noexcept {

@@ -29,7 +29,9 @@ uint64_t xgetbv0() {
   return (static_cast<uint64_t>(high) << 32) | low;
 }
 
-bool bit(uint32_t word, int index) { return ((word >> index) & 1u) != 0; }
+bool bit(uint32_t word, int index) {
+  return ((word >> index) & 1u) != 0;
+}
 
 // CPUs that the cgroup's quota amounts to, rounded up; 0 when there is no quota.
 int cgroup_cpu_quota() {
@@ -49,11 +51,16 @@ int cgroup_cpu_quota() {
 
 const char* isa_name(Isa isa) {
   switch (isa) {
-    case Isa::kRef: return "ref";
-    case Isa::kAvx2: return "avx2";
-    case Isa::kAvx512: return "avx512";
-    case Isa::kAvx512Vnni: return "avx512vnni";
-    case Isa::kAvx512Bf16: return "avx512bf16";
+    case Isa::kRef:
+      return "ref";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+    case Isa::kAvx512Vnni:
+      return "avx512vnni";
+    case Isa::kAvx512Bf16:
+      return "avx512bf16";
   }
   return "?";
 }

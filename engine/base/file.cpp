@@ -73,8 +73,8 @@ Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
                       static_cast<unsigned long long>(offset), static_cast<unsigned long long>(size_));
   }
   while (!out.empty()) {
-    const ssize_t n = pread(descriptor_, out.data(), std::min<size_t>(out.size(), size_t{1} << 30),
-                            static_cast<off_t>(offset));
+    const ssize_t n =
+        pread(descriptor_, out.data(), std::min<size_t>(out.size(), size_t{1} << 30), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return system_error("read", path_);
     if (n == 0) {
@@ -144,7 +144,9 @@ AtomicFileWriter& AtomicFileWriter::operator=(AtomicFileWriter&& other) noexcept
   return *this;
 }
 
-AtomicFileWriter::~AtomicFileWriter() { discard(); }
+AtomicFileWriter::~AtomicFileWriter() {
+  discard();
+}
 
 void AtomicFileWriter::discard() {
   if (descriptor_ >= 0) close(descriptor_);

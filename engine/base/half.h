@@ -30,7 +30,7 @@ inline uint16_t float_to_half(float value) {
     const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
     return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
   }
-  if (magnitude < 0x33000000u) return sign;  // below half of the smallest subnormal
+  if (magnitude < 0x33000000u) return sign;                   // below half of the smallest subnormal
   const int shift = 126 - static_cast<int>(magnitude >> 23);  // 14..24: bits to drop
   const uint32_t mantissa = (magnitude & 0x7fffffu) | 0x800000u;
   const uint32_t halfway = 1u << (shift - 1);
@@ -39,7 +39,9 @@ inline uint16_t float_to_half(float value) {
   return static_cast<uint16_t>(sign | (kept + (rest > halfway || (rest == halfway && (kept & 1u)))));
 }
 
-inline float bf16_to_float(uint16_t value) { return std::bit_cast<float>(static_cast<uint32_t>(value) << 16); }
+inline float bf16_to_float(uint16_t value) {
+  return std::bit_cast<float>(static_cast<uint32_t>(value) << 16);
+}
 
 /// float to bfloat16, round to nearest even; NaN is made quiet (bit 6 of the result is set).
 inline uint16_t float_to_bf16(float value) {

@@ -88,16 +88,16 @@ Error with_context(Error error, const std::string& where);
 #define GLIMPSE_CONCAT(a, b) GLIMPSE_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function with the error when `expr` (a Result) has one.
-#define GLIMPSE_TRY(expr)                                         \
-  do {                                                            \
-    auto glimpse_status = (expr);                                 \
-    if (!glimpse_status.ok()) return std::move(glimpse_status).error(); \
+#define GLIMPSE_TRY(expr)                                               \
+  do {                                                                  \
+    auto glimpse_try_result_ = (expr);                                       \
+    if (!glimpse_try_result_.ok()) return std::move(glimpse_try_result_).error(); \
   } while (0)
 
 /// `GLIMPSE_ASSIGN(auto x, f())`: x is the value of f(), or the enclosing function returns its error.
 #define GLIMPSE_ASSIGN(declaration, expr) \
   GLIMPSE_ASSIGN_IMPL(GLIMPSE_CONCAT(glimpse_result_, __LINE__), declaration, expr)
-#define GLIMPSE_ASSIGN_IMPL(result, declaration, expr)  \
-  auto result = (expr);                                 \
-  if (!result.ok()) return std::move(result).error();   \
+#define GLIMPSE_ASSIGN_IMPL(result, declaration, expr) \
+  auto result = (expr);                                \
+  if (!result.ok()) return std::move(result).error();  \
   declaration = std::move(result).value()

@@ -53,7 +53,7 @@ class ThreadTeam {
   void run_driver(FunctionRef<void()> driver);
 
   const int n_threads_;
-  int granted_ = 1;      // threads of the current pass
+  int granted_ = 1;  // threads of the current pass
   bool in_pass_ = false;
   const FunctionRef<void(int, int)>* work_ = nullptr;  // nullptr: leave the pass
   alignas(64) std::atomic<uint32_t> epoch_{0};         // counts phases; workers wait for it to move

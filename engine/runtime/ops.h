@@ -24,15 +24,15 @@ namespace glimpse {
 class PackedWeight {
  public:
   virtual ~PackedWeight() = default;
-  int64_t rows = 0;               // out_features
-  int64_t cols = 0;               // in_features
+  int64_t rows = 0;  // out_features
+  int64_t cols = 0;  // in_features
   DType source_type = DType::kF32;
-  uint64_t n_bytes = 0;           // memory it occupies
+  uint64_t n_bytes = 0;  // memory it occupies
 };
 
 /// Where a weight comes from: rows of blocks that can be read piece by piece, so that a matrix is in memory once.
 struct WeightSource {
-  std::string name;               // for messages: "blk.3.attn_q.weight"
+  std::string name;  // for messages: "blk.3.attn_q.weight"
   DType type = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
@@ -101,8 +101,8 @@ class KvStore {
 
 struct AttentionSpec {
   bool causal = true;
-  int64_t n_past = 0;   // causal: row r sees keys [0, n_past + r + 1); otherwise every row sees keys [0, n_keys)
-  int64_t n_keys = 0;   // non-causal only
+  int64_t n_past = 0;  // causal: row r sees keys [0, n_past + r + 1); otherwise every row sees keys [0, n_keys)
+  int64_t n_keys = 0;  // non-causal only
 };
 
 /// One execution context: threads, scratch, a device stream. Not thread-safe; weights it packed are, and may be used by
@@ -129,7 +129,8 @@ class Ops {
   virtual Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                    KvElement element) = 0;
   virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const = 0;
-  /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated later.
+  /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated
+  /// later.
   virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
 

@@ -1,0 +1,125 @@
+// glimpse_encode_image_* and glimpse_embedding_*: pictures in, embeddings out.
+#include <chrono>
+#include <cstring>
+
+#include "engine/capi/handles.h"
+
+using namespace glimpse;
+using namespace glimpse::capi;
+
+namespace {
+
+// Decodes with `decode` (timed into the session's timings) and encodes.
+template <typename Decode>
+glimpse_status encode(glimpse_session* session, glimpse_embedding** out, glimpse_progress_callback progress,
+                      void* progress_user, Decode&& decode) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_TRY(require(out, "out"));
+    *out = nullptr;
+    const auto start = std::chrono::steady_clock::now();
+    GLIMPSE_ASSIGN(const Image image, decode());
+    Timings timings;
+    timings.image_decode = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+    GLIMPSE_ASSIGN(auto embedding,
+                   session->session->encode_image(image, &timings, progress_sink(progress, progress_user)));
+    *out = new glimpse_embedding{std::move(embedding)};
+    return {};
+  });
+}
+
+}  // namespace
+
+extern "C" {
+
+glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
+                                          glimpse_progress_callback progress, void* progress_user,
+                                          glimpse_embedding** out) {
+  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+    GLIMPSE_TRY(require(bytes, "bytes"));
+    return decode_image({static_cast<const std::byte*>(bytes), n_bytes}, {});
+  });
+}
+
+glimpse_status glimpse_encode_image_file(glimpse_session* session, const char* path, glimpse_progress_callback progress,
+                                         void* progress_user, glimpse_embedding** out) {
+  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+    GLIMPSE_TRY(require(path, "path"));
+    return load_image(path, {});
+  });
+}
+
+glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t* rgb, int32_t width, int32_t height,
+                                        size_t stride, glimpse_progress_callback progress, void* progress_user,
+                                        glimpse_embedding** out) {
+  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+    GLIMPSE_TRY(require(rgb, "rgb"));
+    const ImageLimits limits;
+    if (width < 1 || height < 1 || width > limits.max_width || height > limits.max_height ||
+        static_cast<uint64_t>(width) * static_cast<uint64_t>(height) > limits.max_pixels) {
+      return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is outside the limits", width,
+                        height);
+    }
+    const size_t row = 3 * static_cast<size_t>(width);
+    if (stride == 0) stride = row;
+    if (stride < row) {
+      return make_error(ErrorCode::kInvalidArgument, "stride %zu is less than 3 * width = %zu", stride, row);
+    }
+    Image image{width, height, std::vector<uint8_t>(row * static_cast<size_t>(height))};
+    for (size_t y = 0; y < static_cast<size_t>(height); ++y) {
+      std::memcpy(image.pixels.data() + y * row, rgb + y * stride, row);
+    }
+    return image;
+  });
+}
+
+glimpse_status glimpse_embedding_get_info(const glimpse_embedding* handle, glimpse_embedding_info* info) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(handle, "embedding"));
+    const ImageEmbedding& embedding = *handle->embedding;
+    glimpse_embedding_info filled{};
+    filled.n_tokens = static_cast<int32_t>(embedding.n_tokens);
+    filled.width = static_cast<int32_t>(embedding.width);
+    filled.original_width = static_cast<int32_t>(embedding.original.width);
+    filled.original_height = static_cast<int32_t>(embedding.original.height);
+    filled.resized_width = static_cast<int32_t>(embedding.resized.width);
+    filled.resized_height = static_cast<int32_t>(embedding.resized.height);
+    filled.values = embedding.values.data();
+    return write_info(filled, info);
+  });
+}
+
+glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* bytes, size_t capacity,
+                                      size_t* n_bytes) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(embedding, "embedding"));
+    GLIMPSE_TRY(require(n_bytes, "n_bytes"));
+    const std::vector<std::byte> saved = save_embedding(*embedding->embedding);
+    *n_bytes = saved.size();
+    if (capacity == 0) return {};
+    GLIMPSE_TRY(require(bytes, "bytes"));
+    if (capacity < saved.size()) {
+      return make_error(ErrorCode::kTooLarge, "the embedding takes %zu bytes, there is room for %zu", saved.size(),
+                        capacity);
+    }
+    std::memcpy(bytes, saved.data(), saved.size());
+    return {};
+  });
+}
+
+glimpse_status glimpse_embedding_load(const void* bytes, size_t n_bytes, glimpse_embedding** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(bytes, "bytes"));
+    GLIMPSE_TRY(require(out, "out"));
+    *out = nullptr;
+    GLIMPSE_ASSIGN(ImageEmbedding embedding, load_embedding({static_cast<const std::byte*>(bytes), n_bytes}));
+    *out = new glimpse_embedding{std::make_shared<const ImageEmbedding>(std::move(embedding))};
+    return {};
+  });
+}
+
+void glimpse_embedding_free(glimpse_embedding* embedding) {
+  delete embedding;
+}
+
+}  // extern "C"

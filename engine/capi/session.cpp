@@ -1,0 +1,285 @@
+// glimpse_session_*, glimpse_generate and the stepwise calls.
+#include <algorithm>
+
+#include "engine/capi/handles.h"
+
+using namespace glimpse;
+using namespace glimpse::capi;
+
+namespace {
+
+Result<SessionOptions> session_options(const glimpse_session_params* given) {
+  glimpse_session_params params;
+  glimpse_session_params_init(&params);
+  GLIMPSE_TRY(read_params(given, &params));
+  if (params.kv_type != GLIMPSE_KV_BF16 && params.kv_type != GLIMPSE_KV_F32) {
+    return make_error(ErrorCode::kInvalidArgument, "kv_type %d is unknown", params.kv_type);
+  }
+  SessionOptions options;
+  options.n_threads = params.n_threads;
+  options.context = params.n_ctx;
+  options.batch = params.n_batch;
+  options.kv_element = params.kv_type == GLIMPSE_KV_F32 ? KvElement::kF32 : KvElement::kBf16;
+  options.image_limits = {params.image_min_pixels, params.image_max_pixels};
+  options.min_image_tokens = params.image_min_tokens;
+  options.max_image_tokens = params.image_max_tokens;
+  options.log = log_sink(params.log, params.log_user);
+  return options;
+}
+
+Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
+  glimpse_generate_params params;
+  glimpse_generate_params_init(&params);
+  GLIMPSE_TRY(read_params(given, &params));
+  GenerateOptions options;
+  options.max_tokens = params.max_tokens;
+  options.sampler.temperature = params.temperature;
+  options.sampler.top_k = params.top_k;
+  options.sampler.top_p = params.top_p;
+  options.sampler.min_p = params.min_p;
+  options.sampler.repetition_penalty = params.repetition_penalty;
+  options.sampler.presence_penalty = params.presence_penalty;
+  options.sampler.frequency_penalty = params.frequency_penalty;
+  options.sampler.penalty_last_n = params.penalty_last_n;
+  options.sampler.seed = params.seed;
+  if (params.n_logit_bias > 0) GLIMPSE_TRY(require(params.logit_bias, "logit_bias"));
+  for (size_t i = 0; i < params.n_logit_bias; ++i) {
+    options.sampler.logit_bias.emplace_back(params.logit_bias[i].id, params.logit_bias[i].bias);
+  }
+  if (params.n_stop > 0) GLIMPSE_TRY(require(params.stop, "stop"));
+  for (size_t i = 0; i < params.n_stop; ++i) {
+    GLIMPSE_TRY(require(params.stop[i], "a stop string"));
+    options.stop.emplace_back(params.stop[i]);
+  }
+  options.n_top_logprobs = params.n_top_logprobs;
+  options.render_special = params.render_special != 0;
+  if (params.on_text != nullptr) {
+    options.on_text = [callback = params.on_text, user = params.on_text_user](std::string_view text) {
+      return callback(user, std::string(text).c_str(), text.size()) != 0;
+    };
+  }
+  options.progress = progress_sink(params.progress, params.progress_user);
+  return options;
+}
+
+Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages) {
+  if (n_messages > 0) GLIMPSE_TRY(require(messages, "messages"));
+  std::vector<Message> converted;
+  for (size_t i = 0; i < n_messages; ++i) {
+    GLIMPSE_TRY(require(messages[i].role, "a message's role"));
+    if (messages[i].n_parts > 0) GLIMPSE_TRY(require(messages[i].parts, "a message's parts"));
+    Message message{messages[i].role, {}};
+    for (size_t k = 0; k < messages[i].n_parts; ++k) {
+      const glimpse_part& part = messages[i].parts[k];
+      if (part.embedding != nullptr) {
+        message.parts.push_back({"", part.embedding->embedding});
+      } else {
+        GLIMPSE_TRY(require(part.text, "a part's text"));
+        message.parts.push_back({part.text, nullptr});
+      }
+    }
+    converted.push_back(std::move(message));
+  }
+  return converted;
+}
+
+}  // namespace
+
+extern "C" {
+
+void glimpse_session_params_init(glimpse_session_params* params) {
+  if (params == nullptr) return;
+  const SessionOptions defaults;
+  *params = glimpse_session_params{};
+  params->struct_size = sizeof *params;
+  params->n_ctx = static_cast<int32_t>(defaults.context);
+  params->n_batch = static_cast<int32_t>(defaults.batch);
+  params->image_min_pixels = defaults.image_limits.min_pixels;
+  params->image_max_pixels = defaults.image_limits.max_pixels;
+}
+
+glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
+                                    glimpse_memory_plan* plan) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
+    GLIMPSE_ASSIGN(const MemoryPlan planned, plan_session(*model->model, options));
+    glimpse_memory_plan filled{};
+    filled.weights = planned.weights;
+    filled.kv_cache = planned.kv_cache;
+    filled.decoder_scratch = planned.decoder_scratch;
+    filled.vision_scratch = planned.vision_scratch;
+    filled.total = planned.total();
+    return write_info(filled, plan);
+  });
+}
+
+glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
+                                      glimpse_session** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_TRY(require(out, "out"));
+    *out = nullptr;
+    GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
+    GLIMPSE_ASSIGN(auto session, Session::create(model->model, options));
+    auto handle = std::make_unique<glimpse_session>();
+    handle->model = model->model;
+    handle->session = std::move(session);
+    *out = handle.release();
+    return {};
+  });
+}
+
+void glimpse_session_free(glimpse_session* session) {
+  delete session;
+}
+
+glimpse_status glimpse_session_reset(glimpse_session* session) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    session->session->reset();
+    session->answer = {};
+    return {};
+  });
+}
+
+void glimpse_generate_params_init(glimpse_generate_params* params) {
+  if (params == nullptr) return;
+  const GenerateOptions defaults;
+  *params = glimpse_generate_params{};
+  params->struct_size = sizeof *params;
+  params->max_tokens = static_cast<int32_t>(defaults.max_tokens);
+  params->temperature = defaults.sampler.temperature;
+  params->top_k = defaults.sampler.top_k;
+  params->top_p = defaults.sampler.top_p;
+  params->min_p = defaults.sampler.min_p;
+  params->repetition_penalty = defaults.sampler.repetition_penalty;
+  params->penalty_last_n = defaults.sampler.penalty_last_n;
+}
+
+glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
+                                const glimpse_generate_params* params) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
+    GLIMPSE_ASSIGN(const std::vector<Message> converted, read_messages(messages, n_messages));
+    GLIMPSE_ASSIGN(session->answer, session->session->generate(converted, options));
+    return {};
+  });
+}
+
+glimpse_status glimpse_prefill(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
+                               glimpse_progress_callback progress, void* progress_user) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_ASSIGN(const std::vector<Message> converted, read_messages(messages, n_messages));
+    return session->session->prefill(converted, progress_sink(progress, progress_user));
+  });
+}
+
+glimpse_status glimpse_begin_answer(glimpse_session* session, const glimpse_generate_params* params) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
+    GLIMPSE_TRY(session->session->begin_answer(options));
+    session->answer = {};
+    return {};
+  });
+}
+
+glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* result) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_ASSIGN(Session::Step step, session->session->step());
+    session->step_text = std::move(step.text);
+    Answer& answer = session->answer;
+    answer.text += session->step_text;
+    answer.reason = step.reason;
+    if (step.token.id >= 0) answer.tokens.push_back(step.token.id);
+    glimpse_step_result filled{};
+    filled.token = step.token.id;
+    filled.logprob = step.token.logprob;
+    filled.finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
+    filled.text = session->step_text.c_str();
+    filled.n_bytes = session->step_text.size();
+    if (step.token.id >= 0) answer.logprobs.push_back(std::move(step.token));
+    return write_info(filled, result);
+  });
+}
+
+glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    const Answer& answer = session->answer;
+    glimpse_answer_info filled{};
+    filled.text = answer.text.c_str();
+    filled.n_bytes = answer.text.size();
+    filled.tokens = answer.tokens.data();
+    filled.n_tokens = answer.tokens.size();
+    filled.finish_reason = static_cast<int32_t>(answer.reason);
+    return write_info(filled, info);
+  });
+}
+
+glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids, float* logprobs,
+                                        size_t capacity, size_t* n) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_TRY(require(n, "n"));
+    *n = 0;
+    const std::vector<SampledToken>& tokens = session->answer.logprobs;
+    if (index >= tokens.size()) {
+      return make_error(ErrorCode::kInvalidArgument, "token %zu: log-probabilities of %zu tokens were kept", index,
+                        tokens.size());
+    }
+    const std::vector<TokenLogprob>& top = tokens[index].top;
+    const size_t count = std::min(capacity, top.size());
+    if (count > 0) {
+      GLIMPSE_TRY(require(ids, "ids"));
+      GLIMPSE_TRY(require(logprobs, "logprobs"));
+    }
+    for (size_t i = 0; i < count; ++i) {
+      ids[i] = top[i].id;
+      logprobs[i] = top[i].logprob;
+    }
+    *n = top.size();
+    return {};
+  });
+}
+
+glimpse_status glimpse_get_logits(const glimpse_session* session, const float** logits, size_t* n) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_TRY(require(logits, "logits"));
+    GLIMPSE_TRY(require(n, "n"));
+    const std::span<const float> values = session->session->logits();
+    if (values.empty()) return make_error(ErrorCode::kInvalidArgument, "there are no logits before the first prefill");
+    *logits = values.data();
+    *n = values.size();
+    return {};
+  });
+}
+
+glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(session, "session"));
+    const Timings& measured = session->session->timings();
+    glimpse_timings filled{};
+    filled.image_decode_ms = measured.image_decode;
+    filled.image_resize_ms = measured.image_resize;
+    filled.image_encode_ms = measured.image_encode;
+    filled.prefill_ms = measured.prefill;
+    filled.decode_ms = measured.decode;
+    filled.n_image_tokens = measured.n_image_tokens;
+    filled.n_prompt_tokens = measured.n_prompt_tokens;
+    filled.n_cached_tokens = measured.n_cached_tokens;
+    filled.n_generated_tokens = measured.n_generated_tokens;
+    return write_info(filled, timings);
+  });
+}
+
+int32_t glimpse_session_n_past(const glimpse_session* session) {
+  return session == nullptr ? 0 : static_cast<int32_t>(session->session->n_past());
+}
+
+}  // extern "C"

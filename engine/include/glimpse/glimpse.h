@@ -1,0 +1,300 @@
+/* glimpse: Qwen2-VL inference from GGUF files.
+ *
+ * C99. All objects are opaque handles. Every call that can fail returns a glimpse_status; glimpse_last_error() then gives
+ * the message for this thread, in words a user can act on. The library never aborts, exits, prints, or throws through
+ * this interface. Parameter structs start with their own size: initialise them with the matching
+ * glimpse_*_params_init(), so that fields can be added without breaking programs built before.
+ *
+ * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time. A session, and
+ * an embedding being created, belong to one thread at a time. Free what you create; freeing NULL is allowed. A session
+ * keeps its model alive.
+ */
+#ifndef GLIMPSE_GLIMPSE_H_
+#define GLIMPSE_GLIMPSE_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define GLIMPSE_API
+#else
+#define GLIMPSE_API __attribute__((visibility("default")))
+#endif
+
+#define GLIMPSE_VERSION_MAJOR 0
+#define GLIMPSE_VERSION_MINOR 1
+#define GLIMPSE_VERSION_PATCH 0
+
+/* "0.1.0" of the library that is linked. */
+GLIMPSE_API const char* glimpse_version(void);
+
+/* ---- Status ------------------------------------------------------------------------------------------------------ */
+
+typedef enum glimpse_status {
+  GLIMPSE_OK = 0,
+  GLIMPSE_ERROR_INVALID_ARGUMENT = 1,
+  GLIMPSE_ERROR_NOT_FOUND = 2,
+  GLIMPSE_ERROR_IO = 3,
+  GLIMPSE_ERROR_TRUNCATED = 4,
+  GLIMPSE_ERROR_CORRUPT = 5,
+  GLIMPSE_ERROR_UNSUPPORTED = 6,
+  GLIMPSE_ERROR_TOO_LARGE = 7,
+  GLIMPSE_ERROR_MISMATCH = 8,
+  GLIMPSE_ERROR_OUT_OF_MEMORY = 9,
+  GLIMPSE_ERROR_CONTEXT_FULL = 10,
+  GLIMPSE_ERROR_CANCELLED = 11,
+  GLIMPSE_ERROR_NUMERIC = 12,
+  GLIMPSE_ERROR_DEVICE = 13,
+  GLIMPSE_ERROR_INTERNAL = 14
+} glimpse_status;
+
+/* "out of memory", ... ; never NULL. */
+GLIMPSE_API const char* glimpse_status_name(glimpse_status status);
+/* Message of the last call of this thread that failed; "" when none has. Valid until the thread's next call. */
+GLIMPSE_API const char* glimpse_last_error(void);
+
+/* ---- Callbacks --------------------------------------------------------------------------------------------------- */
+
+typedef enum glimpse_log_level {
+  GLIMPSE_LOG_DEBUG = 0,
+  GLIMPSE_LOG_INFO = 1,
+  GLIMPSE_LOG_WARNING = 2,
+  GLIMPSE_LOG_ERROR = 3
+} glimpse_log_level;
+
+/* One message without a newline at its end. */
+typedef void (*glimpse_log_callback)(void* user, glimpse_log_level level, const char* message);
+/* stage: "load", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails with
+ * GLIMPSE_ERROR_CANCELLED and leaves its object as it was. */
+typedef int (*glimpse_progress_callback)(void* user, const char* stage, double fraction);
+/* A piece of the answer: complete, valid UTF-8, NUL-terminated, n_bytes long. Return 0 to stop; what was said stays. */
+typedef int (*glimpse_text_callback)(void* user, const char* text, size_t n_bytes);
+
+/* ---- Model ------------------------------------------------------------------------------------------------------- */
+
+typedef struct glimpse_model glimpse_model;
+
+typedef enum glimpse_vision_precision {
+  GLIMPSE_VISION_AUTO = 0, /* the fastest that stays inside the documented error budget */
+  GLIMPSE_VISION_F32 = 1,
+  GLIMPSE_VISION_BF16 = 2
+} glimpse_vision_precision;
+
+typedef struct glimpse_model_params {
+  size_t struct_size;
+  const char* model_path;   /* text model, GGUF; first shard of a split one */
+  const char* mmproj_path;  /* vision encoder, GGUF; NULL: text only */
+  int32_t n_threads;        /* for loading; 0: one per available CPU (affinity and container quota respected) */
+  int32_t vision_precision; /* glimpse_vision_precision */
+  int32_t use_reference;    /* 1: the slow scalar oracle instead of the kernels */
+  glimpse_log_callback log;
+  void* log_user;
+  glimpse_progress_callback progress;
+  void* progress_user;
+} glimpse_model_params;
+
+GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
+GLIMPSE_API glimpse_status glimpse_model_load(const glimpse_model_params* params, glimpse_model** out);
+GLIMPSE_API void glimpse_model_free(glimpse_model* model);
+
+typedef struct glimpse_model_info {
+  size_t struct_size;
+  const char* architecture; /* valid as long as the model */
+  const char* name;
+  int32_t has_vision;
+  int32_t vocab_size;
+  int32_t hidden_size;
+  int32_t n_layers;
+  int32_t context_length;
+  uint64_t weight_bytes;
+} glimpse_model_info;
+GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
+
+/* Token ids of a text. Pass capacity 0 to ask for the count. Control tokens in the text are ordinary text. */
+GLIMPSE_API glimpse_status glimpse_tokenize(const glimpse_model* model, const char* text, size_t n_bytes, int32_t* ids,
+                                            size_t capacity, size_t* n_ids);
+/* Bytes of one token; not necessarily valid UTF-8 alone. The pointer is valid as long as the model. */
+GLIMPSE_API glimpse_status glimpse_token_bytes(const glimpse_model* model, int32_t id, const char** bytes, size_t* n_bytes);
+
+/* ---- Session ----------------------------------------------------------------------------------------------------- */
+
+typedef struct glimpse_session glimpse_session;
+
+typedef enum glimpse_kv_type { GLIMPSE_KV_BF16 = 0, GLIMPSE_KV_F32 = 1 } glimpse_kv_type;
+
+typedef struct glimpse_session_params {
+  size_t struct_size;
+  int32_t n_threads;          /* 0: one per available CPU */
+  int32_t n_ctx;              /* tokens of the conversation, pictures included */
+  int32_t n_batch;            /* rows per prefill pass */
+  int32_t kv_type;            /* glimpse_kv_type */
+  int64_t image_min_pixels;   /* bounds on the resized picture */
+  int64_t image_max_pixels;
+  int32_t image_min_tokens;   /* the same in tokens; override the pixels when not 0 */
+  int32_t image_max_tokens;
+  glimpse_log_callback log;
+  void* log_user;
+} glimpse_session_params;
+
+GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
+
+/* Bytes that a session would use, before anything is allocated. */
+typedef struct glimpse_memory_plan {
+  size_t struct_size;
+  uint64_t weights; /* of the model, shared between its sessions */
+  uint64_t kv_cache;
+  uint64_t decoder_scratch;
+  uint64_t vision_scratch;
+  uint64_t total;
+} glimpse_memory_plan;
+GLIMPSE_API glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
+                                                glimpse_memory_plan* plan);
+
+/* Allocates what the plan says; later calls allocate nothing of size. */
+GLIMPSE_API glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
+                                                  glimpse_session** out);
+GLIMPSE_API void glimpse_session_free(glimpse_session* session);
+/* Forgets the conversation; memory stays. */
+GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
+
+/* ---- Pictures ---------------------------------------------------------------------------------------------------- */
+
+/* The vision encoder's result for one picture. Independent of the text around it: keep it, save it, use it in any session
+ * of the same model. */
+typedef struct glimpse_embedding glimpse_embedding;
+
+/* An encoded picture in memory: JPEG, PNG, WebP, BMP, PPM. */
+GLIMPSE_API glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
+                                                      glimpse_progress_callback progress, void* progress_user,
+                                                      glimpse_embedding** out);
+GLIMPSE_API glimpse_status glimpse_encode_image_file(glimpse_session* session, const char* path,
+                                                     glimpse_progress_callback progress, void* progress_user,
+                                                     glimpse_embedding** out);
+/* 8-bit RGB, rows `stride` bytes apart (0: 3 * width). */
+GLIMPSE_API glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t* rgb, int32_t width,
+                                                    int32_t height, size_t stride, glimpse_progress_callback progress,
+                                                    void* progress_user, glimpse_embedding** out);
+
+typedef struct glimpse_embedding_info {
+  size_t struct_size;
+  int32_t n_tokens;
+  int32_t width;                           /* floats per token */
+  int32_t original_width, original_height; /* pixels, upright */
+  int32_t resized_width, resized_height;   /* what the encoder saw; box coordinates of Qwen2.5-VL refer to it */
+  const float* values;                     /* (n_tokens, width); valid as long as the embedding */
+} glimpse_embedding_info;
+GLIMPSE_API glimpse_status glimpse_embedding_get_info(const glimpse_embedding* embedding, glimpse_embedding_info* info);
+/* Pass capacity 0 to ask for the size. */
+GLIMPSE_API glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* bytes, size_t capacity,
+                                                  size_t* n_bytes);
+GLIMPSE_API glimpse_status glimpse_embedding_load(const void* bytes, size_t n_bytes, glimpse_embedding** out);
+GLIMPSE_API void glimpse_embedding_free(glimpse_embedding* embedding);
+
+/* ---- Conversation ------------------------------------------------------------------------------------------------ */
+
+/* One piece of a message: a text, or a picture when embedding is not NULL. */
+typedef struct glimpse_part {
+  const char* text; /* NUL-terminated UTF-8; control tokens inside are ordinary text */
+  const glimpse_embedding* embedding;
+} glimpse_part;
+
+typedef struct glimpse_message {
+  const char* role; /* "system", "user" or "assistant" */
+  const glimpse_part* parts;
+  size_t n_parts;
+} glimpse_message;
+
+typedef struct glimpse_logit_bias {
+  int32_t id;
+  float bias; /* added to the token's logit; -INFINITY forbids it */
+} glimpse_logit_bias;
+
+typedef struct glimpse_generate_params {
+  size_t struct_size;
+  int32_t max_tokens; /* -1: until the context is full */
+  float temperature;  /* 0: greedy */
+  int32_t top_k;      /* 0: off */
+  float top_p;        /* 1: off */
+  float min_p;        /* 0: off */
+  float repetition_penalty; /* 1: off */
+  float presence_penalty;
+  float frequency_penalty;
+  int32_t penalty_last_n; /* -1: whole conversation */
+  uint64_t seed;
+  const glimpse_logit_bias* logit_bias;
+  size_t n_logit_bias;
+  const char* const* stop; /* stop strings; not part of the answer */
+  size_t n_stop;
+  int32_t n_top_logprobs;
+  int32_t render_special; /* 1: show <|box_start|> and the like */
+  glimpse_text_callback on_text;
+  void* on_text_user;
+  glimpse_progress_callback progress;
+  void* progress_user;
+} glimpse_generate_params;
+GLIMPSE_API void glimpse_generate_params_init(glimpse_generate_params* params);
+
+typedef enum glimpse_finish_reason {
+  GLIMPSE_FINISH_STOP = 0,        /* the model ended its turn */
+  GLIMPSE_FINISH_STOP_STRING = 1,
+  GLIMPSE_FINISH_MAX_TOKENS = 2,
+  GLIMPSE_FINISH_CONTEXT_FULL = 3,
+  GLIMPSE_FINISH_CANCELLED = 4,
+  GLIMPSE_FINISH_NONE = 5         /* a step: not finished yet */
+} glimpse_finish_reason;
+GLIMPSE_API const char* glimpse_finish_reason_name(glimpse_finish_reason reason);
+
+/* Prefills the messages after what the session holds and generates the answer. The conversation then includes both: pass
+ * only new messages next time. On error the session is as before the call. */
+GLIMPSE_API glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
+                                            const glimpse_generate_params* params);
+
+/* The same in pieces, for those who step by themselves. */
+GLIMPSE_API glimpse_status glimpse_prefill(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
+                                           glimpse_progress_callback progress, void* progress_user);
+GLIMPSE_API glimpse_status glimpse_begin_answer(glimpse_session* session, const glimpse_generate_params* params);
+typedef struct glimpse_step_result {
+  size_t struct_size;
+  int32_t token;
+  float logprob;
+  int32_t finish_reason; /* GLIMPSE_FINISH_NONE while the answer goes on */
+  const char* text;      /* what may be shown now, NUL-terminated; valid until the session's next call */
+  size_t n_bytes;
+} glimpse_step_result;
+GLIMPSE_API glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* result);
+
+/* The last answer: valid until the session's next generate, begin_answer or reset. */
+typedef struct glimpse_answer_info {
+  size_t struct_size;
+  const char* text;
+  size_t n_bytes;
+  const int32_t* tokens;
+  size_t n_tokens;
+  int32_t finish_reason;
+} glimpse_answer_info;
+GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
+/* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending. */
+GLIMPSE_API glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids,
+                                                    float* logprobs, size_t capacity, size_t* n);
+/* Logits of the last position: (vocab_size) floats; valid until the session's next call. */
+GLIMPSE_API glimpse_status glimpse_get_logits(const glimpse_session* session, const float** logits, size_t* n);
+
+typedef struct glimpse_timings {
+  size_t struct_size;
+  double image_decode_ms, image_resize_ms, image_encode_ms; /* sums over the pictures since the last answer */
+  double prefill_ms, decode_ms;
+  int64_t n_image_tokens, n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+} glimpse_timings;
+GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
+/* Cache slots in use. */
+GLIMPSE_API int32_t glimpse_session_n_past(const glimpse_session* session);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif /* GLIMPSE_GLIMPSE_H_ */

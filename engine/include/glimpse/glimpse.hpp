@@ -1,0 +1,248 @@
+// Thin C++17 owners over glimpse.h: handles that free themselves, errors as exceptions, strings and callables.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "glimpse/glimpse.h"
+
+namespace glimpse::api {
+
+/// What a failed call throws: the status and the library's message.
+class Error : public std::runtime_error {
+ public:
+  Error(glimpse_status status, const char* message) : std::runtime_error(message), status_(status) {}
+  glimpse_status status() const { return status_; }
+
+ private:
+  glimpse_status status_;
+};
+
+inline void check(glimpse_status status) {
+  if (status != GLIMPSE_OK) throw Error(status, glimpse_last_error());
+}
+
+/// Returns false to cancel.
+using Progress = std::function<bool(const char* stage, double fraction)>;
+using OnText = std::function<bool(std::string_view text)>;
+
+namespace detail {
+inline int call_progress(void* user, const char* stage, double fraction) {
+  return (*static_cast<const Progress*>(user))(stage, fraction) ? 1 : 0;
+}
+inline int call_text(void* user, const char* text, size_t n_bytes) {
+  return (*static_cast<const OnText*>(user))(std::string_view(text, n_bytes)) ? 1 : 0;
+}
+template <typename Callback, typename Function>
+void set_callback(const Function& function, Callback trampoline, Callback* callback, void** user) {
+  if (!function) return;
+  *callback = trampoline;
+  *user = const_cast<Function*>(&function);
+}
+struct Free {
+  void operator()(glimpse_model* model) const { glimpse_model_free(model); }
+  void operator()(glimpse_session* session) const { glimpse_session_free(session); }
+  void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
+};
+}  // namespace detail
+
+/// Loaded weights; share it between sessions and threads.
+class Model {
+ public:
+  /// params.model_path and the rest of glimpse_model_params; see params().
+  explicit Model(const glimpse_model_params& params) {
+    glimpse_model* model = nullptr;
+    check(glimpse_model_load(&params, &model));
+    handle_.reset(model);
+  }
+  static glimpse_model_params params() {
+    glimpse_model_params params;
+    glimpse_model_params_init(&params);
+    return params;
+  }
+  glimpse_model_info info() const {
+    glimpse_model_info info{};
+    info.struct_size = sizeof info;
+    check(glimpse_model_get_info(handle_.get(), &info));
+    return info;
+  }
+  std::vector<int32_t> tokenize(std::string_view text) const {
+    size_t n = 0;
+    check(glimpse_tokenize(handle_.get(), text.data(), text.size(), nullptr, 0, &n));
+    std::vector<int32_t> ids(n);
+    if (n > 0) check(glimpse_tokenize(handle_.get(), text.data(), text.size(), ids.data(), n, &n));
+    return ids;
+  }
+  std::string_view token_bytes(int32_t id) const {
+    const char* bytes = nullptr;
+    size_t n = 0;
+    check(glimpse_token_bytes(handle_.get(), id, &bytes, &n));
+    return {bytes, n};
+  }
+  glimpse_model* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<glimpse_model, detail::Free> handle_;
+};
+
+/// A picture as the decoder sees it.
+class Embedding {
+ public:
+  explicit Embedding(glimpse_embedding* handle) : handle_(handle) {}
+  static Embedding load(const std::vector<unsigned char>& bytes) {
+    glimpse_embedding* embedding = nullptr;
+    check(glimpse_embedding_load(bytes.data(), bytes.size(), &embedding));
+    return Embedding(embedding);
+  }
+  std::vector<unsigned char> save() const {
+    size_t n = 0;
+    check(glimpse_embedding_save(handle_.get(), nullptr, 0, &n));
+    std::vector<unsigned char> bytes(n);
+    check(glimpse_embedding_save(handle_.get(), bytes.data(), n, &n));
+    return bytes;
+  }
+  glimpse_embedding_info info() const {
+    glimpse_embedding_info info{};
+    info.struct_size = sizeof info;
+    check(glimpse_embedding_get_info(handle_.get(), &info));
+    return info;
+  }
+  const glimpse_embedding* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<glimpse_embedding, detail::Free> handle_;
+};
+
+/// A text or a picture of a message. The embedding must live until the call that takes the message returns.
+struct Part {
+  std::string text;
+  const Embedding* embedding = nullptr;
+};
+struct Message {
+  std::string role;
+  std::vector<Part> parts;
+};
+
+struct Answer {
+  std::string text;
+  std::vector<int32_t> tokens;
+  glimpse_finish_reason reason = GLIMPSE_FINISH_STOP;
+};
+
+/// One conversation; used by one thread at a time.
+class Session {
+ public:
+  Session(const Model& model, const glimpse_session_params& params) {
+    glimpse_session* session = nullptr;
+    check(glimpse_session_create(model.get(), &params, &session));
+    handle_.reset(session);
+  }
+  static glimpse_session_params params() {
+    glimpse_session_params params;
+    glimpse_session_params_init(&params);
+    return params;
+  }
+  static glimpse_memory_plan plan(const Model& model, const glimpse_session_params& params) {
+    glimpse_memory_plan plan{};
+    plan.struct_size = sizeof plan;
+    check(glimpse_plan_session(model.get(), &params, &plan));
+    return plan;
+  }
+
+  Embedding encode_image_file(const std::string& path, const Progress& progress = {}) {
+    return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
+      return glimpse_encode_image_file(handle_.get(), path.c_str(), callback, user, out);
+    });
+  }
+  Embedding encode_image_bytes(std::string_view bytes, const Progress& progress = {}) {
+    return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
+      return glimpse_encode_image_bytes(handle_.get(), bytes.data(), bytes.size(), callback, user, out);
+    });
+  }
+  Embedding encode_image_rgb(const uint8_t* rgb, int32_t width, int32_t height, size_t stride = 0,
+                             const Progress& progress = {}) {
+    return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
+      return glimpse_encode_image_rgb(handle_.get(), rgb, width, height, stride, callback, user, out);
+    });
+  }
+
+  static glimpse_generate_params generate_params() {
+    glimpse_generate_params params;
+    glimpse_generate_params_init(&params);
+    return params;
+  }
+  /// on_text and progress replace the callbacks of params when set.
+  Answer generate(const std::vector<Message>& messages, glimpse_generate_params params = generate_params(),
+                  const OnText& on_text = {}, const Progress& progress = {}) {
+    detail::set_callback(on_text, &detail::call_text, &params.on_text, &params.on_text_user);
+    detail::set_callback(progress, &detail::call_progress, &params.progress, &params.progress_user);
+    const Flat flat(messages);
+    check(glimpse_generate(handle_.get(), flat.messages.data(), flat.messages.size(), &params));
+    return answer();
+  }
+  void prefill(const std::vector<Message>& messages, const Progress& progress = {}) {
+    glimpse_progress_callback callback = nullptr;
+    void* user = nullptr;
+    detail::set_callback(progress, &detail::call_progress, &callback, &user);
+    const Flat flat(messages);
+    check(glimpse_prefill(handle_.get(), flat.messages.data(), flat.messages.size(), callback, user));
+  }
+  void begin_answer(const glimpse_generate_params& params) { check(glimpse_begin_answer(handle_.get(), &params)); }
+  glimpse_step_result step() {
+    glimpse_step_result result{};
+    result.struct_size = sizeof result;
+    check(glimpse_step(handle_.get(), &result));
+    return result;
+  }
+  Answer answer() const {
+    glimpse_answer_info info{};
+    info.struct_size = sizeof info;
+    check(glimpse_get_answer(handle_.get(), &info));
+    return {std::string(info.text, info.n_bytes), std::vector<int32_t>(info.tokens, info.tokens + info.n_tokens),
+            static_cast<glimpse_finish_reason>(info.finish_reason)};
+  }
+  glimpse_timings timings() const {
+    glimpse_timings timings{};
+    timings.struct_size = sizeof timings;
+    check(glimpse_get_timings(handle_.get(), &timings));
+    return timings;
+  }
+  void reset() { check(glimpse_session_reset(handle_.get())); }
+  glimpse_session* get() const { return handle_.get(); }
+
+ private:
+  // Messages in the C layout; points into the vector it was made from.
+  struct Flat {
+    explicit Flat(const std::vector<Message>& from) {
+      for (const Message& message : from) {
+        parts.emplace_back();
+        for (const Part& part : message.parts) {
+          parts.back().push_back({part.text.c_str(), part.embedding == nullptr ? nullptr : part.embedding->get()});
+        }
+        messages.push_back({message.role.c_str(), nullptr, parts.back().size()});
+      }
+      for (size_t i = 0; i < messages.size(); ++i) messages[i].parts = parts[i].data();
+    }
+    std::vector<std::vector<glimpse_part>> parts;
+    std::vector<glimpse_message> messages;
+  };
+
+  template <typename Call>
+  static Embedding encode(const Progress& progress, Call&& call) {
+    glimpse_progress_callback callback = nullptr;
+    void* user = nullptr;
+    detail::set_callback(progress, &detail::call_progress, &callback, &user);
+    glimpse_embedding* embedding = nullptr;
+    check(call(callback, user, &embedding));
+    return Embedding(embedding);
+  }
+
+  std::unique_ptr<glimpse_session, detail::Free> handle_;
+};
+
+}  // namespace glimpse::api

@@ -1,0 +1,281 @@
+// CpuOps: memory, packing and the pass itself. Products are in cpu_ops_linear.cpp, attention in cpu_ops_attention.cpp.
+#include "engine/runtime/cpu_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "engine/base/checked.h"
+#include "engine/base/half.h"
+#include "kernels/attention/attention.h"
+#include "kernels/quant/quant.h"
+
+namespace glimpse {
+namespace {
+
+bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
+
+DType stored_type(DType type, WeightPrecision precision) {
+  if (precision == WeightPrecision::kF32) return DType::kF32;
+  if (precision == WeightPrecision::kBf16 && is_float_type(type)) return DType::kBF16;
+  return type;
+}
+
+// Rows of one matrix on their way from the file into panels; one per thread.
+class PanelPacker {
+ public:
+  PanelPacker(const WeightSource& source, DType stored, CpuWeight& weight)
+      : source_(source),
+        stored_(stored),
+        weight_(weight),
+        row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {
+    // About 1 MB per read: large enough for the disk, small enough for the cache.
+    rows_per_read_ =
+        std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
+  }
+
+  Status pack(int64_t panel_begin, int64_t panel_end) {
+    const int64_t row_end = std::min(panel_end * kPanelRows, source_.rows);
+    for (int64_t row = panel_begin * kPanelRows; row < row_end; row += rows_per_read_) {
+      const int64_t count = std::min(rows_per_read_, row_end - row);
+      raw_.resize(static_cast<size_t>(count) * row_bytes_);
+      GLIMPSE_TRY(source_.read_rows(row, count, raw_));
+      GLIMPSE_TRY(check_finite(row, count));
+      for (int64_t i = 0; i < count; i += kPanelRows) {
+        const int64_t n_rows = std::min(kPanelRows, count - i);
+        const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
+        uint64_t bytes = row_bytes_;
+        if (stored_ != source_.type) rows = convert(rows, n_rows, &bytes);
+        pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
+                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes);
+      }
+    }
+    return {};
+  }
+
+ private:
+  Status check_finite(int64_t first, int64_t count) const {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t block =
+          find_non_finite_block(source_.type, raw_.data() + static_cast<uint64_t>(i) * row_bytes_, source_.cols);
+      if (block >= 0) {
+        return make_error(ErrorCode::kNumeric, "%s: row %lld holds a NaN or an infinity (block %lld)",
+                          source_.name.c_str(), static_cast<long long>(first + i), static_cast<long long>(block));
+      }
+    }
+    return {};
+  }
+
+  const std::byte* convert(const std::byte* rows, int64_t n_rows, uint64_t* bytes) {
+    const auto cols = static_cast<size_t>(source_.cols);
+    floats_.resize(cols);
+    *bytes = dtype_row_bytes(stored_, cols);
+    converted_.resize(static_cast<size_t>(n_rows) * *bytes);
+    for (int64_t i = 0; i < n_rows; ++i) {
+      dequantize_row_ref(source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
+      quantize_row_ref(stored_, floats_.data(), converted_.data() + static_cast<uint64_t>(i) * *bytes, source_.cols,
+                       nullptr);
+    }
+    return converted_.data();
+  }
+
+  const WeightSource& source_;
+  const DType stored_;
+  CpuWeight& weight_;
+  const uint64_t row_bytes_;
+  int64_t rows_per_read_;
+  std::vector<std::byte> raw_, converted_;
+  std::vector<float> floats_;
+};
+
+}  // namespace
+
+void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
+  load_key(element, head_keys(kv_head), head_dim, position, key);
+  load_value(element, head_values(kv_head), head_dim, position, value);
+}
+
+CpuOps::CpuOps(Isa isa, int n_threads) : isa_(isa), team_(n_threads), workers_(static_cast<size_t>(n_threads)) {}
+
+std::string CpuOps::describe() const {
+  return format("cpu %s, %d thread%s", isa_name(isa_), team_.n_threads(), team_.n_threads() == 1 ? "" : "s");
+}
+
+uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const {
+  return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) *
+         panel_bytes(panel_format(stored_type(type, precision)), cols);
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
+  if (!is_weight_type(source.type)) {
+    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
+                      dtype_name(source.type));
+  }
+  const DType stored = stored_type(source.type, precision);
+  auto weight = std::make_shared<CpuWeight>();
+  weight->rows = source.rows;
+  weight->cols = source.cols;
+  weight->source_type = source.type;
+  weight->panels.format = panel_format(stored);
+  weight->panels.rows = source.rows;
+  weight->panels.cols = source.cols;
+  weight->panels.panel_bytes = panel_bytes(weight->panels.format, source.cols);
+  weight->n_bytes = packed_bytes(source.type, source.rows, source.cols, precision);
+  weight->kernel = &select_panel_kernel(weight->panels.format, isa_);
+  GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
+  weight->panels.data = weight->storage.data();
+
+  std::mutex mutex;
+  std::optional<Error> failure;
+  team_.parallel([&](int thread, int n_threads) {
+    const WorkRange range = split_work(weight->panels.n_panels(), thread, n_threads);
+    Status status;
+    try {
+      status = PanelPacker(source, stored, *weight).pack(range.begin, range.end);
+    } catch (const std::bad_alloc&) {
+      status = make_error(ErrorCode::kOutOfMemory, "%s: no memory for one row group", source.name.c_str());
+    }
+    if (!status.ok()) {
+      const std::lock_guard lock(mutex);
+      if (!failure) failure = status.error();
+    }
+  });
+  if (failure) return *failure;
+  return std::shared_ptr<const PackedWeight>(std::move(weight));
+}
+
+void CpuOps::unpack_row(const PackedWeight& weight, int64_t row, float* out) const {
+  dequantize_panel_row(static_cast<const CpuWeight&>(weight).panels, row, out);
+}
+
+Result<std::unique_ptr<BackendBuffer>> CpuOps::allocate(int64_t n_floats, const char* purpose) {
+  auto buffer = std::make_unique<CpuBuffer>();
+  GLIMPSE_ASSIGN(buffer->storage, AlignedBuffer::allocate(static_cast<uint64_t>(n_floats) * sizeof(float), purpose));
+  buffer->data = buffer->storage.as<float>();
+  buffer->n_floats = n_floats;
+  return std::unique_ptr<BackendBuffer>(std::move(buffer));
+}
+
+void CpuOps::upload(const float* host, int64_t n_floats, float* backend) {
+  std::memcpy(backend, host, static_cast<size_t>(n_floats) * sizeof(float));
+}
+
+void CpuOps::download(const float* backend, int64_t n_floats, float* host) {
+  std::memcpy(host, backend, static_cast<size_t>(n_floats) * sizeof(float));
+}
+
+uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
+  return 2 * static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
+}
+
+Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                                 KvElement element) {
+  auto kv = std::make_unique<CpuKv>();
+  kv->n_kv_heads = n_kv_heads;
+  kv->head_dim = head_dim;
+  kv->capacity = round_up(capacity, kKeyBlock);
+  kv->element = element;
+  kv->head_bytes = kv_head_bytes(element, head_dim, kv->capacity);
+  const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
+  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
+  GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));
+  const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
+  if (kv_rows_.size() < rows) {
+    GLIMPSE_ASSIGN(kv_rows_, AlignedBuffer::allocate(rows, "keys and values of a chunk"));
+  }
+  GLIMPSE_TRY(grow_attention(padded_head_dim(head_dim), n_kv_heads * (kv->capacity / kKeyBlock)));
+  return std::unique_ptr<KvStore>(std::move(kv));
+}
+
+uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
+  const int64_t chunk = std::min(max_rows, kChunk);
+  uint64_t expand = 0;
+  for (const PanelKernel& kernel : panel_kernels()) {
+    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
+    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
+  }
+  const uint64_t per_thread = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) +
+                              2 * act_bytes(ActFormat::kF32, 1, max_cols) + expand + kTileFloats * sizeof(float);
+  return 2 * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
+}
+
+Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
+  const int64_t chunk = std::min(std::max(max_rows, reserved_rows_), kChunk);
+  const int64_t cols = std::max(max_cols, reserved_cols_);
+  if (chunk <= reserved_rows_ && cols <= reserved_cols_) return {};
+  for (AlignedBuffer& acts : acts_) {
+    GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, chunk, cols), "activations"));
+  }
+  uint64_t expand = 0;
+  for (const PanelKernel& kernel : panel_kernels()) {
+    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
+    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(cols, block)));
+  }
+  for (Worker& worker : workers_) {
+    GLIMPSE_ASSIGN(worker.row,
+                   AlignedBuffer::allocate(static_cast<uint64_t>(round_up(cols, 256)) * sizeof(float), "a row"));
+    for (AlignedBuffer& acts : worker.acts) {
+      GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, 1, cols), "activations of a row"));
+    }
+    GLIMPSE_ASSIGN(worker.expand, AlignedBuffer::allocate(expand, "an expanded panel"));
+    GLIMPSE_ASSIGN(worker.tile, AlignedBuffer::allocate(kTileFloats * sizeof(float), "a tile"));
+  }
+  reserved_rows_ = chunk;
+  reserved_cols_ = cols;
+  return {};
+}
+
+Status CpuOps::reserve(int64_t max_rows, int64_t max_cols) {
+  return grow_linear(max_rows, max_cols);
+}
+
+Status CpuOps::run(FunctionRef<void()> body) {
+  status_ = {};
+  team_.pass(body);
+  return status_;
+}
+
+void CpuOps::embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) {
+  const PanelMatrix& panels = static_cast<const CpuWeight&>(table).panels;
+  const auto n = static_cast<int64_t>(ids.size());
+  const auto rows = [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      if (ids[static_cast<size_t>(i)] >= 0) dequantize_panel_row(panels, ids[static_cast<size_t>(i)], x.row(i));
+    }
+  };
+  if (n == 1) return rows(0, 1);
+  team_.parallel([&](int thread, int n_threads) {
+    const WorkRange range = split_work(n, thread, n_threads);
+    rows(range.begin, range.end);
+  });
+}
+
+bool CpuOps::all_finite(Mat x) {
+  // x - x is 0 for a finite x and NaN otherwise; the sum of zeros stays 0.
+  float sum = 0;
+  for (int64_t i = 0; i < x.rows; ++i) {
+    const float* row = x.row(i);
+    float lanes[16] = {};
+    int64_t j = 0;
+    for (; j + 16 <= x.cols; j += 16) {
+      for (int lane = 0; lane < 16; ++lane) lanes[lane] += row[j + lane] - row[j + lane];
+    }
+    for (; j < x.cols; ++j) lanes[0] += row[j] - row[j];
+    for (float lane : lanes) sum += lane;
+  }
+  return sum == 0.0f;
+}
+
+Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options) {
+  GLIMPSE_ASSIGN(const Isa isa, selected_isa());
+  if (options.n_threads < 0 || options.n_threads > 1024) {
+    return make_error(ErrorCode::kInvalidArgument, "%d threads: want 1 to 1024, or 0 for one per available CPU",
+                      options.n_threads);
+  }
+  const int n_threads = options.n_threads == 0 ? available_cpus() : options.n_threads;
+  return std::unique_ptr<Ops>(std::make_unique<CpuOps>(isa, n_threads));
+}
+
+}  // namespace glimpse

@@ -1,0 +1,121 @@
+// CpuOps: the operations on packed panels, SIMD kernels and one thread team. Private to engine/runtime.
+//
+// Rows of x are columns of a product (tokens, patches). They are taken kChunk at a time: all threads normalise and
+// quantise the chunk, then each multiplies its own panels with it, so that the quantised chunk stays in cache.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "engine/base/aligned_buffer.h"
+#include "engine/base/thread_team.h"
+#include "engine/runtime/ops.h"
+#include "kernels/matmul/matmul.h"
+
+namespace glimpse {
+
+struct CpuWeight final : PackedWeight {
+  PanelMatrix panels;
+  const PanelKernel* kernel = nullptr;
+  AlignedBuffer storage;
+};
+
+struct CpuBuffer final : BackendBuffer {
+  AlignedBuffer storage;
+};
+
+/// One layer's keys and values: heads one after another, each in the panel layout of kernels/attention.
+struct CpuKv final : KvStore {
+  KvElement element = KvElement::kBf16;
+  uint64_t head_bytes = 0;
+  AlignedBuffer keys;
+  AlignedBuffer values;
+
+  std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
+  std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
+  const std::byte* head_keys(int64_t head) const { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
+  const std::byte* head_values(int64_t head) const { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
+  void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
+};
+
+class CpuOps final : public Ops {
+ public:
+  CpuOps(Isa isa, int n_threads);
+
+  std::string describe() const override;
+  Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
+  uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
+  void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
+  Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
+  void upload(const float* host, int64_t n_floats, float* backend) override;
+  void download(const float* backend, int64_t n_floats, float* host) override;
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                           KvElement element) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override;
+  Status reserve(int64_t max_rows, int64_t max_cols) override;
+  uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;
+
+  Status run(FunctionRef<void()> body) override;
+  void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                KvStore& kv) override;
+  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void linear_add(Mat in, const Linear& w, Mat x) override;
+  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
+  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  bool all_finite(Mat x) override;
+
+ private:
+  static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
+  static constexpr int64_t kTileFloats = 2 * kChunk * kPanelRows;
+
+  /// Scratch of one thread; sized by grow_linear and grow_attention.
+  struct Worker {
+    AlignedBuffer row;      // one normalised row
+    AlignedBuffer acts[2];  // a single row, quantised: decode needs no barrier then
+    AlignedBuffer expand;   // a kernel's expanded panel
+    AlignedBuffer tile;     // kTileFloats floats
+    AlignedBuffer queries;  // kMaxQueryRows prepared query rows
+    AlignedBuffer state;    // running softmax state: acc, max, sum
+    AlignedBuffer scores;   // attention scratch
+  };
+
+  /// The chunk at hand in each format that its consumers want.
+  struct Acts {
+    std::array<ActView, 2> views;
+    int count = 0;
+    const ActView& get(ActFormat format) const { return views[0].format == format ? views[0] : views[1]; }
+  };
+  struct FormatList {
+    std::array<ActFormat, 2> formats{};
+    int count = 0;
+    void add(ActFormat format);
+  };
+
+  /// body(thread, n_threads, first_row, acts) for each chunk of norm(x); a phase of all threads.
+  void for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
+                      FunctionRef<void(int thread, int n_threads, int64_t first, const Acts& acts)> body);
+  void normalize(const Norm& norm, const float* x, int64_t cols, float* out) const;
+
+  Status grow_linear(int64_t max_rows, int64_t max_cols);
+  Status grow_attention(int64_t d, int64_t n_partials);
+  void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
+  void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
+
+  const Isa isa_;
+  ThreadTeam team_;
+  std::vector<Worker> workers_;
+  AlignedBuffer acts_[2];   // shared: a whole chunk
+  AlignedBuffer kv_rows_;   // keys and values of a chunk before rotation
+  AlignedBuffer partials_;  // softmax states of key blocks that threads share
+  int64_t reserved_rows_ = 0, reserved_cols_ = 0;
+  std::atomic<int64_t> next_item_{0};
+  Status status_;               // the first error of the pass at hand
+};
+
+}  // namespace glimpse

@@ -1,0 +1,253 @@
+// CpuOps: matrix products with what is fused to them.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/base/checked.h"
+#include "engine/runtime/cpu_ops.h"
+#include "kernels/activation/activation.h"
+#include "kernels/attention/attention.h"
+#include "kernels/norm/norm.h"
+#include "kernels/rope/rope.h"
+
+namespace glimpse {
+namespace {
+
+const CpuWeight& cpu_weight(const Linear& linear) {
+  return static_cast<const CpuWeight&>(*linear.weight);
+}
+const float* bias_data(const Linear& linear) {
+  return linear.bias ? linear.bias->data : nullptr;
+}
+
+// Panels that one kernel call takes: many when there are few columns, so that calls are rare; one when there are many,
+// so that the tile stays in cache.
+int64_t panels_per_call(int64_t n_columns) {
+  return std::clamp<int64_t>(256 / std::max<int64_t>(1, n_columns), 1, 16);
+}
+
+// A finished tile: element (column c, row r) of the product is values[c * ld + r], r < n_rows.
+struct Tile {
+  int64_t row = 0;     // first output row
+  int64_t n_rows = 0;  // padding rows are left out
+  int64_t n_columns = 0;
+  float* values = nullptr;
+  int64_t ld = 0;
+};
+
+// Multiplies panels [begin, end) of w with all columns of act and hands the result over in tiles.
+template <typename Epilogue>
+void for_each_tile(const CpuWeight& w, int64_t begin, int64_t end, const ActView& act, float* tile, std::byte* expand,
+                   Epilogue&& epilogue) {
+  const int64_t step = panels_per_call(act.n);
+  for (int64_t panel = begin; panel < end; panel += step) {
+    const int64_t n_panels = std::min(step, end - panel);
+    const int64_t ld = n_panels * kPanelRows;
+    w.kernel->run(w.panels.data + static_cast<uint64_t>(panel) * w.panels.panel_bytes, w.panels.panel_bytes, n_panels,
+                  act, tile, ld, expand);
+    const int64_t row = panel * kPanelRows;
+    epilogue(Tile{row, std::min(ld, w.rows - row), act.n, tile, ld});
+  }
+}
+
+void add_bias(Isa isa, const Tile& tile, const float* bias) {
+  if (bias == nullptr) return;
+  for (int64_t c = 0; c < tile.n_columns; ++c) add(isa, bias + tile.row, tile.n_rows, tile.values + c * tile.ld);
+}
+
+void store_tile(const Tile& tile, int64_t first_column, Mat out) {
+  for (int64_t c = 0; c < tile.n_columns; ++c) {
+    std::copy_n(tile.values + c * tile.ld, tile.n_rows, out.row(first_column + c) + tile.row);
+  }
+}
+
+void activate(Isa isa, Activation activation, const Tile& tile) {
+  for (int64_t c = 0; c < tile.n_columns; ++c) {
+    float* values = tile.values + c * tile.ld;
+    switch (activation) {
+      case Activation::kNone:
+        return;
+      case Activation::kQuickGelu:
+        quick_gelu(isa, values, tile.n_rows);
+        break;
+      case Activation::kGeluErf:
+        gelu_erf(isa, values, tile.n_rows);
+        break;
+      case Activation::kGeluTanh:
+        gelu_tanh(isa, values, tile.n_rows);
+        break;
+      case Activation::kSilu:
+        silu(isa, values, tile.n_rows);
+        break;
+    }
+  }
+}
+
+}  // namespace
+
+void CpuOps::FormatList::add(ActFormat format) {
+  for (int i = 0; i < count; ++i) {
+    if (formats[static_cast<size_t>(i)] == format) return;
+  }
+  if (count < 2) formats[static_cast<size_t>(count++)] = format;
+}
+
+void CpuOps::normalize(const Norm& norm, const float* x, int64_t cols, float* out) const {
+  for (int64_t i = 0; i < cols; i += norm.width) {
+    if (norm.kind == Norm::Kind::kRms) {
+      rms_norm(isa_, x + i, norm.weight->data, norm.eps, norm.width, out + i);
+    } else {
+      layer_norm(isa_, x + i, norm.weight->data, norm.bias->data, norm.eps, norm.width, out + i);
+    }
+  }
+}
+
+void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
+                            FunctionRef<void(int, int, int64_t, const Acts&)> body) {
+  Status grown = grow_linear(x.rows, x.cols);  // does nothing after reserve()
+  if (!grown.ok()) {
+    if (status_.ok()) status_ = std::move(grown);
+    return;
+  }
+  team_.parallel([&](int thread, int n_threads) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    for (int64_t first = 0; first < x.rows; first += kChunk) {
+      const int64_t count = std::min(kChunk, x.rows - first);
+      const bool alone = count == 1;  // every thread prepares the row for itself: cheaper than a barrier
+      Acts acts;
+      acts.count = formats.count;
+      for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) {
+        acts.views[i] =
+            make_act_view(formats.formats[i], count, x.cols, alone ? worker.acts[i].data() : acts_[i].data());
+      }
+      const WorkRange mine = alone ? WorkRange{0, 1} : split_work(count, thread, n_threads);
+      for (int64_t r = mine.begin; r < mine.end; ++r) {
+        const float* row = x.row(first + r);
+        if (norm.kind != Norm::Kind::kNone) {
+          normalize(norm, row, x.cols, worker.row.as<float>());
+          row = worker.row.as<float>();
+        }
+        for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) quantize_act_row(isa_, acts.views[i], r, row);
+      }
+      if (!alone) team_.barrier();
+      body(thread, n_threads, first, acts);
+      if (first + kChunk < x.rows) team_.barrier();  // the next chunk overwrites the shared activations
+    }
+  });
+}
+
+void CpuOps::linear_add(Mat in, const Linear& linear, Mat x) {
+  const CpuWeight& w = cpu_weight(linear);
+  FormatList formats;
+  formats.add(w.kernel->act);
+  for_each_chunk(in, Norm{}, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
+    for_each_tile(w, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                  [&](const Tile& tile) {
+                    add_bias(isa_, tile, bias_data(linear));
+                    for (int64_t c = 0; c < tile.n_columns; ++c) {
+                      add(isa_, tile.values + c * tile.ld, tile.n_rows, x.row(first + c) + tile.row);
+                    }
+                  });
+  });
+}
+
+void CpuOps::norm_linear(Mat x, const Norm& norm, const Linear& linear, Activation activation, Mat out) {
+  const CpuWeight& w = cpu_weight(linear);
+  FormatList formats;
+  formats.add(w.kernel->act);
+  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
+    for_each_tile(w, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                  [&](const Tile& tile) {
+                    add_bias(isa_, tile, bias_data(linear));
+                    activate(isa_, activation, tile);
+                    store_tile(tile, first, out);
+                  });
+  });
+}
+
+void CpuOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
+  const CpuWeight& wg = cpu_weight(gate);
+  const CpuWeight& wu = cpu_weight(up);
+  FormatList formats;
+  formats.add(wg.kernel->act);
+  formats.add(wu.kernel->act);
+  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    float* const gate_values = worker.tile.as<float>();
+    float* const up_values = gate_values + kTileFloats / 2;
+    const ActView& gate_act = acts.get(wg.kernel->act);
+    const WorkRange mine = split_work(wg.panels.n_panels(), thread, n_threads);
+    const int64_t step = panels_per_call(gate_act.n);
+    for (int64_t panel = mine.begin; panel < mine.end; panel += step) {
+      const int64_t end = std::min(panel + step, mine.end);
+      for_each_tile(wg, panel, end, gate_act, gate_values, worker.expand.data(),
+                    [&](const Tile& tile) { add_bias(isa_, tile, bias_data(gate)); });
+      for_each_tile(wu, panel, end, acts.get(wu.kernel->act), up_values, worker.expand.data(), [&](const Tile& tile) {
+        add_bias(isa_, tile, bias_data(up));
+        for (int64_t c = 0; c < tile.n_columns; ++c) {
+          swiglu(isa_, gate_values + c * tile.ld, tile.values + c * tile.ld, tile.n_rows,
+                 out.row(first + c) + tile.row);
+        }
+      });
+    }
+  });
+}
+
+void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                      KvStore& store) {
+  CpuKv& kv = static_cast<CpuKv&>(store);
+  const Linear* const parts[3] = {&w.q, &w.k, &w.v};
+  const int64_t head_dim = w.head_dim;
+  const int64_t kv_width = w.n_kv_heads * head_dim;
+  int64_t panel_end[3];  // the panels of q, k and v in one row of work, so that threads share them evenly
+  int64_t n_panels = 0;
+  FormatList formats;
+  for (int i = 0; i < 3; ++i) {
+    n_panels += cpu_weight(*parts[i]).panels.n_panels();
+    panel_end[i] = n_panels;
+    formats.add(cpu_weight(*parts[i]).kernel->act);
+  }
+  // Keys and values wait here, (chunk, kv_width) each, until their rows are complete.
+  float* const rows = kv_rows_.as<float>();
+  const Mat k_rows = Mat{rows, kChunk, kv_width, 2 * kv_width};
+  const Mat v_rows = Mat{rows + kv_width, kChunk, kv_width, 2 * kv_width};
+
+  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    const WorkRange mine = split_work(n_panels, thread, n_threads);
+    for (int i = 0; i < 3; ++i) {
+      const CpuWeight& weight = cpu_weight(*parts[i]);
+      const int64_t base = i == 0 ? 0 : panel_end[i - 1];
+      const int64_t begin = std::max(mine.begin, base) - base;
+      const int64_t end = std::min(mine.end, panel_end[i]) - base;
+      if (begin >= end) continue;
+      const Mat out = i == 0 ? q.slice(first, q.rows - first) : i == 1 ? k_rows : v_rows;
+      for_each_tile(weight, begin, end, acts.get(weight.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                    [&](const Tile& tile) {
+                      add_bias(isa_, tile, bias_data(*parts[i]));
+                      store_tile(tile, 0, out);
+                    });
+    }
+    team_.barrier();
+    const int64_t count = acts.views[0].n;
+    const WorkRange tokens = split_work(count, thread, n_threads);
+    for (int64_t r = tokens.begin; r < tokens.end; ++r) {
+      const float* const cos = rope.cos.row(first + r);
+      const float* const sin = rope.sin.row(first + r);
+      for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
+      for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
+    }
+    for (int64_t h = 0; h < w.n_kv_heads && tokens.begin < tokens.end; ++h) {
+      for (int64_t r = tokens.begin; r < tokens.end; ++r) {
+        const int64_t position = n_past + first + r;
+        store_key(isa_, kv.element, k_rows.row(r) + h * head_dim, head_dim, position, kv.head_keys(h));
+        store_value(isa_, kv.element, v_rows.row(r) + h * head_dim, head_dim, position, kv.head_values(h));
+      }
+    }
+  });
+}
+
+}  // namespace glimpse

@@ -1,0 +1,209 @@
+// glimpse inspect: what a GGUF file holds, and what is wrong with it.
+#include <cinttypes>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "loaders/gguf/gguf.h"
+#include "loaders/gguf/gguf_check.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/terminal.h"
+
+namespace glimpse::cli {
+namespace {
+
+struct InspectOptions {
+  std::string file;
+  bool json = false, check_data = false, no_tensors = false, all_values = false;
+};
+
+std::string printable(const std::string& text, size_t limit) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (out.size() > limit) return out + "...\"";
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (byte < 0x20 || byte == 0x7f) {  // a file must not steer the terminal
+      char escaped[8];
+      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
+      out += escaped;
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+std::string number(double value) {
+  char text[40];
+  std::snprintf(text, sizeof text, "%.9g", value);
+  return text;
+}
+std::string element(uint64_t value) {
+  return std::to_string(value);
+}
+std::string element(int64_t value) {
+  return std::to_string(value);
+}
+std::string element(double value) {
+  return number(value);
+}
+std::string element(const std::string& value) {
+  return printable(value, 60);
+}
+
+// One line for a value; arrays show their first elements unless all are wanted.
+std::string show(const GgufValue& value, bool all) {
+  return std::visit(
+      [&](const auto& data) -> std::string {
+        using T = std::decay_t<decltype(data)>;
+        if constexpr (std::is_same_v<T, std::string>) {
+          return printable(data, all ? SIZE_MAX : 100);
+        } else if constexpr (std::is_arithmetic_v<T>) {
+          if (value.type == GgufType::kBool) return data != 0 ? "true" : "false";
+          return element(data);
+        } else {
+          std::string text = std::string(gguf_type_name(value.element_type)) + "[" + std::to_string(data.size()) + "] ";
+          const size_t n = all ? data.size() : std::min<size_t>(data.size(), 6);
+          for (size_t i = 0; i < n; ++i) text += (i > 0 ? ", " : "") + element(data[i]);
+          return n < data.size() ? text + ", ..." : text;
+        }
+      },
+      value.data);
+}
+
+nlohmann::json to_json(const GgufValue& value) {
+  return std::visit([&](const auto& data) -> nlohmann::json { return data; }, value.data);
+}
+
+std::string dims_text(const GgufTensor& tensor) {
+  std::string text = "(";
+  for (uint32_t i = 0; i < tensor.n_dims; ++i) text += (i > 0 ? ", " : "") + std::to_string(tensor.dims[i]);
+  return text + ")";
+}
+
+struct TypeTotal {
+  uint64_t n_tensors = 0, n_elements = 0, n_bytes = 0;
+};
+
+std::map<std::string, TypeTotal> totals_by_type(const GgufFile& file) {
+  std::map<std::string, TypeTotal> totals;
+  for (const GgufTensor& tensor : file.tensors()) {
+    TypeTotal& total = totals[dtype_name(tensor.type)];
+    ++total.n_tensors;
+    total.n_elements += tensor.n_elements();
+    total.n_bytes += tensor.n_bytes;
+  }
+  return totals;
+}
+
+const char* level_name(GgufFinding::Level level) {
+  return level == GgufFinding::Level::kNote ? "note" : "warning";
+}
+
+void print_text(const GgufFile& file, const std::vector<GgufFinding>& findings, const InspectOptions& o) {
+  std::printf("%s: GGUF version %u, %.1f MB", printable(file.path(), 4096).c_str(), file.version(),
+              static_cast<double>(file.n_bytes()) / 1e6);
+  if (file.n_shards() > 1) std::printf(" in %u files", file.n_shards());
+  std::printf(", alignment %" PRIu64 ", %zu keys, %zu tensors\n\n", file.alignment(), file.keys().size(),
+              file.tensors().size());
+  for (const std::string& key : file.keys()) {
+    std::printf("  %-44s %s\n", printable(key, 200).c_str(), show(*file.find(key), o.all_values).c_str());
+  }
+  if (!o.no_tensors) {
+    std::printf("\n  %-36s %-8s %-24s %12s %14s\n", "tensor", "type", "dims (fastest first)", "bytes", "offset");
+    for (const GgufTensor& tensor : file.tensors()) {
+      std::printf("  %-36s %-8s %-24s %12" PRIu64 " %14" PRIu64 "\n", printable(tensor.name, 80).c_str(),
+                  dtype_name(tensor.type), dims_text(tensor).c_str(), tensor.n_bytes, tensor.file_offset);
+    }
+  }
+  std::printf("\n  %-8s %8s %16s %12s %8s\n", "type", "tensors", "weights", "MB", "bits");
+  for (const auto& [name, total] : totals_by_type(file)) {
+    std::printf(
+        "  %-8s %8" PRIu64 " %16" PRIu64 " %12.1f %8.3f\n", name.c_str(), total.n_tensors, total.n_elements,
+        static_cast<double>(total.n_bytes) / 1e6,
+        total.n_elements == 0 ? 0.0 : 8.0 * static_cast<double>(total.n_bytes) / static_cast<double>(total.n_elements));
+  }
+  std::printf("\n");
+  for (const GgufFinding& finding : findings) std::printf("%s: %s\n", level_name(finding.level), finding.text.c_str());
+  if (findings.empty()) std::printf("nothing unusual found\n");
+}
+
+void print_json(const GgufFile& file, const std::vector<GgufFinding>& findings, const InspectOptions& o) {
+  nlohmann::json json = {{"path", file.path()},
+                         {"version", file.version()},
+                         {"alignment", file.alignment()},
+                         {"bytes", file.n_bytes()},
+                         {"shards", file.n_shards()}};
+  nlohmann::json& metadata = json["metadata"] = nlohmann::json::object();
+  for (const std::string& key : file.keys()) {
+    const GgufValue& value = *file.find(key);
+    metadata[key] = value.array_size() > 64 && !o.all_values ? nlohmann::json(show(value, false)) : to_json(value);
+  }
+  nlohmann::json& tensors = json["tensors"] = nlohmann::json::array();
+  for (const GgufTensor& tensor : file.tensors()) {
+    tensors.push_back({{"name", tensor.name},
+                       {"type", dtype_name(tensor.type)},
+                       {"dims", std::vector<uint64_t>(tensor.dims, tensor.dims + tensor.n_dims)},
+                       {"bytes", tensor.n_bytes},
+                       {"offset", tensor.file_offset},
+                       {"shard", tensor.shard}});
+  }
+  nlohmann::json& list = json["findings"] = nlohmann::json::array();
+  for (const GgufFinding& finding : findings)
+    list.push_back({{"level", level_name(finding.level)}, {"text", finding.text}});
+  std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+}
+
+int inspect(const InspectOptions& o) {
+  const Result<GgufFile> file = GgufFile::open(o.file);
+  if (!file.ok()) {
+    std::fprintf(stderr, "glimpse: %s\n", file.error().message.c_str());
+    return kExitError;
+  }
+  std::vector<GgufFinding> findings = check_gguf(file.value());
+  if (o.check_data) {
+    catch_interrupts();
+    ProgressLine line(o.json);
+    Result<std::vector<GgufFinding>> found = check_gguf_data(file.value(), [&](std::string_view, double fraction) {
+      line.show("check", fraction);
+      return !interrupted();
+    });
+    line.clear();
+    if (!found.ok()) {
+      std::fprintf(stderr, "glimpse: %s\n", found.error().message.c_str());
+      return found.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
+    }
+    for (GgufFinding& finding : found.value()) findings.push_back(std::move(finding));
+  }
+  o.json ? print_json(file.value(), findings, o) : print_text(file.value(), findings, o);
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_inspect(CLI::App& app, int* status) {
+  auto options = std::make_shared<InspectOptions>();
+  CLI::App* command =
+      app.add_subcommand("inspect", "show metadata and tensors of a GGUF file, and what is wrong with it");
+  command->add_option("file", options->file, "GGUF file (the first shard of a split one)")->required();
+  command->add_flag("--check-data", options->check_data, "read every tensor and look for NaN and infinity");
+  command->add_flag("--no-tensors", options->no_tensors, "leave the tensor list out");
+  command->add_flag("--all", options->all_values, "show arrays and long texts whole");
+  command->add_flag("--json", options->json, "print one JSON object");
+  command->callback([options, status] {
+    try {
+      *status = inspect(*options);
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      *status = kExitError;
+    }
+  });
+}
+
+}  // namespace glimpse::cli

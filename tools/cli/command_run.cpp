@@ -1,0 +1,284 @@
+// glimpse run: one question about any number of pictures. Written on the public API alone.
+#include <chrono>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "engine/include/glimpse/glimpse.hpp"
+#include "tools/cli/commands.h"
+#include "tools/cli/terminal.h"
+
+namespace glimpse::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct RunOptions {
+  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16";
+  std::vector<std::string> images, stop, logit_bias;
+  int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
+  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
+  int64_t image_min_pixels = 0, image_max_pixels = 0;
+  float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
+  uint64_t seed = 0;
+  bool json = false, verbose = false, special = false, reference = false;
+};
+
+void add_options(CLI::App& run, RunOptions& o) {
+  run.add_option("-m,--model", o.model, "text model, GGUF (the first shard of a split one)")->required();
+  run.add_option("--mmproj", o.mmproj, "vision encoder, GGUF");
+  run.add_option("--image", o.images, "picture: JPEG, PNG, WebP, BMP or PPM; may be given several times");
+  run.add_option("-p,--prompt,prompt", o.prompt, "the question");
+  run.add_option("-f,--file", o.prompt_file, "read the question from a file ('-': standard input)");
+  run.add_option("--system", o.system, "system prompt (also -sys); default: the model's own");
+  run.add_option("-n,--n-predict", o.n_predict, "most tokens to answer with; -1: until the context is full")
+      ->capture_default_str();
+  run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
+  run.add_option("-b,--batch-size", o.n_batch, "rows per prefill pass")->capture_default_str();
+  run.add_option("-t,--threads", o.n_threads, "threads; 0: one per available CPU")->capture_default_str();
+  run.add_option("--temp", o.temperature, "temperature; 0: greedy")->capture_default_str();
+  run.add_option("--top-k", o.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
+  run.add_option("--top-p", o.top_p, "keep the smallest set with this probability; 1: off")->capture_default_str();
+  run.add_option("--min-p", o.min_p, "drop tokens below this fraction of the best; 0: off")->capture_default_str();
+  run.add_option("--repeat-penalty", o.repeat_penalty, "divides the logits of seen tokens; 1: off")
+      ->capture_default_str();
+  run.add_option("--repeat-last-n", o.repeat_last_n, "tokens the penalties look back at; -1: all")
+      ->capture_default_str();
+  run.add_option("--presence-penalty", o.presence_penalty, "subtracted from the logits of seen tokens")
+      ->capture_default_str();
+  run.add_option("--frequency-penalty", o.frequency_penalty, "subtracted per occurrence")->capture_default_str();
+  run.add_option("--logit-bias", o.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times");
+  run.add_option("-s,--seed", o.seed, "seed of the sampler")->capture_default_str();
+  run.add_option("--stop", o.stop, "end the answer before this text; may be given several times");
+  run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
+  run.add_option("--image-min-tokens", o.image_min_tokens, "enlarge pictures to at least this many tokens");
+  run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
+  run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
+  run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
+  run.add_option("--vision-precision", o.vision_precision, "auto, f32 or bf16")
+      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+      ->capture_default_str();
+  run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
+      ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
+  run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
+  run.add_flag("--json", o.json, "print one JSON object: answer, tokens, timings, picture sizes");
+  run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
+}
+
+std::string read_prompt(const RunOptions& o) {
+  if (o.prompt_file.empty()) return o.prompt;
+  const auto slurp = [](std::istream& in) {
+    return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
+  };
+  if (o.prompt_file == "-") return slurp(std::cin);
+  std::ifstream in(o.prompt_file, std::ios::binary);
+  if (!in) throw std::runtime_error("cannot open " + o.prompt_file);
+  return slurp(in);
+}
+
+// "151645-inf", "42+1.5"
+glimpse_logit_bias parse_logit_bias(const std::string& text) {
+  const size_t sign = text.find_first_of("+-");
+  char* end = nullptr;
+  if (sign != std::string::npos && sign > 0) {
+    const long id = std::strtol(text.c_str(), &end, 10);
+    if (end == text.c_str() + sign) {
+      const float bias = std::strtof(text.c_str() + sign, &end);
+      if (*end == '\0') return {static_cast<int32_t>(id), bias};
+    }
+  }
+  throw std::runtime_error("--logit-bias '" + text + "': want ID+BIAS or ID-BIAS");
+}
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double per_second(int64_t n, double ms) {
+  return ms > 0 ? static_cast<double>(n) * 1000.0 / ms : 0;
+}
+
+void log_message(void*, glimpse_log_level level, const char* message) {
+  static const char* const names[] = {"debug", "info", "warning", "error"};
+  std::fprintf(stderr, "%s: %s\n", names[level], message);
+}
+
+void print_timings(const glimpse_timings& t, double load_ms) {
+  std::fprintf(stderr, "load          %9.1f ms\n", load_ms);
+  if (t.n_image_tokens > 0) {
+    std::fprintf(stderr, "decode image  %9.1f ms\n", t.image_decode_ms);
+    std::fprintf(stderr, "resize        %9.1f ms\n", t.image_resize_ms);
+    std::fprintf(stderr, "encode image  %9.1f ms   %lld tokens\n", t.image_encode_ms,
+                 static_cast<long long>(t.n_image_tokens));
+  }
+  std::fprintf(stderr, "prefill       %9.1f ms   %lld tokens, %.1f tokens/s\n", t.prefill_ms,
+               static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
+  std::fprintf(stderr, "decode        %9.1f ms   %lld tokens, %.1f tokens/s\n", t.decode_ms,
+               static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
+}
+
+nlohmann::json to_json(const api::Model& model, const api::Session& session, const api::Answer& answer,
+                       const std::vector<std::string>& paths, const std::vector<api::Embedding>& embeddings,
+                       double load_ms, int n_logprobs) {
+  const glimpse_timings t = session.timings();
+  nlohmann::json images = nlohmann::json::array();
+  for (size_t i = 0; i < embeddings.size(); ++i) {
+    const glimpse_embedding_info info = embeddings[i].info();
+    images.push_back({{"path", paths[i]},
+                      {"width", info.original_width},
+                      {"height", info.original_height},
+                      {"resized_width", info.resized_width},
+                      {"resized_height", info.resized_height},
+                      {"tokens", info.n_tokens}});
+  }
+  nlohmann::json json = {{"answer", answer.text},
+                         {"tokens", answer.tokens},
+                         {"finish_reason", glimpse_finish_reason_name(answer.reason)},
+                         {"images", images},
+                         {"timings",
+                          {{"load_ms", load_ms},
+                           {"image_decode_ms", t.image_decode_ms},
+                           {"image_resize_ms", t.image_resize_ms},
+                           {"image_encode_ms", t.image_encode_ms},
+                           {"image_tokens", t.n_image_tokens},
+                           {"prefill_ms", t.prefill_ms},
+                           {"prompt_tokens", t.n_prompt_tokens},
+                           {"prefill_tokens_per_second", per_second(t.n_prompt_tokens, t.prefill_ms)},
+                           {"decode_ms", t.decode_ms},
+                           {"generated_tokens", t.n_generated_tokens},
+                           {"decode_tokens_per_second", per_second(t.n_generated_tokens, t.decode_ms)}}}};
+  if (n_logprobs > 0) {
+    nlohmann::json logprobs = nlohmann::json::array();
+    std::vector<int32_t> ids(static_cast<size_t>(n_logprobs));
+    std::vector<float> values(ids.size());
+    for (size_t i = 0; i < answer.tokens.size(); ++i) {
+      size_t n = 0;
+      api::check(glimpse_get_top_logprobs(session.get(), i, ids.data(), values.data(), ids.size(), &n));
+      nlohmann::json top = nlohmann::json::array();
+      for (size_t k = 0; k < std::min(n, ids.size()); ++k) {
+        top.push_back({{"id", ids[k]}, {"token", model.token_bytes(ids[k])}, {"logprob", values[k]}});
+      }
+      logprobs.push_back(top);
+    }
+    json["logprobs"] = logprobs;
+  }
+  return json;
+}
+
+int run(const RunOptions& o) {
+  catch_interrupts();
+  ProgressLine line(o.json);
+  const api::Progress progress = [&](const char* stage, double fraction) {
+    line.show(stage, fraction);
+    return !interrupted();
+  };
+  const auto start = Clock::now();
+  const std::string prompt = read_prompt(o);
+  if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
+  if (!o.images.empty() && o.mmproj.empty()) {
+    throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
+  }
+
+  glimpse_model_params model_params = api::Model::params();
+  model_params.model_path = o.model.c_str();
+  if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
+  model_params.n_threads = o.n_threads;
+  model_params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
+                                  : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
+                                                                 : GLIMPSE_VISION_AUTO;
+  model_params.use_reference = o.reference ? 1 : 0;
+  if (o.verbose) model_params.log = log_message;
+  api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
+  const api::Model model(model_params);
+
+  glimpse_session_params session_params = api::Session::params();
+  session_params.n_threads = o.n_threads;
+  session_params.n_ctx = o.n_ctx;
+  session_params.n_batch = o.n_batch;
+  session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+  session_params.image_min_tokens = o.image_min_tokens;
+  session_params.image_max_tokens = o.image_max_tokens;
+  if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;
+  if (o.image_max_pixels > 0) session_params.image_max_pixels = o.image_max_pixels;
+  if (o.verbose) session_params.log = log_message;
+  api::Session session(model, session_params);
+  const double load_ms = ms_since(start);
+
+  std::vector<api::Embedding> embeddings;
+  for (const std::string& path : o.images) embeddings.push_back(session.encode_image_file(path, progress));
+  api::Message user{"user", {}};
+  for (const api::Embedding& embedding : embeddings) user.parts.push_back({"", &embedding});
+  user.parts.push_back({prompt, nullptr});
+  std::vector<api::Message> messages;
+  if (!o.system.empty()) messages.push_back({"system", {{o.system, nullptr}}});
+  messages.push_back(std::move(user));
+
+  glimpse_generate_params params = api::Session::generate_params();
+  params.max_tokens = o.n_predict;
+  params.temperature = o.temperature;
+  params.top_k = o.top_k;
+  params.top_p = o.top_p;
+  params.min_p = o.min_p;
+  params.repetition_penalty = o.repeat_penalty;
+  params.presence_penalty = o.presence_penalty;
+  params.frequency_penalty = o.frequency_penalty;
+  params.penalty_last_n = o.repeat_last_n;
+  params.seed = o.seed;
+  params.n_top_logprobs = o.json ? o.logprobs : 0;
+  params.render_special = o.special ? 1 : 0;
+  std::vector<const char*> stop;
+  for (const std::string& text : o.stop) stop.push_back(text.c_str());
+  params.stop = stop.data();
+  params.n_stop = stop.size();
+  std::vector<glimpse_logit_bias> biases;
+  for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
+  params.logit_bias = biases.data();
+  params.n_logit_bias = biases.size();
+
+  const api::OnText on_text = [&](std::string_view text) {
+    line.clear();
+    if (!o.json) {
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+    }
+    return !interrupted();
+  };
+  const api::Answer answer = session.generate(messages, params, on_text, progress);
+  line.clear();
+  if (o.json) {
+    const nlohmann::json json = to_json(model, session, answer, o.images, embeddings, load_ms, o.logprobs);
+    std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  } else {
+    std::fputc('\n', stdout);
+  }
+  if (o.verbose) print_timings(session.timings(), load_ms);
+  return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;
+}
+
+}  // namespace
+
+void add_run(CLI::App& app, int* status) {
+  auto options = std::make_shared<RunOptions>();
+  CLI::App* command = app.add_subcommand("run", "answer one question about pictures or text");
+  add_options(*command, *options);
+  command->callback([options, status] {
+    try {
+      *status = run(*options);
+    } catch (const api::Error& error) {
+      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
+    } catch (const std::exception& error) {
+      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      *status = kExitError;
+    }
+  });
+}
+
+}  // namespace glimpse::cli

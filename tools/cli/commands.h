@@ -1,0 +1,19 @@
+// The subcommands of the glimpse binary. Each adds its options to the application and runs when it is chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace glimpse::cli {
+
+/// Exit statuses of the command.
+constexpr int kExitOk = 0;
+constexpr int kExitError = 1;  // the message is on stderr
+constexpr int kExitUsage = 2;  // wrong flags
+constexpr int kExitCancelled = 130;
+
+/// A subcommand returns its exit status through *status.
+void add_run(CLI::App& app, int* status);
+void add_inspect(CLI::App& app, int* status);
+
+}  // namespace glimpse::cli

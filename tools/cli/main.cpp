@@ -1,0 +1,33 @@
+// glimpse: one binary, one subcommand per task.
+#include <cstdio>
+#include <string>
+#include <vector>
+
+#include "engine/include/glimpse/glimpse.h"
+#include "tools/cli/commands.h"
+
+int main(int argc, char** argv) {
+  using namespace glimpse::cli;
+  CLI::App app{"glimpse answers questions about pictures with Qwen2-VL models in GGUF files."};
+  app.set_version_flag("--version", std::string("glimpse ") + glimpse_version());
+  app.require_subcommand(1);
+  int status = kExitOk;
+  add_run(app, &status);
+  add_inspect(app, &status);
+
+  // llama.cpp's users type -sys; the option parser knows one letter after one dash.
+  std::vector<std::string> arguments;
+  for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them in reverse
+    const std::string argument = argv[i];
+    arguments.push_back(argument == "-sys" ? "--system" : argument);
+  }
+  try {
+    app.parse(arguments);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "glimpse: %s\n", error.what());
+    return kExitError;
+  }
+  return status;
+}

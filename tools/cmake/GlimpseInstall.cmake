@@ -1,0 +1,21 @@
+# find_package(glimpse) and pkg-config glimpse.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+set(_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/glimpse)
+set(_targets glimpse)
+if(TARGET glimpse_shared)
+  list(APPEND _targets glimpse_shared)
+endif()
+install(TARGETS ${_targets} EXPORT glimpse-targets)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/engine/include/glimpse TYPE INCLUDE)
+install(EXPORT glimpse-targets NAMESPACE glimpse:: DESTINATION ${_config_dir})
+configure_package_config_file(${PROJECT_SOURCE_DIR}/tools/cmake/glimpse-config.cmake.in
+  ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config.cmake INSTALL_DESTINATION ${_config_dir})
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/glimpse-config-version.cmake COMPATIBILITY SameMinorVersion)
+if(GLIMPSE_HAS_WEBP)
+  set(GLIMPSE_PC_WEBP libwebp)
+endif()
+configure_file(${PROJECT_SOURCE_DIR}/tools/cmake/glimpse.pc.in ${CMAKE_CURRENT_BINARY_DIR}/glimpse.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config-version.cmake
+  DESTINATION ${_config_dir})
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/glimpse.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building and testing glimpse needs and that are missing; silent when none is.
+set -euo pipefail
+
+packages=(
+  g++ cmake ninja-build pkg-config          # build
+  libjpeg62-turbo-dev libpng-dev libwebp-dev libutf8proc-dev   # the library
+  libcli11-dev nlohmann-json3-dev           # the glimpse command
+  libgtest-dev libgmock-dev libbenchmark-dev   # tests and benchmarks
+)
+
+missing=()
+for package in "${packages[@]}"; do
+  status=$(dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+  [[ $status == ii* ]] || missing+=("$package")
+done
+[[ ${#missing[@]} -gt 0 ]] || exit 0
+
+sudo=()
+if [[ $(id -u) -ne 0 ]]; then
+  command -v sudo >/dev/null || { echo "glimpse needs these packages: ${missing[*]}; install them as root" >&2; exit 1; }
+  sudo=(sudo)
+fi
+echo "Installing: ${missing[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+"${sudo[@]}" apt-get update -qq >&2
+"${sudo[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
