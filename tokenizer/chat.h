@@ -14,8 +14,8 @@ namespace glimpse {
 struct ChatPart {
   enum class Kind { kText, kImage, kVideo };
   Kind kind = Kind::kText;
-  std::string text;       // kText
-  int64_t n_tokens = 0;   // kImage, kVideo: embeddings that the decoder will see (merged tokens)
+  std::string text;      // kText
+  int64_t n_tokens = 0;  // kImage, kVideo: embeddings that the decoder will see (merged tokens)
 };
 
 struct ChatMessage {
@@ -25,10 +25,13 @@ struct ChatMessage {
 
 struct ChatOptions {
   bool add_generation_prompt = true;
-  bool add_vision_id = false;  // "Picture N: " before each picture
+  bool add_vision_id = false;  // "Picture N: " before each picture, "Video N: " before each video
   bool normalize_nfc = true;
-  std::string default_system = "You are a helpful assistant.";  // emitted when the first message is no system message
-                                                                 // and this is the start of the conversation
+  /// Emitted when the first message is no system message and this is the start of the conversation; empty: nothing is.
+  std::string default_system = "You are a helpful assistant.";
+  /// Continuations: how many pictures and videos came before, so that add_vision_id goes on counting.
+  int n_images_before = 0;
+  int n_videos_before = 0;
 };
 
 /// Where a picture's embeddings go: `position` is the index of its first pad token in ids.
@@ -44,14 +47,19 @@ struct TokenizedChat {
   std::vector<VisualSpan> visuals;
 };
 
-/// Tokenizes a conversation from its start. Errors: kInvalidArgument (unknown role, invalid UTF-8), kUnsupported when
-/// the vocabulary has no vision tokens but a part is a picture.
+/// Tokenizes a conversation from its start. The ids are those of the rendered template as a whole, except that control
+/// tokens written in a text stay text. Pad tokens stand where picture parts are and nowhere else.
+/// Errors: kInvalidArgument (unknown role, invalid UTF-8, a picture of no tokens), kTooLarge (more than 2^24 pad
+/// tokens), kUnsupported when the vocabulary has no chat tokens, or no vision tokens but a part is a picture.
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                     const ChatOptions& options);
 
 /// Tokenizes what follows an answer in the same conversation: the newline after the model's own <|im_end|> (or
 /// <|im_end|> and newline when the answer was cut off), then the new messages and the generation prompt.
 /// answer_ended: the model itself emitted <|im_end|> and it is in the cache.
+/// Prompt ids, answer ids and these together equal tokenize_chat of the whole conversation, when the answer's ids are
+/// those of its text and the text does not begin with whitespace that has a line end (which would join the template's).
+/// No default system prompt is added. Errors: as above.
 Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                                  bool answer_ended, const ChatOptions& options);
 

@@ -23,8 +23,9 @@ struct VocabularyData {
   std::vector<std::string> merges;   // "left right", earlier = higher priority
   std::string model = "gpt2";        // tokenizer.ggml.model
   std::string pre = "qwen2";         // tokenizer.ggml.pre; empty and "default" mean qwen2 here
-  TokenId eos = -1;
-  TokenId padding = -1;
+  TokenId eos = -1;                  // tokenizer.ggml.eos_token_id; negative: not given
+  TokenId eot = -1;                  // tokenizer.ggml.eot_token_id; negative: not given
+  TokenId padding = -1;              // tokenizer.ggml.padding_token_id; negative: not given
 };
 
 struct TokenizeOptions {
@@ -35,28 +36,37 @@ struct TokenizeOptions {
 /// Immutable and thread-safe.
 class Tokenizer {
  public:
-  /// Errors: kUnsupported (another model or pre-tokenizer), kCorrupt (empty vocabulary, a merge without a space, a
-  /// types array of another length, a missing byte token).
-  static Result<Tokenizer> create(VocabularyData data);
+  static constexpr size_t kMaxTextBytes = size_t{1} << 28;
+
+  /// Tokens with a role in the chat format ("<|im_end|>" ...) become control tokens whatever their type says, so that a
+  /// careless file cannot make user text speak for the template; "[PAD151646]" fillers of older files become unused.
+  /// Merges that involve a special token are skipped.
+  /// Errors: kUnsupported (another model or pre-tokenizer), kTooLarge (ids or bytes beyond 31 bits), kCorrupt (empty
+  /// vocabulary, an empty token, the same token twice, an unknown type, a types array of another length, a missing byte
+  /// token, a merge without a space or of pieces that are no tokens, an eos, eot or padding id outside the vocabulary).
+  /// Unused tokens may be empty or equal.
+  static Result<Tokenizer> create(const VocabularyData& data);
   Tokenizer(Tokenizer&&) noexcept;
   Tokenizer& operator=(Tokenizer&&) noexcept;
   ~Tokenizer();
 
-  /// Errors: kInvalidArgument for text that is not valid UTF-8 (names the byte offset).
+  /// Time O(n log n) and memory O(n) for any text.
+  /// Errors: kInvalidArgument for text that is not valid UTF-8 (names the byte offset), kTooLarge above kMaxTextBytes.
   Result<std::vector<TokenId>> encode(std::string_view text, const TokenizeOptions& options) const;
 
   /// The bytes of one token: normal tokens mapped back to bytes, user-defined literal, control tokens literal when
-  /// render_special, else empty. Ids outside the vocabulary give nothing.
+  /// render_special, else empty. Unused tokens and ids outside the vocabulary give nothing.
   std::string_view token_bytes(TokenId id, bool render_special) const;
   /// Whole sequence at once; may end inside a UTF-8 sequence (see StreamDecoder for text to show).
   std::string decode(const std::vector<TokenId>& ids, bool render_special) const;
 
-  /// The id of a token by its literal text ("<|im_end|>"), or -1.
+  /// The id of a token by its text as the file has it ("<|im_end|>", "\u0120the"), or -1. Unused tokens have no name.
   TokenId find(std::string_view text) const;
   TokenType type(TokenId id) const;
   int64_t size() const;
-  TokenId eos() const;
-  /// True for ids that end an answer: <|im_end|>, <|endoftext|>, the file's eos and eot-like tokens that exist.
+  TokenId eos() const;      // -1: the file gives none
+  TokenId padding() const;  // -1: the file gives none
+  /// True for ids that end an answer: <|im_end|>, <|endoftext|> (by their text), the file's eos and eot.
   bool is_end_of_generation(TokenId id) const;
 
  private:

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -22,25 +23,38 @@ enum class VisionPrecision { kAuto, kF32, kBf16 };
 
 struct ModelOptions {
   std::string model_path;
-  std::string mmproj_path;          // empty: text only
-  bool use_reference = false;       // run on RefOps
-  int n_threads = 0;                // for loading; sessions choose their own
+  std::string mmproj_path;     // empty: text only
+  bool use_reference = false;  // run on RefOps
+  int n_threads = 0;           // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   LogSink log;
-  ProgressSink progress;            // returning false cancels the load
+  ProgressSink progress;  // returning false cancels the load
 };
 
-struct TextWeights;    // engine/model/weights.h
+struct TextWeights;  // engine/model/weights.h
 struct VisionWeights;
 
-/// Receives activations by name as a pass computes them ("blk.0.attn_out", "v.blk.3.ffn_out", ...); rows in host memory.
+/// Receives activations by name as a pass computes them; rows in host memory, one call per name and pass (a forward()
+/// of several batches calls once per batch, a video once per temporal slice). In model order:
+///   v.patch_embd          (N, hidden)   patches after the convolution
+///   v.blk.L.q k v         (N, hidden)   queries and keys after rotation, values
+///   v.blk.L.attn          (N, hidden)   heads, before the output projection
+///   v.blk.L.attn_out      (N, hidden)   residual stream after attention
+///   v.blk.L.ffn           (N, ffn)      after the activation function
+///   v.blk.L.ffn_out       (N, hidden)   residual stream after the block
+///   v.merger              (N / 4, 4 hidden)  after GELU
+///   v.embd                (N / 4, decoder hidden)  the embedding
+///   embd                  (T, hidden)   decoder input: token and picture embeddings
+///   blk.L.q k v attn attn_out ffn ffn_out   likewise; k and v have n_kv_heads * head_dim columns
+///   logits                (rows asked for, vocab)
 using TapSink = std::function<void(const std::string& name, const float* values, int64_t rows, int64_t cols)>;
 
 class Model {
  public:
   ~Model();
-  /// Opens, checks and packs both files. Errors: those of the loaders; kMismatch when the files do not belong together;
+  /// Opens, checks and packs both files. Nothing is read into memory before every tensor is checked and the bytes are
+  /// known to fit. Errors: those of the loaders; kMismatch when the files do not belong together; kOutOfMemory;
   /// kCancelled.
   static Result<std::shared_ptr<const Model>> load(const ModelOptions& options);
 
@@ -50,6 +64,8 @@ class Model {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
+  /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed.
+  KvElement vision_kv_element() const { return vision_kv_element_; }
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
@@ -65,19 +81,20 @@ class Model {
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
   uint64_t weight_bytes_ = 0;
+  KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
 };
 
 /// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around
 /// it: cacheable, savable.
 struct ImageEmbedding {
-  GridThw grid;                  // patches, unmerged
+  GridThw grid;  // patches, unmerged
   int64_t merge_size = 2;
-  int64_t n_tokens = 0;          // grid.t * grid.h * grid.w / merge_size^2
-  int64_t width = 0;             // the decoder's hidden_size
-  ImageSize original;            // pixels of the picture as given (upright)
-  ImageSize resized;             // pixels that the encoder saw
-  std::vector<float> values;     // (n_tokens, width)
+  int64_t n_tokens = 0;       // grid.t * grid.h * grid.w / merge_size^2
+  int64_t width = 0;          // the decoder's hidden_size
+  ImageSize original;         // pixels of the picture as given (upright); the caller sets it
+  ImageSize resized;          // pixels that the encoder saw
+  std::vector<float> values;  // (n_tokens, width)
 };
 
 /// Bytes in a versioned little-endian format (magic "GLIE"), and back. Errors of load: kCorrupt, kTruncated.
@@ -89,12 +106,18 @@ class VisionEncoder {
  public:
   ~VisionEncoder();
   /// max_patches: of one temporal slice. Errors: kOutOfMemory.
-  static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t max_patches);
+  static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops,
+                                                       int64_t max_patches);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
 
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
   /// infinity, names the layer), kCancelled.
   Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);
+  /// Runs the encoder on the frames of a video, two per temporal slice (an odd last frame counts twice); grid.t is the
+  /// number of pairs. Attention stays inside a slice. Errors: as encode(); kInvalidArgument for no frames or frames of
+  /// different sizes.
+  Result<ImageEmbedding> encode_video(std::span<const Patches> frames, const TapSink& tap,
+                                      const ProgressSink& progress);
 
  private:
   VisionEncoder();
@@ -111,9 +134,9 @@ class TextDecoder {
                                                      int64_t batch, KvElement kv_element);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch, KvElement kv_element);
 
-  int64_t context() const;   // as asked for
+  int64_t context() const;  // as asked for
   int64_t batch() const;
-  int64_t n_past() const;    // cache slots filled
+  int64_t n_past() const;  // cache slots filled
   /// Forgets everything after slot n (0 <= n <= n_past()).
   void truncate(int64_t n);
 
@@ -123,10 +146,10 @@ class TextDecoder {
     std::span<const MropePosition> positions;  // one per id
     std::span<const float> embeddings;         // (number of -1 ids, hidden_size), in order
   };
-  /// Appends any number of rows (cut into passes of `batch`). logits: empty, or (vocab_size) floats for the last row, or
-  /// (n, vocab_size) for all rows when all_logits.
-  /// Errors: kContextFull (says how many slots are left), kInvalidArgument (an id outside the vocabulary), kNumeric,
-  /// kCancelled (progress returned false; the cache is as before the call).
+  /// Appends any number of rows (cut into passes of `batch`). logits: empty, or (vocab_size) floats for the last row,
+  /// or (n, vocab_size) for all rows when all_logits. Errors: kContextFull (says how many slots are left),
+  /// kInvalidArgument (an id outside the vocabulary), kNumeric, kCancelled (progress returned false; the cache is as
+  /// before the call).
   Status forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
                  const ProgressSink& progress);
 

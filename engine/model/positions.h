@@ -34,8 +34,8 @@ class PositionCounter {
 void fill_mrope_table(std::span<const MropePosition> positions, const int64_t sections[4], double theta,
                       int64_t head_dim, float* cos, float* sin);
 
-/// The vision encoder's table for a grid in merge order: (h * w, head_dim / 2); the first head_dim / 4 pairs turn by the
-/// patch row, the second by its column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
+/// The vision encoder's table for a grid in merge order: (h * w, head_dim / 2); the first head_dim / 4 pairs turn by
+/// the patch row, the second by its column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
 void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, float* cos, float* sin);
 
 }  // namespace glimpse

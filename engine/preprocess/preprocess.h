@@ -26,13 +26,22 @@ struct ImageSize {
   int64_t width = 0, height = 0;
 };
 
-/// The size that a picture is resized to: multiples of `factor` on both axes, area inside the limits, aspect ratio
-/// nearly kept. Double arithmetic and Python's rounding (half to even), as transformers' smart_resize.
+/// Limits for pictures of min_tokens to max_tokens tokens. factor: patch_size * merge_size.
+/// Errors: kInvalidArgument: not 1 <= min_tokens <= max_tokens, or too many.
+Result<ResizeLimits> limits_from_tokens(int64_t min_tokens, int64_t max_tokens, int64_t factor);
+
+/// The size that a picture is resized to: multiples of `factor` on both axes, aspect ratio nearly kept.
+/// Double arithmetic and Python's rounding (half to even), as transformers' smart_resize. There, a very thin picture
+/// can come out larger than max_pixels; here the longer side is then shortened until it fits, because memory is
+/// planned for max_pixels.
 /// Errors: kInvalidArgument: zero size, aspect ratio above 200, or limits that no multiple of factor satisfies.
 Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, const ResizeLimits& limits);
 
 /// Pillow's Image.resize(size, BICUBIC) on 8-bit RGB, byte for byte (antialiased when shrinking, 22-bit fixed point,
-/// 8-bit intermediate). team: may be nullptr (one thread).
+/// 8-bit intermediate): the same bytes on every ISA and for every number of threads. team: may be nullptr (one thread).
+/// Beside the result it allocates one intermediate of size.width x image.height pixels and the filter weights.
+/// Errors: kInvalidArgument: an empty image, or one whose pixels do not fit its size, or a size that is not positive
+/// or above 65535 on a side; those of selected_isa(); kOutOfMemory.
 Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team);
 
 /// What the patch geometry and pixel statistics of a model are.
@@ -49,11 +58,12 @@ struct PatchConfig {
 /// so one is stored; transformers' pixel_values row is each channel's block twice.
 struct Patches {
   GridThw grid;
-  int64_t row_length = 0;      // 3 * patch_size^2
-  std::vector<float> values;   // (n_patches, row_length)
+  int64_t row_length = 0;     // 3 * patch_size^2
+  std::vector<float> values;  // (n_patches, row_length)
 };
 
-/// `image` has sides that are multiples of patch_size * merge_size. Errors: kInvalidArgument otherwise.
+/// `image` has sides that are multiples of patch_size * merge_size. Value: (pixel / 255 - mean) / std in f32.
+/// team: may be nullptr (one thread). Errors: kInvalidArgument when the image or the config makes no sense.
 Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team);
 
 }  // namespace glimpse

@@ -5,12 +5,10 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -21,8 +19,19 @@
 namespace glimpse {
 
 enum class GgufType : uint32_t {
-  kUint8 = 0, kInt8 = 1, kUint16 = 2, kInt16 = 3, kUint32 = 4, kInt32 = 5, kFloat32 = 6, kBool = 7,
-  kString = 8, kArray = 9, kUint64 = 10, kInt64 = 11, kFloat64 = 12,
+  kUint8 = 0,
+  kInt8 = 1,
+  kUint16 = 2,
+  kInt16 = 3,
+  kUint32 = 4,
+  kInt32 = 5,
+  kFloat32 = 6,
+  kBool = 7,
+  kString = 8,
+  kArray = 9,
+  kUint64 = 10,
+  kInt64 = 11,
+  kFloat64 = 12,
 };
 /// "uint32", "string", ...
 const char* gguf_type_name(GgufType type);
@@ -33,13 +42,17 @@ struct GgufValue {
   GgufType element_type = GgufType::kUint32;  // of arrays
   // Scalars: uint64_t (unsigned and bool), int64_t (signed), double (floats), std::string.
   // Arrays: vectors of the same.
-  std::variant<uint64_t, int64_t, double, std::string, std::vector<uint64_t>, std::vector<int64_t>,
-               std::vector<double>, std::vector<std::string>>
+  std::variant<uint64_t, int64_t, double, std::string, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
+               std::vector<std::string>>
       data;
 
   bool is_array() const { return type == GgufType::kArray; }
   size_t array_size() const;  // 0 for scalars
+  /// "uint32", "array of 24 int32": for messages.
+  std::string describe_type() const;
 };
+// Ordered, so that a file cannot make lookups slow by choosing keys that collide.
+using GgufValues = std::map<std::string, GgufValue, std::less<>>;
 
 /// Where a tensor lies. dims[0] is the row length (contiguous axis), as in the file.
 struct GgufTensor {
@@ -59,35 +72,52 @@ struct GgufTensor {
   std::string describe() const;
 };
 
+struct GgufContents;  // what the parser finds in one file
+
+/// One file of a model (of a split model: one of several).
+struct GgufShard {
+  std::string path;
+  uint32_t version = 0;
+  uint64_t alignment = 32;
+  uint64_t data_start = 0;  // the end of the tensor infos, padded when there are tensors
+  uint64_t n_bytes = 0;
+};
+
 /// A parsed and validated GGUF file (or set of shards). Immutable; reading tensors is thread-safe.
 class GgufFile {
  public:
   /// Opens the file; when it is the first shard of a split model (split.count > 1) also its siblings.
-  /// Errors name the path, the offset and what was expected: kNotFound, kIo, kTruncated, kCorrupt, kUnsupported.
+  /// Errors name the path, the offset and what was expected: kNotFound, kIo, kTruncated, kCorrupt, kTooLarge (a limit
+  /// of the format), kUnsupported (big-endian, version 1, removed or unknown tensor types), kMismatch (shards that do
+  /// not belong together, or a shard that is not the first).
   static Result<GgufFile> open(const std::string& path);
   /// Parses bytes in memory (tests, fuzzers, embedded models). Tensor data is read from the same span, which must
-  /// outlive the object.
+  /// outlive the object. `name` stands for the path in messages. Errors: as open(); a shard of a split model is
+  /// kUnsupported, for it has no siblings here.
   static Result<GgufFile> parse(std::span<const std::byte> bytes, const std::string& name);
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
   uint64_t n_bytes() const;  // of all shards
-  uint32_t n_shards() const { return static_cast<uint32_t>(files_.empty() ? 1 : files_.size()); }
+  uint32_t n_shards() const { return static_cast<uint32_t>(shards_.size()); }
+  const std::vector<GgufShard>& shards() const { return shards_; }
 
   /// Keys in file order.
   const std::vector<std::string>& keys() const { return key_order_; }
   const GgufValue* find(std::string_view key) const;
 
-  // Typed lookups. optional_*: nullopt when the key is absent, an error when its type does not fit.
-  // Any integer type is accepted where the value is in range; any float type (or integer) for floats; a one-value
-  // array, or an array whose entries are all equal, for a scalar. require_*: absent is an error that names the key.
+  // Typed lookups. optional_*: nullopt when the key is absent (or an empty array, which gguf-py writes as absent), a
+  // kCorrupt error that names the key, the expected and the found type when it does not fit.
+  // Any integer type is accepted where the value is in range; any float type (or integer) for floats; an integer 0 or
+  // 1 for bool; a one-value array, or an array whose entries are all equal, for a scalar; a scalar for an array of
+  // one. int_array also takes bools. require_*: absent is a kNotFound error that names the key.
   Result<std::optional<uint64_t>> optional_uint(std::string_view key) const;
   Result<std::optional<double>> optional_float(std::string_view key) const;
   Result<std::optional<bool>> optional_bool(std::string_view key) const;
   Result<std::optional<std::string>> optional_string(std::string_view key) const;
-  Result<std::vector<int64_t>> int_array(std::string_view key) const;      // empty when absent
-  Result<std::vector<double>> float_array(std::string_view key) const;     // empty when absent
+  Result<std::vector<int64_t>> int_array(std::string_view key) const;   // empty when absent
+  Result<std::vector<double>> float_array(std::string_view key) const;  // empty when absent
   Result<uint64_t> require_uint(std::string_view key) const;
   Result<double> require_float(std::string_view key) const;
   Result<std::string> require_string(std::string_view key) const;
@@ -98,22 +128,27 @@ class GgufFile {
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* find_tensor(std::string_view name) const;
 
-  /// Reads `out.size()` bytes of the tensor, from byte `offset` inside it. Errors: kTruncated, kIo.
+  /// Reads `out.size()` bytes of the tensor, from byte `offset` inside it.
+  /// Errors: kInvalidArgument past the tensor's end, kTruncated (the file became shorter), kIo.
   Status read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const;
   /// Tells the kernel that the tensor's bytes will not be read again.
   void drop_cache(const GgufTensor& tensor) const;
 
  private:
-  friend class GgufParser;
+  Status add_first(const std::string& path, GgufContents contents);
+  Status add_shard(const std::string& path, GgufContents contents);
+  Status open_siblings();
+
   std::string path_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
-  std::vector<File> files_;             // one per shard; empty when parsed from memory
-  std::span<const std::byte> memory_;   // when parsed from memory
+  std::vector<GgufShard> shards_;
+  std::vector<File> files_;            // one per shard; empty when parsed from memory
+  std::span<const std::byte> memory_;  // when parsed from memory
   std::vector<std::string> key_order_;
-  std::unordered_map<std::string, GgufValue> values_;
+  GgufValues values_;
   std::vector<GgufTensor> tensors_;
-  std::unordered_map<std::string, size_t> tensor_index_;
+  std::map<std::string, size_t, std::less<>> tensor_index_;
 };
 
 }  // namespace glimpse

@@ -1,0 +1,97 @@
+// Image embeddings as bytes. Layout, little-endian:
+//   "GLIE", u32 version (1), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
+//   height, then n_tokens * width floats.
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <optional>
+
+#include "engine/base/checked.h"
+#include "engine/model/model.h"
+
+namespace glimpse {
+namespace {
+
+static_assert(std::endian::native == std::endian::little);
+
+constexpr char kMagic[4] = {'G', 'L', 'I', 'E'};
+constexpr uint32_t kVersion = 1;
+constexpr size_t kFields = 10;
+constexpr size_t kHeaderBytes = sizeof kMagic + sizeof kVersion + kFields * sizeof(int64_t);
+constexpr int64_t kMaxField = int64_t{1} << 30;
+
+}  // namespace
+
+std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
+  const int64_t fields[kFields] = {e.grid.t, e.grid.h,         e.grid.w,          e.merge_size,    e.n_tokens,
+                                   e.width,  e.original.width, e.original.height, e.resized.width, e.resized.height};
+  std::vector<std::byte> bytes(kHeaderBytes + e.values.size() * sizeof(float));
+  std::byte* out = bytes.data();
+  const auto put = [&](const void* data, size_t size) {
+    if (size > 0) std::memcpy(out, data, size);
+    out += size;
+  };
+  put(kMagic, sizeof kMagic);
+  put(&kVersion, sizeof kVersion);
+  put(fields, sizeof fields);
+  put(e.values.data(), e.values.size() * sizeof(float));
+  return bytes;
+}
+
+Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
+  if (bytes.size() < kHeaderBytes) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %zu bytes, want at least %zu", bytes.size(),
+                      kHeaderBytes);
+  }
+  uint32_t version = 0;
+  int64_t fields[kFields];
+  std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
+  std::memcpy(fields, bytes.data() + sizeof kMagic + sizeof version, sizeof fields);
+  if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) {
+    return make_error(ErrorCode::kCorrupt, "image embedding: does not start with 'GLIE'");
+  }
+  if (version != kVersion) {
+    return make_error(ErrorCode::kUnsupported, "image embedding: version %u, want %u", version, kVersion);
+  }
+  for (size_t i = 0; i < kFields; ++i) {
+    if (fields[i] < 1 || fields[i] > kMaxField) {
+      return make_error(ErrorCode::kCorrupt, "image embedding: field %zu is %lld, want 1 to %lld", i,
+                        static_cast<long long>(fields[i]), static_cast<long long>(kMaxField));
+    }
+  }
+  ImageEmbedding e;
+  e.grid = {fields[0], fields[1], fields[2]};
+  e.merge_size = fields[3];
+  e.n_tokens = fields[4];
+  e.width = fields[5];
+  e.original = {fields[6], fields[7]};
+  e.resized = {fields[8], fields[9]};
+  // Fields are at most 2^30, so a product of two fits.
+  const bool whole = e.grid.h % e.merge_size == 0 && e.grid.w % e.merge_size == 0;
+  const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
+                                  static_cast<uint64_t>(e.grid.h / e.merge_size * (e.grid.w / e.merge_size)));
+  if (!whole || !tokens || *tokens != static_cast<uint64_t>(e.n_tokens)) {
+    return make_error(ErrorCode::kCorrupt, "image embedding: %lld tokens do not fit a grid of %lld x %lld x %lld",
+                      static_cast<long long>(e.n_tokens), static_cast<long long>(e.grid.t),
+                      static_cast<long long>(e.grid.h), static_cast<long long>(e.grid.w));
+  }
+  const uint64_t want = static_cast<uint64_t>(e.n_tokens * e.width);  // at most 2^60
+  const uint64_t have = bytes.size() - kHeaderBytes;
+  if (have / sizeof(float) < want) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %llu bytes of values, want %llu values",
+                      static_cast<unsigned long long>(have), static_cast<unsigned long long>(want));
+  }
+  if (have != want * sizeof(float)) {
+    return make_error(ErrorCode::kCorrupt, "image embedding: bytes after the last value");
+  }
+  e.values.resize(static_cast<size_t>(want));
+  std::memcpy(e.values.data(), bytes.data() + kHeaderBytes, static_cast<size_t>(have));
+  for (size_t i = 0; i < e.values.size(); ++i) {
+    if (!std::isfinite(e.values[i])) {
+      return make_error(ErrorCode::kCorrupt, "image embedding: value %zu is NaN or infinite", i);
+    }
+  }
+  return e;
+}
+
+}  // namespace glimpse

@@ -1,0 +1,143 @@
+#include "engine/model/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "engine/base/aligned_buffer.h"
+#include "engine/base/cpu_features.h"
+#include "engine/model/weights.h"
+
+namespace glimpse {
+namespace {
+
+// Room for what the load itself needs beside the weights: read buffers of all threads, the vocabulary.
+constexpr uint64_t kLoadOverhead = 64u << 20;
+
+// ids that are optional in a file: -1 when absent or of a type that does not fit.
+TokenId optional_token(const GgufFile& file, const char* key) {
+  const auto found = file.optional_uint(key);
+  const uint64_t id = found.ok() ? found.value().value_or(UINT64_MAX) : UINT64_MAX;
+  return id <= INT32_MAX ? static_cast<TokenId>(id) : -1;
+}
+
+Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const TextConfig& config) {
+  const char* path = file.path().c_str();
+  VocabularyData data;
+  const std::vector<std::string>* tokens = file.string_array("tokenizer.ggml.tokens");
+  const std::vector<std::string>* merges = file.string_array("tokenizer.ggml.merges");
+  if (tokens == nullptr || merges == nullptr) {
+    return make_error(ErrorCode::kCorrupt, "%s: the file has no vocabulary: %s is missing or no list of strings", path,
+                      tokens == nullptr ? "tokenizer.ggml.tokens" : "tokenizer.ggml.merges");
+  }
+  if (static_cast<int64_t>(tokens->size()) > config.vocab_size) {
+    return make_error(ErrorCode::kCorrupt, "%s: %zu tokens, but token_embd.weight has %lld rows", path, tokens->size(),
+                      static_cast<long long>(config.vocab_size));
+  }
+  GLIMPSE_ASSIGN(const auto model, file.optional_string("tokenizer.ggml.model"));
+  GLIMPSE_ASSIGN(const auto pre, file.optional_string("tokenizer.ggml.pre"));
+  GLIMPSE_ASSIGN(const std::vector<int64_t> types, file.int_array("tokenizer.ggml.token_type"));
+  data.tokens = *tokens;
+  data.merges = *merges;
+  data.model = model.value_or("gpt2");
+  data.pre = pre.value_or("");
+  data.token_types.reserve(types.size());
+  for (const int64_t type : types) data.token_types.push_back(static_cast<int32_t>(std::clamp<int64_t>(type, 0, 127)));
+  data.eos = optional_token(file, "tokenizer.ggml.eos_token_id");
+  data.padding = optional_token(file, "tokenizer.ggml.padding_token_id");
+  Result<Tokenizer> tokenizer = Tokenizer::create(std::move(data));
+  if (!tokenizer.ok()) return with_context(tokenizer.error(), file.path());
+  return std::make_unique<Tokenizer>(std::move(tokenizer).value());
+}
+
+// The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest where the
+// CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
+Result<WeightPrecision> vision_weight_precision(const ModelOptions& options) {
+  switch (options.vision_precision) {
+    case VisionPrecision::kF32:
+      return WeightPrecision::kF32;
+    case VisionPrecision::kBf16:
+      return WeightPrecision::kBf16;
+    case VisionPrecision::kAuto:
+      break;
+  }
+  if (options.use_reference) return WeightPrecision::kAsStored;
+  GLIMPSE_ASSIGN(const Isa isa, selected_isa());
+  return isa >= Isa::kAvx512Bf16 ? WeightPrecision::kBf16 : WeightPrecision::kAsStored;
+}
+
+Status check_memory(uint64_t text_bytes, uint64_t vision_bytes) {
+  const uint64_t available = available_memory_bytes();
+  const double mib = 1 << 20;
+  if (text_bytes + vision_bytes + kLoadOverhead <= available) return {};
+  return make_error(ErrorCode::kOutOfMemory,
+                    "the weights need %.0f MiB (text %.0f, vision %.0f), %.0f MiB of memory are available",
+                    static_cast<double>(text_bytes + vision_bytes) / mib, static_cast<double>(text_bytes) / mib,
+                    static_cast<double>(vision_bytes) / mib, static_cast<double>(available) / mib);
+}
+
+}  // namespace
+
+Model::Model() = default;
+Model::~Model() = default;
+
+Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads) const {
+  if (use_reference_) return make_ref_ops();
+  return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads});
+}
+
+Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
+  const std::shared_ptr<Model> model(new Model());
+  model->use_reference_ = options.use_reference;
+  GLIMPSE_ASSIGN(const GgufFile text_file, GgufFile::open(options.model_path));
+  GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));
+  const TextConfig& text = model->text_config_;
+  std::optional<GgufFile> vision_file;
+  if (!options.mmproj_path.empty()) {
+    GLIMPSE_ASSIGN(vision_file, GgufFile::open(options.mmproj_path));
+    GLIMPSE_ASSIGN(model->vision_config_, read_vision_config(*vision_file));
+    if (model->vision_config_.projection_dim != text.hidden_size) {
+      return make_error(ErrorCode::kMismatch,
+                        "%s makes %lld-wide image embeddings, %s expects %lld: these two files do not belong together",
+                        vision_file->path().c_str(), static_cast<long long>(model->vision_config_.projection_dim),
+                        text_file.path().c_str(), static_cast<long long>(text.hidden_size));
+    }
+  }
+  GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
+  GLIMPSE_ASSIGN(const auto chat_template, text_file.optional_string("tokenizer.chat_template"));
+  model->chat_template_ = chat_template.value_or("");
+
+  // First every tensor is checked and counted, then the weights are read.
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
+  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options));
+  model->vision_kv_element_ = vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16 : KvElement::kF32;
+  WeightReader text_check = WeightReader::checker(text_file, *ops);
+  GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
+  uint64_t vision_bytes = 0;
+  if (vision_file) {
+    WeightReader vision_check = WeightReader::checker(*vision_file, *ops);
+    GLIMPSE_TRY(read_vision_weights(vision_check, model->vision_config_, vision_precision));
+    vision_bytes = vision_check.n_bytes();
+  }
+  GLIMPSE_TRY(check_memory(text_check.n_bytes(), vision_bytes));
+  model->weight_bytes_ = text_check.n_bytes() + vision_bytes;
+
+  LoadProgress progress{&options.progress, 0, model->weight_bytes_};
+  GLIMPSE_TRY(progress.advance(0));
+  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress);
+  GLIMPSE_ASSIGN(TextWeights text_weights, read_text_weights(text_reader, text, options.text_precision));
+  model->text_weights_ = std::make_unique<TextWeights>(std::move(text_weights));
+  if (vision_file) {
+    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress);
+    GLIMPSE_ASSIGN(VisionWeights vision_weights,
+                   read_vision_weights(vision_reader, model->vision_config_, vision_precision));
+    model->vision_weights_ = std::make_unique<VisionWeights>(std::move(vision_weights));
+  }
+  log(options.log, LogLevel::kInfo,
+      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights on %s", text_file.path().c_str(),
+             text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
+             static_cast<long long>(text.hidden_size), static_cast<double>(model->weight_bytes_) / (1 << 20),
+             ops->describe().c_str()));
+  return std::shared_ptr<const Model>(model);
+}
+
+}  // namespace glimpse

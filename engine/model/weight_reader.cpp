@@ -1,0 +1,165 @@
+#include "engine/model/weight_reader.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/quant/quant.h"
+
+namespace glimpse {
+namespace {
+
+bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
+
+std::string describe_dims(const std::vector<uint64_t>& dims) {
+  std::string text = "(";
+  for (size_t i = 0; i < dims.size(); ++i) {
+    text += (i == 0 ? "" : ", ") + std::to_string(dims[i]);
+  }
+  return text + ")";
+}
+
+// The names of all types that can be multiplied with.
+std::string weight_type_names() {
+  std::string names;
+  for (uint32_t id = 0; id < 64; ++id) {
+    const DTypeInfo* info = find_dtype(id);
+    if (info != nullptr && info->is_weight) names += std::string(names.empty() ? "" : " ") + info->name;
+  }
+  return names;
+}
+
+}  // namespace
+
+Status LoadProgress::advance(uint64_t n_bytes) {
+  done_bytes += n_bytes;
+  if (sink == nullptr || !*sink) return {};
+  const double fraction =
+      total_bytes == 0 ? 1.0 : std::min(1.0, static_cast<double>(done_bytes) / static_cast<double>(total_bytes));
+  if ((*sink)("load", fraction)) return {};
+  return make_error(ErrorCode::kCancelled, "loading was cancelled");
+}
+
+Result<const GgufTensor*> WeightReader::expect(const std::string& name, const std::vector<uint64_t>& dims,
+                                               bool float_type) const {
+  const char* path = file_.path().c_str();
+  const std::string want = describe_dims(dims) + (float_type ? " of a float type" : " of a weight type");
+  const GgufTensor* tensor = file_.find_tensor(name);
+  if (tensor == nullptr) {
+    return make_error(ErrorCode::kCorrupt, "%s: %s is missing: want %s", path, name.c_str(), want.c_str());
+  }
+  bool same = true;
+  for (size_t i = 0; i < 4; ++i) same = same && tensor->dims[i] == (i < dims.size() ? dims[i] : 1);
+  if (!same) {
+    return make_error(ErrorCode::kCorrupt, "%s: %s: want %s, file has %s", path, name.c_str(), want.c_str(),
+                      tensor->describe().c_str());
+  }
+  if (float_type ? !is_float_type(tensor->type) : !is_weight_type(tensor->type)) {
+    return make_error(ErrorCode::kUnsupported, "%s: %s: want %s, file has %s; supported types: %s", path, name.c_str(),
+                      want.c_str(), tensor->describe().c_str(),
+                      float_type ? "F32 F16 BF16" : weight_type_names().c_str());
+  }
+  return tensor;
+}
+
+Result<std::shared_ptr<const PackedWeight>> WeightReader::pack(const WeightSource& source, WeightPrecision precision) {
+  const uint64_t bytes = ops_.packed_bytes(source.type, source.rows, source.cols, precision);
+  n_bytes_ += bytes;
+  if (progress_ == nullptr) return std::shared_ptr<const PackedWeight>();
+  auto packed = ops_.pack(source, precision);
+  if (!packed.ok()) return with_context(packed.error(), file_.path());
+  GLIMPSE_TRY(progress_->advance(bytes));
+  return packed;
+}
+
+Result<Linear> WeightReader::linear(const std::string& stem, int64_t rows, int64_t cols, WeightPrecision precision,
+                                    Presence bias) {
+  return linear_part(stem, 0, rows, rows, cols, precision, bias);
+}
+
+Result<Linear> WeightReader::linear_part(const std::string& stem, int64_t first, int64_t rows, int64_t total_rows,
+                                         int64_t cols, WeightPrecision precision, Presence bias) {
+  const std::string name = stem + ".weight";
+  GLIMPSE_ASSIGN(const GgufTensor* tensor,
+                 expect(name, {static_cast<uint64_t>(cols), static_cast<uint64_t>(total_rows)}, false));
+  WeightSource source;
+  source.name = name;
+  source.type = tensor->type;
+  source.rows = rows;
+  source.cols = cols;
+  source.read_rows = [&file = file_, tensor, first](int64_t row, int64_t, std::span<std::byte> out) {
+    return file.read(*tensor, static_cast<uint64_t>(first + row) * tensor->row_bytes(), out);
+  };
+  Linear linear;
+  GLIMPSE_ASSIGN(linear.weight, pack(source, precision));
+  if (bias == Presence::kRequired || has(stem + ".bias")) {
+    GLIMPSE_ASSIGN(linear.bias, vector(stem + ".bias", first, rows, total_rows));
+  }
+  return linear;
+}
+
+Result<Norm> WeightReader::norm(const std::string& stem, Norm::Kind kind, int64_t width, float eps) {
+  Norm norm;
+  norm.kind = kind;
+  norm.eps = eps;
+  norm.width = width;
+  GLIMPSE_ASSIGN(norm.weight, vector(stem + ".weight", 0, width, width));
+  if (kind == Norm::Kind::kLayer) {
+    GLIMPSE_ASSIGN(norm.bias, vector(stem + ".bias", 0, width, width));
+  }
+  return norm;
+}
+
+Result<std::shared_ptr<const PackedWeight>> WeightReader::sum_of_tensors(const std::vector<std::string>& names,
+                                                                         const std::vector<uint64_t>& dims,
+                                                                         int64_t rows, int64_t cols) {
+  std::vector<const GgufTensor*> tensors;
+  WeightSource source;
+  for (const std::string& name : names) {
+    GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(name, dims, true));
+    tensors.push_back(tensor);
+    source.name += (source.name.empty() ? "" : " + ") + name;
+  }
+  source.type = DType::kF32;
+  source.rows = rows;
+  source.cols = cols;
+  source.read_rows = [&file = file_, tensors, cols](int64_t first, int64_t count, std::span<std::byte> out) -> Status {
+    const auto n = static_cast<size_t>(count * cols);
+    std::vector<float> sum(n), part(n);
+    std::vector<std::byte> raw;
+    for (const GgufTensor* tensor : tensors) {
+      const uint64_t element = dtype_info(tensor->type).block_bytes;
+      raw.resize(n * element);
+      GLIMPSE_TRY(file.read(*tensor, static_cast<uint64_t>(first * cols) * element, raw));
+      dequantize_row_ref(tensor->type, raw.data(), part.data(), static_cast<int64_t>(n));
+      for (size_t i = 0; i < n; ++i) sum[i] += part[i];
+    }
+    const auto bytes = std::as_bytes(std::span(sum));
+    std::copy(bytes.begin(), bytes.end(), out.begin());
+    return {};
+  };
+  return pack(source, WeightPrecision::kF32);
+}
+
+Result<std::shared_ptr<const BackendBuffer>> WeightReader::vector(const std::string& name, int64_t first, int64_t n,
+                                                                  int64_t total) {
+  GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(name, {static_cast<uint64_t>(total)}, true));
+  n_bytes_ += static_cast<uint64_t>(n) * sizeof(float);
+  if (progress_ == nullptr) return std::shared_ptr<const BackendBuffer>();
+  const uint64_t element = dtype_info(tensor->type).block_bytes;
+  std::vector<std::byte> raw(static_cast<size_t>(n) * element);
+  GLIMPSE_TRY(file_.read(*tensor, static_cast<uint64_t>(first) * element, raw));
+  const int64_t bad = find_non_finite_block(tensor->type, raw.data(), n);
+  if (bad >= 0) {
+    return make_error(ErrorCode::kNumeric, "%s: %s: element %lld is NaN or infinite", file_.path().c_str(),
+                      name.c_str(), static_cast<long long>(first + bad));
+  }
+  std::vector<float> values(static_cast<size_t>(n));
+  dequantize_row_ref(tensor->type, raw.data(), values.data(), n);
+  GLIMPSE_ASSIGN(std::unique_ptr<BackendBuffer> buffer, ops_.allocate(n, name.c_str()));
+  ops_.upload(values.data(), n, buffer->data);
+  return std::shared_ptr<const BackendBuffer>(std::move(buffer));
+}
+
+}  // namespace glimpse

@@ -1,0 +1,68 @@
+// Finds, checks and packs the tensors of one GGUF file. One text names a model's weights; it runs twice: once to check
+// every tensor and to count bytes before any is read, once to load.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/base/log.h"
+#include "engine/base/result.h"
+#include "engine/runtime/ops.h"
+#include "loaders/gguf/gguf.h"
+
+namespace glimpse {
+
+/// How far a load of one or two files has come.
+struct LoadProgress {
+  const ProgressSink* sink = nullptr;  // may be empty
+  uint64_t done_bytes = 0;
+  uint64_t total_bytes = 0;
+  /// kCancelled when the host says so.
+  Status advance(uint64_t n_bytes);
+};
+
+enum class Presence { kRequired, kOptional };
+
+class WeightReader {
+ public:
+  /// Checks and counts only: the weights it returns are empty.
+  static WeightReader checker(const GgufFile& file, Ops& ops) { return WeightReader(file, ops, nullptr); }
+  static WeightReader loader(const GgufFile& file, Ops& ops, LoadProgress& progress) {
+    return WeightReader(file, ops, &progress);
+  }
+
+  /// Bytes that everything read so far occupies in the backend.
+  uint64_t n_bytes() const { return n_bytes_; }
+
+  bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
+  const GgufTensor* find(const std::string& name) const { return file_.find_tensor(name); }
+
+  /// Matrix `stem`.weight (rows, cols) = (out_features, in_features) and, as `bias` says, vector `stem`.bias (rows).
+  Result<Linear> linear(const std::string& stem, int64_t rows, int64_t cols, WeightPrecision precision, Presence bias);
+  /// Rows [first, first + rows) of matrix and bias `stem`, which have total_rows rows: one part of a fused projection.
+  Result<Linear> linear_part(const std::string& stem, int64_t first, int64_t rows, int64_t total_rows, int64_t cols,
+                             WeightPrecision precision, Presence bias);
+  /// Vectors `stem`.weight and, for kLayer, `stem`.bias (width each).
+  Result<Norm> norm(const std::string& stem, Norm::Kind kind, int64_t width, float eps);
+  /// The sum of float tensors of the same shape, each taken as a matrix (rows, cols) of consecutive elements.
+  Result<std::shared_ptr<const PackedWeight>> sum_of_tensors(const std::vector<std::string>& names,
+                                                             const std::vector<uint64_t>& dims, int64_t rows,
+                                                             int64_t cols);
+  /// A vector of n floats. first, total: its place in the tensor.
+  Result<std::shared_ptr<const BackendBuffer>> vector(const std::string& name, int64_t first, int64_t n, int64_t total);
+
+ private:
+  WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress) : file_(file), ops_(ops), progress_(progress) {}
+  Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type) const;
+  Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision);
+
+  const GgufFile& file_;
+  Ops& ops_;
+  LoadProgress* progress_;  // nullptr: check only
+  uint64_t n_bytes_ = 0;
+};
+
+}  // namespace glimpse

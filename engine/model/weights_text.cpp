@@ -1,0 +1,72 @@
+// The decoder's weights by their GGUF names.
+#include <string>
+#include <utility>
+
+#include "engine/model/weights.h"
+
+namespace glimpse {
+namespace {
+
+Result<QkvWeights> read_qkv(WeightReader& in, const TextConfig& c, const std::string& block,
+                            WeightPrecision precision) {
+  QkvWeights w;
+  w.n_heads = c.num_attention_heads;
+  w.n_kv_heads = c.num_key_value_heads;
+  w.head_dim = c.head_dim;
+  const int64_t h = c.hidden_size;
+  const int64_t nq = w.n_heads * w.head_dim, nk = w.n_kv_heads * w.head_dim;
+  if (!in.has(block + "attn_q.weight") && in.has(block + "attn_qkv.weight")) {
+    const std::string fused = block + "attn_qkv";  // rows: all of q, then k, then v
+    const int64_t n = nq + 2 * nk;
+    GLIMPSE_ASSIGN(w.q, in.linear_part(fused, 0, nq, n, h, precision, Presence::kRequired));
+    GLIMPSE_ASSIGN(w.k, in.linear_part(fused, nq, nk, n, h, precision, Presence::kRequired));
+    GLIMPSE_ASSIGN(w.v, in.linear_part(fused, nq + nk, nk, n, h, precision, Presence::kRequired));
+    return w;
+  }
+  GLIMPSE_ASSIGN(w.q, in.linear(block + "attn_q", nq, h, precision, Presence::kRequired));
+  GLIMPSE_ASSIGN(w.k, in.linear(block + "attn_k", nk, h, precision, Presence::kRequired));
+  GLIMPSE_ASSIGN(w.v, in.linear(block + "attn_v", nk, h, precision, Presence::kRequired));
+  return w;
+}
+
+Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, const std::string& block,
+                                       WeightPrecision precision) {
+  const int64_t h = c.hidden_size, f = c.intermediate_size, nq = c.num_attention_heads * c.head_dim;
+  const auto matrix = [&](const char* name, int64_t rows, int64_t cols) {
+    return in.linear(block + name, rows, cols, precision, Presence::kOptional);
+  };
+  DecoderLayerWeights w;
+  GLIMPSE_ASSIGN(w.attn_norm, in.norm(block + "attn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
+  GLIMPSE_ASSIGN(w.qkv, read_qkv(in, c, block, precision));
+  GLIMPSE_ASSIGN(w.attn_output, matrix("attn_output", h, nq));
+  GLIMPSE_ASSIGN(w.ffn_norm, in.norm(block + "ffn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
+  GLIMPSE_ASSIGN(w.ffn_gate, matrix("ffn_gate", f, h));
+  GLIMPSE_ASSIGN(w.ffn_up, matrix("ffn_up", f, h));
+  GLIMPSE_ASSIGN(w.ffn_down, matrix("ffn_down", h, f));
+  return w;
+}
+
+}  // namespace
+
+Result<TextWeights> read_text_weights(WeightReader& in, const TextConfig& c, WeightPrecision precision) {
+  TextWeights w;
+  GLIMPSE_ASSIGN(const Linear embedding,
+                 in.linear("token_embd", c.vocab_size, c.hidden_size, precision, Presence::kOptional));
+  w.token_embd = embedding.weight;
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    GLIMPSE_ASSIGN(DecoderLayerWeights layer, read_layer(in, c, "blk." + std::to_string(i) + ".", precision));
+    w.layers.push_back(std::move(layer));
+  }
+  GLIMPSE_ASSIGN(w.output_norm, in.norm("output_norm", Norm::Kind::kRms, c.hidden_size, c.rms_norm_eps));
+  if (!c.tied_embeddings) {
+    GLIMPSE_ASSIGN(w.output, in.linear("output", c.vocab_size, c.hidden_size, precision, Presence::kOptional));
+    return w;
+  }
+  w.output.weight = w.token_embd;
+  if (in.has("output.bias")) {
+    GLIMPSE_ASSIGN(w.output.bias, in.vector("output.bias", 0, c.vocab_size, c.vocab_size));
+  }
+  return w;
+}
+
+}  // namespace glimpse

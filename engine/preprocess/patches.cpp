@@ -1,0 +1,85 @@
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+#include "engine/preprocess/preprocess.h"
+
+namespace glimpse {
+namespace {
+
+constexpr int64_t kChannels = 3;
+
+// The value of each of the 256 levels of a channel: (level / 255 - mean) / std.
+using LevelTable = std::array<float, 256>;
+
+LevelTable level_table(float mean, float std) {
+  LevelTable table;
+  for (size_t level = 0; level < table.size(); ++level) {
+    table[level] = (static_cast<float>(level) / 255.0f - mean) / std;
+  }
+  return table;
+}
+
+// corner: the patch's top left pixel, RGB. row: (3, p, p).
+void fill_patch(const uint8_t* corner, int64_t image_width, int64_t p, const LevelTable* tables, float* row) {
+  for (int64_t c = 0; c < kChannels; ++c) {
+    const LevelTable& table = tables[c];
+    for (int64_t y = 0; y < p; ++y) {
+      const uint8_t* in = corner + y * image_width * kChannels + c;
+      for (int64_t x = 0; x < p; ++x) *row++ = table[in[x * kChannels]];
+    }
+  }
+}
+
+}  // namespace
+
+Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team) {
+  const int64_t p = config.patch_size, merge = config.merge_size;
+  if (p < 1 || merge < 1 || p > 1024 || merge > 1024) {
+    return make_error(ErrorCode::kInvalidArgument, "patches of %lld pixels, merged by %lld, make no sense",
+                      static_cast<long long>(p), static_cast<long long>(merge));
+  }
+  for (float std : config.std) {
+    if (!(std > 0)) return make_error(ErrorCode::kInvalidArgument, "an image standard deviation of %g", double{std});
+  }
+  const int64_t factor = p * merge;
+  if (image.width < 1 || image.height < 1 || image.width % factor != 0 || image.height % factor != 0) {
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is not a grid of %lld pixel blocks",
+                      image.width, image.height, static_cast<long long>(factor));
+  }
+  if (image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * kChannels) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu bytes of pixels for %d x %d", image.pixels.size(), image.width,
+                      image.height);
+  }
+
+  Patches patches;
+  patches.grid = {1, image.height / p, image.width / p};
+  patches.row_length = kChannels * p * p;
+  patches.values.resize(static_cast<size_t>(patches.grid.n_patches() * patches.row_length));
+  const LevelTable tables[kChannels] = {level_table(config.mean[0], config.std[0]),
+                                        level_table(config.mean[1], config.std[1]),
+                                        level_table(config.mean[2], config.std[2])};
+
+  // Merge order: block row, block column, row in block, column in block. Threads take whole rows of blocks.
+  const int64_t block_rows = patches.grid.h / merge, block_columns = patches.grid.w / merge;
+  const auto fill_block_rows = [&](int thread, int n_threads) {
+    const WorkRange range = split_work(block_rows, thread, n_threads);
+    float* row = patches.values.data() + range.begin * block_columns * merge * merge * patches.row_length;
+    for (int64_t block_y = range.begin; block_y < range.end; ++block_y) {
+      for (int64_t block_x = 0; block_x < block_columns; ++block_x) {
+        for (int64_t i = 0; i < merge * merge; ++i, row += patches.row_length) {
+          const int64_t y = (block_y * merge + i / merge) * p, x = (block_x * merge + i % merge) * p;
+          fill_patch(image.pixels.data() + (y * image.width + x) * kChannels, image.width, p, tables, row);
+        }
+      }
+    }
+  };
+  if (team != nullptr) {
+    team->parallel(fill_block_rows);
+  } else {
+    fill_block_rows(0, 1);
+  }
+  return patches;
+}
+
+}  // namespace glimpse

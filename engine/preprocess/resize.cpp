@@ -1,0 +1,163 @@
+#include "engine/preprocess/resize.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+
+#include "engine/base/aligned_buffer.h"
+
+namespace glimpse {
+namespace {
+
+constexpr int64_t kChannels = 3;
+constexpr int64_t kMaxSide = 65535;
+
+// Keys' cubic convolution kernel with a = -0.5.
+double bicubic(double x) {
+  const double t = std::fabs(x);
+  if (t < 1) return (1.5 * t - 2.5) * t * t + 1;
+  if (t < 2) return (((t - 5) * t + 8) * t - 4) * -0.5;
+  return 0;
+}
+
+int32_t to_fixed(double weight) {
+  const double scaled = weight * (1 << kResizeWeightBits);
+  return static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);  // truncates: rounds half away from zero
+}
+
+struct Kernels {
+  decltype(&resize_horizontal_ref) horizontal;
+  decltype(&resize_vertical_ref) vertical;
+  int64_t overread;
+};
+
+// AVX-512 has no version of its own: decoding the file takes ten times as long as this.
+Kernels kernels_for(Isa isa) {
+  if (isa >= Isa::kAvx2) return {resize_horizontal_avx2, resize_vertical_avx2, kResizeOverread};
+  return {resize_horizontal_ref, resize_vertical_ref, 0};
+}
+
+Status check_arguments(const Image& image, ImageSize size) {
+  if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide ||
+      image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * kChannels) {
+    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture of %d x %d in %zu bytes", image.width,
+                      image.height, image.pixels.size());
+  }
+  if (size.width < 1 || size.height < 1 || size.width > kMaxSide || size.height > kMaxSide) {
+    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture to %lld x %lld",
+                      static_cast<long long>(size.width), static_cast<long long>(size.height));
+  }
+  return {};
+}
+
+void run(ThreadTeam* team, FunctionRef<void(int, int)> work) {
+  if (team != nullptr) {
+    team->parallel(work);
+  } else {
+    work(0, 1);
+  }
+}
+
+// in: (height, in_width). out: (height, n_outputs).
+void horizontal_pass(const Kernels& kernels, const ResizeFilter& filter, const uint8_t* in, int64_t in_width,
+                     int64_t height, uint8_t* out, ThreadTeam* team) {
+  const int64_t in_stride = in_width * kChannels;
+  const int64_t out_stride = static_cast<int64_t>(filter.first.size()) * kChannels;
+  // The kernel may read past a row, which must not be past the picture: the last rows take the plain way.
+  const int64_t n_fast = std::max<int64_t>(0, height - (kernels.overread + in_stride - 1) / in_stride);
+  const ResizeFilterView view = filter.view();
+  run(team, [&](int thread, int n_threads) {
+    const WorkRange rows = split_work(height, thread, n_threads);
+    const int64_t middle = std::clamp(n_fast, rows.begin, rows.end);
+    kernels.horizontal(view, in + rows.begin * in_stride, in_stride, middle - rows.begin,
+                       out + rows.begin * out_stride);
+    resize_horizontal_ref(view, in + middle * in_stride, in_stride, rows.end - middle, out + middle * out_stride);
+  });
+}
+
+}  // namespace
+
+ResizeFilter make_bicubic_filter(int64_t n_inputs, int64_t n_outputs) {
+  const double scale = static_cast<double>(n_inputs) / static_cast<double>(n_outputs);
+  const double stretch = std::max(scale, 1.0);  // shrinking: one output pixel averages over more input pixels
+  const double support = 2.0 * stretch, per_stretch = 1.0 / stretch;
+
+  ResizeFilter filter;
+  filter.first.resize(static_cast<size_t>(n_outputs));
+  filter.count.resize(static_cast<size_t>(n_outputs));
+  const auto center_of = [scale](int64_t i) { return (static_cast<double>(i) + 0.5) * scale; };
+  int64_t longest = 0;
+  for (int64_t i = 0; i < n_outputs; ++i) {
+    const double center = center_of(i);
+    const int64_t first = std::max<int64_t>(0, static_cast<int64_t>(center - support + 0.5));
+    const int64_t end = std::min(n_inputs, static_cast<int64_t>(center + support + 0.5));
+    filter.first[static_cast<size_t>(i)] = static_cast<int32_t>(first);
+    filter.count[static_cast<size_t>(i)] = static_cast<int32_t>(end - first);
+    longest = std::max(longest, end - first);
+  }
+  filter.n_taps = (longest + 3) / 4 * 4;
+  filter.weights.resize(static_cast<size_t>(n_outputs * filter.n_taps));
+  filter.split.resize(filter.weights.size() * 2);
+
+  std::vector<double> exact(static_cast<size_t>(longest));
+  for (int64_t i = 0; i < n_outputs; ++i) {
+    const auto count = static_cast<size_t>(filter.count[static_cast<size_t>(i)]);
+    const double first = filter.first[static_cast<size_t>(i)];
+    double sum = 0;
+    for (size_t k = 0; k < count; ++k) {
+      exact[k] = bicubic((static_cast<double>(k) + first - center_of(i) + 0.5) * per_stretch);
+      sum += exact[k];
+    }
+    int32_t* weights = filter.weights.data() + i * filter.n_taps;
+    int16_t* split = filter.split.data() + i * filter.n_taps * 2;
+    for (size_t k = 0; k < count; ++k) {
+      weights[k] = to_fixed(sum != 0 ? exact[k] / sum : exact[k]);
+      split[k / 4 * 8 + k % 4] = static_cast<int16_t>(weights[k] >> kResizeLowBits);
+      split[k / 4 * 8 + 4 + k % 4] = static_cast<int16_t>(weights[k] & ((1 << kResizeLowBits) - 1));
+    }
+  }
+  return filter;
+}
+
+Result<Image> resize_bicubic_on(Isa isa, const Image& image, ImageSize size, ThreadTeam* team) {
+  GLIMPSE_TRY(check_arguments(image, size));
+  const bool horizontal = size.width != image.width, vertical = size.height != image.height;
+  if (!horizontal && !vertical) return image;
+  const Kernels kernels = kernels_for(isa);
+
+  Image out;
+  out.width = static_cast<int>(size.width);
+  out.height = static_cast<int>(size.height);
+  out.pixels.resize(static_cast<size_t>(size.width * size.height * kChannels));
+
+  const uint8_t* rows = image.pixels.data();  // what the vertical pass reads: (image.height, size.width)
+  AlignedBuffer intermediate;
+  if (horizontal) {
+    uint8_t* target = out.pixels.data();
+    if (vertical) {
+      GLIMPSE_ASSIGN(intermediate, AlignedBuffer::allocate(
+                                       static_cast<uint64_t>(size.width) * static_cast<uint64_t>(image.height) * 3,
+                                       "the picture between the two passes of its resize"));
+      target = intermediate.as<uint8_t>();
+    }
+    const ResizeFilter filter = make_bicubic_filter(image.width, size.width);
+    horizontal_pass(kernels, filter, rows, image.width, image.height, target, team);
+    rows = target;
+  }
+  if (vertical) {
+    const ResizeFilter filter = make_bicubic_filter(image.height, size.height);
+    const ResizeFilterView view = filter.view();
+    run(team, [&](int thread, int n_threads) {
+      const WorkRange range = split_work(size.height, thread, n_threads);
+      kernels.vertical(view, rows, size.width * kChannels, range.begin, range.end, out.pixels.data());
+    });
+  }
+  return out;
+}
+
+Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team) {
+  GLIMPSE_ASSIGN(const Isa isa, selected_isa());
+  return resize_bicubic_on(isa, image, size, team);
+}
+
+}  // namespace glimpse

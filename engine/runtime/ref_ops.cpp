@@ -1,0 +1,357 @@
+// The oracle: every operation as its equation, one scalar loop each. Weights stay as the file has them and are
+// dequantised one row at a time, sums run in double, keys and values are floats. Slow on purpose.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <numbers>
+#include <utility>
+#include <vector>
+
+#include "engine/base/aligned_buffer.h"
+#include "engine/base/checked.h"
+#include "engine/base/half.h"
+#include "engine/runtime/ops.h"
+#include "kernels/quant/quant.h"
+
+namespace glimpse {
+namespace {
+
+constexpr uint64_t kReadBytes = 4u << 20;  // a matrix is read in pieces of about this size
+
+class RefWeight final : public PackedWeight {
+ public:
+  DType stored = DType::kF32;  // the type that `bits` holds, row after row
+  uint64_t row_bytes = 0;
+  AlignedBuffer bits;
+
+  void dequantize_row(int64_t row, float* out) const {
+    dequantize_row_ref(stored, bits.data() + static_cast<uint64_t>(row) * row_bytes, out, cols);
+  }
+};
+
+class RefBuffer final : public BackendBuffer {
+ public:
+  AlignedBuffer memory;
+};
+
+class RefKv final : public KvStore {
+ public:
+  AlignedBuffer keys, values;  // (n_kv_heads, capacity, head_dim) each
+
+  int64_t offset(int64_t kv_head, int64_t position) const { return (kv_head * capacity + position) * head_dim; }
+  float* key(int64_t kv_head, int64_t position) { return keys.as<float>() + offset(kv_head, position); }
+  float* value(int64_t kv_head, int64_t position) { return values.as<float>() + offset(kv_head, position); }
+  const float* key(int64_t kv_head, int64_t position) const { return keys.as<float>() + offset(kv_head, position); }
+  const float* value(int64_t kv_head, int64_t position) const { return values.as<float>() + offset(kv_head, position); }
+
+  void read(int64_t kv_head, int64_t position, float* key_out, float* value_out) const override {
+    std::copy_n(key(kv_head, position), head_dim, key_out);
+    std::copy_n(value(kv_head, position), head_dim, value_out);
+  }
+};
+
+// A (rows, cols) matrix of doubles: what lies between the two halves of a fused operation.
+struct Wide {
+  Wide(int64_t n_rows, int64_t n_cols) : rows(n_rows), cols(n_cols), values(static_cast<size_t>(n_rows * n_cols)) {}
+  double* row(int64_t r) { return values.data() + r * cols; }
+  const double* row(int64_t r) const { return values.data() + r * cols; }
+  int64_t rows, cols;
+  std::vector<double> values;
+};
+
+bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
+
+DType stored_type(DType source, WeightPrecision precision) {
+  if (precision == WeightPrecision::kF32) return DType::kF32;
+  if (precision == WeightPrecision::kBf16 && is_float_type(source)) return DType::kBF16;
+  return source;
+}
+
+const RefWeight& as_ref(const PackedWeight& weight) {
+  return static_cast<const RefWeight&>(weight);
+}
+
+// RMS:   y = x / sqrt(mean(x^2) + eps) * w
+// Layer: y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b
+void normalize_piece(const float* x, const Norm& norm, int64_t n, double* y) {
+  double mean = 0;
+  if (norm.kind == Norm::Kind::kLayer) {
+    for (int64_t i = 0; i < n; ++i) mean += x[i];
+    mean /= static_cast<double>(n);
+  }
+  double square = 0;
+  for (int64_t i = 0; i < n; ++i) square += (x[i] - mean) * (x[i] - mean);
+  const double scale = 1 / std::sqrt(square / static_cast<double>(n) + static_cast<double>(norm.eps));
+  for (int64_t i = 0; i < n; ++i) {
+    y[i] = (x[i] - mean) * scale * norm.weight->data[i];
+    if (norm.kind == Norm::Kind::kLayer && norm.bias != nullptr) y[i] += norm.bias->data[i];
+  }
+}
+
+// h = norm(x), piece by piece where a row holds several vectors of norm.width.
+Wide normalize(Mat x, const Norm& norm) {
+  Wide h(x.rows, x.cols);
+  for (int64_t r = 0; r < x.rows; ++r) {
+    if (norm.kind == Norm::Kind::kNone) {
+      std::copy_n(x.row(r), x.cols, h.row(r));
+      continue;
+    }
+    const int64_t width = norm.width > 0 ? norm.width : x.cols;
+    for (int64_t i = 0; i + width <= x.cols; i += width) normalize_piece(x.row(r) + i, norm, width, h.row(r) + i);
+  }
+  return h;
+}
+
+// y = W h + b
+Wide project(const Wide& h, const Linear& linear) {
+  const RefWeight& w = as_ref(*linear.weight);
+  Wide y(h.rows, w.rows);
+  std::vector<float> row(static_cast<size_t>(w.cols));
+  for (int64_t o = 0; o < w.rows; ++o) {
+    w.dequantize_row(o, row.data());
+    const double bias = linear.bias != nullptr ? linear.bias->data[o] : 0;
+    for (int64_t r = 0; r < h.rows; ++r) {
+      double sum = 0;
+      for (int64_t i = 0; i < w.cols; ++i) sum += static_cast<double>(row[static_cast<size_t>(i)]) * h.row(r)[i];
+      y.row(r)[o] = sum + bias;
+    }
+  }
+  return y;
+}
+
+// Pairs (j, j + d / 2) turn by the angle of pair j.
+void rotate(const double* x, const float* cos, const float* sin, int64_t d, float* out) {
+  const int64_t half = d / 2;
+  for (int64_t j = 0; j < half; ++j) {
+    out[j] = static_cast<float>(x[j] * cos[j] - x[j + half] * sin[j]);
+    out[j + half] = static_cast<float>(x[j + half] * cos[j] + x[j] * sin[j]);
+  }
+}
+
+double silu(double z) {
+  return z / (1 + std::exp(-z));
+}
+
+double activate(Activation activation, double z) {
+  switch (activation) {
+    case Activation::kNone:
+      return z;
+    case Activation::kQuickGelu:
+      return z / (1 + std::exp(-1.702 * z));
+    case Activation::kGeluErf:
+      return 0.5 * z * (1 + std::erf(z / std::numbers::sqrt2));
+    case Activation::kGeluTanh:
+      return 0.5 * z * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (z + 0.044715 * z * z * z)));
+    case Activation::kSilu:
+      return silu(z);
+  }
+  return z;
+}
+
+class RefOps final : public Ops {
+ public:
+  std::string describe() const override { return "ref"; }
+
+  Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
+    if (!is_weight_type(source.type)) {
+      return make_error(ErrorCode::kUnsupported, "%s: glimpse cannot multiply with type %s", source.name.c_str(),
+                        dtype_name(source.type));
+    }
+    auto weight = std::make_shared<RefWeight>();
+    weight->rows = source.rows;
+    weight->cols = source.cols;
+    weight->source_type = source.type;
+    weight->stored = stored_type(source.type, precision);
+    weight->row_bytes = dtype_row_bytes(weight->stored, static_cast<uint64_t>(source.cols));
+    weight->n_bytes = packed_bytes(source.type, source.rows, source.cols, precision);
+    GLIMPSE_ASSIGN(weight->bits, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
+
+    const uint64_t source_row = dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols));
+    const int64_t step = std::max<int64_t>(1, static_cast<int64_t>(kReadBytes / std::max<uint64_t>(1, source_row)));
+    std::vector<std::byte> piece(static_cast<size_t>(std::min(step, source.rows)) * source_row);
+    std::vector<float> floats(static_cast<size_t>(source.cols));
+    for (int64_t first = 0; first < source.rows; first += step) {
+      const int64_t count = std::min(step, source.rows - first);
+      GLIMPSE_TRY(source.read_rows(first, count, std::span(piece).first(static_cast<size_t>(count) * source_row)));
+      for (int64_t r = 0; r < count; ++r) {
+        const std::byte* in = piece.data() + static_cast<uint64_t>(r) * source_row;
+        std::byte* out = weight->bits.data() + static_cast<uint64_t>(first + r) * weight->row_bytes;
+        GLIMPSE_TRY(check_finite(source, source.type, in, first + r));
+        if (weight->stored == source.type) {
+          std::memcpy(out, in, source_row);
+          continue;
+        }
+        dequantize_row_ref(source.type, in, floats.data(), source.cols);
+        store_floats(floats, weight->stored, out);
+        GLIMPSE_TRY(check_finite(source, weight->stored, out, first + r));  // bfloat16 rounds the largest floats up
+      }
+    }
+    return std::shared_ptr<const PackedWeight>(std::move(weight));
+  }
+
+  uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override {
+    return static_cast<uint64_t>(rows) * dtype_row_bytes(stored_type(type, precision), static_cast<uint64_t>(cols));
+  }
+
+  void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override {
+    as_ref(weight).dequantize_row(row, out);
+  }
+
+  Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override {
+    auto buffer = std::make_unique<RefBuffer>();
+    GLIMPSE_ASSIGN(buffer->memory, AlignedBuffer::allocate(static_cast<uint64_t>(n_floats) * sizeof(float), purpose));
+    buffer->data = buffer->memory.as<float>();
+    buffer->n_floats = n_floats;
+    return std::unique_ptr<BackendBuffer>(std::move(buffer));
+  }
+
+  void upload(const float* host, int64_t n_floats, float* backend) override { std::copy_n(host, n_floats, backend); }
+  void download(const float* backend, int64_t n_floats, float* host) override { std::copy_n(backend, n_floats, host); }
+
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                           KvElement element) override {
+    auto kv = std::make_unique<RefKv>();
+    kv->n_kv_heads = n_kv_heads;
+    kv->head_dim = head_dim;
+    kv->capacity = round_up(capacity, kKeyBlock);
+    const uint64_t half = kv_bytes(n_kv_heads, head_dim, capacity, element) / 2;
+    GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(half, "keys"));
+    GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(half, "values"));
+    return std::unique_ptr<KvStore>(std::move(kv));
+  }
+
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement) const override {
+    return 2 * sizeof(float) * static_cast<uint64_t>(n_kv_heads * head_dim * round_up(capacity, kKeyBlock));
+  }
+
+  // The oracle's intermediates live on the heap, one operation at a time; this is their greatest size.
+  Status reserve(int64_t, int64_t) override { return {}; }
+  uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override {
+    return 3 * sizeof(double) * static_cast<uint64_t>(max_rows * max_cols);
+  }
+
+  Status run(FunctionRef<void()> body) override {
+    body();
+    return {};
+  }
+
+  void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override {
+    for (size_t r = 0; r < ids.size(); ++r) {
+      if (ids[r] >= 0) unpack_row(table, ids[r], x.row(static_cast<int64_t>(r)));
+    }
+  }
+
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                KvStore& kv) override {
+    RefKv& store = static_cast<RefKv&>(kv);
+    const Wide h = normalize(x, norm);
+    const Wide queries = project(h, w.q), keys = project(h, w.k), values = project(h, w.v);
+    const int64_t d = w.head_dim;
+    for (int64_t r = 0; r < x.rows; ++r) {
+      const float *cos = rope.cos.row(r), *sin = rope.sin.row(r);
+      for (int64_t i = 0; i < w.n_heads; ++i) rotate(queries.row(r) + i * d, cos, sin, d, q.row(r) + i * d);
+      for (int64_t i = 0; i < w.n_kv_heads; ++i) {
+        rotate(keys.row(r) + i * d, cos, sin, d, store.key(i, n_past + r));
+        for (int64_t j = 0; j < d; ++j) store.value(i, n_past + r)[j] = static_cast<float>(values.row(r)[i * d + j]);
+      }
+    }
+  }
+
+  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override {
+    const RefKv& store = static_cast<const RefKv&>(kv);
+    const int64_t d = kv.head_dim;
+    const int64_t heads_per_kv = n_heads / kv.n_kv_heads;
+    std::vector<double> p, sum(static_cast<size_t>(d));
+    for (int64_t r = 0; r < q.rows; ++r) {
+      const int64_t n_keys = spec.causal ? spec.n_past + r + 1 : spec.n_keys;
+      p.resize(static_cast<size_t>(n_keys));
+      for (int64_t head = 0; head < n_heads; ++head) {
+        const int64_t kv_head = head / heads_per_kv;
+        softmax_scores(q.row(r) + head * d, store, kv_head, p);  // p = softmax(q k^T / sqrt(d))
+        std::fill(sum.begin(), sum.end(), 0);
+        for (int64_t key = 0; key < n_keys; ++key) {
+          const float* value = store.value(kv_head, key);
+          for (int64_t j = 0; j < d; ++j) sum[static_cast<size_t>(j)] += p[static_cast<size_t>(key)] * value[j];
+        }
+        for (int64_t j = 0; j < d; ++j) out.row(r)[head * d + j] = static_cast<float>(sum[static_cast<size_t>(j)]);
+      }
+    }
+  }
+
+  void linear_add(Mat in, const Linear& w, Mat x) override {
+    const Wide y = project(normalize(in, Norm{}), w);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t i = 0; i < x.cols; ++i) x.row(r)[i] = static_cast<float>(x.row(r)[i] + y.row(r)[i]);
+    }
+  }
+
+  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override {
+    const Wide h = normalize(x, norm);
+    const Wide g = project(h, gate), u = project(h, up);
+    for (int64_t r = 0; r < out.rows; ++r) {
+      for (int64_t i = 0; i < out.cols; ++i) out.row(r)[i] = static_cast<float>(silu(g.row(r)[i]) * u.row(r)[i]);
+    }
+  }
+
+  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override {
+    const Wide y = project(normalize(x, norm), w);
+    for (int64_t r = 0; r < out.rows; ++r) {
+      for (int64_t i = 0; i < out.cols; ++i) out.row(r)[i] = static_cast<float>(activate(activation, y.row(r)[i]));
+    }
+  }
+
+  bool all_finite(Mat x) override {
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t i = 0; i < x.cols; ++i) {
+        if (!std::isfinite(x.row(r)[i])) return false;
+      }
+    }
+    return true;
+  }
+
+ private:
+  static Status check_finite(const WeightSource& source, DType type, const std::byte* row, int64_t index) {
+    const int64_t block = find_non_finite_block(type, row, source.cols);
+    if (block < 0) return {};
+    return make_error(ErrorCode::kNumeric, "%s: row %lld, column %lld: NaN or infinity among the weights",
+                      source.name.c_str(), static_cast<long long>(index),
+                      static_cast<long long>(block * dtype_info(type).block_length));
+  }
+
+  static void store_floats(const std::vector<float>& floats, DType type, std::byte* out) {
+    for (size_t i = 0; i < floats.size(); ++i) {
+      if (type == DType::kF32) {
+        std::memcpy(out + i * sizeof(float), &floats[i], sizeof(float));
+      } else {
+        const uint16_t rounded = float_to_bf16(floats[i]);
+        std::memcpy(out + i * sizeof(uint16_t), &rounded, sizeof(uint16_t));
+      }
+    }
+  }
+
+  static void softmax_scores(const float* query, const RefKv& store, int64_t kv_head, std::vector<double>& p) {
+    const double scale = 1 / std::sqrt(static_cast<double>(store.head_dim));
+    double highest = -std::numeric_limits<double>::infinity();
+    for (size_t key = 0; key < p.size(); ++key) {
+      const float* k = store.key(kv_head, static_cast<int64_t>(key));
+      double dot = 0;
+      for (int64_t j = 0; j < store.head_dim; ++j) dot += static_cast<double>(query[j]) * k[j];
+      p[key] = dot * scale;
+      highest = std::max(highest, p[key]);
+    }
+    double total = 0;
+    for (double& score : p) total += score = std::exp(score - highest);
+    for (double& score : p) score /= total;
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Ops> make_ref_ops() {
+  return std::make_unique<RefOps>();
+}
+
+}  // namespace glimpse

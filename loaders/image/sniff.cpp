@@ -1,0 +1,153 @@
+// Which format a file is in, from its first bytes. Formats that glimpse does not read are still named: "this is a
+// HEIC picture" helps, "unknown format" does not.
+#include <algorithm>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "loaders/image/decoder.h"
+
+namespace glimpse {
+namespace {
+
+using namespace std::string_view_literals;
+
+constexpr auto kReadable = "glimpse reads JPEG, PNG, WebP, BMP and PPM";
+constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
+
+struct Signature {
+  std::string_view bytes;
+  const char* name;
+};
+
+// Formats of a fixed beginning that glimpse does not read.
+constexpr Signature kForeign[] = {
+    {"GIF87a"sv, "a GIF picture"},
+    {"GIF89a"sv, "a GIF picture"},
+    {"II*\0"sv, "a TIFF (or camera raw) picture"},
+    {"MM\0*"sv, "a TIFF (or camera raw) picture"},
+    {"II+\0"sv, "a BigTIFF picture"},
+    {"MM\0+"sv, "a BigTIFF picture"},
+    {"\xff\x0a"sv, "a JPEG XL picture"},
+    {"\0\0\0\x0cJXL \r\n\x87\n"sv, "a JPEG XL picture"},
+    {"\0\0\0\x0cjP  \r\n\x87\n"sv, "a JPEG 2000 picture"},
+    {"\xff\x4f\xff\x51"sv, "a JPEG 2000 codestream"},
+    {"\0\0\1\0"sv, "an ICO icon"},
+    {"\0\0\2\0"sv, "a CUR cursor"},
+    {"8BPS"sv, "a Photoshop document (PSD)"},
+    {"%PDF"sv, "a PDF document"},
+    {"%!PS"sv, "a PostScript document"},
+    {"P1"sv, "a PBM bitmap"},
+    {"P4"sv, "a PBM bitmap"},
+    {"P7\n"sv, "a PAM picture"},
+    {"PF\n"sv, "a PFM picture"},
+    {"Pf\n"sv, "a PFM picture"},
+    {"DDS "sv, "a DDS texture"},
+    {"qoif"sv, "a QOI picture"},
+    {"\x76\x2f\x31\x01"sv, "an OpenEXR picture"},
+    {"#?RADIANCE"sv, "a Radiance HDR picture"},
+    {"\x8aMNG"sv, "an MNG animation"},
+    {"GGUF"sv, "a GGUF model file, not a picture"},
+    {"PK\3\4"sv, "a ZIP archive (or an office document), not a picture"},
+    {"\x1f\x8b"sv, "a gzip archive, not a picture"},
+    {"\x7f"
+     "ELF"sv,
+     "a program, not a picture"},
+    {"\x1a\x45\xdf\xa3"sv, "a Matroska or WebM video"},
+    {"version https://git-lfs"sv, "a Git LFS pointer: the picture itself was not fetched"},
+};
+
+Error foreign(const std::string& what) {
+  return make_error(ErrorCode::kUnsupported, "this is %s; %s", what.c_str(), kReadable);
+}
+
+// ISO base media files (ISO/IEC 14496-12): a 'ftyp' box lists brands: the major one, a version, the compatible ones.
+const char* iso_media_name(std::string_view head) {
+  const auto size = static_cast<size_t>(load_be32(reinterpret_cast<const std::byte*>(head.data())));
+  const std::string_view box = head.substr(0, std::min(size, head.size()));
+  const auto has_brand = [&](std::initializer_list<std::string_view> brands) {
+    for (size_t at = 8; at + 4 <= box.size(); at += at == 8 ? 8 : 4) {  // 12..16 is the version
+      if (std::find(brands.begin(), brands.end(), box.substr(at, 4)) != brands.end()) return true;
+    }
+    return false;
+  };
+  if (has_brand({"avif", "avis"})) return "an AVIF picture";
+  if (has_brand({"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})) return "a HEIC picture";
+  if (has_brand({"crx "})) return "a Canon raw picture (CR3)";
+  if (has_brand({"jp2 ", "jpx ", "jph "})) return "a JPEG 2000 picture";
+  return "a video or audio file (MP4, MOV)";
+}
+
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
+
+// What kind of text, or nullptr when it is not text.
+const char* text_name(std::string_view head) {
+  if (head.starts_with("\xef\xbb\xbf")) head.remove_prefix(3);
+  for (char c : head) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (byte < 32 ? std::strchr("\t\n\v\f\r\x1b", c) == nullptr || c == '\0' : byte == 127) return nullptr;
+  }
+  std::string text(head);
+  std::transform(text.begin(), text.end(), text.begin(), lower);
+  const size_t start = text.find_first_not_of(" \t\r\n");
+  if (start == std::string::npos) return "blank text";
+  const std::string_view body = std::string_view(text).substr(start);
+  if (body.find("<svg") != body.npos) return "an SVG drawing";
+  if (body.starts_with("<!doctype html") || body.starts_with("<html") || body.starts_with("<head")) {
+    return "an HTML page (was a download answered with a web page?)";
+  }
+  if (body.starts_with("<?xml") || body.starts_with("<")) return "an XML text";
+  if (body.starts_with("{") || body.starts_with("[")) return "a JSON text";
+  // Bytes above 127 are in no ASCII text: demand more than a few bytes before calling it text.
+  const bool ascii = std::all_of(head.begin(), head.end(), [](char c) { return static_cast<signed char>(c) >= 0; });
+  return ascii || head.size() >= 64 ? "a text file" : nullptr;
+}
+
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+}  // namespace
+
+Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
+  const std::string_view head(reinterpret_cast<const char*>(bytes.data()), std::min<size_t>(bytes.size(), 512));
+  if (head.empty()) return make_error(ErrorCode::kTruncated, "the picture is empty (0 bytes)");
+
+  if (head.starts_with("\xff\xd8\xff"sv)) return ImageFormat::kJpeg;
+  if (head.starts_with(kPngSignature)) return ImageFormat::kPng;
+  if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP") return ImageFormat::kWebp;
+  if (head.starts_with("BM") && (head.size() < 18 || head.substr(15, 3) == "\0\0\0"sv)) return ImageFormat::kBmp;
+  if (head.size() >= 3 && head[0] == 'P' && std::strchr("2356", head[1]) != nullptr && head[1] != '\0' &&
+      (is_space(head[2]) || head[2] == '#')) {
+    return ImageFormat::kPpm;
+  }
+
+  if (head.starts_with("\x89PNG"sv) && head.size() >= kPngSignature.size()) {
+    return make_error(ErrorCode::kCorrupt, "PNG: damaged signature (was the file transferred as text?)");
+  }
+  for (const Signature& signature : kForeign) {
+    if (head.starts_with(signature.bytes)) return foreign(signature.name);
+  }
+  if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return foreign(iso_media_name(head));
+  if (head.starts_with("RIFF") && head.size() >= 12) return foreign("a RIFF file (AVI, WAV), not a picture");
+
+  for (const std::string_view start : {"\xff\xd8\xff"sv, kPngSignature, "RIFF"sv}) {
+    if (head.size() < start.size() && start.starts_with(head)) {
+      return make_error(ErrorCode::kTruncated, "the picture ends inside its signature, after %d bytes",
+                        static_cast<int>(head.size()));
+    }
+  }
+  if (head.starts_with("RIFF")) return make_error(ErrorCode::kTruncated, "WebP: the file ends inside its header");
+  if (const char* text = text_name(head)) return foreign(text);
+
+  std::string beginning;
+  for (size_t i = 0; i < std::min<size_t>(head.size(), 8); ++i) {
+    beginning += format("%s%02x", i == 0 ? "" : " ", static_cast<unsigned>(static_cast<unsigned char>(head[i])));
+  }
+  return make_error(ErrorCode::kUnsupported, "not a picture in a known format (it begins with %s); %s",
+                    beginning.c_str(), kReadable);
+}
+
+}  // namespace glimpse

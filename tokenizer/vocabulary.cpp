@@ -1,0 +1,171 @@
+#include "tokenizer/vocabulary.h"
+
+#include <algorithm>
+#include <limits>
+#include <string>
+
+#include "tokenizer/byte_alphabet.h"
+
+namespace glimpse {
+namespace {
+
+constexpr size_t kMax31 = std::numeric_limits<int32_t>::max();
+constexpr int kShownBytes = 40;  // of a token or merge in a message
+
+// Aliases name the same splitter (llama.cpp, src/llama-vocab.cpp); old files have nothing or "default" here.
+constexpr std::string_view kPreTokenizers[] = {"qwen2", "", "default", "deepseek-r1-qwen", "kormo", "f2llmv2"};
+
+// The tokens that carry the structure of a conversation (added_tokens of Qwen2-VL's tokenizer_config.json).
+constexpr std::string_view kChatTokens[] = {
+    "<|endoftext|>",  "<|im_start|>",   "<|im_end|>",     "<|object_ref_start|>", "<|object_ref_end|>",
+    "<|box_start|>",  "<|box_end|>",    "<|quad_start|>", "<|quad_end|>",         "<|vision_start|>",
+    "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>",  "<|video_pad|>"};
+
+constexpr std::string_view kEndTokens[] = {"<|im_end|>", "<|endoftext|>"};
+
+bool looks_like_control(std::string_view text) {
+  return text.size() > 4 && text.starts_with("<|") && text.ends_with("|>");
+}
+
+Result<TokenType> corrected_type(const VocabularyData& data, size_t id) {
+  const std::string_view text = data.tokens[id];
+  if (std::find(std::begin(kChatTokens), std::end(kChatTokens), text) != std::end(kChatTokens)) {
+    return TokenType::kControl;
+  }
+  const int32_t type = data.token_types.empty() ? 1 : data.token_types[id];
+  if (type < 1 || type > 6) return make_error(ErrorCode::kCorrupt, "token %zu: type %d, known are 1 to 6", id, type);
+  const auto known = static_cast<TokenType>(type);
+  if (known == TokenType::kUserDefined) {
+    // Older converters declare the fillers of unused rows as user-defined; matched as such, text would reach ids that
+    // the model was never trained on.
+    if (text == "[PAD" + std::to_string(id) + "]") return TokenType::kUnused;
+    if (looks_like_control(text)) return TokenType::kControl;
+  }
+  return known;
+}
+
+Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
+  const std::string& text = data.tokens[i];
+  GLIMPSE_ASSIGN(const TokenType type, corrected_type(data, i));
+  vocabulary.types.push_back(type);
+  if (type == TokenType::kUnused) {
+    vocabulary.tokens.append(text, TokenTable::Space::kNameless);
+    return {};
+  }
+  if (text.empty()) return make_error(ErrorCode::kCorrupt, "token %zu is empty", i);
+  if (const TokenId other = vocabulary.find(text); other >= 0) {
+    return make_error(ErrorCode::kCorrupt, "token %zu: same text as token %d ('%.*s')", i, other, kShownBytes,
+                      text.c_str());
+  }
+  std::string bytes;
+  const bool is_word = type == TokenType::kNormal || type == TokenType::kByte;
+  if (is_word && append_spelled_bytes(text, bytes)) {
+    vocabulary.tokens.append(bytes, TokenTable::Space::kWord);
+    return {};
+  }
+  // A normal token outside the byte alphabet ends up here too; no text can reach it.
+  const TokenId id = vocabulary.tokens.append(text, TokenTable::Space::kLiteral);
+  if (!is_word) vocabulary.specials.add(text, id, type != TokenType::kUserDefined);
+  return {};
+}
+
+/// bytes: scratch.
+Status add_merge(const std::string& line, size_t rank, std::string& bytes, Vocabulary& vocabulary) {
+  const size_t space = line.find(' ', 1);
+  if (space == std::string::npos) {
+    return make_error(ErrorCode::kCorrupt, "merge %zu has no two parts: '%.*s'", rank, kShownBytes, line.c_str());
+  }
+  const std::string_view left = std::string_view(line).substr(0, space),
+                         right = std::string_view(line).substr(space + 1);
+  bytes.clear();
+  if (append_spelled_bytes(left, bytes)) {
+    const size_t n_left = bytes.size();
+    if (append_spelled_bytes(right, bytes)) {
+      const std::string_view both = bytes;
+      const TokenId l = vocabulary.tokens.find_word(both.substr(0, n_left));
+      const TokenId r = vocabulary.tokens.find_word(both.substr(n_left));
+      const TokenId result = vocabulary.tokens.find_word(both);
+      if (l >= 0 && r >= 0 && result >= 0) {
+        vocabulary.merges.insert(l, r, {static_cast<uint32_t>(rank), result});
+        return {};
+      }
+    }
+  }
+  // Something is missing. When it is a special token, the merge could only spell that out of ordinary text: leave it.
+  for (const std::string& piece : {std::string(left), std::string(right), std::string(left) + std::string(right)}) {
+    if (vocabulary.find(piece) < 0) {
+      return make_error(ErrorCode::kCorrupt, "merge %zu ('%.*s'): '%.*s' is not in the vocabulary", rank, kShownBytes,
+                        line.c_str(), kShownBytes, piece.c_str());
+    }
+  }
+  return {};
+}
+
+Status check_sizes(const VocabularyData& data) {
+  if (data.model != "gpt2") {
+    return make_error(ErrorCode::kUnsupported, "tokenizer model '%.*s': only 'gpt2' (byte-level BPE) is supported",
+                      kShownBytes, data.model.c_str());
+  }
+  if (std::find(std::begin(kPreTokenizers), std::end(kPreTokenizers), data.pre) == std::end(kPreTokenizers)) {
+    return make_error(ErrorCode::kUnsupported, "pre-tokenizer '%.*s': only 'qwen2' is supported", kShownBytes,
+                      data.pre.c_str());
+  }
+  if (data.tokens.empty()) return make_error(ErrorCode::kCorrupt, "the vocabulary is empty");
+  if (!data.token_types.empty() && data.token_types.size() != data.tokens.size()) {
+    return make_error(ErrorCode::kCorrupt, "%zu token types for %zu tokens", data.token_types.size(),
+                      data.tokens.size());
+  }
+  size_t n_bytes = 0;
+  for (const std::string& token : data.tokens) n_bytes += token.size();
+  if (data.tokens.size() > kMax31 || data.merges.size() > kMax31 || n_bytes > kMax31) {
+    return make_error(ErrorCode::kTooLarge, "the vocabulary is too large: %zu tokens of %zu bytes, %zu merges",
+                      data.tokens.size(), n_bytes, data.merges.size());
+  }
+  for (const auto& [name, id] : {std::pair{"eos", data.eos}, {"eot", data.eot}, {"padding", data.padding}}) {
+    if (id >= 0 && static_cast<size_t>(id) >= data.tokens.size()) {
+      return make_error(ErrorCode::kCorrupt, "%s token %d, but the vocabulary has %zu tokens", name, id,
+                        data.tokens.size());
+    }
+  }
+  return {};
+}
+
+void collect_ends(const VocabularyData& data, Vocabulary& vocabulary) {
+  std::vector<TokenId> ends = {data.eos, data.eot};
+  for (const std::string_view text : kEndTokens) ends.push_back(vocabulary.find(text));
+  std::sort(ends.begin(), ends.end());
+  ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
+  ends.erase(ends.begin(), std::lower_bound(ends.begin(), ends.end(), 0));
+  vocabulary.ends = std::move(ends);
+  vocabulary.eos = std::max(data.eos, -1);
+  vocabulary.padding = std::max(data.padding, -1);
+}
+
+}  // namespace
+
+TokenId Vocabulary::find(std::string_view text) const {
+  if (const TokenId id = tokens.find_literal(text); id >= 0) return id;
+  std::string bytes;
+  return append_spelled_bytes(text, bytes) ? tokens.find_word(bytes) : -1;
+}
+
+Result<Vocabulary> build_vocabulary(const VocabularyData& data) {
+  GLIMPSE_TRY(check_sizes(data));
+  size_t n_bytes = 0;
+  for (const std::string& token : data.tokens) n_bytes += token.size();
+  Vocabulary vocabulary{TokenTable(data.tokens.size(), n_bytes), {}, MergeTable(data.merges.size()), {}, {}, {}};
+  vocabulary.types.reserve(data.tokens.size());
+  for (size_t i = 0; i < data.tokens.size(); ++i) GLIMPSE_TRY(add_token(data, i, vocabulary));
+  for (int b = 0; b < 256; ++b) {
+    const char byte = static_cast<char>(b);
+    const TokenId id = vocabulary.tokens.find_word({&byte, 1});
+    if (id < 0) return make_error(ErrorCode::kCorrupt, "the vocabulary has no token for byte %d", b);
+    vocabulary.byte_tokens[static_cast<size_t>(b)] = id;
+  }
+  std::string scratch;
+  for (size_t i = 0; i < data.merges.size(); ++i) GLIMPSE_TRY(add_merge(data.merges[i], i, scratch, vocabulary));
+  collect_ends(data, vocabulary);
+  return vocabulary;
+}
+
+}  // namespace glimpse
