@@ -4,58 +4,94 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
 #include "engine/base/result.h"
+#include "engine/generate/random.h"
 #include "tokenizer/tokenizer.h"
 
 namespace glimpse {
 
 struct SamplerOptions {
-  float temperature = 0.0f;        // below 1e-5: greedy (argmax; the lowest id wins a tie)
-  int32_t top_k = 0;               // 0: off
-  float top_p = 1.0f;              // 1: off
-  float min_p = 0.0f;              // 0: off
-  float repetition_penalty = 1.0f; // Hugging Face: a seen token's logit is divided by it if positive, else multiplied
-  float presence_penalty = 0.0f;   // subtracted once from every seen token's logit
-  float frequency_penalty = 0.0f;  // subtracted per occurrence
-  int32_t penalty_last_n = -1;     // tokens looked back at; -1: all of prompt and answer, 0: none
+  float temperature = 0.0f;         // at least 0; below 1e-5: greedy (argmax; the lowest id wins a tie)
+  int32_t top_k = 0;                // 0: off; 1: greedy; of equal logits the lowest ids are kept
+  float top_p = 1.0f;               // [0, 1]; 1: off; the smallest set of tokens whose probabilities reach it
+  float min_p = 0.0f;               // [0, 1]; 0: off; relative to the most likely token
+  float repetition_penalty = 1.0f;  // Hugging Face: a seen token's logit is divided by it if positive, else multiplied
+  float presence_penalty = 0.0f;    // subtracted once from every seen token's logit
+  float frequency_penalty = 0.0f;   // subtracted per occurrence
+  int32_t penalty_last_n = -1;      // tokens looked back at; -1: all of prompt and answer, 0: none
   uint64_t seed = 0;
   std::vector<std::pair<TokenId, float>> logit_bias;  // added before anything else; -inf forbids
 };
 
+/// What Sampler::create() checks of the options themselves. Errors: kInvalidArgument names the option, its legal range
+/// and what was given.
+Status check_sampler_options(const SamplerOptions& options, int64_t vocab_size);
+
 struct TokenLogprob {
   TokenId id = -1;
-  float logprob = 0;               // natural log of the probability under the unmodified logits
+  float logprob = 0;  // natural log of the probability under the unmodified logits
 };
 
 struct SampledToken {
   TokenId id = -1;
-  float logprob = 0;
-  std::vector<TokenLogprob> top;   // n_top most likely, descending; empty when not asked for
+  float logprob = 0;              // computed only when n_top_logprobs > 0, for it costs a pass over the vocabulary
+  std::vector<TokenLogprob> top;  // n_top most likely, descending; empty when not asked for
 };
 
-/// State: the options, the random generator and the tokens seen. Order of steps as in transformers: bias, penalties,
-/// temperature, top-k, top-p, min-p. Same seed, same logits: same tokens on every machine.
+struct TokenProbability {
+  TokenId id = -1;
+  double probability = 0;
+};
+
+/// State: the options, the random generator and the tokens seen. Order of steps as in transformers: bias, penalties
+/// (repetition, then presence and frequency), temperature, top-k, top-p, min-p. Same seed, same logits: same tokens on
+/// every machine: probabilities are doubles, computed by an exponential of our own in a fixed order.
 class Sampler {
  public:
   /// Errors: kInvalidArgument names the option and its legal range.
   static Result<Sampler> create(const SamplerOptions& options, int64_t vocab_size);
   /// Prompt tokens count for penalties.
   void accept_prompt(std::span<const TokenId> ids);
-  /// logits: vocab_size floats, may be changed. Errors: kNumeric when none is finite.
+  /// logits: vocab_size floats; changed while it runs, on return as they were. An infinite logit wins (several share
+  /// the probability), a negative infinite one is never chosen. Errors: kNumeric for a NaN (names the token) or when
+  /// every logit is -inf; kInvalidArgument for another number of logits.
   Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs);
   /// Counts a token of the answer.
   void accept(TokenId id);
+  /// The distribution that sample() would draw from, in the order of its draw: by id, or by falling probability where
+  /// top-k or top-p is on. One token with probability 1 when greedy. Errors: as sample().
+  Result<std::vector<TokenProbability>> distribution(std::span<float> logits);
 
  private:
+  using Candidate = std::pair<float, TokenId>;
+
   Sampler() = default;
+  bool greedy() const;
+  void modify(std::span<float> logits);
+  void restore(std::span<float> logits);
+  void set_logit(std::span<float> logits, TokenId id, float value);
+  Status check(std::span<const float> logits) const;
+  Status shape(std::span<const float> logits);
+  void select_top(std::span<const float> logits, size_t k);
+  void weigh_candidates(float max);
+  void keep_top_p(std::span<const float> logits, float max);
+  struct Normalizer;
+  Normalizer normalizer(std::span<const float> logits) const;
+
   SamplerOptions options_;
   int64_t vocab_size_ = 0;
-  uint64_t random_state_[4] = {};
-  std::vector<TokenId> history_;
-  std::vector<std::pair<float, TokenId>> candidates_;  // scratch
+  bool penalizes_ = false;
+  Xoshiro256 random_;
+  std::vector<TokenId> window_;  // ring of the last penalty_last_n tokens
+  size_t window_next_ = 0;
+  std::unordered_map<TokenId, int32_t> counts_;     // occurrences inside the window
+  std::vector<Candidate> candidates_;               // what is left to choose from
+  std::vector<double> weights_;                     // one per candidate: probability relative to the likeliest
+  std::vector<std::pair<TokenId, float>> changed_;  // logits before modify(), in the order of the changes
 };
 
 }  // namespace glimpse

@@ -1,0 +1,306 @@
+#include "engine/generate/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace glimpse {
+namespace {
+
+constexpr float kGreedyTemperature = 1e-5f;
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr float kLargest = std::numeric_limits<float>::max();
+
+Error bad_option(const char* name, double value, const char* range) {
+  return make_error(ErrorCode::kInvalidArgument, "%s is %g: it must be %s", name, value, range);
+}
+
+bool more_likely(const std::pair<float, TokenId>& a, const std::pair<float, TokenId>& b) {
+  return a.first > b.first || (a.first == b.first && a.second < b.second);
+}
+
+/// The probability of a logit relative to that of the largest one.
+double relative_weight(float logit, float max, double temperature) {
+  if (max == kInfinity) return logit == kInfinity ? 1.0 : 0.0;
+  return exp_nonpositive((static_cast<double>(logit) - static_cast<double>(max)) / temperature);
+}
+
+}  // namespace
+
+Status check_sampler_options(const SamplerOptions& options, int64_t vocab_size) {
+  const auto fraction = [](float p) { return p >= 0.0f && p <= 1.0f; };  // false for NaN
+  if (!(options.temperature >= 0.0f && options.temperature < kInfinity)) {
+    return bad_option("temperature", options.temperature, "a finite number, at least 0 (0: greedy)");
+  }
+  if (options.top_k < 0) return bad_option("top_k", options.top_k, "at least 0 (0: off)");
+  if (!fraction(options.top_p)) return bad_option("top_p", options.top_p, "in [0, 1] (1: off)");
+  if (!fraction(options.min_p)) return bad_option("min_p", options.min_p, "in [0, 1] (0: off)");
+  if (!(options.repetition_penalty > 0.0f && options.repetition_penalty < kInfinity)) {
+    return bad_option("repetition_penalty", options.repetition_penalty, "a finite number above 0 (1: off)");
+  }
+  if (!std::isfinite(options.presence_penalty)) {
+    return bad_option("presence_penalty", options.presence_penalty, "a finite number (0: off)");
+  }
+  if (!std::isfinite(options.frequency_penalty)) {
+    return bad_option("frequency_penalty", options.frequency_penalty, "a finite number (0: off)");
+  }
+  if (options.penalty_last_n < -1) {
+    return bad_option("penalty_last_n", options.penalty_last_n, "at least -1 (-1: all tokens, 0: none)");
+  }
+  for (const auto& [id, bias] : options.logit_bias) {
+    if (id < 0 || id >= vocab_size) {
+      return make_error(ErrorCode::kInvalidArgument, "logit_bias names token %d: it must be in [0, %lld)", id,
+                        static_cast<long long>(vocab_size));
+    }
+    if (std::isnan(bias) || bias == kInfinity) {
+      return make_error(ErrorCode::kInvalidArgument,
+                        "logit_bias of token %d is %g: it must be finite, or -inf to forbid", id,
+                        static_cast<double>(bias));
+    }
+  }
+  return {};
+}
+
+Result<Sampler> Sampler::create(const SamplerOptions& options, int64_t vocab_size) {
+  if (vocab_size < 1 || vocab_size > std::numeric_limits<TokenId>::max()) {
+    return make_error(ErrorCode::kInvalidArgument, "vocab_size is %lld: it must be in [1, 2^31)",
+                      static_cast<long long>(vocab_size));
+  }
+  GLIMPSE_TRY(check_sampler_options(options, vocab_size));
+  Sampler sampler;
+  sampler.options_ = options;
+  sampler.vocab_size_ = vocab_size;
+  sampler.random_ = Xoshiro256(options.seed);
+  sampler.penalizes_ =
+      options.penalty_last_n != 0 &&
+      (options.repetition_penalty != 1.0f || options.presence_penalty != 0.0f || options.frequency_penalty != 0.0f);
+  return sampler;
+}
+
+bool Sampler::greedy() const {
+  return options_.temperature < kGreedyTemperature || options_.top_k == 1;
+}
+
+void Sampler::accept_prompt(std::span<const TokenId> ids) {
+  for (const TokenId id : ids) accept(id);
+}
+
+void Sampler::accept(TokenId id) {
+  if (!penalizes_ || id < 0 || id >= vocab_size_) return;
+  ++counts_[id];
+  if (options_.penalty_last_n < 0) return;
+  const size_t limit = static_cast<size_t>(options_.penalty_last_n);
+  if (window_.size() < limit) {
+    window_.push_back(id);
+    return;
+  }
+  const TokenId oldest = std::exchange(window_[window_next_], id);
+  window_next_ = (window_next_ + 1) % limit;
+  const auto found = counts_.find(oldest);
+  if (--found->second == 0) counts_.erase(found);
+}
+
+void Sampler::set_logit(std::span<float> logits, TokenId id, float value) {
+  float& logit = logits[static_cast<size_t>(id)];
+  changed_.emplace_back(id, logit);
+  logit = value;
+}
+
+// Bias, then repetition penalty, then presence and frequency penalty. Touches the biased and the seen tokens alone.
+void Sampler::modify(std::span<float> logits) {
+  changed_.clear();
+  for (const auto& [id, bias] : options_.logit_bias) {
+    const float logit = logits[static_cast<size_t>(id)];
+    set_logit(logits, id, bias == -kInfinity ? bias : logit + bias);  // inf - inf would be a NaN
+  }
+  if (!penalizes_) return;
+  for (const auto& [id, count] : counts_) {
+    float logit = logits[static_cast<size_t>(id)];
+    logit = logit < 0.0f ? logit * options_.repetition_penalty : logit / options_.repetition_penalty;
+    // Clamped: an infinite penalty on an infinite logit would be a NaN.
+    const float penalty = options_.presence_penalty + options_.frequency_penalty * static_cast<float>(count);
+    set_logit(logits, id, logit - std::clamp(penalty, -kLargest, kLargest));
+  }
+}
+
+void Sampler::restore(std::span<float> logits) {
+  for (size_t i = changed_.size(); i-- > 0;) logits[static_cast<size_t>(changed_[i].first)] = changed_[i].second;
+}
+
+Status Sampler::check(std::span<const float> logits) const {
+  if (logits.size() != static_cast<size_t>(vocab_size_)) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu logits for a vocabulary of %lld", logits.size(),
+                      static_cast<long long>(vocab_size_));
+  }
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (std::isnan(logits[i])) return make_error(ErrorCode::kNumeric, "the logit of token %zu is NaN", i);
+  }
+  return {};
+}
+
+// Leaves the k likeliest tokens in candidates_, best first, -inf left out. Keeps at most 2k + 64 at a time and throws
+// the worse half away when they are full, so most logits cost one comparison. Ids rise during the scan: a later logit
+// that equals the worst one kept loses the tie.
+void Sampler::select_top(std::span<const float> logits, size_t k) {
+  k = std::min(k, logits.size());
+  const size_t capacity = 2 * k + 64;
+  const auto cut = [&] {
+    std::nth_element(candidates_.begin(), candidates_.begin() + static_cast<ptrdiff_t>(k - 1), candidates_.end(),
+                     more_likely);
+    candidates_.resize(k);
+  };
+  candidates_.clear();
+  float threshold = -kInfinity;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > threshold)) continue;
+    candidates_.emplace_back(logits[i], static_cast<TokenId>(i));
+    if (candidates_.size() == capacity) {
+      cut();
+      threshold = candidates_[k - 1].first;
+    }
+  }
+  if (candidates_.size() > k) cut();
+  std::sort(candidates_.begin(), candidates_.end(), more_likely);
+}
+
+void Sampler::weigh_candidates(float max) {
+  weights_.clear();
+  for (const Candidate& candidate : candidates_) {
+    weights_.push_back(relative_weight(candidate.first, max, static_cast<double>(options_.temperature)));
+  }
+}
+
+// Keeps the smallest set of tokens whose probabilities reach top_p. Without top-k the total is over the vocabulary,
+// but only as many tokens are sorted as are needed.
+void Sampler::keep_top_p(std::span<const float> logits, float max) {
+  const double temperature = static_cast<double>(options_.temperature);
+  double total = 0;
+  if (options_.top_k > 0) {
+    for (const double weight : weights_) total += weight;
+  } else {
+    for (const float logit : logits) total += relative_weight(logit, max, temperature);
+  }
+  const double goal = static_cast<double>(options_.top_p) * total;
+  for (size_t n = 64;; n *= 16) {
+    if (options_.top_k == 0) {
+      select_top(logits, n);
+      weigh_candidates(max);
+    }
+    double sum = 0;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      sum += weights_[i];
+      if (sum < goal) continue;
+      candidates_.resize(i + 1);
+      weights_.resize(i + 1);
+      return;
+    }
+    if (options_.top_k > 0 || candidates_.size() < n) return;  // all that there are
+  }
+}
+
+// Fills candidates_ and weights_ from the modified logits.
+Status Sampler::shape(std::span<const float> logits) {
+  candidates_.clear();
+  weights_.clear();
+  float max = -kInfinity;
+  TokenId best = -1;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (!(logits[i] > max)) continue;
+    max = logits[i];
+    best = static_cast<TokenId>(i);
+  }
+  if (best < 0) return make_error(ErrorCode::kNumeric, "every logit is -inf: no token is left to choose");
+  if (greedy()) {
+    candidates_.emplace_back(max, best);
+    weights_.push_back(1.0);
+    return {};
+  }
+
+  if (options_.top_k > 0) {
+    select_top(logits, static_cast<size_t>(options_.top_k));
+  } else if (options_.top_p == 1.0f) {
+    for (size_t i = 0; i < logits.size(); ++i) {
+      if (logits[i] > -kInfinity) candidates_.emplace_back(logits[i], static_cast<TokenId>(i));
+    }
+  }
+  weigh_candidates(max);
+  if (options_.top_p < 1.0f) keep_top_p(logits, max);
+  if (options_.min_p > 0.0f) {
+    size_t kept = 0;
+    for (size_t i = 0; i < candidates_.size(); ++i) {
+      if (weights_[i] < static_cast<double>(options_.min_p)) continue;  // the likeliest has weight 1
+      candidates_[kept] = candidates_[i];
+      weights_[kept++] = weights_[i];
+    }
+    candidates_.resize(kept);
+    weights_.resize(kept);
+  }
+  return {};
+}
+
+// log sum exp of the logits is max + log_total.
+struct Sampler::Normalizer {
+  float max = 0;
+  double log_total = 0;  // of exp(logit - max)
+
+  float logprob(float logit) const {
+    if (max == kInfinity && logit == kInfinity) return static_cast<float>(-log_total);  // inf - inf would be a NaN
+    return static_cast<float>(static_cast<double>(logit) - static_cast<double>(max) - log_total);
+  }
+};
+
+Sampler::Normalizer Sampler::normalizer(std::span<const float> logits) const {
+  Normalizer result{*std::max_element(logits.begin(), logits.end()), 0};
+  double total = 0;
+  for (const float logit : logits) total += relative_weight(logit, result.max, 1.0);
+  result.log_total = std::log(total);
+  return result;
+}
+
+Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs) {
+  GLIMPSE_TRY(check(logits));
+  modify(logits);
+  const Status shaped = shape(logits);
+  restore(logits);
+  if (!shaped.ok()) return shaped.error();
+
+  SampledToken token;
+  size_t chosen = 0;
+  if (!greedy()) {
+    double total = 0;
+    for (const double weight : weights_) total += weight;
+    const double target = random_.next_double() * total;
+    // Rounding may leave the sum at or below the target: then the last token that can be drawn is.
+    double sum = 0;
+    for (size_t i = 0; i < weights_.size(); ++i) {
+      if (weights_[i] == 0.0) continue;
+      chosen = i;
+      sum += weights_[i];
+      if (sum > target) break;
+    }
+  }
+  token.id = candidates_[chosen].second;
+  if (n_top_logprobs > 0) {
+    const Normalizer all = normalizer(logits);
+    token.logprob = all.logprob(logits[static_cast<size_t>(token.id)]);
+    select_top(logits, static_cast<size_t>(n_top_logprobs));
+    for (const auto& [logit, id] : candidates_) token.top.push_back({id, all.logprob(logit)});
+  }
+  return token;
+}
+
+Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> logits) {
+  GLIMPSE_TRY(check(logits));
+  modify(logits);
+  const Status shaped = shape(logits);
+  restore(logits);
+  if (!shaped.ok()) return shaped.error();
+  double total = 0;
+  for (const double weight : weights_) total += weight;
+  std::vector<TokenProbability> result;
+  result.reserve(candidates_.size());
+  for (size_t i = 0; i < candidates_.size(); ++i) result.push_back({candidates_[i].second, weights_[i] / total});
+  return result;
+}
+
+}  // namespace glimpse
