@@ -285,12 +285,12 @@ void VisionEncoder::Impl::embed_patches(const Slice& slice, const VisionScratch&
   const bool still = slice.frames[1] == nullptr;
   for (int64_t first = 0; first < s.x.rows; first += kChunkRows) {
     const int64_t n = std::min(kChunkRows, s.x.rows - first);
-    const Mat in = Mat::contiguous(s.hidden.data, n, length), out = s.x.slice(first, n);
+    const Mat in = Mat::contiguous(s.hidden.data, n, length), x_rows = s.x.slice(first, n);
     ops.upload(slice.frames[0]->values.data() + first * length, n * length, in.data);
-    ops.norm_linear(in, Norm{}, still ? w.patch_embed_still : w.patch_embed_frame[0], Activation::kNone, out);
+    ops.norm_linear(in, Norm{}, still ? w.patch_embed_still : w.patch_embed_frame[0], Activation::kNone, x_rows);
     if (still) continue;
     ops.upload(slice.frames[1]->values.data() + first * length, n * length, in.data);
-    ops.linear_add(in, w.patch_embed_frame[1], out);
+    ops.linear_add(in, w.patch_embed_frame[1], x_rows);
   }
 }
 

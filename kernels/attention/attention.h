@@ -23,10 +23,17 @@ constexpr int64_t padded_head_dim(int64_t head_dim) { return (head_dim + 15) / 1
 /// Layout of one head's keys and values for `capacity` positions (a multiple of 256), d = padded_head_dim:
 ///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF32: [capacity / 16][d][16 positions]
 ///   values kBf16: [capacity / 2][d][2 positions]            kF32: [capacity][d]
-/// Unwritten positions must be zero or finite: they are multiplied by a probability of zero.
+/// Both start at a 64-byte boundary. Unwritten positions must be zero or finite: they are multiplied by a probability
+/// of zero. bf16 is rounded to nearest even.
 uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity);  // of keys; values take the same
 
-/// Stores one position's key and value (head_dim floats each) into the panels of a head.
+/// Stores the keys or values of n positions from `position` on into the panels of a head. Row i (head_dim floats) lies
+/// at rows + i * ld. Writes nothing outside of these positions and the same bits whatever the ISA and the batching.
+void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
+                int64_t position, std::byte* keys);
+void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
+                  int64_t position, std::byte* values);
+/// Stores one position's key and value (head_dim floats each).
 void store_key(Isa isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys);
 void store_value(Isa isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values);
 /// Reads them back as floats (tests, taps).
@@ -34,25 +41,29 @@ void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_
 void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value);
 
 /// Running softmax state of up to kMaxQueryRows rows: maxima and sums in base 2, and the unnormalised output.
+/// A row that has seen no key has sum 0.
 struct AttentionState {
   float* max = nullptr;   // (rows)
   float* sum = nullptr;   // (rows)
   float* acc = nullptr;   // (rows, d)
 };
 void reset_attention_state(const AttentionState& state, int64_t n_rows, int64_t d);
-/// state := state + block, in this fixed arithmetic (also used inside attend_block).
+/// state := state + block, in this fixed arithmetic (also used inside attend_block). Rows whose block is empty stay as
+/// they are; an empty state becomes a copy of the block.
 void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows, int64_t d);
-/// out rows (head_dim floats each) = acc / sum.
+/// out rows (head_dim floats each) = acc / sum; zero for a row that has seen no key.
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
 
 /// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim) and converted to the element type.
-/// out: (n_rows, d) of bf16 or float, 64-byte aligned.
+/// out: (n_rows, d) of bf16 or float, 64-byte aligned; the same bits whatever the ISA.
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim, void* out);
 
-/// Merges one block of keys into the state of each query row.
+/// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
+/// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.
 /// queries: from prepare_queries, (n_rows, d), n_rows <= kMaxQueryRows. keys, values: the head's panels.
 /// key_begin: a multiple of 256. n_visible[r]: number of keys of this block that row r attends to (0..256, the first
-/// ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes().
+/// ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes(), 64-byte aligned. NaN and infinite scores
+/// give NaN.
 using AttendBlockFn = void (*)(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys,
                                const std::byte* values, int64_t key_begin, const int32_t* n_visible,
                                const AttentionState& state, std::byte* scratch);
@@ -60,10 +71,12 @@ using AttendBlockFn = void (*)(const void* queries, int64_t n_rows, int64_t d, c
 struct AttentionKernel {
   const char* name;  // "attention_bf16_avx512bf16"
   KvElement element;
-  Isa isa;
+  Isa isa;  // lowest level it runs on
   AttendBlockFn run;
 };
+/// All compiled kernels, in the order of attention_kernels.inc.
 std::span<const AttentionKernel> attention_kernels();
+/// The best kernel for an element type at an ISA level.
 const AttentionKernel& select_attention_kernel(KvElement element, Isa isa);
 uint64_t attention_scratch_bytes(int64_t d);
 

@@ -18,10 +18,11 @@ bool is_weight_type(DType type);
 void dequantize_row_ref(DType type, const std::byte* blocks, float* out, int64_t n);
 
 /// The reference quantiser: byte for byte what llama.cpp's ggml_quantize_chunk writes for one row (IQ4_NL with its
-/// scale search), for finite x whose scales a half can hold. x: n elements of one matrix row. importance: n finite
-/// non-negative weights, one per column, or nullptr; Q8_0 and the unquantised types ignore it. out:
-/// dtype_row_bytes(type, n) bytes, any alignment. n: a multiple of the block length. Overflow and
-/// infinite x usually give an infinite scale (find_non_finite_block); NaN x may pass unseen: check x first.
+/// scale search) wherever the scales are finite halves.
+/// x: n finite elements, one matrix row; n: a multiple of the block length. importance: n finite weights >= 0, one per
+/// column, or nullptr; Q8_0 and the unquantised types ignore it. out: dtype_row_bytes(type, n) bytes, any alignment.
+/// Scales too large for a half become infinite, which find_non_finite_block finds; but NaN in x may pass unseen, and
+/// above about 1e12 the searches overflow and may write zeros: check x first.
 void quantize_row_ref(DType type, const float* x, std::byte* out, int64_t n, const float* importance);
 
 /// Index of the first block with a NaN or infinite scale (or element, for F32, F16 and BF16), or -1 when all n

@@ -15,5 +15,6 @@ constexpr int kExitCancelled = 130;
 /// A subcommand returns its exit status through *status.
 void add_run(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
+void add_synth(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

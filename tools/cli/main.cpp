@@ -14,6 +14,7 @@ int main(int argc, char** argv) {
   int status = kExitOk;
   add_run(app, &status);
   add_inspect(app, &status);
+  add_synth(app, &status);
 
   // llama.cpp's users type -sys; the option parser knows one letter after one dash.
   std::vector<std::string> arguments;

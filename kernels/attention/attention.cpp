@@ -1,0 +1,168 @@
+// Selection, storage and dispatch around the attention kernels.
+#include "kernels/attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <iterator>
+#include <limits>
+
+#include "engine/base/half.h"
+#include "kernels/attention/attention_isa.h"
+
+namespace glimpse {
+namespace {
+
+constexpr AttentionKernel kKernels[] = {
+#define GLIMPSE_KERNEL(isa, element, function) {#function, KvElement::element, Isa::isa, function},
+#include "kernels/attention/attention_kernels.inc"
+};
+
+// Panels are addressed in 4-byte words: a bf16 pair or one float.
+int64_t key_words(KvElement element, int64_t d) { return element == KvElement::kBf16 ? d / 2 : d; }
+
+// Index of (position, dim) among the elements of the key or value panels.
+int64_t key_index(KvElement element, int64_t d, int64_t position, int64_t dim) {
+  const int64_t group = position / 16, lane = position % 16;
+  if (element == KvElement::kF32) return (group * d + dim) * 16 + lane;
+  return ((group * (d / 2) + dim / 2) * 16 + lane) * 2 + dim % 2;
+}
+int64_t value_index(KvElement element, int64_t d, int64_t position, int64_t dim) {
+  if (element == KvElement::kF32) return position * d + dim;
+  return (position / 2 * d + dim) * 2 + position % 2;
+}
+
+void store_element(KvElement element, std::byte* base, int64_t index, float value) {
+  if (element == KvElement::kF32) {
+    std::memcpy(base + index * 4, &value, 4);
+  } else {
+    const uint16_t bits = float_to_bf16(value);
+    std::memcpy(base + index * 2, &bits, 2);
+  }
+}
+float load_element(KvElement element, const std::byte* base, int64_t index) {
+  if (element == KvElement::kF32) {
+    float value;
+    std::memcpy(&value, base + index * 4, 4);
+    return value;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, base + index * 2, 2);
+  return bf16_to_float(bits);
+}
+
+}  // namespace
+
+std::span<const AttentionKernel> attention_kernels() { return kKernels; }
+
+const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
+  const AttentionKernel* best = nullptr;
+  for (const AttentionKernel& kernel : kKernels) {  // weakest first
+    if (kernel.element == element && kernel.isa <= isa) best = &kernel;
+  }
+  return *best;  // there is a kRef line for every element
+}
+
+uint64_t attention_scratch_bytes(int64_t d) {
+  return static_cast<uint64_t>(kScratchAcc + 2 * kRowGroup * d * static_cast<int64_t>(sizeof(float)));
+}
+
+uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity) {
+  return static_cast<uint64_t>(padded_head_dim(head_dim)) * static_cast<uint64_t>(capacity) *
+         (element == KvElement::kBf16 ? 2 : 4);
+}
+
+void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys) {
+  const int64_t d = padded_head_dim(head_dim);
+  for (int64_t i = 0; i < d; ++i) {
+    store_element(element, keys, key_index(element, d, position, i), i < head_dim ? key[i] : 0.0f);
+  }
+}
+
+void store_value(Isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values) {
+  const int64_t d = padded_head_dim(head_dim);
+  for (int64_t i = 0; i < d; ++i) {
+    store_element(element, values, value_index(element, d, position, i), i < head_dim ? value[i] : 0.0f);
+  }
+}
+
+void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
+                int64_t position, std::byte* keys) {
+  const int64_t d = padded_head_dim(head_dim);
+  const int64_t end = position + n;
+  while (position < end) {
+    const int64_t n_groups = position % 16 == 0 ? (end - position) / 16 : 0;
+    if (n_groups == 0 || isa < Isa::kAvx2) {
+      store_key(isa, element, rows, head_dim, position, keys);
+      rows += ld, ++position;
+      continue;
+    }
+    std::byte* group = keys + position / 16 * key_words(element, d) * 64;
+    const auto store = isa >= Isa::kAvx512 ? store_key_groups_avx512 : store_key_groups_avx2;
+    store(element, rows, ld, n_groups, head_dim, d, group);
+    rows += 16 * n_groups * ld, position += 16 * n_groups;
+  }
+}
+
+void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
+                  int64_t position, std::byte* values) {
+  const int64_t d = padded_head_dim(head_dim);
+  const int64_t end = position + n;
+  const int64_t group = element == KvElement::kBf16 ? 2 : 1;
+  while (position < end) {
+    const int64_t whole = position % group == 0 ? (end - position) / group * group : 0;
+    if (whole == 0 || isa < Isa::kAvx2) {
+      store_value(isa, element, rows, head_dim, position, values);
+      rows += ld, ++position;
+      continue;
+    }
+    std::byte* out = values + position / group * d * 4;
+    const auto store = isa >= Isa::kAvx512 ? store_value_rows_avx512 : store_value_rows_avx2;
+    store(element, rows, ld, whole, head_dim, d, out);
+    rows += whole * ld, position += whole;
+  }
+}
+
+void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key) {
+  const int64_t d = padded_head_dim(head_dim);
+  for (int64_t i = 0; i < head_dim; ++i) key[i] = load_element(element, keys, key_index(element, d, position, i));
+}
+
+void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value) {
+  const int64_t d = padded_head_dim(head_dim);
+  for (int64_t i = 0; i < head_dim; ++i) value[i] = load_element(element, values, value_index(element, d, position, i));
+}
+
+void reset_attention_state(const AttentionState& state, int64_t n_rows, int64_t d) {
+  std::fill_n(state.max, n_rows, -std::numeric_limits<float>::infinity());
+  std::fill_n(state.sum, n_rows, 0.0f);
+  std::fill_n(state.acc, n_rows * d, 0.0f);
+}
+
+void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows,
+                            int64_t d) {
+  if (isa >= Isa::kAvx512) return merge_attention_avx512(state, block, n_rows, d);
+  if (isa >= Isa::kAvx2) return merge_attention_avx2(state, block, n_rows, d);
+  merge_attention_ref(state, block, n_rows, d);
+}
+
+void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows) {
+  if (isa >= Isa::kAvx512) return finish_attention_avx512(state, n_rows, head_dim, out_rows);
+  if (isa >= Isa::kAvx2) return finish_attention_avx2(state, n_rows, head_dim, out_rows);
+  finish_attention_ref(state, n_rows, head_dim, out_rows);
+}
+
+void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
+                     void* out) {
+  const auto prepare = isa >= Isa::kAvx512  ? prepare_queries_avx512
+                       : isa >= Isa::kAvx2 ? prepare_queries_avx2
+                                           : prepare_queries_ref;
+  const int64_t d = padded_head_dim(head_dim);
+  const int64_t row_bytes = d * (element == KvElement::kBf16 ? 2 : 4);
+  const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
+  for (int64_t r = 0; r < n_rows; ++r) {
+    prepare(element, q_rows[r], scale, head_dim, d, static_cast<std::byte*>(out) + r * row_bytes);
+  }
+}
+
+}  // namespace glimpse

@@ -1,0 +1,221 @@
+// Attention on float fused multiply-add, for any vector width and both element types: bf16 panels are widened by a
+// shift as they are read. Included by attention_avx2.cpp and attention_avx512.cpp, each with its own vector
+// type; everything has internal linkage.
+//
+// S describes the vectors: V, kLanes, the size of the tiles that fit its registers, and the operations.
+// Every score and every output element has one accumulator that takes the head dimensions (the keys) in ascending
+// order, so the tiling leaves no trace in the result.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/attention/attention_isa.h"
+
+namespace glimpse {
+namespace {
+
+// How one 4-byte word of a panel becomes floats: a bf16 pair is two consecutive dimensions of a key (two consecutive
+// keys of a value), a float is one.
+template <class S, KvElement element>
+struct PanelWords {
+  static constexpr int kPerWord = element == KvElement::kBf16 ? 2 : 1;
+  static inline void load(const float* words, typename S::V out[kPerWord]) {
+    if constexpr (element == KvElement::kBf16) {
+      S::load_bf16_pair(words, out[0], out[1]);
+    } else {
+      out[0] = S::load(words);
+    }
+  }
+};
+
+// scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps of 16 * kGroups (never past the block).
+// q: (R, d) floats.
+template <class S, KvElement element, int D, int R>
+void score_tile(const float* q, int64_t d_any, const float* keys, int64_t n_keys, float* scores) {
+  using Words = PanelWords<S, element>;
+  constexpr int kVectors = S::kScoreVectors;
+  constexpr int kPerGroup = 16 / S::kLanes;  // vectors in a panel row of 16 keys
+  const int64_t d = D != 0 ? D : d_any;
+  const int64_t words = d / Words::kPerWord;
+  for (int64_t k = 0; k < n_keys; k += S::kLanes * kVectors) {
+    typename S::V acc[R][kVectors];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = S::zero();
+    }
+    const float* panel = keys + k * words;
+    for (int64_t i = 0; i < words; ++i) {
+      typename S::V key[kVectors][Words::kPerWord];
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        Words::load(panel + (v / kPerGroup * words + i) * 16 + v % kPerGroup * S::kLanes, key[v]);
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+        for (int e = 0; e < Words::kPerWord; ++e) {
+          const typename S::V query = S::broadcast(q[r * d + i * Words::kPerWord + e]);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) acc[r][v] = S::fma(key[v][e], query, acc[r][v]);
+        }
+      }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) S::store(scores + r * kKeyBlock + k + S::kLanes * v, acc[r][v]);
+    }
+  }
+}
+
+template <class S>
+inline float row_max(const float* scores, int64_t n_visible) {
+  typename S::V max = S::broadcast(-__builtin_inff());
+  int64_t k = 0;
+  for (; k + S::kLanes <= n_visible; k += S::kLanes) max = S::max(max, S::load(scores + k));
+  if (k < n_visible) max = S::max(max, S::first_lanes(S::load(scores + k), n_visible - k, -__builtin_inff()));
+  return S::reduce_max(max);
+}
+
+// scores := p = 2^(scores - max) for the visible keys and zero from there to n_keys (a multiple of 16); for bf16 stores
+// rounded to bf16, like the kernels that multiply in bf16. Returns the sum of what is stored.
+template <class S, KvElement element>
+inline float probabilities(float* scores, float max, int64_t n_visible, int64_t n_keys) {
+  const typename S::V m = S::broadcast(max);
+  typename S::V sum = S::zero();
+  int64_t k = 0;
+  for (; k < n_visible; k += S::kLanes) {
+    typename S::V p = S::exp2_nonpositive(S::sub(S::load(scores + k), m));
+    if constexpr (element == KvElement::kBf16) p = S::round_to_bf16(p);
+    if (k + S::kLanes > n_visible) p = S::first_lanes(p, n_visible - k, 0.0f);
+    S::store(scores + k, p);
+    sum = S::add(sum, p);
+  }
+  for (; k < n_keys; k += S::kLanes) S::store(scores + k, S::zero());
+  return S::reduce_add(sum);
+}
+
+// acc (R, C vectors) = P V for n_words panel rows. p: (R, 256) floats; values, acc: first of C vectors, row stride d.
+template <class S, KvElement element, int D, int R, int C>
+void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc_rows) {
+  using Words = PanelWords<S, element>;
+  const int64_t d = D != 0 ? D : d_any;
+  typename S::V acc[R][C];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) acc[r][c] = S::zero();
+  }
+  for (int64_t k = 0; k < n_words; ++k, values += d, p += Words::kPerWord) {
+    typename S::V value[C][Words::kPerWord];
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) Words::load(values + S::kLanes * c, value[c]);
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 2
+      for (int e = 0; e < Words::kPerWord; ++e) {
+        const typename S::V weight = S::broadcast(p[r * kKeyBlock + e]);
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) acc[r][c] = S::fma(value[c][e], weight, acc[r][c]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) {  // adding zero turns -0 into +0: keys of weight zero must not show in the sign
+      S::store(acc_rows + r * d + S::kLanes * c, S::add(acc[r][c], S::zero()));
+    }
+  }
+}
+
+template <class S, KvElement element, int D, int R>
+void value_rows(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc) {
+  const int64_t d = D != 0 ? D : d_any;
+  if constexpr (R > 4) {
+    value_rows<S, element, D, 4>(p, values, d, n_words, acc);
+    value_rows<S, element, D, R - 4>(p + 4 * kKeyBlock, values, d, n_words, acc + 4 * d);
+  } else {
+    constexpr int kVectors = D == 80 && S::kLanes == 16 ? 5 : S::kValueVectors;
+    constexpr int kRest = 16 / S::kLanes;
+    int64_t i = 0;
+    for (; i + S::kLanes * kVectors <= d; i += S::kLanes * kVectors) {
+      value_tile<S, element, D, R, kVectors>(p, values + i, d, n_words, acc + i);
+    }
+    if constexpr (kVectors != kRest) {
+      for (; i < d; i += 16) value_tile<S, element, D, R, kRest>(p, values + i, d, n_words, acc + i);
+    }
+  }
+}
+
+// The queries of a group as floats.
+template <class S, KvElement element, int R>
+inline const float* widened_queries(const void* queries, int64_t d, std::byte* scratch) {
+  if constexpr (element == KvElement::kF32) return static_cast<const float*>(queries);
+  auto* out = reinterpret_cast<float*>(scratch + kScratchAcc) + kRowGroup * d;
+  const auto* in = static_cast<const uint16_t*>(queries);
+  for (int64_t i = 0; i < R * d; i += S::kLanes) S::store(out + i, S::load_bf16(in + i));
+  return out;
+}
+
+template <class S, KvElement element, int D, int R>
+void attend_group(const void* queries, int64_t d, const float* keys, const float* values, const int32_t* n_visible,
+                  const AttentionState& state, std::byte* scratch) {
+  int64_t n_keys = 0;
+  for (int r = 0; r < R; ++r) n_keys = n_visible[r] > n_keys ? n_visible[r] : n_keys;
+  if (n_keys == 0) return;
+  auto* scores = reinterpret_cast<float*>(scratch + kScratchScores);
+  const AttentionState block = {reinterpret_cast<float*>(scratch + kScratchMax),
+                                reinterpret_cast<float*>(scratch + kScratchSum),
+                                reinterpret_cast<float*>(scratch + kScratchAcc)};
+  const float* q = widened_queries<S, element, R>(queries, d, scratch);
+  // The tile is cut into as many rows as the registers hold.
+  constexpr int kFirst = R < S::kScoreRows ? R : S::kScoreRows;
+  score_tile<S, element, D, kFirst>(q, d, keys, n_keys, scores);
+  if constexpr (R > kFirst) {
+    score_tile<S, element, D, R - kFirst>(q + kFirst * d, d, keys, n_keys, scores + kFirst * kKeyBlock);
+  }
+  for (int r = 0; r < R; ++r) {
+    float* row = scores + r * kKeyBlock;
+    block.max[r] = row_max<S>(row, n_visible[r]);
+    block.sum[r] = probabilities<S, element>(row, block.max[r], n_visible[r], (n_keys + 15) / 16 * 16);
+  }
+  constexpr int kPerWord = PanelWords<S, element>::kPerWord;
+  value_rows<S, element, D, R>(scores, values, d, (n_keys + kPerWord - 1) / kPerWord, block.acc);
+  S::merge(state, block, R, d);
+}
+
+template <class S, KvElement element, int D>
+void attend_block(const void* queries, int64_t n_rows, int64_t d, const float* keys, const float* values,
+                  const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
+  using Group = void (*)(const void*, int64_t, const float*, const float*, const int32_t*, const AttentionState&,
+                         std::byte*);
+  static constexpr Group kGroups[kRowGroup] = {
+      attend_group<S, element, D, 1>, attend_group<S, element, D, 2>, attend_group<S, element, D, 3>,
+      attend_group<S, element, D, 4>, attend_group<S, element, D, 5>, attend_group<S, element, D, 6>,
+      attend_group<S, element, D, 7>, attend_group<S, element, D, 8>};
+  const int64_t row_bytes = d * (element == KvElement::kBf16 ? 2 : 4);
+  for (int64_t r = 0; r < n_rows; r += kRowGroup) {
+    const int64_t count = n_rows - r < kRowGroup ? n_rows - r : kRowGroup;
+    kGroups[count - 1](static_cast<const char*>(queries) + r * row_bytes, d, keys, values, n_visible + r,
+                       {state.max + r, state.sum + r, state.acc + r * d}, scratch);
+  }
+}
+
+template <class S, KvElement element>
+void attend_any(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
+                int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
+  constexpr int kPerWord = PanelWords<S, element>::kPerWord;
+  const auto* k = reinterpret_cast<const float*>(keys) + key_begin * (d / kPerWord);
+  const auto* v = reinterpret_cast<const float*>(values) + key_begin / kPerWord * d;
+  const auto run = d == 64    ? attend_block<S, element, 64>
+                   : d == 80  ? attend_block<S, element, 80>
+                   : d == 128 ? attend_block<S, element, 128>
+                              : attend_block<S, element, 0>;
+  run(queries, n_rows, d, k, v, n_visible, state, scratch);
+}
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,122 @@
+// glimpse synth: models to measure with, without a download.
+#include <cstdio>
+#include <memory>
+#include <string>
+
+#include "engine/base/cpu_features.h"
+#include "kernels/quant/mixture.h"
+#include "tools/cli/commands.h"
+#include "tools/cli/terminal.h"
+#include "tools/synth/synth.h"
+
+namespace glimpse::cli {
+namespace {
+
+struct SynthCommand {
+  std::string preset = "qwen2-vl-2b", type = "Q4_K_M", mmproj_type = "F16", model_path, mmproj_path, vocab;
+  uint64_t seed = 1;
+  int n_threads = 0;
+  bool force = false;
+  // 0: as in the preset
+  int64_t hidden_size = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab_size = 0;
+  int64_t vision_embed_dim = 0, vision_depth = 0, vision_heads = 0, vision_ffn = 0;
+  bool untied = false;
+};
+
+Result<FileType> parse_type(const std::string& name) {
+  const auto type = file_type_from_name(name);
+  if (!type)
+    return make_error(ErrorCode::kInvalidArgument, "unknown file type '%s' (try Q4_K_M, Q8_0, F16)", name.c_str());
+  return *type;
+}
+
+void override_size(int64_t given, int64_t& size) {
+  if (given != 0) size = given;
+}
+
+Status run_synth(const SynthCommand& c) {
+  if (c.model_path.empty() && c.mmproj_path.empty()) {
+    return make_error(ErrorCode::kInvalidArgument, "nothing to write: give -m FILE, --mmproj FILE or both");
+  }
+  GLIMPSE_ASSIGN(SynthModel model, synth_preset(c.preset));
+  SynthText& t = model.text;
+  override_size(c.hidden_size, t.hidden_size);
+  override_size(c.layers, t.num_hidden_layers);
+  override_size(c.heads, t.num_attention_heads);
+  override_size(c.kv_heads, t.num_key_value_heads);
+  override_size(c.ffn, t.intermediate_size);
+  override_size(c.vocab_size, t.vocab_size);
+  if (c.head_dim != 0 && c.head_dim != t.head_dim) {  // the released proportions, 1 : 1.5 : 1.5
+    t.head_dim = c.head_dim;
+    t.mrope_section[1] = t.mrope_section[2] = c.head_dim / 2 * 3 / 8;
+    t.mrope_section[0] = c.head_dim / 2 - 2 * t.mrope_section[1];
+  }
+  if (c.untied) t.tied = false;
+  override_size(c.vision_embed_dim, model.vision.embed_dim);
+  override_size(c.vision_depth, model.vision.depth);
+  override_size(c.vision_heads, model.vision.num_heads);
+  override_size(c.vision_ffn, model.vision.intermediate_size);
+  model.vision.projection_dim = t.hidden_size;
+
+  catch_interrupts();
+  ProgressLine line(false);
+  SynthOptions options;
+  options.seed = c.seed;
+  options.vocab_path = c.vocab;
+  options.overwrite = c.force;
+  options.n_threads = c.n_threads > 0 ? c.n_threads : available_cpus();
+  const auto show = [&](const std::string& path) {
+    options.progress = [&line, path](double fraction) {
+      line.show(path.c_str(), fraction);
+      return !interrupted();
+    };
+  };
+  if (!c.model_path.empty()) {
+    show(c.model_path);
+    GLIMPSE_ASSIGN(options.type, parse_type(c.type));
+    GLIMPSE_TRY(synth_text(t, options, c.model_path));
+  }
+  if (!c.mmproj_path.empty()) {
+    show(c.mmproj_path);
+    GLIMPSE_ASSIGN(options.type, parse_type(c.mmproj_type));
+    GLIMPSE_TRY(synth_vision(model.vision, options, c.mmproj_path));
+  }
+  return {};
+}
+
+}  // namespace
+
+void add_synth(CLI::App& app, int* status) {
+  auto c = std::make_shared<SynthCommand>();
+  CLI::App* command = app.add_subcommand("synth", "write a model with real shapes and random weights, to measure with");
+  command->add_option("-m,--model", c->model_path, "text model to write");
+  command->add_option("--mmproj", c->mmproj_path, "vision encoder to write");
+  command->add_option("--preset", c->preset, "qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b or tiny")->capture_default_str();
+  command->add_option("--type", c->type, "file type of the text model: Q4_K_M, Q4_0, Q8_0, F16, ...")
+      ->capture_default_str();
+  command->add_option("--mmproj-type", c->mmproj_type, "file type of the vision encoder")->capture_default_str();
+  command->add_option("--vocab", c->vocab, "GGUF to copy the tokenizer from; default: a placeholder");
+  command->add_option("--seed", c->seed, "seed of the weights")->capture_default_str();
+  command->add_option("-t,--threads", c->n_threads, "threads; 0: one per available CPU")->capture_default_str();
+  command->add_option("--hidden-size", c->hidden_size, "overrides the preset");
+  command->add_option("--layers", c->layers, "overrides the preset");
+  command->add_option("--heads", c->heads, "overrides the preset");
+  command->add_option("--kv-heads", c->kv_heads, "overrides the preset");
+  command->add_option("--head-dim", c->head_dim, "overrides the preset");
+  command->add_option("--ffn", c->ffn, "overrides the preset");
+  command->add_option("--vocab-size", c->vocab_size, "overrides the preset");
+  command->add_option("--vision-embed-dim", c->vision_embed_dim, "overrides the preset");
+  command->add_option("--vision-depth", c->vision_depth, "overrides the preset");
+  command->add_option("--vision-heads", c->vision_heads, "overrides the preset");
+  command->add_option("--vision-ffn", c->vision_ffn, "overrides the preset");
+  command->add_flag("--untied", c->untied, "give the output head a matrix of its own");
+  command->add_flag("--force", c->force, "overwrite existing files");
+  command->callback([c, status] {
+    const Status result = run_synth(*c);
+    if (result.ok()) return;
+    std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
+    *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
+  });
+}
+
+}  // namespace glimpse::cli

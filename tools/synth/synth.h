@@ -1,0 +1,51 @@
+// Models to measure with: GGUF pairs with real shapes, types and metadata, and random weights whose activations keep a
+// sane scale through all layers.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "kernels/quant/mixture.h"
+
+namespace glimpse {
+
+/// Sizes as in config.json.
+struct SynthText {
+  std::string name = "qwen2-vl-2b";
+  int64_t hidden_size = 1536, num_hidden_layers = 28, num_attention_heads = 12, num_key_value_heads = 2;
+  int64_t head_dim = 128, intermediate_size = 8960, vocab_size = 151936, context_length = 32768;
+  int64_t mrope_section[3] = {16, 24, 24};
+  double rope_theta = 1e6;
+  bool tied = true;
+};
+struct SynthVision {
+  int64_t embed_dim = 1280, depth = 32, num_heads = 16, intermediate_size = 5120;
+  int64_t patch_size = 14, projection_dim = 1536;
+};
+struct SynthModel {
+  SynthText text;
+  SynthVision vision;
+};
+
+/// "qwen2-vl-2b", "qwen2-vl-7b", "qwen2-vl-72b", "tiny". Errors: kInvalidArgument lists the names.
+Result<SynthModel> synth_preset(const std::string& name);
+
+struct SynthOptions {
+  FileType type = FileType::kQ4_K_M;
+  uint64_t seed = 1;
+  std::string vocab_path;  // GGUF whose tokenizer keys are copied; empty: a placeholder
+  bool overwrite = false;
+  int n_threads = 1;
+  std::function<bool(double fraction)> progress;  // false: cancel
+};
+
+/// Writes the text model. Errors: kInvalidArgument (sizes that do not fit together, a type that cannot be written, the
+/// file exists), kIo, kCancelled; nothing is left behind.
+Status synth_text(const SynthText& text, const SynthOptions& options, const std::string& path);
+/// Writes the vision encoder (mmproj).
+Status synth_vision(const SynthVision& vision, const SynthOptions& options, const std::string& path);
+
+}  // namespace glimpse
