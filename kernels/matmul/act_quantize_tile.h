@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/matmul/act_view.h"
+#include "kernels/simd/inline.h"
 
 namespace glimpse {
 namespace {

@@ -8,6 +8,7 @@
 
 #include "kernels/matmul/act_view.h"
 #include "kernels/matmul/panel_expanded.h"
+#include "kernels/simd/inline.h"
 
 namespace glimpse {
 namespace {

@@ -17,7 +17,9 @@ using F = V::F;
 // 8 columns: 8 int32 sums, 8 block sums and 8 totals fill 24 of the 32 registers; 8 chains hide vpdpbusd's latency
 // of 4.
 constexpr int kTileColumns = 8;
-constexpr int kDirectColumns = 4;
+constexpr int kDirectTile = 4;  // beside the scales of a packed block there are registers for four columns
+// Up to here reading the packed panel once per four columns is cheaper than expanding it.
+constexpr int kDirectColumns = 16;
 // Activations of one column block stay in the L2 cache while the panels stream by.
 constexpr int64_t kColumnBlockBytes = 768 << 10;
 
@@ -238,7 +240,7 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
   if (act.n <= kDirectColumns) {
     for (int64_t p = 0; p < n_panels; ++p) {
       const Packed<format> source{reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride};
-      all_columns<Packed<format>, kDirectColumns>(source, n_blocks, act, 0, act.n, out + 16 * p, ld_out);
+      all_columns<Packed<format>, kDirectTile>(source, n_blocks, act, 0, act.n, out + 16 * p, ld_out);
     }
     return;
   }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/matmul/panel_layout.h"
+#include "kernels/simd/inline.h"
 
 namespace glimpse {
 namespace {

@@ -6,8 +6,7 @@
 
 #include <cstdint>
 
-#define GLIMPSE_INLINE inline __attribute__((always_inline))
-#define GLIMPSE_INLINE_LAMBDA __attribute__((always_inline))
+#include "kernels/simd/inline.h"
 
 namespace glimpse {
 namespace {
