@@ -73,7 +73,7 @@ class StepChecker {
   std::set<std::string> seen_;
 };
 
-class GoldenModel : public ::testing::TestWithParam<Backend> {};
+class GoldenModel : public testing::BackendTest {};
 
 TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
   for (const auto& [folder, file] : testing::golden_cases()) {
