@@ -19,7 +19,9 @@ constexpr AttentionKernel kKernels[] = {
 };
 
 // Panels are addressed in 4-byte words: a bf16 pair or one float.
-int64_t key_words(KvElement element, int64_t d) { return element == KvElement::kBf16 ? d / 2 : d; }
+int64_t key_words(KvElement element, int64_t d) {
+  return element == KvElement::kBf16 ? d / 2 : d;
+}
 
 // Index of (position, dim) among the elements of the key or value panels.
 int64_t key_index(KvElement element, int64_t d, int64_t position, int64_t dim) {
@@ -53,7 +55,9 @@ float load_element(KvElement element, const std::byte* base, int64_t index) {
 
 }  // namespace
 
-std::span<const AttentionKernel> attention_kernels() { return kKernels; }
+std::span<const AttentionKernel> attention_kernels() {
+  return kKernels;
+}
 
 const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
   const AttentionKernel* best = nullptr;
@@ -154,7 +158,7 @@ void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int6
 
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
                      void* out) {
-  const auto prepare = isa >= Isa::kAvx512  ? prepare_queries_avx512
+  const auto prepare = isa >= Isa::kAvx512 ? prepare_queries_avx512
                        : isa >= Isa::kAvx2 ? prepare_queries_avx2
                                            : prepare_queries_ref;
   const int64_t d = padded_head_dim(head_dim);

@@ -11,14 +11,16 @@
 
 namespace glimpse {
 
-constexpr int64_t kKeyBlock = 256;       // keys per block; block b covers positions [256 b, 256 b + 256)
-constexpr int64_t kMaxQueryRows = 64;    // query rows per call
+constexpr int64_t kKeyBlock = 256;     // keys per block; block b covers positions [256 b, 256 b + 256)
+constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
 /// Element type of a key/value store.
 enum class KvElement { kBf16, kF32 };
 
 /// head_dim rounded up to a multiple of 16; the padding is zero.
-constexpr int64_t padded_head_dim(int64_t head_dim) { return (head_dim + 15) / 16 * 16; }
+constexpr int64_t padded_head_dim(int64_t head_dim) {
+  return (head_dim + 15) / 16 * 16;
+}
 
 /// Layout of one head's keys and values for `capacity` positions (a multiple of 256), d = padded_head_dim:
 ///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF32: [capacity / 16][d][16 positions]
@@ -43,20 +45,22 @@ void load_value(KvElement element, const std::byte* values, int64_t head_dim, in
 /// Running softmax state of up to kMaxQueryRows rows: maxima and sums in base 2, and the unnormalised output.
 /// A row that has seen no key has sum 0.
 struct AttentionState {
-  float* max = nullptr;   // (rows)
-  float* sum = nullptr;   // (rows)
-  float* acc = nullptr;   // (rows, d)
+  float* max = nullptr;  // (rows)
+  float* sum = nullptr;  // (rows)
+  float* acc = nullptr;  // (rows, d)
 };
 void reset_attention_state(const AttentionState& state, int64_t n_rows, int64_t d);
 /// state := state + block, in this fixed arithmetic (also used inside attend_block). Rows whose block is empty stay as
 /// they are; an empty state becomes a copy of the block.
-void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows, int64_t d);
+void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows,
+                            int64_t d);
 /// out rows (head_dim floats each) = acc / sum; zero for a row that has seen no key.
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
 
 /// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim) and converted to the element type.
 /// out: (n_rows, d) of bf16 or float, 64-byte aligned; the same bits whatever the ISA.
-void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim, void* out);
+void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
+                     void* out);
 
 /// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
 /// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.

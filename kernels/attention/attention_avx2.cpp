@@ -11,7 +11,7 @@ namespace {
 struct Avx2 {
   using V = __m256;
   static constexpr int kLanes = 8;
-  static constexpr int kScoreRows = 4;     // 4 x 2 accumulators, 4 key vectors (two widened pairs), a query: 13 of 16
+  static constexpr int kScoreRows = 4;  // 4 x 2 accumulators, 4 key vectors (two widened pairs), a query: 13 of 16
   static constexpr int kScoreVectors = 2;
   static constexpr int kValueVectors = 2;
 
@@ -56,9 +56,8 @@ struct Avx2 {
 
 }  // namespace
 
-void attention_bf16_avx2(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys,
-                         const std::byte* values, int64_t key_begin, const int32_t* n_visible,
-                         const AttentionState& state, std::byte* scratch) {
+void attention_bf16_avx2(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
+                         int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
   attend_any<Avx2, KvElement::kBf16>(queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
 }
 

@@ -11,7 +11,7 @@ namespace {
 struct Avx512 {
   using V = __m512;
   static constexpr int kLanes = 16;
-  static constexpr int kScoreRows = 8;     // 8 x 2 accumulators hide the latency of the FMA (4 cycles, 2 pipes)
+  static constexpr int kScoreRows = 8;  // 8 x 2 accumulators hide the latency of the FMA (4 cycles, 2 pipes)
   static constexpr int kScoreVectors = 2;
   static constexpr int kValueVectors = 4;  // 4 x 4
 

@@ -16,6 +16,11 @@ inline __m512 dot_pairs(__m512 acc, __m512i a, __m512i b) {
   return _mm512_dpbf16_ps(acc, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
 }
 
+// Asks for a line that a later step reads. The address may lie behind the panels: a prefetch never faults.
+inline void prefetch_ahead(const void* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + kPrefetchBytes), _MM_HINT_T1);
+}
+
 // scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps (never past the block).
 // q: (R, d / 2) bf16 pairs. Two vectors of 16 keys against up to 8 rows give 16 independent chains (the latency of
 // vdpbf16ps is 5 to 6 cycles); few rows take four vectors of keys instead.
@@ -34,7 +39,10 @@ void score_tile(const int32_t* q, int64_t d, const int32_t* keys, int64_t n_keys
     for (int64_t i = 0; i < pairs; ++i) {
       __m512i key[kVectors];
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) key[v] = _mm512_load_si512(panel + (v * pairs + i) * 16);
+      for (int v = 0; v < kVectors; ++v) {
+        key[v] = _mm512_load_si512(panel + (v * pairs + i) * 16);
+        if constexpr (R < kRowGroup) prefetch_ahead(panel + (v * pairs + i) * 16);
+      }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
         const __m512i query = _mm512_set1_epi32(q[r * pairs + i]);
@@ -88,7 +96,7 @@ inline float probabilities(const float* scores, float max, int64_t n_visible, in
 }
 
 // acc (R, 16 C) = P V for n_pairs pairs of keys. p: (R, 128) pairs; values, acc: first of C vectors, row stride d.
-template <int D, int R, int C>
+template <int D, int R, int C, bool Ahead>
 void value_tile(const int32_t* p, const int32_t* values, int64_t d, int64_t n_pairs, float* acc_rows) {
   const int64_t stride = D != 0 ? D : d;
   __m512 acc[R][C];
@@ -100,7 +108,10 @@ void value_tile(const int32_t* p, const int32_t* values, int64_t d, int64_t n_pa
   for (int64_t k = 0; k < n_pairs; ++k, values += stride) {
     __m512i value[C];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) value[c] = _mm512_load_si512(values + 16 * c);
+    for (int c = 0; c < C; ++c) {
+      value[c] = _mm512_load_si512(values + 16 * c);
+      if constexpr (Ahead) prefetch_ahead(values + 16 * c);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const __m512i weight = _mm512_set1_epi32(p[r * (kKeyBlock / 2) + k]);
@@ -117,22 +128,22 @@ void value_tile(const int32_t* p, const int32_t* values, int64_t d, int64_t n_pa
   }
 }
 
-// Cuts the (R, d) output into tiles of at most 24 accumulators.
-template <int D, int R>
+// Cuts the (R, d) output into tiles of at most 24 accumulators. Ahead: this is the first pass over few rows' values.
+template <int D, int R, bool Ahead>
 void value_rows(const int32_t* p, const int32_t* values, int64_t d, int64_t n_pairs, float* acc) {
   constexpr int kMaxRows = D == 80 ? 4 : 6;
   if constexpr (R > kMaxRows) {
-    value_rows<D, 4>(p, values, d, n_pairs, acc);
-    value_rows<D, R - 4>(p + 4 * (kKeyBlock / 2), values, d, n_pairs, acc + 4 * (D != 0 ? D : d));
+    value_rows<D, 4, Ahead>(p, values, d, n_pairs, acc);
+    value_rows<D, R - 4, false>(p + 4 * (kKeyBlock / 2), values, d, n_pairs, acc + 4 * (D != 0 ? D : d));
   } else {
     constexpr int kVectors = D == 80 ? 5 : D == 128 && R <= 3 ? 8 : 4;
     const int64_t width = D != 0 ? D : d;
     int64_t i = 0;
     for (; i + 16 * kVectors <= width; i += 16 * kVectors) {
-      value_tile<D, R, kVectors>(p, values + i, d, n_pairs, acc + i);
+      value_tile<D, R, kVectors, Ahead>(p, values + i, d, n_pairs, acc + i);
     }
     if constexpr (D == 0) {
-      for (; i < width; i += 16) value_tile<D, R, 1>(p, values + i, d, n_pairs, acc + i);
+      for (; i < width; i += 16) value_tile<D, R, 1, Ahead>(p, values + i, d, n_pairs, acc + i);
     }
   }
 }
@@ -154,15 +165,15 @@ void attend_group(const int32_t* q, int64_t d, const int32_t* keys, const int32_
     block.max[r] = row_max(row, n_visible[r]);
     block.sum[r] = probabilities(row, block.max[r], n_visible[r], (n_keys + 31) / 32 * 32, p + r * kKeyBlock);
   }
-  value_rows<D, R>(reinterpret_cast<const int32_t*>(p), values, d, (n_keys + 1) / 2, block.acc);
+  value_rows<D, R, (R < kRowGroup)>(reinterpret_cast<const int32_t*>(p), values, d, (n_keys + 1) / 2, block.acc);
   merge_attention_avx512(state, block, R, d);
 }
 
 template <int D>
 void attend_block(const int32_t* q, int64_t n_rows, int64_t d, const int32_t* keys, const int32_t* values,
                   const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  using Group = void (*)(const int32_t*, int64_t, const int32_t*, const int32_t*, const int32_t*,
-                         const AttentionState&, std::byte*);
+  using Group = void (*)(const int32_t*, int64_t, const int32_t*, const int32_t*, const int32_t*, const AttentionState&,
+                         std::byte*);
   static constexpr Group kGroups[kRowGroup] = {attend_group<D, 1>, attend_group<D, 2>, attend_group<D, 3>,
                                                attend_group<D, 4>, attend_group<D, 5>, attend_group<D, 6>,
                                                attend_group<D, 7>, attend_group<D, 8>};

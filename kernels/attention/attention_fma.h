@@ -7,6 +7,8 @@
 // order, so the tiling leaves no trace in the result.
 #pragma once
 
+#include <immintrin.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -14,6 +16,11 @@
 
 namespace glimpse {
 namespace {
+
+// Asks for a line that a later step reads. The address may lie behind the panels: a prefetch never faults.
+inline void prefetch_ahead(const void* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + kPrefetchBytes), _MM_HINT_T1);
+}
 
 // How one 4-byte word of a panel becomes floats: a bf16 pair is two consecutive dimensions of a key (two consecutive
 // keys of a value), a float is one.
@@ -29,9 +36,10 @@ struct PanelWords {
   }
 };
 
-// scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps of 16 * kGroups (never past the block).
+// scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps (never past the block).
+// Ahead: this is the first pass over the keys of few rows.
 // q: (R, d) floats.
-template <class S, KvElement element, int D, int R>
+template <class S, KvElement element, int D, int R, bool Ahead>
 void score_tile(const float* q, int64_t d_any, const float* keys, int64_t n_keys, float* scores) {
   using Words = PanelWords<S, element>;
   constexpr int kVectors = S::kScoreVectors;
@@ -50,7 +58,11 @@ void score_tile(const float* q, int64_t d_any, const float* keys, int64_t n_keys
       typename S::V key[kVectors][Words::kPerWord];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        Words::load(panel + (v / kPerGroup * words + i) * 16 + v % kPerGroup * S::kLanes, key[v]);
+        const float* at = panel + (v / kPerGroup * words + i) * 16 + v % kPerGroup * S::kLanes;
+        Words::load(at, key[v]);
+        if constexpr (Ahead) {
+          if (v % kPerGroup == 0) prefetch_ahead(at);
+        }
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
@@ -98,7 +110,7 @@ inline float probabilities(float* scores, float max, int64_t n_visible, int64_t 
 }
 
 // acc (R, C vectors) = P V for n_words panel rows. p: (R, 256) floats; values, acc: first of C vectors, row stride d.
-template <class S, KvElement element, int D, int R, int C>
+template <class S, KvElement element, int D, int R, int C, bool Ahead>
 void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc_rows) {
   using Words = PanelWords<S, element>;
   const int64_t d = D != 0 ? D : d_any;
@@ -111,7 +123,12 @@ void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_wo
   for (int64_t k = 0; k < n_words; ++k, values += d, p += Words::kPerWord) {
     typename S::V value[C][Words::kPerWord];
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) Words::load(values + S::kLanes * c, value[c]);
+    for (int c = 0; c < C; ++c) {
+      Words::load(values + S::kLanes * c, value[c]);
+      if constexpr (Ahead) {
+        if (S::kLanes * c % 16 == 0) prefetch_ahead(values + S::kLanes * c);
+      }
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
@@ -131,21 +148,21 @@ void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_wo
   }
 }
 
-template <class S, KvElement element, int D, int R>
+template <class S, KvElement element, int D, int R, bool Ahead>
 void value_rows(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc) {
   const int64_t d = D != 0 ? D : d_any;
   if constexpr (R > 4) {
-    value_rows<S, element, D, 4>(p, values, d, n_words, acc);
-    value_rows<S, element, D, R - 4>(p + 4 * kKeyBlock, values, d, n_words, acc + 4 * d);
+    value_rows<S, element, D, 4, Ahead>(p, values, d, n_words, acc);
+    value_rows<S, element, D, R - 4, false>(p + 4 * kKeyBlock, values, d, n_words, acc + 4 * d);
   } else {
     constexpr int kVectors = D == 80 && S::kLanes == 16 ? 5 : S::kValueVectors;
     constexpr int kRest = 16 / S::kLanes;
     int64_t i = 0;
     for (; i + S::kLanes * kVectors <= d; i += S::kLanes * kVectors) {
-      value_tile<S, element, D, R, kVectors>(p, values + i, d, n_words, acc + i);
+      value_tile<S, element, D, R, kVectors, Ahead>(p, values + i, d, n_words, acc + i);
     }
     if constexpr (kVectors != kRest) {
-      for (; i < d; i += 16) value_tile<S, element, D, R, kRest>(p, values + i, d, n_words, acc + i);
+      for (; i < d; i += 16) value_tile<S, element, D, R, kRest, Ahead>(p, values + i, d, n_words, acc + i);
     }
   }
 }
@@ -173,9 +190,9 @@ void attend_group(const void* queries, int64_t d, const float* keys, const float
   const float* q = widened_queries<S, element, R>(queries, d, scratch);
   // The tile is cut into as many rows as the registers hold.
   constexpr int kFirst = R < S::kScoreRows ? R : S::kScoreRows;
-  score_tile<S, element, D, kFirst>(q, d, keys, n_keys, scores);
+  score_tile<S, element, D, kFirst, (R < kRowGroup)>(q, d, keys, n_keys, scores);
   if constexpr (R > kFirst) {
-    score_tile<S, element, D, R - kFirst>(q + kFirst * d, d, keys, n_keys, scores + kFirst * kKeyBlock);
+    score_tile<S, element, D, R - kFirst, false>(q + kFirst * d, d, keys, n_keys, scores + kFirst * kKeyBlock);
   }
   for (int r = 0; r < R; ++r) {
     float* row = scores + r * kKeyBlock;
@@ -183,19 +200,19 @@ void attend_group(const void* queries, int64_t d, const float* keys, const float
     block.sum[r] = probabilities<S, element>(row, block.max[r], n_visible[r], (n_keys + 15) / 16 * 16);
   }
   constexpr int kPerWord = PanelWords<S, element>::kPerWord;
-  value_rows<S, element, D, R>(scores, values, d, (n_keys + kPerWord - 1) / kPerWord, block.acc);
+  value_rows<S, element, D, R, (R < kRowGroup)>(scores, values, d, (n_keys + kPerWord - 1) / kPerWord, block.acc);
   S::merge(state, block, R, d);
 }
 
 template <class S, KvElement element, int D>
 void attend_block(const void* queries, int64_t n_rows, int64_t d, const float* keys, const float* values,
                   const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  using Group = void (*)(const void*, int64_t, const float*, const float*, const int32_t*, const AttentionState&,
-                         std::byte*);
-  static constexpr Group kGroups[kRowGroup] = {
-      attend_group<S, element, D, 1>, attend_group<S, element, D, 2>, attend_group<S, element, D, 3>,
-      attend_group<S, element, D, 4>, attend_group<S, element, D, 5>, attend_group<S, element, D, 6>,
-      attend_group<S, element, D, 7>, attend_group<S, element, D, 8>};
+  using Group =
+      void (*)(const void*, int64_t, const float*, const float*, const int32_t*, const AttentionState&, std::byte*);
+  static constexpr Group kGroups[kRowGroup] = {attend_group<S, element, D, 1>, attend_group<S, element, D, 2>,
+                                               attend_group<S, element, D, 3>, attend_group<S, element, D, 4>,
+                                               attend_group<S, element, D, 5>, attend_group<S, element, D, 6>,
+                                               attend_group<S, element, D, 7>, attend_group<S, element, D, 8>};
   const int64_t row_bytes = d * (element == KvElement::kBf16 ? 2 : 4);
   for (int64_t r = 0; r < n_rows; r += kRowGroup) {
     const int64_t count = n_rows - r < kRowGroup ? n_rows - r : kRowGroup;

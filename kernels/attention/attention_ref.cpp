@@ -43,8 +43,7 @@ void attend_row(KvElement element, const void* queries, int64_t row, int64_t d, 
     double acc = 0;
     for (int64_t k = 0; k < n_visible; ++k) {
       const int64_t position = key_begin + k;
-      const int64_t index =
-          element == KvElement::kF32 ? position * d + i : (position / 2 * d + i) * 2 + position % 2;
+      const int64_t index = element == KvElement::kF32 ? position * d + i : (position / 2 * d + i) * 2 + position % 2;
       acc += p[k] * load_panel(element, values, index);
     }
     block.acc[i] = static_cast<float>(acc);
@@ -54,8 +53,8 @@ void attend_row(KvElement element, const void* queries, int64_t row, int64_t d, 
 }
 
 void attend_block_ref(KvElement element, const void* queries, int64_t n_rows, int64_t d, const std::byte* keys,
-                      const std::byte* values, int64_t key_begin, const int32_t* n_visible,
-                      const AttentionState& state, std::byte* scratch) {
+                      const std::byte* values, int64_t key_begin, const int32_t* n_visible, const AttentionState& state,
+                      std::byte* scratch) {
   float max, sum;
   const AttentionState block = {&max, &sum, reinterpret_cast<float*>(scratch)};
   for (int64_t r = 0; r < n_rows; ++r) {

@@ -21,7 +21,8 @@ inline __m256i load_words(const float* row, int64_t head_dim, int64_t first) {
 
 // n_groups groups of 16 rows, each transposed into [words][16 rows] by quarters of 8 x 8. n_words: a multiple of 8.
 template <KvElement element>
-void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words, int32_t* out) {
+void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words,
+                      int32_t* out) {
   for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * 16) {
     for (int64_t first = 0; first < n_words; first += 8) {
       for (int half = 0; half < 16; half += 8) {
@@ -108,7 +109,7 @@ void finish_attention_avx2(const AttentionState& state, int64_t n_rows, int64_t 
     const __m256 scale = _mm256_set1_ps(state.sum[r] == 0 ? 0.0f : 1.0f / state.sum[r]);
     for (int64_t i = 0; i < head_dim; i += 8) {
       const __m256 x = _mm256_mul_ps(_mm256_loadu_ps(state.acc + r * d + i), scale);
-      _mm256_maskstore_ps(out_rows[r] + i, lanes_below_avx2(head_dim - i), x);
+      store_row_avx2(out_rows[r] + i, head_dim - i, x);
     }
   }
 }

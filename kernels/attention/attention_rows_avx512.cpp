@@ -22,7 +22,8 @@ inline __m512i load_words(const float* row, int64_t head_dim, int64_t first) {
 
 // n_groups groups of 16 rows, each transposed into [words][16 rows].
 template <KvElement element>
-void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words, int32_t* out) {
+void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words,
+                      int32_t* out) {
   for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * 16) {
     for (int64_t first = 0; first < n_words; first += 16) {
       __m512i words[16];
@@ -114,7 +115,7 @@ void finish_attention_avx512(const AttentionState& state, int64_t n_rows, int64_
     const __m512 scale = _mm512_set1_ps(state.sum[r] == 0 ? 0.0f : 1.0f / state.sum[r]);
     for (int64_t i = 0; i < head_dim; i += 16) {
       const __m512 x = _mm512_mul_ps(_mm512_loadu_ps(state.acc + r * d + i), scale);
-      _mm512_mask_storeu_ps(out_rows[r] + i, lanes_below_avx512(head_dim - i), x);
+      store_row_avx512(out_rows[r] + i, head_dim - i, x);
     }
   }
 }

@@ -1,7 +1,9 @@
-// y = W x on panels: activation formats, kernel selection and the tile driver. Threading lies one level up.
+// y = W x on panels: activation formats, the kernel list and selection. Threading lies one level up.
 //
-// Every output element is reduced in one fixed order that depends on the format and the ISA only: never on the number
-// of columns, the position in a tile or the thread. So decoding a token gives the bits that prefill gave.
+// Every output element is reduced in one fixed order that depends on the format and the activation format only: never
+// on the number of columns, the position in a tile or the thread. So decoding a token gives the bits that prefill gave.
+// The order is written down in README.md of this folder; the integer kernels of every ISA follow it exactly, so they
+// agree with each other and with the reference bit for bit.
 #pragma once
 
 #include <cstddef>
@@ -9,51 +11,28 @@
 #include <span>
 
 #include "engine/base/cpu_features.h"
+#include "kernels/matmul/act_view.h"
+#include "kernels/matmul/matmul_kernels.h"
 #include "kernels/matmul/panel.h"
 
 namespace glimpse {
 
-/// What a kernel wants its activations to be.
-enum class ActFormat {
-  kF32,      // float rows
-  kBf16,     // bfloat16 rows, round to nearest even
-  kInt8x32,  // int8, one float scale per 32 (weights in blocks of 32: the precision of ggml's Q8_0 companion)
-  kInt8x256, // int8, one float scale per 256 (K-quants: the precision of ggml's Q8_K companion)
-};
-
-/// n columns (tokens) of k activations each, in one format. All pointers 64-byte aligned; rows are padded with zeros
-/// to a multiple of 256 values so that kernels may read whole groups.
-struct ActView {
-  ActFormat format = ActFormat::kF32;
-  int64_t n = 0;
-  int64_t k = 0;
-  int64_t k_padded = 0;             // values per row, including padding
-  const void* values = nullptr;     // (n, k_padded) of float, bf16 or int8
-  const float* scales = nullptr;    // int8: (n, k_padded / 32 or 256)
-  const int16_t* sums16 = nullptr;  // int8: (n, k_padded / 16), sums of 16 quantised values
-  const int16_t* sums32 = nullptr;  // int8: (n, k_padded / 32)
-
-  /// Columns [first, first + count).
-  ActView columns(int64_t first, int64_t count) const;
-};
-
+/// Columns [first, first + count) of a view.
+ActView act_columns(const ActView& view, int64_t first, int64_t count);
 /// Bytes for ActView storage of n columns of k values.
 uint64_t act_bytes(ActFormat format, int64_t n, int64_t k);
 /// Lays a view out in `storage` (act_bytes bytes, 64-byte aligned); its contents are written by quantize_act_row.
 ActView make_act_view(ActFormat format, int64_t n, int64_t k, std::byte* storage);
-/// Converts x (k floats) into column `column` of the view, padding included. Symmetric int8: scale = max|x| / 127,
-/// round to nearest even; an all-zero block has scale 0.
+/// Converts x (k floats, any alignment) into column `column` of the view, padding included.
+/// Symmetric int8: scale = max|x| / 127, value = x * (127 / max|x|) rounded to nearest even. A block whose largest
+/// magnitude is below 2^-100 counts as zero: scale 0. A block with NaN or infinity gets the scale NaN and values 0, so
+/// that the output says so. The same bits on every ISA.
 void quantize_act_row(Isa isa, const ActView& view, int64_t column, const float* x);
-
-/// Multiplies n_panels consecutive panels with all columns of `act`.
-/// out: (act.n, 16 * n_panels) floats, row stride ld_out. scratch: panel_scratch_bytes(format, k), 64-byte aligned.
-using PanelKernelFn = void (*)(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act,
-                               float* out, int64_t ld_out, std::byte* scratch);
 
 struct PanelKernel {
   const char* name;  // "matmul_q4_k_int8x256_avx512vnni"
   PanelFormat format;
-  Isa isa;           // lowest level it runs on
+  Isa isa;  // lowest level it runs on
   ActFormat act;
   PanelKernelFn run;
 };

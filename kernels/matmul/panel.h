@@ -15,11 +15,28 @@ constexpr int64_t kPanelRows = 16;
 /// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h).
 /// Values equal DType for the formats that are re-arranged GGUF blocks.
 enum class PanelFormat : uint32_t {
-  kF32 = 0, kF16 = 1, kQ4_0 = 2, kQ4_1 = 3, kQ5_0 = 6, kQ5_1 = 7, kQ8_0 = 8, kQ2_K = 10, kQ3_K = 11, kQ4_K = 12,
-  kQ5_K = 13, kQ6_K = 14, kIQ4_NL = 20, kIQ4_XS = 23, kBF16 = 30,
+  kF32 = 0,
+  kF16 = 1,
+  kQ4_0 = 2,
+  kQ4_1 = 3,
+  kQ5_0 = 6,
+  kQ5_1 = 7,
+  kQ8_0 = 8,
+  kQ2_K = 10,
+  kQ3_K = 11,
+  kQ4_K = 12,
+  kQ5_K = 13,
+  kQ6_K = 14,
+  kIQ4_NL = 20,
+  kIQ4_XS = 23,
+  kBF16 = 30,
 };
-inline PanelFormat panel_format(DType type) { return static_cast<PanelFormat>(type); }
-inline DType panel_dtype(PanelFormat format) { return static_cast<DType>(format); }
+inline PanelFormat panel_format(DType type) {
+  return static_cast<PanelFormat>(type);
+}
+inline DType panel_dtype(PanelFormat format) {
+  return static_cast<DType>(format);
+}
 
 /// A packed matrix: (rows, cols) = (out_features, in_features). Rows are padded with zero rows to whole panels;
 /// the columns of float formats are padded to an even number with zeros.
@@ -27,8 +44,8 @@ struct PanelMatrix {
   PanelFormat format = PanelFormat::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
-  uint64_t panel_bytes = 0;          // stride from one panel to the next
-  const std::byte* data = nullptr;   // 64-byte aligned; panel p starts at data + p * panel_bytes
+  uint64_t panel_bytes = 0;         // stride from one panel to the next
+  const std::byte* data = nullptr;  // 64-byte aligned; panel p starts at data + p * panel_bytes
 
   int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };

@@ -48,5 +48,11 @@ inline __m256 exp2_scaled_avx2(__m256 x, float scale, float scale_low) {
   return exp2_parts_avx2(n, f);
 }
 
+/// 2^(a b) without rounding the product. Below 250 in size.
+inline __m256 exp2_product_avx2(__m256 a, __m256 b) {
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(a, b), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  return exp2_parts_avx2(n, _mm256_fmsub_ps(a, b, n));
+}
+
 }  // namespace
 }  // namespace glimpse

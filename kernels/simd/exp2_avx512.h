@@ -35,5 +35,11 @@ inline __m512 exp2_scaled_avx512(__m512 x, float scale, float scale_low) {
   return exp2_parts_avx512(n, f);
 }
 
+/// 2^(a b) without rounding the product. Below 2^20 in size.
+inline __m512 exp2_product_avx512(__m512 a, __m512 b) {
+  const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(a, b), _MM_FROUND_TO_NEAREST_INT);
+  return exp2_parts_avx512(n, _mm512_fmsub_ps(a, b, n));
+}
+
 }  // namespace
 }  // namespace glimpse

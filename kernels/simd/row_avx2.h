@@ -15,7 +15,18 @@ inline __m256i lanes_below_avx2(int64_t count) {
 }
 
 /// Lanes [0, count) of p, zero elsewhere.
-inline __m256 load_row_avx2(const float* p, int64_t count) { return _mm256_maskload_ps(p, lanes_below_avx2(count)); }
+inline __m256 load_row_avx2(const float* p, int64_t count) {
+  return _mm256_maskload_ps(p, lanes_below_avx2(count));
+}
+
+/// Stores lanes [0, count). Whole vectors take the plain store: a masked one is many times slower on Zen.
+inline void store_row_avx2(float* p, int64_t count, __m256 x) {
+  if (count >= 8) {
+    _mm256_storeu_ps(p, x);
+  } else {
+    _mm256_maskstore_ps(p, lanes_below_avx2(count), x);
+  }
+}
 
 /// Rounds each float to bfloat16 (nearest even, NaN made quiet) exactly as float_to_bf16 does, denormals included.
 /// The bf16 bits are the upper half of each lane; the lower half is rubbish.

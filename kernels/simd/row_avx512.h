@@ -19,6 +19,11 @@ inline __m512 load_row_avx512(const float* p, int64_t count) {
   return _mm512_maskz_loadu_ps(lanes_below_avx512(count), p);
 }
 
+/// Stores lanes [0, count).
+inline void store_row_avx512(float* p, int64_t count, __m512 x) {
+  _mm512_mask_storeu_ps(p, lanes_below_avx512(count), x);
+}
+
 /// Rounds each float to bfloat16 (nearest even, NaN made quiet) exactly as float_to_bf16 does, denormals included.
 /// The bf16 bits are the upper half of each lane; the lower half is rubbish.
 inline __m512i round_bf16_avx512(__m512 x) {
@@ -52,7 +57,8 @@ inline void transpose_avx512(__m512i rows[16]) {
     rows[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
     rows[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
   }
-  for (int j = 0; j < 4; ++j) {  // the 4 x 4 grid of lanes: result row 4 lane + j = lane `lane` of rows j, 4+j, 8+j, 12+j
+  for (int j = 0; j < 4;
+       ++j) {  // the 4 x 4 grid of lanes: result row 4 lane + j = lane `lane` of rows j, 4+j, 8+j, 12+j
     const __m512i low01 = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0x44);
     const __m512i high01 = _mm512_shuffle_i32x4(rows[j], rows[4 + j], 0xee);
     const __m512i low23 = _mm512_shuffle_i32x4(rows[8 + j], rows[12 + j], 0x44);

@@ -1,0 +1,83 @@
+// Selection and the reference of the activations.
+#include "kernels/activation/activation.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "kernels/activation/activation_isa.h"
+
+namespace glimpse {
+namespace {
+
+// x weight(x) for a weight that falls to zero at minus infinity faster than x grows.
+float weighted(float x, double weight) {
+  const float finite = x < 0 ? std::max(x, -std::numeric_limits<float>::max()) : x;  // -inf * 0 would be NaN
+  return static_cast<float>(finite * weight);
+}
+
+double sigmoid(double z) {
+  return 1.0 / (1.0 + std::exp(-z));
+}
+
+float silu_value(float z) {
+  return weighted(z, sigmoid(z));
+}
+
+}  // namespace
+
+void swiglu_ref(const float* gate, const float* up, int64_t n, float* out) {
+  for (int64_t i = 0; i < n; ++i) out[i] = silu_value(gate[i]) * up[i];
+}
+
+void quick_gelu_ref(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = weighted(x[i], sigmoid(1.702 * x[i]));
+}
+
+// 1 + erf(u) = erfc(-u), which keeps its digits where erf is near -1.
+void gelu_erf_ref(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = weighted(x[i], 0.5 * std::erfc(-x[i] * 0.70710678118654752));
+}
+
+// (1 + tanh(u)) / 2 = sigmoid(2 u).
+void gelu_tanh_ref(float* x, int64_t n) {
+  constexpr double kTwoRootTwoOverPi = 1.5957691216057308;
+  for (int64_t i = 0; i < n; ++i) {
+    const double v = x[i];
+    x[i] = weighted(x[i], sigmoid(kTwoRootTwoOverPi * (v + 0.044715 * v * v * v)));
+  }
+}
+
+void silu_ref(float* x, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) x[i] = silu_value(x[i]);
+}
+
+void add_ref(const float* x, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] += x[i];
+}
+
+void swiglu(Isa isa, const float* gate, const float* up, int64_t n, float* out) {
+  if (isa >= Isa::kAvx512) return swiglu_avx512(gate, up, n, out);
+  if (isa >= Isa::kAvx2) return swiglu_avx2(gate, up, n, out);
+  swiglu_ref(gate, up, n, out);
+}
+
+void add(Isa isa, const float* x, int64_t n, float* y) {
+  if (isa >= Isa::kAvx512) return add_avx512(x, n, y);
+  if (isa >= Isa::kAvx2) return add_avx2(x, n, y);
+  add_ref(x, n, y);
+}
+
+#define GLIMPSE_SELECT(function)                             \
+  void function(Isa isa, float* x, int64_t n) {              \
+    if (isa >= Isa::kAvx512) return function##_avx512(x, n); \
+    if (isa >= Isa::kAvx2) return function##_avx2(x, n);     \
+    function##_ref(x, n);                                    \
+  }
+GLIMPSE_SELECT(quick_gelu)
+GLIMPSE_SELECT(gelu_erf)
+GLIMPSE_SELECT(gelu_tanh)
+GLIMPSE_SELECT(silu)
+#undef GLIMPSE_SELECT
+
+}  // namespace glimpse

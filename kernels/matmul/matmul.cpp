@@ -1,0 +1,39 @@
+#include "kernels/matmul/matmul.h"
+
+#include <algorithm>
+
+#include "engine/base/checked.h"
+#include "kernels/matmul/panel_expanded.h"
+#include "kernels/matmul/panel_layout.h"
+
+namespace glimpse {
+namespace {
+
+#define GLIMPSE_KERNEL(isa, weights, activations, function) \
+  {#function, PanelFormat::weights, Isa::isa, ActFormat::activations, function},
+constexpr PanelKernel kKernels[] = {
+#include "kernels/matmul/matmul_kernels.inc"
+};
+#undef GLIMPSE_KERNEL
+
+}  // namespace
+
+std::span<const PanelKernel> panel_kernels() {
+  return kKernels;
+}
+
+const PanelKernel& select_panel_kernel(PanelFormat format, Isa isa) {
+  const PanelKernel* best = nullptr;
+  for (const PanelKernel& kernel : kKernels) {
+    if (kernel.format != format || kernel.isa > isa) continue;
+    if (best == nullptr || kernel.isa > best->isa) best = &kernel;
+  }
+  return best != nullptr ? *best : kKernels[0];
+}
+
+uint64_t panel_scratch_bytes(PanelFormat format, int64_t k) {
+  if (!is_integer_format(format)) return static_cast<uint64_t>(kFloatScratchBytes);
+  return static_cast<uint64_t>(expanded_panel(panel_layout(format), ceil_div(k, 256) * 256).bytes);
+}
+
+}  // namespace glimpse

@@ -1,0 +1,125 @@
+// Unpackers: how a kernel reads a panel block of each integer format, for 512-bit and 256-bit vectors alike (V is
+// Vec512 or Vec256; with 256 bits, `half` says which 8 rows). All indices are compile-time constants once the kernel's
+// loops are unrolled. Included only by ISA-specific files; everything has internal linkage.
+#pragma once
+
+#include "kernels/matmul/panel_layout.h"
+#include "kernels/simd/inline.h"
+
+namespace glimpse {
+namespace {
+
+/// What the codes that `codes` returns are: with kUnsigned all are 0..255 (weight = code - offset, offset 128 for
+/// 8-bit formats); with kSigned the 8-bit formats give int8 weights.
+enum class ByteSign { kUnsigned, kSigned };
+
+constexpr int8_t kIq4Unsigned[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
+
+template <PanelFormat format, class V, ByteSign sign>
+struct Unpacker {
+  static constexpr PanelLayout L = panel_layout(format);
+  using I = typename V::I;
+  using F = typename V::F;
+  static constexpr int kScaleVectors = L.scales == ScaleKind::kSix8      ? 2
+                                       : L.scales == ScaleKind::kBytes16 ? 4
+                                       : L.scales == ScaleKind::kSix16   ? 4
+                                       : L.scales == ScaleKind::kIq4Xs   ? 2
+                                                                         : 1;
+
+  const uint8_t* block;  // this panel block, moved to the half's first lane
+  int half;
+  I scale_codes[kScaleVectors];
+  I min_codes[kScaleVectors];
+  F d;
+  F min_scale;  // kPairs: -dmin; kBlock: -m / 128, to be multiplied by an activation bias (-128 * sum)
+
+  /// Reads the head of a panel block.
+  GLIMPSE_INLINE Unpacker(const uint8_t* panel_block, int which_half)
+      : block(panel_block + 32 * which_half), half(which_half) {
+    d = V::load_f16(panel_block + L.d_at, half);
+    if constexpr (L.mins == MinKind::kPairs)
+      min_scale = V::mul(V::load_f16(panel_block + L.m_at, half), V::set_f(-1.0f));
+    if constexpr (L.mins == MinKind::kBlock) {
+      min_scale = V::mul(V::load_f16(panel_block + L.m_at, half), V::set_f(-1.0f / 128));
+    }
+    const uint8_t* s = block + L.scales_at;
+    if constexpr (L.scales == ScaleKind::kSix8) {
+      const I a = V::load(s), b = V::load(s + 64), h = V::load(s + 128);
+      const I low = V::set8(0x0f), high = V::set8(0x30);
+      scale_codes[0] = V::or_(V::and_(a, low), V::and_(V::sll(h, 4), high));
+      scale_codes[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
+      min_codes[0] = V::or_(V::and_(b, low), V::and_(h, high));
+      min_codes[1] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
+    } else if constexpr (L.scales == ScaleKind::kBytes16) {
+      for (int t = 0; t < 4; ++t) scale_codes[t] = V::load(s + 64 * t);
+    } else if constexpr (L.scales == ScaleKind::kSix16) {
+      const I a = V::load(s), b = V::load(s + 64), h = V::load(s + 128);
+      const I low = V::set8(0x0f), high = V::set8(0x30);
+      scale_codes[0] = V::or_(V::and_(a, low), V::and_(V::sll(h, 4), high));
+      scale_codes[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
+      scale_codes[2] = V::or_(V::and_(b, low), V::and_(h, high));
+      scale_codes[3] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
+    } else if constexpr (L.scales == ScaleKind::kIq4Xs) {
+      scale_codes[0] = V::load(s);
+      scale_codes[1] = V::load_u16(panel_block + L.scales_at + 64, half);
+    }
+  }
+
+  /// d times the integer scale of sub-block s; exact.
+  GLIMPSE_INLINE F scale(int s) const {
+    if constexpr (L.scales == ScaleKind::kNone) {
+      return d;
+    } else {
+      const int at = 8 * quad_position(s % 4);  // bit of the scale's byte
+      I code;
+      if constexpr (L.scales == ScaleKind::kSix8) {
+        code = V::srl(scale_codes[s / 4], at);
+        if (at != 24) code = V::and_(code, V::set32(0xff));
+      } else if constexpr (L.scales == ScaleKind::kBytes16 && L.mins == MinKind::kPairs) {
+        code = V::and_(V::srl(scale_codes[s / 4], at), V::set32(15));
+      } else if constexpr (L.scales == ScaleKind::kBytes16) {
+        code = V::sra(V::sll(scale_codes[s / 4], 24 - at), 24);
+      } else if constexpr (L.scales == ScaleKind::kSix16) {
+        code = V::srl(scale_codes[s / 4], at);
+        if (at != 24) code = V::and_(code, V::set32(0xff));
+        code = V::sub32(code, V::set32(32));
+      } else {
+        const I low = V::and_(V::srl(scale_codes[0], 4 * s), V::set32(15));
+        const I high =
+            V::and_(s < 2 ? V::sll(scale_codes[1], 4 - 2 * s) : V::srl(scale_codes[1], 2 * s - 4), V::set32(48));
+        code = V::sub32(V::or_(low, high), V::set32(32));
+      }
+      return V::mul(V::to_float(code), d);
+    }
+  }
+
+  /// kPairs: the mins of sub-blocks 2t and 2t+1 as a pair of int16 in each lane.
+  GLIMPSE_INLINE I min_pair(int t) const {
+    if constexpr (L.scales == ScaleKind::kSix8) {
+      return V::and_(V::srl(min_codes[t / 2], 8 * (t % 2)), V::set32(0x00ff00ff));
+    } else {
+      return V::and_(V::srl(scale_codes[t / 2], 4 + 8 * (t % 2)), V::set32(0x000f000f));
+    }
+  }
+
+  /// The four codes of group g of the block.
+  GLIMPSE_INLINE I codes(int g) const {
+    constexpr int low_groups = 8 / L.low_bits;
+    I v = V::load(block + L.low_at + 64 * (g / low_groups));
+    if constexpr (L.low_bits == 8) return sign == ByteSign::kUnsigned ? V::xor_(v, V::set8(0x80)) : v;
+    v = V::srl(v, L.low_bits * (g % low_groups));
+    v = V::and_(v, V::set8((1 << L.low_bits) - 1));
+    if constexpr (L.table) return V::lookup(sign == ByteSign::kUnsigned ? kIq4Unsigned : kIq4Values, v);
+    if constexpr (L.high_bits != 0) {
+      constexpr int high_groups = 8 / L.high_bits;
+      const I high = V::load(block + L.high_at + 64 * (g / high_groups));
+      const int up = L.low_bits - L.high_bits * (g % high_groups);  // shift that brings the bits to their place
+      const I moved = up >= 0 ? V::sll(high, up) : V::srl(high, -up);
+      v = V::or_(v, V::and_(moved, V::set8(((1 << L.high_bits) - 1) << L.low_bits)));
+    }
+    return v;
+  }
+};
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,137 @@
+#include "kernels/matmul/panel.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/base/checked.h"
+#include "engine/base/half.h"
+#include "kernels/matmul/panel_codes.h"
+#include "kernels/matmul/panel_layout.h"
+
+namespace glimpse {
+namespace {
+
+constexpr int64_t kRows = kPanelRows;
+
+// (n_rows, cols) row-major, rows row_bytes apart -> [cols][16 rows], in squares that stay in the L1 cache.
+template <typename T>
+void pack_columns(const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols, std::byte* out) {
+  constexpr int64_t kStep = 16;
+  for (int64_t first = 0; first < cols; first += kStep) {
+    const int64_t count = std::min(kStep, cols - first);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      T line[kStep] = {};
+      std::memcpy(line, rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(first) * sizeof(T),
+                  static_cast<uint64_t>(count) * sizeof(T));
+      std::byte* to = out + (first * kRows + r) * static_cast<int64_t>(sizeof(T));
+      for (int64_t i = 0; i < count; ++i)
+        std::memcpy(to + i * kRows * static_cast<int64_t>(sizeof(T)), line + i, sizeof(T));
+    }
+  }
+}
+
+// The element of `row` in column c: byte offset in a panel of a float format.
+int64_t element_at(PanelFormat format, int64_t row, int64_t c) {
+  if (format == PanelFormat::kF32) return (c * kRows + row) * 4;
+  if (format == PanelFormat::kF16) return (c * kRows + row) * 2;
+  return (c / 2 * kRows + row) * 4 + c % 2 * 2;  // BF16: pairs of columns
+}
+
+}  // namespace
+
+uint64_t panel_bytes(PanelFormat format, int64_t cols) {
+  if (is_integer_format(format)) {
+    const PanelLayout layout = panel_layout(format);
+    return static_cast<uint64_t>(round_up(ceil_div(cols, layout.block) * layout.bytes, 64));
+  }
+  if (format == PanelFormat::kF32) return static_cast<uint64_t>(cols * kRows * 4);
+  return static_cast<uint64_t>(round_up(cols, 2) * kRows * 2);
+}
+
+void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
+                std::byte* out) {
+  const uint64_t n_bytes = panel_bytes(format, cols);
+  if (!is_integer_format(format)) {
+    if (n_rows < kRows || cols % 2 != 0) std::memset(out, 0, n_bytes);
+    if (format == PanelFormat::kF32) return pack_columns<uint32_t>(rows, row_bytes, n_rows, cols, out);
+    if (format == PanelFormat::kF16) return pack_columns<uint16_t>(rows, row_bytes, n_rows, cols, out);
+    pack_columns<uint32_t>(rows, row_bytes, n_rows, cols / 2, out);
+    if (cols % 2 == 0) return;
+    for (int64_t r = 0; r < n_rows; ++r) {
+      std::memcpy(out + element_at(format, r, cols - 1),
+                  rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(cols - 1) * 2, 2);
+    }
+    return;
+  }
+  const PanelLayout layout = panel_layout(format);
+  const int64_t n_blocks = cols / layout.block;
+  const auto used = static_cast<uint64_t>(n_blocks * layout.bytes);
+  if (n_rows < kRows) {
+    std::memset(out, 0, n_bytes);
+  } else {
+    std::memset(out + used, 0, n_bytes - used);
+  }
+  const uint64_t block_bytes = dtype_info(panel_dtype(format)).block_bytes;
+  BlockCodes codes;
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    auto* panel_block = reinterpret_cast<uint8_t*>(out + b * layout.bytes);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const std::byte* block = rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(b) * block_bytes;
+      decode_gguf_block(format, reinterpret_cast<const uint8_t*>(block), codes);
+      write_panel_codes(format, codes, static_cast<int>(r), panel_block);
+    }
+  }
+}
+
+void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out) {
+  if (!is_integer_format(format)) {
+    const int64_t size = format == PanelFormat::kF32 ? 4 : 2;
+    for (int64_t c = 0; c < cols; ++c) {
+      std::memcpy(out + c * size, panel + element_at(format, row, c), static_cast<uint64_t>(size));
+    }
+    return;
+  }
+  const PanelLayout layout = panel_layout(format);
+  const auto block_bytes = static_cast<int64_t>(dtype_info(panel_dtype(format)).block_bytes);
+  BlockCodes codes;
+  for (int64_t b = 0; b < cols / layout.block; ++b) {
+    read_panel_codes(format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(row), codes);
+    encode_gguf_block(format, codes, reinterpret_cast<uint8_t*>(out + b * block_bytes));
+  }
+}
+
+void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out) {
+  const std::byte* panel = matrix.data + static_cast<uint64_t>(row / kRows) * matrix.panel_bytes;
+  const int64_t lane = row % kRows;
+  if (!is_integer_format(matrix.format)) {
+    for (int64_t c = 0; c < matrix.cols; ++c) {
+      const std::byte* at = panel + element_at(matrix.format, lane, c);
+      uint16_t bits = 0;
+      if (matrix.format == PanelFormat::kF32) {
+        std::memcpy(out + c, at, 4);
+        continue;
+      }
+      std::memcpy(&bits, at, 2);
+      out[c] = matrix.format == PanelFormat::kF16 ? half_to_float(bits) : bf16_to_float(bits);
+    }
+    return;
+  }
+  const PanelLayout layout = panel_layout(matrix.format);
+  BlockCodes codes;
+  for (int64_t b = 0; b < matrix.cols / layout.block; ++b) {
+    read_panel_codes(matrix.format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(lane),
+                     codes);
+    const float m = half_to_float(codes.m);
+    for (int s = 0; s < layout.subs(); ++s) {
+      const float scale = sub_scale(layout, codes, s);
+      const float min = layout.mins == MinKind::kPairs ? m * static_cast<float>(codes.min[s]) : 0.0f;
+      for (int i = 0; i < layout.sub; ++i) {
+        const float y = scale * static_cast<float>(code_value(layout, codes.q[s * layout.sub + i]));
+        float& to = out[b * layout.block + s * layout.sub + i];
+        to = layout.mins == MinKind::kPairs ? y - min : layout.mins == MinKind::kBlock ? y + m : y;
+      }
+    }
+  }
+}
+
+}  // namespace glimpse

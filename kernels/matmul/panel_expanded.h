@@ -1,0 +1,33 @@
+// The scratch form of a panel: one byte per weight and one float per sub-block scale, so that one tile loop serves
+// every format of the same shape. Written once per panel and read by all columns. Read by ISA-specific files: constants
+// and constexpr functions only.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/matmul/panel_layout.h"
+
+namespace glimpse {
+
+/// Byte offsets in scratch; every part is made of whole vectors of 16 lanes (lane r = row r).
+struct ExpandedPanel {
+  int64_t scales_at = 0;     // per sub-block 16 floats (the codes lie at 0: per group of 4 columns 16 x 4 bytes)
+  int64_t min_pairs_at = 0;  // kPairs: per 2 sub-blocks 16 x 2 int16
+  int64_t min_scale_at = 0;  // kPairs, kBlock: per block 16 floats
+  int64_t bytes = 0;
+};
+
+constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k) {
+  ExpandedPanel e;
+  e.scales_at = k * 16;
+  e.min_pairs_at = e.scales_at + k / layout.sub * 64;
+  e.min_scale_at = e.min_pairs_at + (layout.mins == MinKind::kPairs ? k / layout.sub / 2 * 64 : 0);
+  e.bytes = e.min_scale_at + (layout.mins == MinKind::kNone ? 0 : k / layout.block * 64);
+  return e;
+}
+
+/// Float formats are expanded in pieces of this many columns, for two panels at a time.
+constexpr int64_t kFloatChunk = 256;
+constexpr int64_t kFloatScratchBytes = 2 * kFloatChunk * 16 * 4;
+
+}  // namespace glimpse

@@ -1,0 +1,68 @@
+// 256-bit vectors under the names that format-independent kernel code uses. Included only by *_avx2.cpp files;
+// everything has internal linkage.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/simd/inline.h"
+
+namespace glimpse {
+namespace {
+
+/// Half of a 16-lane vector of a panel.
+struct Vec256 {
+  using I = __m256i;
+  using F = __m256;
+  static constexpr int kLanes = 8;
+  static constexpr int kHalves = 2;
+
+  static GLIMPSE_INLINE I load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
+  static GLIMPSE_INLINE void store(void* p, I v) { _mm256_store_si256(static_cast<__m256i*>(p), v); }
+  static GLIMPSE_INLINE F load_f(const void* p) { return _mm256_loadu_ps(static_cast<const float*>(p)); }
+  static GLIMPSE_INLINE void store_f(void* p, F v) { _mm256_storeu_ps(static_cast<float*>(p), v); }
+  static GLIMPSE_INLINE I set8(int v) { return _mm256_set1_epi8(static_cast<char>(v)); }
+  static GLIMPSE_INLINE I set32(int v) { return _mm256_set1_epi32(v); }
+  static GLIMPSE_INLINE I broadcast32(const void* p) {
+    int32_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm256_set1_epi32(v);
+  }
+  static GLIMPSE_INLINE F broadcast_f(const void* p) {
+    float v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm256_set1_ps(v);
+  }
+  static GLIMPSE_INLINE I zero() { return _mm256_setzero_si256(); }
+  static GLIMPSE_INLINE F zero_f() { return _mm256_setzero_ps(); }
+  static GLIMPSE_INLINE F set_f(float v) { return _mm256_set1_ps(v); }
+  static GLIMPSE_INLINE I and_(I a, I b) { return _mm256_and_si256(a, b); }
+  static GLIMPSE_INLINE I or_(I a, I b) { return _mm256_or_si256(a, b); }
+  static GLIMPSE_INLINE I xor_(I a, I b) { return _mm256_xor_si256(a, b); }
+  static GLIMPSE_INLINE I add8(I a, I b) { return _mm256_add_epi8(a, b); }
+  static GLIMPSE_INLINE I add32(I a, I b) { return _mm256_add_epi32(a, b); }
+  static GLIMPSE_INLINE I sub32(I a, I b) { return _mm256_sub_epi32(a, b); }
+  static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm256_srli_epi32(a, n); }
+  static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm256_slli_epi32(a, n); }
+  static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm256_srai_epi32(a, n); }
+  /// Bytes of `table` (16 bytes) at the indices (0..15) of v.
+  static GLIMPSE_INLINE I lookup(const int8_t* table, I v) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(entries), v);
+  }
+  static GLIMPSE_INLINE F to_float(I v) { return _mm256_cvtepi32_ps(v); }
+  /// Lanes [8 half, ...) of an array of 16 f16.
+  static GLIMPSE_INLINE F load_f16(const uint8_t* p, int half) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
+  }
+  static GLIMPSE_INLINE I load_u16(const uint8_t* p, int half) {
+    return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
+  }
+  static GLIMPSE_INLINE F as_float(I v) { return _mm256_castsi256_ps(v); }
+  static GLIMPSE_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static GLIMPSE_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+};
+
+}  // namespace
+}  // namespace glimpse

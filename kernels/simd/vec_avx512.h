@@ -1,0 +1,68 @@
+// 512-bit vectors under the names that format-independent kernel code uses. Included only by *_avx512*.cpp files;
+// everything has internal linkage.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cstdint>
+
+#include "kernels/simd/inline.h"
+
+namespace glimpse {
+namespace {
+
+/// One half: a whole 16-lane vector of a panel.
+struct Vec512 {
+  using I = __m512i;
+  using F = __m512;
+  static constexpr int kLanes = 16;
+  static constexpr int kHalves = 1;
+
+  static GLIMPSE_INLINE I load(const void* p) { return _mm512_loadu_si512(p); }
+  static GLIMPSE_INLINE void store(void* p, I v) { _mm512_store_si512(p, v); }
+  static GLIMPSE_INLINE F load_f(const void* p) { return _mm512_loadu_ps(p); }
+  static GLIMPSE_INLINE void store_f(void* p, F v) { _mm512_storeu_ps(p, v); }
+  static GLIMPSE_INLINE I set8(int v) { return _mm512_set1_epi8(static_cast<char>(v)); }
+  static GLIMPSE_INLINE I set32(int v) { return _mm512_set1_epi32(v); }
+  static GLIMPSE_INLINE I broadcast32(const void* p) {
+    int32_t v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm512_set1_epi32(v);
+  }
+  static GLIMPSE_INLINE F broadcast_f(const void* p) {
+    float v;
+    __builtin_memcpy(&v, p, sizeof v);
+    return _mm512_set1_ps(v);
+  }
+  static GLIMPSE_INLINE I zero() { return _mm512_setzero_si512(); }
+  static GLIMPSE_INLINE F zero_f() { return _mm512_setzero_ps(); }
+  static GLIMPSE_INLINE F set_f(float v) { return _mm512_set1_ps(v); }
+  static GLIMPSE_INLINE I and_(I a, I b) { return _mm512_and_si512(a, b); }
+  static GLIMPSE_INLINE I or_(I a, I b) { return _mm512_or_si512(a, b); }
+  static GLIMPSE_INLINE I xor_(I a, I b) { return _mm512_xor_si512(a, b); }
+  static GLIMPSE_INLINE I add8(I a, I b) { return _mm512_add_epi8(a, b); }
+  static GLIMPSE_INLINE I add32(I a, I b) { return _mm512_add_epi32(a, b); }
+  static GLIMPSE_INLINE I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
+  static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
+  static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
+  /// Bytes of `table` (16 bytes) at the indices (0..15) of v.
+  static GLIMPSE_INLINE I lookup(const int8_t* table, I v) {
+    const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(entries), v);
+  }
+  static GLIMPSE_INLINE F to_float(I v) { return _mm512_cvtepi32_ps(v); }
+  /// Lanes [16 half, ...) of an array of 16 f16.
+  static GLIMPSE_INLINE F load_f16(const uint8_t* p, int) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static GLIMPSE_INLINE I load_u16(const uint8_t* p, int) {
+    return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static GLIMPSE_INLINE F as_float(I v) { return _mm512_castsi512_ps(v); }
+  static GLIMPSE_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }
+  static GLIMPSE_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+};
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,148 @@
+#include "engine/model/positions.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/engine/golden_support.h"
+
+namespace glimpse {
+namespace {
+
+using testing::GoldenCase;
+
+TEST(Positions, TextCountsUpOnAllAxes) {
+  PositionCounter counter;
+  std::vector<MropePosition> out;
+  counter.append_text(3, out);
+  EXPECT_EQ(out, (std::vector<MropePosition>{{0, 0, 0}, {1, 1, 1}, {2, 2, 2}}));
+  EXPECT_EQ(counter.next(), 3);
+}
+
+// The worked example of get_rope_index: 3 tokens, a merged grid of 2 x 3, 2 tokens.
+TEST(Positions, PictureAdvancesByTheLongerSideOfItsMergedGrid) {
+  PositionCounter counter;
+  std::vector<MropePosition> out;
+  counter.append_text(3, out);
+  counter.append_visual({1, 4, 6}, 2, out);
+  counter.append_text(2, out);
+  EXPECT_EQ(out, (std::vector<MropePosition>{{0, 0, 0},
+                                             {1, 1, 1},
+                                             {2, 2, 2},
+                                             {3, 3, 3},
+                                             {3, 3, 4},
+                                             {3, 3, 5},
+                                             {3, 4, 3},
+                                             {3, 4, 4},
+                                             {3, 4, 5},
+                                             {6, 6, 6},
+                                             {7, 7, 7}}));
+}
+
+TEST(Positions, VideoSlicesStepTimeAndTheLongestAxisDecidesWhatFollows) {
+  PositionCounter counter;
+  counter.set_next(10);
+  std::vector<MropePosition> out;
+  counter.append_visual({5, 2, 4}, 2, out);  // 5 slices of 1 x 2 tokens
+  ASSERT_EQ(out.size(), 10u);
+  EXPECT_EQ(out[0], (MropePosition{10, 10, 10}));
+  EXPECT_EQ(out[1], (MropePosition{10, 10, 11}));
+  EXPECT_EQ(out[9], (MropePosition{14, 10, 11}));
+  EXPECT_EQ(counter.next(), 15);  // the greatest component used is 14
+}
+
+// Positions of whole prompts, token by token, as transformers gives them.
+TEST(Positions, EqualThoseOfTransformersOnEveryGoldenCase) {
+  for (const auto& [folder, file] : testing::golden_cases()) {
+    const GoldenCase golden(std::string(folder) + "/" + file);
+    const GgufFile model = testing::must(GgufFile::open(testing::golden_path(std::string(folder) + "/model.gguf")));
+    const std::vector<std::string>& tokens = *model.string_array("tokenizer.ggml.tokens");
+    const std::vector<int32_t> ids = golden.ints("ids");
+    const std::vector<GridThw> grids = golden.grids();
+    PositionCounter counter;
+    std::vector<MropePosition> got;
+    size_t grid = 0;
+    while (got.size() < ids.size()) {
+      const std::string& token = tokens[static_cast<size_t>(ids[got.size()])];
+      if (token == "<|image_pad|>" || token == "<|video_pad|>") {
+        counter.append_visual(grids.at(grid++), 2, got);
+      } else {
+        counter.append_text(1, got);
+      }
+    }
+    EXPECT_EQ(grid, grids.size());
+    EXPECT_EQ(got, golden.positions()) << folder << "/" << file;
+  }
+}
+
+TEST(Positions, CuttingThePromptIntoPartsChangesNothing) {
+  PositionCounter whole, parts;
+  std::vector<MropePosition> a, b;
+  whole.append_text(7, a);
+  whole.append_visual({1, 2, 8}, 2, a);
+  whole.append_text(4, a);
+  parts.append_text(5, b);
+  parts.append_text(2, b);
+  parts.append_visual({1, 2, 8}, 2, b);
+  PositionCounter resumed;
+  resumed.set_next(parts.next());
+  resumed.append_text(1, b);
+  resumed.append_text(3, b);
+  EXPECT_EQ(a, b);
+}
+
+TEST(MropeTable, SectionsChooseTheAxisAndFrequenciesDoNotRestart) {
+  const int64_t sections[4] = {16, 24, 24, 0};
+  const MropePosition position{3, 5, 7};
+  float cos[64], sin[64];
+  fill_mrope_table(std::span(&position, 1), sections, 1e6, 128, cos, sin);
+  // Frequencies of Qwen2-VL, theta 1e6: f_1, f_15, f_16, f_40, f_63.
+  const struct {
+    int pair, p;
+    double frequency;
+  } spots[] = {{0, 3, 1.0},           {1, 3, 0.8058421877614819}, {15, 3, 0.03924189758}, {16, 5, 0.0316227766},
+               {39, 5, 2.2067341e-4}, {40, 7, 1.7782794e-4},      {63, 7, 1.2409378e-6}};
+  for (const auto& spot : spots) {
+    EXPECT_NEAR(sin[spot.pair], std::sin(spot.p * spot.frequency), 2e-7) << "pair " << spot.pair;
+    EXPECT_NEAR(cos[spot.pair], std::cos(spot.p * spot.frequency), 2e-7) << "pair " << spot.pair;
+  }
+}
+
+TEST(MropeTable, PairsPastTheSectionsUseTime) {
+  const int64_t sections[4] = {1, 1, 1, 0};
+  const MropePosition position{2, 40, 50};
+  float cos[4], sin[4];
+  fill_mrope_table(std::span(&position, 1), sections, 10000, 8, cos, sin);
+  EXPECT_NEAR(sin[3], std::sin(2 * std::pow(10000.0, -0.75)), 1e-7);
+}
+
+TEST(MropeTable, TextOnlyEqualsOneDimensionalRotation) {
+  const int64_t mrope[4] = {2, 3, 3, 0}, plain[4] = {8, 0, 0, 0};
+  const MropePosition positions[2] = {{100, 100, 100}, {31000, 31000, 31000}};
+  float a[2][16], b[2][16];
+  fill_mrope_table(positions, mrope, 1e6, 16, a[0], a[1]);
+  fill_mrope_table(positions, plain, 1e6, 16, b[0], b[1]);
+  for (int i = 0; i < 16; ++i) {
+    EXPECT_EQ(a[0][i], b[0][i]);
+    EXPECT_EQ(a[1][i], b[1][i]);
+  }
+}
+
+TEST(VisionRopeTable, FollowsMergeOrderAndRestartsFrequenciesForColumns) {
+  // A 4 x 6 grid, head_dim 8: two frequencies, 1 and 1/100, for the row, then for the column.
+  std::vector<float> cos(24 * 4), sin(24 * 4);
+  fill_vision_rope_table({1, 4, 6}, 2, 8, cos.data(), sin.data());
+  const int order[12][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0, 2}, {0, 3},
+                            {1, 2}, {1, 3}, {0, 4}, {0, 5}, {1, 4}, {1, 5}};
+  for (int i = 0; i < 24; ++i) {
+    const int row = order[i % 12][0] + (i >= 12 ? 2 : 0), col = order[i % 12][1];
+    const double want[4] = {row * 1.0, row * 0.01, col * 1.0, col * 0.01};
+    for (int j = 0; j < 4; ++j) {
+      EXPECT_NEAR(sin[static_cast<size_t>(i * 4 + j)], std::sin(want[j]), 1e-7) << "token " << i << " pair " << j;
+      EXPECT_NEAR(cos[static_cast<size_t>(i * 4 + j)], std::cos(want[j]), 1e-7) << "token " << i << " pair " << j;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,82 @@
+#include <gtest/gtest.h>
+
+#include <bit>
+#include <limits>
+
+#include "kernels/matmul/panel.h"
+#include "tests/kernels/panel_test_util.h"
+
+namespace glimpse::test {
+namespace {
+
+class Panel : public testing::TestWithParam<PanelFormat> {
+ protected:
+  std::vector<int64_t> widths() const {
+    const auto block = static_cast<int64_t>(dtype_info(panel_dtype(GetParam())).block_length);
+    if (block == 1) return {1, 2, 37, 64, 588};
+    return {block, 2 * block, 7 * block};
+  }
+};
+
+TEST_P(Panel, UnpackRestoresEveryBitOfRandomBytes) {
+  const PanelFormat f = GetParam();
+  for (const int64_t cols : widths()) {
+    for (const int64_t rows : {1, 15, 16, 17, 40}) {
+      const uint64_t row_bytes = dtype_row_bytes(panel_dtype(f), static_cast<uint64_t>(cols));
+      std::mt19937 random(static_cast<uint32_t>(cols * 100 + rows));
+      std::vector<std::byte> bytes(row_bytes * static_cast<uint64_t>(rows));
+      for (std::byte& b : bytes) b = static_cast<std::byte>(random());  // NaN scales included: no arithmetic happens
+      for (int64_t first = 0; first < rows; first += kPanelRows) {
+        const int64_t n_rows = std::min<int64_t>(kPanelRows, rows - first);
+        AlignedBuffer panel = allocate(panel_bytes(f, cols));
+        std::memset(panel.data(), 0xee, panel_bytes(f, cols));
+        pack_panel(f, bytes.data() + static_cast<uint64_t>(first) * row_bytes, row_bytes, n_rows, cols, panel.data());
+        std::vector<std::byte> back(row_bytes);
+        for (int64_t r = 0; r < kPanelRows; ++r) {
+          unpack_row(f, panel.data(), r, cols, back.data());
+          if (r < n_rows) {
+            ASSERT_EQ(std::memcmp(back.data(), bytes.data() + static_cast<uint64_t>(first + r) * row_bytes, row_bytes),
+                      0)
+                << "cols " << cols << " row " << first + r << " of " << rows;
+          } else {
+            for (const std::byte b : back) ASSERT_EQ(b, std::byte{0}) << "missing row " << r;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Panel, TakesTheBytesOfTheBlocksPaddedTo64) {
+  const PanelFormat f = GetParam();
+  for (const int64_t cols : widths()) {
+    const uint64_t even =
+        is_float(f) && f != PanelFormat::kF32 ? static_cast<uint64_t>(cols + cols % 2) : static_cast<uint64_t>(cols);
+    const uint64_t raw = 16 * dtype_row_bytes(panel_dtype(f), even);
+    EXPECT_EQ(panel_bytes(f, cols), (raw + 63) / 64 * 64) << cols;
+  }
+}
+
+TEST_P(Panel, DequantizedRowsEqualTheFormatsFormulaBitForBit) {
+  const PanelFormat f = GetParam();
+  for (const Fill fill : {Fill::kGaussian, Fill::kExtreme}) {
+    for (const int64_t cols : widths()) {
+      const PackedMatrix m = pack_matrix(f, 40, cols, fill, 5);
+      std::vector<float> row(static_cast<uint64_t>(cols));
+      for (int64_t r = 0; r < 40; ++r) {
+        dequantize_panel_row(m.matrix, r, row.data());
+        const std::vector<float> want = dequantize(f, m.rows.data() + static_cast<uint64_t>(r) * m.row_bytes, cols);
+        for (int64_t i = 0; i < cols; ++i) {
+          ASSERT_EQ(std::bit_cast<uint32_t>(row[i]), std::bit_cast<uint32_t>(want[i]))
+              << "row " << r << " column " << i << ": " << row[i] << ", want " << want[i];
+        }
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, Panel, testing::ValuesIn(all_panel_formats()),
+                         [](const auto& format) { return name_of(format.param); });
+
+}  // namespace
+}  // namespace glimpse::test
