@@ -4,12 +4,19 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <ostream>
 #include <vector>
 
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
 #include "tests/kernels/row_test_support.h"
+
+namespace glimpse {
+inline void PrintTo(const AttentionKernel& kernel, std::ostream* out) {
+  *out << kernel.name;
+}  // for test names
+}  // namespace glimpse
 
 namespace glimpse::attention_test {
 

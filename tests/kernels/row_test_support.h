@@ -7,12 +7,19 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <ostream>
 #include <random>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "engine/base/cpu_features.h"
+
+namespace glimpse {
+inline void PrintTo(Isa isa, std::ostream* out) {
+  *out << isa_name(isa);
+}  // for test names
+}  // namespace glimpse
 
 namespace glimpse::row_test {
 
