@@ -39,7 +39,7 @@ inline DType panel_dtype(PanelFormat format) {
 }
 
 /// A packed matrix: (rows, cols) = (out_features, in_features). Rows are padded with zero rows to whole panels;
-/// the columns of float formats are padded to an even number with zeros.
+/// the columns of F16 and BF16 are padded to an even number with zeros.
 struct PanelMatrix {
   PanelFormat format = PanelFormat::kF32;
   int64_t rows = 0;

@@ -17,7 +17,7 @@ struct ExpandedPanel {
   int64_t bytes = 0;
 };
 
-constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k) {
+[[gnu::always_inline]] constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k) {
   ExpandedPanel e;
   e.scales_at = k * 16;
   e.min_pairs_at = e.scales_at + k / layout.sub * 64;

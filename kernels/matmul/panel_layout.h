@@ -28,7 +28,7 @@
 // Floats: F32 [column][16 rows] f32; F16 [column][16 rows] f16; BF16 [column / 2][16 rows][2] (pairs, for vdpbf16ps;
 // an odd last column is paired with zero).
 //
-// This header is read by ISA-specific files: constants and constexpr functions only.
+// This header is read by ISA-specific files: constants and always-inlined constexpr functions only.
 #pragma once
 
 #include <cstdint>
@@ -58,25 +58,25 @@ struct PanelLayout {
   int low_at = 0;
   int bytes = 0;  // 16 GGUF blocks
 
-  constexpr int subs() const { return block / sub; }
-  constexpr bool is_signed() const { return mins == MinKind::kNone; }
+  [[gnu::always_inline]] constexpr int subs() const { return block / sub; }
+  [[gnu::always_inline]] constexpr bool is_signed() const { return mins == MinKind::kNone; }
 };
 
 /// The 16 values of IQ4_NL and IQ4_XS (llama.cpp ggml-common.h, kvalues_iq4nl).
 constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
 
 /// Byte of a lane that holds element j (0..3) of a quad; its own inverse.
-constexpr int quad_position(int j) {
+[[gnu::always_inline]] constexpr int quad_position(int j) {
   return j == 1 ? 2 : j == 2 ? 1 : j;
 }
 
 /// True for formats of integer codes with scales; false for F32, F16, BF16.
-constexpr bool is_integer_format(PanelFormat format) {
+[[gnu::always_inline]] constexpr bool is_integer_format(PanelFormat format) {
   return format != PanelFormat::kF32 && format != PanelFormat::kF16 && format != PanelFormat::kBF16;
 }
 
 /// Layout of an integer format; for the float formats an empty one.
-constexpr PanelLayout panel_layout(PanelFormat format) {
+[[gnu::always_inline]] constexpr PanelLayout panel_layout(PanelFormat format) {
   using S = ScaleKind;
   using M = MinKind;
   //                          block sub low high off table  scales      mins        d   m scales high  low bytes
