@@ -5,12 +5,14 @@
 #include <string>
 
 #include "tokenizer/byte_alphabet.h"
+#include "tokenizer/utf8.h"
 
 namespace glimpse {
 namespace {
 
 constexpr size_t kMax31 = std::numeric_limits<int32_t>::max();
-constexpr int kShownBytes = 40;  // of a token or merge in a message
+constexpr size_t kMaxSpecialBytes = 512;  // matching costs at most this per byte of text; real ones have some 20
+constexpr int kShownBytes = 40;           // of a token or merge in a message
 
 // Aliases name the same splitter (llama.cpp, src/llama-vocab.cpp); old files have nothing or "default" here.
 constexpr std::string_view kPreTokenizers[] = {"qwen2", "", "default", "deepseek-r1-qwen", "kormo", "f2llmv2"};
@@ -62,6 +64,14 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
   if (is_word && append_spelled_bytes(text, bytes)) {
     vocabulary.tokens.append(bytes, TokenTable::Space::kWord);
     return {};
+  }
+  if (!is_word && text.size() > kMaxSpecialBytes) {
+    return make_error(ErrorCode::kTooLarge, "special token %zu has %zu bytes, at most %zu are supported", i,
+                      text.size(), kMaxSpecialBytes);
+  }
+  if (!is_word && find_invalid_utf8(text) != std::string_view::npos) {
+    // It could match inside a character and leave halves of it to the pre-tokenizer.
+    return make_error(ErrorCode::kCorrupt, "special token %zu is not valid UTF-8", i);
   }
   // A normal token outside the byte alphabet ends up here too; no text can reach it.
   const TokenId id = vocabulary.tokens.append(text, TokenTable::Space::kLiteral);

@@ -18,11 +18,11 @@
 namespace glimpse {
 
 struct SessionOptions {
-  int n_threads = 0;                 // 0: available_cpus()
-  int64_t context = 4096;            // cache positions; capped by the model's context_length with a log line
-  int64_t batch = 512;               // rows per prefill pass
-  ResizeLimits image_limits;         // min_pixels, max_pixels
-  int64_t min_image_tokens = 0;      // overrides image_limits when not 0
+  int n_threads = 0;             // 0: available_cpus()
+  int64_t context = 4096;        // cache positions; capped by the model's context_length with a log line
+  int64_t batch = 512;           // rows per prefill pass
+  ResizeLimits image_limits;     // min_pixels, max_pixels
+  int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
   KvElement kv_element = KvElement::kBf16;
   LogSink log;
@@ -30,78 +30,112 @@ struct SessionOptions {
 
 /// Memory that a session will use, before any of it is allocated.
 struct MemoryPlan {
-  uint64_t weights = 0;    // of the model, shared
+  uint64_t weights = 0;  // of the model, shared
   uint64_t kv_cache = 0;
   uint64_t decoder_scratch = 0;
-  uint64_t vision_scratch = 0;
+  uint64_t vision_scratch =
+      0;  // with the resized pixels, patches and embedding of one picture, kept while it is encoded
   uint64_t total() const { return weights + kv_cache + decoder_scratch + vision_scratch; }
 };
+/// Errors: kInvalidArgument names the option and its range.
 Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& options);
 
-/// One piece of user input: text, a picture (pixels) or an embedding made before.
+/// One piece of user input: text, or a picture as encode_image() or load_embedding() gave it. Text is data: a control
+/// token written in it stays text.
 struct MessagePart {
   std::string text;
   std::shared_ptr<const ImageEmbedding> image;  // when set, text is ignored
 };
 struct Message {
-  std::string role;   // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant"
   std::vector<MessagePart> parts;
 };
 
 struct GenerateOptions {
   SamplerOptions sampler;
-  int64_t max_tokens = 512;            // -1: until the context is full
-  std::vector<std::string> stop;       // matched on the text, across token borders; not part of the answer
-  int n_top_logprobs = 0;              // per token
-  bool render_special = false;         // show <|box_start|> and the like
-  /// Called with each piece of complete, valid UTF-8; returning false cancels (the answer so far is kept).
+  int64_t max_tokens = 512;       // -1: until the context is full; 0: prefill only
+  std::vector<std::string> stop;  // matched on the text, across token borders; not part of the answer
+  int n_top_logprobs = 0;         // per token; 0: no log-probabilities are computed
+  bool render_special = false;    // show <|box_start|> and the like
+  /// Called with each piece of complete, valid UTF-8, never a part of a stop string; returning false cancels (the
+  /// answer so far is kept). Must not call the session.
   std::function<bool(std::string_view text)> on_text;
-  /// Called during prefill with the fraction done; returning false cancels.
+  /// Called during prefill with the fraction done (stage "prefill"); returning false cancels: generate() gives the
+  /// error kCancelled and the session is as before the call.
   ProgressSink progress;
 };
 
 enum class FinishReason { kStop, kStopString, kMaxTokens, kContextFull, kCancelled };
-const char* finish_reason_name(FinishReason reason);  // "stop", "stop_string", "max_tokens", "context_full", "cancelled"
+const char* finish_reason_name(
+    FinishReason reason);  // "stop", "stop_string", "max_tokens", "context_full", "cancelled"
 
-struct Timings {                        // milliseconds
+/// Of one turn, in milliseconds. Pictures count for the turn that begins after they were encoded. The first token comes
+/// from the prefill's logits: decode is the time of n_generated_tokens - 1 passes.
+struct Timings {
   double image_decode = 0, image_resize = 0, image_encode = 0;
   double prefill = 0, decode = 0;
-  int64_t n_image_tokens = 0, n_prompt_tokens = 0, n_cached_tokens = 0, n_generated_tokens = 0;
+  int64_t n_image_tokens = 0;      // cache slots of the prompt's pictures; part of n_prompt_tokens
+  int64_t n_prompt_tokens = 0;     // run through the decoder by prefill
+  int64_t n_cached_tokens = 0;     // of earlier turns, found in the cache
+  int64_t n_generated_tokens = 0;  // with the one that ended the answer
 };
 
 struct Answer {
-  std::string text;
-  std::vector<TokenId> tokens;
-  std::vector<SampledToken> logprobs;   // when n_top_logprobs > 0
+  std::string text;                    // the concatenation of what on_text got
+  std::vector<TokenId> tokens;         // every token drawn, with <|im_end|> and those of a stop string
+  std::vector<SampledToken> logprobs;  // one per token, when n_top_logprobs > 0
   FinishReason reason = FinishReason::kStop;
   Timings timings;
 };
 
+/// Used by one thread at a time. The conversation that the cache holds is the messages and the answers' texts: what a
+/// stop string cut off is forgotten, and what a failed or cancelled call did is undone.
 class Session {
  public:
   ~Session();
-  /// Allocates everything that plan_session() names, and nothing later. Errors: kOutOfMemory with the plan's sizes.
+  /// Allocates everything that plan_session() names. Errors: kOutOfMemory with the plan's sizes; those of
+  /// plan_session().
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, const SessionOptions& options);
 
-  /// Resizes and encodes a picture. Errors: kInvalidArgument (aspect ratio), kTooLarge, kMismatch (model without vision).
+  /// Resizes and encodes a picture. timings: nullptr, or the record of this one picture; its image_decode is the
+  /// caller's, the rest is filled. Errors: kInvalidArgument (pixels that contradict the size, aspect ratio), kMismatch
+  /// (model without vision), kContextFull (the picture alone exceeds the context; nothing was encoded), kNumeric,
+  /// kCancelled.
   Result<std::shared_ptr<const ImageEmbedding>> encode_image(const Image& image, Timings* timings,
                                                              const ProgressSink& progress);
 
-  /// Appends messages to the conversation and prefills them with the generation prompt; earlier turns stay in the cache.
-  /// Errors: kContextFull says how many tokens the prompt has and how many fit; the session is as before the call.
+  /// Appends messages to the conversation and prefills them with the generation prompt; earlier turns stay in the
+  /// cache. After another prefill() without an answer the messages follow those before. Errors: kContextFull says how
+  /// many tokens the prompt has and how many fit; kMismatch for an embedding of another model; kInvalidArgument,
+  /// kUnsupported (tokenize_chat()); kNumeric, kCancelled. The session is as before the call.
   Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
-  /// The next token of the answer under the sampler of begin_answer(); for those who step by themselves.
+  /// Begins an answer to what was prefilled, or goes on with one that was cut off (max_tokens, cancelled, ...).
+  /// Errors: kInvalidArgument: an option outside its range, or nothing to answer.
   Status begin_answer(const GenerateOptions& options);
-  struct Step { SampledToken token; std::string text; bool finished = false; FinishReason reason = FinishReason::kStop; };
+  struct Step {
+    SampledToken token;  // id -1: none was drawn (max_tokens is 0, or the context was full before)
+    std::string text;    // may be shown now
+    bool finished = false;
+    FinishReason reason = FinishReason::kStop;  // when finished
+  };
+  /// The next token of the answer under the sampler of begin_answer(); for those who step by themselves. The token
+  /// drawn enters the cache with the next step or prefill. Errors: kInvalidArgument without begin_answer() or after the
+  /// end; kNumeric. The step may be tried again.
   Result<Step> step();
-  /// prefill + begin_answer + step until finished.
+  /// prefill + begin_answer + step until finished. No messages: goes on from where the conversation stands, as
+  /// begin_answer() does. After an error the session is as before the call.
   Result<Answer> generate(const std::vector<Message>& messages, const GenerateOptions& options);
 
-  /// Logits of the last position, (vocab_size); valid after prefill or step.
+  /// Logits of the last slot of the cache, (vocab_size), as the model gave them: those the last token was drawn from.
+  /// Empty before the first prefill and after an undone call.
   std::span<const float> logits() const;
+  /// Cache slots in use.
   int64_t n_past() const;
+  /// Cache slots: the context asked for, or the model's.
+  int64_t context() const;
   /// Forgets the conversation.
   void reset();
+  /// Of the current or last turn.
   const Timings& timings() const;
 
  private:

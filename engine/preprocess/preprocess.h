@@ -38,8 +38,9 @@ Result<ResizeLimits> limits_from_tokens(int64_t min_tokens, int64_t max_tokens, 
 Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, const ResizeLimits& limits);
 
 /// Pillow's Image.resize(size, BICUBIC) on 8-bit RGB, byte for byte (antialiased when shrinking, 22-bit fixed point,
-/// 8-bit intermediate): the same bytes on every ISA and for every number of threads. team: may be nullptr (one thread).
-/// Beside the result it allocates one intermediate of size.width x image.height pixels and the filter weights.
+/// 8-bit intermediate): the same bytes on every ISA and for every number of threads. Pillow 13 and later: older ones
+/// take the two passes in another order for some sizes. team: may be nullptr (one thread).
+/// Beside the result it allocates one intermediate (one side of the old size, one of the new) and the filter weights.
 /// Errors: kInvalidArgument: an empty image, or one whose pixels do not fit its size, or a size that is not positive
 /// or above 65535 on a side; those of selected_isa(); kOutOfMemory.
 Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team);

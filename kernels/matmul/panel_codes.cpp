@@ -69,9 +69,17 @@ void encode_bits256(const uint8_t* q, int at, uint8_t* qh) {
   }
 }
 
-// 32 fifth bits in one u32: bit e is element e.
+// 32 fifth bits in one u32: bit e is element e. Eight at a time: copy a byte of the bits into each byte of a word, keep
+// bit i in byte i, and turn what is not zero into bit 4 of the code.
 void decode_bits32(uint32_t qh, uint8_t* q) {
-  for (int e = 0; e < 32; ++e) q[e] = u8(q[e] | ((qh >> e) & 1u) << 4);
+  for (int i = 0; i < 4; ++i) {
+    const uint64_t one_each = ((qh >> (8 * i)) & 0xffu) * 0x0101010101010101u & 0x8040201008040201u;
+    const uint64_t bits = ((one_each + 0x7f7f7f7f7f7f7f7fu) >> 7) & 0x0101010101010101u;
+    uint64_t codes;
+    std::memcpy(&codes, q + 8 * i, sizeof codes);
+    codes |= bits << 4;
+    std::memcpy(q + 8 * i, &codes, sizeof codes);
+  }
 }
 uint32_t encode_bits32(const uint8_t* q) {
   uint32_t qh = 0;
@@ -142,12 +150,12 @@ void decode(const uint8_t* b, Codes& c) {
     for (int j = 0; j < 4; ++j) decode_nibbles<32>(qs + 32 * j, c.q + 64 * j);
     if constexpr (format == PanelFormat::kQ5_K) decode_bits256(b + 16, 4, c.q);
   } else if constexpr (format == PanelFormat::kQ6_K) {
-    for (int n = 0; n < 2; ++n) {
-      const uint8_t* low = b + 64 * n;
-      const uint8_t* high = b + 128 + 32 * n;
-      uint8_t* q = c.q + 128 * n;
-      for (int l = 0; l < 64; ++l) q[l] = u8((low[l] & 15u) | ((high[l % 32] >> (2 * (l / 32))) & 3u) << 4);
-      for (int l = 0; l < 64; ++l) q[64 + l] = u8((low[l] >> 4) | ((high[l % 32] >> (4 + 2 * (l / 32))) & 3u) << 4);
+    for (int j = 0; j < 8; ++j) {  // runs of 32 elements
+      const uint8_t* low = b + 64 * (j / 4) + 32 * (j % 2);
+      const uint8_t* high = b + 128 + 32 * (j / 4);
+      const int low_shift = 4 * (j % 4 / 2), high_shift = 2 * (j % 4);
+      uint8_t* q = c.q + 32 * j;
+      for (int l = 0; l < 32; ++l) q[l] = u8(((low[l] >> low_shift) & 15u) | ((high[l] >> high_shift) & 3u) << 4);
     }
     std::memcpy(c.scale, b + 192, 16);
     c.d = load16(b + 208);

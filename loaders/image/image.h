@@ -30,9 +30,11 @@ struct DecodeOptions {
   bool apply_exif_orientation = true;
 };
 
-/// Decodes JPEG, PNG, WebP, BMP or PPM/PGM, told apart by content. Alpha is composited over white, 16 bits become 8
-/// (high byte), grey and palette become RGB, EXIF orientation is applied; colour profiles are ignored.
-/// Same pixels as Pillow with the same libjpeg-turbo and libpng.
+/// Decodes JPEG, PNG, WebP (where the build has libwebp; of an animation the first frame), BMP or PPM/PGM, told apart
+/// by content. Alpha is composited over white, grey and palette become RGB, 16-bit PNG becomes 8-bit by its high byte,
+/// PPM of another maximum than 255 is scaled to it, CMYK JPEG is taken as Adobe stores it (inverted), EXIF orientation
+/// is applied; colour profiles and gamma are ignored. A file that is cut short is an error, never half a picture.
+/// Same pixels as Pillow 13 (with libjpeg-turbo, libpng and libwebp).
 /// Errors: kUnsupported names the format it saw (GIF, TIFF, HEIC, AVIF, text, ...), kTruncated, kCorrupt, kTooLarge.
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options);
 

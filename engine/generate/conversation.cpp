@@ -1,0 +1,162 @@
+#include "engine/generate/conversation.h"
+
+#include <algorithm>
+
+namespace glimpse {
+namespace {
+
+// Embeddings come from the host, perhaps from a file of another model: nothing in them is taken on trust.
+Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_size) {
+  if (e.width != hidden_size) {
+    return make_error(ErrorCode::kMismatch,
+                      "picture %lld: its embedding is %lld wide, the model expects %lld: it was made for another model",
+                      static_cast<long long>(number), static_cast<long long>(e.width),
+                      static_cast<long long>(hidden_size));
+  }
+  constexpr int64_t kMostSide = int64_t{1} << 20;
+  const GridThw& g = e.grid;
+  const bool sane = e.merge_size >= 1 && e.merge_size <= 64 && g.t >= 1 && g.h >= 1 && g.w >= 1 && g.t <= kMostSide &&
+                    g.h <= kMostSide && g.w <= kMostSide && g.h % e.merge_size == 0 && g.w % e.merge_size == 0;
+  if (!sane || e.n_tokens != g.n_patches() / (e.merge_size * e.merge_size) ||
+      e.values.size() / static_cast<size_t>(e.width) != static_cast<size_t>(e.n_tokens) ||
+      e.values.size() % static_cast<size_t>(e.width) != 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "picture %lld: %zu values, %lld tokens and a grid of %lld x %lld x %lld patches contradict one "
+                      "another",
+                      static_cast<long long>(number), e.values.size(), static_cast<long long>(e.n_tokens),
+                      static_cast<long long>(g.t), static_cast<long long>(g.h), static_cast<long long>(g.w));
+  }
+  return {};
+}
+
+}  // namespace
+
+std::span<const float> PromptInput::embedding_rows(std::vector<float>& joined) const {
+  if (pictures.empty()) return {};
+  if (pictures.size() == 1) return pictures[0]->values;
+  joined.clear();
+  for (const ImageEmbedding* picture : pictures) {
+    joined.insert(joined.end(), picture->values.begin(), picture->values.end());
+  }
+  return joined;
+}
+
+std::vector<MropePosition> Conversation::pending_positions() const {
+  std::vector<MropePosition> positions;
+  PositionCounter counter = positions_;
+  counter.append_text(static_cast<int64_t>(pending_.size()), positions);
+  return positions;
+}
+
+Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t hidden_size) const {
+  std::vector<ChatMessage> chat;
+  PromptInput input;
+  for (const Message& message : messages) {
+    ChatMessage& converted = chat.emplace_back();
+    converted.role = message.role;
+    for (const MessagePart& part : message.parts) {
+      ChatPart& chat_part = converted.parts.emplace_back();
+      if (part.image == nullptr) {
+        chat_part.text = part.text;
+        continue;
+      }
+      input.pictures.push_back(part.image.get());
+      GLIMPSE_TRY(check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), hidden_size));
+      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      chat_part.n_tokens = part.image->n_tokens;
+    }
+  }
+
+  ChatOptions options;
+  options.default_system = default_system_;
+  input.n_before = n_cached();
+  input.history_ids = pending_;
+  TokenizedChat tokenized;
+  switch (turn_) {
+    case Turn::kStart: {
+      GLIMPSE_ASSIGN(tokenized, tokenize_chat(tokenizer_, chat, options));
+      break;
+    }
+    case Turn::kPrompted: {
+      // The newline before the open generation prompt goes with it: the continuation brings its own.
+      GLIMPSE_ASSIGN(const TokenizedChat open, tokenize_chat_continuation(tokenizer_, {}, true, options));
+      GLIMPSE_ASSIGN(tokenized, tokenize_chat_continuation(tokenizer_, chat, true, options));
+      const auto n_kept = n_cached() + static_cast<int64_t>(pending_.size()) - static_cast<int64_t>(open.ids.size());
+      input.n_before = std::min(n_cached(), n_kept);
+      input.history_ids.resize(static_cast<size_t>(n_kept - input.n_before));
+      break;
+    }
+    case Turn::kOpen:
+    case Turn::kEnded: {
+      GLIMPSE_ASSIGN(tokenized, tokenize_chat_continuation(tokenizer_, chat, false, options));
+      break;
+    }
+  }
+  GLIMPSE_TRY(assemble(input, tokenized));
+  return input;
+}
+
+Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) const {
+  const std::vector<const ImageEmbedding*>& pictures = input.pictures;
+  if (chat.visuals.size() != pictures.size()) {
+    return make_error(ErrorCode::kInternal, "%zu places for %zu pictures", chat.visuals.size(), pictures.size());
+  }
+  const size_t n_pending = input.history_ids.size();
+  input.history_ids.insert(input.history_ids.end(), chat.ids.begin(), chat.ids.end());
+  input.ids = input.history_ids;
+  input.positions.reserve(input.ids.size());
+
+  PositionCounter counter;
+  counter.set_next(positions_.next() - static_cast<int32_t>(n_cached() - input.n_before));
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const ImageEmbedding& picture = *pictures[i];
+    const size_t begin = n_pending + static_cast<size_t>(chat.visuals[i].position);
+    std::fill_n(input.ids.begin() + static_cast<ptrdiff_t>(begin), picture.n_tokens, -1);
+    counter.append_text(static_cast<int64_t>(begin - input.positions.size()), input.positions);
+    counter.append_visual(picture.grid, picture.merge_size, input.positions);
+    input.n_image_tokens += picture.n_tokens;
+  }
+  counter.append_text(static_cast<int64_t>(input.ids.size() - input.positions.size()), input.positions);
+  input.next_position = counter.next();
+  return {};
+}
+
+void Conversation::commit(const PromptInput& input) {
+  cached_.insert(cached_.end(), input.history_ids.begin(), input.history_ids.end());
+  pending_.clear();
+  positions_.set_next(input.next_position);
+  turn_ = Turn::kPrompted;
+}
+
+void Conversation::commit_pending() {
+  cached_.insert(cached_.end(), pending_.begin(), pending_.end());
+  positions_.set_next(positions_.next() + static_cast<int32_t>(pending_.size()));
+  pending_.clear();
+}
+
+void Conversation::append(TokenId id) {
+  pending_.push_back(id);
+  turn_ = Turn::kOpen;
+}
+
+void Conversation::uncache_from(int64_t n) {
+  const auto first = cached_.begin() + static_cast<ptrdiff_t>(n);
+  pending_.insert(pending_.begin(), first, cached_.end());
+  positions_.set_next(positions_.next() - static_cast<int32_t>(n_cached() - n));
+  cached_.erase(first, cached_.end());
+}
+
+void Conversation::cut(int64_t n, std::span<const TokenId> rest) {
+  if (n < n_cached()) uncache_from(n);
+  pending_.resize(static_cast<size_t>(n - n_cached()));
+  pending_.insert(pending_.end(), rest.begin(), rest.end());
+}
+
+void Conversation::restore(const Checkpoint& checkpoint) {
+  cached_.resize(static_cast<size_t>(checkpoint.n_cached));
+  positions_.set_next(checkpoint.next_position);
+  turn_ = checkpoint.turn;
+  pending_ = checkpoint.pending;
+}
+
+}  // namespace glimpse

@@ -1,0 +1,90 @@
+// What is in a session's cache and what comes next: ids by slot, positions, where in the chat format we stand.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/generate/session.h"
+#include "engine/model/positions.h"
+#include "tokenizer/chat.h"
+
+namespace glimpse {
+
+/// The rows that new messages add to the cache, for TextDecoder::forward().
+struct PromptInput {
+  std::vector<TokenId> history_ids;      // pad tokens where embedding rows stand in
+  std::vector<TokenId> ids;              // the same, but -1 there
+  std::vector<MropePosition> positions;  // one per id
+  std::vector<const ImageEmbedding*> pictures;
+  int64_t n_image_tokens = 0;
+  int64_t n_before = 0;       // cache slots in use when these rows go in
+  int32_t next_position = 0;  // after these rows
+
+  /// The rows of all pictures; joined is where they are put together when there are several.
+  std::span<const float> embedding_rows(std::vector<float>& joined) const;
+};
+
+/// Bookkeeping only: the owner runs the decoder and says what entered the cache. Pending tokens, all text, belong to
+/// the conversation but are not in the cache yet; they go in with the next pass.
+class Conversation {
+ public:
+  enum class Turn {
+    kStart,     // empty
+    kPrompted,  // ends with a generation prompt, no answer yet
+    kOpen,      // inside an answer, or after one that was cut off
+    kEnded,     // the model ended its answer; its <|im_end|> is not kept, what comes next brings one
+  };
+  struct Checkpoint {
+    int64_t n_cached = 0;
+    int32_t next_position = 0;
+    Turn turn = Turn::kStart;
+    std::vector<TokenId> pending;
+  };
+
+  Conversation(const Tokenizer& tokenizer, std::string default_system)
+      : tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
+
+  Turn turn() const { return turn_; }
+  int64_t n_cached() const { return static_cast<int64_t>(cached_.size()); }
+  std::span<const TokenId> cached() const { return cached_; }
+  std::span<const TokenId> pending() const { return pending_; }
+  std::vector<MropePosition> pending_positions() const;
+
+  /// The rows that new messages and the generation prompt add, pending tokens first. A generation prompt that nobody
+  /// answered is taken back: n_before is then less than n_cached(). Changes nothing.
+  /// hidden_size: of the decoder. The result points into the messages' embeddings. Errors: kMismatch (an embedding of
+  /// another width), those of tokenize_chat().
+  Result<PromptInput> prompt(const std::vector<Message>& messages, int64_t hidden_size) const;
+  /// The prompt's rows are in the cache.
+  void commit(const PromptInput& input);
+  /// The pending tokens are in the cache.
+  void commit_pending();
+  /// A token of the answer: it is pending.
+  void append(TokenId id);
+  /// The model ended its answer.
+  void end_answer() { turn_ = Turn::kEnded; }
+  /// Moves the cached tokens from slot n on, which must be text, to the front of the pending ones.
+  void uncache_from(int64_t n);
+  /// Keeps the first n tokens, cached and pending together (the others must be text), and appends `rest` as pending.
+  void cut(int64_t n, std::span<const TokenId> rest);
+
+  Checkpoint checkpoint() const { return {n_cached(), positions_.next(), turn_, pending_}; }
+  /// Precondition: no slot below the checkpoint's n_cached was given up since.
+  void restore(const Checkpoint& checkpoint);
+
+ private:
+  Status assemble(PromptInput& input, const TokenizedChat& chat) const;
+
+  const Tokenizer& tokenizer_;
+  const std::string default_system_;
+  std::vector<TokenId> cached_;  // one per cache slot; pad tokens where pictures are
+  std::vector<TokenId> pending_;
+  PositionCounter positions_;  // after the cached tokens
+  Turn turn_ = Turn::kStart;
+};
+
+}  // namespace glimpse

@@ -1,0 +1,150 @@
+// Random conversations and chat templates. Each line of the input is a message (its first character says who speaks) or
+// a part of the last message: "u s a ?" user, system, assistant, an unknown role; "t" text; "i<n>" image, "v<n>" video;
+// "o<bits>" options. The whole input is also read as a template.
+// Besides not crashing: the control tokens are those of the structure, whatever the texts say.
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/chat.h"
+#include "tokenizer/utf8.h"
+
+namespace {
+
+using glimpse::ChatMessage;
+using glimpse::ChatPart;
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+const glimpse::Tokenizer& tokenizer() {
+  static const glimpse::Tokenizer instance = [] {
+    glimpse::VocabularyData data;
+    for (int b = 0; b < 256; ++b) {
+      const char byte = static_cast<char>(b);
+      data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
+    }
+    for (const char* token : {"us", "er", "user", "|>", "<|", "im", "<|im"}) data.tokens.emplace_back(token);
+    data.merges = {"u s", "e r", "us er", "| >", "< |", "i m", "<| im"};
+    data.token_types.assign(data.tokens.size(), 1);
+    for (const char* token : {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
+                              "<|video_pad|>", "<|endoftext|>"}) {
+      data.tokens.emplace_back(token);
+      data.token_types.push_back(3);
+    }
+    data.tokens.emplace_back("<think>");
+    data.token_types.push_back(4);
+    auto created = glimpse::Tokenizer::create(data);
+    require(created.ok());
+    return std::move(created).value();
+  }();
+  return instance;
+}
+
+struct Input {
+  std::vector<ChatMessage> messages;
+  glimpse::ChatOptions options;
+  bool valid = true;  // nothing in it should be refused
+  int64_t n_images = 0, n_videos = 0, n_image_pads = 0, n_video_pads = 0;
+};
+
+Input read_input(std::string_view rest) {
+  Input input;
+  while (!rest.empty()) {
+    const size_t end = std::min(rest.find('\n'), rest.size());
+    const std::string_view line = rest.substr(0, end);
+    rest.remove_prefix(std::min(end + 1, rest.size()));
+    if (line.empty()) continue;
+    const std::string_view content = line.substr(1);
+    const auto add = [&](ChatPart part) {
+      if (input.messages.empty()) input.messages.push_back({"user", {}});
+      input.messages.back().parts.push_back(std::move(part));
+    };
+    switch (line[0]) {
+      case 'u':
+        input.messages.push_back({"user", {}});
+        break;
+      case 's':
+        input.messages.push_back({"system", {}});
+        break;
+      case 'a':
+        input.messages.push_back({"assistant", {}});
+        break;
+      case '?':
+        input.messages.push_back({std::string(content), {}});
+        input.valid &= content == "user" || content == "system" || content == "assistant";
+        break;
+      case 'i':
+      case 'v': {
+        const int64_t n = content.empty() ? 1 : static_cast<int64_t>(content[0]) - 'A';
+        add({line[0] == 'i' ? ChatPart::Kind::kImage : ChatPart::Kind::kVideo, "", n});
+        input.valid &= n > 0;
+        (line[0] == 'i' ? input.n_images : input.n_videos) += 1;
+        (line[0] == 'i' ? input.n_image_pads : input.n_video_pads) += n;
+        break;
+      }
+      case 'o': {
+        const unsigned bits = content.empty() ? 0 : static_cast<unsigned char>(content[0]);
+        input.options.add_generation_prompt = bits & 1;
+        input.options.add_vision_id = bits & 2;
+        input.options.normalize_nfc = bits & 4;
+        if (bits & 8) input.options.default_system.clear();
+        break;
+      }
+      default:
+        add({ChatPart::Kind::kText, std::string(content), 0});
+        // All texts of a message are joined, but the border of two lines is no place to complete a character: a
+        // continuation byte after half a character would make it whole.
+        if (glimpse::find_invalid_utf8(content) != std::string_view::npos) input.valid = false;
+    }
+  }
+  return input;
+}
+
+int64_t count(const glimpse::TokenizedChat& chat, const char* token) {
+  return std::count(chat.ids.begin(), chat.ids.end(), tokenizer().find(token));
+}
+
+void check(const Input& input, const glimpse::TokenizedChat& chat, int64_t n_turns, int64_t n_ends) {
+  require(count(chat, "<|im_start|>") == n_turns);
+  require(count(chat, "<|im_end|>") == n_ends);
+  require(count(chat, "<|vision_start|>") == input.n_images + input.n_videos);
+  require(count(chat, "<|vision_end|>") == input.n_images + input.n_videos);
+  require(count(chat, "<|image_pad|>") == input.n_image_pads);
+  require(count(chat, "<|video_pad|>") == input.n_video_pads);
+  require(count(chat, "<|endoftext|>") == 0);
+  require(static_cast<int64_t>(chat.visuals.size()) == input.n_images + input.n_videos);
+  const auto at = [&](int64_t i) { return chat.ids[static_cast<size_t>(i)]; };
+  for (const glimpse::VisualSpan& span : chat.visuals) {
+    require(at(span.position - 1) == tokenizer().find("<|vision_start|>"));
+    require(at(span.position + span.n_tokens) == tokenizer().find("<|vision_end|>"));
+  }
+  require(glimpse::find_invalid_utf8(tokenizer().decode(chat.ids, true)) == std::string_view::npos);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  const std::string_view all(reinterpret_cast<const char*>(bytes), size);
+  require(glimpse::default_system_prompt(std::string(all)).size() <= size + 28);
+  const Input input = read_input(all);
+  const int64_t n = static_cast<int64_t>(input.messages.size()), generation = input.options.add_generation_prompt;
+
+  const auto whole = glimpse::tokenize_chat(tokenizer(), input.messages, input.options);
+  if (input.valid) require(whole.ok());
+  if (whole.ok()) {
+    const bool system = n > 0 && input.messages[0].role != "system" && !input.options.default_system.empty();
+    check(input, whole.value(), n + generation + system, n + system);
+  }
+  for (const bool ended : {false, true}) {
+    const auto more = glimpse::tokenize_chat_continuation(tokenizer(), input.messages, ended, input.options);
+    require(more.ok() == whole.ok());
+    if (more.ok()) check(input, more.value(), n + generation, n + !ended);
+  }
+  return 0;
+}

@@ -1,0 +1,429 @@
+#!/usr/bin/env python3
+"""Writes the picture files of this folder and expected.txt: what Pillow makes of each.
+
+Needs: Python 3.9+, Pillow (made with 13.0.0), numpy. Run: python3 make_fixtures.py (in any folder).
+expected.txt: one line per file: name, width, height, FNV-1a 64 of the RGB bytes. Expected pixels are Pillow's, alpha
+pasted over white, EXIF orientation applied; for 16-bit grey PNG, which Pillow clips, they are the high bytes.
+Files that Pillow cannot write (most kinds of PNG and BMP, plain PPM, odd JPEG) are put together here.
+"""
+import io
+import pathlib
+import struct
+import zlib
+
+import numpy as np
+from PIL import Image, ImageOps
+
+HERE = pathlib.Path(__file__).resolve().parent
+expected = {}
+
+
+def fnv1a64(data):
+    h = 0xCBF29CE484222325
+    for byte in data:
+        h = (h ^ byte) * 0x100000001B3 & 0xFFFFFFFFFFFFFFFF
+    return h
+
+
+def to_rgb(image):
+    """What image.h promises, with Pillow's own operations."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGB", image.size, (255, 255, 255))
+        white.paste(rgba, mask=rgba.getchannel("A"))
+        return np.asarray(white)
+    return np.asarray(image.convert("RGB"))
+
+
+def add(name, data, pixels=None):
+    """pixels: (h, w, 3) uint8; None: ask Pillow."""
+    if pixels is None:
+        pixels = to_rgb(Image.open(io.BytesIO(data)))
+    assert pixels.dtype == np.uint8 and pixels.ndim == 3 and pixels.shape[2] == 3, (name, pixels.shape, pixels.dtype)
+    (HERE / name).write_bytes(data)
+    expected[name] = (pixels.shape[1], pixels.shape[0], fnv1a64(pixels.tobytes()))
+
+
+def picture(width, height, channels=3, seed=1):
+    """Smooth shapes and some noise: (height, width, channels) uint8."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    planes = [127 + 90 * np.sin(x / (3.0 + c) + y / (7.0 - c) + c) + rng.normal(0, 12, (height, width))
+              for c in range(channels)]
+    return np.clip(np.stack(planes, axis=-1), 0, 255).astype(np.uint8)
+
+
+def saved(image, **options):
+    out = io.BytesIO()
+    image.save(out, **options)
+    return out.getvalue()
+
+
+# ---------------------------------------------------------------- JPEG
+
+def jpeg_segments(data):
+    """(marker, start, end) of each segment before the first scan; end of the last is where the scan header begins."""
+    at, segments = 2, []
+    while data[at + 1] != 0xDA:
+        length = struct.unpack(">H", data[at + 2:at + 4])[0] + 2
+        segments.append((data[at + 1], at, at + length))
+        at += length
+    return segments
+
+
+def jpeg_with_adobe(data, transform):
+    """Sets the transform byte of the APP14 marker, or removes the marker (None)."""
+    for marker, start, end in jpeg_segments(data):
+        if marker == 0xEE:
+            if transform is None:
+                return data[:start] + data[end:]
+            return data[:end - 1] + bytes([transform]) + data[end:]
+    raise ValueError("no APP14")
+
+
+def jpeg_with_sampling(data, sampling):
+    """Replaces the sampling factor byte of each component in a frame header (the scan stays as it is)."""
+    for marker, start, _ in jpeg_segments(data):
+        if marker in (0xC0, 0xC2):
+            patched = bytearray(data)
+            for i, factor in enumerate(sampling):
+                patched[start + 11 + i * 3] = factor
+            return bytes(patched)
+    raise ValueError("no frame header")
+
+
+def segment(marker, body):
+    return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
+
+
+def many_scans(n_refinements):
+    """An 8x8 grey progressive JPEG with one scan per coefficient, then one more per coefficient and refinement."""
+    out = b"\xff\xd8" + segment(0xDB, b"\0" + bytes([1] * 64))
+    out += segment(0xC2, bytes([8, 0, 8, 0, 8, 1, 1, 0x11, 0]))
+    one_symbol = bytes([1] + [0] * 15 + [0])  # the code '0' means 0: no difference, or end of block
+    out += segment(0xC4, b"\x00" + one_symbol) + segment(0xC4, b"\x10" + one_symbol)
+    for step in range(n_refinements + 1):
+        low = n_refinements - step
+        high = 0 if step == 0 else low + 1
+        for k in range(64):
+            out += segment(0xDA, bytes([1, 1, 0, k, k, high << 4 | low])) + b"\x7f"
+    return out + b"\xff\xd9"
+
+
+def make_jpeg():
+    rgb = Image.fromarray(picture(53, 37))
+    for name, sampling in (("444", 0), ("422", 1), ("420", 2)):
+        add(f"jpeg_{name}.jpg", saved(rgb, format="JPEG", quality=80, subsampling=sampling))
+        add(f"jpeg_{name}_progressive.jpg",
+            saved(rgb, format="JPEG", quality=60, subsampling=sampling, progressive=True))
+    add("jpeg_411.jpg", saved(rgb, format="JPEG", quality=80, subsampling="4:1:1"))
+    # 16x16 is 2x1 + 1 + 1 blocks per unit, in either direction.
+    square = saved(Image.fromarray(picture(48, 48)), format="JPEG", quality=80, subsampling=1)
+    add("jpeg_440.jpg", jpeg_with_sampling(square, (0x12, 0x11, 0x11)))
+    add("jpeg_quality1.jpg", saved(rgb, format="JPEG", quality=1))
+    add("jpeg_quality100.jpg", saved(rgb, format="JPEG", quality=100, subsampling=0))
+    add("jpeg_restart.jpg", saved(rgb, format="JPEG", quality=80, restart_marker_blocks=2))
+    add("jpeg_optimized.jpg", saved(rgb, format="JPEG", quality=80, optimize=True))
+    add("jpeg_1x1.jpg", saved(Image.fromarray(picture(1, 1)), format="JPEG"))
+    add("jpeg_1x40.jpg", saved(Image.fromarray(picture(1, 40)), format="JPEG"))
+    grey = Image.fromarray(picture(31, 17, 1)[:, :, 0])
+    add("jpeg_grey.jpg", saved(grey, format="JPEG", quality=80))
+    add("jpeg_grey_progressive.jpg", saved(grey, format="JPEG", quality=80, progressive=True))
+    add("jpeg_rgb.jpg", saved(rgb, format="JPEG", quality=80, keep_rgb=True))
+    cmyk = saved(Image.fromarray(picture(29, 19, 4), mode="CMYK"), format="JPEG", quality=90)
+    add("jpeg_cmyk.jpg", cmyk)
+    add("jpeg_ycck.jpg", jpeg_with_adobe(cmyk, 2))
+    add("jpeg_cmyk_unmarked.jpg", jpeg_with_adobe(cmyk, None))
+    plain = saved(rgb, format="JPEG", quality=80)
+    add("jpeg_trailing_bytes.jpg", plain + b"after the end")
+    add("jpeg_padding_before_end.jpg", plain[:-2] + b"\0" + plain[-2:])
+    add("jpeg_64_scans.jpg", many_scans(0))
+    (HERE / "bad_jpeg_128_scans.jpg").write_bytes(many_scans(1))
+
+
+# ---------------------------------------------------------------- PNG
+
+PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def packed_rows(samples, depth):
+    """samples: (h, w, channels). Filter type y % 5 would need real filtering; Sub is enough beside None."""
+    h, w, channels = samples.shape
+    out = bytearray()
+    for y in range(h):
+        row = samples[y].reshape(-1)
+        if depth == 16:
+            data = row.astype(">u2").tobytes()
+        elif depth == 8:
+            data = row.astype(np.uint8).tobytes()
+        else:
+            bits = "".join(format(int(v), f"0{depth}b") for v in row)
+            bits += "0" * (-len(bits) % 8)
+            data = bytes(int(bits[i:i + 8], 2) for i in range(0, len(bits), 8))
+        step = max(1, channels * depth // 8)
+        if y % 2 == 0:
+            out += b"\0" + data
+        else:
+            out += b"\1" + bytes((data[i] - (data[i - step] if i >= step else 0)) & 255 for i in range(len(data)))
+    return bytes(out)
+
+
+def png(samples, color_type, depth, interlaced=False, extra=(), after=()):
+    """extra: chunks between IHDR and IDAT; after: between IDAT and IEND."""
+    h, w, channels = samples.shape
+    assert channels == PNG_CHANNELS[color_type]
+    if interlaced:
+        raw = b"".join(packed_rows(samples[y0::dy, x0::dx], depth) for x0, y0, dx, dy in ADAM7
+                       if samples[y0::dy, x0::dx].size)
+    else:
+        raw = packed_rows(samples, depth)
+    header = struct.pack(">IIBBBBB", w, h, depth, color_type, 0, 0, int(interlaced))
+    compressed = zlib.compress(raw, 9)
+    middle = len(compressed) // 2  # two IDAT chunks
+    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + b"".join(extra) + chunk(b"IDAT", compressed[:middle]) +
+            chunk(b"IDAT", compressed[middle:]) + b"".join(after) + chunk(b"IEND", b""))
+
+
+def over_white(rgb, alpha):
+    t = rgb.astype(np.int64) * alpha + 255 * (255 - alpha.astype(np.int64)) + 128
+    return ((t + (t >> 8)) >> 8).astype(np.uint8)
+
+
+def make_png():
+    rng = np.random.default_rng(7)
+    w, h = 21, 13
+    for interlaced in (False, True):
+        tag = "_interlaced" if interlaced else ""
+        for depth in (1, 2, 4, 8):
+            grey = picture(w, h, 1) >> (8 - depth)
+            add(f"png_grey{depth}{tag}.png", png(grey, 0, depth, interlaced))
+            colors = min(1 << depth, 200)
+            palette = chunk(b"PLTE", rng.integers(0, 256, (colors, 3), dtype=np.uint8).tobytes())
+            indices = rng.integers(0, colors, (h, w, 1))
+            add(f"png_palette{depth}{tag}.png", png(indices, 3, depth, interlaced, [palette]))
+            alphas = chunk(b"tRNS", rng.integers(0, 256, max(1, colors // 2), dtype=np.uint8).tobytes())
+            add(f"png_palette{depth}_trns{tag}.png", png(indices, 3, depth, interlaced, [palette, alphas]))
+            key = chunk(b"tRNS", struct.pack(">H", int(grey[2, 3, 0])))
+            level = (grey * (255 // ((1 << depth) - 1))).astype(np.uint8)
+            add(f"png_grey{depth}_trns{tag}.png", png(grey, 0, depth, interlaced, [key]),
+                np.repeat(np.where(grey == grey[2, 3, 0], np.uint8(255), level), 3, axis=2))
+        grey16 = rng.integers(0, 65536, (h, w, 1))
+        high = (grey16 >> 8).astype(np.uint8)
+        add(f"png_grey16{tag}.png", png(grey16, 0, 16, interlaced), np.repeat(high, 3, axis=2))
+        # The key is one 16-bit value: another with the same high byte stays opaque.
+        grey16[0, 0], grey16[0, 1] = 0x1234, 0x1235
+        high = (grey16 >> 8).astype(np.uint8)
+        add(f"png_grey16_trns{tag}.png", png(grey16, 0, 16, interlaced, [chunk(b"tRNS", struct.pack(">H", 0x1234))]),
+            np.repeat(np.where(grey16 == 0x1234, np.uint8(255), high), 3, axis=2))
+        rgb = picture(w, h)
+        add(f"png_rgb8{tag}.png", png(rgb, 2, 8, interlaced))
+        key = chunk(b"tRNS", struct.pack(">HHH", *(int(v) for v in rgb[4, 5])))
+        add(f"png_rgb8_trns{tag}.png", png(rgb, 2, 8, interlaced, [key]))
+        rgb16 = rng.integers(0, 65536, (h, w, 3))
+        add(f"png_rgb16{tag}.png", png(rgb16, 2, 16, interlaced))
+        grey_alpha = picture(w, h, 2, seed=3)
+        add(f"png_grey_alpha8{tag}.png", png(grey_alpha, 4, 8, interlaced))
+        add(f"png_grey_alpha16{tag}.png", png(rng.integers(0, 65536, (h, w, 2)), 4, 16, interlaced))
+        rgba = rng.integers(0, 256, (h, w, 4))
+        add(f"png_rgba8{tag}.png", png(rgba, 6, 8, interlaced), over_white(rgba[:, :, :3], rgba[:, :, 3:]))
+        assert (over_white(rgba[:, :, :3], rgba[:, :, 3:]) ==
+                to_rgb(Image.open(HERE / f"png_rgba8{tag}.png"))).all()
+        add(f"png_rgba16{tag}.png", png(rng.integers(0, 65536, (h, w, 4)), 6, 16, interlaced))
+        add(f"png_1x1{tag}.png", png(picture(1, 1), 2, 8, interlaced))
+        add(f"png_3x1{tag}.png", png(picture(3, 1), 2, 8, interlaced))
+    every = np.stack(np.meshgrid(np.arange(256), np.arange(0, 256, 5)), axis=-1)  # every grey, many alphas
+    add("png_grey_alpha_all.png", png(every, 4, 8))
+    rgb = picture(w, h)
+    bombs = [chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(8 << 20), 9)),
+             chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(8 << 20), 9)),
+             chunk(b"iTXt", b"Comment\0\1\0\0\0" + zlib.compress(b"a" * (8 << 20), 9))]
+    pixels = to_rgb(Image.open(io.BytesIO(png(rgb, 2, 8))))
+    add("png_text_bombs.png", png(rgb, 2, 8, extra=bombs), pixels)
+    add("png_gamma_profile.png", png(rgb, 2, 8, extra=[chunk(b"gAMA", struct.pack(">I", 100000)),
+                                                       chunk(b"sBIT", b"\5\5\5")]), pixels)
+    add("png_many_chunks.png", png(rgb, 2, 8, extra=[chunk(b"tEXt", b"k\0v")] * 300), pixels)
+    bad_crc = bytearray(png(rgb, 2, 8))
+    bad_crc[-16] ^= 1  # the checksum of the last IDAT
+    (HERE / "bad_png_checksum.png").write_bytes(bad_crc)
+    (HERE / "bad_png_no_palette.png").write_bytes(png(np.zeros((4, 4, 1), int), 3, 8))
+    few_rows = png(rgb, 2, 8)
+    (HERE / "bad_png_few_rows.png").write_bytes(
+        few_rows[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h + 5, 8, 2, 0, 0, 0)) + few_rows[33:])
+    # 60000 x 4000 pixels that 100 bytes of deflate cannot hold.
+    (HERE / "bad_png_promises.png").write_bytes(
+        few_rows[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 4000, 8, 2, 0, 0, 0)) + few_rows[33:])
+
+
+# ---------------------------------------------------------------- BMP
+
+def bmp_rows(samples, bits):
+    """samples: (h, w) numbers of `bits` bits, little-endian bytes, rows padded to 4 bytes."""
+    out = bytearray()
+    for row in samples:
+        if bits >= 16:
+            data = b"".join(int(v).to_bytes(bits // 8, "little") for v in row)
+        else:
+            text = "".join(format(int(v), f"0{bits}b") for v in row)
+            text += "0" * (-len(text) % 8)
+            data = bytes(int(text[i:i + 8], 2) for i in range(0, len(text), 8))
+        out += data + bytes(-len(data) % 4)
+    return bytes(out)
+
+
+def bmp(width, height, bits, data, palette=b"", compression=0, header_size=40, masks=(), colors=0):
+    if header_size == 12:
+        dib = struct.pack("<IHHHH", 12, width, height, 1, bits)
+    else:
+        dib = struct.pack("<IiiHHIIiiII", header_size, width, height, 1, bits, compression, len(data), 0, 0, colors, 0)
+        dib += b"".join(struct.pack("<I", m) for m in masks)
+        dib += bytes(max(0, header_size - len(dib)))
+    offset = 14 + len(dib) + len(palette)
+    return b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset) + dib + palette + data
+
+
+def make_bmp():
+    rng = np.random.default_rng(11)
+    w, h = 19, 11
+    for bits in (1, 4, 8):
+        colors = 1 << bits
+        rgb = rng.integers(0, 256, (colors, 3), dtype=np.uint8)
+        palette = b"".join(bytes(c) + b"\0" for c in rgb)
+        indices = rng.integers(0, colors, (h, w))
+        add(f"bmp_palette{bits}.bmp", bmp(w, h, bits, bmp_rows(indices, bits), palette))
+        add(f"bmp_palette{bits}_top_down.bmp", bmp(w, -h, bits, bmp_rows(indices, bits), palette))
+        add(f"bmp_palette{bits}_os2.bmp",
+            bmp(w, h, bits, bmp_rows(indices, bits), b"".join(bytes(c) for c in rgb), header_size=12))
+    few = b"".join(bytes(c) + b"\0" for c in rng.integers(0, 256, (5, 3), dtype=np.uint8))
+    indices = rng.integers(0, 5, (h, w))
+    add("bmp_palette8_five_colors.bmp", bmp(w, h, 8, bmp_rows(indices, 8), few, colors=5))
+    add("bmp_os2_v2.bmp", bmp(w, h, 8, bmp_rows(indices, 8), few, colors=5, header_size=64))
+
+    rgb = picture(w, h)
+    bgr = rgb[:, :, 0].astype(int) << 16 | rgb[:, :, 1].astype(int) << 8 | rgb[:, :, 2]
+    add("bmp_rgb24.bmp", bmp(w, h, 24, bmp_rows(bgr, 24)))
+    add("bmp_rgb24_top_down.bmp", bmp(w, -h, 24, bmp_rows(bgr, 24)))
+    add("bmp_rgb24_os2.bmp", bmp(w, h, 24, bmp_rows(bgr, 24), header_size=12))
+    add("bmp_rgb24_v5.bmp", bmp(w, h, 24, bmp_rows(bgr, 24), header_size=124))
+    add("bmp_rgb32.bmp", bmp(w, h, 32, bmp_rows(bgr | 0x7F000000, 32)))
+    pixel16 = rng.integers(0, 65536, (h, w))
+    add("bmp_rgb16.bmp", bmp(w, h, 16, bmp_rows(pixel16, 16)))
+    add("bmp_565.bmp", bmp(w, h, 16, bmp_rows(pixel16, 16), compression=3, masks=(0xF800, 0x7E0, 0x1F)))
+    add("bmp_555.bmp", bmp(w, h, 16, bmp_rows(pixel16, 16), compression=3, masks=(0x7C00, 0x3E0, 0x1F)))
+    add("bmp_32_fields.bmp", bmp(w, h, 32, bmp_rows(bgr << 8 | 0x55, 32), compression=3,
+                                 masks=(0xFF000000, 0xFF0000, 0xFF00)))
+    alpha = rng.integers(0, 256, (h, w)) << 24
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    add("bmp_alpha_v4.bmp", bmp(w, h, 32, bmp_rows(bgr | alpha, 32), compression=3, header_size=108, masks=masks))
+    add("bmp_alpha_v3.bmp", bmp(w, h, 32, bmp_rows(bgr | alpha, 32), compression=3, header_size=56, masks=masks))
+    # An alpha channel of zeros alone means that the writer did not care: opaque (Pillow: all transparent).
+    add("bmp_alpha_zero.bmp", bmp(w, h, 32, bmp_rows(bgr, 32), compression=3, header_size=108, masks=masks), rgb[::-1])
+    # Ten bits a channel: Pillow refuses, the value is v * 255 / 1023, truncated.
+    tens = rng.integers(0, 1024, (h, w, 3))
+    add("bmp_10_bits.bmp", bmp(w, h, 32, bmp_rows(tens[:, :, 0] << 20 | tens[:, :, 1] << 10 | tens[:, :, 2], 32),
+                               compression=3, masks=(0x3FF00000, 0xFFC00, 0x3FF)),
+        (tens[::-1] * 255 // 1023).astype(np.uint8))
+
+    colors = rng.integers(0, 256, (256, 3), dtype=np.uint8)
+    palette = b"".join(bytes(c) + b"\0" for c in colors)
+    # Encoded, verbatim (odd length: padded), end of line, a move, a run past the end of the row; then the other rows.
+    rle8 = bytes([5, 7, 0, 5, 1, 2, 3, 4, 5, 0, 9, 200, 0, 0, 3, 17, 0, 2, 4, 2, 12, 99, 0, 0, 30, 8, 0, 0])
+    rle4 = bytes([5, 0x71, 0, 5, 0x12, 0x34, 0x50, 0, 9, 0x2C, 0, 0, 3, 0x1F, 0, 2, 4, 2, 12, 0x99, 0, 0, 30, 0x8A, 0, 0])
+    for name, data, bits, compression in (("rle8", rle8, 8, 1), ("rle4", rle4, 4, 2)):
+        colors = palette[:4 << bits]
+        end = bytes([0, 1])
+        add(f"bmp_{name}.bmp", bmp(w, h, bits, data + bytes([w, 0x53, 0, 0]) * 6 + end, colors, compression=compression))
+        # Nothing is said about the last rows: color 0 (Pillow refuses; it takes the same rows written out).
+        blank = bmp(w, h, bits, data + bytes([w, 0, 0, 0]) * 6 + end, colors, compression=compression)
+        add(f"bmp_{name}_early_end.bmp", bmp(w, h, bits, data + end, colors, compression=compression),
+            to_rgb(Image.open(io.BytesIO(blank))))
+    rows = b"".join(bytes([w, 10 + y, 0, 0]) for y in range(h))
+    add("bmp_rle8_no_end_mark.bmp", bmp(w, h, 8, rows, palette, compression=1))
+
+
+# ---------------------------------------------------------------- PPM
+
+def make_ppm():
+    rgb = picture(9, 7)
+    grey = rgb[:, :, :1]
+    head = b"%d %d\n"
+    add("ppm_p6.ppm", b"P6\n9 7\n255\n" + rgb.tobytes())
+    add("ppm_p6_comments.ppm", b"P6 # one\n# two\r9#three\n 7 \t\n# four\n255\n" + rgb.tobytes())
+    add("ppm_p6_max100.ppm", b"P6 9 7 100 " + (rgb % 101).tobytes())
+    add("ppm_p6_max2.ppm", b"P6 9 7 2 " + (rgb % 3).tobytes())
+    rgb16 = np.random.default_rng(5).integers(0, 65536, (7, 9, 3))
+    add("ppm_p6_16bit.ppm", b"P6 9 7 65535 " + rgb16.astype(">u2").tobytes())
+    add("ppm_p6_max1000.ppm", b"P6 9 7 1000 " + (rgb16 % 1001).astype(">u2").tobytes())
+    add("ppm_p5.pgm", b"P5\n9 7\n255\n" + grey.tobytes())
+    add("ppm_p5_max15.pgm", b"P5\n9 7\n15\n" + (grey % 16).tobytes())
+    add("ppm_p3.ppm", b"P3\n9 7\n255\n" + b"\n".join(b" ".join(b"%d" % v for v in row.reshape(-1)) for row in rgb) + b"\n")
+    add("ppm_p2.pgm", b"P2\n9 7\n255\n" + b"\n".join(b" ".join(b"%d" % v for v in row.reshape(-1)) for row in grey) + b"\n")
+    add("ppm_p3_max1000.ppm", b"P3 9 7 1000\n" + b" ".join(b"%d" % v for v in (rgb16 % 1001).reshape(-1)) + b"\n")
+
+
+# ---------------------------------------------------------------- WebP
+
+def riff(chunks):
+    body = b"WEBP" + b"".join(kind + struct.pack("<I", len(data)) + data + bytes(len(data) & 1) for kind, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+def le24(value):
+    return struct.pack("<I", value)[:3]
+
+
+def make_webp():
+    rgb = Image.fromarray(picture(37, 23))
+    rgba = Image.fromarray(picture(37, 23, 4))
+    add("webp_lossy.webp", saved(rgb, format="WEBP", quality=70))
+    add("webp_lossless.webp", saved(rgb, format="WEBP", lossless=True))
+    add("webp_lossy_alpha.webp", saved(rgba, format="WEBP", quality=70))
+    add("webp_lossless_alpha.webp", saved(rgba, format="WEBP", lossless=True))
+    add("webp_1x1.webp", saved(Image.fromarray(picture(1, 1)), format="WEBP"))
+    add("webp_profile.webp", saved(rgb, format="WEBP", quality=70, icc_profile=b"not a profile"))
+    frames = [Image.fromarray(picture(37, 23, 4, seed=s)) for s in (1, 2, 3)]
+    add("webp_animated.webp",
+        saved(frames[0], format="WEBP", save_all=True, append_images=frames[1:], duration=50, quality=50))
+    # A first frame that fills a part of the canvas.
+    still = saved(Image.fromarray(picture(10, 8)), format="WEBP", quality=70)
+    frame = le24(4 // 2) + le24(6 // 2) + le24(10 - 1) + le24(8 - 1) + le24(50) + b"\0" + still[12:]
+    add("webp_animated_part.webp", riff([(b"VP8X", struct.pack("<I", 0x12) + le24(24 - 1) + le24(20 - 1)),
+                                         (b"ANIM", bytes(6)), (b"ANMF", frame)]))
+
+
+# ---------------------------------------------------------------- EXIF orientation
+
+def make_orientations():
+    image = Image.fromarray(picture(11, 6, seed=9))
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        exif[0x010E] = "a description before the orientation"
+        for kind, options in (("jpg", dict(format="JPEG", quality=95, subsampling=0)), ("png", dict(format="PNG")),
+                              ("webp", dict(format="WEBP", lossless=True))):
+            add(f"exif_{orientation}.{kind}", saved(image, exif=exif.tobytes(), **options))
+    # The other byte order, and an orientation that does not exist.
+    for name, value in (("exif_big_endian", 6), ("exif_out_of_range", 9)):
+        block = b"Exif\0\0MM\0*" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, value, 0, 0)
+        add(f"{name}.jpg", saved(image, format="JPEG", exif=block))
+    # eXIf after the pixels.
+    block = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 8, 0, 0)
+    add("exif_late.png", png(np.asarray(image), 2, 8, after=[chunk(b"eXIf", block)]),
+        np.rot90(np.asarray(image), 1).copy())
+
+
+if __name__ == "__main__":
+    make_jpeg()
+    make_png()
+    make_bmp()
+    make_ppm()
+    make_webp()
+    make_orientations()
+    lines = [f"{name} {w} {h} {digest:016x}" for name, (w, h, digest) in sorted(expected.items())]
+    (HERE / "expected.txt").write_text("\n".join(lines) + "\n")
+    print(len(lines), "files")
