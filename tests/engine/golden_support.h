@@ -129,14 +129,13 @@ struct Backend {
   int n_threads = 1;
   VisionPrecision vision = VisionPrecision::kF32;
   KvElement kv = KvElement::kF32;
-  double text_limit = 1e-10;       // NMSE of every activation of the float decoders
-  double vision_limit = 1e-10;     // of the vision encoder
-  double quantized_limit = 1e-10;  // of the quantised decoder
-  /// What the vision encoder's error may do to the decoder.
-  double limit(const std::string& folder, bool pictures) const {
-    const double own = folder == "quantized" ? quantized_limit : text_limit;
-    return pictures ? std::max(own, vision_limit) : own;
-  }
+  // NMSE that one operation may add.
+  double float_op = 1e-11;   // products with float weights, norms, activations
+  double vision_op = 1e-11;  // products of the vision encoder's blocks and merger
+  double vision_attention = 1e-11;
+  double text_attention = 1e-11;
+  double quantized_op = 1e-11;     // products of the quantised decoder
+  double quantized_heavy = 1e-11;  // the same with heavy-tailed inputs: what comes out of SwiGLU
 };
 
 /// GLIMPSE_FORCE_ISA for the life of this object.

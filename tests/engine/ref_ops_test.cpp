@@ -161,8 +161,12 @@ TEST_F(RefOpsTest, AttentionMatchesItsDefinition) {
   constexpr int64_t kHeads = 4, kKvHeads = 2, kDim = 6, kKeys = 5, kPast = 2;
   const std::vector<float> wq = gaussian(kHeads * kDim * 8), wk = gaussian(kKvHeads * kDim * 8),
                            wv = gaussian(kKvHeads * kDim * 8);
-  QkvWeights w{linear(wq, {}, kHeads * kDim, 8), linear(wk, {}, kKvHeads * kDim, 8),
-               linear(wv, {}, kKvHeads * kDim, 8), kHeads, kKvHeads, kDim};
+  QkvWeights w{linear(wq, {}, kHeads * kDim, 8),
+               linear(wk, {}, kKvHeads * kDim, 8),
+               linear(wv, {}, kKvHeads * kDim, 8),
+               kHeads,
+               kKvHeads,
+               kDim};
   std::vector<float> x = gaussian(kKeys * 8), q(kKeys * kHeads * kDim);
   std::vector<float> cos(kKeys * kDim / 2, 1.0f), sin(kKeys * kDim / 2, 0.0f);
   const auto kv = must(ops_->make_kv(kKvHeads, kDim, kKeys, KvElement::kF32));
@@ -181,13 +185,15 @@ TEST_F(RefOpsTest, AttentionMatchesItsDefinition) {
           float key[kDim], value[kDim];
           kv->read(head / 2, k, key, value);
           double dot = 0;
-          for (int64_t j = 0; j < kDim; ++j) dot += q[static_cast<size_t>(((kPast + r) * kHeads + head) * kDim + j)] * key[j];
+          for (int64_t j = 0; j < kDim; ++j)
+            dot += q[static_cast<size_t>(((kPast + r) * kHeads + head) * kDim + j)] * key[j];
           const double p = std::exp(dot / std::sqrt(static_cast<double>(kDim)));
           total += p;
           for (int64_t j = 0; j < kDim; ++j) sum[static_cast<size_t>(j)] += p * value[j];
         }
         for (int64_t j = 0; j < kDim; ++j) {
-          EXPECT_NEAR(out[static_cast<size_t>((r * kHeads + head) * kDim + j)], sum[static_cast<size_t>(j)] / total, 1e-5);
+          EXPECT_NEAR(out[static_cast<size_t>((r * kHeads + head) * kDim + j)], sum[static_cast<size_t>(j)] / total,
+                      1e-5);
         }
       }
     }
@@ -280,7 +286,8 @@ TEST_F(RefOpsTest, PackReportsReadErrorsAndUnusableTypes) {
     return make_error(ErrorCode::kIo, "the disk is gone");
   };
   EXPECT_EQ(ops_->pack(source, WeightPrecision::kAsStored).error().code, ErrorCode::kIo);
-  const auto result = ops_->pack(bytes_source(std::vector<std::byte>(64), DType::kI32, 2, 8), WeightPrecision::kAsStored);
+  const auto result =
+      ops_->pack(bytes_source(std::vector<std::byte>(64), DType::kI32, 2, 8), WeightPrecision::kAsStored);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kUnsupported);
   EXPECT_NE(result.error().message.find("I32"), std::string::npos);
