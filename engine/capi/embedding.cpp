@@ -14,9 +14,8 @@ template <typename Decode>
 glimpse_status encode(glimpse_session* session, glimpse_embedding** out, glimpse_progress_callback progress,
                       void* progress_user, Decode&& decode) {
   return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
     GLIMPSE_TRY(require(session, "session"));
-    GLIMPSE_TRY(require(out, "out"));
-    *out = nullptr;
     const auto start = std::chrono::steady_clock::now();
     GLIMPSE_ASSIGN(const Image image, decode());
     Timings timings;
@@ -109,9 +108,8 @@ glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* 
 
 glimpse_status glimpse_embedding_load(const void* bytes, size_t n_bytes, glimpse_embedding** out) {
   return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
     GLIMPSE_TRY(require(bytes, "bytes"));
-    GLIMPSE_TRY(require(out, "out"));
-    *out = nullptr;
     GLIMPSE_ASSIGN(ImageEmbedding embedding, load_embedding({static_cast<const std::byte*>(bytes), n_bytes}));
     *out = new glimpse_embedding{std::make_shared<const ImageEmbedding>(std::move(embedding))};
     return {};

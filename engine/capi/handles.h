@@ -20,7 +20,9 @@ struct glimpse_embedding {
 struct glimpse_session {
   std::shared_ptr<const glimpse::Model> model;
   std::unique_ptr<glimpse::Session> session;
-  glimpse::Answer answer;  // of the last generate, or what steps have made so far
+  glimpse::Answer answer;                       // of the last generate, or what steps have made so far
+  int32_t finish_reason = GLIMPSE_FINISH_NONE;  // of that answer
+  bool keeps_logprobs = false;                  // the steps at hand: as generate does, only when asked for
   std::string step_text;
 };
 
@@ -59,14 +61,22 @@ Status read_params(const Params* given, Params* params) {
   return {};
 }
 
-/// The way back: fills as much of the caller's struct as it has room for.
+/// Errors: kInvalidArgument when a result struct is null or its struct_size was not set.
 template <typename Info>
-Status write_info(Info info, Info* out) {
+Status check_info(const Info* out) {
   if (out == nullptr) return make_error(ErrorCode::kInvalidArgument, "the result struct is NULL");
   const size_t room = out->struct_size;
   if (room < sizeof(size_t) || room > (size_t{1} << 16)) {
     return make_error(ErrorCode::kInvalidArgument, "struct_size of the result struct is not set");
   }
+  return {};
+}
+
+/// The way back: fills as much of the caller's struct as it has room for.
+template <typename Info>
+Status write_info(Info info, Info* out) {
+  GLIMPSE_TRY(check_info(out));
+  const size_t room = out->struct_size;
   info.struct_size = room;
   __builtin_memcpy(out, &info, room < sizeof(Info) ? room : sizeof(Info));
   return {};
@@ -74,6 +84,15 @@ Status write_info(Info info, Info* out) {
 
 inline Status require(const void* pointer, const char* what) {
   if (pointer == nullptr) return make_error(ErrorCode::kInvalidArgument, "%s is NULL", what);
+  return {};
+}
+
+/// For the address of a result: refuses NULL, and clears what it points at, so that a call that fails leaves NULL
+/// there.
+template <typename T>
+Status clear_out(T** out) {
+  GLIMPSE_TRY(require(out, "out"));
+  *out = nullptr;
   return {};
 }
 

@@ -16,8 +16,7 @@ void glimpse_model_params_init(glimpse_model_params* params) {
 
 glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_model** out) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(out, "out"));
-    *out = nullptr;
+    GLIMPSE_TRY(clear_out(out));
     glimpse_model_params params;
     glimpse_model_params_init(&params);
     GLIMPSE_TRY(read_params(given, &params));

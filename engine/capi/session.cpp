@@ -117,9 +117,8 @@ glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_se
 glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
                                       glimpse_session** out) {
   return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
     GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_TRY(require(out, "out"));
-    *out = nullptr;
     GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
     GLIMPSE_ASSIGN(auto session, Session::create(model->model, options));
     auto handle = std::make_unique<glimpse_session>();
@@ -139,6 +138,7 @@ glimpse_status glimpse_session_reset(glimpse_session* session) {
     GLIMPSE_TRY(require(session, "session"));
     session->session->reset();
     session->answer = {};
+    session->finish_reason = GLIMPSE_FINISH_NONE;
     return {};
   });
 }
@@ -164,6 +164,7 @@ glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message*
     GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
     GLIMPSE_ASSIGN(const std::vector<Message> converted, read_messages(messages, n_messages));
     GLIMPSE_ASSIGN(session->answer, session->session->generate(converted, options));
+    session->finish_reason = static_cast<int32_t>(session->answer.reason);
     return {};
   });
 }
@@ -183,6 +184,8 @@ glimpse_status glimpse_begin_answer(glimpse_session* session, const glimpse_gene
     GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
     GLIMPSE_TRY(session->session->begin_answer(options));
     session->answer = {};
+    session->finish_reason = GLIMPSE_FINISH_NONE;
+    session->keeps_logprobs = options.n_top_logprobs > 0;
     return {};
   });
 }
@@ -190,19 +193,20 @@ glimpse_status glimpse_begin_answer(glimpse_session* session, const glimpse_gene
 glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* result) {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(require(session, "session"));
+    GLIMPSE_TRY(check_info(result));  // before the step: a token that cannot be told of would be lost
     GLIMPSE_ASSIGN(Session::Step step, session->session->step());
     session->step_text = std::move(step.text);
+    session->finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
     Answer& answer = session->answer;
     answer.text += session->step_text;
-    answer.reason = step.reason;
     if (step.token.id >= 0) answer.tokens.push_back(step.token.id);
     glimpse_step_result filled{};
     filled.token = step.token.id;
     filled.logprob = step.token.logprob;
-    filled.finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
+    filled.finish_reason = session->finish_reason;
     filled.text = session->step_text.c_str();
     filled.n_bytes = session->step_text.size();
-    if (step.token.id >= 0) answer.logprobs.push_back(std::move(step.token));
+    if (step.token.id >= 0 && session->keeps_logprobs) answer.logprobs.push_back(std::move(step.token));
     return write_info(filled, result);
   });
 }
@@ -216,7 +220,7 @@ glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer
     filled.n_bytes = answer.text.size();
     filled.tokens = answer.tokens.data();
     filled.n_tokens = answer.tokens.size();
-    filled.finish_reason = static_cast<int32_t>(answer.reason);
+    filled.finish_reason = session->finish_reason;
     return write_info(filled, info);
   });
 }

@@ -7,6 +7,8 @@
 namespace glimpse {
 namespace {
 
+constexpr size_t kFirstSpecial = 151643;  // the id of <|endoftext|> in every Qwen2 model
+
 enum : int32_t { kNormal = 1, kControl = 3, kUnused = 5 };
 
 const char* const kSpecialTokens[] = {
@@ -55,7 +57,7 @@ Status add_placeholder(GgufWriter& writer, int64_t vocab_size) {
                       static_cast<long long>(static_cast<int64_t>(tokens.size()) + n_special));
   }
   // Special tokens lie where Qwen2's are when there is room, else at the end.
-  const int64_t first_special = std::min<int64_t>(151643, vocab_size - n_special);
+  const int64_t first_special = std::min<int64_t>(kFirstSpecial, vocab_size - n_special);
   while (static_cast<int64_t>(tokens.size()) < first_special) {
     tokens.push_back("[PAD" + std::to_string(tokens.size()) + "]");
     types.push_back(kUnused);
@@ -82,6 +84,16 @@ Status add_placeholder(GgufWriter& writer, int64_t vocab_size) {
   return {};
 }
 
+// A text-only Qwen2 vocabulary keeps "[PAD151652]" where Qwen2-VL has <|vision_start|>: gives such entries their name.
+void name_special_tokens(std::vector<std::string>& tokens, std::vector<int32_t>* types) {
+  for (size_t i = 0; i < std::size(kSpecialTokens); ++i) {
+    const size_t id = kFirstSpecial + i;
+    if (id >= tokens.size() || !tokens[id].starts_with("[PAD")) continue;
+    tokens[id] = kSpecialTokens[i];
+    if (types != nullptr) (*types)[id] = kControl;
+  }
+}
+
 Status copy_vocabulary(GgufWriter& writer, int64_t vocab_size, const GgufFile& source) {
   const std::vector<std::string>* tokens = source.string_array("tokenizer.ggml.tokens");
   if (tokens == nullptr) {
@@ -99,11 +111,15 @@ Status copy_vocabulary(GgufWriter& writer, int64_t vocab_size, const GgufFile& s
       std::vector<std::string> padded = *tokens;
       while (static_cast<int64_t>(padded.size()) < vocab_size)
         padded.push_back("[PAD" + std::to_string(padded.size()) + "]");
+      name_special_tokens(padded, nullptr);
       writer.add_string_array(key, padded);
     } else if (key == "tokenizer.ggml.token_type") {
       GLIMPSE_ASSIGN(const std::vector<int64_t> types, source.int_array(key));
       std::vector<int32_t> padded(types.begin(), types.end());
       padded.resize(static_cast<size_t>(vocab_size), kUnused);
+      std::vector<std::string> named = *tokens;
+      named.resize(padded.size());
+      name_special_tokens(named, &padded);
       writer.add_int32_array(key, padded);
     } else {
       writer.add_value(key, *source.find(key));

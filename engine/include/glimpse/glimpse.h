@@ -98,6 +98,7 @@ typedef struct glimpse_model_params {
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
+/* On error *out is NULL; so it is with every call that creates something. */
 GLIMPSE_API glimpse_status glimpse_model_load(const glimpse_model_params* params, glimpse_model** out);
 GLIMPSE_API void glimpse_model_free(glimpse_model* model);
 
@@ -274,7 +275,7 @@ typedef struct glimpse_answer_info {
   size_t n_bytes;
   const int32_t* tokens;
   size_t n_tokens;
-  int32_t finish_reason;
+  int32_t finish_reason; /* GLIMPSE_FINISH_NONE before the first answer and while steps make one */
 } glimpse_answer_info;
 GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
 /* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending. */

@@ -1,0 +1,172 @@
+// The C++ owners of glimpse.hpp, compiled as C++17: what they add to the C interface.
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <glimpse/glimpse.hpp>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+namespace api = glimpse::api;
+
+std::string path(const char* name) {
+  return std::string(GLIMPSE_TEST_DIR "/golden/tied/") + name;
+}
+
+api::Model load(bool with_vision) {
+  const std::string text = path("model.gguf"), vision = path("mmproj.gguf");
+  glimpse_model_params params = api::Model::params();
+  params.model_path = text.c_str();
+  if (with_vision) params.mmproj_path = vision.c_str();
+  params.n_threads = 1;
+  return api::Model(params);
+}
+
+glimpse_session_params small() {
+  glimpse_session_params params = api::Session::params();
+  params.n_threads = 1;
+  params.n_ctx = 256;
+  params.image_min_tokens = 1;
+  params.image_max_tokens = 64;
+  return params;
+}
+
+glimpse_generate_params greedy(int32_t max_tokens) {
+  glimpse_generate_params params = api::Session::generate_params();
+  params.max_tokens = max_tokens;
+  return params;
+}
+
+std::vector<uint8_t> pixels(int width, int height) {
+  std::vector<uint8_t> rgb(static_cast<size_t>(3 * width * height));
+  for (size_t i = 0; i < rgb.size(); ++i) rgb[i] = static_cast<uint8_t>(i * 31);
+  return rgb;
+}
+
+TEST(Hpp, ThrowsTheStatusAndTheMessage) {
+  glimpse_model_params params = api::Model::params();
+  params.model_path = "/no/such/file.gguf";
+  try {
+    const api::Model model(params);
+    FAIL() << "a missing file was loaded";
+  } catch (const api::Error& error) {
+    EXPECT_EQ(error.status(), GLIMPSE_ERROR_NOT_FOUND);
+    EXPECT_NE(std::string(error.what()).find("/no/such/file.gguf"), std::string::npos);
+  }
+}
+
+TEST(Hpp, OwnersMoveAndDoNotCopy) {
+  static_assert(!std::is_copy_constructible_v<api::Model> && std::is_nothrow_move_constructible_v<api::Model>);
+  static_assert(!std::is_copy_constructible_v<api::Session> && std::is_nothrow_move_constructible_v<api::Session>);
+  static_assert(!std::is_copy_constructible_v<api::Embedding> && std::is_nothrow_move_constructible_v<api::Embedding>);
+  api::Model first = load(false);
+  const api::Model second = std::move(first);
+  EXPECT_EQ(first.get(), nullptr);
+  EXPECT_EQ(second.info().vocab_size, 320);
+  EXPECT_STREQ(second.info().architecture, "qwen2vl");
+}
+
+TEST(Hpp, TokenizesAndGivesBytesBack) {
+  const api::Model model = load(false);
+  std::string joined;
+  for (const int32_t id : model.tokenize("describe the image")) joined += model.token_bytes(id);
+  EXPECT_EQ(joined, "describe the image");
+  EXPECT_TRUE(model.tokenize("").empty());
+  EXPECT_THROW(model.token_bytes(-1), api::Error);
+}
+
+TEST(Hpp, PlansAndAnswers) {
+  const api::Model model = load(false);
+  EXPECT_GT(api::Session::plan(model, small()).total, 0u);
+  api::Session session(model, small());
+  std::string streamed;
+  int n_progress = 0;
+  const api::Answer answer = session.generate(
+      {{"system", {{"You are a helpful assistant."}}}, {"user", {{"what is "}, {"7?"}}}}, greedy(8),
+      [&](std::string_view text) {
+        streamed += text;
+        return true;
+      },
+      [&](const char* stage, double) {
+        EXPECT_STREQ(stage, "prefill");
+        ++n_progress;
+        return true;
+      });
+  EXPECT_FALSE(answer.tokens.empty());
+  EXPECT_LE(answer.tokens.size(), 8u);
+  EXPECT_EQ(answer.text, streamed);
+  EXPECT_GT(n_progress, 0);
+  EXPECT_EQ(session.timings().n_generated_tokens, static_cast<int64_t>(answer.tokens.size()));
+
+  session.reset();
+  session.prefill({{"system", {{"You are a helpful assistant."}}}, {"user", {{"what is "}, {"7?"}}}});
+  session.begin_answer(greedy(8));
+  glimpse_step_result step;
+  do {
+    step = session.step();
+  } while (step.finish_reason == GLIMPSE_FINISH_NONE);
+  EXPECT_EQ(session.answer().tokens, answer.tokens);
+  EXPECT_EQ(session.answer().text, answer.text);
+  EXPECT_EQ(session.answer().reason, answer.reason);
+  EXPECT_THROW(session.step(), api::Error);
+}
+
+TEST(Hpp, CancelsWhenACallableSaysSo) {
+  const api::Model model = load(false);
+  api::Session session(model, small());
+  glimpse_generate_params params = greedy(60);
+  params.temperature = 1;
+  const api::Answer answer =
+      session.generate({{"user", {{"the cat"}}}}, params, [](std::string_view) { return false; });
+  EXPECT_EQ(answer.reason, GLIMPSE_FINISH_CANCELLED);
+  EXPECT_FALSE(answer.text.empty());
+  try {
+    session.prefill({{"user", {{"the dog"}}}}, [](const char*, double) { return false; });
+    FAIL() << "a cancelled prefill went through";
+  } catch (const api::Error& error) {
+    EXPECT_EQ(error.status(), GLIMPSE_ERROR_CANCELLED);
+  }
+}
+
+TEST(Hpp, ExceptionsOfCallablesBecomeErrors) {
+  const api::Model model = load(false);
+  api::Session session(model, small());
+  try {
+    session.generate({{"user", {{"the cat"}}}}, greedy(4),
+                     [](std::string_view) -> bool { throw std::runtime_error("the window was closed"); });
+    FAIL() << "the exception was lost";
+  } catch (const api::Error& error) {
+    EXPECT_NE(std::string(error.what()).find("the window was closed"), std::string::npos);
+  }
+  session.reset();
+  EXPECT_FALSE(session.generate({{"user", {{"the cat"}}}}, greedy(4)).tokens.empty());
+}
+
+TEST(Hpp, EncodesPicturesEveryWay) {
+  const api::Model model = load(true);
+  api::Session session(model, small());
+  const std::vector<uint8_t> rgb = pixels(56, 28);
+  const std::string ppm = "P6\n56 28\n255\n" + std::string(rgb.begin(), rgb.end());
+  const std::string file = GLIMPSE_SCRATCH_DIR "/capi_hpp_test.ppm";
+  std::ofstream(file, std::ios::binary) << ppm;
+
+  const api::Embedding from_rgb = session.encode_image_rgb(rgb.data(), 56, 28);
+  const api::Embedding from_bytes = session.encode_image_bytes(ppm);
+  const api::Embedding from_file = session.encode_image_file(file);
+  std::remove(file.c_str());
+  const auto saved = from_rgb.save();
+  EXPECT_EQ(saved, from_bytes.save());
+  EXPECT_EQ(saved, from_file.save());
+  EXPECT_EQ(api::Embedding::load(saved).save(), saved);
+  EXPECT_EQ(from_rgb.info().n_tokens, 2);
+
+  const api::Answer answer = session.generate({{"user", {{"", &from_rgb}, {"describe the image"}}}}, greedy(4));
+  EXPECT_FALSE(answer.tokens.empty());
+  EXPECT_EQ(session.timings().n_image_tokens, 2);
+  EXPECT_THROW(session.encode_image_bytes("no picture"), api::Error);
+  EXPECT_THROW(session.encode_image_rgb(rgb.data(), 56, 28, 0, [](const char*, double) { return false; }), api::Error);
+}
+
+}  // namespace

@@ -1,0 +1,191 @@
+/* Loading, facts, tokens. */
+#include "support.h"
+
+static void versions_and_names(void) {
+  int code;
+  char version[32];
+  snprintf(version, sizeof version, "%d.%d.%d", GLIMPSE_VERSION_MAJOR, GLIMPSE_VERSION_MINOR, GLIMPSE_VERSION_PATCH);
+  CHECK_TEXT(glimpse_version(), version);
+  CHECK_TEXT(glimpse_last_error(), ""); /* nothing has failed yet */
+  CHECK_TEXT(glimpse_status_name(GLIMPSE_OK), "ok");
+  for (code = GLIMPSE_ERROR_INVALID_ARGUMENT; code <= GLIMPSE_ERROR_INTERNAL; ++code) {
+    const char* name = glimpse_status_name((glimpse_status)code);
+    CHECK(name != NULL && name[0] != '\0' && strcmp(name, "unknown status") != 0);
+  }
+  CHECK_TEXT(glimpse_status_name((glimpse_status)99), "unknown status");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_STOP), "stop");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_STOP_STRING), "stop_string");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_MAX_TOKENS), "max_tokens");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_CONTEXT_FULL), "context_full");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_CANCELLED), "cancelled");
+  CHECK_TEXT(glimpse_finish_reason_name(GLIMPSE_FINISH_NONE), "none");
+  CHECK(glimpse_finish_reason_name((glimpse_finish_reason)99) != NULL);
+}
+
+typedef struct Seen {
+  int n_logs, n_progress, cancel;
+  double last;
+} Seen;
+
+static void on_log(void* user, glimpse_log_level level, const char* message) {
+  Seen* seen = user;
+  ++seen->n_logs;
+  CHECK(level >= GLIMPSE_LOG_DEBUG && level <= GLIMPSE_LOG_ERROR);
+  CHECK(message != NULL && message[0] != '\0' && message[strlen(message) - 1] != '\n');
+}
+
+static int on_progress(void* user, const char* stage, double fraction) {
+  Seen* seen = user;
+  ++seen->n_progress;
+  CHECK_TEXT(stage, "load");
+  CHECK(fraction >= seen->last && fraction <= 1);
+  seen->last = fraction;
+  return seen->cancel ? 0 : 1;
+}
+
+static void loads_and_tells_facts(void) {
+  glimpse_model_params params;
+  glimpse_model* model = NULL;
+  glimpse_model_info info;
+  Seen seen = {0, 0, 0, 0};
+  glimpse_model_params_init(&params);
+  CHECK(params.struct_size == sizeof params);
+  CHECK(params.vision_precision == GLIMPSE_VISION_AUTO);
+  params.model_path = test_path("golden/tied/model.gguf");
+  params.mmproj_path = test_path("golden/tied/mmproj.gguf");
+  params.log = on_log;
+  params.log_user = &seen;
+  params.progress = on_progress;
+  params.progress_user = &seen;
+  if (!CHECK_OK(glimpse_model_load(&params, &model))) return;
+  CHECK(seen.n_logs > 0);
+  CHECK(seen.n_progress > 1);
+  CHECK(seen.last == 1);
+
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK_OK(glimpse_model_get_info(model, &info));
+  CHECK(info.struct_size == sizeof info);
+  CHECK_TEXT(info.architecture, "qwen2vl");
+  CHECK_TEXT(info.name, "golden tied");
+  CHECK(info.has_vision == 1);
+  CHECK(info.vocab_size == 320);
+  CHECK(info.hidden_size == 64);
+  CHECK(info.n_layers == 2);
+  CHECK(info.context_length == 512);
+  CHECK(info.weight_bytes > 100000 && info.weight_bytes < 4000000);
+  glimpse_model_free(model);
+
+  /* Text alone, and the reference. */
+  params.mmproj_path = NULL;
+  params.log = NULL;
+  params.progress = NULL;
+  params.use_reference = 1;
+  if (!CHECK_OK(glimpse_model_load(&params, &model))) return;
+  CHECK_OK(glimpse_model_get_info(model, &info));
+  CHECK(info.has_vision == 0);
+  glimpse_model_free(model);
+  glimpse_model_free(NULL);
+}
+
+static void cancelling_a_load_leaves_nothing(void) {
+  glimpse_model_params params;
+  glimpse_model* model = (glimpse_model*)1;
+  Seen seen = {0, 0, 1, 0};
+  glimpse_model_params_init(&params);
+  params.model_path = test_path("golden/tied/model.gguf");
+  params.progress = on_progress;
+  params.progress_user = &seen;
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_CANCELLED);
+  CHECK(model == NULL);
+  CHECK(seen.n_progress == 1);
+}
+
+static void load_must_fail(const char* model_path, const char* mmproj_path, glimpse_status status, const char* word) {
+  glimpse_model_params params;
+  glimpse_model* model = (glimpse_model*)1;
+  glimpse_model_params_init(&params);
+  params.model_path = model_path;
+  params.mmproj_path = mmproj_path;
+  CHECK_FAILS(glimpse_model_load(&params, &model), status);
+  CHECK_ERROR_HAS(word);
+  CHECK(model == NULL);
+}
+
+static void refuses_files_that_do_not_fit(void) {
+  const char* text = test_path("golden/tied/model.gguf");
+  const char* vision = test_path("golden/tied/mmproj.gguf");
+  glimpse_model_params params;
+  glimpse_model* model = (glimpse_model*)1;
+  load_must_fail("/no/such/file.gguf", NULL, GLIMPSE_ERROR_NOT_FOUND, "/no/such/file.gguf");
+  load_must_fail(text, "/no/such/mmproj.gguf", GLIMPSE_ERROR_NOT_FOUND, "/no/such/mmproj.gguf");
+  load_must_fail(test_path("golden"), NULL, GLIMPSE_ERROR_INVALID_ARGUMENT, "directory");
+  load_must_fail(test_path("capi/support.h"), NULL, GLIMPSE_ERROR_CORRUPT, "GGUF");
+  load_must_fail(vision, NULL, GLIMPSE_ERROR_UNSUPPORTED, "vision encoder");
+  load_must_fail(text, text, GLIMPSE_ERROR_UNSUPPORTED, "model.gguf");
+  load_must_fail(text, test_path("golden/untied/mmproj.gguf"), GLIMPSE_ERROR_MISMATCH, "do not belong together");
+  load_must_fail(test_path("golden/tied/case-text.gguf"), NULL, GLIMPSE_ERROR_UNSUPPORTED, "golden");
+
+  glimpse_model_params_init(&params);
+  params.model_path = text;
+  params.vision_precision = 17;
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(model == NULL);
+}
+
+static void tokenizes(void) {
+  static const char kText[] = "what is this picture?";
+  glimpse_model* model = load_tiny(0);
+  int32_t ids[64], few[2];
+  size_t n = 0, total = 0, i;
+  char joined[128];
+  const char* bytes = NULL;
+  size_t n_bytes = 0;
+
+  CHECK_OK(glimpse_tokenize(model, kText, strlen(kText), NULL, 0, &n));
+  CHECK(n > 2 && n < strlen(kText)); /* some merges, or the vocabulary is not used */
+  CHECK_FAILS(glimpse_tokenize(model, kText, strlen(kText), few, 2, &total), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK(total == n);
+  CHECK_OK(glimpse_tokenize(model, kText, strlen(kText), ids, 64, &total));
+  CHECK(total == n);
+  for (i = 0, total = 0; i < n; ++i) {
+    CHECK_OK(glimpse_token_bytes(model, ids[i], &bytes, &n_bytes));
+    memcpy(joined + total, bytes, n_bytes);
+    total += n_bytes;
+  }
+  joined[total] = '\0';
+  CHECK_TEXT(joined, kText);
+
+  n = 7;
+  CHECK_OK(glimpse_tokenize(model, "", 0, ids, 64, &n));
+  CHECK(n == 0);
+  n = 7;
+  CHECK_OK(glimpse_tokenize(model, NULL, 0, NULL, 0, &n));
+  CHECK(n == 0);
+
+  /* Control tokens in a text are ordinary text. */
+  CHECK_OK(glimpse_tokenize(model, "<|im_end|>", 10, ids, 64, &n));
+  CHECK(n > 1);
+  for (i = 0; i < n; ++i) CHECK(ids[i] != 290);
+  CHECK_OK(glimpse_token_bytes(model, 290, &bytes, &n_bytes));
+  CHECK(n_bytes == 10 && memcmp(bytes, "<|im_end|>", 10) == 0);
+
+  bytes = "x";
+  CHECK_FAILS(glimpse_token_bytes(model, -1, &bytes, &n_bytes), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_token_bytes(model, 320, &bytes, &n_bytes), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("320");
+  for (i = 0; i < 320; ++i) {
+    CHECK_OK(glimpse_token_bytes(model, (int32_t)i, &bytes, &n_bytes));
+    CHECK(bytes != NULL);
+  }
+  glimpse_model_free(model);
+}
+
+int main(void) {
+  versions_and_names();
+  loads_and_tells_facts();
+  cancelling_a_load_leaves_nothing();
+  refuses_files_that_do_not_fit();
+  tokenizes();
+  return check_result("model_test");
+}

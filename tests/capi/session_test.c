@@ -1,0 +1,444 @@
+/* Plans, sessions, answers: whole, streamed, cancelled and in steps. */
+#include "support.h"
+
+static glimpse_part text_part(const char* text) {
+  glimpse_part part;
+  part.text = text;
+  part.embedding = NULL;
+  return part;
+}
+
+static glimpse_message user_message(const glimpse_part* parts, size_t n_parts) {
+  glimpse_message message;
+  message.role = "user";
+  message.parts = parts;
+  message.n_parts = n_parts;
+  return message;
+}
+
+static glimpse_timings read_timings(const glimpse_session* session) {
+  glimpse_timings timings;
+  memset(&timings, 0, sizeof timings);
+  timings.struct_size = sizeof timings;
+  CHECK_OK(glimpse_get_timings(session, &timings));
+  return timings;
+}
+
+static void plans_before_it_allocates(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session_params params = tiny_session_params();
+  glimpse_memory_plan small, large;
+  memset(&small, 0, sizeof small);
+  memset(&large, 0, sizeof large);
+  small.struct_size = large.struct_size = sizeof small;
+  CHECK_OK(glimpse_plan_session(model, &params, &small));
+  CHECK(small.struct_size == sizeof small);
+  CHECK(small.weights > 0 && small.kv_cache > 0 && small.decoder_scratch > 0 && small.vision_scratch > 0);
+  CHECK(small.total == small.weights + small.kv_cache + small.decoder_scratch + small.vision_scratch);
+  params.n_ctx = 512;
+  params.kv_type = GLIMPSE_KV_F32;
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(large.kv_cache >= 3 * small.kv_cache); /* twice the positions of twice the bytes */
+  CHECK(large.weights == small.weights);
+  glimpse_model_free(model);
+}
+
+static void create_must_fail(const glimpse_model* model, const glimpse_session_params* params) {
+  glimpse_session* session = (glimpse_session*)1;
+  CHECK_FAILS(glimpse_session_create(model, params, &session), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(session == NULL);
+}
+
+static void refuses_bad_sizes(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session_params params;
+  glimpse_session_params_init(&params);
+  CHECK(params.struct_size == sizeof params);
+  CHECK(params.n_ctx > 0 && params.n_batch > 0 && params.image_max_pixels > params.image_min_pixels);
+  params = tiny_session_params();
+  params.n_ctx = -1;
+  create_must_fail(model, &params);
+  params = tiny_session_params();
+  params.n_batch = 0;
+  create_must_fail(model, &params);
+  params = tiny_session_params();
+  params.n_threads = -3;
+  create_must_fail(model, &params);
+  params = tiny_session_params();
+  params.kv_type = 9;
+  create_must_fail(model, &params);
+  params = tiny_session_params();
+  params.image_min_tokens = 50;
+  params.image_max_tokens = 10;
+  create_must_fail(model, &params);
+  glimpse_model_free(model);
+}
+
+typedef struct Stream {
+  char text[4096];
+  size_t n_bytes, n_calls, stop_after;
+} Stream;
+
+static int on_text(void* user, const char* text, size_t n_bytes) {
+  Stream* stream = user;
+  ++stream->n_calls;
+  CHECK(n_bytes > 0 && strlen(text) <= n_bytes && text[n_bytes] == '\0');
+  if (CHECK(stream->n_bytes + n_bytes < sizeof stream->text)) {
+    memcpy(stream->text + stream->n_bytes, text, n_bytes);
+    stream->n_bytes += n_bytes;
+  }
+  return stream->stop_after == 0 || stream->n_calls < stream->stop_after;
+}
+
+typedef struct Progress {
+  int n_calls, cancel_at;
+  double last;
+} Progress;
+
+static int on_prefill(void* user, const char* stage, double fraction) {
+  Progress* progress = user;
+  ++progress->n_calls;
+  CHECK_TEXT(stage, "prefill");
+  CHECK(fraction >= 0 && fraction <= 1);
+  progress->last = fraction;
+  return progress->n_calls != progress->cancel_at;
+}
+
+static void generates_streams_and_steps_the_same(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("what is 7?");
+  const glimpse_message message = user_message(&part, 1);
+  Stream stream;
+  Progress progress = {0, 0, 0};
+  Answer whole, streamed, stepped;
+  glimpse_timings timings;
+  glimpse_step_result result;
+  char collected[4096];
+  size_t n_collected = 0, n_steps = 0, n_prompt;
+  int32_t n_past, i;
+  const float* logits = NULL;
+  size_t n_logits = 0;
+
+  CHECK(glimpse_session_n_past(session) == 0);
+  CHECK_FAILS(glimpse_get_logits(session, &logits, &n_logits), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  whole = read_answer(session);
+  CHECK(whole.n_bytes == 0 && whole.n_tokens == 0 && whole.finish_reason == GLIMPSE_FINISH_NONE);
+
+  /* Whole. */
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  whole = read_answer(session);
+  CHECK(whole.n_tokens >= 1 && whole.n_tokens <= 12);
+  CHECK(whole.finish_reason == GLIMPSE_FINISH_MAX_TOKENS || whole.finish_reason == GLIMPSE_FINISH_STOP);
+  timings = read_timings(session);
+  n_prompt = (size_t)timings.n_prompt_tokens;
+  CHECK(n_prompt > 5 && timings.n_cached_tokens == 0 && timings.n_image_tokens == 0);
+  CHECK(timings.n_generated_tokens == (int64_t)whole.n_tokens);
+  CHECK(timings.prefill_ms > 0 && timings.decode_ms > 0 && timings.image_encode_ms == 0);
+  n_past = glimpse_session_n_past(session);
+  CHECK(n_past >= (int32_t)n_prompt && n_past <= (int32_t)(n_prompt + whole.n_tokens));
+
+  /* Streamed, after a reset: the same. */
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK(glimpse_session_n_past(session) == 0);
+  CHECK(read_answer(session).n_tokens == 0);
+  memset(&stream, 0, sizeof stream);
+  params.on_text = on_text;
+  params.on_text_user = &stream;
+  params.progress = on_prefill;
+  params.progress_user = &progress;
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  streamed = read_answer(session);
+  CHECK(same_answer(&whole, &streamed));
+  CHECK(stream.n_bytes == whole.n_bytes && memcmp(stream.text, whole.text, whole.n_bytes) == 0);
+  CHECK(progress.n_calls > 0 && progress.last == 1);
+
+  /* In steps: the same. */
+  CHECK_OK(glimpse_session_reset(session));
+  progress.n_calls = 0;
+  CHECK_OK(glimpse_prefill(session, &message, 1, on_prefill, &progress));
+  CHECK(progress.n_calls > 0);
+  CHECK(glimpse_session_n_past(session) == (int32_t)n_prompt);
+  params = tiny_generate_params();
+  CHECK_OK(glimpse_begin_answer(session, &params));
+  do {
+    CHECK_OK(glimpse_get_logits(session, &logits, &n_logits));
+    CHECK(n_logits == 320);
+    for (i = 0; i < 320; ++i) CHECK(isfinite(logits[i]));
+    memset(&result, 0, sizeof result);
+    result.struct_size = sizeof result;
+    if (!CHECK_OK(glimpse_step(session, &result))) break;
+    CHECK(result.text != NULL && result.text[result.n_bytes] == '\0');
+    CHECK(result.logprob <= 0);
+    memcpy(collected + n_collected, result.text, result.n_bytes);
+    n_collected += result.n_bytes;
+    if (n_steps < whole.n_tokens) CHECK(result.token == whole.tokens[n_steps]);
+    ++n_steps;
+    CHECK((read_answer(session).finish_reason == GLIMPSE_FINISH_NONE) == (result.finish_reason == GLIMPSE_FINISH_NONE));
+  } while (result.finish_reason == GLIMPSE_FINISH_NONE && n_steps < 100);
+  stepped = read_answer(session);
+  CHECK(same_answer(&whole, &stepped));
+  CHECK(n_collected == whole.n_bytes && memcmp(collected, whole.text, n_collected) == 0);
+  CHECK_FAILS(glimpse_step(session, &result), GLIMPSE_ERROR_INVALID_ARGUMENT); /* it is complete */
+
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void cancelling_keeps_what_was_said(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("describe the cat");
+  const glimpse_message message = user_message(&part, 1);
+  Stream stream;
+  Progress progress = {0, 1, 0};
+  Answer whole, cut;
+
+  params.max_tokens = 40;
+  params.temperature = 1; /* the greedy answer of random weights may be one token over and over */
+  params.seed = 3;
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  whole = read_answer(session);
+  CHECK_OK(glimpse_session_reset(session));
+  memset(&stream, 0, sizeof stream);
+  stream.stop_after = 2;
+  params.on_text = on_text;
+  params.on_text_user = &stream;
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  cut = read_answer(session);
+  CHECK(cut.finish_reason == GLIMPSE_FINISH_CANCELLED);
+  CHECK(stream.n_calls == 2);
+  CHECK(cut.n_bytes == stream.n_bytes && cut.n_bytes < whole.n_bytes);
+  CHECK(memcmp(cut.text, whole.text, cut.n_bytes) == 0);
+
+  /* Cancelled during the prefill: an error, and the conversation is as it was. */
+  {
+    const int32_t before = glimpse_session_n_past(session);
+    params = tiny_generate_params();
+    params.progress = on_prefill;
+    params.progress_user = &progress;
+    CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_CANCELLED);
+    CHECK(glimpse_session_n_past(session) == before);
+    progress.n_calls = 0;
+    CHECK_FAILS(glimpse_prefill(session, &message, 1, on_prefill, &progress), GLIMPSE_ERROR_CANCELLED);
+    CHECK(glimpse_session_n_past(session) == before);
+    cut = read_answer(session);
+    CHECK(cut.finish_reason == GLIMPSE_FINISH_CANCELLED); /* still the last answer that was made */
+  }
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void gives_log_probabilities(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("what is 7?");
+  const glimpse_message message = user_message(&part, 1);
+  int32_t ids[5];
+  float logprobs[5];
+  size_t i, k, n = 9;
+  Answer answer;
+
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_FAILS(glimpse_get_top_logprobs(session, 0, ids, logprobs, 5, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(n == 0);
+
+  CHECK_OK(glimpse_session_reset(session));
+  params.n_top_logprobs = 5;
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  answer = read_answer(session);
+  for (i = 0; i < answer.n_tokens; ++i) {
+    CHECK_OK(glimpse_get_top_logprobs(session, i, NULL, NULL, 0, &n));
+    CHECK(n == 5);
+    CHECK_OK(glimpse_get_top_logprobs(session, i, ids, logprobs, 5, &n));
+    CHECK(n == 5);
+    CHECK(ids[0] == answer.tokens[i]); /* greedy takes the first */
+    CHECK(logprobs[0] <= 0);
+    for (k = 1; k < n; ++k) CHECK(logprobs[k] <= logprobs[k - 1] && ids[k] != ids[k - 1]);
+  }
+  CHECK_FAILS(glimpse_get_top_logprobs(session, answer.n_tokens, ids, logprobs, 5, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  ids[2] = -7;
+  CHECK_OK(glimpse_get_top_logprobs(session, 0, ids, logprobs, 2, &n)); /* less room than there are */
+  CHECK(n == 5 && ids[2] == -7);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void samples_biases_and_stops(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("what is 7?");
+  const glimpse_message message = user_message(&part, 1);
+  glimpse_logit_bias bias;
+  const char* stop[1];
+  char needle[8];
+  Answer greedy, other;
+
+  /* A bias that forbids the greedy choice. */
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  greedy = read_answer(session);
+  bias.id = greedy.tokens[0];
+  bias.bias = -INFINITY;
+  params.logit_bias = &bias;
+  params.n_logit_bias = 1;
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  other = read_answer(session);
+  CHECK(other.n_tokens > 0 && other.tokens[0] != greedy.tokens[0]);
+  bias.id = 320;
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+
+  /* The same seed draws the same, another seed does not. */
+  params = tiny_generate_params();
+  params.max_tokens = 30;
+  params.temperature = 1;
+  params.seed = 42;
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  greedy = read_answer(session);
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  other = read_answer(session);
+  CHECK(same_answer(&greedy, &other));
+  params.seed = 43;
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  other = read_answer(session);
+  CHECK(!same_answer(&greedy, &other));
+
+  /* A stop string is not part of the answer. */
+  if (CHECK(greedy.n_bytes > 6)) {
+    size_t at = greedy.n_bytes / 2;
+    while (at > 0 && ((unsigned char)greedy.text[at] & 0xC0) == 0x80) --at; /* whole UTF-8 */
+    {
+      size_t n = 1;
+      while (((unsigned char)greedy.text[at + n] & 0xC0) == 0x80) ++n;
+      memcpy(needle, greedy.text + at, n);
+      needle[n] = '\0';
+    }
+    stop[0] = needle;
+    params.seed = 42;
+    params.stop = stop;
+    params.n_stop = 1;
+    CHECK_OK(glimpse_session_reset(session));
+    CHECK_OK(glimpse_generate(session, &message, 1, &params));
+    other = read_answer(session);
+    CHECK(other.finish_reason == GLIMPSE_FINISH_STOP_STRING);
+    CHECK(strstr(other.text, needle) == NULL);
+    CHECK(strncmp(other.text, greedy.text, other.n_bytes) == 0);
+  }
+
+  params = tiny_generate_params();
+  params.temperature = -1;
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params = tiny_generate_params();
+  params.top_p = 2;
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params = tiny_generate_params();
+  params.max_tokens = -2;
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void continues_a_conversation(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  glimpse_part parts[3];
+  glimpse_message messages[2];
+  int32_t before;
+  glimpse_timings timings;
+
+  params.max_tokens = 4;
+  parts[0] = text_part("the cat");
+  parts[1] = text_part(" and ");
+  parts[2] = text_part("the dog");
+  messages[0].role = "system";
+  messages[0].parts = parts;
+  messages[0].n_parts = 1;
+  messages[1] = user_message(parts, 3);
+  CHECK_OK(glimpse_generate(session, messages, 2, &params));
+  before = glimpse_session_n_past(session);
+  CHECK_OK(glimpse_generate(session, messages + 1, 1, &params));
+  timings = read_timings(session);
+  CHECK(glimpse_session_n_past(session) > before);
+  CHECK(timings.n_cached_tokens >= before);
+
+  /* A role nobody knows, a message after which there is nothing to say. */
+  messages[1].role = "wizard";
+  before = glimpse_session_n_past(session);
+  CHECK_FAILS(glimpse_generate(session, messages + 1, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(glimpse_session_n_past(session) == before);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void says_when_the_context_is_full(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  glimpse_part part;
+  glimpse_message message;
+  char* text = malloc(4001);
+  int i;
+  if (text == NULL) exit(1);
+  for (i = 0; i < 4000; ++i) text[i] = (char)('0' + i % 10);
+  text[4000] = '\0';
+  part = text_part(text);
+  message = user_message(&part, 1);
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_CONTEXT_FULL);
+  CHECK_ERROR_HAS("256");
+  CHECK(glimpse_session_n_past(session) == 0);
+
+  /* A prompt that fits, and an answer that fills what is left. */
+  text[150] = '\0';
+  params.max_tokens = -1;
+  params.temperature = 1;
+  {
+    glimpse_logit_bias bias[2];
+    bias[0].id = 290; /* <|im_end|> */
+    bias[1].id = 288; /* <|endoftext|> */
+    bias[0].bias = bias[1].bias = -INFINITY;
+    params.logit_bias = bias;
+    params.n_logit_bias = 2;
+    CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  }
+  CHECK(read_answer(session).finish_reason == GLIMPSE_FINISH_CONTEXT_FULL);
+  CHECK(glimpse_session_n_past(session) <= 256);
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK(glimpse_session_n_past(session) == 0);
+  free(text);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void a_session_keeps_its_model(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("what is 7?");
+  const glimpse_message message = user_message(&part, 1);
+  glimpse_model_free(model);
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK(read_answer(session).n_tokens > 0);
+  glimpse_session_free(session);
+  glimpse_session_free(NULL);
+}
+
+int main(void) {
+  plans_before_it_allocates();
+  refuses_bad_sizes();
+  generates_streams_and_steps_the_same();
+  cancelling_keeps_what_was_said();
+  gives_log_probabilities();
+  samples_biases_and_stops();
+  continues_a_conversation();
+  says_when_the_context_is_full();
+  a_session_keeps_its_model();
+  return check_result("session_test");
+}

@@ -1,0 +1,152 @@
+#include "support.h"
+
+static int n_checks, n_failures;
+
+int check_true(int holds, const char* condition, const char* file, int line) {
+  ++n_checks;
+  if (!holds) {
+    ++n_failures;
+    fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);
+  }
+  return holds;
+}
+
+int check_status(glimpse_status got, glimpse_status want, const char* call, const char* file, int line) {
+  ++n_checks;
+  if (got != want) {
+    ++n_failures;
+    fprintf(stderr, "%s:%d: %s\n  returned %d (%s), want %d (%s); message: %s\n", file, line, call, (int)got,
+            glimpse_status_name(got), (int)want, glimpse_status_name(want), glimpse_last_error());
+    return 0;
+  }
+  if (want != GLIMPSE_OK && glimpse_last_error()[0] == '\0') {
+    ++n_failures;
+    fprintf(stderr, "%s:%d: %s\n  failed without a message\n", file, line, call);
+    return 0;
+  }
+  return 1;
+}
+
+int check_error_has(const char* text, const char* file, int line) {
+  ++n_checks;
+  if (strstr(glimpse_last_error(), text) == NULL) {
+    ++n_failures;
+    fprintf(stderr, "%s:%d: the message lacks '%s': %s\n", file, line, text, glimpse_last_error());
+    return 0;
+  }
+  return 1;
+}
+
+int check_text(const char* got, const char* want, const char* expression, const char* file, int line) {
+  ++n_checks;
+  if (got == NULL || strcmp(got, want) != 0) {
+    ++n_failures;
+    fprintf(stderr, "%s:%d: %s is '%s', want '%s'\n", file, line, expression, got == NULL ? "(null)" : got, want);
+    return 0;
+  }
+  return 1;
+}
+
+int check_result(const char* program) {
+  printf("%s: %d checks, %d failed\n", program, n_checks, n_failures);
+  return n_failures == 0 && n_checks > 0 ? 0 : 1;
+}
+
+const char* test_path(const char* name) {
+  static char paths[8][1024];
+  static int next;
+  char* path = paths[next++ % 8];
+  snprintf(path, sizeof paths[0], "%s/%s", GLIMPSE_TEST_DIR, name);
+  return path;
+}
+
+glimpse_model* load_tiny(int with_vision) {
+  glimpse_model* model = NULL;
+  glimpse_model_params params;
+  glimpse_model_params_init(&params);
+  params.model_path = test_path("golden/tied/model.gguf");
+  if (with_vision) params.mmproj_path = test_path("golden/tied/mmproj.gguf");
+  params.n_threads = 1;
+  if (glimpse_model_load(&params, &model) != GLIMPSE_OK) {
+    fprintf(stderr, "cannot load the golden model: %s\n", glimpse_last_error());
+    exit(1);
+  }
+  return model;
+}
+
+glimpse_session_params tiny_session_params(void) {
+  glimpse_session_params params;
+  glimpse_session_params_init(&params);
+  params.n_threads = 1;
+  params.n_ctx = 256;
+  params.n_batch = 32;
+  params.image_min_tokens = 1;
+  params.image_max_tokens = 64;
+  return params;
+}
+
+glimpse_session* create_tiny(const glimpse_model* model) {
+  glimpse_session* session = NULL;
+  const glimpse_session_params params = tiny_session_params();
+  if (glimpse_session_create(model, &params, &session) != GLIMPSE_OK) {
+    fprintf(stderr, "cannot create a session: %s\n", glimpse_last_error());
+    exit(1);
+  }
+  return session;
+}
+
+glimpse_generate_params tiny_generate_params(void) {
+  glimpse_generate_params params;
+  glimpse_generate_params_init(&params);
+  params.max_tokens = 12;
+  params.temperature = 0;
+  return params;
+}
+
+uint8_t* make_rgb(int width, int height) {
+  const size_t n = 3 * (size_t)width * (size_t)height;
+  uint8_t* pixels = malloc(n);
+  size_t i;
+  if (pixels == NULL) exit(1);
+  for (i = 0; i < n; ++i) pixels[i] = (uint8_t)((i * 37 + i / 101 * 11) & 255);
+  return pixels;
+}
+
+unsigned char* make_ppm(int width, int height, size_t* n_bytes) {
+  char header[64];
+  const size_t n_header = (size_t)snprintf(header, sizeof header, "P6\n%d %d\n255\n", width, height);
+  const size_t n_pixels = 3 * (size_t)width * (size_t)height;
+  unsigned char* bytes = malloc(n_header + n_pixels);
+  uint8_t* pixels = make_rgb(width, height);
+  if (bytes == NULL) exit(1);
+  memcpy(bytes, header, n_header);
+  memcpy(bytes + n_header, pixels, n_pixels);
+  free(pixels);
+  *n_bytes = n_header + n_pixels;
+  return bytes;
+}
+
+Answer read_answer(const glimpse_session* session) {
+  Answer answer;
+  glimpse_answer_info info;
+  memset(&answer, 0, sizeof answer);
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  if (!CHECK_OK(glimpse_get_answer(session, &info))) return answer;
+  CHECK(info.text != NULL);
+  CHECK(info.text[info.n_bytes] == '\0');
+  if (!CHECK(info.n_bytes < sizeof answer.text && info.n_tokens <= sizeof answer.tokens / sizeof answer.tokens[0])) {
+    return answer;
+  }
+  memcpy(answer.text, info.text, info.n_bytes);
+  answer.n_bytes = info.n_bytes;
+  if (info.n_tokens > 0) memcpy(answer.tokens, info.tokens, info.n_tokens * sizeof info.tokens[0]);
+  answer.n_tokens = info.n_tokens;
+  answer.finish_reason = info.finish_reason;
+  return answer;
+}
+
+int same_answer(const Answer* a, const Answer* b) {
+  return a->n_bytes == b->n_bytes && memcmp(a->text, b->text, a->n_bytes) == 0 && a->n_tokens == b->n_tokens &&
+         memcmp(a->tokens, b->tokens, a->n_tokens * sizeof a->tokens[0]) == 0 && a->finish_reason == b->finish_reason;
+}
