@@ -45,7 +45,7 @@ def encode(text):
 
 
 def cpp(name, ids):
-    print(f"const std::vector<TokenId> {name} = {{{', '.join(map(str, ids))}}};")
+    print(f"inline const std::vector<TokenId> {name} = {{{', '.join(map(str, ids))}}};")
 
 
 first = encode("<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\nthe " + pads[0] + " and " + pads[1] +

@@ -12,6 +12,10 @@
 
 namespace glimpse::testing {
 
+namespace session_reference {
+#include "tests/engine/session_reference.inc"
+}  // namespace session_reference
+
 /// The model of tests/golden/tied, on the oracle or on the CPU's best kernels; loaded once.
 inline std::shared_ptr<const Model> tied_model(bool reference = true) {
   const auto load = [](bool on_reference) {
@@ -83,6 +87,23 @@ inline GenerateOptions digits(int64_t max_tokens) {
   GenerateOptions options = only({"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, max_tokens);
   options.sampler.temperature = 1;
   return options;
+}
+
+inline GenerateOptions greedy(int64_t max_tokens) {
+  GenerateOptions options;
+  options.max_tokens = max_tokens;
+  return options;
+}
+
+// The conversation of session_reference.py.
+inline std::vector<Message> first_messages(Session& session) {
+  const std::vector<Image> pictures = golden_pictures();
+  return {{"user",
+           {{"the ", nullptr},
+            {"", encode(session, pictures[0])},
+            {" and ", nullptr},
+            {"", encode(session, pictures[1])},
+            {"what is it?", nullptr}}}};
 }
 
 }  // namespace glimpse::testing
