@@ -2,7 +2,9 @@
 #pragma once
 
 #include <bit>
+#include <cstddef>
 #include <cstdint>
+#include <span>
 
 namespace glimpse {
 
@@ -38,15 +40,14 @@ class Xoshiro256 {
   uint64_t state_[4];
 };
 
-/// e^x for x <= 0, relative error below 1e-15; 0 below -700, so that no result is subnormal. The C library's exp is
-/// within a bit of the truth but differs between versions and processors, and a draw must not.
-inline double exp_nonpositive(double x) {
+/// e^x for -700 <= x <= 0, relative error below 1e-15. No branch: loops over it compile to SIMD.
+constexpr double exp_in_range(double x) {
   // x = k ln 2 + r with |r| <= ln 2 / 2. Adding 1.5 * 2^52 rounds to an integer and leaves k in the low bits.
   constexpr double kMagic = 0x1.8p52, kLog2E = 0x1.71547652b82fep+0;
   constexpr double kLn2High = 0x1.62e42fee00000p-1, kLn2Low = 0x1.a39ef35793c76p-33;  // k * kLn2High is exact
-  const double shifted = (x < -700.0 ? -700.0 : x) * kLog2E + kMagic;
+  const double shifted = x * kLog2E + kMagic;
   const double k = shifted - kMagic;
-  const double r = ((x < -700.0 ? -700.0 : x) - k * kLn2High) - k * kLn2Low;
+  const double r = (x - k * kLn2High) - k * kLn2Low;
   // Taylor series to r^13: the next term is below 0.35^14 / 14! = 5e-18.
   double p = 1.0 / 6227020800.0;
   p = p * r + 1.0 / 479001600.0;
@@ -62,8 +63,18 @@ inline double exp_nonpositive(double x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  const double scale = std::bit_cast<double>((std::bit_cast<uint64_t>(shifted) << 52) + std::bit_cast<uint64_t>(1.0));
-  return x < -700.0 ? 0.0 : p * scale;
+  return p * std::bit_cast<double>((std::bit_cast<uint64_t>(shifted) << 52) + std::bit_cast<uint64_t>(1.0));
+}
+
+/// x = e^x - e^-700 for every x <= 0, and exactly 0 from -700 on down: for every sum of probabilities the same as e^x.
+/// The C library's exp differs between versions and processors, and a draw must not.
+inline void exp_nonpositive(std::span<double> x) {
+  constexpr double kLeast = exp_in_range(-700.0);
+  double* values = x.data();
+  const size_t n = x.size();
+  // Two loops: in one, the compiler makes the clamped case a branch, and the loop no SIMD.
+  for (size_t i = 0; i < n; ++i) values[i] = values[i] < -700.0 ? -700.0 : values[i];
+  for (size_t i = 0; i < n; ++i) values[i] = exp_in_range(values[i]) - kLeast;
 }
 
 }  // namespace glimpse

@@ -3,12 +3,14 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <numeric>
 
 namespace glimpse {
 namespace {
 
 constexpr float kGreedyTemperature = 1e-5f;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
+constexpr double kDeepest = 1e300;
 constexpr float kLargest = std::numeric_limits<float>::max();
 
 Error bad_option(const char* name, double value, const char* range) {
@@ -19,10 +21,10 @@ bool more_likely(const std::pair<float, TokenId>& a, const std::pair<float, Toke
   return a.first > b.first || (a.first == b.first && a.second < b.second);
 }
 
-/// The probability of a logit relative to that of the largest one.
-double relative_weight(float logit, float max, double temperature) {
-  if (max == kInfinity) return logit == kInfinity ? 1.0 : 0.0;
-  return exp_nonpositive((static_cast<double>(logit) - static_cast<double>(max)) / temperature);
+/// How far a logit is below the largest, in units of the temperature. Infinite logits are all equal.
+double depth_of(float logit, float max, double per_temperature) {
+  if (max == kInfinity) return logit == kInfinity ? 0.0 : kDeepest;
+  return (static_cast<double>(max) - static_cast<double>(logit)) * per_temperature;
 }
 
 }  // namespace
@@ -163,44 +165,85 @@ void Sampler::select_top(std::span<const float> logits, size_t k) {
   std::sort(candidates_.begin(), candidates_.end(), more_likely);
 }
 
-void Sampler::weigh_candidates(float max) {
-  weights_.clear();
-  for (const Candidate& candidate : candidates_) {
-    weights_.push_back(relative_weight(candidate.first, max, static_cast<double>(options_.temperature)));
+// weights_ of the logits given, in their order.
+void Sampler::weigh(std::span<const float> logits, float max, double temperature) {
+  weights_.resize(logits.size());
+  if (max == kInfinity) {
+    for (size_t i = 0; i < logits.size(); ++i) weights_[i] = logits[i] == kInfinity ? 1.0 : 0.0;
+    return;
+  }
+  const double top = static_cast<double>(max), per_temperature = 1.0 / temperature;
+  double* weights = weights_.data();
+  for (size_t i = 0; i < logits.size(); ++i) weights[i] = (static_cast<double>(logits[i]) - top) * per_temperature;
+  exp_nonpositive(weights_);
+}
+
+template <typename Keep>
+void Sampler::keep_if(Keep keep) {
+  size_t kept = 0;
+  for (size_t i = 0; i < ids_.size(); ++i) {
+    if (!keep(i)) continue;
+    ids_[kept] = ids_[i];
+    weights_[kept++] = weights_[i];
+  }
+  ids_.resize(kept);
+  weights_.resize(kept);
+}
+
+// Of tokens in falling order: the fewest whose weights reach `mass`.
+void Sampler::keep_first(double mass) {
+  double sum = 0;
+  for (size_t i = 0; i < ids_.size(); ++i) {
+    sum += weights_[i];
+    if (sum < mass) continue;
+    ids_.resize(i + 1);
+    weights_.resize(i + 1);
+    return;
   }
 }
 
-// Keeps the smallest set of tokens whose probabilities reach top_p. Without top-k the total is over the vocabulary,
-// but only as many tokens are sorted as are needed.
+// The smallest set of tokens whose probabilities reach top_p, of the whole vocabulary in order of ids. Sorting it would
+// cost more than all else, so weights are summed by depth below the largest logit, in bins; only the bin in which the
+// sum reaches its goal is sorted.
 void Sampler::keep_top_p(std::span<const float> logits, float max) {
-  const double temperature = static_cast<double>(options_.temperature);
-  double total = 0;
-  if (options_.top_k > 0) {
-    for (const double weight : weights_) total += weight;
-  } else {
-    for (const float logit : logits) total += relative_weight(logit, max, temperature);
+  constexpr size_t kBins = 2048;
+  constexpr double kBinsPerUnit = 64;  // what is more than 32 units deep shares the last bin
+  const double per_temperature = 1.0 / static_cast<double>(options_.temperature);
+  const auto bin_of = [&](float logit) {
+    const double bin = depth_of(logit, max, per_temperature) * kBinsPerUnit;  // rises as logits fall
+    return bin < static_cast<double>(kBins - 1) ? static_cast<size_t>(bin) : kBins - 1;
+  };
+  double bins[kBins] = {}, total = 0;
+  for (size_t i = 0; i < logits.size(); ++i) {
+    bins[bin_of(logits[i])] += weights_[i];
+    total += weights_[i];
   }
   const double goal = static_cast<double>(options_.top_p) * total;
-  for (size_t n = 64;; n *= 16) {
-    if (options_.top_k == 0) {
-      select_top(logits, n);
-      weigh_candidates(max);
-    }
-    double sum = 0;
-    for (size_t i = 0; i < candidates_.size(); ++i) {
-      sum += weights_[i];
-      if (sum < goal) continue;
-      candidates_.resize(i + 1);
-      weights_.resize(i + 1);
-      return;
-    }
-    if (options_.top_k > 0 || candidates_.size() < n) return;  // all that there are
+  double sum = 0;
+  size_t bin = 0;
+  while (bin < kBins - 1 && sum + bins[bin] < goal) sum += bins[bin++];
+
+  candidates_.clear();
+  for (size_t i = 0; i < logits.size(); ++i) {
+    if (weights_[i] > 0.0 && bin_of(logits[i]) == bin) candidates_.emplace_back(logits[i], static_cast<TokenId>(i));
   }
+  std::sort(candidates_.begin(), candidates_.end(), more_likely);
+  Candidate last = {-kInfinity, -1};  // the least likely that is kept; none in the bin: all of the bins before
+  for (const Candidate& candidate : candidates_) {
+    last = candidate;
+    sum += weights_[static_cast<size_t>(candidate.second)];
+    if (sum >= goal) break;
+  }
+  keep_if([&](size_t i) {
+    const Candidate candidate{logits[i], static_cast<TokenId>(i)};
+    const size_t own = bin_of(logits[i]);
+    return weights_[i] > 0.0 && (own < bin || (own == bin && !more_likely(last, candidate)));
+  });
 }
 
-// Fills candidates_ and weights_ from the modified logits.
+// Fills ids_ and weights_ from the modified logits.
 Status Sampler::shape(std::span<const float> logits) {
-  candidates_.clear();
+  ids_.clear();
   weights_.clear();
   float max = -kInfinity;
   TokenId best = -1;
@@ -211,30 +254,32 @@ Status Sampler::shape(std::span<const float> logits) {
   }
   if (best < 0) return make_error(ErrorCode::kNumeric, "every logit is -inf: no token is left to choose");
   if (greedy()) {
-    candidates_.emplace_back(max, best);
+    ids_.push_back(best);
     weights_.push_back(1.0);
     return {};
   }
 
+  const double temperature = static_cast<double>(options_.temperature);
   if (options_.top_k > 0) {
     select_top(logits, static_cast<size_t>(options_.top_k));
-  } else if (options_.top_p == 1.0f) {
-    for (size_t i = 0; i < logits.size(); ++i) {
-      if (logits[i] > -kInfinity) candidates_.emplace_back(logits[i], static_cast<TokenId>(i));
+    kept_logits_.clear();
+    for (const auto& [logit, id] : candidates_) {
+      kept_logits_.push_back(logit);
+      ids_.push_back(id);
     }
+    weigh(kept_logits_, max, temperature);
+    double total = 0;
+    for (const double weight : weights_) total += weight;
+    if (options_.top_p < 1.0f) keep_first(static_cast<double>(options_.top_p) * total);
+  } else {
+    ids_.resize(logits.size());
+    std::iota(ids_.begin(), ids_.end(), 0);
+    weigh(logits, max, temperature);
+    if (options_.top_p < 1.0f) keep_top_p(logits, max);
   }
-  weigh_candidates(max);
-  if (options_.top_p < 1.0f) keep_top_p(logits, max);
-  if (options_.min_p > 0.0f) {
-    size_t kept = 0;
-    for (size_t i = 0; i < candidates_.size(); ++i) {
-      if (weights_[i] < static_cast<double>(options_.min_p)) continue;  // the likeliest has weight 1
-      candidates_[kept] = candidates_[i];
-      weights_[kept++] = weights_[i];
-    }
-    candidates_.resize(kept);
-    weights_.resize(kept);
-  }
+  // The likeliest has weight 1.
+  const double least = static_cast<double>(options_.min_p);
+  if (least > 0.0) keep_if([&](size_t i) { return weights_[i] >= least; });
   return {};
 }
 
@@ -249,10 +294,11 @@ struct Sampler::Normalizer {
   }
 };
 
-Sampler::Normalizer Sampler::normalizer(std::span<const float> logits) const {
+Sampler::Normalizer Sampler::normalizer(std::span<const float> logits) {
   Normalizer result{*std::max_element(logits.begin(), logits.end()), 0};
+  weigh(logits, result.max, 1.0);
   double total = 0;
-  for (const float logit : logits) total += relative_weight(logit, result.max, 1.0);
+  for (const double weight : weights_) total += weight;
   result.log_total = std::log(total);
   return result;
 }
@@ -279,7 +325,7 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs
       if (sum > target) break;
     }
   }
-  token.id = candidates_[chosen].second;
+  token.id = ids_[chosen];
   if (n_top_logprobs > 0) {
     const Normalizer all = normalizer(logits);
     token.logprob = all.logprob(logits[static_cast<size_t>(token.id)]);
@@ -298,8 +344,9 @@ Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> log
   double total = 0;
   for (const double weight : weights_) total += weight;
   std::vector<TokenProbability> result;
-  result.reserve(candidates_.size());
-  for (size_t i = 0; i < candidates_.size(); ++i) result.push_back({candidates_[i].second, weights_[i] / total});
+  for (size_t i = 0; i < ids_.size(); ++i) {
+    if (weights_[i] > 0.0) result.push_back({ids_[i], weights_[i] / total});
+  }
   return result;
 }
 

@@ -63,7 +63,7 @@ class Sampler {
   /// Counts a token of the answer.
   void accept(TokenId id);
   /// The distribution that sample() would draw from, in the order of its draw: by id, or by falling probability where
-  /// top-k or top-p is on. One token with probability 1 when greedy. Errors: as sample().
+  /// top-k is on. One token with probability 1 when greedy. Errors: as sample().
   Result<std::vector<TokenProbability>> distribution(std::span<float> logits);
 
  private:
@@ -77,10 +77,13 @@ class Sampler {
   Status check(std::span<const float> logits) const;
   Status shape(std::span<const float> logits);
   void select_top(std::span<const float> logits, size_t k);
-  void weigh_candidates(float max);
+  void weigh(std::span<const float> logits, float max, double temperature);
+  void keep_first(double mass);
   void keep_top_p(std::span<const float> logits, float max);
+  template <typename Keep>
+  void keep_if(Keep keep);
   struct Normalizer;
-  Normalizer normalizer(std::span<const float> logits) const;
+  Normalizer normalizer(std::span<const float> logits);
 
   SamplerOptions options_;
   int64_t vocab_size_ = 0;
@@ -89,8 +92,10 @@ class Sampler {
   std::vector<TokenId> window_;  // ring of the last penalty_last_n tokens
   size_t window_next_ = 0;
   std::unordered_map<TokenId, int32_t> counts_;     // occurrences inside the window
-  std::vector<Candidate> candidates_;               // what is left to choose from
-  std::vector<double> weights_;                     // one per candidate: probability relative to the likeliest
+  std::vector<TokenId> ids_;                        // what is left to choose from
+  std::vector<double> weights_;                     // one per id: probability relative to the likeliest
+  std::vector<float> kept_logits_;                  // scratch: of the top k
+  std::vector<Candidate> candidates_;               // scratch of select_top() and keep_top_p()
   std::vector<std::pair<TokenId, float>> changed_;  // logits before modify(), in the order of the changes
 };
 

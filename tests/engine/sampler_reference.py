@@ -50,12 +50,13 @@ def cpp(values):
 
 
 def number(x):
-    return "-INFINITY" if x == float("-inf") else f"{x:.9g}"
+    return "-INFINITY" if x == float("-inf") else f"{float(x)}f"
 
 
 print("// Written by sampler_reference.py.")
 for logits in LOGITS:
     for case in CASES:
         bias = cpp(cpp((str(i), number(b))) for i, b in case[5].items())
-        print(cpp((cpp(map(number, logits)), *(number(v) for v in case[:5]), bias,
-                   cpp(map(number, distribution(logits, case))))) + ",")
+        options = [number(case[0]), str(case[1]), *map(number, case[2:5])]
+        probabilities = cpp(f"{p:.9g}" for p in distribution(logits, case))
+        print(cpp((cpp(map(number, logits)), *options, bias, probabilities)) + ",")
