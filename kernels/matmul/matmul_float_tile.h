@@ -91,16 +91,18 @@ GLIMPSE_INLINE void float_columns(const uint8_t* const* weights, const ActView& 
 /// Multiplies n_vectors vectors of rows starting at vector index `first` (kHalves per panel), straight from the panels.
 template <PanelFormat format, class V, int n_vectors, int n>
 GLIMPSE_INLINE void float_direct(const uint8_t* panels, uint64_t panel_stride, int64_t first, const ActView& act,
-                                 int64_t begin, int64_t end, float* out, int64_t ld_out) {
+                                 int64_t first_k, int64_t count, int64_t begin, int64_t end, float* out,
+                                 int64_t ld_out) {
+  constexpr int64_t column_bytes = format == PanelFormat::kF32 ? 64 : 32;
   const uint8_t* weights[n_vectors];
   float* to[n_vectors];
   for (int v = 0; v < n_vectors; ++v) {
     const int64_t index = first + v;
-    weights[v] =
-        panels + static_cast<uint64_t>(index / V::kHalves) * panel_stride + index % V::kHalves * half_bytes(format);
+    weights[v] = panels + static_cast<uint64_t>(index / V::kHalves) * panel_stride + first_k * column_bytes +
+                 index % V::kHalves * half_bytes(format);
     to[v] = out + index * V::kLanes;
   }
-  float_columns<format, V, n_vectors, n>(weights, act, 0, act.k, begin, end, to, ld_out);
+  float_columns<format, V, n_vectors, n>(weights, act, first_k, count, begin, end, to, ld_out);
 }
 
 /// Widens columns [first_k, first_k + count) of a panel to floats, in the layout of an F32 panel.
@@ -114,54 +116,65 @@ GLIMPSE_INLINE void widen(const uint8_t* panel, int64_t first_k, int64_t count, 
   }
 }
 
+/// Columns [begin, end) of `together` (1 or 2) panels over weight columns [first_k, first_k + count), widened first.
+template <PanelFormat format, class V, int kWide>
+GLIMPSE_INLINE void float_widened(const uint8_t* panels, uint64_t panel_stride, int64_t together, const ActView& act,
+                                  int64_t first_k, int64_t count, int64_t begin, int64_t end, float* out,
+                                  int64_t ld_out, std::byte* scratch) {
+  const uint8_t* weights[2 * V::kHalves];
+  float* to[2 * V::kHalves];
+  for (int64_t i = 0; i < together; ++i) {
+    std::byte* widened = scratch + i * kFloatChunk * 64;
+    widen<format, V>(panels + static_cast<uint64_t>(i) * panel_stride, first_k, count, widened);
+    for (int half = 0; half < V::kHalves; ++half) {
+      weights[i * V::kHalves + half] = reinterpret_cast<const uint8_t*>(widened) + 32 * half;
+      to[i * V::kHalves + half] = out + i * 16 + half * V::kLanes;
+    }
+  }
+  int64_t v = 0;
+  for (; v + 2 <= together * V::kHalves; v += 2) {
+    float_columns<PanelFormat::kF32, V, 2, kWide>(weights + v, act, first_k, count, begin, end, to + v, ld_out);
+  }
+  if (v < together * V::kHalves) {
+    float_columns<PanelFormat::kF32, V, 1, kWide>(weights + v, act, first_k, count, begin, end, to + v, ld_out);
+  }
+}
+
 /// The driver of a float kernel. kWide: columns of a tile of two vectors.
 template <PanelFormat format, class V, int kWide>
 void run_float(const std::byte* panels_bytes, uint64_t panel_stride, int64_t n_panels, const ActView& act, float* out,
                int64_t ld_out, std::byte* scratch) {
-  constexpr int64_t kColumnBlockBytes = 768 << 10;  // activations that stay in the L2 cache while panels stream by
-  constexpr int64_t kDirectColumns = 8;             // below it widening does not pay
+  constexpr int64_t kColumnBlock = 32 * kWide;  // kFloatChunk activations of each stay in the L2 cache
+  constexpr int64_t kDirectColumns = 8;         // below it widening does not pay
   const auto* panels = reinterpret_cast<const uint8_t*>(panels_bytes);
   const int64_t n_vectors = n_panels * V::kHalves;
   if (act.n <= 2) {  // four vectors of rows, so that four chains hide the latency of the multiply-add
     int64_t v = 0;
     for (; v + 4 <= n_vectors; v += 4) {
-      float_direct<format, V, 4, 2>(panels, panel_stride, v, act, 0, act.n, out, ld_out);
+      float_direct<format, V, 4, 2>(panels, panel_stride, v, act, 0, act.k, 0, act.n, out, ld_out);
     }
-    for (; v < n_vectors; ++v) float_direct<format, V, 1, 2>(panels, panel_stride, v, act, 0, act.n, out, ld_out);
+    for (; v < n_vectors; ++v) {
+      float_direct<format, V, 1, 2>(panels, panel_stride, v, act, 0, act.k, 0, act.n, out, ld_out);
+    }
     return;
   }
-  int64_t step = kColumnBlockBytes / act.row_bytes / kWide * kWide;
-  if (step < 8 * kWide) step = 8 * kWide;
-  for (int64_t begin = 0; begin < act.n; begin += step) {
-    const int64_t end = begin + step < act.n ? begin + step : act.n;
-    if (format == PanelFormat::kF32 || act.n <= kDirectColumns) {
-      int64_t v = 0;
-      for (; v + 2 <= n_vectors; v += 2) {
-        float_direct<format, V, 2, kWide>(panels, panel_stride, v, act, begin, end, out, ld_out);
-      }
-      if (v < n_vectors) float_direct<format, V, 1, kWide>(panels, panel_stride, v, act, begin, end, out, ld_out);
-      continue;
-    }
-    for (int64_t p = 0; p < n_panels; p += 2) {
-      const int64_t together = p + 2 <= n_panels ? 2 : 1;
-      for (int64_t first_k = 0; first_k < act.k; first_k += kFloatChunk) {
-        const int64_t count = first_k + kFloatChunk <= act.k ? kFloatChunk : act.k - first_k;
-        const uint8_t* weights[4];
-        float* to[4];
-        for (int64_t i = 0; i < together; ++i) {
-          std::byte* widened = scratch + i * kFloatChunk * 64;
-          widen<format, V>(panels + static_cast<uint64_t>(p + i) * panel_stride, first_k, count, widened);
-          for (int half = 0; half < V::kHalves; ++half) {
-            weights[i * V::kHalves + half] = reinterpret_cast<const uint8_t*>(widened) + 32 * half;
-            to[i * V::kHalves + half] = out + (p + i) * 16 + half * V::kLanes;
-          }
+  for (int64_t begin = 0; begin < act.n; begin += kColumnBlock) {
+    const int64_t end = begin + kColumnBlock < act.n ? begin + kColumnBlock : act.n;
+    for (int64_t first_k = 0; first_k < act.k; first_k += kFloatChunk) {
+      const int64_t count = first_k + kFloatChunk <= act.k ? kFloatChunk : act.k - first_k;
+      if (format == PanelFormat::kF32 || act.n <= kDirectColumns) {
+        int64_t v = 0;
+        for (; v + 2 <= n_vectors; v += 2) {
+          float_direct<format, V, 2, kWide>(panels, panel_stride, v, act, first_k, count, begin, end, out, ld_out);
         }
-        int v = 0;
-        for (; v + 2 <= together * V::kHalves; v += 2) {
-          float_columns<PanelFormat::kF32, V, 2, kWide>(weights + v, act, first_k, count, begin, end, to + v, ld_out);
+        if (v < n_vectors) {
+          float_direct<format, V, 1, kWide>(panels, panel_stride, v, act, first_k, count, begin, end, out, ld_out);
         }
-        if (v < together * V::kHalves) {
-          float_columns<PanelFormat::kF32, V, 1, kWide>(weights + v, act, first_k, count, begin, end, to + v, ld_out);
+      } else {
+        for (int64_t p = 0; p < n_panels; p += 2) {
+          float_widened<format, V, kWide>(panels + static_cast<uint64_t>(p) * panel_stride, panel_stride,
+                                          p + 2 <= n_panels ? 2 : 1, act, first_k, count, begin, end, out + 16 * p,
+                                          ld_out, scratch);
         }
       }
     }

@@ -18,7 +18,9 @@ using F = V::F;
 // registers.
 constexpr int kTileColumns = 4;
 constexpr int kDirectColumns = 4;
-constexpr int64_t kColumnBlockBytes = 256 << 10;  // activations that stay in the L2 cache while panels stream by
+// Columns of activations that pass over each expanded piece of a panel: their kIntegerChunk values stay in the L2 cache
+// (256 KB on the oldest CPUs) while the panels stream by.
+constexpr int64_t kColumnBlock = 96;
 
 constexpr int log2_of(int v) {
   return v <= 1 ? 0 : 1 + log2_of(v / 2);
@@ -70,6 +72,11 @@ struct Expanded {
     if constexpr (L.mins != MinKind::kNone) block.min_scale = V::load_f(scratch + at.min_scale_at + b * 64);
     return block;
   }
+};
+
+/// Blocks [begin, end) of the reduction; past 0, the totals so far lie in the output.
+struct BlockRange {
+  int64_t begin, end;
 };
 
 /// blk[c] := fma(float(integer sum of sub-block s), scale, blk[c])
@@ -128,7 +135,7 @@ GLIMPSE_INLINE void add_sub_block(const Block& w, int s, const std::byte* const*
 
 /// 8 rows x n columns, the whole reduction. The order of README.md.
 template <class Source, int n>
-__attribute__((noinline)) void tile(const Source& source, int64_t n_blocks, const ActView& act,
+__attribute__((noinline)) void tile(const Source& source, const BlockRange& range, const ActView& act,
                                     const std::byte* first_column, float* out, int64_t ld_out) {
   constexpr PanelLayout L = Source::L;
   constexpr int subs = L.subs(), pair_count = subs / 2;
@@ -137,12 +144,12 @@ __attribute__((noinline)) void tile(const Source& source, int64_t n_blocks, cons
 #pragma GCC unroll 8
   for (int c = 0; c < n; ++c) {
     column[c] = first_column + c * act.row_bytes;
-    total[c] = V::zero_f();
+    total[c] = range.begin == 0 ? V::zero_f() : V::load_f(out + c * ld_out);
   }
   const int64_t bias_base = L.sub == 32 ? act.bias32_at : act.bias16_at;
   const int64_t sums_base = L.sub == 32 ? act.sums32_at : act.sums16_at;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    const auto w = source.block(b);
+  for (int64_t b = range.begin; b < range.end; ++b) {
+    const auto w = source.block(b - range.begin);
     F blk[n];
 #pragma GCC unroll 8
     for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
@@ -186,21 +193,21 @@ __attribute__((noinline)) void tile(const Source& source, int64_t n_blocks, cons
 
 /// Columns [begin, end) of half a panel.
 template <class Source>
-GLIMPSE_INLINE void all_columns(const Source& source, int64_t n_blocks, const ActView& act, int64_t begin, int64_t end,
-                                float* out, int64_t ld_out) {
+GLIMPSE_INLINE void all_columns(const Source& source, const BlockRange& range, const ActView& act, int64_t begin,
+                                int64_t end, float* out, int64_t ld_out) {
   int64_t c = begin;
   for (; c + kTileColumns <= end; c += kTileColumns) {
-    tile<Source, kTileColumns>(source, n_blocks, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
+    tile<Source, kTileColumns>(source, range, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
   }
   const std::byte* column = act.data + c * act.row_bytes;
   float* to = out + c * ld_out;
   switch (end - c) {
     case 1:
-      return tile<Source, 1>(source, n_blocks, act, column, to, ld_out);
+      return tile<Source, 1>(source, range, act, column, to, ld_out);
     case 2:
-      return tile<Source, 2>(source, n_blocks, act, column, to, ld_out);
+      return tile<Source, 2>(source, range, act, column, to, ld_out);
     case 3:
-      return tile<Source, 3>(source, n_blocks, act, column, to, ld_out);
+      return tile<Source, 3>(source, range, act, column, to, ld_out);
     default:
       return;
   }
@@ -241,22 +248,24 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
       for (int half = 0; half < V::kHalves; ++half) {
         const Packed<format> source{reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride,
                                     half};
-        all_columns(source, n_blocks, act, 0, act.n, out + 16 * p + 8 * half, ld_out);
+        all_columns(source, {0, n_blocks}, act, 0, act.n, out + 16 * p + 8 * half, ld_out);
       }
     }
     return;
   }
-  const ExpandedPanel at = expanded_panel(L, n_blocks * L.block);
-  int64_t step = kColumnBlockBytes / act.row_bytes / kTileColumns * kTileColumns;
-  if (step < 16 * kTileColumns) step = 16 * kTileColumns;
-  for (int64_t begin = 0; begin < act.n; begin += step) {
-    const int64_t end = begin + step < act.n ? begin + step : act.n;
-    for (int64_t p = 0; p < n_panels; ++p) {
-      expand<format>(reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride, n_blocks, at,
-                     scratch);
-      for (int half = 0; half < V::kHalves; ++half) {
-        const Expanded<format> source{scratch + 32 * half, at};
-        all_columns(source, n_blocks, act, begin, end, out + 16 * p + 8 * half, ld_out);
+  constexpr int64_t chunk = kIntegerChunk / L.block;
+  const ExpandedPanel at = expanded_panel(L, (n_blocks < chunk ? n_blocks : chunk) * L.block);
+  for (int64_t begin = 0; begin < act.n; begin += kColumnBlock) {
+    const int64_t end = begin + kColumnBlock < act.n ? begin + kColumnBlock : act.n;
+    for (int64_t first = 0; first < n_blocks; first += chunk) {
+      const BlockRange range{first, first + chunk < n_blocks ? first + chunk : n_blocks};
+      for (int64_t p = 0; p < n_panels; ++p) {
+        const auto* panel = reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride;
+        expand<format>(panel + first * L.bytes, range.end - first, at, scratch);
+        for (int half = 0; half < V::kHalves; ++half) {
+          const Expanded<format> source{scratch + 32 * half, at};
+          all_columns(source, range, act, begin, end, out + 16 * p + 8 * half, ld_out);
+        }
       }
     }
   }

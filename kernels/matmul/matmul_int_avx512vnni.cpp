@@ -20,8 +20,9 @@ constexpr int kTileColumns = 8;
 constexpr int kDirectTile = 4;  // beside the scales of a packed block there are registers for four columns
 // Up to here reading the packed panel once per four columns is cheaper than expanding it.
 constexpr int kDirectColumns = 16;
-// Activations of one column block stay in the L2 cache while the panels stream by.
-constexpr int64_t kColumnBlockBytes = 768 << 10;
+// Columns of activations that pass over each expanded piece of a panel: kIntegerChunk of k of each (2.2 KB with the
+// sums) stay in the L2 cache while the panels stream by.
+constexpr int64_t kColumnBlock = 256;
 
 constexpr int log2_of(int v) {
   return v <= 1 ? 0 : 1 + log2_of(v / 2);
@@ -66,6 +67,11 @@ struct Expanded {
   }
 };
 
+/// Blocks [begin, end) of the reduction; past 0, the totals so far lie in the output.
+struct BlockRange {
+  int64_t begin, end;
+};
+
 /// blk[c] := fma(float(integer sum of sub-block s), scale, blk[c])
 template <class Source, int n, class Block>
 GLIMPSE_INLINE void add_sub_block(const Block& w, int s, const std::byte* const* column, int64_t values_at,
@@ -99,8 +105,8 @@ GLIMPSE_INLINE void add_sub_block(const Block& w, int s, const std::byte* const*
 
 /// 16 rows x n columns, the whole reduction. The order of README.md.
 template <class Source, int n>
-GLIMPSE_INLINE void tile(const Source& source, int64_t n_blocks, const ActView& act, const std::byte* first_column,
-                         float* out, int64_t ld_out) {
+GLIMPSE_INLINE void tile(const Source& source, const BlockRange& range, const ActView& act,
+                         const std::byte* first_column, float* out, int64_t ld_out) {
   constexpr PanelLayout L = Source::L;
   constexpr int subs = L.subs(), pair_count = subs / 2;
   const std::byte* column[n];
@@ -108,12 +114,12 @@ GLIMPSE_INLINE void tile(const Source& source, int64_t n_blocks, const ActView& 
 #pragma GCC unroll 8
   for (int c = 0; c < n; ++c) {
     column[c] = first_column + c * act.row_bytes;
-    total[c] = V::zero_f();
+    total[c] = range.begin == 0 ? V::zero_f() : V::load_f(out + c * ld_out);
   }
   const int64_t bias_base = L.sub == 32 ? act.bias32_at : act.bias16_at;
   const int64_t sums_base = L.sub == 32 ? act.sums32_at : act.sums16_at;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    const auto w = source.block(b);
+  for (int64_t b = range.begin; b < range.end; ++b) {
+    const auto w = source.block(b - range.begin);
     F blk[n];
 #pragma GCC unroll 8
     for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
@@ -157,41 +163,41 @@ GLIMPSE_INLINE void tile(const Source& source, int64_t n_blocks, const ActView& 
 
 /// Tiles of one panel; n: columns of the last, smaller tile.
 template <class Source, int n>
-__attribute__((noinline)) void tile_of(const Source& source, int64_t n_blocks, const ActView& act,
+__attribute__((noinline)) void tile_of(const Source& source, const BlockRange& range, const ActView& act,
                                        const std::byte* first_column, float* out, int64_t ld_out) {
-  tile<Source, n>(source, n_blocks, act, first_column, out, ld_out);
+  tile<Source, n>(source, range, act, first_column, out, ld_out);
 }
 
 /// All columns [begin, end) of one panel in tiles of `width`.
 template <class Source, int width>
-GLIMPSE_INLINE void all_columns(const Source& source, int64_t n_blocks, const ActView& act, int64_t begin, int64_t end,
-                                float* out, int64_t ld_out) {
+GLIMPSE_INLINE void all_columns(const Source& source, const BlockRange& range, const ActView& act, int64_t begin,
+                                int64_t end, float* out, int64_t ld_out) {
   int64_t c = begin;
   for (; c + width <= end; c += width) {
-    tile_of<Source, width>(source, n_blocks, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
+    tile_of<Source, width>(source, range, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
   }
   const std::byte* column = act.data + c * act.row_bytes;
   float* to = out + c * ld_out;
   switch (end - c) {
     case 1:
-      return tile_of<Source, 1>(source, n_blocks, act, column, to, ld_out);
+      return tile_of<Source, 1>(source, range, act, column, to, ld_out);
     case 2:
-      return tile_of<Source, 2>(source, n_blocks, act, column, to, ld_out);
+      return tile_of<Source, 2>(source, range, act, column, to, ld_out);
     case 3:
-      return tile_of<Source, 3>(source, n_blocks, act, column, to, ld_out);
+      return tile_of<Source, 3>(source, range, act, column, to, ld_out);
     default:
       break;
   }
   if constexpr (width > 4) {
     switch (end - c) {
       case 4:
-        return tile_of<Source, 4>(source, n_blocks, act, column, to, ld_out);
+        return tile_of<Source, 4>(source, range, act, column, to, ld_out);
       case 5:
-        return tile_of<Source, 5>(source, n_blocks, act, column, to, ld_out);
+        return tile_of<Source, 5>(source, range, act, column, to, ld_out);
       case 6:
-        return tile_of<Source, 6>(source, n_blocks, act, column, to, ld_out);
+        return tile_of<Source, 6>(source, range, act, column, to, ld_out);
       case 7:
-        return tile_of<Source, 7>(source, n_blocks, act, column, to, ld_out);
+        return tile_of<Source, 7>(source, range, act, column, to, ld_out);
       default:
         break;
     }
@@ -240,21 +246,23 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
   if (act.n <= kDirectColumns) {
     for (int64_t p = 0; p < n_panels; ++p) {
       const Packed<format> source{reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride};
-      all_columns<Packed<format>, kDirectTile>(source, n_blocks, act, 0, act.n, out + 16 * p, ld_out);
+      all_columns<Packed<format>, kDirectTile>(source, {0, n_blocks}, act, 0, act.n, out + 16 * p, ld_out);
     }
     return;
   }
   constexpr PanelFormat shape = tile_format(format);
-  const ExpandedPanel at = expanded_panel(L, n_blocks * L.block);
+  constexpr int64_t chunk = kIntegerChunk / L.block;
+  const ExpandedPanel at = expanded_panel(L, (n_blocks < chunk ? n_blocks : chunk) * L.block);
   const Expanded<shape> source{scratch, at};
-  int64_t step = kColumnBlockBytes / act.row_bytes / kTileColumns * kTileColumns;
-  if (step < 8 * kTileColumns) step = 8 * kTileColumns;
-  for (int64_t begin = 0; begin < act.n; begin += step) {
-    const int64_t end = begin + step < act.n ? begin + step : act.n;
-    for (int64_t p = 0; p < n_panels; ++p) {
-      expand<format>(reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride, n_blocks, at,
-                     scratch);
-      all_columns<Expanded<shape>, kTileColumns>(source, n_blocks, act, begin, end, out + 16 * p, ld_out);
+  for (int64_t begin = 0; begin < act.n; begin += kColumnBlock) {
+    const int64_t end = begin + kColumnBlock < act.n ? begin + kColumnBlock : act.n;
+    for (int64_t first = 0; first < n_blocks; first += chunk) {
+      const BlockRange range{first, first + chunk < n_blocks ? first + chunk : n_blocks};
+      for (int64_t p = 0; p < n_panels; ++p) {
+        const auto* panel = reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride;
+        expand<format>(panel + first * L.bytes, range.end - first, at, scratch);
+        all_columns<Expanded<shape>, kTileColumns>(source, range, act, begin, end, out + 16 * p, ld_out);
+      }
     }
   }
 }

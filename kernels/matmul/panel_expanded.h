@@ -26,6 +26,9 @@ constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k) {
   return e;
 }
 
+/// Integer formats are expanded in pieces of this many columns, which stay in the L1 cache while the tiles of all
+/// columns of activations pass over them.
+constexpr int64_t kIntegerChunk = 1536;
 /// Float formats are expanded in pieces of this many columns, for two panels at a time.
 constexpr int64_t kFloatChunk = 256;
 constexpr int64_t kFloatScratchBytes = 2 * kFloatChunk * 16 * 4;

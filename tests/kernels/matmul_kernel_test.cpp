@@ -77,10 +77,11 @@ class MatmulKernel : public testing::TestWithParam<PanelKernel> {
   std::vector<int64_t> depths() const {
     const auto block = static_cast<int64_t>(dtype_info(panel_dtype(GetParam().format)).block_length);
     if (block == 1) return {1, 2, 37, 588, 1025};
-    if (block == 32) return {32, 96, 37 * 32};
+    if (block == 32) return {32, 96, 53 * 32};
     return {256, 3 * 256, 7 * 256};
   }
-  int64_t some_depth() const { return integer() ? 1280 : 603; }
+  /// More than one piece of an expanded panel (panel_expanded.h), and no multiple of one.
+  int64_t some_depth() const { return integer() ? 1792 : 603; }
 
   /// Runs the kernel on panels [first, first + n_panels) with guards around outputs and scratch.
   /// Returns (n, 16 * n_panels).

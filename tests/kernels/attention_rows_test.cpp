@@ -1,0 +1,237 @@
+// Around the attention kernel: panels, prepared queries, merging and finishing of states, the exponential.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "tests/kernels/attention_test_support.h"
+
+namespace glimpse {
+namespace {
+
+using namespace attention_test;  // NOLINT
+using row_test::Guarded;
+using row_test::same_bits;
+
+class AttentionRows : public row_test::PerIsa {};
+GLIMPSE_INSTANTIATE_PER_ISA(AttentionRows);
+
+constexpr int64_t kHeadDims[] = {16, 24, 31, 64, 72, 80, 128, 256};
+
+// Rows with everything that rounding can meet.
+std::vector<float> special_rows(int64_t n) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float special[] = {0.0f,   -0.0f,   inf,         -inf,        std::nanf("1"), std::numeric_limits<float>::max(),
+                           1e-40f, -1e-42f, 1.00390625f, 1.01171875f, 0x1.fefffep0f,  0x1.ffp127f};
+  std::vector<float> rows = row_test::normal_row(n, 11);
+  for (int64_t i = 0; i < n; i += 7) rows[i] = special[i / 7 % 12];
+  return rows;
+}
+
+TEST_P(AttentionRows, BulkStoresWriteTheBitsOfSingleStoresAndNothingElse) {
+  for (KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+    for (int64_t head_dim : kHeadDims) {
+      const int64_t capacity = 256, ld = head_dim + 5;
+      const std::vector<float> rows = special_rows(capacity * ld);
+      const int64_t bytes = static_cast<int64_t>(kv_head_bytes(element, head_dim, capacity));
+      for (const auto& [position, n] : {std::pair<int64_t, int64_t>{0, 256},
+                                        {0, 16},
+                                        {5, 1},
+                                        {7, 60},
+                                        {240, 16},
+                                        {32, 33},
+                                        {1, 2},
+                                        {255, 1},
+                                        {16, 0},
+                                        {15, 2}}) {
+        Guarded<std::byte> one(bytes), all(bytes), one_v(bytes), all_v(bytes);
+        for (Guarded<std::byte>* panel : {&one, &all, &one_v, &all_v})
+          std::fill_n(panel->data(), bytes, std::byte{0x5a});
+        for (int64_t i = 0; i < n; ++i) {
+          store_key(Isa::kRef, element, &rows[i * ld], head_dim, position + i, one.data());
+          store_value(Isa::kRef, element, &rows[i * ld], head_dim, position + i, one_v.data());
+        }
+        store_keys(GetParam(), element, rows.data(), ld, n, head_dim, position, all.data());
+        store_values(GetParam(), element, rows.data(), ld, n, head_dim, position, all_v.data());
+        ASSERT_EQ(one.copy(), all.copy()) << "keys " << head_dim << " at " << position << " n " << n;
+        ASSERT_EQ(one_v.copy(), all_v.copy()) << "values " << head_dim << " at " << position << " n " << n;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionRows, StoredRowsReadBackRounded) {
+  const int64_t n = 40;
+  for (KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+    for (int64_t head_dim : kHeadDims) {
+      const std::vector<float> rows = special_rows(n * head_dim);
+      const int64_t bytes = static_cast<int64_t>(kv_head_bytes(element, head_dim, 256));
+      Guarded<std::byte> keys(bytes), values(bytes);
+      store_keys(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, keys.data());
+      store_values(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, values.data());
+      std::vector<float> want = rows, got(n * head_dim), got_v(n * head_dim);
+      if (element == KvElement::kBf16) {
+        for (float& x : want) x = rounded_to_bf16(x);
+      }
+      for (int64_t i = 0; i < n; ++i) {
+        load_key(element, keys.data(), head_dim, i, &got[i * head_dim]);
+        load_value(element, values.data(), head_dim, i, &got_v[i * head_dim]);
+      }
+      ASSERT_TRUE(same_bits(got, want)) << head_dim;
+      ASSERT_TRUE(same_bits(got_v, want)) << head_dim;
+    }
+  }
+}
+
+TEST_P(AttentionRows, LayoutIsTheDocumentedOne) {
+  const int64_t d = 32;
+  std::vector<float> rows(static_cast<size_t>(256 * d));
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i);  // exact in float
+  Guarded<float> keys(256 * d), values(256 * d);
+  auto* k = reinterpret_cast<std::byte*>(keys.data());
+  auto* v = reinterpret_cast<std::byte*>(values.data());
+  store_keys(GetParam(), KvElement::kF32, rows.data(), d, 256, d, 0, k);
+  store_values(GetParam(), KvElement::kF32, rows.data(), d, 256, d, 0, v);
+  EXPECT_EQ(keys[(2 * d + 7) * 16 + 3], static_cast<float>(35 * d + 7));
+  EXPECT_EQ(values[35 * d + 7], static_cast<float>(35 * d + 7));
+  for (float& x : rows) x = static_cast<float>(static_cast<int>(x) % 251);  // exact in bf16
+  Guarded<uint16_t> keys16(256 * d), values16(256 * d);
+  store_keys(GetParam(), KvElement::kBf16, rows.data(), d, 256, d, 0, reinterpret_cast<std::byte*>(keys16.data()));
+  store_values(GetParam(), KvElement::kBf16, rows.data(), d, 256, d, 0, reinterpret_cast<std::byte*>(values16.data()));
+  EXPECT_EQ(bf16_to_float(keys16[((2 * d / 2 + 3) * 16 + 3) * 2 + 1]), static_cast<float>((35 * d + 7) % 251));
+  EXPECT_EQ(bf16_to_float(values16[(17 * d + 7) * 2 + 1]), static_cast<float>((35 * d + 7) % 251));
+}
+
+TEST_P(AttentionRows, PreparedQueriesAreScaledRoundedAndPadded) {
+  for (int64_t head_dim : kHeadDims) {
+    const int64_t d = padded_head_dim(head_dim), n = 5;
+    const std::vector<float> q = special_rows(n * head_dim);
+    const auto rows = row_pointers(q, head_dim, all_rows(n));
+    Guarded<float> floats(n * d);
+    Guarded<uint16_t> halves(n * d);
+    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, floats.data());
+    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, halves.data());
+    for (int64_t i = 0; i < n * d; ++i) {
+      const int64_t r = i / d, c = i % d;
+      const float want = c < head_dim ? q[r * head_dim + c] * query_scale(head_dim) : 0.0f;
+      ASSERT_TRUE(same_bits({&floats[i], 1}, {&want, 1})) << head_dim << " element " << i;
+      const float got = bf16_to_float(halves[i]), rounded = rounded_to_bf16(want);
+      ASSERT_TRUE(same_bits({&got, 1}, {&rounded, 1})) << head_dim << " element " << i;
+    }
+  }
+}
+
+TEST_P(AttentionRows, MergeFollowsTheFormula) {
+  for (int64_t n_rows : {1, 2, 15, 16, 17, 64}) {
+    const int64_t d = 48;
+    State a(n_rows, d), b(n_rows, d);
+    const std::vector<float> noise = row_test::normal_row(2 * n_rows * d, 4);
+    for (int64_t i = 0; i < n_rows * d; ++i) a.acc[i] = noise[i], b.acc[i] = noise[n_rows * d + i];
+    for (int64_t r = 0; r < n_rows; ++r) {
+      a.max[r] = 5 * noise[r], b.max[r] = 5 * noise[r + 7];
+      a.sum[r] = 1 + std::abs(noise[r + 3]), b.sum[r] = 1 + std::abs(noise[r + 5]);
+    }
+    const auto acc = a.acc.copy(), sum = a.sum.copy(), max = a.max.copy();
+    merge_attention_states(GetParam(), a.view(), b.view(), n_rows, d);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const double m = std::max(max[r], b.max[r]), wa = std::exp2(max[r] - m), wb = std::exp2(b.max[r] - m);
+      EXPECT_EQ(a.max[r], static_cast<float>(m));
+      const double want = wa * sum[r] + wb * b.sum[r];
+      EXPECT_NEAR(a.sum[r], want, 5e-7 * want);
+      for (int64_t i = r * d; i < (r + 1) * d; ++i) {
+        ASSERT_NEAR(a.acc[i], wa * acc[i] + wb * b.acc[i], 5e-7 * (wa * std::abs(acc[i]) + wb * std::abs(b.acc[i])));
+      }
+    }
+  }
+}
+
+TEST_P(AttentionRows, MergeWithAnEmptySideIsExact) {
+  const int64_t n_rows = 18, d = 16;
+  State full(n_rows, d), empty(n_rows, d);
+  const std::vector<float> noise = row_test::normal_row(n_rows * d, 4);
+  for (int64_t i = 0; i < n_rows * d; ++i) full.acc[i] = noise[i];
+  full.acc[3] = -0.0f;
+  for (int64_t r = 0; r < n_rows; ++r) full.max[r] = noise[r] * 1000, full.sum[r] = 1 + static_cast<float>(r);
+  const std::vector<float> want = full.all();
+  merge_attention_states(GetParam(), full.view(), empty.view(), n_rows, d);
+  EXPECT_TRUE(same_bits(full.all(), want));
+  for (int64_t i = 0; i < n_rows * d; ++i) empty.acc[i] = std::nanf("");  // an empty state's acc is not looked at
+  merge_attention_states(GetParam(), empty.view(), full.view(), n_rows, d);
+  EXPECT_TRUE(same_bits(empty.all(), want));
+}
+
+TEST_P(AttentionRows, MergeSpreadsNan) {
+  const float nan = std::nanf("");
+  for (bool in_block : {false, true}) {
+    State a(2, 16), b(2, 16);
+    for (State* s : {&a, &b}) {
+      for (int64_t r = 0; r < 2; ++r) s->max[r] = 1, s->sum[r] = 1;
+    }
+    (in_block ? b : a).sum[1] = nan;
+    (in_block ? b : a).max[1] = nan;
+    merge_attention_states(GetParam(), a.view(), b.view(), 2, 16);
+    EXPECT_EQ(a.sum[0], 2.0f);
+    EXPECT_TRUE(std::isnan(a.sum[1]));
+  }
+}
+
+// The weight of a state whose maximum lies x below the block's is 2^x: with an accumulator of 1 against 0 the merge
+// shows the softmax's exponential as it is.
+TEST_P(AttentionRows, ExponentialStaysWithinItsErrorBound) {
+  const int64_t n_rows = kMaxQueryRows, d = 16;
+  State a(n_rows, d), b(n_rows, d);
+  double worst = 0, worst_x = 0;
+  const auto check = [&](const std::vector<float>& x) {
+    for (int64_t r = 0; r < n_rows; ++r) {
+      a.max[r] = x[r], a.sum[r] = 1, a.acc[r * d] = 1;
+      b.max[r] = 0, b.sum[r] = 1, b.acc[r * d] = 0;
+    }
+    merge_attention_states(GetParam(), a.view(), b.view(), n_rows, d);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const double want = std::exp2(static_cast<double>(x[r]));
+      const double error = std::abs(a.acc[r * d] - want) / want;
+      if (error > worst) worst = error, worst_x = x[r];
+    }
+  };
+  std::vector<float> x(n_rows);
+  const int64_t count = 126 * 4096;
+  for (int64_t i = 0; i < count; i += n_rows) {
+    for (int64_t r = 0; r < n_rows; ++r) x[r] = -static_cast<float>(126.0 * static_cast<double>(i + r) / count);
+    check(x);
+  }
+  for (int e = -30; e < 0; ++e) {  // close to zero
+    for (int64_t r = 0; r < n_rows; ++r) x[r] = -std::ldexp(1.0f + static_cast<float>(r) / 64, e);
+    check(x);
+  }
+  EXPECT_LE(worst, 3e-7) << "at " << worst_x;  // the budget is 3e-6
+  for (int64_t r = 0; r < n_rows; ++r) x[r] = r % 2 == 0 ? 0.0f : -126.0f;
+  check(x);
+  EXPECT_EQ(a.acc[0], 1.0f);  // exactly, so that merging with an equal maximum loses nothing
+  EXPECT_EQ(a.acc[d], 0x1p-126f);
+  for (float low : {-127.0f, -150.0f, -1e4f, -1e30f}) {
+    std::fill(x.begin(), x.end(), low);
+    check(x);
+    EXPECT_LE(a.acc[0], 0x1p-126f);
+    EXPECT_GE(a.acc[0], 0.0f);
+  }
+}
+
+TEST_P(AttentionRows, FinishDividesAndWritesHeadDimValues) {
+  for (int64_t head_dim : kHeadDims) {
+    const int64_t d = padded_head_dim(head_dim), n_rows = 7;
+    State state(n_rows, head_dim);
+    const std::vector<float> noise = row_test::normal_row(n_rows * d, 9);
+    for (int64_t i = 0; i < n_rows * d; ++i) state.acc[i] = noise[i];
+    for (int64_t r = 0; r < n_rows; ++r) state.sum[r] = r == 3 ? 0.0f : 0.7f + static_cast<float>(r);
+    const std::vector<float> got = finish(GetParam(), state, n_rows, head_dim);
+    for (int64_t i = 0; i < n_rows * head_dim; ++i) {
+      const int64_t r = i / head_dim;
+      const double want = r == 3 ? 0.0 : static_cast<double>(noise[r * d + i % head_dim]) / state.sum[r];
+      ASSERT_NEAR(got[i], want, 2e-7 * std::abs(want)) << head_dim << " element " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace glimpse

@@ -1,0 +1,158 @@
+// Every attention kernel against naive attention in double.
+#include "kernels/attention/attention.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "tests/kernels/attention_test_support.h"
+
+namespace glimpse {
+namespace {
+
+using namespace attention_test;  // NOLINT
+using row_test::nmse;
+
+class Attention : public PerKernel {};
+INSTANTIATE_TEST_SUITE_P(Kernel, Attention, testing::ValuesIn(attention_kernels()), kernel_param_name);
+
+constexpr int64_t kHeadDims[] = {16, 24, 64, 72, 80, 128, 256};
+
+// The limit for the whole operation, bf16 storage included.
+double budget(const AttentionKernel& kernel) {
+  return kernel.element == KvElement::kBf16 ? 5e-5 : 1e-10;
+}
+
+// The limit of a bf16 kernel against exact attention on the rounded inputs. What is left is the rounding of the
+// probabilities: relative errors of at most 2^-9, uniform, so 1.3e-6 in the mean square when the values are independent
+// and nothing averages out, less when they have a mean. The reference rounds its float results and states only.
+double budget_on_rounded(const AttentionKernel& kernel) {
+  return kernel.isa == Isa::kRef ? 1e-13 : 2e-6;
+}
+
+void expect_within_budget(const AttentionKernel& kernel, const Head& head, const std::vector<int64_t>& n_visible,
+                          const std::string& what) {
+  const Panels panels(kernel.isa, kernel.element, head, 1e4f);
+  const std::vector<float> got = run_attention(kernel, head, panels, n_visible);
+  EXPECT_LE(nmse(got, naive_attention(head, n_visible, false)), budget(kernel)) << what;
+  if (kernel.element != KvElement::kBf16) return;
+  EXPECT_LE(nmse(got, naive_attention(head, n_visible, true)), budget_on_rounded(kernel)) << what << ", rounded inputs";
+}
+
+TEST_P(Attention, MatchesNaiveAttentionForAllHeadDimsAndScores) {
+  for (int64_t head_dim : kHeadDims) {
+    for (Scores scores : {Scores::kRealistic, Scores::kPeaked, Scores::kFlat}) {
+      const Head head(head_dim, 64, 2 * kKeyBlock + 37, scores, static_cast<uint32_t>(head_dim));
+      const std::vector<int64_t> n_visible(64, head.n_keys);
+      expect_within_budget(GetParam(), head, n_visible,
+                           "head_dim " + std::to_string(head_dim) + " scores " + std::to_string(int(scores)));
+    }
+  }
+}
+
+TEST_P(Attention, MatchesNaiveAttentionForAllRowCounts) {
+  for (int64_t head_dim : {24, 64, 80, 128}) {
+    for (int64_t n_rows = 1; n_rows <= kMaxQueryRows; n_rows += n_rows < 18 ? 1 : 23) {
+      const Head head(head_dim, n_rows, 300, Scores::kPeaked, static_cast<uint32_t>(n_rows));
+      expect_within_budget(GetParam(), head, std::vector<int64_t>(n_rows, 300),
+                           "head_dim " + std::to_string(head_dim) + " rows " + std::to_string(n_rows));
+    }
+  }
+}
+
+TEST_P(Attention, MatchesNaiveAttentionForAllVisibleCounts) {
+  for (int64_t head_dim : {16, 80, 128}) {
+    for (int64_t n : {1, 2, 3, 15, 16, 17, 31, 32, 33, 63, 64, 65, 255, 256, 257, 511, 512, 513}) {
+      const Head head(head_dim, 9, n, Scores::kPeaked, static_cast<uint32_t>(n));
+      expect_within_budget(GetParam(), head, std::vector<int64_t>(9, n),
+                           "head_dim " + std::to_string(head_dim) + " visible " + std::to_string(n));
+    }
+  }
+}
+
+TEST_P(Attention, MatchesNaiveCausalAttention) {
+  const Head head(128, 64, 600, Scores::kRealistic, 7);
+  std::vector<int64_t> n_visible;  // groups of 6 query heads, as stacked for grouped-query attention
+  for (int64_t r = 0; r < 64; ++r) n_visible.push_back(505 + r / 6);
+  expect_within_budget(GetParam(), head, n_visible, "grouped");
+  for (int64_t r = 0; r < 64; ++r) n_visible[r] = 1 + (r * 131) % 600;  // rows of one tile far apart
+  expect_within_budget(GetParam(), head, n_visible, "mixed");
+}
+
+TEST_P(Attention, RowThatSeesNothingKeepsItsState) {
+  const Head head(80, 11, 256, Scores::kRealistic, 3);
+  const Panels panels(GetParam().isa, GetParam().element, head);
+  for (bool others_see : {false, true}) {
+    State state(11, 80);
+    for (int64_t i = 0; i < state.acc.size(); ++i) state.acc[i] = static_cast<float>(i) - 400;
+    for (int64_t r = 0; r < 11; ++r) state.max[r] = static_cast<float>(r), state.sum[r] = 2;
+    const std::vector<float> before = state.all();
+    std::vector<int64_t> n_visible(11, 0);
+    if (others_see) n_visible[1] = 17, n_visible[8] = 256;
+    attend(GetParam(), head, panels, all_rows(11), n_visible, 0, 1, state.view());
+    for (int64_t r = 0; r < 11; ++r) {
+      if (n_visible[r] != 0) {
+        EXPECT_NE(state.acc[r * 80], before[r * 80]) << r;
+        continue;
+      }
+      EXPECT_EQ(state.max[r], static_cast<float>(r));
+      EXPECT_EQ(state.sum[r], 2);
+      for (int64_t i = r * 80; i < (r + 1) * 80; ++i) ASSERT_EQ(state.acc[i], before[i]);
+    }
+  }
+}
+
+TEST_P(Attention, RowWithoutKeysFinishesAsZero) {
+  const Head head(72, 3, 40, Scores::kRealistic, 3);
+  const Panels panels(GetParam().isa, GetParam().element, head);
+  const std::vector<float> got = run_attention(GetParam(), head, panels, {40, 0, 40});
+  for (int64_t i = 72; i < 144; ++i) EXPECT_EQ(got[i], 0.0f);
+  EXPECT_NE(got[0], 0.0f);
+  EXPECT_NE(got[144], 0.0f);
+}
+
+TEST_P(Attention, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
+  Head head(64, 16, 256, Scores::kRealistic, 5);
+  std::vector<int64_t> n_visible;
+  for (int64_t r = 0; r < 16; ++r) n_visible.push_back(95 + r);
+  const Panels clean(GetParam().isa, GetParam().element, head);
+  const std::vector<float> want = run_attention(GetParam(), head, clean, n_visible);
+  head.k[100 * 64 + 9] = std::numeric_limits<float>::quiet_NaN();
+  const Panels broken(GetParam().isa, GetParam().element, head);
+  const std::vector<float> got = run_attention(GetParam(), head, broken, n_visible);
+  for (int64_t i = 0; i < 16 * 64; ++i) {
+    if (n_visible[i / 64] > 100) {
+      ASSERT_TRUE(std::isnan(got[i])) << i;
+    } else {
+      ASSERT_EQ(got[i], want[i]) << i;
+    }
+  }
+}
+
+TEST_P(Attention, InfiniteScoresGiveNanAndNothingElse) {
+  Head head(64, 8, 300, Scores::kRealistic, 6);
+  head.q[2 * 64] = std::numeric_limits<float>::infinity();
+  for (int64_t n = 0; n < 300; ++n) head.k[n * 64] = n == 150 ? 2.0f : -1.0f;  // scores of row 2: infinities
+  const Panels panels(GetParam().isa, GetParam().element, head);
+  const std::vector<float> got = run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 300));
+  for (int64_t i = 0; i < 8 * 64; ++i) ASSERT_EQ(std::isnan(got[i]), i / 64 == 2) << i;
+}
+
+TEST_P(Attention, HugeScoreRangesStayFinite) {
+  Head head(128, 8, 400, Scores::kRealistic, 8);
+  for (float& x : head.q) x *= 1000;
+  expect_within_budget(GetParam(), Head(128, 8, 400, Scores::kPeaked, 8), std::vector<int64_t>(8, 400), "peaked");
+  const Panels panels(GetParam().isa, GetParam().element, head);
+  for (float x : run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 400))) ASSERT_TRUE(std::isfinite(x));
+}
+
+TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {
+  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Bf16).name, "attention_bf16_avx512bf16");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni).name, "attention_bf16_avx512");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx512Bf16).name, "attention_f32_avx512");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx2).name, "attention_f32_avx2");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kRef).name, "attention_bf16_ref");
+}
+
+}  // namespace
+}  // namespace glimpse

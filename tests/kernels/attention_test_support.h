@@ -1,0 +1,186 @@
+// For the attention tests: a head's queries, keys and values, their panels, and naive attention in double.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <ostream>
+#include <vector>
+
+#include "engine/base/aligned_buffer.h"
+#include "engine/base/half.h"
+#include "kernels/attention/attention.h"
+#include "tests/kernels/row_test_support.h"
+
+namespace glimpse {
+inline void PrintTo(const AttentionKernel& kernel, std::ostream* out) {
+  *out << kernel.name;
+}  // for test names
+}  // namespace glimpse
+
+namespace glimpse::attention_test {
+
+enum class Scores { kRealistic, kPeaked, kFlat };
+
+/// One head: q (n_rows, head_dim), k and v (n_keys, head_dim).
+struct Head {
+  int64_t head_dim, n_rows, n_keys;
+  std::vector<float> q, k, v;
+
+  /// Values have a mean per dimension, as those of trained models do: without it flat scores average them to nothing.
+  /// kRealistic: scores of deviation about 1.5. kPeaked: every query is close to three times some key, which takes
+  /// almost all the weight. kFlat: scores near zero.
+  Head(int64_t head_dim_, int64_t n_rows_, int64_t n_keys_, Scores scores, uint32_t seed)
+      : head_dim(head_dim_),
+        n_rows(n_rows_),
+        n_keys(n_keys_),
+        q(row_test::normal_row(n_rows * head_dim, seed, scores == Scores::kFlat ? 0.01f : 1.5f)),
+        k(row_test::normal_row(n_keys * head_dim, seed + 1)),
+        v(row_test::normal_row(n_keys * head_dim, seed + 2)) {
+    const std::vector<float> mean = row_test::normal_row(head_dim, seed + 3);
+    for (int64_t i = 0; i < n_keys * head_dim; ++i) v[i] += mean[i % head_dim];
+    if (scores != Scores::kPeaked) return;
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const int64_t key = (r * 37 + 5) % n_keys;
+      for (int64_t i = 0; i < head_dim; ++i) q[r * head_dim + i] = q[r * head_dim + i] / 3 + 3 * k[key * head_dim + i];
+    }
+  }
+};
+
+inline float rounded_to_bf16(float x) {
+  return bf16_to_float(float_to_bf16(x));
+}
+
+/// The scale that prepare_queries multiplies by.
+inline float query_scale(int64_t head_dim) {
+  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
+}
+
+/// softmax(q k^T / sqrt(head_dim)) v in double; row r sees its first n_visible[r] keys. rounded: on what a bf16 kernel
+/// gets to see (scaled queries, keys and values rounded to bf16).
+inline std::vector<double> naive_attention(const Head& head, const std::vector<int64_t>& n_visible, bool rounded) {
+  const int64_t d = head.head_dim;
+  const auto seen = [&](float x) { return static_cast<double>(rounded ? rounded_to_bf16(x) : x); };
+  const double log2e = 1.4426950408889634;
+  std::vector<double> k(head.k.size()), v(head.v.size()), out(head.q.size(), 0.0), p(head.n_keys), q(d);
+  for (size_t i = 0; i < k.size(); ++i) k[i] = seen(head.k[i]), v[i] = seen(head.v[i]);
+  for (int64_t r = 0; r < head.n_rows; ++r) {
+    for (int64_t i = 0; i < d; ++i) {
+      const float x = head.q[r * d + i];
+      q[i] = rounded ? seen(x * query_scale(d)) : x * log2e / std::sqrt(static_cast<double>(d));
+    }
+    double max = -1e300, sum = 0;
+    for (int64_t n = 0; n < n_visible[r]; ++n) {
+      p[n] = 0;
+      for (int64_t i = 0; i < d; ++i) p[n] += q[i] * k[n * d + i];
+      max = std::max(max, p[n]);
+    }
+    for (int64_t n = 0; n < n_visible[r]; ++n) sum += p[n] = std::exp2(p[n] - max);
+    for (int64_t n = 0; n < n_visible[r]; ++n) {
+      for (int64_t i = 0; i < d; ++i) out[r * d + i] += p[n] / sum * v[n * d + i];
+    }
+  }
+  return out;
+}
+
+/// A head's panels for its keys (room for `positions` if that is more), filled with `stale` where there is no key.
+struct Panels {
+  KvElement element;
+  int64_t head_dim, capacity;
+  AlignedBuffer keys, values;
+
+  Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0)
+      : element(element_),
+        head_dim(head.head_dim),
+        capacity((std::max(head.n_keys, positions) + kKeyBlock - 1) / kKeyBlock * kKeyBlock) {
+    const uint64_t bytes = kv_head_bytes(element, head_dim, capacity);
+    keys = AlignedBuffer::allocate(bytes, "keys").value();
+    values = AlignedBuffer::allocate(bytes, "values").value();
+    store_keys(isa, element, head.k.data(), head_dim, head.n_keys, head_dim, 0, keys.data());
+    store_values(isa, element, head.v.data(), head_dim, head.n_keys, head_dim, 0, values.data());
+    const std::vector<float> row(static_cast<size_t>(head_dim), stale);
+    store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data());
+    store_values(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, values.data());
+  }
+};
+
+/// A state with its memory; guards around every part.
+struct State {
+  int64_t d;
+  row_test::Guarded<float> max, sum, acc;
+  State(int64_t n_rows, int64_t head_dim) : d(padded_head_dim(head_dim)), max(n_rows), sum(n_rows), acc(n_rows * d) {
+    reset_attention_state(view(), n_rows, d);
+  }
+  AttentionState view(int64_t row = 0) { return {max.data() + row, sum.data() + row, acc.data() + row * d}; }
+  std::vector<float> all() {
+    std::vector<float> out = acc.copy();
+    for (int64_t i = 0; i < max.size(); ++i) out.push_back(max[i]), out.push_back(sum[i]);
+    return out;
+  }
+};
+
+/// How many of the keys of block b a row sees that sees the first n.
+inline int32_t visible_in_block(int64_t n, int64_t block) {
+  return static_cast<int32_t>(std::clamp<int64_t>(n - block * kKeyBlock, 0, kKeyBlock));
+}
+
+inline std::vector<const float*> row_pointers(const std::vector<float>& rows, int64_t head_dim,
+                                              const std::vector<int64_t>& order) {
+  std::vector<const float*> out;
+  for (int64_t r : order) out.push_back(rows.data() + r * head_dim);
+  return out;
+}
+
+/// Attends the rows `order` of the head, all in one call per block, to the first n_visible[r] keys each, and adds the
+/// blocks [first_block, end_block) to the state.
+inline void attend(const AttentionKernel& kernel, const Head& head, const Panels& panels,
+                   const std::vector<int64_t>& order, const std::vector<int64_t>& n_visible, int64_t first_block,
+                   int64_t end_block, const AttentionState& state) {
+  const int64_t n = static_cast<int64_t>(order.size()), d = padded_head_dim(head.head_dim);
+  row_test::Guarded<float> queries(kernel.element == KvElement::kBf16 ? n * d / 2 : n * d);
+  row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
+  const auto rows = row_pointers(head.q, head.head_dim, order);
+  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, queries.data());
+  std::vector<int32_t> visible(order.size());
+  for (int64_t b = first_block; b < end_block; ++b) {
+    for (int64_t i = 0; i < n; ++i) visible[i] = visible_in_block(n_visible[order[i]], b);
+    kernel.run(queries.data(), n, d, panels.keys.data(), panels.values.data(), b * kKeyBlock, visible.data(), state,
+               scratch.data());
+  }
+}
+
+inline std::vector<int64_t> all_rows(int64_t n) {
+  std::vector<int64_t> order(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) order[i] = i;
+  return order;
+}
+
+/// The finished rows (n_rows, head_dim).
+inline std::vector<float> finish(Isa isa, State& state, int64_t n_rows, int64_t head_dim) {
+  row_test::Guarded<float> out(n_rows * head_dim, 3);
+  std::vector<float*> rows;
+  for (int64_t r = 0; r < n_rows; ++r) rows.push_back(out.data() + r * head_dim);
+  finish_attention(isa, state.view(), n_rows, head_dim, rows.data());
+  return out.copy();
+}
+
+/// All rows against all blocks, start to end.
+inline std::vector<float> run_attention(const AttentionKernel& kernel, const Head& head, const Panels& panels,
+                                        const std::vector<int64_t>& n_visible) {
+  State state(head.n_rows, head.head_dim);
+  attend(kernel, head, panels, all_rows(head.n_rows), n_visible, 0, panels.capacity / kKeyBlock, state.view());
+  return finish(kernel.isa, state, head.n_rows, head.head_dim);
+}
+
+/// Runs a test once per line of attention_kernels.inc; a kernel that this CPU cannot run is skipped visibly.
+class PerKernel : public testing::TestWithParam<AttentionKernel> {
+ protected:
+  void SetUp() override {
+    if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU cannot run " << GetParam().name;
+  }
+};
+inline std::string kernel_param_name(const testing::TestParamInfo<AttentionKernel>& info) {
+  return info.param.name;
+}
+
+}  // namespace glimpse::attention_test
