@@ -71,8 +71,8 @@ struct Placement {
   std::string why;
 };
 const std::vector<Placement> kPlacements = {
-    {"(jpeglib|jerror|png)\\.h|webp/.*", {"loaders/image/"}, "picture formats belong to loaders/image"},
-    {"utf8proc\\.h", {"tokenizer/"}, "Unicode tables belong to the tokenizer"},
+    {"(jpeglib|jerror|png)\\.h|webp/.*", {"loaders/image/", "tests/"}, "picture formats belong to loaders/image"},
+    {"utf8proc\\.h", {"tokenizer/", "tests/"}, "Unicode tables belong to the tokenizer"},
     {"omp\\.h|thread", {"engine/base/", "tools/", "tests/", "bench/"}, "threads belong to engine/base/thread_team.h"},
     {"cpuid\\.h", {"engine/base/"}, "CPU features belong to engine/base/cpu_features.h"},
     {"nlohmann/.*|CLI/.*|httplib\\.h", {"tools/", "tests/", "bench/"}, "the library needs none of the tools' packages"},
@@ -93,8 +93,10 @@ std::string at(const std::string& path, int line) {
   return path + ":" + std::to_string(line) + ": ";
 }
 
-// The file that a quoted include names: from the root; the public headers name one another as their users do.
+// The file that a quoted include names: from the root; the public headers name one another as their users do, and the
+// programs of tests/capi, which must not see the root, their own folder.
 std::string resolve(const std::string& path, const std::string& target) {
+  if (starts_with(path, "tests/capi/") && target.find('/') == std::string::npos) return "tests/capi/" + target;
   if (starts_with(path, "engine/include/") && starts_with(target, "glimpse/")) return "engine/include/" + target;
   return target;
 }

@@ -1,4 +1,4 @@
-# find_package(glimpse) and pkg-config glimpse.
+# find_package(glimpse) and pkg-config glimpse. Nothing installed knows the prefix: a moved installation works.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 set(_config_dir ${CMAKE_INSTALL_LIBDIR}/cmake/glimpse)
@@ -12,10 +12,30 @@ install(EXPORT glimpse-targets NAMESPACE glimpse:: DESTINATION ${_config_dir})
 configure_package_config_file(${PROJECT_SOURCE_DIR}/tools/cmake/glimpse-config.cmake.in
   ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config.cmake INSTALL_DESTINATION ${_config_dir})
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/glimpse-config-version.cmake COMPATIBILITY SameMinorVersion)
-if(GLIMPSE_HAS_WEBP)
-  set(GLIMPSE_PC_WEBP libwebp)
+
+# glimpse.pc: paths relative to where it lies, unless the builder gave absolute ones.
+set(_pc_dir ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+if(IS_ABSOLUTE "${CMAKE_INSTALL_LIBDIR}")
+  set(GLIMPSE_PC_PREFIX ${CMAKE_INSTALL_PREFIX})
+else()
+  file(RELATIVE_PATH _up /p/${_pc_dir} /p)
+  string(REGEX REPLACE "/$" "" _up "${_up}")
+  set(GLIMPSE_PC_PREFIX "\${pcfiledir}/${_up}")
 endif()
+set(GLIMPSE_PC_LIBDIR "\${prefix}")
+cmake_path(APPEND GLIMPSE_PC_LIBDIR "${CMAKE_INSTALL_LIBDIR}")
+set(GLIMPSE_PC_INCLUDEDIR "\${prefix}")
+cmake_path(APPEND GLIMPSE_PC_INCLUDEDIR "${CMAKE_INSTALL_INCLUDEDIR}")
+set(GLIMPSE_PC_REQUIRES "libjpeg libpng libutf8proc")
+if(GLIMPSE_HAS_WEBP)
+  string(APPEND GLIMPSE_PC_REQUIRES " libwebp")
+endif()
+# What the C++ inside a static library needs where a C compiler links.
+set(GLIMPSE_PC_LIBS "")
+foreach(_library IN LISTS GLIMPSE_RUNTIME_LIBRARIES)
+  string(APPEND GLIMPSE_PC_LIBS " -l${_library}")
+endforeach()
 configure_file(${PROJECT_SOURCE_DIR}/tools/cmake/glimpse.pc.in ${CMAKE_CURRENT_BINARY_DIR}/glimpse.pc @ONLY)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config.cmake ${CMAKE_CURRENT_BINARY_DIR}/glimpse-config-version.cmake
   DESTINATION ${_config_dir})
-install(FILES ${CMAKE_CURRENT_BINARY_DIR}/glimpse.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/glimpse.pc DESTINATION ${_pc_dir})
