@@ -259,8 +259,8 @@ TEST(BadInput, PromptLongerThanTheContext) {
 TEST(BadInput, PromptThatIsNotUtf8) {
   const std::string model = golden("tied/model.gguf");
   for (const char* bad : {"a\xff\xfe", "cut \xe2\x82", "overlong \xc0\xaf", "surrogate \xed\xa0\x80"}) {
-    expect_refused(run_glimpse({"run", "-m", model, "-p", bad}), {"UTF-8"}, bad);
-    expect_refused(run_glimpse({"run", "-m", model, "-p", "hello", "--system", bad}), {"UTF-8"}, bad);
+    expect_refused(run_glimpse({"run", "-m", model, "-t", "1", "-p", bad}), {"UTF-8"}, bad);
+    expect_refused(run_glimpse({"run", "-m", model, "-t", "1", "-p", "hello", "--system", bad}), {"UTF-8"}, bad);
   }
 }
 
@@ -297,6 +297,7 @@ TEST(BadInput, SettingsOutOfRange) {
     auto arguments = setting;
     arguments.insert(arguments.end(), {"-m", model});
     std::vector<std::string> all = {"run", "-p", "hello"};
+    if (setting[0] != "-t") all.insert(all.end(), {"-t", "1"});
     all.insert(all.end(), arguments.begin(), arguments.end());
     expect_refused(run_glimpse(all), {word}, testing::PrintToString(setting));
   }
