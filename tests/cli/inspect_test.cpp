@@ -52,7 +52,9 @@ TEST(Inspect, EveryGoldenFileIsClean) {
        {"tied/model.gguf", "tied/mmproj.gguf", "untied/model.gguf", "untied/mmproj.gguf", "quantized/model.gguf"}) {
     const RunResult result = run_glimpse({"inspect", golden(name), "--check-data", "--json"});
     ASSERT_EQ(result.exit_code, 0) << result.err;
-    for (const json& finding : json::parse(result.out).at("findings")) {
+    const json file = json::parse(result.out, nullptr, false);
+    ASSERT_TRUE(file.is_object()) << result.out;
+    for (const json& finding : file.at("findings")) {
       EXPECT_NE(finding.at("level"), "warning") << name << ": " << finding;
     }
   }

@@ -45,7 +45,9 @@ TEST(Synth, FilesAreCleanAndAnswer) {
     for (const std::string& file : {model, mmproj}) {
       const RunResult inspected = run_glimpse({"inspect", file, "--check-data", "--json"});
       ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
-      for (const json& finding : json::parse(inspected.out).at("findings")) {
+      const json found = json::parse(inspected.out, nullptr, false);
+      ASSERT_TRUE(found.is_object()) << inspected.out;
+      for (const json& finding : found.at("findings")) {
         EXPECT_NE(finding.at("level"), "warning") << file << ": " << finding;
       }
     }
