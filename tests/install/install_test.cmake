@@ -1,5 +1,5 @@
 # One step of the install test, run by CTest:
-#   cmake -DSTEP=stage|package|pkg_config -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1
+#   cmake -DSTEP=stage|package|pkg_config|subproject -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1
 #         -DSANITIZE=... -DCONFIG=... -P install_test.cmake
 cmake_minimum_required(VERSION 3.25)
 if(NOT SANITIZE STREQUAL "")
@@ -98,6 +98,11 @@ elseif(STEP STREQUAL "pkg_config")
     get_filename_component(lib_dir ${pc_dir} DIRECTORY)
     run_consumer(${program} ${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${lib_dir})
   endforeach()
+
+elseif(STEP STREQUAL "subproject")
+  set(build ${SCRATCH}_subproject)
+  file(REMOVE_RECURSE ${build})
+  run(COMMAND ${CMAKE_COMMAND} -S ${SOURCE}/tests/install/subproject -B ${build} -DGLIMPSE_SOURCE=${SOURCE})
 
 else()
   message(FATAL_ERROR "unknown STEP '${STEP}'")

@@ -32,7 +32,9 @@ struct RunOptions {
 void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("-m,--model", o.model, "text model, GGUF (the first shard of a split one)")->required();
   run.add_option("--mmproj", o.mmproj, "vision encoder, GGUF");
-  run.add_option("--image", o.images, "picture: JPEG, PNG, WebP, BMP or PPM; may be given several times");
+  // One value per flag, or a list would swallow the question that follows it.
+  run.add_option("--image", o.images, "picture: JPEG, PNG, WebP, BMP or PPM; may be given several times")
+      ->allow_extra_args(false);
   run.add_option("-p,--prompt,prompt", o.prompt, "the question");
   run.add_option("-f,--file", o.prompt_file, "read the question from a file ('-': standard input)");
   run.add_option("--system", o.system, "system prompt (also -sys); default: the model's own");
@@ -52,9 +54,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--presence-penalty", o.presence_penalty, "subtracted from the logits of seen tokens")
       ->capture_default_str();
   run.add_option("--frequency-penalty", o.frequency_penalty, "subtracted per occurrence")->capture_default_str();
-  run.add_option("--logit-bias", o.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times");
+  run.add_option("--logit-bias", o.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times")
+      ->allow_extra_args(false);
   run.add_option("-s,--seed", o.seed, "seed of the sampler")->capture_default_str();
-  run.add_option("--stop", o.stop, "end the answer before this text; may be given several times");
+  run.add_option("--stop", o.stop, "end the answer before this text; may be given several times")
+      ->allow_extra_args(false);
   run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
   run.add_option("--image-min-tokens", o.image_min_tokens, "enlarge pictures to at least this many tokens");
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
@@ -80,7 +84,11 @@ std::string read_prompt(const RunOptions& o) {
   if (o.prompt_file == "-") return slurp(std::cin);
   std::ifstream in(o.prompt_file, std::ios::binary);
   if (!in) throw std::runtime_error("cannot open " + o.prompt_file);
-  return slurp(in);
+  try {
+    return slurp(in);
+  } catch (const std::exception&) {  // libstdc++ throws where the read itself fails: a directory, a bad disk
+    throw std::runtime_error("cannot read " + o.prompt_file);
+  }
 }
 
 // "151645-inf", "42+1.5"
@@ -173,6 +181,13 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
 }
 
 int run(const RunOptions& o) {
+  const std::string prompt = read_prompt(o);  // while Ctrl-C still ends a wait for standard input
+  if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
+  if (!o.images.empty() && o.mmproj.empty()) {
+    throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
+  }
+  std::vector<glimpse_logit_bias> biases;
+  for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
   catch_interrupts();
   ProgressLine line(o.json);
   const api::Progress progress = [&](const char* stage, double fraction) {
@@ -180,12 +195,6 @@ int run(const RunOptions& o) {
     return !interrupted();
   };
   const auto start = Clock::now();
-  const std::string prompt = read_prompt(o);
-  if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
-  if (!o.images.empty() && o.mmproj.empty()) {
-    throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
-  }
-
   glimpse_model_params model_params = api::Model::params();
   model_params.model_path = o.model.c_str();
   if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
@@ -237,8 +246,6 @@ int run(const RunOptions& o) {
   for (const std::string& text : o.stop) stop.push_back(text.c_str());
   params.stop = stop.data();
   params.n_stop = stop.size();
-  std::vector<glimpse_logit_bias> biases;
-  for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
   params.logit_bias = biases.data();
   params.n_logit_bias = biases.size();
 

@@ -1,5 +1,6 @@
 // glimpse synth: models to measure with, without a download.
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -30,6 +31,21 @@ Result<FileType> parse_type(const std::string& name) {
   return *type;
 }
 
+// Said before the first file is written: gigabytes later would be late.
+Status check_free(const SynthCommand& c) {
+  if (c.model_path == c.mmproj_path) {
+    return make_error(ErrorCode::kInvalidArgument, "-m and --mmproj are both %s", c.model_path.c_str());
+  }
+  for (const std::string& path : {c.model_path, c.mmproj_path}) {
+    std::error_code unknown;  // then writing will say what is wrong
+    if (!c.force && !path.empty() && std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) {
+      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)",
+                        path.c_str());
+    }
+  }
+  return {};
+}
+
 void override_size(int64_t given, int64_t& size) {
   if (given != 0) size = given;
 }
@@ -58,6 +74,9 @@ Status run_synth(const SynthCommand& c) {
   override_size(c.vision_ffn, model.vision.intermediate_size);
   model.vision.projection_dim = t.hidden_size;
 
+  GLIMPSE_TRY(check_free(c));
+  GLIMPSE_ASSIGN(const FileType text_type, parse_type(c.type));
+  GLIMPSE_ASSIGN(const FileType vision_type, parse_type(c.mmproj_type));
   catch_interrupts();
   ProgressLine line(false);
   SynthOptions options;
@@ -73,12 +92,12 @@ Status run_synth(const SynthCommand& c) {
   };
   if (!c.model_path.empty()) {
     show(c.model_path);
-    GLIMPSE_ASSIGN(options.type, parse_type(c.type));
+    options.type = text_type;
     GLIMPSE_TRY(synth_text(t, options, c.model_path));
   }
   if (!c.mmproj_path.empty()) {
     show(c.mmproj_path);
-    GLIMPSE_ASSIGN(options.type, parse_type(c.mmproj_type));
+    options.type = vision_type;
     GLIMPSE_TRY(synth_vision(model.vision, options, c.mmproj_path));
   }
   return {};

@@ -8,9 +8,9 @@ namespace glimpse::cli {
 
 /// Exit statuses of the command.
 constexpr int kExitOk = 0;
-constexpr int kExitError = 1;  // the message is on stderr
-constexpr int kExitUsage = 2;  // wrong flags
-constexpr int kExitCancelled = 130;
+constexpr int kExitError = 1;        // the message is on stderr
+constexpr int kExitUsage = 2;        // wrong flags
+constexpr int kExitCancelled = 130;  // by Ctrl-C; 128 + its number by another signal
 
 /// A subcommand returns its exit status through *status.
 void add_run(CLI::App& app, int* status);

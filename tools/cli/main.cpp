@@ -5,6 +5,18 @@
 
 #include "engine/include/glimpse/glimpse.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/terminal.h"
+
+namespace {
+
+// What was printed may have met a full disk or a closed pipe; an answer that is lost is no success.
+bool flush_output() {
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (failed) std::perror("glimpse: cannot write to standard output");
+  return !failed;
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   using namespace glimpse::cli;
@@ -30,5 +42,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "glimpse: %s\n", error.what());
     return kExitError;
   }
+  if (status == kExitCancelled && interrupt_signal() != 0) status = 128 + interrupt_signal();
+  if (!flush_output() && status == kExitOk) status = kExitError;
   return status;
 }

@@ -9,11 +9,12 @@
 namespace glimpse::cli {
 namespace {
 
-std::atomic<bool> g_interrupted{false};
+std::atomic<int> g_signal{0};
+static_assert(std::atomic<int>::is_always_lock_free);  // or a handler must not touch it
 
-extern "C" void on_interrupt(int) {
-  g_interrupted.store(true);
-  std::signal(SIGINT, SIG_DFL);
+extern "C" void on_interrupt(int signal) {
+  g_signal.store(signal);
+  std::signal(signal, SIG_DFL);
 }
 
 }  // namespace
@@ -36,10 +37,16 @@ void ProgressLine::clear() {
 }
 
 void catch_interrupts() {
-  std::signal(SIGINT, on_interrupt);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    if (std::signal(signal, on_interrupt) == SIG_IGN) std::signal(signal, SIG_IGN);  // as under nohup
+  }
+  std::signal(SIGXFSZ, SIG_IGN);
 }
 bool interrupted() {
-  return g_interrupted.load();
+  return g_signal.load() != 0;
+}
+int interrupt_signal() {
+  return g_signal.load();
 }
 
 }  // namespace glimpse::cli

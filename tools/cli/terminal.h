@@ -1,4 +1,4 @@
-// What the commands show on stderr: progress of long stages when it is a terminal, and Ctrl-C as a request.
+// What the commands show on stderr: progress of long stages when it is a terminal; and signals as requests to stop.
 #pragma once
 
 namespace glimpse::cli {
@@ -17,8 +17,11 @@ class ProgressLine {
   int last_percent_ = -1;
 };
 
-/// From now on Ctrl-C only sets a flag (a second one kills).
+/// From now on Ctrl-C (SIGINT), SIGTERM and SIGHUP only set a flag, so that what is half done is cleaned up; the second
+/// signal of a kind kills. A file that grows past the limit of its size becomes a failed write instead of a signal.
 void catch_interrupts();
 bool interrupted();
+/// The signal that set the flag; 0 when none has.
+int interrupt_signal();
 
 }  // namespace glimpse::cli

@@ -1,0 +1,150 @@
+#include "tests/cli/process.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <stdexcept>
+
+namespace glimpse::cli_test {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+struct Pipe {
+  int ends[2] = {-1, -1};
+  Pipe() {
+    if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
+  }
+  ~Pipe() {
+    close_read();
+    close_write();
+  }
+  void close_read() { close_end(ends[0]); }
+  void close_write() { close_end(ends[1]); }
+  static void close_end(int& end) {
+    if (end >= 0) close(end);
+    end = -1;
+  }
+};
+
+[[noreturn]] void become(const std::vector<std::string>& arguments, const RunSetup& setup, const Pipe& in,
+                         const Pipe& out, const Pipe& err) {
+  const int to_file =
+      setup.stdout_path.empty() ? -1 : open(setup.stdout_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+  dup2(in.ends[0], STDIN_FILENO);
+  dup2(to_file >= 0 ? to_file : out.ends[1], STDOUT_FILENO);
+  dup2(err.ends[1], STDERR_FILENO);
+  if (setup.file_size_limit > 0) {
+    const rlimit limit{setup.file_size_limit, setup.file_size_limit};
+    setrlimit(RLIMIT_FSIZE, &limit);
+  }
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGXFSZ, SIGPIPE}) ::signal(signal, SIG_DFL);
+  std::vector<std::string> environment = setup.environment;  // putenv keeps the pointers
+  for (std::string& variable : environment) putenv(variable.data());
+  std::vector<char*> argv{const_cast<char*>(GLIMPSE_BINARY)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(GLIMPSE_BINARY, argv.data());
+  _exit(127);
+}
+
+double seconds(const timeval& time) {
+  return static_cast<double>(time.tv_sec) + 1e-6 * static_cast<double>(time.tv_usec);
+}
+
+// Moves what has arrived; false at the end of the pipe.
+bool drain(int descriptor, std::string& text) {
+  char buffer[1 << 16];
+  for (;;) {
+    const ssize_t n = read(descriptor, buffer, sizeof buffer);
+    if (n > 0) {
+      text.append(buffer, static_cast<size_t>(n));
+      continue;
+    }
+    return n < 0 && (errno == EAGAIN || errno == EINTR);
+  }
+}
+
+}  // namespace
+
+RunResult run_glimpse(const std::vector<std::string>& arguments, const RunSetup& setup) {
+  Pipe in, out, err;
+  const pid_t pid = fork();
+  if (pid < 0) throw std::runtime_error("fork");
+  if (pid == 0) become(arguments, setup, in, out, err);
+  in.close_read();
+  out.close_write();
+  err.close_write();
+  ::signal(SIGPIPE, SIG_IGN);
+  // Inputs of the tests fit the pipe.
+  if (!setup.input.empty() && write(in.ends[1], setup.input.data(), setup.input.size()) < 0) errno = 0;
+  in.close_write();
+  for (const int descriptor : {out.ends[0], err.ends[0]}) fcntl(descriptor, F_SETFL, O_NONBLOCK);
+
+  RunResult result;
+  const Clock::time_point start = Clock::now();
+  bool out_open = true, err_open = true;
+  while (out_open || err_open) {
+    pollfd waiting[2] = {{out_open ? out.ends[0] : -1, POLLIN, 0}, {err_open ? err.ends[0] : -1, POLLIN, 0}};
+    poll(waiting, 2, setup.while_running ? 1 : 100);
+    if (out_open) out_open = drain(out.ends[0], result.out);
+    if (err_open) err_open = drain(err.ends[0], result.err);
+    if (setup.while_running) setup.while_running(pid);
+    if (std::chrono::duration<double>(Clock::now() - start).count() > setup.timeout_seconds) {
+      kill(pid, SIGKILL);
+      break;
+    }
+  }
+  int status = 0;
+  rusage usage{};
+  wait4(pid, &status, 0, &usage);
+  if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) result.signal = WTERMSIG(status);
+  result.cpu_seconds = seconds(usage.ru_utime) + seconds(usage.ru_stime);
+  result.peak_kib = usage.ru_maxrss;
+  return result;
+}
+
+ScratchDir::ScratchDir() {
+  std::string name = std::filesystem::temp_directory_path() / "glimpse-cli-XXXXXX";
+  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
+  path_ = name;
+}
+
+ScratchDir::~ScratchDir() {
+  std::error_code ignored;
+  std::filesystem::remove_all(path_, ignored);
+}
+
+std::string ScratchDir::write(const std::string& name, const std::string& bytes) const {
+  std::ofstream out(file(name), std::ios::binary);
+  out << bytes;
+  if (!out.flush()) throw std::runtime_error("cannot write " + file(name));
+  return file(name);
+}
+
+std::vector<std::string> ScratchDir::list() const {
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::string read_all(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error("cannot open " + path);
+  return {std::istreambuf_iterator<char>(in), {}};
+}
+
+}  // namespace glimpse::cli_test

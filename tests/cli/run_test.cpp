@@ -1,0 +1,199 @@
+// glimpse run: answers, JSON, streaming, stages.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/process.h"
+
+namespace glimpse::cli_test {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+
+const std::string& picture() {
+  static const std::string path = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
+  return path;
+}
+
+std::vector<std::string> with_text_model(std::vector<std::string> more) {
+  std::vector<std::string> arguments = {"run", "-m", golden("tied/model.gguf"), "-t", "1"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+std::vector<std::string> with_picture(std::vector<std::string> more) {
+  std::vector<std::string> arguments = {
+      "run", "-m",  golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "--image", picture(),
+      "-c",  "256", "--image-max-tokens",      "16"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+json parse(const RunResult& result) {
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  json parsed = json::parse(result.out, nullptr, false);
+  EXPECT_TRUE(parsed.is_object()) << result.out;
+  return parsed.is_object() ? parsed : json::object();
+}
+
+TEST(Run, JsonHasTheDocumentedFields) {
+  const json answer = parse(run_glimpse(with_picture({"-p", "what is this picture", "-n", "6", "--json"})));
+  EXPECT_TRUE(answer.at("answer").is_string());
+  EXPECT_TRUE(answer.at("tokens").is_array());
+  EXPECT_LE(answer.at("tokens").size(), 6u);
+  EXPECT_THAT(answer.at("finish_reason").get<std::string>(), testing::AnyOf("stop", "max_tokens"));
+  ASSERT_EQ(answer.at("images").size(), 1u);
+  const json& image = answer["images"][0];
+  EXPECT_EQ(image.at("path"), picture());
+  for (const char* field : {"width", "height", "resized_width", "resized_height", "tokens"}) {
+    EXPECT_GT(image.at(field).get<int>(), 0) << field;
+  }
+  EXPECT_EQ(image["resized_width"].get<int>() % 28, 0);
+  EXPECT_LE(image["tokens"].get<int>(), 16);
+  const json& timings = answer.at("timings");
+  for (const char* field : {"load_ms", "image_decode_ms", "image_resize_ms", "image_encode_ms", "prefill_ms",
+                            "decode_ms", "prefill_tokens_per_second", "decode_tokens_per_second"}) {
+    EXPECT_TRUE(timings.at(field).is_number()) << field;
+    EXPECT_GT(timings[field].get<double>(), 0) << field;
+  }
+  EXPECT_EQ(timings.at("image_tokens"), image["tokens"]);
+  EXPECT_EQ(timings.at("generated_tokens").get<size_t>(), answer["tokens"].size());
+  EXPECT_GT(timings.at("prompt_tokens").get<int>(), image["tokens"].get<int>());
+  EXPECT_EQ(answer.count("logprobs"), 0u);
+}
+
+TEST(Run, LogprobsComeOnRequest) {
+  const json answer = parse(run_glimpse(with_text_model({"what is 7?", "-n", "5", "--json", "--logprobs", "3"})));
+  ASSERT_EQ(answer.at("logprobs").size(), answer.at("tokens").size());
+  for (size_t i = 0; i < answer["tokens"].size(); ++i) {
+    const json& top = answer["logprobs"][i];
+    ASSERT_EQ(top.size(), 3u);
+    EXPECT_EQ(top[0].at("id"), answer["tokens"][i]);  // greedy
+    EXPECT_LE(top[0].at("logprob").get<double>(), 0);
+    EXPECT_GE(top[0]["logprob"].get<double>(), top[1].at("logprob").get<double>());
+    EXPECT_TRUE(top[0].at("token").is_string());
+  }
+}
+
+TEST(Run, StreamedTextIsTheJsonAnswer) {
+  for (const auto& base : {with_text_model({"describe the cat", "-n", "24", "--temp", "1", "--seed", "7"}),
+                           with_picture({"-p", "describe the image", "-n", "24", "--temp", "1", "--seed", "8"})}) {
+    auto arguments = base;
+    const RunResult streamed = run_glimpse(arguments);
+    EXPECT_EQ(streamed.exit_code, 0) << streamed.err;
+    EXPECT_EQ(streamed.err, "");
+    arguments.push_back("--json");
+    EXPECT_EQ(streamed.out, parse(run_glimpse(arguments)).value("answer", "") + "\n");
+  }
+}
+
+TEST(Run, QuestionMayComeFromAnywhere) {
+  const ScratchDir dir;
+  const std::string question = "what is this picture";
+  const RunResult positional = run_glimpse(with_text_model({question, "-n", "8"}));
+  EXPECT_EQ(positional.exit_code, 0) << positional.err;
+  RunSetup with_input;
+  with_input.input = question;
+  const std::vector<std::pair<std::vector<std::string>, RunSetup>> ways = {
+      {{"-p", question}, {}},
+      {{"--prompt", question}, {}},
+      {{"-f", dir.write("question.txt", question)}, {}},
+      {{"-f", "-"}, with_input}};
+  for (const auto& [way, setup] : ways) {
+    auto arguments = with_text_model({"-n", "8"});
+    arguments.insert(arguments.end(), way.begin(), way.end());
+    const RunResult result = run_glimpse(arguments, setup);
+    EXPECT_EQ(result.exit_code, 0) << way[0] << ": " << result.err;
+    EXPECT_EQ(result.out, positional.out) << way[0];
+  }
+}
+
+TEST(Run, QuestionMayFollowAFlagThatRepeats) {
+  const json answer = parse(run_glimpse({"run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"),
+                                         "-n", "3", "--image-max-tokens", "16", "--json", "--stop", "xyzzy", "--image",
+                                         picture(), "--image", picture(), "what are these?"}));
+  EXPECT_EQ(answer.at("images").size(), 2u);
+}
+
+TEST(Run, QuestionMayLookLikeAFlag) {
+  for (const char* question : {"-5 or 7?", "--help", "run"}) {
+    const RunResult result = run_glimpse(with_text_model({"-n", "2", "-p", question}));
+    EXPECT_EQ(result.exit_code, 0) << question << ": " << result.err;
+    EXPECT_THAT(result.out, testing::Not(HasSubstr("Usage"))) << question;
+  }
+}
+
+TEST(Run, SystemPromptChangesThePrompt) {
+  const auto prompt_tokens = [](std::vector<std::string> more) {
+    more.insert(more.end(), {"-p", "what is 7?", "-n", "1", "--json"});
+    return parse(run_glimpse(with_text_model(more))).at("timings").at("prompt_tokens").get<int>();
+  };
+  const int bare = prompt_tokens({"--system", "x"});
+  const int longer = prompt_tokens({"--system", "you are a helpful assistant and describe the image"});
+  EXPECT_GT(longer, bare);
+  EXPECT_EQ(prompt_tokens({"-sys", "x"}), bare);
+}
+
+TEST(Run, VerboseNamesTheStages) {
+  const RunResult result = run_glimpse(with_picture({"-p", "describe", "-n", "3", "--verbose"}));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  for (const char* stage : {"load", "decode image", "resize", "encode image", "prefill", "decode"}) {
+    EXPECT_THAT(result.err, testing::ContainsRegex(std::string(stage) + " +[0-9.]+ ms")) << result.err;
+  }
+  EXPECT_EQ(result.out, run_glimpse(with_picture({"-p", "describe", "-n", "3"})).out);
+}
+
+TEST(Run, ReferenceAndKernelsAnswerAlike) {
+  // Text of a tiny model with random weights: the first tokens agree unless a kernel is wrong.
+  const auto tokens = [](const std::vector<std::string>& more) {
+    auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--kv-type", "f32"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return parse(run_glimpse(arguments)).at("tokens");
+  };
+  EXPECT_EQ(tokens({}), tokens({"--reference"}));
+}
+
+TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
+  const auto answer = [](const std::vector<std::string>& more) {
+    auto arguments = with_picture({"-p", "describe the image", "-n", "16"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_glimpse(arguments).out;
+  };
+  const std::string one = answer({"-t", "1"});
+  EXPECT_FALSE(one.empty());
+  EXPECT_EQ(answer({"-t", "3"}), one);
+  EXPECT_EQ(answer({"-t", "2", "-b", "5"}), one);
+}
+
+TEST(Run, UnknownForcedIsaIsAnError) {
+  RunSetup setup;
+  setup.environment = {"GLIMPSE_FORCE_ISA=sse9"};
+  const RunResult result = run_glimpse(with_text_model({"hello"}), setup);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("sse9"));
+  setup.environment = {"GLIMPSE_FORCE_ISA=ref"};
+  EXPECT_EQ(run_glimpse(with_text_model({"hello", "-n", "2"}), setup).exit_code, 0);
+}
+
+TEST(Run, InterruptEndsTheWaitForStandardInput) {
+  // A fifo that nobody writes keeps `run -f FIFO` waiting; Ctrl-C must end it at once.
+  const ScratchDir dir;
+  bool sent = false;
+  int ticks = 0;
+  RunSetup setup;
+  setup.timeout_seconds = 20;
+  setup.while_running = [&](pid_t pid) {
+    if (!sent && ++ticks > 200) sent = kill(pid, SIGINT) == 0;
+  };
+  ASSERT_EQ(mkfifo(dir.file("fifo").c_str(), 0600), 0);
+  const RunResult result = run_glimpse(with_text_model({"-f", dir.file("fifo")}), setup);
+  EXPECT_TRUE(sent);
+  EXPECT_EQ(result.signal, SIGINT);
+  EXPECT_EQ(result.out, "");
+}
+
+}  // namespace
+}  // namespace glimpse::cli_test

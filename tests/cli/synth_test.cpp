@@ -1,0 +1,143 @@
+// glimpse synth: whole files or none.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <string.h>
+
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "tests/cli/process.h"
+
+namespace glimpse::cli_test {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+std::vector<std::string> synth(std::vector<std::string> more) {
+  std::vector<std::string> arguments = {"synth", "--preset", "tiny"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return arguments;
+}
+
+TEST(Synth, FilesDoNotDependOnTheThreads) {
+  const ScratchDir dir;
+  for (const char* threads : {"1", "3"}) {
+    const RunResult result = run_glimpse(synth({"-t", threads, "-m", dir.file(std::string("model-") + threads),
+                                                "--mmproj", dir.file(std::string("mmproj-") + threads)}));
+    ASSERT_EQ(result.exit_code, 0) << result.err;
+    EXPECT_EQ(result.out, "");
+  }
+  EXPECT_THAT(dir.list(), ElementsAre("mmproj-1", "mmproj-3", "model-1", "model-3"));
+  EXPECT_EQ(read_all(dir.file("model-1")), read_all(dir.file("model-3")));
+  EXPECT_EQ(read_all(dir.file("mmproj-1")), read_all(dir.file("mmproj-3")));
+}
+
+TEST(Synth, FilesAreCleanAndAnswer) {
+  const ScratchDir dir;
+  for (const char* type : {"Q4_K_M", "Q8_0", "F16"}) {
+    const std::string model = dir.file(std::string(type) + ".gguf"), mmproj = dir.file(std::string(type) + "-v.gguf");
+    const RunResult made = run_glimpse(synth({"--type", type, "-m", model, "--mmproj", mmproj}));
+    ASSERT_EQ(made.exit_code, 0) << type << ": " << made.err;
+    for (const std::string& file : {model, mmproj}) {
+      const RunResult inspected = run_glimpse({"inspect", file, "--check-data", "--json"});
+      ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+      for (const json& finding : json::parse(inspected.out).at("findings")) {
+        EXPECT_NE(finding.at("level"), "warning") << file << ": " << finding;
+      }
+    }
+    const RunResult answer = run_glimpse({"run", "-m", model, "--mmproj", mmproj, "--image",
+                                          GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
+                                          "--image-max-tokens", "16", "--json", "what is this?"});
+    ASSERT_EQ(answer.exit_code, 0) << type << ": " << answer.err;
+    EXPECT_GE(json::parse(answer.out).at("tokens").size(), 1u);
+  }
+}
+
+TEST(Synth, RefusesToOverwrite) {
+  const ScratchDir dir;
+  const std::string kept = dir.write("kept.gguf", "something precious");
+  RunResult result = run_glimpse(synth({"-m", kept}));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("exists already"));
+  EXPECT_EQ(read_all(kept), "something precious");
+
+  // Also when the second of two files is there, and before the first is written.
+  result = run_glimpse(synth({"-m", dir.file("new.gguf"), "--mmproj", kept}));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("exists already"));
+  EXPECT_THAT(dir.list(), ElementsAre("kept.gguf"));
+
+  result = run_glimpse(synth({"-m", kept, "--force"}));
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(read_all(kept).substr(0, 4), "GGUF");
+}
+
+TEST(Synth, BadSettingsWriteNothing) {
+  const ScratchDir dir;
+  const std::pair<std::vector<std::string>, const char*> bad[] = {
+      {{"synth"}, "nothing to write"},
+      {{"synth", "--preset", "huge", "-m", dir.file("a")}, "tiny"},
+      {synth({"-m", dir.file("a"), "--type", "Q9_Z"}), "Q9_Z"},
+      {synth({"-m", dir.file("a"), "--mmproj", dir.file("b"), "--mmproj-type", "Q9_Z"}), "Q9_Z"},
+      {synth({"-m", dir.file("a"), "--mmproj", dir.file("a")}), "both"},
+      {synth({"-m", dir.file("a"), "--heads", "5"}), "5 attention heads"},
+      {synth({"-m", dir.file("a"), "--layers", "-1"}), "num_hidden_layers"},
+      {synth({"--mmproj", dir.file("a"), "--vision-heads", "7"}), "heads"},
+      {synth({"-m", dir.file("no/such/dir/a")}), "no/such/dir"},
+      {synth({"-m", dir.path()}), "glimpse-cli-"},
+      {synth({"-m", dir.file("a"), "--vocab", dir.file("missing.gguf")}), "missing.gguf"},
+      {synth({"-m", dir.file("a"), "--vocab", golden("tied/mmproj.gguf")}), "mmproj.gguf"},
+  };
+  for (const auto& [arguments, word] : bad) {
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 1) << testing::PrintToString(arguments) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("glimpse: ")) << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, HasSubstr(word)) << testing::PrintToString(arguments);
+    EXPECT_EQ(result.out, "");
+  }
+  EXPECT_THAT(dir.list(), IsEmpty());
+}
+
+// 400 MB of weights: long enough to be interrupted half way.
+std::vector<std::string> large(const std::string& path) {
+  return synth({"-t", "1", "-m", path, "--type", "Q4_K_M", "--vocab-size", "152064", "--hidden-size", "4096",
+                "--head-dim", "128", "--heads", "32", "--kv-heads", "8", "--ffn", "8192"});
+}
+
+TEST(Synth, SignalsLeaveNothingBehind) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const ScratchDir dir;
+    bool sent = false;
+    RunSetup setup;
+    setup.while_running = [&](pid_t pid) {
+      if (sent) return;
+      for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
+        std::error_code gone;
+        const auto size = entry.file_size(gone);
+        if (!gone && size > (4u << 20) && size < (200u << 20)) sent = kill(pid, signal) == 0;
+      }
+    };
+    const RunResult result = run_glimpse(large(dir.file("large.gguf")), setup);
+    ASSERT_TRUE(sent) << "it was done before it could be interrupted";
+    EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("cancelled"));
+    EXPECT_THAT(dir.list(), IsEmpty()) << strsignal(signal);
+  }
+}
+
+TEST(Synth, ADiskThatFillsLeavesNothingBehind) {
+  const ScratchDir dir;
+  RunSetup setup;
+  setup.file_size_limit = 1 << 20;  // the write that passes it fails, as on a full disk
+  const RunResult result = run_glimpse(large(dir.file("large.gguf")), setup);
+  EXPECT_EQ(result.exit_code, 1) << "signal " << result.signal << ": " << result.err;
+  EXPECT_THAT(result.err, HasSubstr("large.gguf"));
+  EXPECT_THAT(dir.list(), IsEmpty());
+}
+
+}  // namespace
+}  // namespace glimpse::cli_test

@@ -1,0 +1,85 @@
+// Help texts and wrong flags.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/cli/process.h"
+
+namespace glimpse::cli_test {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Usage, HelpNamesTheCommands) {
+  const RunResult result = run_glimpse({"--help"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_EQ(result.err, "");
+  for (const char* command : {"run", "inspect", "synth"}) EXPECT_THAT(result.out, HasSubstr(command));
+}
+
+TEST(Usage, HelpOfACommandNamesItsFlags) {
+  const std::pair<const char*, std::vector<const char*>> commands[] = {
+      {"run", {"-m,",      "--model", "--mmproj", "--image", "-p,",
+               "--prompt", "-f,",     "--system", "-n,",     "-c,",
+               "-t,",      "--temp",  "--top-k",  "--top-p", "--min-p",
+               "-s,",      "--seed",  "--stop",   "--json",  "--image-min-tokens",
+               "--verbose"}},
+      {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
+      {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}}};
+  for (const auto& [command, words] : commands) {
+    const RunResult result = run_glimpse({command, "--help"});
+    EXPECT_EQ(result.exit_code, 0) << command;
+    EXPECT_EQ(result.err, "") << command;
+    for (const char* word : words) EXPECT_THAT(result.out, HasSubstr(word)) << command;
+  }
+}
+
+TEST(Usage, VersionIsOneLine) {
+  const RunResult result = run_glimpse({"--version"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.out, testing::MatchesRegex("glimpse [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+}
+
+TEST(Usage, WrongFlagsExitWithTwo) {
+  const std::string model = golden("tied/model.gguf");
+  const std::vector<std::string> wrong[] = {
+      {},
+      {"frobnicate"},
+      {"--frobnicate"},
+      {"run"},
+      {"run", "-p", "hello"},
+      {"run", "-m"},
+      {"run", "-m", model, "-p", "hello", "--frobnicate"},
+      {"run", "-m", model, "-p", "hello", "-n", "many"},
+      {"run", "-m", model, "-p", "hello", "--temp", "warm"},
+      {"run", "-m", model, "-p", "hello", "-c", "99999999999999999999"},
+      {"run", "-m", model, "-p", "hello", "--kv-type", "f8"},
+      {"run", "-m", model, "-p", "hello", "--vision-precision", "int2"},
+      {"run", "-m", model, "one question", "and another"},
+      {"inspect"},
+      {"inspect", model, "--frobnicate"},
+      {"inspect", model, model},
+      {"synth", "--frobnicate"},
+      {"synth", "-m", "/no/such/dir/a.gguf", "--layers", "two"},
+  };
+  for (const auto& arguments : wrong) {
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(arguments) << result.err;
+    EXPECT_EQ(result.out, "") << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, HasSubstr("--help")) << testing::PrintToString(arguments);
+  }
+}
+
+TEST(Usage, LostOutputIsAnError) {
+  RunSetup full;
+  full.stdout_path = "/dev/full";
+  for (const std::vector<std::string>& arguments :
+       {std::vector<std::string>{"inspect", golden("tied/model.gguf")},
+        std::vector<std::string>{"run", "-m", golden("tied/model.gguf"), "-p", "hello", "-n", "2"}}) {
+    const RunResult result = run_glimpse(arguments, full);
+    EXPECT_EQ(result.exit_code, 1) << arguments[0];
+    EXPECT_THAT(result.err, HasSubstr("cannot write to standard output")) << arguments[0];
+  }
+}
+
+}  // namespace
+}  // namespace glimpse::cli_test
