@@ -106,6 +106,7 @@ uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t con
   const int64_t rows = std::clamp<int64_t>(batch, 1, std::max<int64_t>(1, context));
   const auto layers = static_cast<uint64_t>(c.num_hidden_layers);
   return DecoderSizes(c, rows).bytes() + ops.reserve_bytes(rows, widest_input(c)) +
+         ops.kv_scratch_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)) +
          layers * ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element);
 }
 

@@ -130,7 +130,7 @@ uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t m
   for (const Reserve& r : reserves(c, sizes, max_patches)) {
     reserve = std::max(reserve, ops.reserve_bytes(r.rows, r.cols));
   }
-  return sizes.bytes() + reserve +
+  return sizes.bytes() + reserve + ops.kv_scratch_bytes(c.num_heads, c.head_dim, max_patches) +
          ops.kv_bytes(c.num_heads, c.head_dim, round_up(max_patches, kKeyBlock), model.vision_kv_element());
 }
 

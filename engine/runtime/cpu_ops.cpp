@@ -170,6 +170,15 @@ uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity
   return 2 * static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
 }
 
+uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
+  const int64_t d = padded_head_dim(head_dim);
+  const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
+  const uint64_t per_thread =
+      attention_state_bytes(d) + static_cast<uint64_t>(kMaxQueryRows * d) * sizeof(float) + attention_scratch_bytes(d);
+  const int64_t n_partials = team_.n_threads() > 1 ? n_kv_heads * ceil_div(capacity, kKeyBlock) : 0;
+  return rows + per_thread * workers_.size() + static_cast<uint64_t>(n_partials) * attention_state_bytes(d);
+}
+
 Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                  KvElement element) {
   auto kv = std::make_unique<CpuKv>();
@@ -197,8 +206,8 @@ uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
     expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
   }
   const uint64_t per_thread = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) +
-                              2 * act_bytes(ActFormat::kF32, 1, max_cols) + expand + kTileFloats * sizeof(float);
-  return 2 * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
+                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand + kTileFloats * sizeof(float);
+  return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
 }
 
 Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {

@@ -57,6 +57,7 @@ class CpuOps final : public Ops {
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                            KvElement element) override;
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override;
+  uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
   Status reserve(int64_t max_rows, int64_t max_cols) override;
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;
 
@@ -72,6 +73,7 @@ class CpuOps final : public Ops {
 
  private:
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
+  static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
   static constexpr int64_t kTileFloats = 2 * kChunk * kPanelRows;
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
@@ -87,12 +89,17 @@ class CpuOps final : public Ops {
 
   /// The chunk at hand in each format that its consumers want.
   struct Acts {
-    std::array<ActView, 2> views;
+    std::array<ActView, kMaxFormats> views;
     int count = 0;
-    const ActView& get(ActFormat format) const { return views[0].format == format ? views[0] : views[1]; }
+    /// Precondition: the format is among those asked for.
+    const ActView& get(ActFormat format) const {
+      size_t i = 0;
+      while (views[i].format != format) ++i;
+      return views[i];
+    }
   };
   struct FormatList {
-    std::array<ActFormat, 2> formats{};
+    std::array<ActFormat, kMaxFormats> formats{};
     int count = 0;
     void add(ActFormat format);
   };
@@ -103,6 +110,7 @@ class CpuOps final : public Ops {
   void normalize(const Norm& norm, const float* x, int64_t cols, float* out) const;
 
   Status grow_linear(int64_t max_rows, int64_t max_cols);
+  static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
   void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
   void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
@@ -110,7 +118,7 @@ class CpuOps final : public Ops {
   const Isa isa_;
   ThreadTeam team_;
   std::vector<Worker> workers_;
-  AlignedBuffer acts_[2];   // shared: a whole chunk
+  AlignedBuffer acts_[kMaxFormats];   // shared: a whole chunk
   AlignedBuffer kv_rows_;   // keys and values of a chunk before rotation
   AlignedBuffer partials_;  // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;

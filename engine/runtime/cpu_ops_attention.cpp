@@ -47,8 +47,10 @@ struct QueryRows {
 
 }  // namespace
 
+uint64_t CpuOps::attention_state_bytes(int64_t d) { return static_cast<uint64_t>(state_floats(d)) * sizeof(float); }
+
 Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
-  const auto state_bytes = static_cast<uint64_t>(state_floats(d)) * sizeof(float);
+  const uint64_t state_bytes = attention_state_bytes(d);
   for (Worker& worker : workers_) {
     if (worker.state.size() >= state_bytes) continue;
     GLIMPSE_ASSIGN(worker.state, AlignedBuffer::allocate(state_bytes, "attention state"));

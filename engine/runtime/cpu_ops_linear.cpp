@@ -88,7 +88,7 @@ void CpuOps::FormatList::add(ActFormat format) {
   for (int i = 0; i < count; ++i) {
     if (formats[static_cast<size_t>(i)] == format) return;
   }
-  if (count < 2) formats[static_cast<size_t>(count++)] = format;
+  formats[static_cast<size_t>(count++)] = format;
 }
 
 void CpuOps::normalize(const Norm& norm, const float* x, int64_t cols, float* out) const {

@@ -129,6 +129,8 @@ class Ops {
   virtual Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                    KvElement element) = 0;
   virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const = 0;
+  /// Scratch that make_kv() sets aside once for all stores of this shape.
+  virtual uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const = 0;
   /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated
   /// later.
   virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;

@@ -229,6 +229,7 @@ class RefOps final : public Ops {
 
   // The oracle's intermediates live on the heap, one operation at a time; this is their greatest size.
   Status reserve(int64_t, int64_t) override { return {}; }
+  uint64_t kv_scratch_bytes(int64_t, int64_t, int64_t) const override { return 0; }
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override {
     return 3 * sizeof(double) * static_cast<uint64_t>(max_rows * max_cols);
   }
