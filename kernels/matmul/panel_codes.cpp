@@ -236,30 +236,37 @@ void encode(const Codes& c, uint8_t* b) {
 
 // ---- Planes of a panel block -------------------------------------------------------------------------------------
 
-// Writes bits [shift, shift + bits) of `block` codes into a plane; lane: the row's lane in the plane's first vector.
-template <int bits, int block, int shift>
+// One plane of a format: its bits are bits [shift, shift + bits) of the codes.
+template <PanelFormat format, bool is_high>
+struct Plane {
+  static constexpr PanelLayout L = panel_layout(format);
+  static constexpr int bits = is_high ? L.high_bits : L.low_bits, shift = is_high ? L.low_bits : 0;
+  static constexpr int per_vector = 8 / bits;  // groups
+  static constexpr int n_vectors = L.block / 4 / per_vector;
+  static constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+  static constexpr int at(int v) { return is_high ? L.high_at(v) : L.low_at(v); }
+};
+
+// lane: the row's lane in the first vector of the panel block.
+template <class P>
 void write_plane(const uint8_t* q, uint8_t* lane) {
-  constexpr int per_vector = 8 / bits;  // groups
-  constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-  for (int v = 0; v < block / 4 / per_vector; ++v) {
+  for (int v = 0; v < P::n_vectors; ++v) {
     uint32_t word = 0;
-    for (int t = 0; t < per_vector; ++t) {
-      word |= ((load32(q + 4 * (v * per_vector + t)) >> shift) & mask) << (bits * t);
+    for (int t = 0; t < P::per_vector; ++t) {
+      word |= ((load32(q + 4 * (v * P::per_vector + t)) >> P::shift) & P::mask) << (P::bits * t);
     }
-    store32(lane + 64 * v, word);
+    store32(lane + P::at(v), word);
   }
 }
 
 // The inverse; ORs into q.
-template <int bits, int block, int shift>
+template <class P>
 void read_plane(const uint8_t* lane, uint8_t* q) {
-  constexpr int per_vector = 8 / bits;
-  constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-  for (int v = 0; v < block / 4 / per_vector; ++v) {
-    const uint32_t word = load32(lane + 64 * v);
-    for (int t = 0; t < per_vector; ++t) {
-      uint8_t* group = q + 4 * (v * per_vector + t);
-      store32(group, load32(group) | ((word >> (bits * t)) & mask) << shift);
+  for (int v = 0; v < P::n_vectors; ++v) {
+    const uint32_t word = load32(lane + P::at(v));
+    for (int t = 0; t < P::per_vector; ++t) {
+      uint8_t* group = q + 4 * (v * P::per_vector + t);
+      store32(group, load32(group) | ((word >> (P::bits * t)) & P::mask) << P::shift);
     }
   }
 }
@@ -328,8 +335,8 @@ void write_codes(const Codes& c, int row, uint8_t* p) {
   } else {
     write_scales<L.scales>(c, row, p + L.scales_at);
   }
-  write_plane<L.low_bits, L.block, 0>(c.q, p + L.low_at + 4 * row);
-  if constexpr (L.high_bits != 0) write_plane<L.high_bits, L.block, L.low_bits>(c.q, p + L.high_at + 4 * row);
+  write_plane<Plane<format, false>>(c.q, p + 4 * row);
+  if constexpr (L.high_bits != 0) write_plane<Plane<format, true>>(c.q, p + 4 * row);
 }
 
 template <PanelFormat format>
@@ -347,8 +354,8 @@ void read_codes(const uint8_t* p, int row, Codes& c) {
   } else {
     read_scales<L.scales>(p + L.scales_at, row, c);
   }
-  read_plane<L.low_bits, L.block, 0>(p + L.low_at + 4 * row, c.q);
-  if constexpr (L.high_bits != 0) read_plane<L.high_bits, L.block, L.low_bits>(p + L.high_at + 4 * row, c.q);
+  read_plane<Plane<format, false>>(p + 4 * row, c.q);
+  if constexpr (L.high_bits != 0) read_plane<Plane<format, true>>(p + 4 * row, c.q);
 }
 
 }  // namespace
