@@ -74,7 +74,7 @@ class CpuOps final : public Ops {
  private:
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
   static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
-  static constexpr int64_t kTileFloats = 2 * kChunk * kPanelRows;
+  static constexpr int64_t kTileFloats = 2 * 2 * kChunk * kPanelRows;  // gate and up, two panels each
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {

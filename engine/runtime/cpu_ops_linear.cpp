@@ -19,10 +19,11 @@ const float* bias_data(const Linear& linear) {
   return linear.bias ? linear.bias->data : nullptr;
 }
 
-// Panels that one kernel call takes: many when there are few columns, so that calls are rare; one when there are many,
-// so that the tile stays in cache.
-int64_t panels_per_call(int64_t n_columns) {
-  return std::clamp<int64_t>(256 / std::max<int64_t>(1, n_columns), 1, 16);
+// Panels that one kernel call takes: many when there are few columns, so that calls are rare; few when there are many,
+// so that the tile stays in cache (two for float formats, whose kernels have tiles of two panels).
+int64_t panels_per_call(const ActView& act) {
+  const int64_t least = act.format == ActFormat::kBf16 || act.format == ActFormat::kF32 ? 2 : 1;
+  return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), least, 16);
 }
 
 // A finished tile: element (column c, row r) of the product is values[c * ld + r], r < n_rows.
@@ -38,7 +39,7 @@ struct Tile {
 template <typename Epilogue>
 void for_each_tile(const CpuWeight& w, int64_t begin, int64_t end, const ActView& act, float* tile, std::byte* expand,
                    Epilogue&& epilogue) {
-  const int64_t step = panels_per_call(act.n);
+  const int64_t step = panels_per_call(act);
   for (int64_t panel = begin; panel < end; panel += step) {
     const int64_t n_panels = std::min(step, end - panel);
     const int64_t ld = n_panels * kPanelRows;
@@ -110,8 +111,9 @@ void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
   }
   team_.parallel([&](int thread, int n_threads) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    for (int64_t first = 0; first < x.rows; first += kChunk) {
-      const int64_t count = std::min(kChunk, x.rows - first);
+    const int64_t n_chunks = ceil_div(x.rows, kChunk);  // of equal size: the last one costs a pass over the weights too
+    for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+      const int64_t first = x.rows * chunk / n_chunks, count = x.rows * (chunk + 1) / n_chunks - first;
       const bool alone = count == 1;  // every thread prepares the row for itself: cheaper than a barrier
       Acts acts;
       acts.count = formats.count;
@@ -130,7 +132,7 @@ void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
       }
       if (!alone) team_.barrier();
       body(thread, n_threads, first, acts);
-      if (first + kChunk < x.rows) team_.barrier();  // the next chunk overwrites the shared activations
+      if (chunk + 1 < n_chunks) team_.barrier();  // the next chunk overwrites the shared activations
     }
   });
 }
@@ -180,7 +182,7 @@ void CpuOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Line
     float* const up_values = gate_values + kTileFloats / 2;
     const ActView& gate_act = acts.get(wg.kernel->act);
     const WorkRange mine = split_work(wg.panels.n_panels(), thread, n_threads);
-    const int64_t step = panels_per_call(gate_act.n);
+    const int64_t step = panels_per_call(gate_act);
     for (int64_t panel = mine.begin; panel < mine.end; panel += step) {
       const int64_t end = std::min(panel + step, mine.end);
       for_each_tile(wg, panel, end, gate_act, gate_values, worker.expand.data(),
@@ -240,12 +242,12 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
       for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
     }
-    for (int64_t h = 0; h < w.n_kv_heads && tokens.begin < tokens.end; ++h) {
-      for (int64_t r = tokens.begin; r < tokens.end; ++r) {
-        const int64_t position = n_past + first + r;
-        store_key(isa_, kv.element, k_rows.row(r) + h * head_dim, head_dim, position, kv.head_keys(h));
-        store_value(isa_, kv.element, v_rows.row(r) + h * head_dim, head_dim, position, kv.head_values(h));
-      }
+    const int64_t n = tokens.end - tokens.begin, position = n_past + first + tokens.begin;
+    for (int64_t h = 0; h < w.n_kv_heads && n > 0; ++h) {
+      store_keys(isa_, kv.element, k_rows.row(tokens.begin) + h * head_dim, k_rows.ld, n, head_dim, position,
+                 kv.head_keys(h));
+      store_values(isa_, kv.element, v_rows.row(tokens.begin) + h * head_dim, v_rows.ld, n, head_dim, position,
+                   kv.head_values(h));
     }
   });
 }
