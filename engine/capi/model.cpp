@@ -21,7 +21,7 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
     glimpse_model_params_init(&params);
     GLIMPSE_TRY(read_params(given, &params));
     GLIMPSE_TRY(require(params.model_path, "model_path"));
-    if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_BF16) {
+    if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_INT8) {
       return make_error(ErrorCode::kInvalidArgument, "vision_precision %d is unknown", params.vision_precision);
     }
     ModelOptions options;

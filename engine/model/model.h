@@ -19,7 +19,7 @@
 
 namespace glimpse {
 
-enum class VisionPrecision { kAuto, kF32, kBf16 };
+enum class VisionPrecision { kAuto, kF32, kBf16, kInt8 };
 
 struct ModelOptions {
   std::string model_path;

@@ -8,6 +8,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
+#include "kernels/matmul/weight_row.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse {
@@ -17,19 +18,31 @@ bool is_float_type(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
-DType stored_type(DType type, WeightPrecision precision) {
-  if (precision == WeightPrecision::kF32) return DType::kF32;
-  if (precision == WeightPrecision::kBf16 && is_float_type(type)) return DType::kBF16;
-  return type;
+PanelFormat stored_format(DType type, WeightPrecision precision) {
+  if (precision == WeightPrecision::kF32) return PanelFormat::kF32;
+  if (precision == WeightPrecision::kBf16 && is_float_type(type)) return PanelFormat::kBF16;
+  if (precision == WeightPrecision::kInt8) return PanelFormat::kI8x128;
+  return panel_format(type);
+}
+
+// Scratch that any kernel may need to expand a panel of max_cols columns.
+uint64_t largest_scratch(int64_t max_cols) {
+  uint64_t bytes = 0;
+  for (const PanelKernel& kernel : panel_kernels()) {
+    const int64_t block = panel_row_format(kernel.format).block_length;
+    bytes = std::max(bytes, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
+  }
+  return bytes;
 }
 
 // Rows of one matrix on their way from the file into panels; one per thread.
 class PanelPacker {
  public:
-  PanelPacker(const WeightSource& source, DType stored, CpuWeight& weight)
-      : source_(source),
-        stored_(stored),
+  PanelPacker(Isa isa, const WeightSource& source, CpuWeight& weight)
+      : isa_(isa),
+        source_(source),
         weight_(weight),
+        converts_(weight.panels.format != panel_format(source.type)),
         row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {
     // About 1 MB per read: large enough for the disk, small enough for the cache.
     rows_per_read_ =
@@ -47,7 +60,7 @@ class PanelPacker {
         const int64_t n_rows = std::min(kPanelRows, count - i);
         const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
         uint64_t bytes = row_bytes_;
-        if (stored_ != source_.type) rows = convert(rows, n_rows, &bytes);
+        if (converts_) rows = convert(rows, n_rows, &bytes);
         pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
                    weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes);
       }
@@ -69,24 +82,26 @@ class PanelPacker {
   }
 
   const std::byte* convert(const std::byte* rows, int64_t n_rows, uint64_t* bytes) {
-    const auto cols = static_cast<size_t>(source_.cols);
-    floats_.resize(cols);
-    *bytes = dtype_row_bytes(stored_, cols);
+    const PanelFormat format = weight_.panels.format;
+    *bytes = panel_row_bytes(format, source_.cols);
+    floats_.resize(static_cast<size_t>(source_.cols));
+    scratch_.resize(float_row_scratch_bytes(format, source_.cols));
     converted_.resize(static_cast<size_t>(n_rows) * *bytes);
     for (int64_t i = 0; i < n_rows; ++i) {
-      dequantize_row_ref(source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
-      quantize_row_ref(stored_, floats_.data(), converted_.data() + static_cast<uint64_t>(i) * *bytes, source_.cols,
-                       nullptr);
+      dequantize_row(isa_, source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
+      float_row(isa_, format, floats_.data(), source_.cols, converted_.data() + static_cast<uint64_t>(i) * *bytes,
+                scratch_.data());
     }
     return converted_.data();
   }
 
+  const Isa isa_;
   const WeightSource& source_;
-  const DType stored_;
   CpuWeight& weight_;
+  const bool converts_;
   const uint64_t row_bytes_;
   int64_t rows_per_read_;
-  std::vector<std::byte> raw_, converted_;
+  std::vector<std::byte> raw_, converted_, scratch_;
   std::vector<float> floats_;
 };
 
@@ -104,8 +119,7 @@ std::string CpuOps::describe() const {
 }
 
 uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const {
-  return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) *
-         panel_bytes(panel_format(stored_type(type, precision)), cols);
+  return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) * panel_bytes(stored_format(type, precision), cols);
 }
 
 Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
@@ -113,12 +127,11 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
                       dtype_name(source.type));
   }
-  const DType stored = stored_type(source.type, precision);
   auto weight = std::make_shared<CpuWeight>();
   weight->rows = source.rows;
   weight->cols = source.cols;
   weight->source_type = source.type;
-  weight->panels.format = panel_format(stored);
+  weight->panels.format = stored_format(source.type, precision);
   weight->panels.rows = source.rows;
   weight->panels.cols = source.cols;
   weight->panels.panel_bytes = panel_bytes(weight->panels.format, source.cols);
@@ -133,7 +146,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     const WorkRange range = split_work(weight->panels.n_panels(), thread, n_threads);
     Status status;
     try {
-      status = PanelPacker(source, stored, *weight).pack(range.begin, range.end);
+      status = PanelPacker(isa_, source, *weight).pack(range.begin, range.end);
     } catch (const std::bad_alloc&) {
       status = make_error(ErrorCode::kOutOfMemory, "%s: no memory for one row group", source.name.c_str());
     }
@@ -200,13 +213,10 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
 
 uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const int64_t chunk = std::min(max_rows, kChunk);
-  uint64_t expand = 0;
-  for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
-    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
-  }
+  const uint64_t expand = largest_scratch(max_cols);
   const uint64_t per_thread = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) +
-                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand + kTileFloats * sizeof(float);
+                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand +
+                              kTileFloats * sizeof(float);
   return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
 }
 
@@ -217,11 +227,7 @@ Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
   for (AlignedBuffer& acts : acts_) {
     GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, chunk, cols), "activations"));
   }
-  uint64_t expand = 0;
-  for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
-    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(cols, block)));
-  }
+  const uint64_t expand = largest_scratch(cols);
   for (Worker& worker : workers_) {
     GLIMPSE_ASSIGN(worker.row,
                    AlignedBuffer::allocate(static_cast<uint64_t>(round_up(cols, 256)) * sizeof(float), "a row"));
