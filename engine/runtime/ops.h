@@ -16,6 +16,7 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/result.h"
 #include "engine/runtime/mat.h"
+#include "kernels/activation/activation.h"
 #include "kernels/attention/attention.h"
 
 namespace glimpse {
@@ -70,8 +71,6 @@ struct Norm {
   float eps = 1e-6f;
   int64_t width = 0;  // length of the normalised vector; a row of several widths is normalised piece by piece
 };
-
-enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
 
 /// Projections of one attention layer. Query head i uses key/value head i / (n_heads / n_kv_heads).
 struct QkvWeights {
