@@ -55,8 +55,9 @@ TEST(Plan, PictureTestsAloneBringNoTextTests) {
   request.images = {"448x896", "a/cat.jpg", "x", "12x", "4x4.png"};
   request.first_token = {"448x448+25", "cat+1.jpg+3", "7"};
   request.end_to_end = {"28x28+5+64", "5+9"};
-  EXPECT_THAT(names(request), ElementsAre("img448x896", "img a/cat.jpg", "img x", "img 12x", "img 4x4.png",
-                                          "ttft 448x448+25", "ttft cat+1.jpg+3", "ttft 7", "e2e 28x28+5+64", "e2e 5+9"));
+  EXPECT_THAT(names(request),
+              ElementsAre("img448x896", "img a/cat.jpg", "img x", "img 12x", "img 4x4.png", "ttft 448x448+25",
+                          "ttft cat+1.jpg+3", "ttft 7", "e2e 28x28+5+64", "e2e 5+9"));
   const auto plan = make_plan(request);
   EXPECT_EQ(plan.value()[0].picture->width, 448);
   EXPECT_EQ(plan.value()[0].picture->height, 896);
