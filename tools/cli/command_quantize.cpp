@@ -1,5 +1,6 @@
 // glimpse quantize: a model in another tensor type or mixture of types.
 #include <cinttypes>
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
@@ -190,6 +191,7 @@ void print_json(const QuantizeCommand& c, const QuantizeRequest& request, const 
 Status write_file(const QuantizeCommand& c, const GgufFile& file, const QuantizeRequest& request,
                   const QuantizePlan& plan) {
   catch_interrupts();
+  std::signal(SIGPIPE, SIG_IGN);  // a reader of the list that leaves must not end the work, nor leave half of it behind
   ProgressLine line(false);
   QuantizeOptions options;
   options.path = c.output;

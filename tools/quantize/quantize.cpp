@@ -17,6 +17,8 @@ namespace {
 constexpr uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION: of the block formats
 // Elements converted between two looks at the progress: some milliseconds to a second, and a few megabytes.
 constexpr uint64_t kPieceElements = uint64_t{1} << 20;
+// Norms and biases are done before another thread has woken up.
+constexpr uint64_t kWorthSharing = uint64_t{1} << 14;
 // Past this the quantisers' searches overflow a float and may write zeros, which no later check could tell from real
 // ones (kernels/quant/quant.h).
 constexpr float kLargestWeight = 1e12f;
@@ -107,13 +109,14 @@ class Converter {
     if (tensor.is_copied() && !is_weight_type(source.type)) return writer_.append(input_);
     if (!tensor.is_copied()) output_.resize(n_rows * dtype_row_bytes(tensor.type, source.row_length()));
     std::fill(bad_.begin(), bad_.end(), BadRow{});
-    team_.parallel([&](int thread, int n_threads) {
+    const auto work = [&](int thread, int n_threads) {
       const WorkRange range = split_work(static_cast<int64_t>(n_rows), thread, n_threads);
       const auto index = static_cast<size_t>(thread);
       for (int64_t i = range.begin; i < range.end && bad_[index].kind == BadRow::Kind::kNone; ++i) {
         bad_[index] = convert_row(tensor, first, static_cast<uint64_t>(i), floats_[index].data());
       }
-    });
+    };
+    n_rows* source.row_length() < kWorthSharing ? work(0, 1) : team_.parallel(work);
     const BadRow bad =
         *std::min_element(bad_.begin(), bad_.end(), [](const BadRow& a, const BadRow& b) { return a.row < b.row; });
     if (bad.kind != BadRow::Kind::kNone) return describe(tensor, bad);
