@@ -72,7 +72,7 @@ struct Placement {
   std::string why;
 };
 const std::vector<Placement> kPlacements = {
-    {"(jpeglib|jerror|png)\\.h|webp/.*", {"loaders/image/", "tests/"}, "picture formats belong to loaders/image"},
+    {"(jpeglib|jerror|png)\\.h|webp/.*", {"loaders/image/", "tests/", "bench/"}, "picture formats belong to loaders/image"},
     {"utf8proc\\.h", {"tokenizer/", "tests/"}, "Unicode tables belong to the tokenizer"},
     {"omp\\.h|thread", {"engine/base/", "tools/", "tests/", "bench/"}, "threads belong to engine/base/thread_team.h"},
     {"cpuid\\.h", {"engine/base/"}, "CPU features belong to engine/base/cpu_features.h"},

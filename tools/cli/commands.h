@@ -17,5 +17,6 @@ void add_run(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_quantize(CLI::App& app, int* status);
+void add_bench(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli
