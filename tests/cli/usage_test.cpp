@@ -13,7 +13,8 @@ TEST(Usage, HelpNamesTheCommands) {
   const RunResult result = run_glimpse({"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* command : {"run", "inspect", "synth", "bench"}) EXPECT_THAT(result.out, HasSubstr(command));
+  for (const char* command : {"run", "inspect", "synth", "quantize", "bench"})
+    EXPECT_THAT(result.out, HasSubstr(command));
 }
 
 TEST(Usage, HelpOfACommandNamesItsFlags) {
@@ -25,6 +26,9 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
                "--verbose"}},
       {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}},
+      {"quantize",
+       {"input", "output", "type", "--imatrix", "-t,", "--pure", "--output-tensor-type", "--token-embedding-type",
+        "--tensor-type", "--allow-requantize", "--dry-run", "--force", "--json", "--list"}},
       {"bench", {"-m,",   "--mmproj", "-p,",     "-n,",         "--pg",          "-d,",       "--image",   "--ttft",
                  "--e2e", "-r,",      "-t,",     "-b,",         "-o,",           "--kv-type", "--profile", "--trace",
                  "jsonl", "sql",      "--force", "--no-warmup", "--no-roofline", "-pg",       "-ctk"}}};

@@ -47,6 +47,7 @@ const std::vector<Room> kRooms = {
     // Commands live on the public API, so that it stays enough for other people's programs; those that look into files
     // and measure kernels reach inside.
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},
+    {"tools/quantize/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_synth", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_inspect", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_bench", {"tools/", "bench/", "engine/", "kernels/", "loaders/", "tokenizer/"}},

@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   add_run(app, &status);
   add_inspect(app, &status);
   add_synth(app, &status);
+  add_quantize(app, &status);
   add_bench(app, &status);
 
   std::vector<std::string> arguments;
