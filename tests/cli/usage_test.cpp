@@ -13,7 +13,8 @@ TEST(Usage, HelpNamesTheCommands) {
   const RunResult result = run_glimpse({"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* command : {"run", "inspect", "synth", "perplexity"}) EXPECT_THAT(result.out, HasSubstr(command));
+  for (const char* command : {"run", "inspect", "synth", "perplexity", "diff"})
+    EXPECT_THAT(result.out, HasSubstr(command));
 }
 
 TEST(Usage, HelpOfACommandNamesItsFlags) {
@@ -27,7 +28,10 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}},
       {"perplexity",
        {"-m,", "-f,", "-c,", "--chunks", "--prompts", "--mmproj", "--kl-base", "--save-base", "--kl-divergence",
-        "--precision", "--reference", "--kv-type", "--f32-weights", "--json"}}};
+        "--precision", "--reference", "--kv-type", "--f32-weights", "--json"}},
+      {"diff",
+       {"-m,", "--mmproj", "--image", "-p,", "--raw", "--against", "--dump", "--only", "--budget", "--precision",
+        "--json"}}};
   for (const auto& [command, words] : commands) {
     const RunResult result = run_glimpse({command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command;

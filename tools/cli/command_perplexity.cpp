@@ -7,12 +7,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "engine/generate/image_budget.h"
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
 #include "tools/eval/kl_base.h"
 #include "tools/eval/kl_statistics.h"
+#include "tools/eval/pictures.h"
 #include "tools/eval/prompts.h"
 #include "tools/eval/scorer.h"
 
@@ -62,19 +62,15 @@ class PictureReader {
     if (!model_->has_vision()) {
       return make_error(ErrorCode::kInvalidArgument, "pictures need the vision encoder: give its file with --mmproj");
     }
-    const VisionConfig& vision = model_->vision();
-    GLIMPSE_ASSIGN(const Image image, load_image(path, {}));
-    GLIMPSE_ASSIGN(const ResizeLimits limits,
-                   effective_limits({}, options_.image_min_tokens, options_.image_max_tokens, vision));
-    GLIMPSE_ASSIGN(const ImageCost cost, effective_image_size(image.width, image.height, vision, limits));
-    GLIMPSE_ASSIGN(const Image resized, resize_bicubic(image, cost.resized, nullptr));
-    GLIMPSE_ASSIGN(const Patches patches, extract_patches(resized, vision.patch, nullptr));
+    GLIMPSE_ASSIGN(const eval::Picture read,
+                   eval::read_picture(path, model_->vision(), {options_.image_min_tokens, options_.image_max_tokens}));
+    const Patches& patches = read.patches;
     if (encoder_ == nullptr || patches.grid.n_patches() > max_patches_) {
       max_patches_ = patches.grid.n_patches();
       GLIMPSE_ASSIGN(encoder_, VisionEncoder::create(model_, ops_, max_patches_));
     }
     GLIMPSE_ASSIGN(ImageEmbedding embedding, encoder_->encode(patches, {}, progress));
-    Picture picture{std::make_shared<ImageEmbedding>(std::move(embedding)), eval::digest_of(image)};
+    Picture picture{std::make_shared<ImageEmbedding>(std::move(embedding)), read.digest};
     known_[path] = picture;
     return picture;
   }

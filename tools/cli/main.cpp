@@ -28,6 +28,7 @@ int main(int argc, char** argv) {
   add_inspect(app, &status);
   add_synth(app, &status);
   add_perplexity(app, &status);
+  add_diff(app, &status);
 
   // llama.cpp's users type -sys; the option parser knows one letter after one dash.
   std::vector<std::string> arguments;

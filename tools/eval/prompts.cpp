@@ -79,15 +79,4 @@ Result<PromptSequence> make_prompt_sequence(const Model& model, const PromptLine
   return out;
 }
 
-std::string digest_of(const Image& image) {
-  uint64_t hash = 14695981039346656037u;
-  const auto add = [&hash](uint64_t byte) { hash = (hash ^ byte) * 1099511628211u; };
-  for (int shift = 0; shift < 32; shift += 8) {
-    add(static_cast<uint64_t>(image.width) >> shift & 0xff);
-    add(static_cast<uint64_t>(image.height) >> shift & 0xff);
-  }
-  for (const uint8_t byte : image.pixels) add(byte);
-  return format("%016llx", static_cast<unsigned long long>(hash));
-}
-
 }  // namespace glimpse::eval

@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "engine/model/model.h"
-#include "loaders/image/image.h"
 #include "tokenizer/chat.h"
 #include "tools/eval/kl_base.h"
 
@@ -38,8 +37,5 @@ struct PromptSequence {
 Result<PromptSequence> make_prompt_sequence(const Model& model, const PromptLine& line,
                                             std::shared_ptr<const ImageEmbedding> embedding,
                                             const std::string& image_digest);
-
-/// Hexadecimal FNV-1a of size and pixels.
-std::string digest_of(const Image& image);
 
 }  // namespace glimpse::eval
