@@ -16,9 +16,9 @@ void join_new(std::string& list, const std::string& text) {
 }
 
 // The type that a matrix is kept in, which is not always that of its file.
-DType packed_type(const PackedWeight& weight) {
+const char* packed_type(const PackedWeight& weight) {
   const auto* cpu = dynamic_cast<const CpuWeight*>(&weight);
-  return cpu != nullptr ? panel_dtype(cpu->panels.format) : weight.source_type;
+  return cpu != nullptr ? panel_row_format(cpu->panels.format).name : dtype_name(weight.source_type);
 }
 
 }  // namespace
@@ -30,7 +30,8 @@ Arithmetic arithmetic_of(const PackedWeight& weight) {
     case ActFormat::kBf16:
       return Arithmetic::kBf16;
     case ActFormat::kInt8x32:
-    case ActFormat::kInt8x256:
+    case ActFormat::kInt8x128:
+    case ActFormat::kInt8x128K:
       return cpu->kernel->isa >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
     case ActFormat::kF32:
       break;
@@ -89,7 +90,7 @@ std::string op_label(const OpRecord& record) {
   for (int i = 0; i < record.n_weights; ++i) {
     const PackedWeight& w = *record.weights[static_cast<size_t>(i)];
     join_new(shapes, format("%lldx%lld", static_cast<long long>(w.rows), static_cast<long long>(w.cols)));
-    join_new(types, dtype_name(packed_type(w)));
+    join_new(types, packed_type(w));
   }
   if (!shapes.empty()) label += " " + shapes + " " + types;
   return label;

@@ -115,6 +115,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
                                   ? KvElement::kBf16
                                   : KvElement::kF32;
   WeightReader text_check = WeightReader::checker(text_file, *ops);
+  text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
   uint64_t vision_bytes = 0;
   if (vision_file) {
@@ -128,6 +129,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   LoadProgress progress{&options.progress, 0, model->weight_bytes_};
   GLIMPSE_TRY(progress.advance(0));
   WeightReader text_reader = WeightReader::loader(text_file, *ops, progress);
+  text_reader.keep_f32(options.f32_tensors);
   GLIMPSE_ASSIGN(TextWeights text_weights, read_text_weights(text_reader, text, options.text_precision));
   model->text_weights_ = std::make_unique<TextWeights>(std::move(text_weights));
   if (vision_file) {

@@ -28,6 +28,7 @@ struct ModelOptions {
   int n_threads = 0;           // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
+  std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
   LogSink log;
   ProgressSink progress;  // returning false cancels the load
 };

@@ -64,6 +64,9 @@ Result<const GgufTensor*> WeightReader::expect(const std::string& name, const st
 }
 
 Result<std::shared_ptr<const PackedWeight>> WeightReader::pack(const WeightSource& source, WeightPrecision precision) {
+  for (const std::string& part : f32_parts_) {
+    if (source.name.find(part) != std::string::npos) precision = WeightPrecision::kF32;
+  }
   const uint64_t bytes = ops_.packed_bytes(source.type, source.rows, source.cols, precision);
   n_bytes_ += bytes;
   if (progress_ == nullptr) return std::shared_ptr<const PackedWeight>();

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/log.h"
@@ -37,6 +38,9 @@ class WeightReader {
   /// Bytes that everything read so far occupies in the backend.
   uint64_t n_bytes() const { return n_bytes_; }
 
+  /// From now on matrices whose name contains one of `parts` are kept as kF32, whatever precision is asked for.
+  void keep_f32(std::vector<std::string> parts) { f32_parts_ = std::move(parts); }
+
   bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
   const GgufTensor* find(const std::string& name) const { return file_.find_tensor(name); }
 
@@ -63,6 +67,7 @@ class WeightReader {
   Ops& ops_;
   LoadProgress* progress_;  // nullptr: check only
   uint64_t n_bytes_ = 0;
+  std::vector<std::string> f32_parts_;
 };
 
 }  // namespace glimpse

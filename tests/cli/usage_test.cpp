@@ -13,7 +13,7 @@ TEST(Usage, HelpNamesTheCommands) {
   const RunResult result = run_glimpse({"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* command : {"run", "inspect", "synth", "quantize", "bench"})
+  for (const char* command : {"run", "inspect", "synth", "quantize", "bench", "perplexity", "diff"})
     EXPECT_THAT(result.out, HasSubstr(command));
 }
 
@@ -31,7 +31,13 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
         "--tensor-type", "--allow-requantize", "--dry-run", "--force", "--json", "--list"}},
       {"bench", {"-m,",   "--mmproj", "-p,",     "-n,",         "--pg",          "-d,",       "--image",   "--ttft",
                  "--e2e", "-r,",      "-t,",     "-b,",         "-o,",           "--kv-type", "--profile", "--trace",
-                 "jsonl", "sql",      "--force", "--no-warmup", "--no-roofline", "-pg",       "-ctk"}}};
+                 "jsonl", "sql",      "--force", "--no-warmup", "--no-roofline", "-pg",       "-ctk"}},
+      {"perplexity",
+       {"-m,", "-f,", "-c,", "--chunks", "--prompts", "--mmproj", "--kl-base", "--save-base", "--kl-divergence",
+        "--precision", "--reference", "--kv-type", "--f32-weights", "--json"}},
+      {"diff",
+       {"-m,", "--mmproj", "--image", "-p,", "--raw", "--against", "--dump", "--only", "--budget", "--precision",
+        "--json"}}};
   for (const auto& [command, words] : commands) {
     const RunResult result = run_glimpse({command, "--help"});
     EXPECT_EQ(result.exit_code, 0) << command;

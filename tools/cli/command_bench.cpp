@@ -51,8 +51,8 @@ bench::PlanRequest plan_request(const CLI::App& command, const BenchCommand& c) 
 // Opened before anything is measured: a path that cannot be written is said at once, and a file that appears meanwhile
 // is not overwritten.
 Result<AtomicFileWriter> open_trace(const BenchCommand& c) {
-  return AtomicFileWriter::create(
-      c.trace, c.force ? AtomicFileWriter::Existing::kReplace : AtomicFileWriter::Existing::kRefuse);
+  return AtomicFileWriter::create(c.trace,
+                                  c.force ? AtomicFileWriter::Existing::kReplace : AtomicFileWriter::Existing::kRefuse);
 }
 
 Status write_trace(AtomicFileWriter& file, const Model& model, const std::vector<bench::TestResult>& results) {
@@ -68,6 +68,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const ProgressS
   options.mmproj_path = c.mmproj;
   options.vision_precision = c.vision_precision == "f32"    ? VisionPrecision::kF32
                              : c.vision_precision == "bf16" ? VisionPrecision::kBf16
+                             : c.vision_precision == "int8" ? VisionPrecision::kInt8
                                                             : VisionPrecision::kAuto;
   options.progress = progress;
   return Model::load(options);
@@ -186,8 +187,8 @@ void add_options(CLI::App& command, BenchCommand& c) {
   command.add_option("--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache: bf16 or f32 (also -ctk)")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();
-  command.add_option("--vision-precision", c.vision_precision, "auto, f32 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  command.add_option("--vision-precision", c.vision_precision, "auto, f32, bf16 or int8")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
   command.add_option("--image-min-tokens", c.image_min_tokens, "enlarge pictures to at least this many tokens")
       ->check(CLI::NonNegativeNumber);

@@ -18,5 +18,7 @@ void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_quantize(CLI::App& app, int* status);
 void add_bench(CLI::App& app, int* status);
+void add_perplexity(CLI::App& app, int* status);
+void add_diff(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

@@ -40,6 +40,8 @@ int main(int argc, char** argv) {
   add_synth(app, &status);
   add_quantize(app, &status);
   add_bench(app, &status);
+  add_perplexity(app, &status);
+  add_diff(app, &status);
 
   std::vector<std::string> arguments;
   for (int i = argc - 1; i > 0; --i) arguments.push_back(long_name(argv[i]));  // CLI11 takes them in reverse
