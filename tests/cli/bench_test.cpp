@@ -18,15 +18,16 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 
 // On the golden pair, without the probe of memory and instructions, which takes a second.
-std::vector<std::string> bench(std::vector<std::string> more) {
-  std::vector<std::string> arguments = {"bench", "-m", golden("tied/model.gguf"), "-r", "2", "--no-roofline",
-                                        "-t",    "2"};
+std::vector<std::string> bench(const std::vector<std::string>& more, const std::string& repetitions = "2",
+                               const std::string& threads = "2") {
+  std::vector<std::string> arguments = {"bench", "-m", golden("tied/model.gguf"), "--no-roofline"};
+  arguments.insert(arguments.end(), {"-r", repetitions, "-t", threads});
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
-std::vector<std::string> with_vision(std::vector<std::string> more) {
+std::vector<std::string> with_vision(std::vector<std::string> more, const std::string& repetitions = "2") {
   more.insert(more.end(), {"--mmproj", golden("tied/mmproj.gguf"), "--image-max-tokens", "32"});
-  return bench(std::move(more));
+  return bench(more, repetitions);
 }
 
 json parse(const RunResult& result) {
@@ -100,7 +101,7 @@ TEST(Bench, EveryFormatHasTheSameRows) {
 TEST(Bench, StagesAddUpToTheWallTime) {
   // Within 3 %; the median of many repetitions, some of which a busy machine may interrupt between two stages.
   const json rows = parse(run_glimpse(
-      with_vision({"--image", "400x300", "--ttft", "400x300+8", "--e2e", "400x300+8+4", "-r", "21", "-o", "json"})));
+      with_vision({"--image", "400x300", "--ttft", "400x300+8", "--e2e", "400x300+8+4", "-o", "json"}, "21")));
   ASSERT_EQ(rows.size(), 3u);
   for (const json& row : rows) {
     std::vector<double> shares;
@@ -116,11 +117,7 @@ TEST(Bench, StagesAddUpToTheWallTime) {
 }
 
 TEST(Bench, ThreadListGivesRowsOfEach) {
-  auto arguments = bench({"-p", "8", "-n", "0", "-o", "json"});
-  arguments.insert(arguments.end(), {"-t", "1,3"});
-  arguments.erase(std::find(arguments.begin(), arguments.end(), "-t"),
-                  std::find(arguments.begin(), arguments.end(), "-t") + 2);
-  const json rows = parse(run_glimpse(arguments));
+  const json rows = parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"}, "2", "1,3")));
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].at("n_threads"), 1);
   EXPECT_EQ(rows[1].at("n_threads"), 3);
@@ -214,14 +211,15 @@ TEST(Bench, InterruptKeepsTheRowsAndLeavesNoTrace) {
       if (sent || std::filesystem::is_empty(dir.path()) || ++ticks < 300) return;
       sent = kill(pid, signal) == 0;
     };
-    auto arguments = bench({"-p", "8", "-n", "200", "-o", "json", "--trace", dir.file("trace.json")});
-    arguments.insert(arguments.end(), {"--repetitions", "1000000"});
-    arguments.erase(std::find(arguments.begin(), arguments.end(), "-r"),
-                    std::find(arguments.begin(), arguments.end(), "-r") + 2);
-    const RunResult result = run_glimpse(arguments, setup);
+    std::string threads = "1";
+    for (int i = 0; i < 20000; ++i) threads += ",1";  // rows without end
+    const RunResult result = run_glimpse(
+        bench({"-p", "8", "-n", "0", "-o", "json", "--trace", dir.file("trace.json")}, "1", threads), setup);
     EXPECT_TRUE(sent);
     EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
-    EXPECT_TRUE(json::accept(result.out)) << result.out;
+    const json rows = json::parse(result.out, nullptr, false);
+    ASSERT_TRUE(rows.is_array()) << result.out;
+    EXPECT_GE(rows.size(), 1u);
     EXPECT_THAT(dir.list(), IsEmpty());
   }
 }

@@ -70,7 +70,9 @@ TEST(ProfiledOps, RecordsEveryOperationInOrder) {
   EXPECT_EQ(got, want);
   for (size_t i = 0; i < pass.records.size(); ++i) {
     EXPECT_LE(pass.records[i].start, pass.records[i].end) << i;
-    if (i > 0) EXPECT_LE(pass.records[i - 1].end, pass.records[i].start) << i;
+    if (i > 0) {
+      EXPECT_LE(pass.records[i - 1].end, pass.records[i].start) << i;
+    }
     EXPECT_GT(pass.records[i].bytes, 0) << op_kind_name(pass.records[i].kind);
   }
 }
