@@ -18,5 +18,6 @@ void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_perplexity(CLI::App& app, int* status);
 void add_diff(CLI::App& app, int* status);
+void add_compare(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   add_synth(app, &status);
   add_perplexity(app, &status);
   add_diff(app, &status);
+  add_compare(app, &status);
 
   // llama.cpp's users type -sys; the option parser knows one letter after one dash.
   std::vector<std::string> arguments;
