@@ -1,6 +1,7 @@
 // glimpse compare, with scripts in the place of llama.cpp's programs that print what those printed.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include <filesystem>
@@ -126,6 +127,25 @@ TEST(Compare, ReportsAreNotOverwrittenAndNotLeftHalf) {
   EXPECT_EQ(peer.compare({"--quick", "--html", html, "--force"}).exit_code, 0);
   EXPECT_THAT(read_all(html), HasSubstr("</html>"));
   expect_refused(peer.compare({"--quick", "--html", "/nowhere/r.html"}), {"/nowhere"});
+}
+
+TEST(Compare, InterruptEndsTheProgramThatRunsAndWritesNothing) {
+  Peer peer;
+  peer.script("llama-bench", "--n-depth --flash-attn --output", "sleep 60");
+  const std::string html = peer.dir().file("r.html"), calls = peer.dir().file("calls");
+  bool sent = false;
+  RunSetup setup;
+  setup.while_running = [&](pid_t pid) {
+    if (sent || !std::filesystem::exists(calls) || read_all(calls).find("llama-bench -m") == std::string::npos) return;
+    sent = kill(pid, SIGINT) == 0;
+  };
+  const RunResult result =
+      run_glimpse({"compare", "--llama-bin", peer.dir().path(), "--glimpse-bin", peer.dir().file("glimpse"), "-m",
+                   golden("tied/model.gguf"), "-t", "1", "--quick", "--html", html},
+                  setup);
+  EXPECT_TRUE(sent);
+  EXPECT_EQ(result.exit_code, 130) << result.err;
+  EXPECT_FALSE(std::filesystem::exists(html));
 }
 
 TEST(Compare, WrongFlagsAndFiles) {
