@@ -156,6 +156,14 @@ TEST(Diff, MissingAndForeignActivationsAreNamed) {
                  "cut.gguf");
 }
 
+TEST(Diff, BudgetCountsWhatIsNotShown) {
+  const std::string model = golden("quantized/model.gguf");
+  const json all = parse(diff({"-p", "the cat", "--against", "f32", "--json"}, model), 0);
+  const json one = parse(diff({"-p", "the cat", "--against", "f32", "--only", "logits", "--json"}, model), 0);
+  ASSERT_EQ(one.at("activations").size(), 1u);
+  EXPECT_EQ(one["activations"][0], all["activations"].back());
+}
+
 TEST(Diff, OtherPromptsAndShapesAreRefused) {
   const ScratchDir dir;
   const std::string dump = dir.file("a.gguf");

@@ -13,7 +13,7 @@ TEST(Usage, HelpNamesTheCommands) {
   const RunResult result = run_glimpse({"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* command : {"run", "inspect", "synth", "quantize", "bench", "perplexity", "diff"})
+  for (const char* command : {"run", "inspect", "synth", "quantize", "bench", "perplexity", "diff", "compare"})
     EXPECT_THAT(result.out, HasSubstr(command));
 }
 

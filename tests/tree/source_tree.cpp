@@ -53,6 +53,8 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_bench", {"tools/", "bench/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_quantize", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/eval/", {"engine/", "kernels/", "loaders/", "tokenizer/"}},
+    {"tools/compare/", {"engine/base/"}},
+    {"tools/cli/command_compare", {"tools/", "engine/base/"}},
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/", {"engine/include/"}},

@@ -89,9 +89,10 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
   eval::TraceInput input = o.input;
   input.kv_element = o.f32() || o.kv_type == "f32" ? KvElement::kF32 : KvElement::kBf16;
   eval::Budget budget(eval::op_limits(*model, input.kv_element, false));
+  double derived = 0;  // limit of the activation at hand; grows with those that are not asked for too
+  input.on_step = [&](const std::string& name) { derived = budget.limit(name); };
   std::set<std::string> seen;
   const auto see = [&](Activation activation) -> Status {
-    const double derived = budget.limit(activation.name);
     if (!o.against.empty() && want.has(activation.name)) {
       GLIMPSE_ASSIGN(const Activation reference, want.read(activation.name));
       if (reference.rows != activation.rows || reference.cols != activation.cols) {

@@ -20,5 +20,6 @@ void add_quantize(CLI::App& app, int* status);
 void add_bench(CLI::App& app, int* status);
 void add_perplexity(CLI::App& app, int* status);
 void add_diff(CLI::App& app, int* status);
+void add_compare(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

@@ -16,7 +16,9 @@ class Tap {
   TapSink named(std::string prefix) {
     return
         [this, prefix = std::move(prefix)](const std::string& name, const float* values, int64_t rows, int64_t cols) {
-          if (!status_.ok() || !wanted(prefix + name)) return;
+          if (!status_.ok()) return;
+          if (input_.on_step) input_.on_step(prefix + name);
+          if (!wanted(prefix + name)) return;
           status_ = sink_({prefix + name, rows, cols, std::vector<float>(values, values + rows * cols)});
         };
   }

@@ -19,6 +19,7 @@ struct TraceInput {
   bool raw = false;                   // no chat format: the prompt is the text, "<image>" in it is a picture's place
   std::vector<std::string> images;    // paths
   std::vector<std::string> prefixes;  // only activations whose name starts with one of these; empty: all
+  std::function<void(const std::string& name)> on_step;  // called for every activation, wanted or not
   PictureLimits picture_limits;
   KvElement kv_element = KvElement::kBf16;
   int n_threads = 0;
