@@ -27,7 +27,7 @@ class KernelRun {
 };
 
 struct KernelRow {
-  std::string kernel;  // "matmul_q4_k_int8x256_avx512vnni"
+  std::string kernel;  // "matmul_q4_k_int8x128k_avx512vnni"
   std::string shape;   // "2b/qkv_2048x1536/n:1"
   Isa isa = Isa::kRef;
   double flop = 0;   // of one run; 0 where memory alone is counted (norms, activations, conversions)

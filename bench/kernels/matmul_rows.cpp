@@ -5,6 +5,7 @@
 #include "bench/kernels/kernel_row.h"
 #include "engine/base/aligned_buffer.h"
 #include "kernels/matmul/matmul.h"
+#include "kernels/matmul/weight_row.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse::bench {
@@ -73,13 +74,17 @@ Result<std::shared_ptr<Weights>> make_weights(PanelFormat format, int64_t rows, 
   GLIMPSE_ASSIGN(weights->storage, AlignedBuffer::allocate(n_copies * copy_bytes, "weights to measure with"));
   weights->matrix.data = weights->storage.data();
 
-  const DType type = panel_dtype(format);
-  const uint64_t row_bytes = dtype_row_bytes(type, static_cast<uint64_t>(cols));
+  const uint64_t row_bytes = panel_row_bytes(format, cols);
   std::vector<std::byte> blocks(kPanelRows * row_bytes);
   const std::vector<float> numbers = gaussian_numbers(kPanelRows * cols, 1);
+  std::vector<std::byte> scratch(is_float_row_target(format) ? float_row_scratch_bytes(format, cols) : 0);
   for (int64_t r = 0; r < kPanelRows; ++r) {
-    quantize_row_ref(type, numbers.data() + r * cols, blocks.data() + static_cast<uint64_t>(r) * row_bytes, cols,
-                     nullptr);
+    std::byte* const row = blocks.data() + static_cast<uint64_t>(r) * row_bytes;
+    if (is_float_row_target(format)) {
+      float_row(Isa::kRef, format, numbers.data() + r * cols, cols, row, scratch.data());
+    } else {
+      quantize_row_ref(static_cast<DType>(format), numbers.data() + r * cols, row, cols, nullptr);
+    }
   }
   pack_panel(format, blocks.data(), row_bytes, kPanelRows, cols, weights->storage.data());
   for (uint64_t i = 1; i < n_copies * n_panels; ++i) {
@@ -240,7 +245,8 @@ void add_conversions(std::vector<KernelRow>& rows) {
   constexpr Format kFormats[] = {{ActFormat::kF32, "f32"},
                                  {ActFormat::kBf16, "bf16"},
                                  {ActFormat::kInt8x32, "int8x32"},
-                                 {ActFormat::kInt8x256, "int8x256"}};
+                                 {ActFormat::kInt8x128, "int8x128"},
+                                 {ActFormat::kInt8x128K, "int8x128k"}};
   constexpr int64_t kColumns = 64;
   for (const Format& f : kFormats) {
     for (const Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
@@ -266,7 +272,7 @@ std::vector<KernelRow> matmul_rows() {
   std::vector<KernelRow> rows;
   const LastWeights last = std::make_shared<std::shared_ptr<Weights>>();
   for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
+    const int64_t block = kernel.format == PanelFormat::kI8x128 ? 1 : panel_row_format(kernel.format).block_length;
     for (const ShapeSet& set : shape_sets()) {
       for (const Shape& shape : set.shapes) {
         if (shape.cols % block != 0) continue;  // no file can have it
