@@ -44,9 +44,10 @@ class PanelPacker {
         weight_(weight),
         converts_(weight.panels.format != panel_format(source.type)),
         row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {
-    // About 1 MB per read: large enough for the disk, small enough for the cache.
+    // About 256 KiB per read: large enough for the disk, small enough that what was read, its converted form and the
+    // panels together stay in a thread's second-level cache.
     rows_per_read_ =
-        std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
+        std::max<int64_t>(1, (int64_t{1} << 18) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
   }
 
   Status pack(int64_t panel_begin, int64_t panel_end) {
@@ -62,7 +63,8 @@ class PanelPacker {
         uint64_t bytes = row_bytes_;
         if (converts_) rows = convert(rows, n_rows, &bytes);
         pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
-                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes);
+                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes,
+                   isa_);
       }
     }
     return {};
@@ -122,7 +124,7 @@ uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrec
   return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) * panel_bytes(stored_format(type, precision), cols);
 }
 
-Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
+Result<std::shared_ptr<CpuWeight>> CpuOps::outline(const WeightSource& source, WeightPrecision precision) const {
   if (!is_weight_type(source.type)) {
     return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
                       dtype_name(source.type));
@@ -137,6 +139,34 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
   weight->panels.panel_bytes = panel_bytes(weight->panels.format, source.cols);
   weight->n_bytes = packed_bytes(source.type, source.rows, source.cols, precision);
   weight->kernel = &select_panel_kernel(weight->panels.format, isa_);
+  return weight;
+}
+
+std::optional<uint32_t> CpuOps::packed_format(DType type, WeightPrecision precision) const {
+  return static_cast<uint32_t>(stored_format(type, precision));
+}
+
+std::span<const std::byte> CpuOps::packed_data(const PackedWeight& weight) const {
+  return {static_cast<const CpuWeight&>(weight).panels.data, weight.n_bytes};
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuOps::adopt(const WeightSource& source, WeightPrecision precision,
+                                                          std::span<const std::byte> bytes,
+                                                          std::shared_ptr<const void> owner) {
+  GLIMPSE_ASSIGN(std::shared_ptr<CpuWeight> weight, outline(source, precision));
+  if (bytes.size() != weight->n_bytes || reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0) {
+    return make_error(ErrorCode::kInvalidArgument, "%s: %zu packed bytes%s, want %llu aligned to 64",
+                      source.name.c_str(), bytes.size(),
+                      reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0 ? ", not aligned" : "",
+                      static_cast<unsigned long long>(weight->n_bytes));
+  }
+  weight->panels.data = bytes.data();
+  weight->owner = std::move(owner);
+  return std::shared_ptr<const PackedWeight>(std::move(weight));
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
+  GLIMPSE_ASSIGN(const std::shared_ptr<CpuWeight> weight, outline(source, precision));
   GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
   weight->panels.data = weight->storage.data();
 
@@ -156,7 +186,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     }
   });
   if (failure) return *failure;
-  return std::shared_ptr<const PackedWeight>(std::move(weight));
+  return std::shared_ptr<const PackedWeight>(weight);
 }
 
 void CpuOps::unpack_row(const PackedWeight& weight, int64_t row, float* out) const {

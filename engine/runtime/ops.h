@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -120,6 +121,22 @@ class Ops {
   virtual Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) = 0;
   /// Bytes that pack() would occupy.
   virtual uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const = 0;
+  /// Names the layout that pack() gives to a matrix's bytes, for files of packed weights: the same number and shape mean
+  /// the same arrangement, on every CPU. nullopt: this backend's weights cannot be kept in files.
+  virtual std::optional<uint32_t> packed_format(DType /*type*/, WeightPrecision /*precision*/) const {
+    return std::nullopt;
+  }
+  /// The packed bytes of a weight (packed_bytes() of them), to be kept in a file. Precondition: packed_format() has a
+  /// value for it.
+  virtual std::span<const std::byte> packed_data(const PackedWeight& /*weight*/) const { return {}; }
+  /// A weight over bytes that packed_data() gave for a matrix of the same type, shape and precision; `owner` keeps them
+  /// in place. Any bytes are safe to multiply with. Errors: kInvalidArgument (another number of bytes, not 64-byte
+  /// aligned), kUnsupported.
+  virtual Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision /*precision*/,
+                                                            std::span<const std::byte> /*bytes*/,
+                                                            std::shared_ptr<const void> /*owner*/) {
+    return make_error(ErrorCode::kUnsupported, "%s: packed weights cannot be taken from a file", source.name.c_str());
+  }
   /// One row of a packed matrix as floats in host memory.
   virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;
   /// Zeroed floats.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/cpu_features.h"
 #include "engine/base/dtype.h"
 
 namespace glimpse {
@@ -64,9 +65,9 @@ struct PanelMatrix {
 uint64_t panel_bytes(PanelFormat format, int64_t cols);
 
 /// Packs up to 16 rows of blocks into one panel. rows: n_rows rows of row_bytes each (missing rows become zero
-/// weights); out: panel_bytes(format, cols) bytes.
+/// weights); out: panel_bytes(format, cols) bytes. isa: may make it faster; the bytes are the same.
 void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
-                std::byte* out);
+                std::byte* out, Isa isa = Isa::kRef);
 
 /// The inverse: rebuilds the blocks of row `row` (0..15) of a panel. out: panel_row_bytes(format, cols) bytes.
 void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out);

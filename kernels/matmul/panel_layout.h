@@ -39,6 +39,10 @@
 
 namespace glimpse {
 
+/// Names everything drawn above. Side files of packed weights carry it; a file of another version is not used. Whoever
+/// changes a byte of any packed panel raises it (tests/kernels/panel_version_test.cpp pins it to the bytes).
+constexpr uint32_t kPanelLayoutVersion = 1;
+
 enum class ScaleKind { kNone, kSix8, kBytes16, kSix16, kIq4Xs };
 /// Whether weights are q * scale - min: per sub-block with a common dmin (kPairs), or + m per block (kBlock).
 enum class MinKind { kNone, kPairs, kBlock };

@@ -19,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16", pack_cache;
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
@@ -71,6 +71,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
       ->capture_default_str();
+  run.add_option("--pack-cache", o.pack_cache,
+                 "existing directory for packed weights: the first load leaves them there (as large as the model), later "
+                 "loads map them and start faster");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
   run.add_flag("--json", o.json, "print one JSON object: answer, tokens, timings, picture sizes");
@@ -117,6 +120,10 @@ double per_second(int64_t n, double ms) {
 void log_message(void*, glimpse_log_level level, const char* message) {
   static const char* const names[] = {"debug", "info", "warning", "error"};
   std::fprintf(stderr, "%s: %s\n", names[level], message);
+}
+
+void log_warning(void* user, glimpse_log_level level, const char* message) {
+  if (level >= GLIMPSE_LOG_WARNING) log_message(user, level, message);
 }
 
 void print_timings(const glimpse_timings& t, double load_ms) {
@@ -205,7 +212,8 @@ int run(const RunOptions& o) {
                                   : o.vision_precision == "int8" ? GLIMPSE_VISION_INT8
                                                                  : GLIMPSE_VISION_AUTO;
   model_params.use_reference = o.reference ? 1 : 0;
-  if (o.verbose) model_params.log = log_message;
+  model_params.log = o.verbose ? log_message : log_warning;
+  if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
   const api::Model model(model_params);
 

@@ -96,6 +96,9 @@ typedef struct glimpse_model_params {
   void* log_user;
   glimpse_progress_callback progress;
   void* progress_user;
+  /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load maps
+   * it. It must exist; NULL: none. What is stale or damaged is replaced; trouble is a warning in the log, no error. */
+  const char* pack_cache_dir;
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
@@ -113,6 +116,7 @@ typedef struct glimpse_model_info {
   int32_t n_layers;
   int32_t context_length;
   uint64_t weight_bytes;
+  uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_dir */
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
 
