@@ -27,6 +27,7 @@ int main(int argc, char** argv) {
   add_run(app, &status);
   add_inspect(app, &status);
   add_synth(app, &status);
+  add_eval(app, &status);
 
   // llama.cpp's users type -sys; the option parser knows one letter after one dash.
   std::vector<std::string> arguments;
