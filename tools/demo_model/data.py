@@ -5,7 +5,9 @@ alone, with the positions it would have as the first question. So one pass throu
 import hashlib
 import multiprocessing as mp
 import os
+import queue as queues
 import random
+import signal
 
 import numpy as np
 from PIL import Image
@@ -139,11 +141,21 @@ def training_batch(vocabulary, index, patches, budget, stage):
 
 def _work(queue, vocabulary_path, first, step, patches, budget, stage_of):
     from vocabulary import Vocabulary
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the trainer's handlers are not for its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     vocabulary = Vocabulary(vocabulary_path)
     parent = os.getppid()
     index = first
-    while os.getppid() == parent:
-        queue.put((index, training_batch(vocabulary, index, patches, budget, stage_of(index))))
+    while True:
+        batch = training_batch(vocabulary, index, patches, budget, stage_of(index))
+        while True:
+            if os.getppid() != parent:  # it was killed
+                os._exit(0)
+            try:
+                queue.put((index, batch), timeout=10)
+                break
+            except queues.Full:
+                pass
         index += step
 
 
@@ -160,13 +172,13 @@ class StageOf:
 def stream(vocabulary_path, first, workers, patches, budget, stage_of):
     """Endless batches from `first` on, in order, made by `workers` processes."""
     context = mp.get_context("fork")
-    queues = [context.Queue(maxsize=6) for _ in range(workers)]
-    for i, queue in enumerate(queues):
+    made = [context.Queue(maxsize=6) for _ in range(workers)]
+    for i, queue in enumerate(made):
         context.Process(target=_work, daemon=True,
                         args=(queue, vocabulary_path, first + i, workers, patches, budget, stage_of)).start()
     index = first
     while True:
-        got, batch = queues[(index - first) % workers].get()
+        got, batch = made[(index - first) % workers].get()
         assert got == index
         yield batch
         index += 1

@@ -29,7 +29,7 @@ def start(path, arch, kind, parameters, half):
     w.add_type(kind)
     w.add_name(NAME)
     w.add_size_label(f"{parameters / 1e6:.1f}M")
-    w.add_license("mit")
+    w.add_license("apache-2.0")
     w.add_file_type(gguf.LlamaFileType.MOSTLY_F16 if half else gguf.LlamaFileType.ALL_F32)
     w.add_quantization_version(gguf.GGML_QUANT_VERSION)
     return w
