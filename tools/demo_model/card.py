@@ -3,17 +3,15 @@ import argparse
 import json
 import os
 
-import torch
-
 
 def main():
     p = argparse.ArgumentParser(description=__doc__)
-    p.add_argument("--checkpoints", required=True)
+    p.add_argument("--state", required=True, help="state.json of export.py")
     p.add_argument("--measured", required=True)
     p.add_argument("--runs", nargs="*", default=[])
     args = p.parse_args()
-    saved = torch.load(os.path.join(args.checkpoints, "last.pt"), map_location="cpu", weights_only=True)
-    state = saved["state"]
+    with open(args.state, encoding="utf-8") as file:
+        state = json.load(file)
     print(f"Trained: {state['step']} steps, {state['pictures']} pictures, {state['questions']} questions, "
           f"{state['seconds'] / 3600:.1f} hours\n")
     columns = []

@@ -5,6 +5,7 @@
 DIR2 gets demo-f32.gguf, demo-f16.gguf, mmproj-demo-f32.gguf, mmproj-demo-f16.gguf, and hf/ with exactly the F32 weights.
 Quantise the text with `llama-quantize demo-f32.gguf demo-Q8_0.gguf Q8_0` or `glimpse quantize`."""
 import argparse
+import json
 import os
 
 import gguf
@@ -144,6 +145,8 @@ def main():
     model.save_pretrained(hf)
     vocabulary.save_pretrained(hf)
     Qwen2VLImageProcessorPil().save_pretrained(hf)
+    with open(os.path.join(args.out, "state.json"), "w", encoding="utf-8") as file:
+        json.dump(state, file)
     print(f"{args.out}: step {state['step']}, {state['pictures']} pictures, {state['questions']} questions")
 
 

@@ -1,6 +1,6 @@
 """Writes the held-out set: pictures and questions from seeds that training never uses, words that it never shows.
 
-  python3 tools/demo_model/heldout.py [--out models/heldout] [--scale 1]
+  python3 tools/demo_model/heldout.py [--out models/heldout] [--scale 0.1]
 
 cases.json: {"cases": [{"task", "pictures": [file], "turns": [[question, answer], ...], "score"}]}; the last turn is scored.
 score: "exact"; "list": the same things in any order; "box": IoU of at least 0.7 with the box given."""
@@ -52,7 +52,7 @@ def write(out, scale):
     rng = random.Random("held-out set")
     cases, counts = [], {}
     for kind, number in PICTURES.items():
-        for i in range(number * scale):
+        for i in range(max(1, round(number * scale))):
             grids = samples.GRIDS[kind]
             pictures, questions = samples.make("heldout", kind, grids[i % len(grids)], 10 ** 6 + i)
             files = []
@@ -76,6 +76,6 @@ def write(out, scale):
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--out", default="models/heldout")
-    p.add_argument("--scale", type=int, default=1, help="that many times as many pictures")
+    p.add_argument("--scale", type=float, default=1, help="that many times as many pictures")
     args = p.parse_args()
     write(args.out, args.scale)

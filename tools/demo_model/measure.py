@@ -15,7 +15,6 @@ import subprocess
 import torch
 from PIL import Image
 
-from heldout import score_of  # noqa: F401  (the rules are described there)
 from train import box_numbers, overlap
 
 
@@ -114,7 +113,8 @@ def main():
         for task, row in result.items():
             print(f"{task:10} {row['right']:4} / {row['cases']:<4} {100 * row['accuracy']:.1f}%")
         with open(args.out, "w", encoding="utf-8") as file:
-            json.dump({"tasks": result, "answers": answers}, file, indent=1)
+            json.dump({"tasks": result, "answers": answers, "right": [
+                is_right(c["score"], a, c["turns"][-1][1]) for c, a in zip(cases, answers)]}, file, indent=1)
         return
     with open(args.compare[0], encoding="utf-8") as file:
         reference = json.load(file)["answers"]
