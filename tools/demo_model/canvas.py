@@ -100,6 +100,11 @@ class Canvas:
             self.label_draw.rectangle(cell, fill=label)
         return x, y, x + (right - left) / SCALE, y + (bottom - top) / SCALE
 
+    def rotate(self, degrees):
+        """Turns the whole picture around its middle; what comes in from outside is background."""
+        self.image = self.image.rotate(degrees, Image.BICUBIC, fillcolor=self.background)
+        self.label = self.label.rotate(degrees, Image.NEAREST, fillcolor=0)
+
     def finish(self, nrng, noise=0.0):
         """The RGB picture at its final size, with Gaussian noise of that standard deviation."""
         image = self.image.reduce(SCALE)

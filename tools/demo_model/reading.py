@@ -1,4 +1,6 @@
 """Pictures to read: words, numbers, bar charts and tables, and what can be asked about them."""
+import math
+
 from canvas import Canvas, contrast, jitter
 from scenes import PICTURE, UNKNOWN_ANSWER, UNKNOWN_QUESTIONS, cap, pick_background
 from words import COLOUR_NAMES, FONT_FILES, ITEMS
@@ -46,11 +48,18 @@ def text_picture(rng, width, height, words, big=False):
         if (max(s[0] for s in sizes) <= width - 5 and total <= height - 5) or size < 9:
             break
         size *= .93
-    y = rng.uniform(2, max(2.1, height - total - 3))
+    # A third is turned a little, where no letter would leave the picture.
+    degrees = rng.uniform(-5, 5) if rng.random() < .33 else 0
+    rise = abs(math.sin(math.radians(degrees))) * width / 2 + 1
+    if total + 2 * rise > height - 6 or max(s[0] for s in sizes) > width - 10:
+        degrees = rise = 0
+    y = rng.uniform(2 + rise, max(2.1 + rise, height - total - 3 - rise))
     for text, s in zip(lines, sizes):
         x = rng.uniform(2, max(2.1, width - s[0] - 3))
         canvas.text(x, y, text, colour, fill, face, size)
         y += s[1] - s[2] + 7
+    if degrees:
+        canvas.rotate(degrees)
     whole = " ".join(lines)
     picture = rng.choice(PICTURE)
     q = rng.choice(["Read the text.", "What does it say?", "What is written here?", f"What does the {picture} say?",

@@ -115,8 +115,9 @@ def read(maker):
 KINDS = {"scene": scene, "compare": compare, "text": read(reading.text_picture), "chart": read(reading.chart_picture),
          "table": read(reading.table_picture)}
 # Merged rows x columns of the pictures of each kind.
-GRIDS = {"scene": [(4, 4), (4, 5), (5, 4), (5, 5), (3, 5), (4, 6), (6, 4), (5, 6)], "compare": [(4, 4), (3, 4)],
-         "text": [(2, 5), (2, 6), (3, 5), (4, 4), (4, 5), (5, 5), (2, 7), (3, 4)],
+GRIDS = {"scene": [(4, 4), (4, 5), (5, 4), (5, 5), (3, 5), (4, 6), (6, 4), (5, 6), (6, 6), (6, 8), (8, 6)],
+         "compare": [(4, 4), (3, 4)],
+         "text": [(2, 5), (2, 6), (3, 5), (4, 4), (4, 5), (5, 5), (2, 7), (3, 4), (3, 8)],
          "chart": [(4, 4), (4, 5), (5, 5), (4, 6)], "table": [(4, 4), (5, 4), (4, 5), (5, 5)]}
 
 

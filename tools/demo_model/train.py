@@ -14,6 +14,7 @@ The rate is constant after the warm-up, so that more can always follow; --decay 
 their moving average, the optimisers and the number of the next batch; the batches are numbered and reproducible.
 """
 import argparse
+import fcntl
 import json
 import math
 import os
@@ -209,6 +210,11 @@ def main():
         os.execv(sys.executable, [sys.executable] + sys.argv)
     begin = time.time()
     os.makedirs(args.checkpoints, exist_ok=True)
+    lock = open(os.path.join(args.checkpoints, "lock"), "w", encoding="utf-8")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(f"another training writes to {args.checkpoints}") from None
     torch.set_num_threads(args.threads)
     vocabulary_path = os.path.join(HERE, "vocabulary.json")
     vocabulary = Vocabulary(vocabulary_path)
