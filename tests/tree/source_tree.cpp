@@ -46,6 +46,7 @@ const std::vector<Room> kRooms = {
       "engine/model/", "engine/generate/"}},
     // Commands live on the public API, so that it stays enough for other people's programs; those that look into files
     // and measure kernels reach inside.
+    {"tools/boxes/", {"engine/base/", "loaders/"}},
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/quantize/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_synth", {"tools/", "engine/base/", "kernels/", "loaders/"}},

@@ -1,6 +1,7 @@
 // glimpse run: one question about any number of pictures. Written on the public API alone.
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.hpp"
+#include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
 
@@ -19,14 +21,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16", pack_cache;
+  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = "bf16";
+  std::string pack_cache;
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
   int64_t image_min_pixels = 0, image_max_pixels = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
-  bool json = false, verbose = false, special = false, reference = false;
+  bool json = false, verbose = false, special = false, reference = false, force = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -74,9 +77,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--pack-cache", o.pack_cache,
                  "existing directory for packed weights: the first load leaves them there (as large as the model), later "
                  "loads map them and start faster");
+  run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
+  run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
-  run.add_flag("--json", o.json, "print one JSON object: answer, tokens, timings, picture sizes");
+  run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes");
   run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
 }
 
@@ -140,6 +145,26 @@ void print_timings(const glimpse_timings& t, double load_ms) {
                static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
 }
 
+// The answer as the model said it, control tokens included: boxes stand between them.
+std::vector<boxes::Box> boxes_of(const api::Model& model, const api::Answer& answer) {
+  std::string said;
+  for (const int32_t id : answer.tokens) said += model.token_bytes(id);
+  return boxes::parse_boxes(said);
+}
+
+// Boxes refer to the picture: with several it is not said to which, and their pixels are left out.
+nlohmann::json boxes_json(const std::vector<boxes::Box>& found, const std::vector<api::Embedding>& embeddings) {
+  const auto corners = [](const boxes::Box& b) { return nlohmann::json::array({b.x1, b.y1, b.x2, b.y2}); };
+  nlohmann::json list = nlohmann::json::array();
+  for (const boxes::Box& box : found) {
+    list.push_back({{"label", box.label}, {"thousandths", corners(box)}});
+    if (embeddings.size() != 1) continue;
+    const glimpse_embedding_info info = embeddings[0].info();
+    list.back()["pixels"] = corners(boxes::to_pixels(box, info.original_width, info.original_height));
+  }
+  return list;
+}
+
 nlohmann::json to_json(const api::Model& model, const api::Session& session, const api::Answer& answer,
                        const std::vector<std::string>& paths, const std::vector<api::Embedding>& embeddings,
                        double load_ms, int n_logprobs) {
@@ -155,6 +180,7 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                       {"tokens", info.n_tokens}});
   }
   nlohmann::json json = {{"answer", answer.text},
+                         {"boxes", boxes_json(boxes_of(model, answer), embeddings)},
                          {"tokens", answer.tokens},
                          {"finish_reason", glimpse_finish_reason_name(answer.reason)},
                          {"images", images},
@@ -193,6 +219,13 @@ int run(const RunOptions& o) {
   if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
   if (!o.images.empty() && o.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
+  }
+  if (!o.boxes.empty()) {  // said before the model is loaded and asked
+    if (o.images.size() != 1) throw std::runtime_error("--boxes needs exactly one --image to draw on");
+    std::error_code unknown;
+    if (!o.force && std::filesystem::exists(std::filesystem::symlink_status(o.boxes, unknown))) {
+      throw std::runtime_error(o.boxes + " exists already and is not overwritten (--force does)");
+    }
   }
   std::vector<glimpse_logit_bias> biases;
   for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
@@ -274,6 +307,12 @@ int run(const RunOptions& o) {
     std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     std::fputc('\n', stdout);
+  }
+  if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
+    const std::vector<boxes::Box> found = boxes_of(model, answer);
+    const std::string problem = boxes::draw_boxes(o.images[0], found, o.boxes, o.force);
+    if (!problem.empty()) throw std::runtime_error(problem);
+    std::fprintf(stderr, "%zu %s drawn: %s\n", found.size(), found.size() == 1 ? "box" : "boxes", o.boxes.c_str());
   }
   if (o.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;

@@ -43,6 +43,7 @@ int main(int argc, char** argv) {
   add_perplexity(app, &status);
   add_diff(app, &status);
   add_compare(app, &status);
+  add_eval(app, &status);
 
   std::vector<std::string> arguments;
   for (int i = argc - 1; i > 0; --i) arguments.push_back(long_name(argv[i]));  // CLI11 takes them in reverse
