@@ -296,11 +296,8 @@ TEST(Quantize, SignalsLeaveNothingBehind) {
     RunSetup setup;
     setup.while_running = [&](pid_t pid) {
       if (sent) return;
-      for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
-        std::error_code gone;
-        const auto size = entry.file_size(gone);
-        if (!gone && size > (1u << 20) && size < (8u << 20)) sent = kill(pid, signal) == 0;
-      }
+      const int64_t size = open_file_size(pid, dir.path());
+      if (size > (1 << 20) && size < (8 << 20)) sent = kill(pid, signal) == 0;
     };
     large_model();  // before the clock starts
     const RunResult result = quantize({large_model(), dir.file("large.gguf"), "Q4_K_M", "-t", "1"}, setup);
