@@ -25,7 +25,7 @@ struct RunOptions {
   std::string pack_cache;
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
-  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
+  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
   int64_t image_min_pixels = 0, image_max_pixels = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
@@ -45,6 +45,11 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->capture_default_str();
   run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
   run.add_option("-b,--batch-size", o.n_batch, "rows per prefill pass")->capture_default_str();
+  run.add_option("--speculate", o.n_speculate,
+                 "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
+                 "same; 0: off")
+      ->check(CLI::Range(0, 15))
+      ->capture_default_str();
   run.add_option("-t,--threads", o.n_threads, "threads; 0: one per available CPU")->capture_default_str();
   run.add_option("--temp", o.temperature, "temperature; 0: greedy")->capture_default_str();
   run.add_option("--top-k", o.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
@@ -143,6 +148,10 @@ void print_timings(const glimpse_timings& t, double load_ms) {
                static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
   std::fprintf(stderr, "decode        %9.1f ms   %lld tokens, %.1f tokens/s\n", t.decode_ms,
                static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
+  if (t.n_drafted_tokens > 0) {
+    std::fprintf(stderr, "drafts        %9lld tokens, %lld accepted\n", static_cast<long long>(t.n_drafted_tokens),
+                 static_cast<long long>(t.n_accepted_tokens));
+  }
 }
 
 // The answer as the model said it, control tokens included: boxes stand between them.
@@ -195,6 +204,8 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                            {"prefill_tokens_per_second", per_second(t.n_prompt_tokens, t.prefill_ms)},
                            {"decode_ms", t.decode_ms},
                            {"generated_tokens", t.n_generated_tokens},
+                           {"drafted_tokens", t.n_drafted_tokens},
+                           {"accepted_tokens", t.n_accepted_tokens},
                            {"decode_tokens_per_second", per_second(t.n_generated_tokens, t.decode_ms)}}}};
   if (n_logprobs > 0) {
     nlohmann::json logprobs = nlohmann::json::array();
@@ -254,6 +265,7 @@ int run(const RunOptions& o) {
   session_params.n_threads = o.n_threads;
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
+  session_params.n_speculate = o.n_speculate;
   session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;

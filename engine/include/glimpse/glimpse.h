@@ -145,6 +145,9 @@ typedef struct glimpse_session_params {
   int32_t image_max_tokens;
   glimpse_log_callback log;
   void* log_user;
+  /* Prompt lookup: up to this many tokens (at most 15) are drafted from what was said before and run with the next one;
+   * faster where the answer repeats, and the same answer always. 0: off */
+  int32_t n_speculate;
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -296,6 +299,7 @@ typedef struct glimpse_timings {
   double image_decode_ms, image_resize_ms, image_encode_ms; /* sums over the pictures since the last answer */
   double prefill_ms, decode_ms;
   int64_t n_image_tokens, n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+  int64_t n_drafted_tokens, n_accepted_tokens; /* of n_speculate: run as drafts; passes that drafts made needless */
 } glimpse_timings;
 GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
 /* Cache slots in use. */
