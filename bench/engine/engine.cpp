@@ -205,7 +205,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
   };
   const auto generate = [&]() -> Status {
     while (static_cast<int64_t>(tokens.size()) < turn.n_gen) {
-      const std::vector<MropePosition> positions = conversation.pending_positions();
+      const std::vector<MropePosition> positions = conversation.pending_positions(0);
       GLIMPSE_TRY(decoder_->forward({conversation.pending(), positions, {}}, logits_, false, {}, options_.progress));
       conversation.commit_pending();
       GLIMPSE_TRY(draw());

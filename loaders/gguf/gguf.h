@@ -101,7 +101,7 @@ class GgufFile {
   uint64_t alignment() const { return alignment_; }
   uint64_t n_bytes() const;  // of all shards
   /// A hash that differs, but for accidents, when the content does; for caches of what was made from the file. Of every
-  /// shard it covers size, time of the last change, everything before the tensor data, and 64 samples of 4 KiB of the
+  /// shard it covers size, time of the last change, everything before the tensor data, and 256 samples of 4 KiB of the
   /// data: hashing gigabytes would take longer than what a cache saves. The header tells models, types and shapes apart;
   /// the time tells that a file was rewritten; the samples tell files apart that were given the same time (copied with
   /// it, or from an archive). Not seen: data changed in place between the samples with the time set back on purpose.

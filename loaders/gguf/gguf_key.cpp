@@ -9,7 +9,7 @@ namespace glimpse {
 namespace {
 
 constexpr uint64_t kPiece = uint64_t{1} << 18;  // of the header, per read
-constexpr uint64_t kSample = 4096, kSamples = 64;
+constexpr uint64_t kSample = 4096, kSamples = 256;
 
 Status add_range(const File& file, uint64_t first, uint64_t end, std::vector<std::byte>& buffer, Hash64& hash) {
   while (first < end) {
@@ -41,7 +41,7 @@ Result<uint64_t> GgufFile::content_key() const {
       continue;
     }
     for (uint64_t s = 0; s < kSamples; ++s) {  // evenly from the first byte to the last
-      const uint64_t at = start + (n_data - kSample) / (kSamples - 1) * s;
+      const uint64_t at = start + (n_data - kSample) * s / (kSamples - 1);
       GLIMPSE_TRY(add_range(file, at, at + kSample, buffer, hash));
     }
   }

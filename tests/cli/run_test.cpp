@@ -169,7 +169,7 @@ TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
 }
 
 TEST(Run, SpeculationChangesNoToken) {
-  // Greedy, the tiny model of random weights repeats itself; sampled, drafts are often wrong.
+  // Greedy, the tiny model of random weights repeats itself; sampled, drafts are often wrong, perhaps all of them.
   for (const auto& base : {with_text_model({"the cat the cat", "-n", "60", "--json", "--logprobs", "2"}),
                            with_picture({"-p", "7777", "-n", "60", "--json", "--temp", "0.5", "--seed", "3"})}) {
     const json plain = parse(run_glimpse(base));
@@ -183,7 +183,7 @@ TEST(Run, SpeculationChangesNoToken) {
       EXPECT_EQ(answer.value("logprobs", json()), plain.value("logprobs", json())) << n;
       const json& timings = answer.at("timings");
       EXPECT_GT(timings.at("drafted_tokens").get<int>(), 0) << n;
-      EXPECT_GT(timings.at("accepted_tokens").get<int>(), 0) << n;
+      if (base.back() == "2") EXPECT_GT(timings.at("accepted_tokens").get<int>(), 0) << n;
       EXPECT_LE(timings["accepted_tokens"].get<int>(), timings["drafted_tokens"].get<int>()) << n;
     }
   }
