@@ -91,7 +91,8 @@ TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
   const Peer peer;
   const RunResult result = peer.compare({"--quick", "--n-depth", "32,64", "--vision-precision", "f32"});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("also after 32, also after 64; vision precision of glimpse: f32"));
+  EXPECT_THAT(result.out, HasSubstr("also after 32, also after 64. Pictures of at most 16 tokens, answers of 4; vision "
+                                    "precision of glimpse: f32."));
   for (const char* call : {"llama-bench -m", "glimpse bench -m"}) {
     for (const char* depth : {"-d 0 ", "-d 32 ", "-d 64 "}) {
       EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "[^\n]*" + depth));
@@ -99,6 +100,15 @@ TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
   }
   EXPECT_THAT(peer.calls(), testing::ContainsRegex("glimpse run[^\n]*--vision-precision f32"));
   EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
+}
+
+TEST(Compare, PicturesAreComparedWithoutTexts) {
+  const Peer peer;
+  const RunResult result = peer.compare({"--quick", "--n-prompt", "0", "--n-gen", "0"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("| image encode |"));
+  EXPECT_THAT(result.out, Not(HasSubstr("| decode |")));
+  EXPECT_THAT(peer.calls(), Not(HasSubstr("llama-bench -m")));
 }
 
 TEST(Compare, TextModelsAreComparedWithoutPictures) {
@@ -174,6 +184,7 @@ TEST(Compare, WrongFlagsAndFiles) {
   EXPECT_EQ(run_glimpse({"compare", "-m", golden("tied/model.gguf")}).exit_code, 2);
   expect_refused(peer.compare({"--image", "/nowhere/cat.jpg"}), {"/nowhere/cat.jpg"});
   expect_refused(peer.compare({"--image", kPicture}, false), {"--mmproj"});
+  expect_refused(peer.compare({"--n-prompt", "0", "--n-gen", "0"}, false), {"nothing to compare"});
 }
 
 }  // namespace

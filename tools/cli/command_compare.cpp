@@ -43,6 +43,10 @@ Status check(const CompareCommand& c) {
   if (!c.settings.images.empty() && c.settings.mmproj.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "--image needs the vision encoder: give its file with --mmproj");
   }
+  if (c.settings.images.empty() && c.settings.n_prompt == 0 && c.settings.n_gen == 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "nothing to compare: --n-prompt and --n-gen are 0 without an --image");
+  }
   if (!c.markdown.empty() && c.markdown == c.html) {
     return make_error(ErrorCode::kInvalidArgument, "--markdown and --html are both %s", c.html.c_str());
   }
@@ -110,11 +114,16 @@ void add_compare(CLI::App& app, int* status) {
       ->capture_default_str();
   command->add_flag("--quick", c->quick, "one pair of short tests: shows that all works, measures little");
   const auto count = CLI::Range(int64_t{1}, int64_t{1} << 20);
-  command->add_option("--n-prompt", s.n_prompt, "tokens of the text prompt")->check(count)->capture_default_str();
-  command->add_option("--n-gen", s.n_gen, "tokens generated after a text")->check(count)->capture_default_str();
+  const auto count_or_none = CLI::Range(int64_t{0}, int64_t{1} << 20);
+  command->add_option("--n-prompt", s.n_prompt, "tokens of the text prompt; 0: none")
+      ->check(count_or_none)
+      ->capture_default_str();
+  command->add_option("--n-gen", s.n_gen, "tokens generated after a text; 0: none")
+      ->check(count_or_none)
+      ->capture_default_str();
   command->add_option("--n-depth", s.depths, "generate also after so many tokens (a list, with commas); 0: do not")
       ->delimiter(',')
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->check(count_or_none)
       ->capture_default_str();
   command->add_option("-n,--n-answer", s.n_answer, "tokens of an answer about a picture")
       ->check(count)

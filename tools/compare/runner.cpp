@@ -52,6 +52,25 @@ class Runner {
   std::vector<std::pair<std::string, Part>> parts_;
 };
 
+// What was asked of both, in a line of the report.
+std::string describe(const Settings& s) {
+  std::string out;
+  if (s.n_prompt + s.n_gen > 0) {
+    out = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s.n_prompt),
+                 static_cast<long long>(s.n_gen));
+    for (const int64_t depth : s.depths) {
+      if (depth > 0) out += format(", also after %lld", static_cast<long long>(depth));
+    }
+    out += ". ";
+  }
+  if (!s.images.empty()) {
+    out += format("Pictures of at most %lld tokens, answers of %lld; vision precision of glimpse: %s. ",
+                  static_cast<long long>(s.image_max_tokens), static_cast<long long>(s.n_answer),
+                  s.vision_precision.c_str());
+  }
+  return out + "llama.cpp with flash attention.";
+}
+
 std::string peer(const Settings& s, const char* name) {
   return (std::filesystem::path(s.llama_bin) / name).string();
 }
@@ -110,9 +129,10 @@ Status Runner::check_peer() {
 }
 
 Result<std::vector<BenchRow>> Runner::bench(bool ours) {
+  if (s_.n_prompt == 0 && s_.n_gen == 0) return std::vector<BenchRow>{};
   std::vector<std::string> depths = {"0"};
   for (const int64_t depth : s_.depths) {
-    if (depth > 0) depths.push_back(std::to_string(depth));
+    if (depth > 0 && s_.n_gen > 0) depths.push_back(std::to_string(depth));
   }
   std::vector<BenchRow> all;
   for (const std::string& depth : depths) {
@@ -229,7 +249,7 @@ Status Runner::measure(bool ours) {
       }
     }
   }
-  if (s_.say) s_.say(format("pair %zu of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
+  if (s_.say && s_.n_prompt + s_.n_gen > 0) s_.say(format("pair %zu of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
   GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, bench(ours));
   for (const BenchRow& row : rows) {
     std::string name =
@@ -279,17 +299,7 @@ Result<Comparison> Runner::run() {
   GLIMPSE_ASSIGN(const ProcessResult version, call(s_.glimpse_program, {"--version"}));
   c_.our_version = version.out.substr(0, version.out.find('\n'));
   if (c_.our_version.starts_with("glimpse ")) c_.our_version.erase(0, 8);
-  c_.settings = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s_.n_prompt),
-                       static_cast<long long>(s_.n_gen));
-  for (const int64_t depth : s_.depths) {
-    if (depth > 0) c_.settings += format(", also after %lld", static_cast<long long>(depth));
-  }
-  if (!s_.images.empty()) {
-    c_.settings += "; vision precision of glimpse: " + s_.vision_precision;
-    c_.settings += format("; pictures of at most %lld tokens, answers of %lld",
-                          static_cast<long long>(s_.image_max_tokens), static_cast<long long>(s_.n_answer));
-  }
-  c_.settings += ". llama.cpp with flash attention.";
+  c_.settings = describe(s_);
   for (int i = 0; i < s_.n_pairs; ++i) GLIMPSE_TRY(pair(i));
   GLIMPSE_ASSIGN(c_.bandwidth_after, probe_bandwidth(s_.n_threads));
   mark_disturbed(c_.pairs, c_.bandwidth_after);
