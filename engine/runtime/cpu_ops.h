@@ -44,6 +44,9 @@ struct CpuKv final : KvStore {
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
+/// Panels that one kernel call takes when there are many columns.
+inline constexpr int64_t kTilePanels = 4;
+
 class CpuOps final : public Ops {
  public:
   CpuOps(Isa isa, int n_threads);
@@ -82,8 +85,8 @@ class CpuOps final : public Ops {
   Result<std::shared_ptr<CpuWeight>> outline(const WeightSource& source, WeightPrecision precision) const;
 
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
-  static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
-  static constexpr int64_t kTileFloats = 2 * 2 * kChunk * kPanelRows;  // gate and up, two panels each
+  static constexpr int kMaxFormats = 3;   // q, k and v of one layer may each want another
+  static constexpr int64_t kTileFloats = 2 * kTilePanels * kChunk * kPanelRows;  // gate and up
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {
@@ -127,12 +130,12 @@ class CpuOps final : public Ops {
   const Isa isa_;
   ThreadTeam team_;
   std::vector<Worker> workers_;
-  AlignedBuffer acts_[kMaxFormats];   // shared: a whole chunk
-  AlignedBuffer kv_rows_;   // keys and values of a chunk before rotation
-  AlignedBuffer partials_;  // softmax states of key blocks that threads share
+  AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
+  AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
+  AlignedBuffer partials_;           // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;
   std::atomic<int64_t> next_item_{0};
-  Status status_;               // the first error of the pass at hand
+  Status status_;  // the first error of the pass at hand
 };
 
 }  // namespace glimpse
