@@ -24,7 +24,7 @@ struct SessionOptions {
   ResizeLimits image_limits;     // min_pixels, max_pixels
   int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
   LogSink log;
 };
 

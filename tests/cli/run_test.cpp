@@ -156,6 +156,23 @@ TEST(Run, ReferenceAndKernelsAnswerAlike) {
   EXPECT_EQ(tokens({}), tokens({"--reference"}));
 }
 
+TEST(Run, KvTypeIsF16UnlessNamed) {
+  const auto tokens = [](const std::vector<std::string>& more) {
+    auto arguments = with_text_model({"what is 7?", "-n", "4", "--json"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse(result).at("tokens");
+  };
+  const auto usual = tokens({});
+  EXPECT_EQ(usual.size(), 4u);
+  EXPECT_EQ(tokens({"--kv-type", "f16"}), usual);
+  EXPECT_EQ(tokens({"--kv-type", "f32"}), usual);  // too close for the first tokens to differ
+  EXPECT_EQ(tokens({"--kv-type", "bf16"}).size(), 4u);
+  EXPECT_EQ(tokens({"--kv-type", "q8_0"}).size(), 4u);
+  EXPECT_THAT(run_glimpse({"run", "--help"}).out, HasSubstr("--kv-type TEXT:{f16,bf16,f32,q8_0} [f16]"));
+}
+
 TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
   const auto answer = [](const std::vector<std::string>& more) {
     auto arguments = with_picture({"-p", "describe the image", "-n", "16"});

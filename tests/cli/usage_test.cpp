@@ -53,6 +53,8 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "--temp", "warm"},
       {"run", "-m", model, "-p", "hello", "-c", "99999999999999999999"},
       {"run", "-m", model, "-p", "hello", "--kv-type", "f8"},
+      {"run", "-m", model, "-p", "hello", "--kv-type", "q8"},
+      {"run", "-m", model, "-p", "hello", "--kv-type"},
       {"run", "-m", model, "-p", "hello", "--vision-precision", "int2"},
       {"run", "-m", model, "one question", "and another"},
       {"inspect"},

@@ -19,7 +19,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "f16";
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
@@ -67,8 +67,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--vision-precision", o.vision_precision, "auto, f32 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
-  run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
+  run.add_option("--kv-type", o.kv_type,
+                 "type of the key/value cache: f16, bf16, f32, or q8_0, which takes half the memory")
+      ->check(CLI::IsMember({"f16", "bf16", "f32", "q8_0"}))
       ->capture_default_str();
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
@@ -211,7 +212,10 @@ int run(const RunOptions& o) {
   session_params.n_threads = o.n_threads;
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
-  session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+  session_params.kv_type = o.kv_type == "f32"    ? GLIMPSE_KV_F32
+                           : o.kv_type == "bf16" ? GLIMPSE_KV_BF16
+                           : o.kv_type == "q8_0" ? GLIMPSE_KV_Q8_0
+                                                 : GLIMPSE_KV_F16;
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;
   if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;
