@@ -166,6 +166,9 @@ void decode(const uint8_t* b, Codes& c) {
       c.scale[k] = u8(((b[4 + k / 2] >> (4 * (k % 2))) & 15u) | ((high >> (2 * k)) & 3u) << 4);
     }
     for (int k = 0; k < 8; ++k) decode_nibbles<16>(b + 8 + 16 * k, c.q + 32 * k);
+  } else if constexpr (format == PanelFormat::kI8x128) {
+    std::memcpy(&c.own_scale, b, 4);
+    std::memcpy(c.q, b + 4, 128);
   }
 }
 
@@ -231,6 +234,9 @@ void encode(const Codes& c, uint8_t* b) {
     store16(b + 2, high);
     for (int k = 0; k < 4; ++k) b[4 + k] = u8((c.scale[2 * k] & 15u) | (c.scale[2 * k + 1] & 15u) << 4);
     for (int k = 0; k < 8; ++k) encode_nibbles<16>(c.q + 32 * k, b + 8 + 16 * k);
+  } else if constexpr (format == PanelFormat::kI8x128) {
+    std::memcpy(b, &c.own_scale, 4);
+    std::memcpy(b + 4, c.q, 128);
   }
 }
 
@@ -244,6 +250,7 @@ struct Plane {
   static constexpr int per_vector = 8 / bits;  // groups
   static constexpr int n_vectors = L.block / 4 / per_vector;
   static constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+  static constexpr uint32_t stored_offset = L.own ? 0x80808080u : 0;  // adding 128 is flipping the top bit
   static constexpr int at(int v) { return is_high ? L.high_at(v) : L.low_at(v); }
 };
 
@@ -255,7 +262,7 @@ void write_plane(const uint8_t* q, uint8_t* lane) {
     for (int t = 0; t < P::per_vector; ++t) {
       word |= ((load32(q + 4 * (v * P::per_vector + t)) >> P::shift) & P::mask) << (P::bits * t);
     }
-    store32(lane + P::at(v), word);
+    store32(lane + P::at(v), word ^ P::stored_offset);
   }
 }
 
@@ -263,7 +270,7 @@ void write_plane(const uint8_t* q, uint8_t* lane) {
 template <class P>
 void read_plane(const uint8_t* lane, uint8_t* q) {
   for (int v = 0; v < P::n_vectors; ++v) {
-    const uint32_t word = load32(lane + P::at(v));
+    const uint32_t word = load32(lane + P::at(v)) ^ P::stored_offset;
     for (int t = 0; t < P::per_vector; ++t) {
       uint8_t* group = q + 4 * (v * P::per_vector + t);
       store32(group, load32(group) | ((word >> (P::bits * t)) & P::mask) << P::shift);
@@ -325,7 +332,11 @@ constexpr bool has_byte_mins = L.scales == ScaleKind::kBytes16&& L.mins == MinKi
 template <PanelFormat format>
 void write_codes(const Codes& c, int row, uint8_t* p) {
   constexpr PanelLayout L = panel_layout(format);
-  store16(p + L.d_at + 2 * row, c.d);
+  if constexpr (L.own) {
+    std::memcpy(p + L.d_at + 4 * row, &c.own_scale, 4);
+  } else {
+    store16(p + L.d_at + 2 * row, c.d);
+  }
   if constexpr (L.mins != MinKind::kNone) store16(p + L.m_at + 2 * row, c.m);
   if constexpr (L.scales == ScaleKind::kBytes16) {
     for (int s = 0; s < 16; ++s) {
@@ -343,7 +354,11 @@ template <PanelFormat format>
 void read_codes(const uint8_t* p, int row, Codes& c) {
   constexpr PanelLayout L = panel_layout(format);
   std::memset(c.q, 0, sizeof c.q);
-  c.d = load16(p + L.d_at + 2 * row);
+  if constexpr (L.own) {
+    std::memcpy(&c.own_scale, p + L.d_at + 4 * row, 4);
+  } else {
+    c.d = load16(p + L.d_at + 2 * row);
+  }
   if constexpr (L.mins != MinKind::kNone) c.m = load16(p + L.m_at + 2 * row);
   if constexpr (L.scales == ScaleKind::kBytes16) {
     for (int s = 0; s < 16; ++s) {
@@ -387,16 +402,18 @@ void read_codes(const uint8_t* p, int row, Codes& c) {
       return function<PanelFormat::kIQ4_NL>(__VA_ARGS__); \
     case PanelFormat::kIQ4_XS:                            \
       return function<PanelFormat::kIQ4_XS>(__VA_ARGS__); \
+    case PanelFormat::kI8x128:                            \
+      return function<PanelFormat::kI8x128>(__VA_ARGS__); \
     case PanelFormat::kF32:                               \
     case PanelFormat::kF16:                               \
     case PanelFormat::kBF16:                              \
       return;                                             \
   }
 
-void decode_gguf_block(PanelFormat format, const uint8_t* block, BlockCodes& codes) {
+void decode_row_block(PanelFormat format, const uint8_t* block, BlockCodes& codes) {
   GLIMPSE_DISPATCH_INTEGER(format, decode, block, codes)
 }
-void encode_gguf_block(PanelFormat format, const BlockCodes& codes, uint8_t* block) {
+void encode_row_block(PanelFormat format, const BlockCodes& codes, uint8_t* block) {
   GLIMPSE_DISPATCH_INTEGER(format, encode, codes, block)
 }
 void read_panel_codes(PanelFormat format, const uint8_t* panel_block, int row, BlockCodes& codes) {
@@ -407,7 +424,7 @@ void write_panel_codes(PanelFormat format, const BlockCodes& codes, int row, uin
 }
 
 float sub_scale(const PanelLayout& layout, const BlockCodes& codes, int s) {
-  const float d = half_to_float(codes.d);
+  const float d = layout.own ? codes.own_scale : half_to_float(codes.d);
   switch (layout.scales) {
     case ScaleKind::kNone:
       return d;

@@ -185,6 +185,35 @@ TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
   EXPECT_EQ(answer({"-t", "2", "-b", "5"}), one);
 }
 
+TEST(Run, SpeculationChangesNoToken) {
+  // Greedy, the tiny model of random weights repeats itself; sampled, drafts are often wrong, perhaps all of them.
+  for (const auto& base : {with_text_model({"the cat the cat", "-n", "60", "--json", "--logprobs", "2"}),
+                           with_picture({"-p", "7777", "-n", "60", "--json", "--temp", "0.5", "--seed", "3"})}) {
+    const json plain = parse(run_glimpse(base));
+    EXPECT_EQ(plain.at("timings").at("drafted_tokens"), 0);
+    EXPECT_EQ(plain.at("timings").at("accepted_tokens"), 0);
+    for (const char* n : {"1", "4", "15"}) {
+      auto arguments = base;
+      arguments.insert(arguments.end(), {"--speculate", n});
+      const json answer = parse(run_glimpse(arguments));
+      for (const char* field : {"answer", "tokens", "finish_reason"}) EXPECT_EQ(answer.at(field), plain.at(field)) << n;
+      EXPECT_EQ(answer.value("logprobs", json()), plain.value("logprobs", json())) << n;
+      const json& timings = answer.at("timings");
+      EXPECT_GT(timings.at("drafted_tokens").get<int>(), 0) << n;
+      if (base.back() == "2") EXPECT_GT(timings.at("accepted_tokens").get<int>(), 0) << n;
+      EXPECT_LE(timings["accepted_tokens"].get<int>(), timings["drafted_tokens"].get<int>()) << n;
+    }
+  }
+}
+
+TEST(Run, VerboseSaysHowManyDraftsWereAccepted) {
+  const auto base = with_text_model({"the cat the cat", "-n", "60", "--verbose"});
+  EXPECT_THAT(run_glimpse(base).err, testing::Not(HasSubstr("accepted")));
+  auto arguments = base;
+  arguments.insert(arguments.end(), {"--speculate", "4"});
+  EXPECT_THAT(run_glimpse(arguments).err, testing::ContainsRegex("drafts +[0-9]+ tokens, [0-9]+ accepted"));
+}
+
 TEST(Run, UnknownForcedIsaIsAnError) {
   RunSetup setup;
   setup.environment = {"GLIMPSE_FORCE_ISA=sse9"};
