@@ -60,6 +60,20 @@ float load_element(KvElement element, const std::byte* base, int64_t index) {
 
 }  // namespace
 
+const char* kv_element_name(KvElement element) {
+  switch (element) {
+    case KvElement::kBf16:
+      return "bf16";
+    case KvElement::kF32:
+      return "f32";
+    case KvElement::kF16:
+      return "f16";
+    case KvElement::kQ8_0:
+      return "q8_0";
+  }
+  return "unknown";
+}
+
 std::span<const AttentionKernel> attention_kernels() {
   return kKernels;
 }

@@ -16,6 +16,10 @@ constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
 /// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value.
 enum class KvElement { kBf16, kF32, kF16, kQ8_0 };
+/// All of them, what sessions use first.
+constexpr KvElement kKvElements[] = {KvElement::kF16, KvElement::kBf16, KvElement::kF32, KvElement::kQ8_0};
+/// "bf16", "f32", "f16", "q8_0".
+const char* kv_element_name(KvElement element);
 
 /// head_dim rounded up to a multiple of 16; the padding is zero.
 constexpr int64_t padded_head_dim(int64_t head_dim) {

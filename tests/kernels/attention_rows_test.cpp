@@ -31,7 +31,7 @@ std::vector<float> special_rows(int64_t n) {
 }
 
 TEST_P(AttentionRows, BulkStoresWriteTheBitsOfSingleStoresAndNothingElse) {
-  for (KvElement element : kAllElements) {
+  for (KvElement element : kKvElements) {
     for (int64_t head_dim : kHeadDims) {
       const int64_t capacity = 256, ld = head_dim + 5;
       const std::vector<float> rows = special_rows(capacity * ld);
@@ -64,7 +64,7 @@ TEST_P(AttentionRows, BulkStoresWriteTheBitsOfSingleStoresAndNothingElse) {
 
 TEST_P(AttentionRows, StoredRowsReadBackRounded) {
   const int64_t n = 40;
-  for (KvElement element : kAllElements) {
+  for (KvElement element : kKvElements) {
     for (int64_t head_dim : kHeadDims) {
       const std::vector<float> rows = special_rows(n * head_dim);
       const int64_t bytes = static_cast<int64_t>(kv_head_bytes(element, head_dim, 256));

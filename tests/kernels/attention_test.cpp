@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <set>
+#include <string>
 
 #include "tests/kernels/attention_test_support.h"
 
@@ -173,6 +175,19 @@ TEST_P(Attention, HugeScoreRangesStayFinite) {
   expect_within_budget(GetParam(), Head(128, 8, 400, Scores::kPeaked, 8), std::vector<int64_t>(8, 400), "peaked");
   const Panels panels(GetParam().isa, GetParam().element, head);
   for (float x : run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 400))) ASSERT_TRUE(std::isfinite(x));
+}
+
+TEST(AttentionKernels, EveryElementHasANameAndAKernelOnEveryLevel) {
+  std::set<std::string> names;
+  for (const KvElement element : kKvElements) {
+    names.insert(kv_element_name(element));
+    for (const Isa isa : all_isas()) {
+      const AttentionKernel& kernel = select_attention_kernel(element, isa);
+      EXPECT_EQ(kernel.element, element) << kernel.name;
+      EXPECT_LE(kernel.isa, isa) << kernel.name;
+    }
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"bf16", "f16", "f32", "q8_0"}));
 }
 
 TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {

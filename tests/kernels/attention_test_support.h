@@ -47,8 +47,6 @@ struct Head {
   }
 };
 
-constexpr KvElement kAllElements[] = {KvElement::kBf16, KvElement::kF32, KvElement::kF16, KvElement::kQ8_0};
-
 inline float rounded_to_bf16(float x) {
   return bf16_to_float(float_to_bf16(x));
 }
