@@ -235,6 +235,14 @@ Status AtomicFileWriter::write_at(uint64_t offset, std::span<const std::byte> by
 
 Status AtomicFileWriter::commit() {
   if (fsync(descriptor_) != 0) return system_error("sync", temporary_);
+  return put_into_place();
+}
+
+Status AtomicFileWriter::commit_unsynced() {
+  return put_into_place();
+}
+
+Status AtomicFileWriter::put_into_place() {
   if (existing_ == Existing::kRefuse) {
     // link() fails when the name exists, rename() would silently replace it.
     const int linked = has_name_ ? link(temporary_.c_str(), path_.c_str()) : name_file(descriptor_, path_);

@@ -82,8 +82,12 @@ class AtomicFileWriter {
   uint64_t position() const { return position_; }
   /// Flushes, syncs and renames. With Existing::kRefuse a file that appeared meanwhile is not overwritten.
   Status commit();
+  /// The same without waiting for the disk: for large files that can be made again. After a power cut such a file may
+  /// be there with parts missing; whoever reads it must find that out.
+  Status commit_unsynced();
 
  private:
+  Status put_into_place();
   void discard();
   std::string path_, temporary_;
   bool has_name_ = false;  // temporary_ exists

@@ -52,6 +52,7 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
   auto found = PackFile::open(cache.path_, header);
   if (found.ok()) {
     cache.map_ = std::make_shared<const PackFile>(std::move(found).value());
+    glimpse::log(log, LogLevel::kInfo, format("packed weights are mapped from %s", cache.path_.c_str()));
     return cache;
   }
   if (found.error().code != ErrorCode::kNotFound) {

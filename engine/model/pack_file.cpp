@@ -17,7 +17,7 @@ static_assert(std::endian::native == std::endian::little, "fields are copied as 
 constexpr char kMagic[8] = {'G', 'L', 'I', 'M', 'P', 'A', 'C', 'K'};
 constexpr uint32_t kFormatVersion = 1;
 constexpr size_t kVersionAt = 8, kLayoutAt = 12, kKeyAt = 16, kFileBytesAt = 24, kCountAt = 32, kHashAt = 56;
-constexpr uint64_t kSampleBytes = 4096;
+constexpr size_t kSampleBytes = 64, kSampleStep = size_t{64} << 10;
 
 template <typename T>
 T get(std::span<const std::byte> bytes, size_t at) {
@@ -88,9 +88,10 @@ uint64_t pack_name_hash(const std::string& name) {
 
 uint64_t pack_sample_hash(std::span<const std::byte> matrix) {
   Hash64 hash;
-  const size_t n = std::min<size_t>(matrix.size(), kSampleBytes);
-  hash.add(matrix.first(n));
-  hash.add(matrix.last(n));
+  for (size_t at = 0; at < matrix.size(); at += kSampleStep) {
+    hash.add(matrix.subspan(at, std::min(matrix.size() - at, kSampleBytes)));
+  }
+  hash.add(matrix.last(std::min(matrix.size(), kSampleBytes)));
   return hash.value();
 }
 
@@ -234,7 +235,7 @@ Status PackFileWriter::commit() {
     return make_error(ErrorCode::kInvalidArgument, "%zu of %zu matrices were written", next_, header_.records.size());
   }
   GLIMPSE_TRY(writer_.write_at(0, save_pack_header(header_)));
-  return writer_.commit();
+  return writer_.commit_unsynced();
 }
 
 }  // namespace glimpse

@@ -10,8 +10,9 @@
 //   record   0  u64 hash of the matrix's name    8  u32 PanelFormat   12  u32 0    16  u64 rows   24  u64 cols
 //           32  u64 offset          40  u64 bytes                  48  u64 hash of its samples    56  u64 0
 //
-// The head is checked whole before anything of it is used. Of the matrices only the first and last 4 KiB are checked
-// (reading all would cost what the file is to save): that finds files whose data never reached the disk. Other bytes
+// The head is checked whole before anything of it is used. Of the matrices 64 bytes of every 64 KiB are checked
+// (reading all would cost what the file is to save). The writer does not wait for the disk, which can take minutes: the
+// samples, and the size, find a file whose data a power cut has lost, for file systems lose whole extents. Other bytes
 // may be wrong without being noticed; they give wrong answers, never a wrong access to memory.
 #pragma once
 
@@ -48,7 +49,7 @@ constexpr uint64_t kPackHeadBytes = 64, kPackRecordBytes = 64, kPackAlignment = 
 constexpr uint64_t kMaxPackRecords = 1 << 16;
 
 uint64_t pack_name_hash(const std::string& name);
-/// Of the first and the last 4 KiB.
+/// Of 64 bytes of every 64 KiB, and of the last 64 bytes.
 uint64_t pack_sample_hash(std::span<const std::byte> matrix);
 
 /// Gives every record its place, and the file its size. Errors: kTooLarge.

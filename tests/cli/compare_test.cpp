@@ -87,6 +87,20 @@ TEST(Compare, ReportsEveryStageOfBothEngines) {
   }
 }
 
+TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
+  const Peer peer;
+  const RunResult result = peer.compare({"--quick", "--n-depth", "32,64", "--vision-precision", "f32"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("also after 32, also after 64; vision precision of glimpse: f32"));
+  for (const char* call : {"llama-bench -m", "glimpse bench -m"}) {
+    for (const char* depth : {"-d 0 ", "-d 32 ", "-d 64 "}) {
+      EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "[^\n]*" + depth));
+    }
+  }
+  EXPECT_THAT(peer.calls(), testing::ContainsRegex("glimpse run[^\n]*--vision-precision f32"));
+  EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
+}
+
 TEST(Compare, TextModelsAreComparedWithoutPictures) {
   const Peer peer;
   const RunResult result = peer.compare({"--quick"}, false);
@@ -150,8 +164,11 @@ TEST(Compare, InterruptEndsTheProgramThatRunsAndWritesNothing) {
 
 TEST(Compare, WrongFlagsAndFiles) {
   const Peer peer;
-  for (const std::vector<std::string>& wrong :
-       {std::vector<std::string>{"--pairs", "0"}, {"--n-gen", "-1"}, {"--timeout", "0"}}) {
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--pairs", "0"},
+                                                {"--n-gen", "-1"},
+                                                {"--timeout", "0"},
+                                                {"--vision-precision", "f16"},
+                                                {"--n-depth", "1,x"}}) {
     EXPECT_EQ(peer.compare(wrong).exit_code, 2) << wrong[0];
   }
   EXPECT_EQ(run_glimpse({"compare", "-m", golden("tied/model.gguf")}).exit_code, 2);

@@ -73,7 +73,7 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
     unless_given("--pairs", s.n_pairs, 1);
     unless_given("--n-prompt", s.n_prompt, 128);
     unless_given("--n-gen", s.n_gen, 16);
-    unless_given("--n-depth", s.n_depth, 0);
+    unless_given("--n-depth", s.depths, std::vector<int64_t>{});
     unless_given("--n-answer", s.n_answer, 16);
   }
   if (s.n_threads == 0) s.n_threads = available_cpus();
@@ -112,7 +112,8 @@ void add_compare(CLI::App& app, int* status) {
   const auto count = CLI::Range(int64_t{1}, int64_t{1} << 20);
   command->add_option("--n-prompt", s.n_prompt, "tokens of the text prompt")->check(count)->capture_default_str();
   command->add_option("--n-gen", s.n_gen, "tokens generated after a text")->check(count)->capture_default_str();
-  command->add_option("--n-depth", s.n_depth, "generate also after so many tokens; 0: do not")
+  command->add_option("--n-depth", s.depths, "generate also after so many tokens (a list, with commas); 0: do not")
+      ->delimiter(',')
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
       ->capture_default_str();
   command->add_option("-n,--n-answer", s.n_answer, "tokens of an answer about a picture")
@@ -121,6 +122,9 @@ void add_compare(CLI::App& app, int* status) {
   command->add_option("-c,--ctx-size", s.context, "context of both engines")->check(count)->capture_default_str();
   command->add_option("--image-max-tokens", s.image_max_tokens, "shrink larger pictures, in both engines")
       ->check(count)
+      ->capture_default_str();
+  command->add_option("--vision-precision", s.vision_precision, "of glimpse: auto, f32, bf16 or int8")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
   command->add_option("-t,--threads", s.n_threads, "threads of both engines; 0: one per available CPU")
       ->check(CLI::Range(0, 1024));

@@ -111,7 +111,9 @@ Status Runner::check_peer() {
 
 Result<std::vector<BenchRow>> Runner::bench(bool ours) {
   std::vector<std::string> depths = {"0"};
-  if (s_.n_depth > 0) depths.push_back(std::to_string(s_.n_depth));
+  for (const int64_t depth : s_.depths) {
+    if (depth > 0) depths.push_back(std::to_string(depth));
+  }
   std::vector<BenchRow> all;
   for (const std::string& depth : depths) {
     // A prompt at depth says nothing that the prompt without does not; the tokens after it do.
@@ -158,7 +160,7 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
                                         tokens};
   if (ours) {
     arguments.insert(arguments.begin(), "run");
-    arguments.push_back("--json");
+    arguments.insert(arguments.end(), {"--json", "--vision-precision", s_.vision_precision});
   } else {
     arguments.insert(arguments.end(), {"--perf", "-lv", "4", "--jinja", "-fa", "on"});
   }
@@ -279,8 +281,11 @@ Result<Comparison> Runner::run() {
   if (c_.our_version.starts_with("glimpse ")) c_.our_version.erase(0, 8);
   c_.settings = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s_.n_prompt),
                        static_cast<long long>(s_.n_gen));
-  if (s_.n_depth > 0) c_.settings += format(", also after %lld", static_cast<long long>(s_.n_depth));
+  for (const int64_t depth : s_.depths) {
+    if (depth > 0) c_.settings += format(", also after %lld", static_cast<long long>(depth));
+  }
   if (!s_.images.empty()) {
+    c_.settings += "; vision precision of glimpse: " + s_.vision_precision;
     c_.settings += format("; pictures of at most %lld tokens, answers of %lld",
                           static_cast<long long>(s_.image_max_tokens), static_cast<long long>(s_.n_answer));
   }
