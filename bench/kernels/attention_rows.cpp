@@ -33,13 +33,6 @@ int64_t whole_blocks(int64_t n_keys) {
   return (n_keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
 }
 
-const char* element_name(KvElement element) {
-  return element == KvElement::kBf16 ? "bf16" : "f32";
-}
-uint64_t element_bytes(KvElement element) {
-  return element == KvElement::kBf16 ? 2 : 4;
-}
-
 /// Query rows of one head with their running state.
 struct Rows {
   int64_t n_rows, d;
@@ -135,6 +128,9 @@ class AttentionRun : public KernelRun {
 };
 
 Arithmetic arithmetic_of(const AttentionKernel& kernel) {
+  if (kernel.element == KvElement::kQ8_0 && kernel.isa != Isa::kRef) {
+    return kernel.isa >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+  }
   if (kernel.isa >= Isa::kAvx512Bf16) return Arithmetic::kBf16;
   if (kernel.isa >= Isa::kAvx512) return Arithmetic::kFmaAvx512;
   return kernel.isa >= Isa::kAvx2 ? Arithmetic::kFmaAvx2 : Arithmetic::kBaseline;
@@ -150,10 +146,11 @@ KernelRow attention_row(const AttentionKernel& kernel, const Shape& shape, int64
   row.arithmetic = arithmetic_of(kernel);
   const auto n_dots = static_cast<double>(shape.n_heads * shape.n_rows * n_keys);
   row.flop = 4 * n_dots * static_cast<double>(shape.head_dim);
+  const int64_t d = padded_head_dim(shape.head_dim);
   row.bytes = static_cast<double>(shape.n_heads) *
               static_cast<double>(2 * kv_head_bytes(kernel.element, shape.head_dim, n_keys) +
-                                  static_cast<uint64_t>(shape.n_rows * padded_head_dim(shape.head_dim)) *
-                                      (element_bytes(kernel.element) + sizeof(float)));
+                                  static_cast<uint64_t>(shape.n_rows) *
+                                      (query_row_bytes(kernel.element, d) + static_cast<uint64_t>(d) * sizeof(float)));
   row.prepare = [&kernel, shape, n_keys](uint64_t rotate_bytes) -> Result<std::unique_ptr<KernelRun>> {
     auto run = std::make_unique<AttentionRun>(kernel, shape, n_keys);
     GLIMPSE_TRY(run->prepare(rotate_bytes));
@@ -203,14 +200,17 @@ class StoreRun : public KernelRun {
 
 void add_stores(std::vector<KernelRow>& rows) {
   for (const bool is_key : {true, false}) {
-    for (const KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+    for (const KvElement element : kKvElements) {
       for (const Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
+        if (element == KvElement::kQ8_0 && isa != Isa::kRef) continue;  // one piece of code for all
         for (const auto& [head_dim, n] : {std::pair<int64_t, int64_t>{80, 1024}, {128, 16}, {128, 512}}) {
           KernelRow row;
-          row.kernel = format("%s_%s_%s", is_key ? "store_keys" : "store_values", element_name(element), isa_name(isa));
+          row.kernel =
+              format("%s_%s_%s", is_key ? "store_keys" : "store_values", kv_element_name(element), isa_name(isa));
           row.shape = format("hd:%lld/n:%lld", static_cast<long long>(head_dim), static_cast<long long>(n));
           row.isa = isa;
-          row.bytes = static_cast<double>(static_cast<uint64_t>(n * head_dim) * (4 + element_bytes(element)));
+          row.bytes = static_cast<double>(static_cast<uint64_t>(n * head_dim) * sizeof(float) +
+                                          kv_head_bytes(element, head_dim, n));
           row.prepare = [=, dim = head_dim, count = n](uint64_t) -> Result<std::unique_ptr<KernelRun>> {
             auto run = std::make_unique<StoreRun>(is_key, isa, element, dim, count);
             GLIMPSE_TRY(run->allocate());

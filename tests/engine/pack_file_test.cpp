@@ -21,7 +21,8 @@ PackHeader three_matrices() {
   header.layout_version = kPanelLayoutVersion;
   header.content_key = 42;
   for (uint64_t i = 0; i < 3; ++i) {
-    header.records.push_back({pack_name_hash("m" + std::to_string(i)), 12, 16, 256, 0, 2304 + 4096 * i, 0});
+    header.records.push_back(
+        {pack_name_hash(std::string("m").append(std::to_string(i))), 12, 16, 256, 0, 2304 + 4096 * i, 0});
   }
   EXPECT_OK(lay_out_pack(header));
   return header;

@@ -13,13 +13,14 @@
 #include "engine/base/cpu_features.h"
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 
 namespace glimpse::cli {
 namespace {
 
 struct BenchCommand {
-  std::string model, mmproj, output = "md", kv_type = "bf16", vision_precision = "auto", trace;
+  std::string model, mmproj, output = "md", kv_type = kUsualKvType, vision_precision = "auto", trace;
   std::vector<int64_t> n_prompt, n_gen, n_depth = {0};
   std::vector<int> n_threads = {0};
   std::vector<std::string> prompt_and_gen, images, first_token, end_to_end;
@@ -81,7 +82,7 @@ Result<bench::RunnerOptions> runner_options(const BenchCommand& c, const Model& 
   options.roofline = !c.no_roofline;
   options.profile = c.profile || !c.trace.empty();
   options.batch = c.n_batch;
-  options.kv_element = c.kv_type == "f32" ? KvElement::kF32 : KvElement::kBf16;
+  options.kv_element = kv_element(c.kv_type);
   options.seed = c.seed;
   if (model.has_vision()) {
     GLIMPSE_ASSIGN(options.image_limits,
@@ -184,9 +185,7 @@ void add_options(CLI::App& command, BenchCommand& c) {
   command.add_option("-b,--batch-size", c.n_batch, "rows per pass (llama-bench's -ub)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  command.add_option("--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache: bf16 or f32 (also -ctk)")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_kv_type(command, "--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache (also -ctk)");
   command.add_option("--vision-precision", c.vision_precision, "auto, f32, bf16 or int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();

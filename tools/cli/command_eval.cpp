@@ -10,13 +10,14 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/cases/cases.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 
 namespace glimpse::cli {
 namespace {
 
 struct EvalOptions {
-  std::string model, mmproj, folder = "models/heldout", task, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, folder = "models/heldout", task, vision_precision = "auto", kv_type = kUsualKvType;
   int32_t n_threads = 0, n_predict = 96, n_ctx = 1024;
   size_t limit = 0;
   bool json = false, wrong = false, reference = false;
@@ -86,7 +87,7 @@ class Examiner {
     glimpse_session_params params = api::Session::params();
     params.n_threads = o.n_threads;
     params.n_ctx = o.n_ctx;
-    params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+    params.kv_type = kv_type_number(o.kv_type);
     return params;
   }
 
@@ -190,9 +191,7 @@ void add_eval(CLI::App& app, int* status) {
   command->add_option("--vision-precision", o->vision_precision, "auto, f32 or bf16")
       ->check(CLI::IsMember({"auto", "f32", "bf16"}))
       ->capture_default_str();
-  command->add_option("--kv-type", o->kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_kv_type(*command, "--kv-type", o->kv_type, "type of the key/value cache");
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");

@@ -9,6 +9,7 @@
 
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/eval/kl_base.h"
 #include "tools/eval/kl_statistics.h"
@@ -179,9 +180,9 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   GLIMPSE_ASSIGN(const Work work, collect_work(model, *ops, o, base, progress));
   size_t longest = 0;
   for (const Sequence& s : work.sequences) longest = std::max(longest, s.ids.size());
-  const bool f32_kv = o.kv_type.empty() ? o.f32() || o.reference : o.kv_type == "f32";
+  const bool f32_kv = o.kv_type.empty() && (o.f32() || o.reference);
   GLIMPSE_ASSIGN(eval::Scorer scorer, eval::Scorer::create(model, *ops, static_cast<int64_t>(longest),
-                                                           f32_kv ? KvElement::kF32 : KvElement::kBf16));
+                                                           f32_kv ? KvElement::kF32 : kv_element(o.kv_type)));
   std::optional<KlBaseWriter> writer;
   if (o.save_base) {
     const bool gguf = o.exact || !o.prompts_file.empty();
@@ -360,10 +361,7 @@ void add_perplexity(CLI::App& app, int* status) {
           "matrices whose name contains one of these are dequantised to float, so that their activations are not "
           "quantised: finds out which products cost accuracy (attn_q, ffn_down, ...)")
       ->delimiter(',');
-  command
-      ->add_option("--kv-type", o->kv_type,
-                   "keys and values: bf16 or f32; default: f32 with --precision f32, else bf16")
-      ->check(CLI::IsMember({"bf16", "f32"}));
+  add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; default: f32 with --precision f32, else f16");
   command->add_option("--vision-precision", o->vision_precision, "auto, f32, bf16 or int8")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();

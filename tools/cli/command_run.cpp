@@ -13,6 +13,7 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 
 namespace glimpse::cli {
@@ -21,7 +22,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = kUsualKvType;
   std::string pack_cache;
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
@@ -76,12 +77,11 @@ void add_options(CLI::App& run, RunOptions& o) {
                  "auto, f32, bf16 or int8 (fastest, half the memory, larger error)")
       ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
-  run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
-  run.add_option("--pack-cache", o.pack_cache,
-                 "existing directory for packed weights: the first load leaves them there (as large as the model), later "
-                 "loads map them and start faster");
+  add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
+  run.add_option(
+      "--pack-cache", o.pack_cache,
+      "existing directory for packed weights: the first load leaves them there (as large as the model), later "
+      "loads map them and start faster");
   run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
@@ -266,7 +266,7 @@ int run(const RunOptions& o) {
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
   session_params.n_speculate = o.n_speculate;
-  session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+  session_params.kv_type = kv_type_number(o.kv_type);
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;
   if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;
