@@ -59,6 +59,7 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/kv_type", {"tools/", "engine/include/", "kernels/"}},
+    {"tools/cli/vision_precision", {"tools/", "engine/"}},
     {"tools/", {"engine/include/"}},
     {"tests/", {""}},
     {"bench/", {"engine/", "kernels/", "loaders/", "tokenizer/", "tools/"}},

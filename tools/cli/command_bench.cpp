@@ -15,6 +15,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
@@ -67,10 +68,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const ProgressS
   ModelOptions options;
   options.model_path = c.model;
   options.mmproj_path = c.mmproj;
-  options.vision_precision = c.vision_precision == "f32"    ? VisionPrecision::kF32
-                             : c.vision_precision == "bf16" ? VisionPrecision::kBf16
-                             : c.vision_precision == "int8" ? VisionPrecision::kInt8
-                                                            : VisionPrecision::kAuto;
+  options.vision_precision = vision_precision(c.vision_precision);
   options.progress = progress;
   return Model::load(options);
 }
@@ -186,9 +184,7 @@ void add_options(CLI::App& command, BenchCommand& c) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   add_kv_type(command, "--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache (also -ctk)");
-  command.add_option("--vision-precision", c.vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_vision_precision(command, c.vision_precision);
   command.add_option("--image-min-tokens", c.image_min_tokens, "enlarge pictures to at least this many tokens")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--image-max-tokens", c.image_max_tokens, "shrink pictures to at most this many tokens")

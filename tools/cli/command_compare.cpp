@@ -10,6 +10,7 @@
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/compare/comparison.h"
 #include "tools/compare/runner.h"
 
@@ -132,9 +133,7 @@ void add_compare(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", s.image_max_tokens, "shrink larger pictures, in both engines")
       ->check(count)
       ->capture_default_str();
-  command->add_option("--vision-precision", s.vision_precision, "of glimpse: auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_vision_precision(*command, s.vision_precision, "of glimpse: auto, f32, bf16 or int8");
   command->add_option("-t,--threads", s.n_threads, "threads of both engines; 0: one per available CPU")
       ->check(CLI::Range(0, 1024));
   s.n_threads = 0;

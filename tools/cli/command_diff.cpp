@@ -12,6 +12,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/eval/activations.h"
 #include "tools/eval/budget.h"
 #include "tools/eval/trace.h"
@@ -53,10 +54,11 @@ Result<std::shared_ptr<const Model>> load(const DiffOptions& o, bool reference, 
   options.n_threads = o.input.n_threads;
   options.use_reference = reference;
   options.text_precision = f32 ? WeightPrecision::kF32 : WeightPrecision::kAsStored;
-  options.vision_precision = f32 || o.vision_precision == "f32"           ? VisionPrecision::kF32
-                             : o.vision_precision == "bf16" && !reference ? VisionPrecision::kBf16
-                             : o.vision_precision == "int8" && !reference ? VisionPrecision::kInt8
-                                                                          : VisionPrecision::kAuto;
+  // The oracle has no bf16 and int8: for these it takes the weights as they are.
+  const VisionPrecision wanted = vision_precision(o.vision_precision);
+  options.vision_precision = f32                                            ? VisionPrecision::kF32
+                             : reference && wanted != VisionPrecision::kF32 ? VisionPrecision::kAuto
+                                                                            : wanted;
   options.progress = progress;
   return Model::load(options);
 }
@@ -243,9 +245,7 @@ void add_diff(CLI::App& app, int* status) {
       ->check(CLI::IsMember({"stored", "f32"}))
       ->capture_default_str();
   add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; f32 with --precision f32");
-  command->add_option("--vision-precision", o->vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_vision_precision(*command, o->vision_precision);
   command->add_option("--image-min-tokens", o->input.picture_limits.min_tokens,
                       "enlarge smaller pictures; 0: the model's bound");
   command->add_option("--image-max-tokens", o->input.picture_limits.max_tokens, "shrink larger pictures; 0: 1280");

@@ -11,6 +11,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/eval/kl_base.h"
 #include "tools/eval/kl_statistics.h"
 #include "tools/eval/pictures.h"
@@ -165,10 +166,7 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   options.n_threads = o.n_threads;
   options.text_precision = o.f32() ? WeightPrecision::kF32 : WeightPrecision::kAsStored;
   options.f32_tensors = o.f32_weights;
-  options.vision_precision = o.f32() || o.vision_precision == "f32" ? VisionPrecision::kF32
-                             : o.vision_precision == "bf16"         ? VisionPrecision::kBf16
-                             : o.vision_precision == "int8"         ? VisionPrecision::kInt8
-                                                                    : VisionPrecision::kAuto;
+  options.vision_precision = o.f32() ? VisionPrecision::kF32 : vision_precision(o.vision_precision);
   options.progress = progress;
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(options));
   const int64_t n_vocab = model->text().vocab_size;
@@ -362,9 +360,7 @@ void add_perplexity(CLI::App& app, int* status) {
           "quantised: finds out which products cost accuracy (attn_q, ffn_down, ...)")
       ->delimiter(',');
   add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; default: f32 with --precision f32, else f16");
-  command->add_option("--vision-precision", o->vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_vision_precision(*command, o->vision_precision);
   command->add_option("--image-min-tokens", o->image_min_tokens, "enlarge smaller pictures; 0: the model's bound");
   command->add_option("--image-max-tokens", o->image_max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();

@@ -15,6 +15,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
@@ -73,10 +74,7 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
-  run.add_option("--vision-precision", o.vision_precision,
-                 "auto, f32, bf16 or int8 (fastest, half the memory, larger error)")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_vision_precision(run, o.vision_precision);
   add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
   run.add_option(
       "--pack-cache", o.pack_cache,
@@ -251,10 +249,7 @@ int run(const RunOptions& o) {
   model_params.model_path = o.model.c_str();
   if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
   model_params.n_threads = o.n_threads;
-  model_params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
-                                  : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
-                                  : o.vision_precision == "int8" ? GLIMPSE_VISION_INT8
-                                                                 : GLIMPSE_VISION_AUTO;
+  model_params.vision_precision = vision_precision_number(o.vision_precision);
   model_params.use_reference = o.reference ? 1 : 0;
   model_params.log = o.verbose ? log_message : log_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();

@@ -304,8 +304,7 @@ Result<Comparison> Runner::run() {
   GLIMPSE_ASSIGN(c_.bandwidth_after, probe_bandwidth(s_.n_threads));
   mark_disturbed(c_.pairs, c_.bandwidth_after);
   add_waterfall();
-  c_.notes.push_back(
-      "Key/value caches are each engine's default: bf16 in glimpse, f16 in llama.cpp. Weights are the same files.");
+  c_.notes.push_back("Key/value caches are f16, the default of both engines. Weights are the same files.");
   if (!s_.images.empty()) {
     c_.notes.push_back(
         "llama-mtmd-cli times the prompt from the text before the picture to the first logits, encoding included: its "
