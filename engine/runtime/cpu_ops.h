@@ -36,6 +36,14 @@ struct CpuKv final : KvStore {
   uint64_t head_bytes = 0;
   AlignedBuffer keys;
   AlignedBuffer values;
+  /// kInt8: 1 for the heads whose panels hold int8 now, 0 for those that stayed bfloat16.
+  std::vector<uint8_t> is_int8;
+
+  /// What the panels of a head hold.
+  KvElement head_element(int64_t head) const {
+    if (element != KvElement::kInt8) return element;
+    return is_int8[static_cast<size_t>(head)] != 0 ? KvElement::kInt8 : KvElement::kBf16;
+  }
 
   std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
   std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
@@ -85,6 +93,8 @@ class CpuOps final : public Ops {
   Result<std::shared_ptr<CpuWeight>> outline(const WeightSource& source, WeightPrecision precision) const;
 
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
+  /// Fewer keys are attended to in bfloat16: int8 saves next to nothing then, and every key weighs more.
+  static constexpr int64_t kMinInt8Keys = 1024;
   static constexpr int kMaxFormats = 3;   // q, k and v of one layer may each want another
   static constexpr int64_t kTileFloats = 2 * kTilePanels * kChunk * kPanelRows;  // gate and up
 
@@ -124,6 +134,7 @@ class CpuOps final : public Ops {
   Status grow_linear(int64_t max_rows, int64_t max_cols);
   static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
+  void quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv);
   void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
   void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
 

@@ -202,6 +202,7 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
                    kv.head_values(h));
     }
   });
+  if (kv.element == KvElement::kInt8) quantize_segment_heads(q, w.n_heads, kv);
 }
 
 }  // namespace glimpse

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "engine/base/half.h"
+#include "kernels/attention/attention_int8.h"
 #include "kernels/attention/attention_isa.h"
 #include "kernels/attention/attention_q8.h"
 
@@ -23,6 +24,11 @@ constexpr AttentionKernel kKernels[] = {
 #define GLIMPSE_KERNEL(isa, element, function) {#function, KvElement::element, Isa::isa, function},
 #include "kernels/attention/attention_kernels.inc"
 };
+
+// What is stored: the int8 segment starts as bfloat16.
+KvElement stored_element(KvElement element) {
+  return element == KvElement::kInt8 ? KvElement::kBf16 : element;
+}
 
 bool is_float32(KvElement element) {
   return element == KvElement::kF32;
@@ -70,6 +76,8 @@ const char* kv_element_name(KvElement element) {
       return "f16";
     case KvElement::kQ8_0:
       return "q8_0";
+    case KvElement::kInt8:
+      return "int8";
   }
   return "unknown";
 }
@@ -87,7 +95,8 @@ const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
 }
 
 uint64_t attention_scratch_bytes(int64_t d) {
-  return static_cast<uint64_t>(kScratchAcc + 2 * kRowGroup * d * static_cast<int64_t>(sizeof(float)));
+  const auto kernels = static_cast<uint64_t>(kScratchAcc + 2 * kRowGroup * d * static_cast<int64_t>(sizeof(float)));
+  return std::max(kernels, int8_scratch_bytes(d));
 }
 
 uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity) {
@@ -98,6 +107,7 @@ uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity) {
 }
 
 void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys) {
+  element = stored_element(element);
   if (element == KvElement::kQ8_0) return store_key_q8(key, head_dim, position, keys);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
@@ -106,6 +116,7 @@ void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64
 }
 
 void store_value(Isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values) {
+  element = stored_element(element);
   if (element == KvElement::kQ8_0) return store_value_q8(value, head_dim, position, values);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
@@ -115,6 +126,7 @@ void store_value(Isa, KvElement element, const float* value, int64_t head_dim, i
 
 void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                 int64_t position, std::byte* keys) {
+  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   while (position < end) {
@@ -133,6 +145,7 @@ void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64
 
 void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                   int64_t position, std::byte* values) {
+  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   const int64_t group = element == KvElement::kBf16 ? 2 : 1;
@@ -152,12 +165,14 @@ void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int
 
 void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key) {
   if (element == KvElement::kQ8_0) return load_key_q8(keys, head_dim, position, key);
+  if (element == KvElement::kInt8) return load_key_int8(keys, head_dim, position, key);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) key[i] = load_element(element, keys, key_index(element, d, position, i));
 }
 
 void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value) {
   if (element == KvElement::kQ8_0) return load_value_q8(values, head_dim, position, value);
+  if (element == KvElement::kInt8) return load_value_int8(values, head_dim, position, value);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) value[i] = load_element(element, values, value_index(element, d, position, i));
 }
@@ -183,11 +198,12 @@ void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int6
 
 uint64_t query_row_bytes(KvElement element, int64_t d) {
   if (element == KvElement::kQ8_0) return static_cast<uint64_t>(q8_query_bytes(d));
+  if (element == KvElement::kInt8) return static_cast<uint64_t>(int8_query_bytes(d));
   return static_cast<uint64_t>(d) * (element == KvElement::kBf16 ? 2 : 4);
 }
 
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     void* out) {
+                     const std::byte* keys, void* out) {
   const auto prepare = element == KvElement::kQ8_0 ? prepare_queries_q8
                        : isa >= Isa::kAvx512       ? prepare_queries_avx512
                        : isa >= Isa::kAvx2         ? prepare_queries_avx2
@@ -196,7 +212,12 @@ void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int
   const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d));
   const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
   for (int64_t r = 0; r < n_rows; ++r) {
-    prepare(element, q_rows[r], scale, head_dim, d, static_cast<std::byte*>(out) + r * row_bytes);
+    std::byte* row = static_cast<std::byte*>(out) + r * row_bytes;
+    if (element == KvElement::kInt8) {
+      prepare_query_int8(q_rows[r], scale, head_dim, keys, row);
+    } else {
+      prepare(element, q_rows[r], scale, head_dim, d, row);
+    }
   }
 }
 

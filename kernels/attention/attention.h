@@ -14,11 +14,12 @@ namespace glimpse {
 constexpr int64_t kKeyBlock = 256;     // keys per block; block b covers positions [256 b, 256 b + 256)
 constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
-/// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value.
-enum class KvElement { kBf16, kF32, kF16, kQ8_0 };
-/// All of them, what sessions use first.
+/// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value. kInt8: stored as kBf16, then, when a whole
+/// segment is there, turned into int8 in place (attention_int8.h); only for segments that are attended to as a whole.
+enum class KvElement { kBf16, kF32, kF16, kQ8_0, kInt8 };
+/// Those that take one position after the other, what sessions use first.
 constexpr KvElement kKvElements[] = {KvElement::kF16, KvElement::kBf16, KvElement::kF32, KvElement::kQ8_0};
-/// "bf16", "f32", "f16", "q8_0".
+/// "bf16", "f32", "f16", "q8_0", "int8".
 const char* kv_element_name(KvElement element);
 
 /// head_dim rounded up to a multiple of 16; the padding is zero.
@@ -67,11 +68,12 @@ void merge_attention_states(Isa isa, const AttentionState& state, const Attentio
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
 
 /// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim); kBf16: rounded to bf16, kF16 and kF32:
-/// as floats, kQ8_0: as int8 with scales. out: n_rows times query_row_bytes(), at most 4 d, 64-byte aligned; the same
+/// as floats, kQ8_0 and kInt8: as int8 with scales. keys: the head's panels, for kInt8 alone, whose queries take over
+/// factors of their channels. out: n_rows times query_row_bytes(), at most 4 d, 64-byte aligned; the same
 /// bits whatever the ISA.
 uint64_t query_row_bytes(KvElement element, int64_t d);
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     void* out);
+                     const std::byte* keys, void* out);
 
 /// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
 /// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.

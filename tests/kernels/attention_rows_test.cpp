@@ -190,10 +190,10 @@ TEST_P(AttentionRows, PreparedQueriesAreScaledRoundedAndPadded) {
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<float> floats(n * d);
     Guarded<uint16_t> halves(n * d);
-    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, floats.data());
-    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, halves.data());
+    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, nullptr, floats.data());
+    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, nullptr, halves.data());
     Guarded<float> floats_f16(n * d);
-    prepare_queries(GetParam(), KvElement::kF16, rows.data(), n, head_dim, floats_f16.data());
+    prepare_queries(GetParam(), KvElement::kF16, rows.data(), n, head_dim, nullptr, floats_f16.data());
     EXPECT_TRUE(same_bits(floats_f16.copy(), floats.copy()));
     for (int64_t i = 0; i < n * d; ++i) {
       const int64_t r = i / d, c = i % d;
@@ -216,7 +216,7 @@ TEST_P(AttentionRows, Int8QueriesAreScaledRoundedAndPadded) {
     q[3 * head_dim + 1] = std::nanf("");
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<std::byte> out(n * row_bytes);
-    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, out.data());
+    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, nullptr, out.data());
     for (int64_t r = 0; r < n; ++r) {
       const std::byte* row = out.data() + r * row_bytes;
       std::vector<float> scaled(q.begin() + r * head_dim, q.begin() + (r + 1) * head_dim);

@@ -18,6 +18,10 @@ using row_test::nmse;
 class Attention : public PerKernel {};
 INSTANTIATE_TEST_SUITE_P(Kernel, Attention, testing::ValuesIn(attention_kernels()), kernel_param_name);
 
+// What holds where every position is stored for itself. A segment of int8 takes no NaN (attention_int8_test.cpp).
+class AttentionByPosition : public PerKernel {};
+INSTANTIATE_TEST_SUITE_P(Kernel, AttentionByPosition, testing::ValuesIn(position_kernels()), kernel_param_name);
+
 constexpr int64_t kHeadDims[] = {16, 24, 64, 72, 80, 128, 256};
 
 // The limit for the whole operation, storage included. Rounding to binary16 is off by 2^-11 at most, uniformly, so by
@@ -30,6 +34,8 @@ double budget(const AttentionKernel& kernel) {
       return 2 * 0x1p-22 / 3;
     case KvElement::kQ8_0:
       return 2e-4;
+    case KvElement::kInt8:
+      return 1e-3;
     case KvElement::kF32:
       break;
   }
@@ -42,8 +48,10 @@ double budget(const AttentionKernel& kernel) {
 // q8_0: the rounding of the weights, uniform in 1/32767 of the greatest, of up to 256 keys: 256 / 32767^2 / 12 = 2e-8
 // of
 //   the greatest contribution squared.
+// int8: the same in 1/255 of the greatest, in the reference too, which has the same integers.
 // f16, f32: float arithmetic. The reference rounds its float results and states only.
 double budget_on_rounded(const AttentionKernel& kernel) {
+  if (kernel.element == KvElement::kInt8) return 256.0 / (255 * 255 * 12);
   if (kernel.isa == Isa::kRef) return 1e-13;
   return kernel.element == KvElement::kBf16 ? 2e-6 : kernel.element == KvElement::kQ8_0 ? 2e-7 : 1e-11;
 }
@@ -53,7 +61,8 @@ void expect_within_budget(const AttentionKernel& kernel, const Head& head, const
   const Panels panels(kernel.isa, kernel.element, head, 1e4f);
   const std::vector<float> got = run_attention(kernel, head, panels, n_visible);
   EXPECT_LE(nmse(got, naive_attention(head, n_visible, false)), budget(kernel)) << what;
-  const Head seen = rounded_head(kernel.element, head);
+  const Head seen = kernel.element == KvElement::kInt8 ? read_back_head(head, panels.keys.data(), panels.values.data())
+                                                       : rounded_head(kernel.element, head);
   EXPECT_LE(nmse(got, naive_attention(seen, n_visible, true)), budget_on_rounded(kernel)) << what << ", rounded inputs";
 }
 
@@ -129,7 +138,7 @@ TEST_P(Attention, RowWithoutKeysFinishesAsZero) {
   EXPECT_NE(got[144], 0.0f);
 }
 
-TEST_P(Attention, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
+TEST_P(AttentionByPosition, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
   Head head(64, 16, 256, Scores::kRealistic, 5);
   std::vector<int64_t> n_visible;
   for (int64_t r = 0; r < 16; ++r) n_visible.push_back(95 + r);
@@ -147,7 +156,7 @@ TEST_P(Attention, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
   }
 }
 
-TEST_P(Attention, NanInAValueReachesExactlyTheRowsThatSeeIt) {
+TEST_P(AttentionByPosition, NanInAValueReachesExactlyTheRowsThatSeeIt) {
   Head head(64, 16, 256, Scores::kRealistic, 5);
   std::vector<int64_t> n_visible(8, 100);
   n_visible.insert(n_visible.end(), 8, 101);  // groups of 8 rows: weights of zero are not multiplied by the NaN
@@ -203,6 +212,8 @@ TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512).name, "attention_q8_avx512");
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx2).name, "attention_q8_avx2");
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kRef).name, "attention_q8_ref");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512Vnni).name, "attention_int8_avx512vnni");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512).name, "attention_int8_ref");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_int8.h"
 #include "tests/kernels/row_test_support.h"
 
 namespace glimpse {
@@ -119,6 +120,27 @@ inline Head rounded_head(KvElement element, const Head& head) {
   return out;
 }
 
+/// The same for kInt8, whose panels say it themselves: keys and values as they read back, queries rounded to 127 steps
+/// per row after the keys' factors have been applied.
+inline Head read_back_head(const Head& head, const std::byte* keys, const std::byte* values) {
+  Head out = head;
+  const int64_t d = head.head_dim;
+  for (int64_t n = 0; n < head.n_keys; ++n) {
+    load_key(KvElement::kInt8, keys, d, n, &out.k[n * d]);
+    load_value(KvElement::kInt8, values, d, n, &out.v[n * d]);
+  }
+  const auto* factor = reinterpret_cast<const float*>(keys);
+  for (int64_t r = 0; r < head.n_rows; ++r) {
+    float max = 0;
+    for (int64_t i = 0; i < d; ++i) max = std::max(max, std::abs(head.q[r * d + i] * query_scale(d) * factor[i]));
+    for (int64_t i = 0; i < d; ++i) {
+      const float x = head.q[r * d + i] * query_scale(d) * factor[i];
+      out.q[r * d + i] = max == 0 ? 0.0f : std::nearbyint(x * (127 / max)) * (max / 127) / factor[i];
+    }
+  }
+  return out;
+}
+
 /// softmax(q k^T / sqrt(head_dim)) v in double; row r sees its first n_visible[r] keys. scaled: the queries already
 /// are, by log2(e), too, as those of rounded_head().
 inline std::vector<double> naive_attention(const Head& head, const std::vector<int64_t>& n_visible, bool scaled) {
@@ -145,6 +167,7 @@ struct Panels {
   KvElement element;
   int64_t head_dim, capacity;
   AlignedBuffer keys, values;
+  Int8Estimate estimate;  // kInt8: converted whatever it says
 
   Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0)
       : element(element_),
@@ -158,6 +181,12 @@ struct Panels {
     const std::vector<float> row(static_cast<size_t>(head_dim), stale);
     store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data());
     store_values(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, values.data());
+    if (element != KvElement::kInt8) return;
+    const SegmentQueries queries{head.q.data(), head_dim, head.n_rows, 1};
+    const int64_t d = padded_head_dim(head_dim);
+    row_test::Guarded<std::byte> scratch(static_cast<int64_t>(int8_scratch_bytes(d)));
+    estimate = estimate_int8(queries, head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
+    if (estimate.finite) quantize_segment(head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
   }
 };
 
@@ -197,7 +226,7 @@ inline void attend(const AttentionKernel& kernel, const Head& head, const Panels
   row_test::Guarded<std::byte> queries(n * static_cast<int64_t>(query_row_bytes(kernel.element, d)));
   row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
   const auto rows = row_pointers(head.q, head.head_dim, order);
-  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, queries.data());
+  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
   std::vector<int32_t> visible(order.size());
   for (int64_t b = first_block; b < end_block; ++b) {
     for (int64_t i = 0; i < n; ++i) visible[i] = visible_in_block(n_visible[order[i]], b);
@@ -236,6 +265,14 @@ class PerKernel : public testing::TestWithParam<AttentionKernel> {
     if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU cannot run " << GetParam().name;
   }
 };
+/// The kernels whose keys and values are stored position by position, each for itself.
+inline std::vector<AttentionKernel> position_kernels() {
+  std::vector<AttentionKernel> out;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    if (kernel.element != KvElement::kInt8) out.push_back(kernel);
+  }
+  return out;
+}
 inline std::string kernel_param_name(const testing::TestParamInfo<AttentionKernel>& info) {
   return info.param.name;
 }

@@ -13,6 +13,7 @@ constexpr double kBf16Op = 2e-5;
 constexpr double kBf16Attention = 5e-5;
 constexpr double kF16Attention = kBf16Attention / 64;  // rounds eight times more finely
 constexpr double kQ8Attention = 2e-4;
+constexpr double kInt8Attention = 1e-3;  // of the vision encoder, large pictures: int8 scores and weights
 // Of a stored number, squared: at most half a step, 2^-9 and 2^-11 of it; uniform in steps of greatest / 127, where the
 // greatest of 32 is at most three times their root mean square.
 constexpr double kBf16Rounding = 0x1p-18, kF16Rounding = 0x1p-22, kQ8Rounding = 9.0 / (127 * 127 * 12);
@@ -61,12 +62,13 @@ OpLimits op_limits(const Model& model, KvElement kv_element, bool exact) {
       limits.kv_rounding = kQ8Rounding;
       break;
     case KvElement::kF32:
+    case KvElement::kInt8:  // no decoder's
       break;
   }
   if (!model.has_vision()) return limits;
-  if (model.vision_kv_element() == KvElement::kBf16) {
+  if (model.vision_kv_element() == KvElement::kBf16 || model.vision_kv_element() == KvElement::kInt8) {
     limits.vision_op = kBf16Op;
-    limits.vision_attention = kBf16Attention;
+    limits.vision_attention = model.vision_kv_element() == KvElement::kInt8 ? kInt8Attention : kBf16Attention;
   }
   for (const VisionLayerWeights& layer : model.vision_weights().layers) {
     if (any_quantised(layer)) limits.vision_op = std::max(limits.vision_op, kInt8Heavy);
