@@ -1,0 +1,121 @@
+// Host side of the list of kernels: compiled by the ordinary compiler in every build that has CudaOps.
+#include "kernels/cuda/kernels.h"
+
+#include "kernels/cuda/kernels_all.cuh"
+
+namespace glimpse::cuda {
+namespace {
+
+constexpr KernelInfo kInfo[] = {
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) {#name, threads, blocks, sizeof(Args)},
+#include "kernels/cuda/kernels.inc"
+#undef GLIMPSE_CUDA_KERNEL
+};
+static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
+static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
+static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
+
+}  // namespace
+
+const KernelInfo& kernel_info(Kernel kernel) {
+  return kInfo[static_cast<int>(kernel)];
+}
+
+Kernel gemv_kernel(Format format, int columns) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return columns == 1 ? Kernel::gemv_##name##_1 : Kernel::gemv_##name##_4;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+  }
+  return Kernel::kCount;
+}
+
+Kernel gemm_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_WITHOUT_F32
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::gemm_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+#undef GLIMPSE_CUDA_WITHOUT_F32
+    case Format::kF32:
+      break;
+  }
+  return Kernel::kCount;
+}
+
+#define GLIMPSE_CUDA_PICK(function, prefix)                                                      \
+  Kernel function(Format format) {                                                               \
+    switch (format) {                                                                            \
+      case Format::kF32:                                                                         \
+        return Kernel::prefix##f32;                                                              \
+      case Format::kF16:                                                                         \
+        return Kernel::prefix##f16;                                                              \
+      case Format::kBF16:                                                                        \
+        return Kernel::prefix##bf16;                                                             \
+      case Format::kQ4_0:                                                                        \
+        return Kernel::prefix##q4_0;                                                             \
+      case Format::kQ4_1:                                                                        \
+        return Kernel::prefix##q4_1;                                                             \
+      case Format::kQ5_0:                                                                        \
+        return Kernel::prefix##q5_0;                                                             \
+      case Format::kQ5_1:                                                                        \
+        return Kernel::prefix##q5_1;                                                             \
+      case Format::kQ8_0:                                                                        \
+        return Kernel::prefix##q8_0;                                                             \
+      case Format::kQ2_K:                                                                        \
+        return Kernel::prefix##q2_k;                                                             \
+      case Format::kQ3_K:                                                                        \
+        return Kernel::prefix##q3_k;                                                             \
+      case Format::kQ4_K:                                                                        \
+        return Kernel::prefix##q4_k;                                                             \
+      case Format::kQ5_K:                                                                        \
+        return Kernel::prefix##q5_k;                                                             \
+      case Format::kQ6_K:                                                                        \
+        return Kernel::prefix##q6_k;                                                             \
+      case Format::kIQ4_NL:                                                                      \
+        return Kernel::prefix##iq4_nl;                                                           \
+      case Format::kIQ4_XS:                                                                      \
+        return Kernel::prefix##iq4_xs;                                                           \
+    }                                                                                            \
+    return Kernel::kCount;                                                                       \
+  }
+GLIMPSE_CUDA_PICK(pack_kernel, pack_)
+GLIMPSE_CUDA_PICK(embed_kernel, embed_)
+#undef GLIMPSE_CUDA_PICK
+
+Kernel attend_rows_kernel(bool is_float, int heads) {
+  if (is_float) return heads == 1 ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
+  return heads == 1 ? Kernel::attend_rows_bf16_1 : Kernel::attend_rows_bf16_8;
+}
+Kernel attend_tiles_kernel(int padded_dim) {
+  if (padded_dim <= 32) return Kernel::attend_tiles_32;
+  if (padded_dim <= 64) return Kernel::attend_tiles_64;
+  return padded_dim <= 80 ? Kernel::attend_tiles_80 : Kernel::attend_tiles_128;
+}
+
+int gemv_shared_bytes(Format format, int columns, int column_tiles) {
+  return gemv_shared(format, columns, column_tiles).total;
+}
+int gemm_shared_bytes() {
+  return kGemmSharedBytes;
+}
+int rows_shared_bytes() {
+  return 32 * static_cast<int>(sizeof(float));
+}
+int attend_rows_shared_bytes(int heads, int padded_dim) {
+  return attend_shared(heads, padded_dim).total;
+}
+int attend_tiles_shared_bytes(int padded_dim) {
+  if (padded_dim <= 32) return attend_tiles_shared<32>();
+  if (padded_dim <= 64) return attend_tiles_shared<64>();
+  return padded_dim <= 80 ? attend_tiles_shared<80>() : attend_tiles_shared<128>();
+}
+int sample_shared_bytes() {
+  return static_cast<int>(sizeof(SampleShared));
+}
+
+}  // namespace glimpse::cuda
