@@ -4,6 +4,9 @@
 #include <ostream>
 
 #include "tests/engine/golden_support.h"
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+#include "tests/cuda/host_backend.h"
+#endif
 
 namespace glimpse::testing {
 
@@ -11,6 +14,11 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
   return out << backend.name;
 }
 
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+inline std::vector<Backend> golden_backends() {
+  return cuda_host_backends();
+}
+#else
 inline std::vector<Backend> golden_backends() {
   std::vector<Backend> backends = {{.name = "ref", .reference = true}};
   for (const Isa isa : all_isas()) {
@@ -29,6 +37,7 @@ inline std::vector<Backend> golden_backends() {
   }
   return backends;
 }
+#endif
 
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -125,6 +126,7 @@ inline Patches patches_of(const Image& image, const VisionConfig& config) {
 struct Backend {
   std::string name;
   bool reference = false;
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory = {};  // a backend beside ref and cpu
   Isa isa = Isa::kRef;
   int n_threads = 1;
   VisionPrecision vision = VisionPrecision::kF32;
@@ -164,6 +166,7 @@ inline std::shared_ptr<const Model> load_golden(const std::string& folder, const
   options.model_path = golden_path(folder + "/model.gguf");
   if (folder != "quantized" && !mmproj.empty()) options.mmproj_path = golden_path(folder + "/" + mmproj);
   options.use_reference = backend.reference;
+  options.ops_factory = backend.ops_factory;
   options.n_threads = backend.n_threads;
   options.vision_precision = backend.vision;
   return must(Model::load(options));
