@@ -57,8 +57,8 @@ constexpr int kMaxSegments = 3;
 struct LinearArgs {
   Segment segment[kMaxSegments];
   int32_t n_segments = 0;
-  int32_t n = 0;  // columns: tokens, patches
-  int32_t k = 0;  // inputs per column
+  int32_t n = 0;             // columns: tokens, patches
+  int32_t k = 0;             // inputs per column
   NormView norm;             // matrix-vector kernels normalise themselves
   const float* x = nullptr;  // (n, k), row stride ld_x; matrix-vector kernels
   int64_t ld_x = 0;

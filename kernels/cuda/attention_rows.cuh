@@ -201,7 +201,8 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
     }
     return;
   }
-  float* const partial = args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
+  float* const partial =
+      args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
   if (split < n_chunks && half == 0) {
     for (int head = 0; head < n_heads; ++head) {
       float* const to = partial + (head * args.n_splits + split) * record;

@@ -19,11 +19,10 @@ GLIMPSE_DEVICE_TABLE(rows)
 #undef GLIMPSE_DEVICE_TABLE
 
 const void* device_function(Kernel kernel) {
-  const std::span<const DeviceFunction> tables[] = {
-      {kFunctions_attention, static_cast<size_t>(kCount_attention)},
-      {kFunctions_gemm, static_cast<size_t>(kCount_gemm)},
-      {kFunctions_gemv, static_cast<size_t>(kCount_gemv)},
-      {kFunctions_rows, static_cast<size_t>(kCount_rows)}};
+  const std::span<const DeviceFunction> tables[] = {{kFunctions_attention, static_cast<size_t>(kCount_attention)},
+                                                    {kFunctions_gemm, static_cast<size_t>(kCount_gemm)},
+                                                    {kFunctions_gemv, static_cast<size_t>(kCount_gemv)},
+                                                    {kFunctions_rows, static_cast<size_t>(kCount_rows)}};
   for (const auto& table : tables) {
     for (const DeviceFunction& row : table) {
       if (row.kernel == kernel) return row.function;

@@ -10,12 +10,14 @@ struct DeviceFunction {
   const void* function;
 };
 
-#define GLIMPSE_DEVICE_KERNEL(name, Args, threads, blocks, call)                                             \
-  __global__ void __launch_bounds__(threads, blocks) name##_kernel(const __grid_constant__ Args args) { call; }
+#define GLIMPSE_DEVICE_KERNEL(name, Args, threads, blocks, call)                                        \
+  __global__ void __launch_bounds__(threads, blocks) name##_kernel(const __grid_constant__ Args args) { \
+    call;                                                                                               \
+  }
 #define GLIMPSE_DEVICE_TABLE_ROW(name, Args, threads, blocks, call) \
   {Kernel::name, reinterpret_cast<const void*>(name##_kernel)},
 
-#define GLIMPSE_DEVICE_TABLE(unit)             \
+#define GLIMPSE_DEVICE_TABLE(unit)                 \
   extern const DeviceFunction kFunctions_##unit[]; \
   extern const int kCount_##unit;
 GLIMPSE_DEVICE_TABLE(attention)

@@ -29,7 +29,7 @@ static_assert(kGemmColumns * kResultStride * 4 <= kGemmSharedBytes);
 template <Format format>
 GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
   constexpr Planes p = planes_of(format);
-  constexpr int kFragments = 2;   // pairs per warp
+  constexpr int kFragments = 2;    // pairs per warp
   constexpr int kColumnTiles = 8;  // of 8 columns per warp
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
@@ -121,8 +121,7 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
         }
         GLIMPSE_UNROLL
         for (int j = 0; j < kColumnTiles; ++j) {
-          const Vec8 x =
-              *reinterpret_cast<const Vec8*>(stage + j * 8 * kGemmStride + (part * kSteps + step) * 32);
+          const Vec8 x = *reinterpret_cast<const Vec8*>(stage + j * 8 * kGemmStride + (part * kSteps + step) * 32);
           const uint32_t b[2] = {x.w[0], x.w[1]};
           GLIMPSE_UNROLL
           for (int f = 0; f < kFragments; ++f) mma_bf16(acc[f][j], a[f], b);

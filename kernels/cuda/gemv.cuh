@@ -5,7 +5,8 @@
 //
 // Order of operations of an output, whatever the number of columns, blocks or pairs: a lane of warp w adds its cells of
 // column tiles w, w + 8, ... in ascending order, for integer formats
-//     blk = min * sum(a) * minus;  blk = fma(float(sum_k q a), scale, blk) per scale;  total = fma(blk, scale of a, total)
+//     blk = min * sum(a) * minus;  blk = fma(float(sum_k q a), scale, blk) per scale;  total = fma(blk, scale of a,
+//     total)
 // and for float formats total = fma(w, a, total), k ascending; the four lanes of a row are added as (t0 + t1) +
 // (t2 + t3), warps in ascending order. Integer sums are exact.
 #pragma once
@@ -119,8 +120,8 @@ GLIMPSE_DEVICE void prepare_column(const LinearArgs& args, const float* x, int k
 
 /// acc[h][c] += cells (row g, t) of tiles h = 0, 1 times column c, in column tile kt.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void multiply_cells(const Segment& s, const PairTiles& pair, int kt,
-                                   const GemvShared& layout, const uint8_t* columns, float (&acc)[2][kColumns]) {
+GLIMPSE_DEVICE void multiply_cells(const Segment& s, const PairTiles& pair, int kt, const GemvShared& layout,
+                                   const uint8_t* columns, float (&acc)[2][kColumns]) {
   constexpr Planes p = planes_of(format);
   const int g = lane_index() / 4, t = lane_index() % 4;
   if constexpr (p.integer()) {
@@ -133,8 +134,7 @@ GLIMPSE_DEVICE void multiply_cells(const Segment& s, const PairTiles& pair, int 
       const uint8_t* const record = columns + c * layout.record;
       const auto* const values = reinterpret_cast<const Vec16*>(record + cell * kCell);
       const Vec16 low = values[0], high = values[1];
-      const float act_scale =
-          reinterpret_cast<const float*>(record + layout.scales_at)[p.super ? cell / 8 : cell];
+      const float act_scale = reinterpret_cast<const float*>(record + layout.scales_at)[p.super ? cell / 8 : cell];
       const int* const sums = reinterpret_cast<const int*>(record + layout.sums_at) + cell * (kCell / p.sub);
       GLIMPSE_UNROLL
       for (int h = 0; h < 2; ++h) {
@@ -211,7 +211,8 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     for (int h = 0; h < 2; ++h) {
       const WeightView& w = s.w[pair.matrix[h]];
       const uint8_t* const first = w.data + tile_index(w, pair.tile[h], 0) * tile_bytes;
-      for (int at = thread_index() * 128; at < column_tiles * tile_bytes; at += kGemvThreads * 128) prefetch(first + at);
+      for (int at = thread_index() * 128; at < column_tiles * tile_bytes; at += kGemvThreads * 128)
+        prefetch(first + at);
     }
   }
   for (int c = 0; c < kColumns; ++c) {

@@ -47,41 +47,41 @@ Kernel gemm_kernel(Format format) {
   return Kernel::kCount;
 }
 
-#define GLIMPSE_CUDA_PICK(function, prefix)                                                      \
-  Kernel function(Format format) {                                                               \
-    switch (format) {                                                                            \
-      case Format::kF32:                                                                         \
-        return Kernel::prefix##f32;                                                              \
-      case Format::kF16:                                                                         \
-        return Kernel::prefix##f16;                                                              \
-      case Format::kBF16:                                                                        \
-        return Kernel::prefix##bf16;                                                             \
-      case Format::kQ4_0:                                                                        \
-        return Kernel::prefix##q4_0;                                                             \
-      case Format::kQ4_1:                                                                        \
-        return Kernel::prefix##q4_1;                                                             \
-      case Format::kQ5_0:                                                                        \
-        return Kernel::prefix##q5_0;                                                             \
-      case Format::kQ5_1:                                                                        \
-        return Kernel::prefix##q5_1;                                                             \
-      case Format::kQ8_0:                                                                        \
-        return Kernel::prefix##q8_0;                                                             \
-      case Format::kQ2_K:                                                                        \
-        return Kernel::prefix##q2_k;                                                             \
-      case Format::kQ3_K:                                                                        \
-        return Kernel::prefix##q3_k;                                                             \
-      case Format::kQ4_K:                                                                        \
-        return Kernel::prefix##q4_k;                                                             \
-      case Format::kQ5_K:                                                                        \
-        return Kernel::prefix##q5_k;                                                             \
-      case Format::kQ6_K:                                                                        \
-        return Kernel::prefix##q6_k;                                                             \
-      case Format::kIQ4_NL:                                                                      \
-        return Kernel::prefix##iq4_nl;                                                           \
-      case Format::kIQ4_XS:                                                                      \
-        return Kernel::prefix##iq4_xs;                                                           \
-    }                                                                                            \
-    return Kernel::kCount;                                                                       \
+#define GLIMPSE_CUDA_PICK(function, prefix) \
+  Kernel function(Format format) {          \
+    switch (format) {                       \
+      case Format::kF32:                    \
+        return Kernel::prefix##f32;         \
+      case Format::kF16:                    \
+        return Kernel::prefix##f16;         \
+      case Format::kBF16:                   \
+        return Kernel::prefix##bf16;        \
+      case Format::kQ4_0:                   \
+        return Kernel::prefix##q4_0;        \
+      case Format::kQ4_1:                   \
+        return Kernel::prefix##q4_1;        \
+      case Format::kQ5_0:                   \
+        return Kernel::prefix##q5_0;        \
+      case Format::kQ5_1:                   \
+        return Kernel::prefix##q5_1;        \
+      case Format::kQ8_0:                   \
+        return Kernel::prefix##q8_0;        \
+      case Format::kQ2_K:                   \
+        return Kernel::prefix##q2_k;        \
+      case Format::kQ3_K:                   \
+        return Kernel::prefix##q3_k;        \
+      case Format::kQ4_K:                   \
+        return Kernel::prefix##q4_k;        \
+      case Format::kQ5_K:                   \
+        return Kernel::prefix##q5_k;        \
+      case Format::kQ6_K:                   \
+        return Kernel::prefix##q6_k;        \
+      case Format::kIQ4_NL:                 \
+        return Kernel::prefix##iq4_nl;      \
+      case Format::kIQ4_XS:                 \
+        return Kernel::prefix##iq4_xs;      \
+    }                                       \
+    return Kernel::kCount;                  \
   }
 GLIMPSE_CUDA_PICK(pack_kernel, pack_)
 GLIMPSE_CUDA_PICK(embed_kernel, embed_)

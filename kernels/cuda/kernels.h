@@ -19,7 +19,7 @@ constexpr int kKernels = static_cast<int>(Kernel::kCount);
 struct KernelInfo {
   const char* name;
   int n_threads;
-  int blocks_per_sm;   // what the compiler was asked to leave room for
+  int blocks_per_sm;  // what the compiler was asked to leave room for
   size_t args_bytes;
 };
 const KernelInfo& kernel_info(Kernel kernel);
@@ -49,9 +49,9 @@ using HostFunction = void (*)(const void* args);
 HostFunction host_function(Kernel kernel);
 
 // Shapes of launches, for those who split work.
-constexpr int kRowsPerTileGroup = 64;      // rows of attend_tiles per block
-constexpr int kKeysPerSplit = 128;         // keys of a chunk of attend_rows
-constexpr int kGemmPairsPerBlock = 8;      // pairs of row tiles
+constexpr int kRowsPerTileGroup = 64;  // rows of attend_tiles per block
+constexpr int kKeysPerSplit = 128;     // keys of a chunk of attend_rows
+constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles
 constexpr int kGemmColumnsPerBlock = 128;
 constexpr int64_t kMaxDeviceHeadDim = 128;
 

@@ -5,7 +5,8 @@
 //
 // Rules for kernels, which the executor checks:
 //   - blocks have one dimension of a multiple of 32 threads; all shared memory is dynamic and comes from shared();
-//   - every thread of the block reaches barrier(), every lane of the warp reaches a shuffle, vote or matrix instruction;
+//   - every thread of the block reaches barrier(), every lane of the warp reaches a shuffle, vote or matrix
+//   instruction;
 //   - what cp_async() copies may be read after cp_async_wait() and a barrier() only: on the host it arrives that late;
 //   - shared memory holds garbage (on the host: NaN patterns) when a block starts.
 // Floating-point: neither compiler contracts a * b + c on its own; fused steps are written fmaf().
@@ -223,7 +224,6 @@ GLIMPSE_DEVICE void load_matrices_transposed(uint32_t (&out)[4], const void* row
 
 #else  // the host executor
 
-
 inline int thread_index() {
   return host::current().thread;
 }
@@ -327,7 +327,8 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 
 #endif
 
-// -- of both -----------------------------------------------------------------------------------------------------------
+// -- of both
+// -----------------------------------------------------------------------------------------------------------
 GLIMPSE_DEVICE int lane_index() {
   return thread_index() % kWarp;
 }

@@ -37,9 +37,11 @@ GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
       RawCell<format> raw;
       load_cell<format, false>(args.table, row_tile, column_tile, part, id % kTileRows, cell % 4, raw);
       const CellScales scales = cell_scales<format>(raw, cell % 8);
+      GLIMPSE_UNROLL
       for (int step = 0; step < RawCell<format>::kSteps; ++step) {
         float w[4];
         cell_floats<format>(raw, scales, step, w);
+        GLIMPSE_UNROLL
         for (int i = 0; i < 4; ++i) {
           const int column = cell * kCell + (part * RawCell<format>::kSteps + step) * 4 + i;
           if (column < args.table.cols) x[column] = w[i];

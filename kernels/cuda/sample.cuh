@@ -3,7 +3,8 @@
 //
 // Weights are integers: exp((x - max) / temperature) in units of 2^-40, so that sums do not depend on the order in
 // which threads add. Thresholds are found digit by digit on the bits of the logits (radix select); of equal logits the
-// lowest ids are kept; the token is the first, by id, at which the running sum of kept weights exceeds u times the total.
+// lowest ids are kept; the token is the first, by id, at which the running sum of kept weights exceeds u times the
+// total.
 #pragma once
 
 #include "kernels/cuda/args.h"
@@ -24,8 +25,8 @@ struct SampleShared {
   int best_id[kSampleThreads / kWarp];
   int invalid;
   int result;
-  uint32_t prefix;   // of the key of the last token kept
-  int keep_equal;    // how many tokens with exactly that key are kept
+  uint32_t prefix;  // of the key of the last token kept
+  int keep_equal;   // how many tokens with exactly that key are kept
   uint64_t total;
 };
 

@@ -8,7 +8,8 @@
 //   low     [part][row][cell] of 16 bytes (2-bit codes: [row][cell] of 8). With step s = 0..7 meaning columns 4s..4s+3
 //           of a cell, one per byte of a word:
 //             2 bits  word w, bits 2i: step 4w+i          4 bits  word w: low nibbles step 2w, high nibbles step 2w+1
-//             8 bits  part p, word j: step 4p+j           16 bits part p: columns 8p..8p+7         32 bits likewise 4p..
+//             8 bits  part p, word j: step 4p+j           16 bits part p: columns 8p..8p+7         32 bits likewise
+//             4p..
 //   high    [row][cell]: 1 bit: one word, bit s of each byte: step s; 2 bits: two words, as 2-bit codes above
 //   scales  32-column blocks: [row][cell] of 2 (d) or 4 bytes (d, m)
 //           256-column blocks: [row tile][super-block][row] of 16 bytes (IQ4_XS: 8):
@@ -37,16 +38,16 @@ constexpr int kCellsPerTile = kTileRows * kTileColumns / kCell;  // one per lane
 
 /// What the planes of a format hold, per cell or per super-block and row.
 struct Planes {
-  int low_bits = 0;      // 2, 4, 8, 16 or 32
-  int high_bits = 0;     // 0, 1 or 2
-  int scale_bytes = 0;   // per cell, or per super-block and row
-  int d_bytes = 0;       // per super-block and row
-  bool super = false;    // blocks of 256 columns
-  int sub = 32;          // columns that share a scale
-  int offset = 0;        // weight = scale * (code - offset)
+  int low_bits = 0;        // 2, 4, 8, 16 or 32
+  int high_bits = 0;       // 0, 1 or 2
+  int scale_bytes = 0;     // per cell, or per super-block and row
+  int d_bytes = 0;         // per super-block and row
+  bool super = false;      // blocks of 256 columns
+  int sub = 32;            // columns that share a scale
+  int offset = 0;          // weight = scale * (code - offset)
   bool is_signed = false;  // codes are signed bytes
-  bool table = false;    // codes are indices into kIq4Values
-  bool mins = false;     // weight = scale * code - min (or + m)
+  bool table = false;      // codes are indices into kIq4Values
+  bool mins = false;       // weight = scale * code - min (or + m)
 
   constexpr bool integer() const { return low_bits <= 8; }
   constexpr int low_bytes() const { return low_bits * kCell / 8; }  // per cell
@@ -107,14 +108,14 @@ GLIMPSE_HD constexpr Planes planes_of(Format format) {
 /// A matrix in device memory. Offsets are bytes from `data`, multiples of 16.
 struct WeightView {
   const uint8_t* data = nullptr;
-  int32_t rows = 0, cols = 0;       // of the matrix
-  int32_t row_tiles = 0;            // an even number
+  int32_t rows = 0, cols = 0;  // of the matrix
+  int32_t row_tiles = 0;       // an even number
   int32_t column_tiles = 0;
   int64_t high_at = 0, scales_at = 0, d_at = 0;  // the low plane is at 0
 };
 
-/// Fills in everything but data; returns the bytes of all planes. rows, cols >= 1; cols a multiple of the format's block
-/// length.
+/// Fills in everything but data; returns the bytes of all planes. rows, cols >= 1; cols a multiple of the format's
+/// block length.
 inline uint64_t lay_out(Format format, int64_t rows, int64_t cols, WeightView& view) {
   const Planes p = planes_of(format);
   view.rows = static_cast<int32_t>(rows);
@@ -149,8 +150,8 @@ template <Format format>
 GLIMPSE_HD int64_t scales_offset(const WeightView& w, int row_tile, int column_tile, int row, int cell) {
   constexpr Planes p = planes_of(format);
   if constexpr (p.super) {
-    return w.scales_at +
-           ((static_cast<int64_t>(row_tile) * (w.column_tiles / 2) + column_tile / 2) * kTileRows + row) * p.scale_bytes;
+    return w.scales_at + ((static_cast<int64_t>(row_tile) * (w.column_tiles / 2) + column_tile / 2) * kTileRows + row) *
+                             p.scale_bytes;
   } else {
     return w.scales_at + (tile_index(w, row_tile, column_tile) * kCellsPerTile + row * 4 + cell) * p.scale_bytes;
   }

@@ -56,7 +56,8 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
     GLIMPSE_NO_UNROLL
     for (int k = 0; k < 8; ++k) {
       const uint32_t scale = k < 4 ? s[k] & 63u : (s[k + 4] & 15u) | static_cast<uint32_t>(s[k - 4]) >> 6 << 4;
-      const uint32_t min = k < 4 ? s[k + 4] & 63u : static_cast<uint32_t>(s[k + 4]) >> 4 | static_cast<uint32_t>(s[k]) >> 6 << 4;
+      const uint32_t min =
+          k < 4 ? s[k + 4] & 63u : static_cast<uint32_t>(s[k + 4]) >> 4 | static_cast<uint32_t>(s[k]) >> 6 << 4;
       low_scales |= (scale & 15u) << (4 * k);
       low_mins |= (min & 15u) << (4 * k);
       high |= scale >> 4 << (2 * k) | min >> 4 << (16 + 2 * k);
@@ -86,8 +87,8 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
   }
 }
 
-constexpr int kBlockBytes[31] = {4, 2, 18, 20, 0, 0, 22, 24, 34, 0, 84, 110, 144, 176, 210, 0,
-                                 0, 0, 0,  0,  18, 0, 0, 136, 0, 0, 0,  0,   0,   0,   2};
+constexpr int kBlockBytes[31] = {4, 2, 18, 20, 0,  0, 22, 24,  34, 0, 84, 110, 144, 176, 210, 0,
+                                 0, 0, 0,  0,  18, 0, 0,  136, 0,  0, 0,  0,   0,   0,   2};
 
 }  // namespace pack
 

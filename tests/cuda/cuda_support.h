@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <vector>
@@ -18,9 +19,32 @@ namespace glimpse::cuda {
 using glimpse::testing::must;
 using glimpse::testing::nmse;
 
-inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
-  return must(CudaOps::create(make_host_device(options), 1));
+/// The host executor, or, where GLIMPSE_TEST_GPU is set, the GPU: the same tests check the kernels there.
+inline bool on_gpu() {
+  return std::getenv("GLIMPSE_TEST_GPU") != nullptr;
 }
+inline std::shared_ptr<Device> test_device(const HostDeviceOptions& options) {
+#if defined(GLIMPSE_HAS_CUDA)
+  static const std::shared_ptr<Device> gpu = on_gpu() ? must(open_cuda_device()) : nullptr;
+  if (gpu != nullptr) return gpu;
+#endif
+  return make_host_device(options);
+}
+inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
+  return must(CudaOps::create(test_device(options), 1));
+}
+
+/// A matrix with its planes copied to host memory.
+struct HostCopy {
+  std::vector<uint8_t> bytes;
+  WeightView view;
+  explicit HostCopy(const CudaWeight& weight) : bytes(weight.memory.size()), view(weight.view) {
+    const auto stream = must(test_device({})->make_stream());
+    EXPECT_OK(stream->copy_out(bytes.data(), weight.view.data, bytes.size()));
+    EXPECT_OK(stream->synchronize());
+    view.data = bytes.data();
+  }
+};
 
 inline std::vector<DType> weight_types() {
   std::vector<DType> types;
@@ -79,6 +103,30 @@ inline std::shared_ptr<const BackendBuffer> buffer(Ops& ops, const std::vector<f
   std::unique_ptr<BackendBuffer> out = must(ops.allocate(static_cast<int64_t>(values.size()), "test"));
   ops.upload(values.data(), static_cast<int64_t>(values.size()), out->data);
   return std::shared_ptr<const BackendBuffer>(std::move(out));
+}
+
+/// NMSE over several results together: single numbers close to zero have no relative error worth the name.
+class ErrorSum {
+ public:
+  void add(const std::vector<float>& got, const std::vector<float>& want) {
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double difference = static_cast<double>(got[i]) - want[i];
+      error_ += difference * difference;
+      norm_ += static_cast<double>(want[i]) * want[i];
+    }
+  }
+  double value() const { return norm_ > 0 ? error_ / norm_ : INFINITY; }
+
+ private:
+  double error_ = 0, norm_ = 0;
+};
+
+/// Weights of a norm: about 1, so that what was gaussian stays so.
+inline std::vector<float> norm_weights(Random& random, int64_t n) {
+  std::vector<float> out = random.gaussian(n, 0.1f);
+  for (float& v : out) v += 1;
+  return out;
 }
 
 /// Columns of a block of `type`, or 1.

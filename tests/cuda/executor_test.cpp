@@ -123,7 +123,8 @@ TEST(HostExecutor, MatrixFragmentsMultiplyAsDocumented) {
     for (int column = 0; column < 8; ++column) {
       float want = 0.5f;
       for (int k = 0; k < 16; ++k) {
-        want += bf16_to_float(a[static_cast<size_t>(row * 16 + k)]) * bf16_to_float(b[static_cast<size_t>(column * 16 + k)]);
+        want += bf16_to_float(a[static_cast<size_t>(row * 16 + k)]) *
+                bf16_to_float(b[static_cast<size_t>(column * 16 + k)]);
       }
       EXPECT_EQ(c[static_cast<size_t>(row * 8 + column)], want);
     }

@@ -42,10 +42,13 @@ inline std::vector<Backend> golden_backends() {
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {
  public:
-  ErrorBudget(const Backend& backend, bool quantized)
+  /// folder: of the golden model.
+  ErrorBudget(const Backend& backend, std::string_view folder)
       : backend_(backend),
-        op_(quantized ? backend.quantized_op : backend.float_op),
-        heavy_(quantized ? backend.quantized_heavy : backend.float_op) {}
+        op_(folder == "quantized" ? backend.quantized_op
+            : folder == "untied"  ? backend.half_op
+                                  : backend.float_op),
+        heavy_(folder == "quantized" ? backend.quantized_heavy : op_) {}
 
   /// The limit of the activation `name`; to be asked in model order.
   double limit(const std::string& name) {

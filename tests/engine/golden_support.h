@@ -21,7 +21,8 @@
 namespace glimpse::testing {
 
 inline std::string golden_path(const std::string& name) {
-  return std::string(GLIMPSE_TEST_DIR) + "/golden/" + name;
+  const char* elsewhere = std::getenv("GLIMPSE_TEST_DATA");  // where the programs are not run where they were built
+  return std::string(elsewhere != nullptr ? elsewhere : GLIMPSE_TEST_DIR) + "/golden/" + name;
 }
 
 /// The value of a Result, or a test failure that ends the process with its message.
@@ -133,6 +134,7 @@ struct Backend {
   KvElement kv = KvElement::kF32;
   // NMSE that one operation may add.
   double float_op = 1e-11;   // products with float weights, norms, activations
+  double half_op = 1e-11;    // products of the F16 decoder
   double vision_op = 1e-11;  // products of the vision encoder's blocks and merger
   double vision_attention = 1e-11;
   double text_attention = 1e-11;

@@ -91,7 +91,8 @@ class CudaDevice final : public Device {
     // Done before anybody uses it: streams of ours do not wait for the default stream.
     if (code == cudaSuccess) code = cudaMemset(memory, 0, n_bytes);
     if (code == cudaSuccess) code = cudaDeviceSynchronize();
-    if (code != cudaSuccess) return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
+    if (code != cudaSuccess)
+      return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
     return memory;
   }
   void free(void* memory) override { cudaFree(memory); }

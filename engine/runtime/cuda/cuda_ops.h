@@ -110,9 +110,9 @@ class CudaOps final : public Ops {
   ThreadTeam team_;
   Memory staging_;  // pinned, in both directions
   uint64_t staged_ = 0;
-  Memory ring_[2], raw_;          // packing: pinned, on the device
-  Memory act_, spare_, ids_;      // of reserve(): bfloat16 rows, unfused products, token ids
-  Memory partials_, tickets_;     // attention
+  Memory ring_[2], raw_;       // packing: pinned, on the device
+  Memory act_, spare_, ids_;   // of reserve(): bfloat16 rows, unfused products, token ids
+  Memory partials_, tickets_;  // attention
   Memory flag_;
   int64_t spare_floats_ = 0;
   Status status_;

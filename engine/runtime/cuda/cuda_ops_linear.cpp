@@ -42,8 +42,8 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
   if (args.act != nullptr) {
-    launch(gemm_kernel(format),
-           LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1}, gemm_shared_bytes()}, &args);
+    launch(gemm_kernel(format), LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1}, gemm_shared_bytes()},
+           &args);
     return;
   }
   const int column_tiles = args.segment[0].w[0].column_tiles;
@@ -68,9 +68,7 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
   common.ld_x = x.ld;
   common.norm = norm_view(norm);
   const int64_t ld_act = round_up(x.cols, kTileColumns);
-  const auto fragments = [&](const Product& p) {
-    return x.rows > kFewRows && p.weights[0]->format != Format::kF32;
-  };
+  const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
   if (std::any_of(products.begin(), products.end(), fragments)) {
     fail(grow(act_, static_cast<uint64_t>(x.rows * ld_act) * sizeof(uint16_t), "activations of a pass"));
     if (!status_.ok()) return;

@@ -1,5 +1,5 @@
-// What CudaOps needs of a device: memory, a stream, launches. Two implementations: the CUDA runtime (cuda_device.cpp) and
-// the host executor (host_device.cpp), so that all of CudaOps runs in tests on machines without a GPU.
+// What CudaOps needs of a device: memory, a stream, launches. Two implementations: the CUDA runtime (cuda_device.cpp)
+// and the host executor (host_device.cpp), so that all of CudaOps runs in tests on machines without a GPU.
 #pragma once
 
 #include <cstddef>

@@ -322,8 +322,8 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
   const auto n_blocks = static_cast<int>(grid[0]) * grid[1] * grid[2];
   for (const int block : impl_->turns(n_blocks)) {
     std::memset(shared, 0xff, static_cast<size_t>(shape.shared_bytes));
-    t_current = {0, shape.n_threads, {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]},
-                 grid[0], shared};
+    t_current = {
+        0, shape.n_threads, {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]}, grid[0], shared};
     status = impl_->run_block(kernel, shape);
     if (!status.ok()) break;
   }
@@ -373,9 +373,8 @@ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 
 void load_matrices(uint32_t (&out)[4], const void* row, bool transposed) {
   const Wait kind = transposed ? Wait::kMatricesTransposed : Wait::kMatrices;
-  const MatricesOperand mine = t_impl->meet(kind, MatricesOperand{row, {}}, [transposed](Warp& warp, uint32_t g) {
-    gather(warp, g, transposed);
-  });
+  const MatricesOperand mine = t_impl->meet(kind, MatricesOperand{row, {}},
+                                            [transposed](Warp& warp, uint32_t g) { gather(warp, g, transposed); });
   std::copy_n(mine.out, 4, out);
 }
 

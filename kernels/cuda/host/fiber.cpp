@@ -146,7 +146,7 @@ void fiber_switch(FiberContext& from, FiberContext& to, bool final) {
   t_from = &from;
   __sanitizer_start_switch_fiber(final ? nullptr : &from.sanitizer_state, to.stack, to.stack_bytes);
 #else
-  (void)final;
+  (void) final;
 #endif
 #if defined(GLIMPSE_FIBER_TSAN)
   if (from.sanitizer_state == nullptr) from.sanitizer_state = __tsan_get_current_fiber();
