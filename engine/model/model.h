@@ -32,7 +32,7 @@ struct ModelOptions {
   DeviceKind device = DeviceKind::kCpu;
   /// When set, contexts come from here, whatever `device` says: other backends, tests.
   std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory;
-  int n_threads = 0;           // for loading; sessions choose their own
+  int n_threads = 0;  // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   LogSink log;

@@ -18,11 +18,11 @@ TEST(Usage, HelpNamesTheCommands) {
 
 TEST(Usage, HelpOfACommandNamesItsFlags) {
   const std::pair<const char*, std::vector<const char*>> commands[] = {
-      {"run", {"-m,",      "--model", "--mmproj", "--image", "-p,",
-               "--prompt", "-f,",     "--system", "-n,",     "-c,",
-               "-t,",      "--temp",  "--top-k",  "--top-p", "--min-p",
-               "-s,",      "--seed",  "--stop",   "--json",  "--image-min-tokens",
-               "--verbose"}},
+      {"run", {"-m,",      "--model",      "--mmproj", "--image", "-p,",
+               "--prompt", "-f,",          "--system", "-n,",     "-c,",
+               "-t,",      "--temp",       "--top-k",  "--top-p", "--min-p",
+               "-s,",      "--seed",       "--stop",   "--json",  "--image-min-tokens",
+               "--device", "--gpu-layers", "--verbose"}},
       {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}}};
   for (const auto& [command, words] : commands) {
@@ -54,6 +54,8 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "-c", "99999999999999999999"},
       {"run", "-m", model, "-p", "hello", "--kv-type", "f8"},
       {"run", "-m", model, "-p", "hello", "--vision-precision", "int2"},
+      {"run", "-m", model, "-p", "hello", "--device", "tpu"},
+      {"run", "-m", model, "-p", "hello", "--gpu-layers", "12"},
       {"run", "-m", model, "one question", "and another"},
       {"inspect"},
       {"inspect", model, "--frobnicate"},

@@ -20,6 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
   std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16";
+  std::string device = "cpu", gpu_layers = "all";
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
@@ -69,6 +70,12 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->capture_default_str();
   run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
+      ->capture_default_str();
+  run.add_option("--device", o.device, "cpu, cuda, or auto: the GPU when there is one")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
+      ->capture_default_str();
+  run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
+      ->check(CLI::IsMember({"all", "0"}))
       ->capture_default_str();
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
@@ -203,6 +210,9 @@ int run(const RunOptions& o) {
                                   : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
                                                                  : GLIMPSE_VISION_AUTO;
   model_params.use_reference = o.reference ? 1 : 0;
+  model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
+                        : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
+                                                                 : GLIMPSE_DEVICE_AUTO;
   if (o.verbose) model_params.log = log_message;
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
   const api::Model model(model_params);

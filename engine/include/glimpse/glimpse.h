@@ -84,6 +84,12 @@ typedef enum glimpse_vision_precision {
   GLIMPSE_VISION_BF16 = 2
 } glimpse_vision_precision;
 
+typedef enum glimpse_device {
+  GLIMPSE_DEVICE_CPU = 0,
+  GLIMPSE_DEVICE_CUDA = 1, /* the first GPU; an error where there is none that this build can use */
+  GLIMPSE_DEVICE_AUTO = 2  /* the GPU if there is one, else the CPU; the log says which and why */
+} glimpse_device;
+
 typedef struct glimpse_model_params {
   size_t struct_size;
   const char* model_path;   /* text model, GGUF; first shard of a split one */
@@ -95,6 +101,7 @@ typedef struct glimpse_model_params {
   void* log_user;
   glimpse_progress_callback progress;
   void* progress_user;
+  int32_t device; /* glimpse_device */
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
