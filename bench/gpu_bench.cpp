@@ -102,7 +102,7 @@ class Bench {
                                        gemv_shared_bytes(format, columns, view.column_tiles)},
                            &args));
     };
-    report("linear", label, dtype_name(panel_dtype(format)), rows, cols, n, launch,
+    report("linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
   }

@@ -23,6 +23,7 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.image_limits = {params.image_min_pixels, params.image_max_pixels};
   options.min_image_tokens = params.image_min_tokens;
   options.max_image_tokens = params.image_max_tokens;
+  options.n_speculate = params.n_speculate;
   options.log = log_sink(params.log, params.log_user);
   return options;
 }
@@ -278,6 +279,8 @@ glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timin
     filled.n_prompt_tokens = measured.n_prompt_tokens;
     filled.n_cached_tokens = measured.n_cached_tokens;
     filled.n_generated_tokens = measured.n_generated_tokens;
+    filled.n_drafted_tokens = measured.n_drafted_tokens;
+    filled.n_accepted_tokens = measured.n_accepted_tokens;
     return write_info(filled, timings);
   });
 }

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/cpu_features.h"
+#include "engine/model/pack_cache.h"
 #include "engine/model/weights.h"
 
 namespace glimpse {
@@ -56,6 +57,8 @@ Result<WeightPrecision> vision_weight_precision(const ModelOptions& options, Dev
       return WeightPrecision::kF32;
     case VisionPrecision::kBf16:
       return WeightPrecision::kBf16;
+    case VisionPrecision::kInt8:
+      return WeightPrecision::kInt8;
     case VisionPrecision::kAuto:
       break;
   }
@@ -74,13 +77,25 @@ DeviceKind choose_device(const ModelOptions& options) {
   return DeviceKind::kCpu;
 }
 
-Status check_memory(uint64_t available, uint64_t text_bytes, uint64_t vision_bytes) {
+// available: bytes that the backend could still allocate. mapped_bytes: of the weights, those that the page cache holds
+// and may drop.
+Status check_memory(uint64_t available, uint64_t text_bytes, uint64_t vision_bytes, uint64_t mapped_bytes) {
   const double mib = 1 << 20;
-  if (text_bytes + vision_bytes + kLoadOverhead <= available) return {};
+  if (text_bytes + vision_bytes - mapped_bytes + kLoadOverhead <= available) return {};
   return make_error(ErrorCode::kOutOfMemory,
                     "the weights need %.0f MiB (text %.0f, vision %.0f), %.0f MiB of memory are available",
                     static_cast<double>(text_bytes + vision_bytes) / mib, static_cast<double>(text_bytes) / mib,
                     static_cast<double>(vision_bytes) / mib, static_cast<double>(available) / mib);
+}
+
+PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPrecision precision,
+                     const WeightReader& checked) {
+  if (options.pack_cache_dir.empty()) return {};
+  if (checked.pack_records().empty()) {
+    log(options.log, LogLevel::kWarning, "this backend keeps no packed weights: the directory for them is not used");
+    return {};
+  }
+  return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(), options.log);
 }
 
 }  // namespace
@@ -121,34 +136,48 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
-  model->vision_kv_element_ = vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16 : KvElement::kF32;
+  model->vision_kv_element_ = vision_precision == WeightPrecision::kBf16 || vision_precision == WeightPrecision::kInt8
+                                  ? KvElement::kBf16
+                                  : KvElement::kF32;
   WeightReader text_check = WeightReader::checker(text_file, *ops);
+  text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
   uint64_t vision_bytes = 0;
+  std::optional<WeightReader> vision_check;
   if (vision_file) {
-    WeightReader vision_check = WeightReader::checker(*vision_file, *ops);
-    GLIMPSE_TRY(read_vision_weights(vision_check, model->vision_config_, vision_precision));
-    vision_bytes = vision_check.n_bytes();
+    vision_check.emplace(WeightReader::checker(*vision_file, *ops));
+    GLIMPSE_TRY(read_vision_weights(*vision_check, model->vision_config_, vision_precision));
+    vision_bytes = vision_check->n_bytes();
   }
-  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes));
   model->weight_bytes_ = text_check.n_bytes() + vision_bytes;
+  PackCache text_cache = open_cache(options, text_file, options.text_precision, text_check);
+  if (text_cache.is_mapped()) model->mapped_bytes_ += text_check.n_packed_bytes();
+  PackCache vision_cache;
+  if (vision_check) {
+    vision_cache = open_cache(options, *vision_file, vision_precision, *vision_check);
+    if (vision_cache.is_mapped()) model->mapped_bytes_ += vision_check->n_packed_bytes();
+  }
+  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, model->mapped_bytes_));
 
   LoadProgress progress{&options.progress, 0, model->weight_bytes_};
   GLIMPSE_TRY(progress.advance(0));
-  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress);
+  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress, text_cache);
+  text_reader.keep_f32(options.f32_tensors);
   GLIMPSE_ASSIGN(TextWeights text_weights, read_text_weights(text_reader, text, options.text_precision));
   model->text_weights_ = std::make_unique<TextWeights>(std::move(text_weights));
+  text_cache.finish();
   if (vision_file) {
-    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress);
+    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress, vision_cache);
     GLIMPSE_ASSIGN(VisionWeights vision_weights,
                    read_vision_weights(vision_reader, model->vision_config_, vision_precision));
     model->vision_weights_ = std::make_unique<VisionWeights>(std::move(vision_weights));
+    vision_cache.finish();
   }
   log(options.log, LogLevel::kInfo,
-      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights on %s", text_file.path().c_str(),
-             text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
+      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights (%.0f of them mapped) on %s",
+             text_file.path().c_str(), text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
              static_cast<long long>(text.hidden_size), static_cast<double>(model->weight_bytes_) / (1 << 20),
-             ops->describe().c_str()));
+             static_cast<double>(model->mapped_bytes_) / (1 << 20), ops->describe().c_str()));
   return std::shared_ptr<const Model>(model);
 }
 

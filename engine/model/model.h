@@ -20,7 +20,7 @@
 
 namespace glimpse {
 
-enum class VisionPrecision { kAuto, kF32, kBf16 };
+enum class VisionPrecision { kAuto, kF32, kBf16, kInt8 };
 
 /// Where a model runs. kAuto: the GPU when there is one that this build can use, else the CPU; the log says which.
 enum class DeviceKind { kCpu, kCuda, kAuto };
@@ -35,6 +35,10 @@ struct ModelOptions {
   int n_threads = 0;  // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
+  std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
+  /// Where side files of packed weights are looked for and left, to be mapped by the next load; empty: nowhere. The
+  /// directory must exist. What goes wrong with them is a warning, never an error.
+  std::string pack_cache_dir;
   LogSink log;
   ProgressSink progress;  // returning false cancels the load
 };
@@ -71,6 +75,9 @@ class Model {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
+  /// Of these, bytes that are mapped from side files: page cache, shared between processes, that the kernel may drop
+  /// and read again.
+  uint64_t mapped_bytes() const { return mapped_bytes_; }
   /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed.
   KvElement vision_kv_element() const { return vision_kv_element_; }
   const TextWeights& text_weights() const { return *text_weights_; }
@@ -87,7 +94,7 @@ class Model {
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
-  uint64_t weight_bytes_ = 0;
+  uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
   DeviceKind device_ = DeviceKind::kCpu;  // never kAuto

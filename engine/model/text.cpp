@@ -199,8 +199,10 @@ Status TextDecoder::forward(const Input& input, std::span<float> logits, bool al
   const auto n = static_cast<int64_t>(input.ids.size());
   const int64_t n_before = d.n_past;
   auto embeddings = input.embeddings;
-  for (int64_t first = 0; first < n; first += d.batch) {
-    const int64_t count = std::min(d.batch, n - first);
+  // Passes of equal size: a last one of a few rows would read all weights for them.
+  const int64_t n_passes = ceil_div(n, d.batch);
+  for (int64_t i = 0; i < n_passes; ++i) {
+    const int64_t first = n * i / n_passes, count = n * (i + 1) / n_passes - first;
     Impl::Pass pass;
     pass.ids = input.ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     pass.positions = input.positions.subspan(static_cast<size_t>(first), static_cast<size_t>(count));

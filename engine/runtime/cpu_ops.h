@@ -22,7 +22,8 @@ namespace glimpse {
 struct CpuWeight final : PackedWeight {
   PanelMatrix panels;
   const PanelKernel* kernel = nullptr;
-  AlignedBuffer storage;
+  AlignedBuffer storage;              // empty when the panels lie in somebody else's memory
+  std::shared_ptr<const void> owner;  // of that memory
 };
 
 struct CpuBuffer final : BackendBuffer {
@@ -50,6 +51,11 @@ class CpuOps final : public Ops {
   std::string describe() const override;
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
+  std::optional<uint32_t> packed_format(DType type, WeightPrecision precision) const override;
+  std::span<const std::byte> packed_data(const PackedWeight& weight) const override;
+  Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision precision,
+                                                    std::span<const std::byte> bytes,
+                                                    std::shared_ptr<const void> owner) override;
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
   void upload(const float* host, int64_t n_floats, float* backend) override;
@@ -72,9 +78,12 @@ class CpuOps final : public Ops {
   bool all_finite(Mat x) override;
 
  private:
+  /// A weight without its panels. Errors: kUnsupported.
+  Result<std::shared_ptr<CpuWeight>> outline(const WeightSource& source, WeightPrecision precision) const;
+
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
   static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
-  static constexpr int64_t kTileFloats = 2 * kChunk * kPanelRows;
+  static constexpr int64_t kTileFloats = 2 * 2 * kChunk * kPanelRows;  // gate and up, two panels each
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -16,6 +17,7 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/result.h"
 #include "engine/runtime/mat.h"
+#include "kernels/activation/activation.h"
 #include "kernels/attention/attention.h"
 
 namespace glimpse {
@@ -45,6 +47,7 @@ enum class WeightPrecision {
   kAsStored,  // the bits of the file
   kF32,       // dequantised to float
   kBf16,      // rounded to bfloat16 (float types only; quantised types stay as stored)
+  kInt8,      // int8 with a scale per 128 columns where the backend has such kernels, otherwise as stored
 };
 
 /// Floats in the backend's memory: norm weights, biases, scratch. Move-only.
@@ -69,8 +72,6 @@ struct Norm {
   float eps = 1e-6f;
   int64_t width = 0;  // length of the normalised vector; a row of several widths is normalised piece by piece
 };
-
-enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
 
 /// Projections of one attention layer. Query head i uses key/value head i / (n_heads / n_kv_heads).
 struct QkvWeights {
@@ -120,6 +121,22 @@ class Ops {
   virtual Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) = 0;
   /// Bytes that pack() would occupy.
   virtual uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const = 0;
+  /// Names the layout that pack() gives to a matrix's bytes, for files of packed weights: the same number and shape mean
+  /// the same arrangement, on every CPU. nullopt: this backend's weights cannot be kept in files.
+  virtual std::optional<uint32_t> packed_format(DType /*type*/, WeightPrecision /*precision*/) const {
+    return std::nullopt;
+  }
+  /// The packed bytes of a weight (packed_bytes() of them), to be kept in a file. Precondition: packed_format() has a
+  /// value for it.
+  virtual std::span<const std::byte> packed_data(const PackedWeight& /*weight*/) const { return {}; }
+  /// A weight over bytes that packed_data() gave for a matrix of the same type, shape and precision; `owner` keeps them
+  /// in place. Any bytes are safe to multiply with. Errors: kInvalidArgument (another number of bytes, not 64-byte
+  /// aligned), kUnsupported.
+  virtual Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision /*precision*/,
+                                                            std::span<const std::byte> /*bytes*/,
+                                                            std::shared_ptr<const void> /*owner*/) {
+    return make_error(ErrorCode::kUnsupported, "%s: packed weights cannot be taken from a file", source.name.c_str());
+  }
   /// One row of a packed matrix as floats in host memory.
   virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;
   /// Zeroed floats.

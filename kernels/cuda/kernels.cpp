@@ -28,6 +28,8 @@ Kernel gemv_kernel(Format format, int columns) {
     return columns == 1 ? Kernel::gemv_##name##_1 : Kernel::gemv_##name##_4;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
+    case Format::kI8x128:
+      break;
   }
   return Kernel::kCount;
 }
@@ -42,6 +44,7 @@ Kernel gemm_kernel(Format format) {
 #undef GLIMPSE_CUDA_FORMAT
 #undef GLIMPSE_CUDA_WITHOUT_F32
     case Format::kF32:
+    case Format::kI8x128:
       break;
   }
   return Kernel::kCount;
@@ -80,6 +83,8 @@ Kernel gemm_kernel(Format format) {
         return Kernel::prefix##iq4_nl;      \
       case Format::kIQ4_XS:                 \
         return Kernel::prefix##iq4_xs;      \
+      case Format::kI8x128:                 \
+        break;                              \
     }                                       \
     return Kernel::kCount;                  \
   }

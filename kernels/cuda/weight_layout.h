@@ -30,6 +30,10 @@ namespace glimpse::cuda {
 
 /// The stored format of a matrix: the numbers of PanelFormat and DType.
 using Format = PanelFormat;
+/// The type of a GGUF tensor that has the content of a format.
+inline DType gguf_type(Format format) {
+  return static_cast<DType>(format);
+}
 
 constexpr int kTileRows = 8;
 constexpr int kTileColumns = 128;
@@ -100,6 +104,8 @@ GLIMPSE_HD constexpr Planes planes_of(Format format) {
       break;
     case Format::kIQ4_XS:
       p.low_bits = 4, p.scale_bytes = 8, p.super = true, p.is_signed = true, p.table = true;
+      break;
+    case Format::kI8x128:  // of the CPU's vision encoder only
       break;
   }
   return p;

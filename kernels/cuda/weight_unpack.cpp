@@ -91,14 +91,14 @@ void unpack(const WeightView& w, int row, uint8_t* out) {
     }
   } else {
     constexpr int block = p.super ? 256 : 32;
-    const uint64_t block_bytes = dtype_info(panel_dtype(format)).block_bytes;
+    const uint64_t block_bytes = dtype_info(gguf_type(format)).block_bytes;
     for (int first = 0; first < w.cols; first += block) {
       BlockCodes codes;
       read_scales<format>(w, row, first / kCell, codes);
       for (int cell = 0; cell < block / kCell; ++cell) {
         read_cell<format>(w, row, first / kCell + cell, codes.q + cell * kCell);
       }
-      encode_gguf_block(format, codes, out);
+      encode_row_block(format, codes, out);
       out += block_bytes;
     }
   }
@@ -129,6 +129,8 @@ void unpack_device_row(Format format, const WeightView& weight, int64_t row, std
     GLIMPSE_UNPACK(kIQ4_NL)
     GLIMPSE_UNPACK(kIQ4_XS)
 #undef GLIMPSE_UNPACK
+    case Format::kI8x128:
+      break;
   }
 }
 

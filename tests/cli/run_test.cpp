@@ -65,6 +65,34 @@ TEST(Run, JsonHasTheDocumentedFields) {
   EXPECT_EQ(answer.count("logprobs"), 0u);
 }
 
+TEST(Run, PackedWeightsAreKeptAndMapped) {
+  const ScratchDir dir;
+  const std::vector<std::string> plain = with_picture({"-p", "what is this picture", "-n", "6", "--json"});
+  std::vector<std::string> packed = plain;
+  packed.insert(packed.end(), {"--pack-cache", dir.path(), "--verbose"});
+  const json want = parse(run_glimpse(plain)).at("answer");
+  const RunResult first = run_glimpse(packed);
+  EXPECT_EQ(parse(first).at("answer"), want);
+  EXPECT_THAT(first.err, HasSubstr("packed weights were kept in"));
+  ASSERT_EQ(dir.list().size(), 2u);
+  EXPECT_THAT(dir.list()[0], testing::MatchesRegex("mmproj\\.gguf\\..*\\.pack"));
+  EXPECT_THAT(dir.list()[1], testing::MatchesRegex("model\\.gguf\\.stored\\..*\\.pack"));
+  const RunResult mapped = run_glimpse(packed);
+  EXPECT_EQ(parse(mapped).at("answer"), want);
+  EXPECT_THAT(mapped.err, testing::Not(HasSubstr("warning")));
+  EXPECT_THAT(mapped.err, HasSubstr("packed weights are mapped from"));
+  EXPECT_THAT(mapped.err, testing::Not(HasSubstr("were kept")));
+}
+
+TEST(Run, AMissingPackDirectoryIsAWarning) {
+  const ScratchDir dir;
+  const RunResult result = run_glimpse(with_text_model({"hi", "-n", "2", "--pack-cache", dir.file("nowhere")}));
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("warning: no packed weights are kept: cannot create"));
+  EXPECT_THAT(result.err, HasSubstr("nowhere"));
+  EXPECT_EQ(run_glimpse(with_text_model({"hi", "-n", "2", "--pack-cache"})).exit_code, 2);
+}
+
 TEST(Run, LogprobsComeOnRequest) {
   const json answer = parse(run_glimpse(with_text_model({"what is 7?", "-n", "5", "--json", "--logprobs", "3"})));
   ASSERT_EQ(answer.at("logprobs").size(), answer.at("tokens").size());
@@ -189,6 +217,39 @@ TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
   EXPECT_FALSE(one.empty());
   EXPECT_EQ(answer({"-t", "3"}), one);
   EXPECT_EQ(answer({"-t", "2", "-b", "5"}), one);
+}
+
+TEST(Run, SpeculationChangesNoToken) {
+  // Greedy, the tiny model of random weights repeats itself; sampled, drafts are often wrong, perhaps all of them.
+  const std::vector<std::string> repeating = {
+      "run", "-m", golden("quantized/model.gguf"), "-p", "the cat the cat", "-n", "60", "--json", "--logprobs", "2"};
+  for (const auto& base :
+       {repeating, with_picture({"-p", "7777", "-n", "60", "--json", "--temp", "0.5", "--seed", "3"})}) {
+    const json plain = parse(run_glimpse(base));
+    EXPECT_EQ(plain.at("timings").at("drafted_tokens"), 0);
+    EXPECT_EQ(plain.at("timings").at("accepted_tokens"), 0);
+    for (const char* n : {"1", "4", "15"}) {
+      auto arguments = base;
+      arguments.insert(arguments.end(), {"--speculate", n});
+      const json answer = parse(run_glimpse(arguments));
+      for (const char* field : {"answer", "tokens", "finish_reason"}) EXPECT_EQ(answer.at(field), plain.at(field)) << n;
+      EXPECT_EQ(answer.value("logprobs", json()), plain.value("logprobs", json())) << n;
+      const json& timings = answer.at("timings");
+      EXPECT_GT(timings.at("drafted_tokens").get<int>(), 0) << n;
+      if (base == repeating) {
+        EXPECT_GT(timings.at("accepted_tokens").get<int>(), 0) << n;
+      }
+      EXPECT_LE(timings["accepted_tokens"].get<int>(), timings["drafted_tokens"].get<int>()) << n;
+    }
+  }
+}
+
+TEST(Run, VerboseSaysHowManyDraftsWereAccepted) {
+  const auto base = with_text_model({"the cat the cat", "-n", "60", "--verbose"});
+  EXPECT_THAT(run_glimpse(base).err, testing::Not(HasSubstr("accepted")));
+  auto arguments = base;
+  arguments.insert(arguments.end(), {"--speculate", "4"});
+  EXPECT_THAT(run_glimpse(arguments).err, testing::ContainsRegex("drafts +[0-9]+ tokens, [0-9]+ accepted"));
 }
 
 TEST(Run, UnknownForcedIsaIsAnError) {

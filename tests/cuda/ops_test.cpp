@@ -128,7 +128,7 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
             static_cast<uint8_t>(format == PanelFormat::kQ8_0 ? random.below(255) - 127 : random.below(codes_of));
       }
       std::vector<std::byte> block(info.block_bytes);
-      encode_gguf_block(format, codes, reinterpret_cast<uint8_t*>(block.data()));
+      encode_row_block(format, codes, reinterpret_cast<uint8_t*>(block.data()));
       weight.insert(weight.end(), block.begin(), block.end());
     }
   }

@@ -23,8 +23,8 @@ inline std::vector<Backend> golden_backends() {
   std::vector<Backend> backends = {{.name = "ref", .reference = true}};
   for (const Isa isa : all_isas()) {
     const std::string name = std::string("cpu_") + isa_name(isa);
-    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; attention on a
-    // bfloat16 cache 5e-5. Everything in float: rounding and the polynomial exponential only.
+    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; int8 vision 2e-4;
+    // attention on a bfloat16 cache 5e-5. Everything in float: rounding and the polynomial exponential only.
     Backend exact = {.name = name, .isa = isa, .quantized_op = 1e-4, .quantized_heavy = 1e-3};
     backends.push_back(exact);
     Backend usual = exact;  // what sessions use: bfloat16 vision weights and caches
@@ -34,6 +34,11 @@ inline std::vector<Backend> golden_backends() {
     usual.vision_op = 2e-5;
     usual.vision_attention = usual.text_attention = 5e-5;
     backends.push_back(usual);
+    Backend small = usual;  // int8 vision weights and activations, a scale per 128
+    small.name = name + "_int8";
+    small.vision = VisionPrecision::kInt8;
+    small.vision_op = 2e-4;
+    backends.push_back(small);
   }
   return backends;
 }

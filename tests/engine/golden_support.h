@@ -22,7 +22,10 @@ namespace glimpse::testing {
 
 inline std::string golden_path(const std::string& name) {
   const char* elsewhere = std::getenv("GLIMPSE_TEST_DATA");  // where the programs are not run where they were built
-  return std::string(elsewhere != nullptr ? elsewhere : GLIMPSE_TEST_DIR) + "/golden/" + name;
+  std::string path = elsewhere != nullptr ? elsewhere : GLIMPSE_TEST_DIR;
+  path += "/golden/";
+  path += name;
+  return path;
 }
 
 /// The value of a Result, or a test failure that ends the process with its message.

@@ -1,6 +1,7 @@
 // glimpse run: one question about any number of pictures. Written on the public API alone.
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.hpp"
+#include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
 
@@ -19,15 +21,15 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, vision_precision = "auto", kv_type = "bf16";
-  std::string device = "cpu", gpu_layers = "all";
+  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = "bf16";
+  std::string pack_cache, device = "cpu", gpu_layers = "all";
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
-  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
+  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
   int64_t image_min_pixels = 0, image_max_pixels = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
-  bool json = false, verbose = false, special = false, reference = false;
+  bool json = false, verbose = false, special = false, reference = false, force = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -43,6 +45,11 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->capture_default_str();
   run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
   run.add_option("-b,--batch-size", o.n_batch, "rows per prefill pass")->capture_default_str();
+  run.add_option("--speculate", o.n_speculate,
+                 "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
+                 "same; 0: off")
+      ->check(CLI::Range(0, 15))
+      ->capture_default_str();
   run.add_option("-t,--threads", o.n_threads, "threads; 0: one per available CPU")->capture_default_str();
   run.add_option("--temp", o.temperature, "temperature; 0: greedy")->capture_default_str();
   run.add_option("--top-k", o.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
@@ -65,8 +72,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
-  run.add_option("--vision-precision", o.vision_precision, "auto, f32 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  run.add_option("--vision-precision", o.vision_precision,
+                 "auto, f32, bf16 or int8 (fastest, half the memory, larger error)")
+      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
       ->capture_default_str();
   run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
       ->check(CLI::IsMember({"bf16", "f32"}))
@@ -77,9 +85,14 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
       ->check(CLI::IsMember({"all", "0"}))
       ->capture_default_str();
+  run.add_option("--pack-cache", o.pack_cache,
+                 "existing directory for packed weights: the first load leaves them there (as large as the model), later "
+                 "loads map them and start faster");
+  run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
+  run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
-  run.add_flag("--json", o.json, "print one JSON object: answer, tokens, timings, picture sizes");
+  run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes");
   run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
 }
 
@@ -125,6 +138,10 @@ void log_message(void*, glimpse_log_level level, const char* message) {
   std::fprintf(stderr, "%s: %s\n", names[level], message);
 }
 
+void log_warning(void* user, glimpse_log_level level, const char* message) {
+  if (level >= GLIMPSE_LOG_WARNING) log_message(user, level, message);
+}
+
 void print_timings(const glimpse_timings& t, double load_ms) {
   std::fprintf(stderr, "load          %9.1f ms\n", load_ms);
   if (t.n_image_tokens > 0) {
@@ -137,6 +154,30 @@ void print_timings(const glimpse_timings& t, double load_ms) {
                static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
   std::fprintf(stderr, "decode        %9.1f ms   %lld tokens, %.1f tokens/s\n", t.decode_ms,
                static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
+  if (t.n_drafted_tokens > 0) {
+    std::fprintf(stderr, "drafts        %9lld tokens, %lld accepted\n", static_cast<long long>(t.n_drafted_tokens),
+                 static_cast<long long>(t.n_accepted_tokens));
+  }
+}
+
+// The answer as the model said it, control tokens included: boxes stand between them.
+std::vector<boxes::Box> boxes_of(const api::Model& model, const api::Answer& answer) {
+  std::string said;
+  for (const int32_t id : answer.tokens) said += model.token_bytes(id);
+  return boxes::parse_boxes(said);
+}
+
+// Boxes refer to the picture: with several it is not said to which, and their pixels are left out.
+nlohmann::json boxes_json(const std::vector<boxes::Box>& found, const std::vector<api::Embedding>& embeddings) {
+  const auto corners = [](const boxes::Box& b) { return nlohmann::json::array({b.x1, b.y1, b.x2, b.y2}); };
+  nlohmann::json list = nlohmann::json::array();
+  for (const boxes::Box& box : found) {
+    list.push_back({{"label", box.label}, {"thousandths", corners(box)}});
+    if (embeddings.size() != 1) continue;
+    const glimpse_embedding_info info = embeddings[0].info();
+    list.back()["pixels"] = corners(boxes::to_pixels(box, info.original_width, info.original_height));
+  }
+  return list;
 }
 
 nlohmann::json to_json(const api::Model& model, const api::Session& session, const api::Answer& answer,
@@ -154,6 +195,7 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                       {"tokens", info.n_tokens}});
   }
   nlohmann::json json = {{"answer", answer.text},
+                         {"boxes", boxes_json(boxes_of(model, answer), embeddings)},
                          {"tokens", answer.tokens},
                          {"finish_reason", glimpse_finish_reason_name(answer.reason)},
                          {"images", images},
@@ -168,6 +210,8 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                            {"prefill_tokens_per_second", per_second(t.n_prompt_tokens, t.prefill_ms)},
                            {"decode_ms", t.decode_ms},
                            {"generated_tokens", t.n_generated_tokens},
+                           {"drafted_tokens", t.n_drafted_tokens},
+                           {"accepted_tokens", t.n_accepted_tokens},
                            {"decode_tokens_per_second", per_second(t.n_generated_tokens, t.decode_ms)}}}};
   if (n_logprobs > 0) {
     nlohmann::json logprobs = nlohmann::json::array();
@@ -193,6 +237,13 @@ int run(const RunOptions& o) {
   if (!o.images.empty() && o.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
   }
+  if (!o.boxes.empty()) {  // said before the model is loaded and asked
+    if (o.images.size() != 1) throw std::runtime_error("--boxes needs exactly one --image to draw on");
+    std::error_code unknown;
+    if (!o.force && std::filesystem::exists(std::filesystem::symlink_status(o.boxes, unknown))) {
+      throw std::runtime_error(o.boxes + " exists already and is not overwritten (--force does)");
+    }
+  }
   std::vector<glimpse_logit_bias> biases;
   for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
   catch_interrupts();
@@ -208,12 +259,14 @@ int run(const RunOptions& o) {
   model_params.n_threads = o.n_threads;
   model_params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
                                   : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
+                                  : o.vision_precision == "int8" ? GLIMPSE_VISION_INT8
                                                                  : GLIMPSE_VISION_AUTO;
   model_params.use_reference = o.reference ? 1 : 0;
   model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
                         : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
                                                                  : GLIMPSE_DEVICE_AUTO;
-  if (o.verbose) model_params.log = log_message;
+  model_params.log = o.verbose ? log_message : log_warning;
+  if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
   const api::Model model(model_params);
 
@@ -221,6 +274,7 @@ int run(const RunOptions& o) {
   session_params.n_threads = o.n_threads;
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
+  session_params.n_speculate = o.n_speculate;
   session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;
@@ -274,6 +328,12 @@ int run(const RunOptions& o) {
     std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
   } else {
     std::fputc('\n', stdout);
+  }
+  if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
+    const std::vector<boxes::Box> found = boxes_of(model, answer);
+    const std::string problem = boxes::draw_boxes(o.images[0], found, o.boxes, o.force);
+    if (!problem.empty()) throw std::runtime_error(problem);
+    std::fprintf(stderr, "%zu %s drawn: %s\n", found.size(), found.size() == 1 ? "box" : "boxes", o.boxes.c_str());
   }
   if (o.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;

@@ -1,0 +1,105 @@
+// Cases with known answers: what counts as right, intervals, the file.
+#include "tools/cases/cases.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+namespace glimpse::cases {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(Scoring, ExactForgivesWhiteSpaceAroundAlone) {
+  EXPECT_TRUE(is_right(Score::kExact, " Red\n", "Red"));
+  EXPECT_FALSE(is_right(Score::kExact, "red", "Red"));
+  EXPECT_FALSE(is_right(Score::kExact, "Red.", "Red"));
+  EXPECT_FALSE(is_right(Score::kExact, "", "Red"));
+}
+
+TEST(Scoring, ListTakesThingsInAnyOrder) {
+  const std::string want = "A red star, an orange ring and a blue heart on a white background.";
+  EXPECT_TRUE(is_right(Score::kList, want, want));
+  EXPECT_TRUE(is_right(Score::kList, "An orange ring, a blue heart and a red star on a white background.", want));
+  EXPECT_FALSE(is_right(Score::kList, "A red star and an orange ring on a white background.", want)) << "one missing";
+  EXPECT_FALSE(
+      is_right(Score::kList, "A red star, an orange ring, a blue heart and a blue heart on a white background.", want))
+      << "one too many";
+  EXPECT_FALSE(is_right(Score::kList, "A red star, an orange ring and a blue heart on a black background.", want));
+  EXPECT_FALSE(is_right(Score::kList, "A blue star, an orange ring and a red heart on a white background.", want));
+}
+
+TEST(Scoring, BoxNeedsSevenTenthsOfOverlap) {
+  const std::string want = "<|object_ref_start|>star<|object_ref_end|><|box_start|>(0,0),(100,100)<|box_end|>";
+  EXPECT_TRUE(is_right(Score::kBox, "<|box_start|>(0,0),(100,100)<|box_end|>", want));
+  EXPECT_TRUE(is_right(Score::kBox, "<|box_start|>(0,0),(100,70)<|box_end|>", want));
+  EXPECT_FALSE(is_right(Score::kBox, "<|box_start|>(0,0),(100,69)<|box_end|>", want));
+  EXPECT_FALSE(is_right(Score::kBox, "There is no star.", want));
+}
+
+TEST(Wilson, KnownIntervals) {
+  // Values of the formula at z = 1.959964, computed in Python.
+  auto [low, high] = wilson_interval(0, 10);
+  EXPECT_NEAR(low, 0, 1e-12);
+  EXPECT_NEAR(high, 0.2775328, 1e-6);
+  std::tie(low, high) = wilson_interval(95, 100);
+  EXPECT_NEAR(low, 0.8882495, 1e-6);
+  EXPECT_NEAR(high, 0.9784563, 1e-6);
+  std::tie(low, high) = wilson_interval(10, 10);
+  EXPECT_NEAR(low, 0.7224672, 1e-6);
+  EXPECT_NEAR(high, 1, 1e-12);
+  EXPECT_EQ(wilson_interval(0, 0), std::pair(0.0, 1.0));
+}
+
+class CasesFile : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() / ("glimpse_cases_" + std::to_string(::getpid()) + "_" +
+                                                        testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::vector<Case> load(const std::string& text) {
+    std::ofstream(folder_ / "cases.json") << text;
+    return load_cases(folder_.string());
+  }
+  void expect_refused(const std::string& text, const std::string& word) {
+    try {
+      load(text);
+      ADD_FAILURE() << "accepted: " << text;
+    } catch (const std::runtime_error& error) {
+      EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("cases.json"), HasSubstr(word)));
+    }
+  }
+  std::filesystem::path folder_;
+};
+
+TEST_F(CasesFile, GivesTasksPicturesTurnsAndScores) {
+  const auto cases = load(R"({"cases": [
+    {"task": "colour", "pictures": ["a.png"], "turns": [["What color?", "Red"]], "score": "exact"},
+    {"task": "box", "pictures": ["a.png", "b.png"], "turns": [["One?", "x"], ["Two?", "y"]], "score": "box"}]})");
+  ASSERT_EQ(cases.size(), 2u);
+  EXPECT_EQ(cases[0].task, "colour");
+  EXPECT_EQ(cases[0].pictures, std::vector{(folder_ / "a.png").string()});
+  EXPECT_EQ(cases[0].turns[0].answer, "Red");
+  EXPECT_EQ(cases[0].score, Score::kExact);
+  EXPECT_EQ(cases[1].pictures.size(), 2u);
+  EXPECT_EQ(cases[1].turns[1].question, "Two?");
+  EXPECT_EQ(cases[1].score, Score::kBox);
+}
+
+TEST_F(CasesFile, SaysWhatIsWrong) {
+  expect_refused("", "parse");
+  expect_refused("[]", "");
+  expect_refused(R"({"cases": [{"task": "x"}]})", "score");
+  expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [], "score": "exact"}]})", "without a question");
+  expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [["q", "a"]], "score": "fair"}]})", "fair");
+  expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [["q"]], "score": "exact"}]})", "");
+  EXPECT_THROW(load_cases((folder_ / "absent").string()), std::runtime_error);
+}
+
+}  // namespace
+}  // namespace glimpse::cases

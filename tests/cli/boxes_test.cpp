@@ -1,0 +1,85 @@
+// glimpse run --boxes: what is written, and when nothing is. The golden model's answers hold no boxes; what drawing
+// does with boxes is in tests/cases, and the demo model's own are in demo_test.cpp.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "loaders/image/image.h"
+#include "tests/cli/process.h"
+
+namespace glimpse::cli_test {
+namespace {
+
+using testing::HasSubstr;
+
+const std::string& picture() {
+  static const std::string path = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
+  return path;
+}
+
+RunResult run(std::vector<std::string> more, const RunSetup& setup = {}) {
+  std::vector<std::string> arguments = {
+      "run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-c", "512", "-n",
+      "3",   "-p", "what is this picture"};
+  arguments.insert(arguments.end(), more.begin(), more.end());
+  return run_glimpse(arguments, setup);
+}
+
+TEST(Boxes, PictureWithoutBoxesIsWrittenUnchanged) {
+  ScratchDir scratch;
+  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("0 boxes"));
+  const auto before = load_image(picture(), {}), after = load_image(scratch.file("out.png"), {});
+  ASSERT_TRUE(before.ok() && after.ok());
+  EXPECT_EQ(after.value().width, before.value().width);
+  EXPECT_EQ(after.value().pixels, before.value().pixels);
+  EXPECT_EQ(scratch.list(), std::vector<std::string>{"out.png"});
+}
+
+TEST(Boxes, JsonListsThem) {
+  const RunResult result = run({"--image", picture(), "--json"});
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out).at("boxes"), nlohmann::json::array());
+}
+
+TEST(Boxes, ExistingFileIsRefusedBeforeTheModelIsAsked) {
+  ScratchDir scratch;
+  scratch.write("out.png", "mine");
+  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")});
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, HasSubstr("--force"));
+  EXPECT_EQ(read_all(scratch.file("out.png")), "mine");
+  EXPECT_EQ(run({"--image", picture(), "--boxes", scratch.file("out.png"), "--force"}).exit_code, 0);
+  EXPECT_NE(read_all(scratch.file("out.png")), "mine");
+}
+
+TEST(Boxes, NeedsExactlyOnePicture) {
+  ScratchDir scratch;
+  for (const std::vector<std::string>& images :
+       {std::vector<std::string>{}, std::vector<std::string>{"--image", picture(), "--image", picture()}}) {
+    std::vector<std::string> arguments = images;
+    arguments.insert(arguments.end(), {"--boxes", scratch.file("out.png")});
+    const RunResult result = run(arguments);
+    EXPECT_EQ(result.exit_code, 1);
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, HasSubstr("exactly one --image"));
+  }
+  EXPECT_TRUE(scratch.list().empty());
+}
+
+TEST(Boxes, FailedWriteLeavesNothingBehind) {
+  ScratchDir scratch;
+  RunSetup full;
+  full.file_size_limit = 16;  // as a full disk would
+  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")}, full);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("out.png"));
+  EXPECT_TRUE(scratch.list().empty());
+  EXPECT_EQ(run({"--image", picture(), "--boxes", scratch.file("no/such/out.png")}).exit_code, 1);
+}
+
+}  // namespace
+}  // namespace glimpse::cli_test

@@ -1,0 +1,113 @@
+// The demo model of models/ against what transformers measured with it on the held-out cases (models/measured.json,
+// written by tools/demo_model/measure.py): every way of running it must be as often right, within the interval of that
+// measurement.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "loaders/image/image.h"
+#include "tests/cli/process.h"
+#include "tools/boxes/boxes.h"
+#include "tools/cases/cases.h"
+
+namespace glimpse::cli_test {
+namespace {
+
+using nlohmann::json;
+
+std::string demo(const std::string& name) {
+  return GLIMPSE_SOURCE_DIR "/models/" + name;
+}
+
+struct Way {
+  std::string text, vision, kv;
+  size_t limit;  // cases of each task; 0: all
+};
+void PrintTo(const Way& way, std::ostream* out) {
+  *out << way.text << ' ' << way.vision;
+}
+
+class Demo : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(demo("demo-Q8_0.gguf"))) GTEST_SKIP() << "this tree has no models/demo-Q8_0.gguf";
+    measured_ = json::parse(read_all(demo("measured.json")));
+    cases_ = cases::load_cases(demo("heldout"));
+    ASSERT_EQ(measured_.at("right").size(), cases_.size());
+  }
+  static std::vector<std::string> pair(const std::string& text) {
+    return {"-m", demo("demo-" + text + ".gguf"), "--mmproj", demo("mmproj-demo-f16.gguf")};
+  }
+  json measured_;
+  std::vector<cases::Case> cases_;
+};
+
+class DemoEval : public Demo, public testing::WithParamInterface<Way> {};
+
+TEST_P(DemoEval, IsAsOftenRightAsTransformers) {
+  const Way& way = GetParam();
+  const size_t limit = GLIMPSE_SANITIZED ? 1 : way.limit;
+  std::vector<std::string> arguments = {"eval",     "--cases",   demo("heldout"), "--json",  "--vision-precision",
+                                        way.vision, "--kv-type", way.kv,          "--limit", std::to_string(limit)};
+  for (const std::string& argument : pair(way.text)) arguments.push_back(argument);
+  RunSetup setup;
+  setup.timeout_seconds = 600;
+  const RunResult result = run_glimpse(arguments, setup);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json tasks = json::parse(result.out).at("tasks");
+
+  // The same cases as transformers answered them: those of each task that the limit kept.
+  std::map<std::string, std::pair<size_t, size_t>> expected;  // right, cases
+  for (size_t i = 0; i < cases_.size(); ++i) {
+    auto& [right, n] = expected[cases_[i].task];
+    if (limit > 0 && n == limit) continue;
+    right += measured_["right"][i].get<bool>() ? 1 : 0;
+    ++n;
+  }
+  ASSERT_EQ(tasks.size(), expected.size());
+  for (const auto& [task, counts] : expected) {
+    ASSERT_EQ(tasks.at(task).at("cases"), counts.second);
+    const auto [low, high] = cases::wilson_interval(counts.first, counts.second);
+    const double accuracy = tasks[task].at("accuracy");
+    EXPECT_GE(accuracy, low) << task;
+    EXPECT_LE(accuracy, high) << task;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Ways, DemoEval,
+                         testing::Values(Way{"Q8_0", "auto", "bf16", 0}, Way{"Q8_0", "f32", "f32", 10},
+                                         Way{"Q8_0", "bf16", "bf16", 10}, Way{"Q4_K_M", "f32", "f32", 10},
+                                         Way{"Q4_K_M", "bf16", "bf16", 10}),
+                         [](const auto& one) { return one.param.text + "_" + one.param.vision; });
+
+TEST_F(Demo, BoxesAreInPixelsOfThePicture) {
+  // The first box that transformers found with these weights.
+  size_t i = 0;
+  while (i < cases_.size() && !(cases_[i].score == cases::Score::kBox && measured_["right"][i].get<bool>())) ++i;
+  ASSERT_LT(i, cases_.size());
+  const cases::Case& c = cases_[i];
+  ScratchDir scratch;
+  std::vector<std::string> arguments = {
+      "run", "--image",   c.pictures[0], "--json",           "--boxes", scratch.file("boxes.png"), "--vision-precision",
+      "f32", "--kv-type", "f32",         c.turns[0].question};
+  for (const std::string& argument : pair("Q8_0")) arguments.push_back(argument);
+  const RunResult result = run_glimpse(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json answer = json::parse(result.out);
+  ASSERT_EQ(answer.at("boxes").size(), 1u) << result.out;
+  const json& pixels = answer["boxes"][0].at("pixels");
+  const auto expected = boxes::parse_boxes(c.turns[0].answer);
+  ASSERT_EQ(expected.size(), 1u);
+  const auto before = load_image(c.pictures[0], {}), after = load_image(scratch.file("boxes.png"), {});
+  ASSERT_TRUE(before.ok() && after.ok());
+  const boxes::Box want = boxes::to_pixels(expected[0], before.value().width, before.value().height);
+  const boxes::Box got{"", pixels.at(0), pixels.at(1), pixels.at(2), pixels.at(3)};
+  EXPECT_GE(boxes::overlap(got, want), 0.7);
+  EXPECT_NE(after.value().pixels, before.value().pixels) << "a frame was drawn";
+}
+
+}  // namespace
+}  // namespace glimpse::cli_test

@@ -1,0 +1,184 @@
+"""Batches for training: pictures of one size, many independent questions about each, dense targets.
+
+The questions about a picture are packed behind one prefix (system prompt and pictures): each sees the prefix and itself
+alone, with the positions it would have as the first question. So one pass through the vision encoder serves them all."""
+import hashlib
+import multiprocessing as mp
+import os
+import queue as queues
+import random
+import signal
+
+import numpy as np
+from PIL import Image
+
+import samples
+from words import KINDS
+
+MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
+STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
+POINTS = 2  # dense targets per side of a patch
+PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
+ASK = "<|im_end|>\n<|im_start|>assistant\n"
+NEXT = "<|im_end|>\n<|im_start|>user\n"
+# Shares of the kinds of picture, first while the model learns to see at all, then for good.
+MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
+       {"scene": .40, "text": .32, "compare": .08, "chart": .10, "table": .10})
+
+
+def resize(image, grid):
+    """What smart_resize and the image processor do for sizes of this task: stretch to the multiple of 28."""
+    size = (grid[1] * samples.UNIT, grid[0] * samples.UNIT)
+    return np.asarray(image if image.size == size else image.resize(size, Image.BICUBIC))
+
+
+def merge_order(a, grid, side):
+    """(rows * side, columns * side, ...) in raster order -> (merged cells, 4 patches, ...) for side = 2, the order of the
+    vision encoder; with side = 2 * POINTS the points of a patch come last, as (cells, 4, POINTS * POINTS)."""
+    gh, gw = grid
+    inner = side // 2
+    rest = a.shape[2:]
+    a = a.reshape(gh, 2, inner, gw, 2, inner, *rest)
+    a = a.transpose(0, 3, 1, 4, 2, 5, *range(6, 6 + len(rest)))
+    return a.reshape(gh * gw * 4, inner * inner, *rest)
+
+
+def dense_targets(picture, grid):
+    """(patches, POINTS^2, 3) kind, colour, char; (patches, 4) box of the shape or bar at the patch's middle, in [0, 1];
+    (patches) whether there is one."""
+    canvas = picture.canvas
+    side = 2 * POINTS
+    points = canvas.index(grid[1] * side, grid[0] * side)
+    table = np.array([(0, 0, 0)] + [o[:3] for o in canvas.objects], np.int64)
+    labels = merge_order(table[points].astype(np.uint8), grid, side)
+    middle = merge_order(canvas.index(grid[1] * 2, grid[0] * 2), grid, 2)[:, 0]
+    boxes = np.array([(0, 0, 0, 0)] + [o[3] for o in canvas.objects], np.float32)
+    boxes /= np.array([canvas.width, canvas.height, canvas.width, canvas.height], np.float32)
+    has = (middle > 0) & (table[middle, 0] != KINDS.index("text"))
+    return labels, boxes[middle], has
+
+
+def prefix_tokens(vocabulary, grid, n_pictures):
+    ids = vocabulary.encode(PREFIX)
+    for _ in range(n_pictures):
+        ids += vocabulary.encode("<|vision_start|>") + [vocabulary.image] * (grid[0] * grid[1]) + vocabulary.encode(
+            "<|vision_end|>")
+    return ids
+
+
+def prefix_positions(ids, image_id, grid):
+    """(3, n) M-RoPE positions of a prefix and the next free one."""
+    out, p, i = [], 0, 0
+    while i < len(ids):
+        if ids[i] == image_id:
+            out += [(p, p + r, p + c) for r in range(grid[0]) for c in range(grid[1])]
+            i += grid[0] * grid[1]
+            p += max(grid)
+        else:
+            out.append((p, p, p))
+            p += 1
+            i += 1
+    return np.array(out, np.int64).T, p
+
+
+def encode_dialog(vocabulary, turns):
+    """(ids, labels): labels are -1 outside the answers; labels[i] is what must follow ids[i]."""
+    ids, marks = [], []
+    for i, (question, answer) in enumerate(turns):
+        head = vocabulary.encode(("" if i == 0 else "\n<|im_start|>user\n") + question + ASK)
+        tail = vocabulary.encode(answer) + [vocabulary.end]
+        ids += head + tail
+        marks += [0] * len(head) + [1] * len(tail)
+    labels = [ids[i + 1] if marks[i + 1] else -1 for i in range(len(ids) - 1)]
+    return ids[:-1], labels
+
+
+def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
+    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring."""
+    images, labels, boxes, has = [], [], [], []
+    rows, tasks = [], []
+    for row, seed in enumerate(seeds):
+        pictures, questions = samples.make(split, kind, grid, seed, level, exact)
+        for picture in pictures:
+            images.append(resize(picture.image, grid))
+            for into, value in zip((labels, boxes, has), dense_targets(picture, grid)):
+                into.append(value)
+        ids, targets, block, weights, local = [], [], [], [], []
+        number = 0
+        for turns, task in questions:
+            a, t = encode_dialog(vocabulary, turns)
+            if len(ids) + len(a) > budget:
+                continue
+            count = sum(x >= 0 for x in t)
+            ids += a
+            targets += t
+            block += [number] * len(a)
+            weights += [count ** -.5 if x >= 0 else 0.0 for x in t]
+            local += range(len(a))
+            tasks.append((row, number, task, turns))
+            number += 1
+        rows.append((ids, targets, block, weights, local))
+    length = max(len(r[0]) for r in rows)
+    pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
+    n_pictures = len(images) // len(rows)
+    return {"grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "labels": np.stack(labels),
+            "boxes": np.stack(boxes), "has": np.stack(has), "ids": pad(0, vocabulary.pad, np.int64),
+            "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
+            "local": pad(4, 0, np.int64), "tasks": tasks, "kind": kind}
+
+
+def training_batch(vocabulary, index, patches, budget, stage):
+    """Batch number `index` of the endless training set: its pictures hold about `patches` patches."""
+    rng = random.Random(f"batch/{index}")
+    mix = MIX[min(stage, 1)]
+    kind = rng.choices(list(mix), list(mix.values()))[0]
+    grids = samples.GRIDS[kind]
+    grid = rng.choice(grids[:4] if stage == 0 else grids)
+    n = max(2, patches // (4 * grid[0] * grid[1] * (2 if kind == "compare" else 1)))
+    base = int.from_bytes(hashlib.sha256(f"{index}".encode()).digest()[:6], "little")
+    return make_batch(vocabulary, "train", kind, grid, range(base, base + n), min(stage, 1), budget)
+
+
+def _work(queue, vocabulary_path, first, step, patches, budget, stage_of):
+    from vocabulary import Vocabulary
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the trainer's handlers are not for its workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    vocabulary = Vocabulary(vocabulary_path)
+    parent = os.getppid()
+    index = first
+    while True:
+        batch = training_batch(vocabulary, index, patches, budget, stage_of(index))
+        while True:
+            if os.getppid() != parent:  # it was killed
+                os._exit(0)
+            try:
+                queue.put((index, batch), timeout=10)
+                break
+            except queues.Full:
+                pass
+        index += step
+
+
+class StageOf:
+    """Stage of a batch: 0 for the first `scenes_first` batches."""
+
+    def __init__(self, scenes_first):
+        self.scenes_first = scenes_first
+
+    def __call__(self, index):
+        return 0 if index < self.scenes_first else 1
+
+
+def stream(vocabulary_path, first, workers, patches, budget, stage_of):
+    """Endless batches from `first` on, in order, made by `workers` processes."""
+    context = mp.get_context("fork")
+    made = [context.Queue(maxsize=6) for _ in range(workers)]
+    for i, queue in enumerate(made):
+        context.Process(target=_work, daemon=True,
+                        args=(queue, vocabulary_path, first + i, workers, patches, budget, stage_of)).start()
+    index = first
+    while True:
+        got, batch = made[(index - first) % workers].get()
+        assert got == index
+        yield batch
+        index += 1
