@@ -128,7 +128,7 @@ class Bench {
     const auto launch = [&](uint64_t) {
       const int padded = args.kv.padded_dim;
       if (rows > CudaOps::kFewRows) {
-        need(stream_->launch(attend_tiles_kernel(padded),
+        need(stream_->launch(attend_tiles_kernel(args.kv.type, padded),
                              LaunchShape{{(rows + kRowsPerTileGroup - 1) / kRowsPerTileGroup, heads, 1},
                                          attend_tiles_shared_bytes(padded)},
                              &args));
@@ -138,7 +138,7 @@ class Bench {
       args.partial = floats_.as<float>() + kFloats / 4;
       args.tickets = tickets();
       const int group = args.group == 1 ? 1 : 8;
-      need(stream_->launch(attend_rows_kernel(false, group),
+      need(stream_->launch(attend_rows_kernel(args.kv.type, group),
                            LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
                                        attend_rows_shared_bytes(group, padded)},
                            &args));

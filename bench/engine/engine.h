@@ -18,7 +18,7 @@ namespace glimpse::bench {
 struct EngineOptions {
   int n_threads = 1;
   int64_t batch = 512;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
   ResizeLimits image_limits;
   /// kCount: passes cost no time and give no numbers, only records.
   ProfiledOps::Mode mode = ProfiledOps::Mode::kExecute;

@@ -40,7 +40,11 @@ Arithmetic arithmetic_of(const PackedWeight& weight) {
 }
 
 Arithmetic attention_arithmetic(KvElement element, Isa isa) {
-  switch (select_attention_kernel(element, isa).isa) {
+  const Isa level = select_attention_kernel(element, isa).isa;
+  if (element == KvElement::kQ8_0 && level != Isa::kRef) {
+    return level >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+  }
+  switch (level) {
     case Isa::kRef:
       return Arithmetic::kBaseline;
     case Isa::kAvx2:
@@ -84,7 +88,7 @@ std::string op_label(const OpRecord& record) {
   std::string label = op_kind_name(record.kind);
   if (record.kind == OpKind::kAttention) {
     return label + format(" %lldx%lld %s", static_cast<long long>(record.n_heads),
-                          static_cast<long long>(record.head_dim), record.element == KvElement::kBf16 ? "bf16" : "f32");
+                          static_cast<long long>(record.head_dim), kv_element_name(record.element));
   }
   std::string shapes, types;
   for (int i = 0; i < record.n_weights; ++i) {

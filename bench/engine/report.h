@@ -22,7 +22,7 @@ struct ReportContext {
   std::optional<ModelFacts> mmproj;
   std::string cpu;
   int64_t batch = 512;
-  std::string kv_type;  // "bf16", "f32"
+  std::string kv_type;  // as kv_element_name
 };
 
 /// A report is begin, one row per result as they come, end. With json it is valid however few rows there are.

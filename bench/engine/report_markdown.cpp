@@ -56,7 +56,7 @@ std::string milliseconds(double ns) {
 std::vector<Column> result_columns(const ReportContext& context) {
   std::vector<Column> columns = {{"model", -30}, {"size", 10}, {"params", 10}, {"backend", -10}, {"threads", 7}};
   if (context.batch != 512) columns.push_back({"n_batch", 7});
-  if (context.kv_type != "bf16") columns.push_back({"type_k", 6});
+  if (context.kv_type != "f16") columns.push_back({"type_k", 6});
   const Column rest[] = {{"test", 22},   {"t/s", 20}, {"median ms", 10}, {"p10 ms", 10}, {"p90 ms", 10},
                          {"GFLOP/s", 8}, {"GB/s", 7}, {"% roof", 6},     {"peak MiB", 8}};
   columns.insert(columns.end(), std::begin(rest), std::end(rest));
@@ -116,7 +116,7 @@ std::string markdown_row(const ReportContext& context, const TestResult& result)
   std::vector<std::string> cells = {context.model.type, file_size(context.model.n_bytes),
                                     parameters(context.model.n_params), "CPU", std::to_string(result.n_threads)};
   if (context.batch != 512) cells.push_back(std::to_string(context.batch));
-  if (context.kv_type != "bf16") cells.push_back(context.kv_type);
+  if (context.kv_type != "f16") cells.push_back(context.kv_type);
   cells.insert(cells.end(),
                {result.name, format("%.2f ± %.2f", ts.mean, ts.stddev), milliseconds(ns.median), milliseconds(ns.p10),
                 milliseconds(ns.p90), format("%.1f", rates.gflops), format("%.2f", rates.gbs),

@@ -19,7 +19,7 @@ struct RunnerOptions {
   bool roofline = true;  // measured before each test
   bool profile = false;  // one more repetition of each test, with every operation recorded
   int64_t batch = 512;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
   ResizeLimits image_limits;
   uint64_t seed = 1;  // of random tokens and texts
   RooflineOptions probe;

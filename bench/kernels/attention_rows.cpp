@@ -5,6 +5,7 @@
 #include "bench/kernels/kernel_row.h"
 #include "engine/base/aligned_buffer.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_int8.h"
 
 namespace glimpse::bench {
 namespace {
@@ -31,13 +32,6 @@ const std::vector<Shape>& shapes() {
 
 int64_t whole_blocks(int64_t n_keys) {
   return (n_keys + kKeyBlock - 1) / kKeyBlock * kKeyBlock;
-}
-
-const char* element_name(KvElement element) {
-  return element == KvElement::kBf16 ? "bf16" : "f32";
-}
-uint64_t element_bytes(KvElement element) {
-  return element == KvElement::kBf16 ? 2 : 4;
 }
 
 /// Query rows of one head with their running state.
@@ -75,15 +69,20 @@ class AttentionRun : public KernelRun {
       store_keys(isa, kernel_.element, numbers.data(), shape_.head_dim, n, shape_.head_dim, first, keys(0, 0));
       store_values(isa, kernel_.element, numbers.data(), shape_.head_dim, n, shape_.head_dim, first, values(0, 0));
     }
+    GLIMPSE_ASSIGN(scratch_, AlignedBuffer::allocate(attention_scratch_bytes(d_), "scratch of a kernel"));
+    const std::vector<float> q = gaussian_numbers(shape_.n_rows * shape_.head_dim, 2);
+    if (kernel_.element == KvElement::kInt8) {
+      const SegmentQueries queries{q.data(), shape_.head_dim, shape_.n_rows, 1};
+      estimate_int8(queries, shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
+      quantize_segment(shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
+    }
     for (uint64_t i = 1; i < static_cast<uint64_t>(n_copies_) * n_heads; ++i) {
       std::memcpy(kv_.data() + i * 2 * head_bytes_, kv_.data(), 2 * head_bytes_);
     }
     GLIMPSE_ASSIGN(queries_, AlignedBuffer::allocate(static_cast<uint64_t>(shape_.n_rows * d_) * 4, "queries"));
-    const std::vector<float> q = gaussian_numbers(shape_.n_rows * shape_.head_dim, 2);
     std::vector<const float*> q_rows;
     for (int64_t r = 0; r < shape_.n_rows; ++r) q_rows.push_back(q.data() + r * shape_.head_dim);
-    prepare_queries(isa, kernel_.element, q_rows.data(), shape_.n_rows, shape_.head_dim, queries_.data());
-    GLIMPSE_ASSIGN(scratch_, AlignedBuffer::allocate(attention_scratch_bytes(d_), "scratch of a kernel"));
+    prepare_queries(isa, kernel_.element, q_rows.data(), shape_.n_rows, shape_.head_dim, keys(0, 0), queries_.data());
     GLIMPSE_ASSIGN(rows_, Rows::make(shape_.n_rows, d_));
     return {};
   }
@@ -135,9 +134,20 @@ class AttentionRun : public KernelRun {
 };
 
 Arithmetic arithmetic_of(const AttentionKernel& kernel) {
+  if ((kernel.element == KvElement::kQ8_0 || kernel.element == KvElement::kInt8) && kernel.isa != Isa::kRef) {
+    return kernel.isa >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+  }
   if (kernel.isa >= Isa::kAvx512Bf16) return Arithmetic::kBf16;
   if (kernel.isa >= Isa::kAvx512) return Arithmetic::kFmaAvx512;
   return kernel.isa >= Isa::kAvx2 ? Arithmetic::kFmaAvx2 : Arithmetic::kBaseline;
+}
+
+// Bytes that are read of a head's keys and values.
+uint64_t panel_bytes_read(KvElement element, int64_t head_dim, int64_t n_keys) {
+  if (element != KvElement::kInt8) return 2 * kv_head_bytes(element, head_dim, n_keys);
+  const int64_t d = padded_head_dim(head_dim);
+  return static_cast<uint64_t>(int8_key_header_bytes(d) +
+                               n_keys * (int8_key_block_bytes(d) + int8_value_block_bytes(d)) / kKeyBlock);
 }
 
 KernelRow attention_row(const AttentionKernel& kernel, const Shape& shape, int64_t n_keys) {
@@ -150,10 +160,11 @@ KernelRow attention_row(const AttentionKernel& kernel, const Shape& shape, int64
   row.arithmetic = arithmetic_of(kernel);
   const auto n_dots = static_cast<double>(shape.n_heads * shape.n_rows * n_keys);
   row.flop = 4 * n_dots * static_cast<double>(shape.head_dim);
+  const int64_t d = padded_head_dim(shape.head_dim);
   row.bytes = static_cast<double>(shape.n_heads) *
-              static_cast<double>(2 * kv_head_bytes(kernel.element, shape.head_dim, n_keys) +
-                                  static_cast<uint64_t>(shape.n_rows * padded_head_dim(shape.head_dim)) *
-                                      (element_bytes(kernel.element) + sizeof(float)));
+              static_cast<double>(panel_bytes_read(kernel.element, shape.head_dim, n_keys) +
+                                  static_cast<uint64_t>(shape.n_rows) *
+                                      (query_row_bytes(kernel.element, d) + static_cast<uint64_t>(d) * sizeof(float)));
   row.prepare = [&kernel, shape, n_keys](uint64_t rotate_bytes) -> Result<std::unique_ptr<KernelRun>> {
     auto run = std::make_unique<AttentionRun>(kernel, shape, n_keys);
     GLIMPSE_TRY(run->prepare(rotate_bytes));
@@ -203,14 +214,17 @@ class StoreRun : public KernelRun {
 
 void add_stores(std::vector<KernelRow>& rows) {
   for (const bool is_key : {true, false}) {
-    for (const KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+    for (const KvElement element : kKvElements) {
       for (const Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {
+        if (element == KvElement::kQ8_0 && isa != Isa::kRef) continue;  // one piece of code for all
         for (const auto& [head_dim, n] : {std::pair<int64_t, int64_t>{80, 1024}, {128, 16}, {128, 512}}) {
           KernelRow row;
-          row.kernel = format("%s_%s_%s", is_key ? "store_keys" : "store_values", element_name(element), isa_name(isa));
+          row.kernel =
+              format("%s_%s_%s", is_key ? "store_keys" : "store_values", kv_element_name(element), isa_name(isa));
           row.shape = format("hd:%lld/n:%lld", static_cast<long long>(head_dim), static_cast<long long>(n));
           row.isa = isa;
-          row.bytes = static_cast<double>(static_cast<uint64_t>(n * head_dim) * (4 + element_bytes(element)));
+          row.bytes = static_cast<double>(static_cast<uint64_t>(n * head_dim) * sizeof(float) +
+                                          kv_head_bytes(element, head_dim, n));
           row.prepare = [=, dim = head_dim, count = n](uint64_t) -> Result<std::unique_ptr<KernelRun>> {
             auto run = std::make_unique<StoreRun>(is_key, isa, element, dim, count);
             GLIMPSE_TRY(run->allocate());

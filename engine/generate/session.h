@@ -26,7 +26,7 @@ struct SessionOptions {
   ResizeLimits image_limits;     // min_pixels, max_pixels
   int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
   /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
   /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
   /// tokens, texts, log-probabilities and logits are those without. 0: off.

@@ -136,9 +136,11 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
-  model->vision_kv_element_ = vision_precision == WeightPrecision::kBf16 || vision_precision == WeightPrecision::kInt8
-                                  ? KvElement::kBf16
-                                  : KvElement::kF32;
+  // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
+  const bool int8 = vision_precision == WeightPrecision::kInt8;
+  model->vision_kv_element_ = int8 && model->device_ != DeviceKind::kCuda          ? KvElement::kInt8
+                              : int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16
+                                                                                   : KvElement::kF32;
   WeightReader text_check = WeightReader::checker(text_file, *ops);
   text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));

@@ -110,8 +110,8 @@ class PanelPacker {
 }  // namespace
 
 void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  load_key(element, head_keys(kv_head), head_dim, position, key);
-  load_value(element, head_values(kv_head), head_dim, position, value);
+  load_key(head_element(kv_head), head_keys(kv_head), head_dim, position, key);
+  load_value(head_element(kv_head), head_values(kv_head), head_dim, position, value);
 }
 
 CpuOps::CpuOps(Isa isa, int n_threads) : isa_(isa), team_(n_threads), workers_(static_cast<size_t>(n_threads)) {}
@@ -230,6 +230,7 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
   kv->capacity = round_up(capacity, kKeyBlock);
   kv->element = element;
   kv->head_bytes = kv_head_bytes(element, head_dim, kv->capacity);
+  if (element == KvElement::kInt8) kv->is_int8.assign(static_cast<size_t>(n_kv_heads), 0);
   const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
   GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
   GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));

@@ -36,6 +36,14 @@ struct CpuKv final : KvStore {
   uint64_t head_bytes = 0;
   AlignedBuffer keys;
   AlignedBuffer values;
+  /// kInt8: 1 for the heads whose panels hold int8 now, 0 for those that stayed bfloat16.
+  std::vector<uint8_t> is_int8;
+
+  /// What the panels of a head hold.
+  KvElement head_element(int64_t head) const {
+    if (element != KvElement::kInt8) return element;
+    return is_int8[static_cast<size_t>(head)] != 0 ? KvElement::kInt8 : KvElement::kBf16;
+  }
 
   std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
   std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
@@ -43,6 +51,9 @@ struct CpuKv final : KvStore {
   const std::byte* head_values(int64_t head) const { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
+
+/// Panels that one kernel call takes when there are many columns.
+inline constexpr int64_t kTilePanels = 4;
 
 class CpuOps final : public Ops {
  public:
@@ -82,8 +93,10 @@ class CpuOps final : public Ops {
   Result<std::shared_ptr<CpuWeight>> outline(const WeightSource& source, WeightPrecision precision) const;
 
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
-  static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
-  static constexpr int64_t kTileFloats = 2 * 2 * kChunk * kPanelRows;  // gate and up, two panels each
+  /// Fewer keys are attended to in bfloat16: int8 saves next to nothing then, and every key weighs more.
+  static constexpr int64_t kMinInt8Keys = 1024;
+  static constexpr int kMaxFormats = 3;   // q, k and v of one layer may each want another
+  static constexpr int64_t kTileFloats = 2 * kTilePanels * kChunk * kPanelRows;  // gate and up
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {
@@ -121,18 +134,19 @@ class CpuOps final : public Ops {
   Status grow_linear(int64_t max_rows, int64_t max_cols);
   static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
+  void quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv);
   void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
   void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
 
   const Isa isa_;
   ThreadTeam team_;
   std::vector<Worker> workers_;
-  AlignedBuffer acts_[kMaxFormats];   // shared: a whole chunk
-  AlignedBuffer kv_rows_;   // keys and values of a chunk before rotation
-  AlignedBuffer partials_;  // softmax states of key blocks that threads share
+  AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
+  AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
+  AlignedBuffer partials_;           // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;
   std::atomic<int64_t> next_item_{0};
-  Status status_;               // the first error of the pass at hand
+  Status status_;  // the first error of the pass at hand
 };
 
 }  // namespace glimpse

@@ -17,10 +17,10 @@ const CpuWeight& cpu_weight(const Linear& linear) {
 }
 
 // Panels that one kernel call takes: many when there are few columns, so that calls are rare; few when there are many,
-// so that the tile stays in cache (two for float formats, whose kernels have tiles of two panels).
+// so that the tile stays in cache. Never one alone: the activations come from beyond the L2 cache once a call, and
+// results are written in longer pieces.
 int64_t panels_per_call(const ActView& act) {
-  const int64_t least = act.format == ActFormat::kBf16 || act.format == ActFormat::kF32 ? 2 : 1;
-  return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), least, 16);
+  return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), kTilePanels, 16);
 }
 
 // Multiplies panels [begin, end) of the matrix with all columns of act; epilogue(row, tile) gets the product of the
@@ -202,6 +202,7 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
                    kv.head_values(h));
     }
   });
+  if (kv.element == KvElement::kInt8) quantize_segment_heads(q, w.n_heads, kv);
 }
 
 }  // namespace glimpse

@@ -89,7 +89,8 @@ struct RopeTable {
   Mat sin;
 };
 
-/// Keys and values of one layer in the backend's layout.
+/// Keys and values of one layer in the backend's layout. A store of kInt8 is filled by one norm_qkv() from position 0
+/// on and attended to as a whole.
 class KvStore {
  public:
   virtual ~KvStore() = default;

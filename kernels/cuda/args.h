@@ -40,11 +40,14 @@ struct Segment {
   int64_t ld = 0;
 };
 
-/// Keys and values of one layer: [head][position][padded_dim] each, bfloat16 or float; padding is zero.
+/// A cached value.
+enum class CacheType : int32_t { kBf16, kF16, kF32 };
+
+/// Keys and values of one layer: [head][position][padded_dim] each; padding is zero.
 struct KvView {
   void* keys = nullptr;
   void* values = nullptr;
-  int32_t is_float = 0;
+  CacheType type = CacheType::kBf16;
   int32_t head_dim = 0;
   int32_t padded_dim = 0;  // a multiple of 16
   int32_t n_heads = 0;

@@ -26,6 +26,23 @@ GLIMPSE_HD AttendShared attend_shared(int n_heads, int padded_dim) {
   return s;
 }
 
+/// Values of a cache.
+struct Bf16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+/// Two values of a cache row: those in the halves of a word.
+GLIMPSE_DEVICE void two_of(Bf16, uint32_t word, float& a, float& b) {
+  a = bits_to_float(word << 16);
+  b = bits_to_float(word & 0xffff0000u);
+}
+GLIMPSE_DEVICE void two_of(Half, uint32_t word, float& a, float& b) {
+  a = half_bits_to_float(word & 0xffffu);
+  b = half_bits_to_float(word >> 16);
+}
 /// Eight values of a cache row.
 GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
   GLIMPSE_UNROLL
@@ -35,23 +52,20 @@ GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
     for (int j = 0; j < 4; ++j) out[4 * i + j] = bits_to_float(v.w[j]);
   }
 }
-GLIMPSE_DEVICE void load_eight(const uint16_t* from, float (&out)[8]) {
+template <typename T>
+GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
   const Vec16 v = *reinterpret_cast<const Vec16*>(from);
   GLIMPSE_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    out[2 * i] = bits_to_float(v.w[i] << 16);
-    out[2 * i + 1] = bits_to_float(v.w[i] & 0xffff0000u);
-  }
+  for (int i = 0; i < 4; ++i) two_of(T{}, v.w[i], out[2 * i], out[2 * i + 1]);
 }
 GLIMPSE_DEVICE void load_two(const float* from, float& a, float& b) {
   const Vec8 v = *reinterpret_cast<const Vec8*>(from);
   a = bits_to_float(v.w[0]);
   b = bits_to_float(v.w[1]);
 }
-GLIMPSE_DEVICE void load_two(const uint16_t* from, float& a, float& b) {
-  const uint32_t v = *reinterpret_cast<const uint32_t*>(from);
-  a = bits_to_float(v << 16);
-  b = bits_to_float(v & 0xffff0000u);
+template <typename T>
+GLIMPSE_DEVICE void load_two(const T* from, float& a, float& b) {
+  two_of(T{}, *reinterpret_cast<const uint32_t*>(from), a, b);
 }
 
 /// Weights of a running softmax state and a further chunk in their sum; both maxima become the greater.

@@ -1,5 +1,6 @@
-// Softmax attention for many rows on a bfloat16 cache: prefill and the vision encoder. Flash attention with matrix
-// fragments: a block takes 64 query rows of one head, a warp 16 of them, and walks over the keys in blocks of 64.
+// Softmax attention for many rows on a cache of 16-bit values: prefill and the vision encoder. Flash attention with
+// matrix fragments: a block takes 64 query rows of one head, a warp 16 of them, and walks over the keys in blocks
+// of 64.
 //
 // A row's result depends on its query, the keys it sees and nothing else: key blocks start at position 0 and are merged
 // in ascending order, whatever the batch. Blocks that a row sees nothing of leave its state as it is, bit for bit.
@@ -25,8 +26,22 @@ GLIMPSE_HD constexpr int attend_tiles_shared() {
   return (kTileQueries + 4 * kTileKeys) * tile_stride<kDim>();
 }
 
-/// kDim: a multiple of 16, at least kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
-template <int kDim>
+GLIMPSE_DEVICE uint32_t pack_two(Bf16, float low, float high) {
+  return pack_bf16(low, high);
+}
+GLIMPSE_DEVICE uint32_t pack_two(Half, float low, float high) {
+  return pack_half(low, high);
+}
+GLIMPSE_DEVICE void multiply_add(Bf16, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_bf16(c, a, b);
+}
+GLIMPSE_DEVICE void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_half(c, a, b);
+}
+
+/// T: Bf16 or Half, of the cache; queries and probabilities are rounded to it. kDim: a multiple of 16, at least
+/// kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
+template <typename T, int kDim>
 GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   constexpr int stride = tile_stride<kDim>();
   constexpr int k_steps = kDim / 16, value_tiles = kDim / 8, key_tiles = kTileKeys / 8;
@@ -62,7 +77,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
     const float a = there && d < dim ? q[d] * args.scale : 0.0f;
     const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
-    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_bf16(a, b);
+    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(T{}, a, b);
   }
   barrier();
   uint32_t q[k_steps][4];
@@ -93,8 +108,8 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
         load_matrices(k, key_tile + (8 * j + lane / 16 * 8 + lane % 8) * stride + (s * 16 + lane / 8 % 2 * 8) * 2);
         const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
-        mma_bf16(score[j], q[s], low);
-        mma_bf16(score[j + 1], q[s], high);
+        multiply_add(T{}, score[j], q[s], low);
+        multiply_add(T{}, score[j + 1], q[s], high);
       }
     }
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
@@ -131,16 +146,17 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     }
     GLIMPSE_UNROLL
     for (int u = 0; u < kTileKeys / 16; ++u) {
-      const uint32_t p[4] = {pack_bf16(score[2 * u][0], score[2 * u][1]), pack_bf16(score[2 * u][2], score[2 * u][3]),
-                             pack_bf16(score[2 * u + 1][0], score[2 * u + 1][1]),
-                             pack_bf16(score[2 * u + 1][2], score[2 * u + 1][3])};
+      const uint32_t p[4] = {pack_two(T{}, score[2 * u][0], score[2 * u][1]),
+                             pack_two(T{}, score[2 * u][2], score[2 * u][3]),
+                             pack_two(T{}, score[2 * u + 1][0], score[2 * u + 1][1]),
+                             pack_two(T{}, score[2 * u + 1][2], score[2 * u + 1][3])};
       GLIMPSE_UNROLL
       for (int j = 0; j < value_tiles; j += 2) {
         uint32_t v[4];  // keys 16u.. and 16u+8.., dimensions 8j.. and 8j+8..
         load_matrices_transposed(v, value_tile + (16 * u + lane % 16) * stride + (8 * j + lane / 16 * 8) * 2);
         const uint32_t low[2] = {v[0], v[1]}, high[2] = {v[2], v[3]};
-        mma_bf16(out[j], p, low);
-        mma_bf16(out[j + 1], p, high);
+        multiply_add(T{}, out[j], p, low);
+        multiply_add(T{}, out[j + 1], p, high);
       }
     }
     barrier();  // the stage is free

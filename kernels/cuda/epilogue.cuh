@@ -27,10 +27,16 @@ GLIMPSE_DEVICE float activate(Act act, float z) {
 
 GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t position, int dim, float value) {
   const int64_t at = (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
-  if (kv.is_float != 0) {
-    static_cast<float*>(base)[at] = value;
-  } else {
-    static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_bf16(value, 0.0f));
+  switch (kv.type) {
+    case CacheType::kF32:
+      static_cast<float*>(base)[at] = value;
+      return;
+    case CacheType::kBf16:
+      static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_bf16(value, 0.0f));
+      return;
+    case CacheType::kF16:
+      static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_half(value, 0.0f));
+      return;
   }
 }
 

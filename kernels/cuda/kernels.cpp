@@ -92,14 +92,24 @@ GLIMPSE_CUDA_PICK(pack_kernel, pack_)
 GLIMPSE_CUDA_PICK(embed_kernel, embed_)
 #undef GLIMPSE_CUDA_PICK
 
-Kernel attend_rows_kernel(bool is_float, int heads) {
-  if (is_float) return heads == 1 ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
-  return heads == 1 ? Kernel::attend_rows_bf16_1 : Kernel::attend_rows_bf16_8;
+Kernel attend_rows_kernel(CacheType type, int heads) {
+  const bool one = heads == 1;
+  switch (type) {
+    case CacheType::kBf16:
+      return one ? Kernel::attend_rows_bf16_1 : Kernel::attend_rows_bf16_8;
+    case CacheType::kF16:
+      return one ? Kernel::attend_rows_f16_1 : Kernel::attend_rows_f16_8;
+    case CacheType::kF32:
+      break;
+  }
+  return one ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
 }
-Kernel attend_tiles_kernel(int padded_dim) {
-  if (padded_dim <= 32) return Kernel::attend_tiles_32;
-  if (padded_dim <= 64) return Kernel::attend_tiles_64;
-  return padded_dim <= 80 ? Kernel::attend_tiles_80 : Kernel::attend_tiles_128;
+Kernel attend_tiles_kernel(CacheType type, int padded_dim) {
+  const bool half = type == CacheType::kF16;
+  if (padded_dim <= 32) return half ? Kernel::attend_tiles_f16_32 : Kernel::attend_tiles_bf16_32;
+  if (padded_dim <= 64) return half ? Kernel::attend_tiles_f16_64 : Kernel::attend_tiles_bf16_64;
+  if (padded_dim <= 80) return half ? Kernel::attend_tiles_f16_80 : Kernel::attend_tiles_bf16_80;
+  return half ? Kernel::attend_tiles_f16_128 : Kernel::attend_tiles_bf16_128;
 }
 
 int gemv_shared_bytes(Format format, int columns, int column_tiles) {

@@ -30,9 +30,9 @@ Kernel gemm_kernel(Format format);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
 /// heads: 1 or 8 query heads per block.
-Kernel attend_rows_kernel(bool is_float, int heads);
+Kernel attend_rows_kernel(CacheType type, int heads);
 /// The smallest kernel for rows of padded_dim values (at most 128).
-Kernel attend_tiles_kernel(int padded_dim);
+Kernel attend_tiles_kernel(CacheType type, int padded_dim);
 
 /// Dynamic shared memory that a launch needs.
 int gemv_shared_bytes(Format format, int columns, int column_tiles);

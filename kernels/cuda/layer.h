@@ -64,6 +64,13 @@ GLIMPSE_HD uint32_t float_to_bits(float value) {
 #endif
 }
 
+/// Finite values into the range of binary16; NaN and infinities as they are.
+GLIMPSE_HD float saturate_half(float value) {
+  const uint32_t magnitude = float_to_bits(value) & 0x7fffffffu;
+  if (magnitude <= 0x477fe000u || magnitude >= 0x7f800000u) return value;  // 65504
+  return value < 0 ? -65504.0f : 65504.0f;
+}
+
 #if defined(__CUDACC__)
 
 // -- where a thread is -----------------------------------------------------------------------------------------------
@@ -154,6 +161,12 @@ GLIMPSE_DEVICE uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
+/// The same to binary16. Infinities stay; other values outside the range become the greatest of it.
+GLIMPSE_DEVICE uint32_t pack_half(float low, float high) {
+  uint32_t packed;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(saturate_half(high)), "f"(saturate_half(low)));
+  return packed;
+}
 GLIMPSE_DEVICE int round_to_int(float value) {
   return __float2int_rn(value);
 }
@@ -192,7 +205,7 @@ GLIMPSE_DEVICE void cp_async_wait() {
 }
 
 // -- matrix fragments ------------------------------------------------------------------------------------------------
-// With g = lane / 4, t = lane % 4, a fragment register holds two bfloat16, the lower index in the low half:
+// With g = lane / 4, t = lane % 4, a fragment register holds two 16-bit values, the lower index in the low half:
 //   a (16 x 16)  a[0]: row g, columns 2t 2t+1   a[1]: row g+8   a[2]: row g, columns 2t+8 2t+9   a[3]: row g+8, those
 //   b (16 x 8)   b[0]: rows 2t 2t+1, column g   b[1]: rows 2t+8 2t+9, column g
 //   c (16 x 8)   c[0] c[1]: row g, columns 2t 2t+1   c[2] c[3]: row g+8
@@ -200,6 +213,14 @@ GLIMPSE_DEVICE void cp_async_wait() {
 GLIMPSE_DEVICE void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   asm volatile(
       "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+/// The same with binary16.
+GLIMPSE_DEVICE void mma_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
       "{%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -295,6 +316,9 @@ inline float bf16_bits_to_float(uint32_t bits) {
 inline uint32_t pack_bf16(float low, float high) {
   return float_to_bf16(low) | static_cast<uint32_t>(float_to_bf16(high)) << 16;
 }
+inline uint32_t pack_half(float low, float high) {
+  return float_to_half(saturate_half(low)) | static_cast<uint32_t>(float_to_half(saturate_half(high))) << 16;
+}
 inline int round_to_int(float value) {
   return static_cast<int>(std::lrint(value));
 }
@@ -316,7 +340,10 @@ void cp_async_wait() {
   host::wait_copies(pending);
 }
 inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  host::mma_bf16(c, a, b);
+  host::mma(c, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
+}
+inline void mma_half(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  host::mma(c, a, b, half_bits_to_float);
 }
 inline void load_matrices(uint32_t (&out)[4], const void* row) {
   host::load_matrices(out, row, false);
@@ -327,8 +354,7 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 
 #endif
 
-// -- of both
-// -----------------------------------------------------------------------------------------------------------
+// -- of both --------------------------------------------------------------------------------------------------------
 GLIMPSE_DEVICE int lane_index() {
   return thread_index() % kWarp;
 }

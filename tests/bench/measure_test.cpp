@@ -195,6 +195,11 @@ TEST(OpCost, AttentionCountsWithItsKernelsInstructions) {
   EXPECT_EQ(attention_arithmetic(KvElement::kF32, Isa::kAvx512Bf16), Arithmetic::kFmaAvx512);
   EXPECT_EQ(attention_arithmetic(KvElement::kF32, Isa::kAvx2), Arithmetic::kFmaAvx2);
   EXPECT_EQ(attention_arithmetic(KvElement::kBf16, Isa::kRef), Arithmetic::kBaseline);
+  EXPECT_EQ(attention_arithmetic(KvElement::kF16, Isa::kAvx512Bf16), Arithmetic::kFmaAvx512);
+  EXPECT_EQ(attention_arithmetic(KvElement::kF16, Isa::kAvx2), Arithmetic::kFmaAvx2);
+  EXPECT_EQ(attention_arithmetic(KvElement::kQ8_0, Isa::kAvx512Bf16), Arithmetic::kInt8Vnni);
+  EXPECT_EQ(attention_arithmetic(KvElement::kQ8_0, Isa::kAvx2), Arithmetic::kInt8Avx2);
+  EXPECT_EQ(attention_arithmetic(KvElement::kQ8_0, Isa::kRef), Arithmetic::kBaseline);
 }
 
 TEST(SyntheticPicture, IsAJpegOfThatSize) {

@@ -20,7 +20,7 @@ ReportContext context() {
   c.model = {"it's a \"model\".gguf", "qwen2vl Q4_K_M", 986000000, 1543714304};
   c.mmproj = ModelFacts{"mm.gguf", "clip F16", 1331000000, 665000000};
   c.cpu = "A CPU";
-  c.kv_type = "bf16";
+  c.kv_type = "f16";
   return c;
 }
 

@@ -43,6 +43,19 @@ static void plans_before_it_allocates(void) {
   CHECK_OK(glimpse_plan_session(model, &params, &large));
   CHECK(large.kv_cache >= 3 * small.kv_cache); /* twice the positions of twice the bytes */
   CHECK(large.weights == small.weights);
+  params.kv_type = GLIMPSE_KV_F16;
+  CHECK_OK(glimpse_plan_session(model, &params, &small));
+  CHECK(2 * small.kv_cache == large.kv_cache);
+  params.kv_type = GLIMPSE_KV_BF16;
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(small.kv_cache == large.kv_cache);
+  params.kv_type = GLIMPSE_KV_Q8_0;
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(large.kv_cache < small.kv_cache && 2 * large.kv_cache > small.kv_cache);
+  /* A program that was built before the field existed gets the default, whatever lies there. */
+  params.struct_size = offsetof(glimpse_session_params, kv_type);
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(large.kv_cache == small.kv_cache);
   glimpse_model_free(model);
 }
 
@@ -57,6 +70,7 @@ static void refuses_bad_sizes(void) {
   glimpse_session_params params;
   glimpse_session_params_init(&params);
   CHECK(params.struct_size == sizeof params);
+  CHECK(params.kv_type == GLIMPSE_KV_F16);
   CHECK(params.n_ctx > 0 && params.n_batch > 0 && params.image_max_pixels > params.image_min_pixels);
   params = tiny_session_params();
   params.n_ctx = -1;
@@ -69,6 +83,10 @@ static void refuses_bad_sizes(void) {
   create_must_fail(model, &params);
   params = tiny_session_params();
   params.kv_type = 9;
+  create_must_fail(model, &params);
+  params.kv_type = GLIMPSE_KV_Q8_0 + 1;
+  create_must_fail(model, &params);
+  params.kv_type = -1;
   create_must_fail(model, &params);
   params = tiny_session_params();
   params.n_speculate = 16;

@@ -263,6 +263,20 @@ TEST(Bench, WrongFilesAndSettingsAreNamed) {
   EXPECT_EQ(dir.list(), before);
 }
 
+TEST(Bench, TypeOfTheCacheIsNamed) {
+  for (const char* type : {"f16", "bf16", "f32", "q8_0"}) {
+    const json rows = parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json", "-ctk", type})));
+    ASSERT_EQ(rows.size(), 1u);
+    EXPECT_EQ(rows[0].at("type_k"), type);
+    EXPECT_EQ(rows[0].at("type_v"), type);
+    const RunResult table = run_glimpse(bench({"-p", "8", "-n", "0", "--kv-type", type, "--profile"}));
+    EXPECT_THAT(table.out, testing::ContainsRegex(std::string("attention [0-9]+x[0-9]+ ") + type));
+    EXPECT_EQ(table.out.find("type_k") == std::string::npos, std::string(type) == "f16")
+        << table.out;  // as llama-bench
+  }
+  EXPECT_EQ(parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"})))[0].at("type_k"), "f16");
+}
+
 TEST(Bench, ForcedInstructionSetIsNamed) {
   RunSetup setup;
   setup.environment = {"GLIMPSE_FORCE_ISA=ref"};

@@ -87,6 +87,30 @@ TEST(Compare, ReportsEveryStageOfBothEngines) {
   }
 }
 
+TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
+  const Peer peer;
+  const RunResult result = peer.compare({"--quick", "--n-depth", "32,64", "--vision-precision", "f32"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("also after 32, also after 64. Pictures of at most 16 tokens, answers of 4; vision "
+                                    "precision of glimpse: f32."));
+  for (const char* call : {"llama-bench -m", "glimpse bench -m"}) {
+    for (const char* depth : {"-d 0 ", "-d 32 ", "-d 64 "}) {
+      EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "[^\n]*" + depth));
+    }
+  }
+  EXPECT_THAT(peer.calls(), testing::ContainsRegex("glimpse run[^\n]*--vision-precision f32"));
+  EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
+}
+
+TEST(Compare, PicturesAreComparedWithoutTexts) {
+  const Peer peer;
+  const RunResult result = peer.compare({"--quick", "--n-prompt", "0", "--n-gen", "0"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("| image encode |"));
+  EXPECT_THAT(result.out, Not(HasSubstr("| decode |")));
+  EXPECT_THAT(peer.calls(), Not(HasSubstr("llama-bench -m")));
+}
+
 TEST(Compare, TextModelsAreComparedWithoutPictures) {
   const Peer peer;
   const RunResult result = peer.compare({"--quick"}, false);
@@ -150,13 +174,17 @@ TEST(Compare, InterruptEndsTheProgramThatRunsAndWritesNothing) {
 
 TEST(Compare, WrongFlagsAndFiles) {
   const Peer peer;
-  for (const std::vector<std::string>& wrong :
-       {std::vector<std::string>{"--pairs", "0"}, {"--n-gen", "-1"}, {"--timeout", "0"}}) {
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"--pairs", "0"},
+                                                {"--n-gen", "-1"},
+                                                {"--timeout", "0"},
+                                                {"--vision-precision", "f16"},
+                                                {"--n-depth", "1,x"}}) {
     EXPECT_EQ(peer.compare(wrong).exit_code, 2) << wrong[0];
   }
   EXPECT_EQ(run_glimpse({"compare", "-m", golden("tied/model.gguf")}).exit_code, 2);
   expect_refused(peer.compare({"--image", "/nowhere/cat.jpg"}), {"/nowhere/cat.jpg"});
   expect_refused(peer.compare({"--image", kPicture}, false), {"--mmproj"});
+  expect_refused(peer.compare({"--n-prompt", "0", "--n-gen", "0"}, false), {"nothing to compare"});
 }
 
 }  // namespace

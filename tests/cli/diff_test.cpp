@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstring>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "loaders/gguf/gguf.h"
@@ -73,6 +74,19 @@ TEST(Diff, EveryBackendIsInsideItsBudgetAgainstTheOracle) {
         parse(diff({"-p", "the cat", "--against", "ref", "--precision", "f32", "--json"}, golden(model)), 0);
     for (const json& row : f32.at("activations")) EXPECT_LT(row.at("nmse"), 1e-9) << model << row;
   }
+}
+
+TEST(Diff, EveryTypeOfCacheIsInsideItsBudgetAgainstTheOracle) {
+  std::map<std::string, double> nmse;
+  for (const char* type : {"f32", "f16", "bf16", "q8_0"}) {
+    const json j = parse(diff({"-p", "the cat sat on a mat", "--against", "ref", "--kv-type", type, "--json"}), 0);
+    nmse[type] = j.at("activations").back().at("nmse");
+  }
+  EXPECT_GT(nmse["f16"], nmse["f32"]);
+  EXPECT_GT(nmse["bf16"], 10 * nmse["f16"]);
+  EXPECT_GT(nmse["q8_0"], 10 * nmse["f16"]);
+  const json usual = parse(diff({"-p", "the cat sat on a mat", "--against", "ref", "--json"}), 0);
+  EXPECT_EQ(usual.at("activations").back().at("nmse"), nmse["f16"]);
 }
 
 TEST(Diff, FloatWeightsAreAReferenceToo) {
@@ -196,7 +210,7 @@ TEST(Diff, WrongFlagsExitWithTwo) {
       {"--against", "ref"},
       {"-p", "x", "--against", "ref", "--budget", "-1"},
       {"-p", "x", "--against", "ref", "--budget", "small"},
-      {"-p", "x", "--against", "ref", "--kv-type", "f16"},
+      {"-p", "x", "--against", "ref", "--kv-type", "q8"},
       {"-p", "x", "--against", "ref", "--precision", "f64"},
   };
   for (const auto& arguments : wrong) EXPECT_EQ(diff(arguments).exit_code, 2) << testing::PrintToString(arguments);

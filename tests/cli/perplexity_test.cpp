@@ -61,6 +61,23 @@ TEST(Perplexity, TextAndJsonSayTheSame) {
   EXPECT_THAT(text.out, HasSubstr(printed));
 }
 
+TEST(Perplexity, EveryTypeOfCacheDivergesAsItRounds) {
+  const ScratchDir dir;
+  const std::string base = dir.file("base.gguf");
+  parse(
+      perplexity({"-f", kText, "-c", "64", "--kl-base", base, "--save-base", "--exact", "--kv-type", "f32", "--json"}));
+  const auto kld = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"--kl-base", base, "--kl-divergence", "--json"});
+    return value(parse(perplexity(more)), "kld");
+  };
+  const double f16 = kld({"--kv-type", "f16"});
+  EXPECT_EQ(kld({}), f16);
+  EXPECT_EQ(kld({"--precision", "f32"}), kld({"--kv-type", "f32", "--precision", "f32"}));
+  EXPECT_GT(f16, 0);                                // these are other bits
+  EXPECT_GT(kld({"--kv-type", "bf16"}), 10 * f16);  // a step of eight times the size: in theory 64 times
+  EXPECT_GT(kld({"--kv-type", "q8_0"}), 10 * f16);
+}
+
 TEST(Perplexity, AModelAgainstItselfDivergesByRoundingOnly) {
   const ScratchDir dir;
   const std::string base = dir.file("base.kld");
@@ -145,7 +162,7 @@ TEST(Perplexity, WrongFlagsExitWithTwo) {
       {"-f", kText, "-c", "3"},
       {"-f", kText, "--chunks", "-1"},
       {"-f", kText, "--precision", "f64"},
-      {"-f", kText, "--kv-type", "f16"},
+      {"-f", kText, "--kv-type", "q8"},
   };
   for (const auto& arguments : wrong) {
     const RunResult result = perplexity(arguments);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/cli/process.h"
 
@@ -205,6 +206,22 @@ TEST(Run, AutoAndNoGpuLayersNeedNoGpu) {
   EXPECT_EQ(zero.out, ask({"--device", "cpu"}).out);
   EXPECT_EQ(automatic.exit_code, 0) << automatic.err;
   EXPECT_THAT(automatic.err, testing::AnyOf(HasSubstr("device auto: the CPU, because"), HasSubstr("on cuda")));
+}
+
+TEST(Run, KvTypeIsF16UnlessNamed) {
+  const auto logprobs = [](const std::vector<std::string>& more) {
+    auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--logprobs", "3"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse(result).at("logprobs").dump();
+  };
+  const std::string usual = logprobs({});
+  EXPECT_EQ(logprobs({"--kv-type", "f16"}), usual);
+  std::set<std::string> seen = {usual};
+  for (const char* other : {"f32", "bf16", "q8_0"}) {
+    EXPECT_TRUE(seen.insert(logprobs({"--kv-type", other})).second) << other;
+  }
 }
 
 TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {

@@ -65,7 +65,7 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "-n", "many"},
       {"run", "-m", model, "-p", "hello", "--temp", "warm"},
       {"run", "-m", model, "-p", "hello", "-c", "99999999999999999999"},
-      {"run", "-m", model, "-p", "hello", "--kv-type", "f8"},
+      {"run", "-m", model, "-p", "hello", "--kv-type"},
       {"run", "-m", model, "-p", "hello", "--speculate"},
       {"run", "-m", model, "-p", "hello", "--speculate", "16"},
       {"run", "-m", model, "-p", "hello", "--speculate", "-1"},
@@ -98,6 +98,26 @@ TEST(Usage, WrongFlagsExitWithTwo) {
     EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(arguments) << result.err;
     EXPECT_EQ(result.out, "") << testing::PrintToString(arguments);
     EXPECT_THAT(result.err, HasSubstr("--help")) << testing::PrintToString(arguments);
+  }
+}
+
+TEST(Usage, EveryCommandThatRunsAModelTakesTheSameTypesOfCache) {
+  const std::string model = golden("tied/model.gguf");
+  const std::vector<std::string> commands[] = {
+      {"run", "-p", "x"}, {"eval"}, {"bench"}, {"diff", "-p", "x", "--against", "ref"}, {"perplexity", "-f", "x"}};
+  for (std::vector<std::string> command : commands) {
+    EXPECT_THAT(run_glimpse({command[0], "--help"}).out,
+                testing::ContainsRegex("--kv-type[^\n]* TEXT:\\{f16,bf16,f32,q8_0\\}"))
+        << command[0];
+    command.insert(command.end(), {"-m", model, "--mmproj", golden("tied/mmproj.gguf")});
+    for (const char* type : {"f8", "q8", "F16", ""}) {
+      std::vector<std::string> arguments = command;
+      arguments.insert(arguments.end(), {"--kv-type", type});
+      const RunResult result = run_glimpse(arguments);
+      EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(arguments) << result.err;
+      EXPECT_EQ(result.out, "") << testing::PrintToString(arguments);
+      EXPECT_THAT(result.err, HasSubstr("kv-type")) << testing::PrintToString(arguments);
+    }
   }
 }
 

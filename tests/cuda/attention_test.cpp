@@ -68,12 +68,18 @@ class Attention {
   std::unique_ptr<BackendBuffer> q_;
 };
 
+constexpr KvElement kCaches[] = {KvElement::kF32, KvElement::kBf16, KvElement::kF16};
 const Shape kShapes[] = {{1, 1, 16}, {2, 2, 80}, {6, 1, 128}, {3, 3, 12}, {10, 1, 32}, {4, 2, 72}};
+
+// Three bits more than bfloat16: a 64th of the squared error.
+double limit_of(KvElement element) {
+  return element == KvElement::kF32 ? 1e-11 : element == KvElement::kF16 ? 5e-5 / 64 : 5e-5;
+}
 
 TEST(CudaAttention, MatchesTheOracle) {
   Random random(1);
   for (const Shape& shape : kShapes) {
-    for (const KvElement element : {KvElement::kF32, KvElement::kBf16}) {
+    for (const KvElement element : kCaches) {
       ErrorSum error[2];  // of few rows, of many
       for (const int64_t n : {1, 64, 127, 129, 300}) {
         const std::vector<float> x = random.gaussian(n * kWidth);
@@ -88,8 +94,8 @@ TEST(CudaAttention, MatchesTheOracle) {
         }
       }
       for (const bool many : {false, true}) {
-        EXPECT_LE(error[many].value(), element == KvElement::kF32 ? 1e-11 : 5e-5)
-            << "head_dim " << shape.head_dim << (many ? ", many rows" : ", few rows");
+        EXPECT_LE(error[many].value(), limit_of(element))
+            << kv_element_name(element) << ", head_dim " << shape.head_dim << (many ? ", many rows" : ", few rows");
       }
     }
   }
@@ -99,7 +105,7 @@ TEST(CudaAttention, MatchesTheOracle) {
 TEST(CudaAttention, RowsDoNotDependOnTheBatch) {
   Random random(2);
   for (const Shape& shape : {Shape{6, 1, 32}, Shape{2, 2, 80}}) {
-    for (const KvElement element : {KvElement::kF32, KvElement::kBf16}) {
+    for (const KvElement element : kCaches) {
       constexpr int64_t kPositions = 290;
       const std::vector<float> x = random.gaussian(kPositions * kWidth);
       const auto rows = [&](host::Order order, const std::vector<int64_t>& cuts) {
@@ -132,7 +138,7 @@ TEST(CudaAttention, LargeScoresDoNotOverflow) {
   Random random(3);
   constexpr int64_t kPositions = 200;
   const std::vector<float> x = random.gaussian(kPositions * kWidth, 3000.0f);
-  for (const KvElement element : {KvElement::kF32, KvElement::kBf16}) {
+  for (const KvElement element : kCaches) {
     Attention a(host_ops(), {1, 1, 16}, element, x, kPositions);
     for (const int64_t count : {5, 200}) {
       const auto out = a.attend(kPositions - count, count, AttentionSpec{.causal = true, .n_past = kPositions - count});
@@ -141,6 +147,15 @@ TEST(CudaAttention, LargeScoresDoNotOverflow) {
       // Scores of millions leave one key each: every output is somebody's value.
       for (const float v : out) EXPECT_TRUE(std::isfinite(v) && std::abs(v) < 30000);
     }
+  }
+}
+
+TEST(CudaAttention, RefusesCachesWithoutKernels) {
+  for (const KvElement element : {KvElement::kQ8_0, KvElement::kInt8}) {
+    const auto kv = host_ops()->make_kv(1, 16, 256, element);
+    ASSERT_FALSE(kv.ok());
+    EXPECT_EQ(kv.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(kv.error().message.find(kv_element_name(element)), std::string::npos) << kv.error().message;
   }
 }
 

@@ -23,11 +23,12 @@ inline std::vector<Backend> cuda_host_backends() {
   exact.quantized_heavy = 1e-3;
   backends.push_back(exact);
   Backend usual = exact;  // what sessions use
-  usual.name += "_bf16";
+  usual.name += "_usual";
   usual.vision = VisionPrecision::kBf16;
-  usual.kv = KvElement::kBf16;
+  usual.kv = KvElement::kF16;
   usual.vision_op = 2e-5;
-  usual.vision_attention = usual.text_attention = 5e-5;
+  usual.vision_attention = 5e-5;
+  usual.text_attention = 5e-5 / 64;
   backends.push_back(usual);
   return backends;
 }

@@ -83,11 +83,29 @@ struct Talk {
   }
 };
 
-class Speculation : public ::testing::TestWithParam<const char*> {
+struct SpeculationBackend {
+  std::string name;
+  bool reference, quantized;
+  KvElement kv;
+};
+void PrintTo(const SpeculationBackend& backend, std::ostream* out) {
+  *out << backend.name;
+}
+
+std::vector<SpeculationBackend> speculation_backends() {
+  std::vector<SpeculationBackend> backends = {{"ref", true, false, KvElement::kF32},
+                                              {"quantized", false, true, SessionOptions().kv_element}};
+  for (const KvElement kv : kKvElements) {
+    backends.push_back({std::string("cpu_") + kv_element_name(kv), false, false, kv});
+  }
+  return backends;
+}
+
+class Speculation : public ::testing::TestWithParam<SpeculationBackend> {
  protected:
-  // Quantised weights and the cache of bfloat16 that sessions use by default; float weights; the oracle.
+  // Quantised weights; float weights; the oracle.
   static std::shared_ptr<const Model> model() {
-    if (std::string_view(GetParam()) != "quantized") return tied_model(std::string_view(GetParam()) == "ref");
+    if (!GetParam().quantized) return tied_model(GetParam().reference);
     static const std::shared_ptr<const Model> quantized = [] {
       ModelOptions options;
       options.model_path = golden_path("quantized/model.gguf");
@@ -99,7 +117,7 @@ class Speculation : public ::testing::TestWithParam<const char*> {
   static std::unique_ptr<Session> session(int n_speculate, int64_t context = 256) {
     SessionOptions options = small_session(context);
     options.n_speculate = n_speculate;
-    if (std::string_view(GetParam()) != "ref") options.kv_element = KvElement::kBf16;
+    options.kv_element = GetParam().kv;
     return make_session(model(), options);
   }
 
@@ -122,8 +140,8 @@ class Speculation : public ::testing::TestWithParam<const char*> {
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(Backends, Speculation, ::testing::Values("ref", "cpu", "quantized"),
-                         [](const auto& backend) { return std::string(backend.param); });
+INSTANTIATE_TEST_SUITE_P(Backends, Speculation, ::testing::ValuesIn(speculation_backends()),
+                         [](const auto& backend) { return backend.param.name; });
 
 // Two digits at random: drafts are often right and often wrong.
 GenerateOptions coin(int64_t max_tokens, uint64_t seed) {

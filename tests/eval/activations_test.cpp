@@ -112,7 +112,7 @@ TEST(Budget, GrowsAlongTheResidualStream) {
   options.model_path = eval_test::golden("quantized/model.gguf");
   options.n_threads = 1;
   const auto model = must(Model::load(options));
-  for (const KvElement kv : {KvElement::kF32, KvElement::kBf16}) {
+  for (const KvElement kv : kKvElements) {
     Budget budget(op_limits(*model, kv, false));
     TraceInput input;
     input.prompt = "the cat";
@@ -133,6 +133,24 @@ TEST(Budget, GrowsAlongTheResidualStream) {
     EXPECT_LT(last, 1e-2);
   }
   EXPECT_EQ(op_limits(*model, KvElement::kBf16, true).decoder_op, 1e-10);  // the oracle quantises nothing
+}
+
+TEST(Budget, AttentionMayAddWhatItsCacheRounds) {
+  ModelOptions options;
+  options.model_path = eval_test::golden("tied/model.gguf");
+  options.n_threads = 1;
+  const auto model = must(Model::load(options));
+  double last = 0;
+  for (const KvElement kv : {KvElement::kF32, KvElement::kF16, KvElement::kBf16, KvElement::kQ8_0}) {
+    const OpLimits limits = op_limits(*model, kv, false);
+    EXPECT_GT(limits.decoder_attention, last) << kv_element_name(kv);
+    EXPECT_LE(limits.decoder_attention, 2e-4) << kv_element_name(kv);
+    EXPECT_EQ(limits.kv_rounding > 0, kv != KvElement::kF32) << kv_element_name(kv);
+    EXPECT_LT(limits.kv_rounding, limits.decoder_attention) << kv_element_name(kv);
+    EXPECT_EQ(limits.vision_attention, op_limits(*model, KvElement::kF32, false).vision_attention);
+    EXPECT_EQ(op_limits(*model, kv, true).decoder_attention, 1e-10) << kv_element_name(kv);
+    last = limits.decoder_attention;
+  }
 }
 
 TEST(Budget, FloatModelsAreHeldToFloatArithmetic) {

@@ -13,13 +13,15 @@
 #include "engine/base/cpu_features.h"
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
 
 struct BenchCommand {
-  std::string model, mmproj, output = "md", kv_type = "bf16", vision_precision = "auto", trace;
+  std::string model, mmproj, output = "md", kv_type = kUsualKvType, vision_precision = "auto", trace;
   std::vector<int64_t> n_prompt, n_gen, n_depth = {0};
   std::vector<int> n_threads = {0};
   std::vector<std::string> prompt_and_gen, images, first_token, end_to_end;
@@ -66,10 +68,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const ProgressS
   ModelOptions options;
   options.model_path = c.model;
   options.mmproj_path = c.mmproj;
-  options.vision_precision = c.vision_precision == "f32"    ? VisionPrecision::kF32
-                             : c.vision_precision == "bf16" ? VisionPrecision::kBf16
-                             : c.vision_precision == "int8" ? VisionPrecision::kInt8
-                                                            : VisionPrecision::kAuto;
+  options.vision_precision = vision_precision(c.vision_precision);
   options.progress = progress;
   return Model::load(options);
 }
@@ -81,7 +80,7 @@ Result<bench::RunnerOptions> runner_options(const BenchCommand& c, const Model& 
   options.roofline = !c.no_roofline;
   options.profile = c.profile || !c.trace.empty();
   options.batch = c.n_batch;
-  options.kv_element = c.kv_type == "f32" ? KvElement::kF32 : KvElement::kBf16;
+  options.kv_element = kv_element(c.kv_type);
   options.seed = c.seed;
   if (model.has_vision()) {
     GLIMPSE_ASSIGN(options.image_limits,
@@ -184,12 +183,8 @@ void add_options(CLI::App& command, BenchCommand& c) {
   command.add_option("-b,--batch-size", c.n_batch, "rows per pass (llama-bench's -ub)")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  command.add_option("--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache: bf16 or f32 (also -ctk)")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
-  command.add_option("--vision-precision", c.vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_kv_type(command, "--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache (also -ctk)");
+  add_vision_precision(command, c.vision_precision);
   command.add_option("--image-min-tokens", c.image_min_tokens, "enlarge pictures to at least this many tokens")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--image-max-tokens", c.image_max_tokens, "shrink pictures to at most this many tokens")

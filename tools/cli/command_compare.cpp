@@ -10,6 +10,7 @@
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/compare/comparison.h"
 #include "tools/compare/runner.h"
 
@@ -43,6 +44,10 @@ Status check(const CompareCommand& c) {
   if (!c.settings.images.empty() && c.settings.mmproj.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "--image needs the vision encoder: give its file with --mmproj");
   }
+  if (c.settings.images.empty() && c.settings.n_prompt == 0 && c.settings.n_gen == 0) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "nothing to compare: --n-prompt and --n-gen are 0 without an --image");
+  }
   if (!c.markdown.empty() && c.markdown == c.html) {
     return make_error(ErrorCode::kInvalidArgument, "--markdown and --html are both %s", c.html.c_str());
   }
@@ -73,7 +78,7 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
     unless_given("--pairs", s.n_pairs, 1);
     unless_given("--n-prompt", s.n_prompt, 128);
     unless_given("--n-gen", s.n_gen, 16);
-    unless_given("--n-depth", s.n_depth, 0);
+    unless_given("--n-depth", s.depths, std::vector<int64_t>{});
     unless_given("--n-answer", s.n_answer, 16);
   }
   if (s.n_threads == 0) s.n_threads = available_cpus();
@@ -110,10 +115,16 @@ void add_compare(CLI::App& app, int* status) {
       ->capture_default_str();
   command->add_flag("--quick", c->quick, "one pair of short tests: shows that all works, measures little");
   const auto count = CLI::Range(int64_t{1}, int64_t{1} << 20);
-  command->add_option("--n-prompt", s.n_prompt, "tokens of the text prompt")->check(count)->capture_default_str();
-  command->add_option("--n-gen", s.n_gen, "tokens generated after a text")->check(count)->capture_default_str();
-  command->add_option("--n-depth", s.n_depth, "generate also after so many tokens; 0: do not")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+  const auto count_or_none = CLI::Range(int64_t{0}, int64_t{1} << 20);
+  command->add_option("--n-prompt", s.n_prompt, "tokens of the text prompt; 0: none")
+      ->check(count_or_none)
+      ->capture_default_str();
+  command->add_option("--n-gen", s.n_gen, "tokens generated after a text; 0: none")
+      ->check(count_or_none)
+      ->capture_default_str();
+  command->add_option("--n-depth", s.depths, "generate also after so many tokens (a list, with commas); 0: do not")
+      ->delimiter(',')
+      ->check(count_or_none)
       ->capture_default_str();
   command->add_option("-n,--n-answer", s.n_answer, "tokens of an answer about a picture")
       ->check(count)
@@ -122,6 +133,7 @@ void add_compare(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", s.image_max_tokens, "shrink larger pictures, in both engines")
       ->check(count)
       ->capture_default_str();
+  add_vision_precision(*command, s.vision_precision, "of glimpse: auto, f32, bf16 or int8");
   command->add_option("-t,--threads", s.n_threads, "threads of both engines; 0: one per available CPU")
       ->check(CLI::Range(0, 1024));
   s.n_threads = 0;

@@ -10,7 +10,9 @@
 
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/eval/activations.h"
 #include "tools/eval/budget.h"
 #include "tools/eval/trace.h"
@@ -23,7 +25,7 @@ using eval::ActivationSet;
 using eval::Difference;
 
 struct DiffOptions {
-  std::string model, mmproj, against, dump, kv_type = "bf16", precision = "stored", vision_precision = "auto";
+  std::string model, mmproj, against, dump, kv_type = kUsualKvType, precision = "stored", vision_precision = "auto";
   eval::TraceInput input;
   double budget = -1;  // negative: derived
   bool json = false, force = false;
@@ -52,10 +54,11 @@ Result<std::shared_ptr<const Model>> load(const DiffOptions& o, bool reference, 
   options.n_threads = o.input.n_threads;
   options.use_reference = reference;
   options.text_precision = f32 ? WeightPrecision::kF32 : WeightPrecision::kAsStored;
-  options.vision_precision = f32 || o.vision_precision == "f32"           ? VisionPrecision::kF32
-                             : o.vision_precision == "bf16" && !reference ? VisionPrecision::kBf16
-                             : o.vision_precision == "int8" && !reference ? VisionPrecision::kInt8
-                                                                          : VisionPrecision::kAuto;
+  // The oracle has no bf16 and int8: for these it takes the weights as they are.
+  const VisionPrecision wanted = vision_precision(o.vision_precision);
+  options.vision_precision = f32                                            ? VisionPrecision::kF32
+                             : reference && wanted != VisionPrecision::kF32 ? VisionPrecision::kAuto
+                                                                            : wanted;
   options.progress = progress;
   return Model::load(options);
 }
@@ -87,7 +90,7 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.input.n_threads));
   report.backend = ops->describe();
   eval::TraceInput input = o.input;
-  input.kv_element = o.f32() || o.kv_type == "f32" ? KvElement::kF32 : KvElement::kBf16;
+  input.kv_element = o.f32() ? KvElement::kF32 : kv_element(o.kv_type);
   eval::Budget budget(eval::op_limits(*model, input.kv_element, false));
   double derived = 0;  // limit of the activation at hand; grows with those that are not asked for too
   input.on_step = [&](const std::string& name) { derived = budget.limit(name); };
@@ -232,19 +235,17 @@ void add_diff(CLI::App& app, int* status) {
   command->add_option("--only", o->input.prefixes, "only activations whose name starts with this: blk.3., 0/v., logits")
       ->delimiter(',');
   command
-      ->add_option("--budget", o->budget,
-                   "limit on every activation's NMSE; default: what the operations up to it may add (float 1e-10, int8 "
-                   "activations 1e-4 and 1e-3 after SwiGLU, bf16 products 2e-5, bf16 attention 5e-5)")
+      ->add_option(
+          "--budget", o->budget,
+          "limit on every activation's NMSE; default: what the operations up to it may add (float 1e-10, int8 "
+          "activations 1e-4 and 1e-3 after SwiGLU, bf16 products 2e-5, attention on bf16 5e-5, on f16 8e-7, on "
+          "q8_0 2e-4)")
       ->check(CLI::NonNegativeNumber);
   command->add_option("--precision", o->precision, "stored, or f32: dequantised weights, float activations")
       ->check(CLI::IsMember({"stored", "f32"}))
       ->capture_default_str();
-  command->add_option("--kv-type", o->kv_type, "keys and values: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
-  command->add_option("--vision-precision", o->vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; f32 with --precision f32");
+  add_vision_precision(*command, o->vision_precision);
   command->add_option("--image-min-tokens", o->input.picture_limits.min_tokens,
                       "enlarge smaller pictures; 0: the model's bound");
   command->add_option("--image-max-tokens", o->input.picture_limits.max_tokens, "shrink larger pictures; 0: 1280");

@@ -9,7 +9,9 @@
 
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 #include "tools/eval/kl_base.h"
 #include "tools/eval/kl_statistics.h"
 #include "tools/eval/pictures.h"
@@ -164,10 +166,7 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   options.n_threads = o.n_threads;
   options.text_precision = o.f32() ? WeightPrecision::kF32 : WeightPrecision::kAsStored;
   options.f32_tensors = o.f32_weights;
-  options.vision_precision = o.f32() || o.vision_precision == "f32" ? VisionPrecision::kF32
-                             : o.vision_precision == "bf16"         ? VisionPrecision::kBf16
-                             : o.vision_precision == "int8"         ? VisionPrecision::kInt8
-                                                                    : VisionPrecision::kAuto;
+  options.vision_precision = o.f32() ? VisionPrecision::kF32 : vision_precision(o.vision_precision);
   options.progress = progress;
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(options));
   const int64_t n_vocab = model->text().vocab_size;
@@ -179,9 +178,9 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   GLIMPSE_ASSIGN(const Work work, collect_work(model, *ops, o, base, progress));
   size_t longest = 0;
   for (const Sequence& s : work.sequences) longest = std::max(longest, s.ids.size());
-  const bool f32_kv = o.kv_type.empty() ? o.f32() || o.reference : o.kv_type == "f32";
+  const bool f32_kv = o.kv_type.empty() && (o.f32() || o.reference);
   GLIMPSE_ASSIGN(eval::Scorer scorer, eval::Scorer::create(model, *ops, static_cast<int64_t>(longest),
-                                                           f32_kv ? KvElement::kF32 : KvElement::kBf16));
+                                                           f32_kv ? KvElement::kF32 : kv_element(o.kv_type)));
   std::optional<KlBaseWriter> writer;
   if (o.save_base) {
     const bool gguf = o.exact || !o.prompts_file.empty();
@@ -360,13 +359,8 @@ void add_perplexity(CLI::App& app, int* status) {
           "matrices whose name contains one of these are dequantised to float, so that their activations are not "
           "quantised: finds out which products cost accuracy (attn_q, ffn_down, ...)")
       ->delimiter(',');
-  command
-      ->add_option("--kv-type", o->kv_type,
-                   "keys and values: bf16 or f32; default: f32 with --precision f32, else bf16")
-      ->check(CLI::IsMember({"bf16", "f32"}));
-  command->add_option("--vision-precision", o->vision_precision, "auto, f32, bf16 or int8")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
+  add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; default: f32 with --precision f32, else f16");
+  add_vision_precision(*command, o->vision_precision);
   command->add_option("--image-min-tokens", o->image_min_tokens, "enlarge smaller pictures; 0: the model's bound");
   command->add_option("--image-max-tokens", o->image_max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();

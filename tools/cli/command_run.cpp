@@ -13,7 +13,9 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
@@ -21,7 +23,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = kUsualKvType;
   std::string pack_cache, device = "cpu", gpu_layers = "all";
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
@@ -72,22 +74,18 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
-  run.add_option("--vision-precision", o.vision_precision,
-                 "auto, f32, bf16 or int8 (fastest, half the memory, larger error)")
-      ->check(CLI::IsMember({"auto", "f32", "bf16", "int8"}))
-      ->capture_default_str();
-  run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_vision_precision(run, o.vision_precision);
+  add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
   run.add_option("--device", o.device, "cpu, cuda, or auto: the GPU when there is one")
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
       ->capture_default_str();
   run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
       ->check(CLI::IsMember({"all", "0"}))
       ->capture_default_str();
-  run.add_option("--pack-cache", o.pack_cache,
-                 "existing directory for packed weights: the first load leaves them there (as large as the model), later "
-                 "loads map them and start faster");
+  run.add_option(
+      "--pack-cache", o.pack_cache,
+      "existing directory for packed weights: the first load leaves them there (as large as the model), later "
+      "loads map them and start faster");
   run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
@@ -257,10 +255,7 @@ int run(const RunOptions& o) {
   model_params.model_path = o.model.c_str();
   if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
   model_params.n_threads = o.n_threads;
-  model_params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
-                                  : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
-                                  : o.vision_precision == "int8" ? GLIMPSE_VISION_INT8
-                                                                 : GLIMPSE_VISION_AUTO;
+  model_params.vision_precision = vision_precision_number(o.vision_precision);
   model_params.use_reference = o.reference ? 1 : 0;
   model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
                         : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
@@ -275,7 +270,7 @@ int run(const RunOptions& o) {
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
   session_params.n_speculate = o.n_speculate;
-  session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+  session_params.kv_type = kv_type_number(o.kv_type);
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;
   if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;

@@ -52,6 +52,25 @@ class Runner {
   std::vector<std::pair<std::string, Part>> parts_;
 };
 
+// What was asked of both, in a line of the report.
+std::string describe(const Settings& s) {
+  std::string out;
+  if (s.n_prompt + s.n_gen > 0) {
+    out = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s.n_prompt),
+                 static_cast<long long>(s.n_gen));
+    for (const int64_t depth : s.depths) {
+      if (depth > 0) out += format(", also after %lld", static_cast<long long>(depth));
+    }
+    out += ". ";
+  }
+  if (!s.images.empty()) {
+    out += format("Pictures of at most %lld tokens, answers of %lld; vision precision of glimpse: %s. ",
+                  static_cast<long long>(s.image_max_tokens), static_cast<long long>(s.n_answer),
+                  s.vision_precision.c_str());
+  }
+  return out + "llama.cpp with flash attention.";
+}
+
 std::string peer(const Settings& s, const char* name) {
   return (std::filesystem::path(s.llama_bin) / name).string();
 }
@@ -110,8 +129,11 @@ Status Runner::check_peer() {
 }
 
 Result<std::vector<BenchRow>> Runner::bench(bool ours) {
+  if (s_.n_prompt == 0 && s_.n_gen == 0) return std::vector<BenchRow>{};
   std::vector<std::string> depths = {"0"};
-  if (s_.n_depth > 0) depths.push_back(std::to_string(s_.n_depth));
+  for (const int64_t depth : s_.depths) {
+    if (depth > 0 && s_.n_gen > 0) depths.push_back(std::to_string(depth));
+  }
   std::vector<BenchRow> all;
   for (const std::string& depth : depths) {
     // A prompt at depth says nothing that the prompt without does not; the tokens after it do.
@@ -158,7 +180,7 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
                                         tokens};
   if (ours) {
     arguments.insert(arguments.begin(), "run");
-    arguments.push_back("--json");
+    arguments.insert(arguments.end(), {"--json", "--vision-precision", s_.vision_precision});
   } else {
     arguments.insert(arguments.end(), {"--perf", "-lv", "4", "--jinja", "-fa", "on"});
   }
@@ -227,7 +249,7 @@ Status Runner::measure(bool ours) {
       }
     }
   }
-  if (s_.say) s_.say(format("pair %zu of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
+  if (s_.say && s_.n_prompt + s_.n_gen > 0) s_.say(format("pair %zu of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
   GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, bench(ours));
   for (const BenchRow& row : rows) {
     std::string name =
@@ -277,20 +299,12 @@ Result<Comparison> Runner::run() {
   GLIMPSE_ASSIGN(const ProcessResult version, call(s_.glimpse_program, {"--version"}));
   c_.our_version = version.out.substr(0, version.out.find('\n'));
   if (c_.our_version.starts_with("glimpse ")) c_.our_version.erase(0, 8);
-  c_.settings = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s_.n_prompt),
-                       static_cast<long long>(s_.n_gen));
-  if (s_.n_depth > 0) c_.settings += format(", also after %lld", static_cast<long long>(s_.n_depth));
-  if (!s_.images.empty()) {
-    c_.settings += format("; pictures of at most %lld tokens, answers of %lld",
-                          static_cast<long long>(s_.image_max_tokens), static_cast<long long>(s_.n_answer));
-  }
-  c_.settings += ". llama.cpp with flash attention.";
+  c_.settings = describe(s_);
   for (int i = 0; i < s_.n_pairs; ++i) GLIMPSE_TRY(pair(i));
   GLIMPSE_ASSIGN(c_.bandwidth_after, probe_bandwidth(s_.n_threads));
   mark_disturbed(c_.pairs, c_.bandwidth_after);
   add_waterfall();
-  c_.notes.push_back(
-      "Key/value caches are each engine's default: bf16 in glimpse, f16 in llama.cpp. Weights are the same files.");
+  c_.notes.push_back("Key/value caches are f16, the default of both engines. Weights are the same files.");
   if (!s_.images.empty()) {
     c_.notes.push_back(
         "llama-mtmd-cli times the prompt from the text before the picture to the first logits, encoding included: its "

@@ -18,8 +18,10 @@ struct Settings {
   std::vector<std::string> prompts;
   int n_pairs = 5;
   int n_threads = 1;
-  int64_t n_prompt = 512, n_gen = 64, n_depth = 2048;  // of the text tests; n_depth 0: none
-  int64_t n_answer = 64;                               // tokens of an answer
+  int64_t n_prompt = 512, n_gen = 64;     // of the text tests; 0 and 0: none
+  std::vector<int64_t> depths = {2048};   // tokens are generated also after so many; 0 is always measured
+  std::string vision_precision = "auto";  // ours
+  int64_t n_answer = 64;                  // tokens of an answer
   int64_t context = 4096;
   int64_t image_max_tokens = 1280;
   double timeout_seconds = 1800;  // of one program

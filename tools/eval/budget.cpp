@@ -11,7 +11,12 @@ constexpr double kFloatOp = 1e-10;
 constexpr double kInt8Op = 1e-4, kInt8Heavy = 1e-3;
 constexpr double kBf16Op = 2e-5;
 constexpr double kBf16Attention = 5e-5;
-constexpr double kBf16Rounding = 0x1p-18;  // (2^-9)^2
+constexpr double kF16Attention = kBf16Attention / 64;  // rounds eight times more finely
+constexpr double kQ8Attention = 2e-4;
+constexpr double kInt8Attention = 1e-3;  // of the vision encoder, large pictures: int8 scores and weights
+// Of a stored number, squared: at most half a step, 2^-9 and 2^-11 of it; uniform in steps of greatest / 127, where the
+// greatest of 32 is at most three times their root mean square.
+constexpr double kBf16Rounding = 0x1p-18, kF16Rounding = 0x1p-22, kQ8Rounding = 9.0 / (127 * 127 * 12);
 
 bool is_quantised(const PackedWeight& weight) {
   if (dtype_info(weight.source_type).block_length == 1) return false;
@@ -43,14 +48,27 @@ OpLimits op_limits(const Model& model, KvElement kv_element, bool exact) {
     limits.decoder_op = kInt8Op;
     limits.decoder_heavy = kInt8Heavy;
   }
-  if (kv_element == KvElement::kBf16) {
-    limits.decoder_attention = kBf16Attention;
-    limits.kv_rounding = kBf16Rounding;
+  switch (kv_element) {
+    case KvElement::kBf16:
+      limits.decoder_attention = kBf16Attention;
+      limits.kv_rounding = kBf16Rounding;
+      break;
+    case KvElement::kF16:
+      limits.decoder_attention = kF16Attention;
+      limits.kv_rounding = kF16Rounding;
+      break;
+    case KvElement::kQ8_0:
+      limits.decoder_attention = kQ8Attention;
+      limits.kv_rounding = kQ8Rounding;
+      break;
+    case KvElement::kF32:
+    case KvElement::kInt8:  // no decoder's
+      break;
   }
   if (!model.has_vision()) return limits;
-  if (model.vision_kv_element() == KvElement::kBf16) {
+  if (model.vision_kv_element() == KvElement::kBf16 || model.vision_kv_element() == KvElement::kInt8) {
     limits.vision_op = kBf16Op;
-    limits.vision_attention = kBf16Attention;
+    limits.vision_attention = model.vision_kv_element() == KvElement::kInt8 ? kInt8Attention : kBf16Attention;
   }
   for (const VisionLayerWeights& layer : model.vision_weights().layers) {
     if (any_quantised(layer)) limits.vision_op = std::max(limits.vision_op, kInt8Heavy);

@@ -18,8 +18,8 @@ struct OpLimits {
 };
 
 /// Limits of a model as it runs: 1e-10 for arithmetic in float; 1e-4, and 1e-3 for heavy tails, where activations are
-/// quantised to int8 (quantised weights on the CPU); 2e-5 for products in bfloat16; 5e-5 for attention on a bfloat16
-/// cache. exact: the model runs on the oracle.
+/// quantised to int8 (quantised weights on the CPU); 2e-5 for products in bfloat16; for attention 5e-5 on a bfloat16
+/// cache, a 64th of it on binary16, 2e-4 on int8. exact: the model runs on the oracle.
 OpLimits op_limits(const Model& model, KvElement kv_element, bool exact);
 
 class Budget {

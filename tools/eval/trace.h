@@ -21,7 +21,7 @@ struct TraceInput {
   std::vector<std::string> prefixes;  // only activations whose name starts with one of these; empty: all
   std::function<void(const std::string& name)> on_step;  // called for every activation, wanted or not
   PictureLimits picture_limits;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
   int n_threads = 0;
 };
 

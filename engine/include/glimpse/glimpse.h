@@ -138,7 +138,14 @@ GLIMPSE_API glimpse_status glimpse_token_bytes(const glimpse_model* model, int32
 
 typedef struct glimpse_session glimpse_session;
 
-typedef enum glimpse_kv_type { GLIMPSE_KV_BF16 = 0, GLIMPSE_KV_F32 = 1 } glimpse_kv_type;
+/* Element type of the key/value cache. F16, the default, and BF16 take 2 bytes a value, F32 4, Q8_0 (8-bit integers, a
+ * scale per 32) 1.06. F16 keeps three bits more than BF16; values beyond its range saturate at 65504. */
+typedef enum glimpse_kv_type {
+  GLIMPSE_KV_BF16 = 0,
+  GLIMPSE_KV_F32 = 1,
+  GLIMPSE_KV_F16 = 2,
+  GLIMPSE_KV_Q8_0 = 3
+} glimpse_kv_type;
 
 typedef struct glimpse_session_params {
   size_t struct_size;

@@ -21,7 +21,9 @@ uint64_t element_bytes(KvElement element) {
 
 KvView CudaKv::view() const {
   KvView v;
-  v.is_float = element == KvElement::kF32 ? 1 : 0;
+  v.type = element == KvElement::kF32   ? CacheType::kF32
+           : element == KvElement::kF16 ? CacheType::kF16
+                                        : CacheType::kBf16;
   v.head_dim = static_cast<int32_t>(head_dim);
   v.padded_dim = static_cast<int32_t>(padded_head_dim(head_dim));
   v.n_heads = static_cast<int32_t>(n_kv_heads);
@@ -45,7 +47,8 @@ void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) c
       } else if (element == KvElement::kF32) {
         to[i] = reinterpret_cast<const float*>(row.data())[i];
       } else {
-        to[i] = bf16_to_float(reinterpret_cast<const uint16_t*>(row.data())[i]);
+        const uint16_t bits = reinterpret_cast<const uint16_t*>(row.data())[i];
+        to[i] = element == KvElement::kF16 ? half_to_float(bits) : bf16_to_float(bits);
       }
     }
   }
@@ -65,6 +68,11 @@ Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t he
   if (head_dim > kMaxDeviceHeadDim) {
     return make_error(ErrorCode::kUnsupported, "attention heads of %lld values: the CUDA backend has kernels for %lld",
                       static_cast<long long>(head_dim), static_cast<long long>(kMaxDeviceHeadDim));
+  }
+  if (element == KvElement::kQ8_0 || element == KvElement::kInt8) {
+    return make_error(ErrorCode::kUnsupported,
+                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16 or f32",
+                      kv_element_name(element));
   }
   auto kv = std::make_unique<CudaKv>();
   kv->n_kv_heads = n_kv_heads;
@@ -96,8 +104,8 @@ void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atte
   args.n_keys = spec.n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
   const int padded = args.kv.padded_dim;
-  if (kv.element == KvElement::kBf16 && q.rows > kFewRows) {
-    launch(attend_tiles_kernel(padded),
+  if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
+    launch(attend_tiles_kernel(args.kv.type, padded),
            LaunchShape{{ceil_div(q.rows, kRowsPerTileGroup), n_heads, 1}, attend_tiles_shared_bytes(padded)}, &args);
     return;
   }
@@ -113,7 +121,7 @@ void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atte
     args.partial = partials_.as<float>();
     args.tickets = tickets_.as<int32_t>();
   }
-  launch(attend_rows_kernel(args.kv.is_float != 0, heads),
+  launch(attend_rows_kernel(args.kv.type, heads),
          LaunchShape{{q.rows, blocks_y, args.n_splits}, attend_rows_shared_bytes(heads, padded)}, &args);
 }
 

@@ -90,27 +90,20 @@ T& operand(Warp& warp, uint32_t generation, int lane) {
   return *reinterpret_cast<T*>(warp.operands[generation & 1][lane]);
 }
 
-float low_bf16(uint32_t pair) {
-  return bf16_to_float(static_cast<uint16_t>(pair));
-}
-float high_bf16(uint32_t pair) {
-  return bf16_to_float(static_cast<uint16_t>(pair >> 16));
-}
-
 // c += a b, the sum over k in double, rounded once.
-void multiply(Warp& warp, uint32_t generation) {
+void multiply(Warp& warp, uint32_t generation, float (*value)(uint32_t bits)) {
   double a[16][16], b[16][8];
   for (int lane = 0; lane < kWarpSize; ++lane) {
     const MmaOperand& in = operand<MmaOperand>(warp, generation, lane);
     const int g = lane / 4, t = lane % 4;
     for (int i = 0; i < 4; ++i) {
       const int row = g + 8 * (i % 2), column = 2 * t + 8 * (i / 2);
-      a[row][column] = low_bf16(in.a[i]);
-      a[row][column + 1] = high_bf16(in.a[i]);
+      a[row][column] = value(in.a[i] & 0xffffu);
+      a[row][column + 1] = value(in.a[i] >> 16);
     }
     for (int i = 0; i < 2; ++i) {
-      b[2 * t + 8 * i][g] = low_bf16(in.b[i]);
-      b[2 * t + 8 * i + 1][g] = high_bf16(in.b[i]);
+      b[2 * t + 8 * i][g] = value(in.b[i] & 0xffffu);
+      b[2 * t + 8 * i + 1][g] = value(in.b[i] >> 16);
     }
   }
   for (int lane = 0; lane < kWarpSize; ++lane) {
@@ -362,12 +355,12 @@ uint32_t ballot(bool predicate) {
   return t_impl->meet(Wait::kBallot, ShuffleOperand{predicate ? 1u : 0u, 0}, perform).value;
 }
 
-void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits)) {
   MmaOperand mine{};
   std::copy_n(a, 4, mine.a);
   std::copy_n(b, 2, mine.b);
   std::copy_n(c, 4, mine.c);
-  mine = t_impl->meet(Wait::kMma, mine, multiply);
+  mine = t_impl->meet(Wait::kMma, mine, [value](Warp& warp, uint32_t g) { multiply(warp, g, value); });
   std::copy_n(mine.c, 4, c);
 }
 

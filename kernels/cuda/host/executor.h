@@ -57,7 +57,8 @@ void block_barrier();
 void warp_barrier();
 uint32_t shuffle(uint32_t value, int from_lane);
 uint32_t ballot(bool predicate);
-void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+/// value: of the 16 bits of an element.
+void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits));
 void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);
 void copy_later(void* to, const void* from, bool valid);
 void close_copies();
