@@ -24,7 +24,11 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
     if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_INT8) {
       return make_error(ErrorCode::kInvalidArgument, "vision_precision %d is unknown", params.vision_precision);
     }
+    if (params.device < GLIMPSE_DEVICE_CPU || params.device > GLIMPSE_DEVICE_AUTO) {
+      return make_error(ErrorCode::kInvalidArgument, "device %d is unknown", params.device);
+    }
     ModelOptions options;
+    options.device = static_cast<DeviceKind>(params.device);
     options.model_path = params.model_path;
     if (params.mmproj_path != nullptr) options.mmproj_path = params.mmproj_path;
     options.use_reference = params.use_reference != 0;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/base/aligned_buffer.h"
 #include "engine/generate/image_budget.h"
 #include "engine/generate/session_impl.h"
 
@@ -21,7 +20,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads));
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
-  const uint64_t needed = plan.total() - plan.weights, available = available_memory_bytes();
+  const uint64_t needed = plan.total() - plan.weights, available = s.ops->available_bytes();
   if (needed > available) {
     return make_error(ErrorCode::kOutOfMemory,
                       "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context or fewer image "

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/base/aligned_buffer.h"
 #include "engine/base/cpu_features.h"
 #include "engine/model/pack_cache.h"
 #include "engine/model/weights.h"
@@ -50,9 +49,9 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const Te
   return std::make_unique<Tokenizer>(std::move(tokenizer).value());
 }
 
-// The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest where the
-// CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
-Result<WeightPrecision> vision_weight_precision(const ModelOptions& options) {
+// The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest on a GPU
+// and where the CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
+Result<WeightPrecision> vision_weight_precision(const ModelOptions& options, DeviceKind device) {
   switch (options.vision_precision) {
     case VisionPrecision::kF32:
       return WeightPrecision::kF32;
@@ -64,13 +63,23 @@ Result<WeightPrecision> vision_weight_precision(const ModelOptions& options) {
       break;
   }
   if (options.use_reference) return WeightPrecision::kAsStored;
+  if (device == DeviceKind::kCuda) return WeightPrecision::kBf16;
   GLIMPSE_ASSIGN(const Isa isa, selected_isa());
   return isa >= Isa::kAvx512Bf16 ? WeightPrecision::kBf16 : WeightPrecision::kAsStored;
 }
 
-// mapped_bytes: of the others, those that the page cache holds and may drop.
-Status check_memory(uint64_t text_bytes, uint64_t vision_bytes, uint64_t mapped_bytes) {
-  const uint64_t available = available_memory_bytes();
+// kAuto becomes what there is.
+DeviceKind choose_device(const ModelOptions& options) {
+  if (options.device != DeviceKind::kAuto || options.ops_factory) return options.device;
+  const auto ops = make_cuda_ops(CudaOpsOptions{.n_threads = 1});
+  if (ops.ok()) return DeviceKind::kCuda;
+  log(options.log, LogLevel::kInfo, "device auto: the CPU, because " + ops.error().message);
+  return DeviceKind::kCpu;
+}
+
+// available: bytes that the backend could still allocate. mapped_bytes: of the weights, those that the page cache holds
+// and may drop.
+Status check_memory(uint64_t available, uint64_t text_bytes, uint64_t vision_bytes, uint64_t mapped_bytes) {
   const double mib = 1 << 20;
   if (text_bytes + vision_bytes - mapped_bytes + kLoadOverhead <= available) return {};
   return make_error(ErrorCode::kOutOfMemory,
@@ -95,13 +104,17 @@ Model::Model() = default;
 Model::~Model() = default;
 
 Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads) const {
+  if (ops_factory_) return ops_factory_(n_threads);
   if (use_reference_) return make_ref_ops();
+  if (device_ == DeviceKind::kCuda) return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads});
   return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads});
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   const std::shared_ptr<Model> model(new Model());
   model->use_reference_ = options.use_reference;
+  model->ops_factory_ = options.ops_factory;
+  model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
   GLIMPSE_ASSIGN(const GgufFile text_file, GgufFile::open(options.model_path));
   GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));
   const TextConfig& text = model->text_config_;
@@ -122,10 +135,12 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
 
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
-  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options));
-  model->vision_kv_element_ = vision_precision == WeightPrecision::kInt8   ? KvElement::kInt8
-                              : vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16
-                                                                           : KvElement::kF32;
+  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
+  // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
+  const bool int8 = vision_precision == WeightPrecision::kInt8;
+  model->vision_kv_element_ = int8 && model->device_ != DeviceKind::kCuda          ? KvElement::kInt8
+                              : int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16
+                                                                                   : KvElement::kF32;
   WeightReader text_check = WeightReader::checker(text_file, *ops);
   text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
@@ -144,7 +159,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
     vision_cache = open_cache(options, *vision_file, vision_precision, *vision_check);
     if (vision_cache.is_mapped()) model->mapped_bytes_ += vision_check->n_packed_bytes();
   }
-  GLIMPSE_TRY(check_memory(text_check.n_bytes(), vision_bytes, model->mapped_bytes_));
+  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, model->mapped_bytes_));
 
   LoadProgress progress{&options.progress, 0, model->weight_bytes_};
   GLIMPSE_TRY(progress.advance(0));

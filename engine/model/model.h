@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,11 +22,17 @@ namespace glimpse {
 
 enum class VisionPrecision { kAuto, kF32, kBf16, kInt8 };
 
+/// Where a model runs. kAuto: the GPU when there is one that this build can use, else the CPU; the log says which.
+enum class DeviceKind { kCpu, kCuda, kAuto };
+
 struct ModelOptions {
   std::string model_path;
   std::string mmproj_path;     // empty: text only
   bool use_reference = false;  // run on RefOps
-  int n_threads = 0;           // for loading; sessions choose their own
+  DeviceKind device = DeviceKind::kCpu;
+  /// When set, contexts come from here, whatever `device` says: other backends, tests.
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory;
+  int n_threads = 0;  // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
@@ -90,6 +97,8 @@ class Model {
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
+  DeviceKind device_ = DeviceKind::kCpu;  // never kAuto
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory_;
 };
 
 /// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around

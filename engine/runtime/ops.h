@@ -153,6 +153,8 @@ class Ops {
   /// later.
   virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
+  /// Bytes that this backend could still allocate.
+  virtual uint64_t available_bytes() const;
 
   // -- a forward pass ----------------------------------------------------------------------------------------------
   /// Runs `body`, which calls the operations below; returns the first error of any of them.
@@ -185,5 +187,11 @@ struct CpuOpsOptions {
 };
 /// Panels, SIMD and threads. Errors: kInvalidArgument (GLIMPSE_FORCE_ISA).
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
+
+struct CudaOpsOptions {
+  int n_threads = 0;  // that read and check weights while they are packed; 0: available_cpus()
+};
+/// The first GPU. Errors: kUnsupported in a build without CUDA; kDevice when there is no GPU that it can use.
+Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);
 
 }  // namespace glimpse

@@ -185,6 +185,29 @@ TEST(Run, ReferenceAndKernelsAnswerAlike) {
   EXPECT_EQ(tokens({}), tokens({"--reference"}));
 }
 
+// On a machine with a GPU that the build can use the command answers; elsewhere it says what is missing, in one line.
+TEST(Run, CudaAnswersOrSaysWhatIsMissing) {
+  const RunResult result = run_glimpse(with_text_model({"-n", "2", "-p", "hello", "--device", "cuda"}));
+  if (result.exit_code != 0) {
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, testing::AnyOf(HasSubstr("glimpse: no CUDA device: "), HasSubstr("has no CUDA")));
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+}
+
+TEST(Run, AutoAndNoGpuLayersNeedNoGpu) {
+  const std::vector<std::string> question = {"-n", "2", "-p", "hello", "--verbose"};
+  const auto ask = [&](std::vector<std::string> more) {
+    more.insert(more.end(), question.begin(), question.end());
+    return run_glimpse(with_text_model(more));
+  };
+  const RunResult zero = ask({"--device", "cuda", "--gpu-layers", "0"}), automatic = ask({"--device", "auto"});
+  EXPECT_EQ(zero.exit_code, 0) << zero.err;
+  EXPECT_EQ(zero.out, ask({"--device", "cpu"}).out);
+  EXPECT_EQ(automatic.exit_code, 0) << automatic.err;
+  EXPECT_THAT(automatic.err, testing::AnyOf(HasSubstr("device auto: the CPU, because"), HasSubstr("on cuda")));
+}
+
 TEST(Run, KvTypeIsF16UnlessNamed) {
   const auto logprobs = [](const std::vector<std::string>& more) {
     auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--logprobs", "3"});

@@ -19,11 +19,11 @@ TEST(Usage, HelpNamesTheCommands) {
 
 TEST(Usage, HelpOfACommandNamesItsFlags) {
   const std::pair<const char*, std::vector<const char*>> commands[] = {
-      {"run", {"-m,",       "--model",    "--mmproj", "--image", "-p,",
-               "--prompt",  "-f,",        "--system", "-n,",     "-c,",
-               "-t,",       "--temp",     "--top-k",  "--top-p", "--min-p",
-               "-s,",       "--seed",     "--stop",   "--json",  "--image-min-tokens",
-               "--verbose", "--speculate"}},
+      {"run", {"-m,",       "--model",     "--mmproj", "--image",     "-p,",
+               "--prompt",  "-f,",         "--system", "-n,",         "-c,",
+               "-t,",       "--temp",      "--top-k",  "--top-p",     "--min-p",
+               "-s,",       "--seed",      "--stop",   "--json",      "--image-min-tokens",
+               "--verbose", "--speculate", "--device", "--gpu-layers"}},
       {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}},
       {"quantize",
@@ -70,6 +70,8 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "--speculate", "16"},
       {"run", "-m", model, "-p", "hello", "--speculate", "-1"},
       {"run", "-m", model, "-p", "hello", "--vision-precision", "int2"},
+      {"run", "-m", model, "-p", "hello", "--device", "tpu"},
+      {"run", "-m", model, "-p", "hello", "--gpu-layers", "12"},
       {"run", "-m", model, "one question", "and another"},
       {"inspect"},
       {"inspect", model, "--frobnicate"},

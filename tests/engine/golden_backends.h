@@ -4,6 +4,9 @@
 #include <ostream>
 
 #include "tests/engine/golden_support.h"
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+#include "tests/cuda/host_backend.h"
+#endif
 
 namespace glimpse::testing {
 
@@ -11,6 +14,11 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
   return out << backend.name;
 }
 
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+inline std::vector<Backend> golden_backends() {
+  return cuda_host_backends();
+}
+#else
 inline std::vector<Backend> golden_backends() {
   std::vector<Backend> backends = {{.name = "ref", .reference = true}};
   for (const Isa isa : all_isas()) {
@@ -45,14 +53,18 @@ inline std::vector<Backend> golden_backends() {
   }
   return backends;
 }
+#endif
 
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {
  public:
-  ErrorBudget(const Backend& backend, bool quantized)
+  /// folder: of the golden model.
+  ErrorBudget(const Backend& backend, std::string_view folder)
       : backend_(backend),
-        op_(quantized ? backend.quantized_op : backend.float_op),
-        heavy_(quantized ? backend.quantized_heavy : backend.float_op) {}
+        op_(folder == "quantized" ? backend.quantized_op
+            : folder == "untied"  ? backend.half_op
+                                  : backend.float_op),
+        heavy_(folder == "quantized" ? backend.quantized_heavy : op_) {}
 
   /// The limit of the activation `name`; to be asked in model order.
   double limit(const std::string& name) {

@@ -153,7 +153,7 @@ TEST_P(ModelBits, AreTheSameWhereKeysCrossBlocks) {
   const auto ops = testing::make_ops(*oracle, reference);
   const auto decoder = must(TextDecoder::create(oracle, *ops, 530, 530, KvElement::kF32));
   std::vector<float> exact(530 * 320);
-  testing::ErrorBudget budget(GetParam(), false);
+  testing::ErrorBudget budget(GetParam(), "tied");
   double limit = 0;
   EXPECT_OK(decoder->forward(input.view(), exact, true,
                              [&](const std::string& name, auto&&...) { limit = budget.limit(name); }, {}));
@@ -266,7 +266,7 @@ TEST_P(ModelBits, OddVideoRepeatsItsLastFrame) {
   // Two equal frames are a still picture but for the rounding of the folded kernel.
   const ImageEmbedding still = must(encoder->encode(frames[2], {}, {}));
   const std::vector<float> last(odd.values.end() - static_cast<std::ptrdiff_t>(still.values.size()), odd.values.end());
-  testing::ErrorBudget budget(GetParam(), false);
+  testing::ErrorBudget budget(GetParam(), "tied");
   double limit = 0;
   (void)encoder->encode(frames[2], [&](const std::string& name, auto&&...) { limit = budget.limit(name); }, {});
   EXPECT_LT(testing::nmse(last, still.values), limit);

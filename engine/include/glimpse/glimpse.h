@@ -85,6 +85,12 @@ typedef enum glimpse_vision_precision {
   GLIMPSE_VISION_INT8 = 3 /* half the memory of bfloat16 and the fastest; larger error */
 } glimpse_vision_precision;
 
+typedef enum glimpse_device {
+  GLIMPSE_DEVICE_CPU = 0,
+  GLIMPSE_DEVICE_CUDA = 1, /* the first GPU; an error where there is none that this build can use */
+  GLIMPSE_DEVICE_AUTO = 2  /* the GPU if there is one, else the CPU; the log says which and why */
+} glimpse_device;
+
 typedef struct glimpse_model_params {
   size_t struct_size;
   const char* model_path;   /* text model, GGUF; first shard of a split one */
@@ -99,6 +105,7 @@ typedef struct glimpse_model_params {
   /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load maps
    * it. It must exist; NULL: none. What is stale or damaged is replaced; trouble is a warning in the log, no error. */
   const char* pack_cache_dir;
+  int32_t device; /* glimpse_device */
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
