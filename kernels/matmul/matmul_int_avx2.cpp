@@ -3,6 +3,7 @@
 // 127 = 32512, widened at once. Sums are exact, so results equal those of every other ISA bit for bit.
 #include "kernels/matmul/matmul_kernels.h"
 #include "kernels/matmul/matmul_unpack.h"
+#include "kernels/matmul/matmul_words_avx2.h"
 #include "kernels/matmul/panel_expanded.h"
 #include "kernels/matmul/panel_layout.h"
 #include "kernels/simd/vec_avx2.h"
@@ -257,6 +258,10 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
         all_columns(source, {0, n_blocks}, act, 0, act.n, out + 16 * p + 8 * half, ld_out);
       }
     }
+    return;
+  }
+  if constexpr (is_wide(L) && L.sub == L.block) {
+    run_words<format>(panels, panel_stride, n_panels, act, out, ld_out, scratch);
     return;
   }
   constexpr int64_t chunk = kIntegerChunk / L.block;
