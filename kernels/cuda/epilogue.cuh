@@ -55,8 +55,9 @@ GLIMPSE_DEVICE void rotate(float cosine, float sine, float& a, float& b) {
   a = turned;
 }
 
-/// values: row g of the two tiles of pair p, for one column.
-GLIMPSE_DEVICE void finish(const LinearArgs& args, const Segment& s, int p, int g, int column, float a, float b) {
+/// values: row g of the two tiles of pair p, for one column. step: args.step, or null in kernels that no step runs.
+GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const Segment& s, int p, int g, int column,
+                           float a, float b) {
   const PairTiles pair = pair_tiles(s, p);
   const int row_a = pair.tile[0] * kTileRows + g, row_b = pair.tile[1] * kTileRows + g;
   const bool has_a = row_a < s.w[0].rows, has_b = row_b < s.w[0].rows;
@@ -80,13 +81,13 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const Segment& s, int p, int 
     case Output::kRopeKey: {
       const int half = s.half_tiles * kTileRows;
       const int head = row_a / (2 * half), dim = row_a % (2 * half);
-      const int64_t angle = (first_rope_row(args.step) + column) * args.ld_rope + dim;
+      const int64_t angle = (first_rope_row(step) + column) * args.ld_rope + dim;
       rotate(args.cos[angle], args.sin[angle], a, b);
       if (s.output == Output::kRopeQuery) {
         out[row_a] = a;
         out[row_b] = b;
       } else {
-        const int64_t slot = first_slot(args.step, args.n_past) + column;
+        const int64_t slot = first_slot(step, args.n_past) + column;
         store_kv(args.kv, args.kv.keys, head, slot, dim, a);
         store_kv(args.kv, args.kv.keys, head, slot, dim + half, b);
       }
@@ -94,7 +95,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const Segment& s, int p, int 
     }
     case Output::kValue: {
       const int d = args.kv.head_dim;
-      const int64_t slot = first_slot(args.step, args.n_past) + column;
+      const int64_t slot = first_slot(step, args.n_past) + column;
       if (has_a) store_kv(args.kv, args.kv.values, row_a / d, slot, row_a % d, a);
       if (has_b) store_kv(args.kv, args.kv.values, row_b / d, slot, row_b % d, b);
       return;

@@ -255,7 +255,8 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
         sum[0] += from[c * kTileRows + row];
         sum[1] += from[(kColumns + c) * kTileRows + row];
       }
-      if (first_column + c < args.n) finish(args, s, place.pair, row, first_column + c, sum[0], sum[1]);
+      const StepState* const step = kColumns == 1 ? args.step : nullptr;  // a step has one column
+      if (first_column + c < args.n) finish(args, step, s, place.pair, row, first_column + c, sum[0], sum[1]);
     }
     buffer ^= 1;
   }
