@@ -63,18 +63,7 @@ class Bench {
     const int64_t ld = view.column_tiles * kTileColumns;
     const bool many = n > CudaOps::kFewRows && format != Format::kF32;
     const auto launch = [&](uint64_t i) {
-      LinearArgs args;
-      args.n_segments = 1;
-      Segment& s = args.segment[0];
-      s.w[0] = s.w[1] = view;
-      s.w[0].data = s.w[1].data = pool_.as<uint8_t>() + i % copies * bytes / 256 * 256;
-      s.n_pairs = count_pairs(s);
-      s.out = floats_.as<float>() + kFloats / 2;
-      s.ld = rows;
-      args.n = static_cast<int32_t>(n);
-      args.k = static_cast<int32_t>(cols);
-      args.x = floats_.as<float>();
-      args.ld_x = cols;
+      LinearArgs args = linear_args(view, i % copies * bytes / 256 * 256, rows, cols, n);
       if (many) {
         RowsArgs r;
         r.x = args.x;
@@ -87,24 +76,54 @@ class Bench {
         args.act = r.out;
         args.ld_act = ld;
         need(stream_->launch(gemm_kernel(format),
-                             LaunchShape{{(s.n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
+                             LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
                                           (n + kGemmColumnsPerBlock - 1) / kGemmColumnsPerBlock, 1},
                                          gemm_shared_bytes()},
                              &args));
         return;
       }
-      const int columns = n == 1 ? 1 : 4;
-      const Kernel kernel = gemv_kernel(format, columns);
-      const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
-      const int64_t per_block = (s.n_pairs + resident - 1) / resident;
-      need(stream_->launch(kernel,
-                           LaunchShape{{(s.n_pairs + per_block - 1) / per_block, (n + columns - 1) / columns, 1},
-                                       gemv_shared_bytes(format, columns, view.column_tiles)},
-                           &args));
+      gemv(format, args);
     };
     report("linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
+  }
+
+  // The products of one token of the 2B decoder in Q4_K and Q6_K, one after another: launch by launch, or recorded and
+  // played, which shows what launches cost and what overlapping them gains.
+  void token(const char* label, bool recorded) {
+    uint64_t at = 0;
+    double bytes = 0, weights = 0;
+    const auto product = [&](Format format, int64_t rows, int64_t cols) {
+      WeightView view;
+      const uint64_t n_bytes = lay_out(format, rows, cols, view);
+      if (at + n_bytes > pool_.size()) at = 0;
+      gemv(format, linear_args(view, at, rows, cols, 1));
+      at += (n_bytes + 255) / 256 * 256;
+      bytes += static_cast<double>(n_bytes);
+      weights += static_cast<double>(rows) * static_cast<double>(cols);
+    };
+    const auto all = [&] {
+      for (int layer = 0; layer < 28; ++layer) {
+        product(Format::kQ4_K, 2048, 1536);
+        product(Format::kQ4_K, 1536, 1536);
+        product(Format::kQ4_K, 17920, 1536);
+        product(Format::kQ4_K, 1536, 8960);
+      }
+      product(Format::kQ6_K, 151936, 1536);
+    };
+    all();
+    const double bytes_once = bytes, flop = 2 * weights;
+    if (!recorded) {
+      report(
+          "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { all(); }, bytes_once, flop);
+      return;
+    }
+    need(stream_->begin_recording());
+    all();
+    const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
+    report(
+        "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop);
   }
 
   void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys) {
@@ -149,6 +168,34 @@ class Bench {
 
  private:
   static constexpr uint64_t kFloats = 256u << 20;
+
+  LinearArgs linear_args(const WeightView& view, uint64_t at, int64_t rows, int64_t cols, int64_t n) const {
+    LinearArgs args;
+    args.n_segments = 1;
+    Segment& s = args.segment[0];
+    s.w[0] = s.w[1] = view;
+    s.w[0].data = s.w[1].data = pool_.as<uint8_t>() + at;
+    s.n_pairs = count_pairs(s);
+    s.out = floats_.as<float>() + kFloats / 2;
+    s.ld = rows;
+    args.n = static_cast<int32_t>(n);
+    args.k = static_cast<int32_t>(cols);
+    args.x = floats_.as<float>();
+    args.ld_x = cols;
+    return args;
+  }
+
+  void gemv(Format format, const LinearArgs& args) {
+    const int columns = args.n == 1 ? 1 : 4;
+    const int n_pairs = args.segment[0].n_pairs;
+    const Kernel kernel = gemv_kernel(format, columns);
+    const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
+    const int64_t per_block = (n_pairs + resident - 1) / resident;
+    need(stream_->launch(kernel,
+                         LaunchShape{{(n_pairs + per_block - 1) / per_block, (args.n + columns - 1) / columns, 1},
+                                     gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
+                         &args));
+  }
 
   int32_t* tickets() {
     if (tickets_.size() == 0) tickets_ = need(Memory::on_device(device_, 4096, "tickets"));
@@ -228,6 +275,8 @@ int run(uint64_t pool_bytes) {
     for (const Shape& s : decoder) b.linear(s.name, format, s.rows, s.cols, 1);
   }
   b.linear("2b head 151936x1536", Format::kQ6_K, 151936, 1536, 1);
+  b.token("2b, 113 launches", false);
+  b.token("2b, recorded", true);
   for (const int64_t n : {2, 4, 8}) b.linear("2b gate+up 17920x1536", Format::kQ4_K, 17920, 1536, n);
   for (const int64_t n : {64, 256, 1024}) {
     for (const Shape& s : decoder) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n);

@@ -48,7 +48,7 @@ part() {
 : >"$out/parts.jsonl"
 
 command -v nvidia-smi >/dev/null && nvidia-smi >"$out/nvidia-smi.txt" 2>&1
-part correctness 240 "$test_cuda" --gtest_brief=1 --gtest_filter='-HostExecutor.*:PtxasReport.*'
+part correctness 240 "$test_cuda" --gtest_brief=1 --gtest_filter='-HostExecutor.*:PtxasReport.*:CudaStep.NothingButLaunches*'
 part bench 180 "$gpu_bench"
 
 # Answers of the CPU and of the GPU to the same questions, greedy.
@@ -57,7 +57,12 @@ model=$out/model.gguf mmproj=$out/mmproj.gguf preset=qwen2-vl-2b
 part synth 240 "$glimpse" synth --preset "$preset" --type Q4_K_M -m "$model" --mmproj "$mmproj" --force
 words=$(yes 'word' | head -n 1000 | tr '\n' ' ')
 ask() { "$glimpse" run -m "$model" -p "$@" --json; }
-part decode_gpu 120 ask 'What is this?' -n 256 --device cuda
+part decode_graph 120 ask 'What is this?' -n 256 --device cuda --cuda-decode graph
+part decode_launches 120 ask 'What is this?' -n 256 --device cuda --cuda-decode launches
+part decode_graph_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode graph
+part decode_launches_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode launches
+part decode_graph_drawn 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
+part decode_graph_drawn_again 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
 part prefill_gpu 120 ask "$words" -n 2 -c 4096 -b 1024 --device cuda
 part answer_cpu 180 ask 'What is this?' -n 8 --device cpu
 part answer_gpu 120 ask 'What is this?' -n 8 --device cuda
@@ -70,7 +75,7 @@ part image_1008_gpu 120 see --image-min-tokens 1250 --image-max-tokens 1296
 if [[ -z $quick ]]; then
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
   if [[ -n $sanitizer ]]; then
-    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*'
+    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaStep.*'
     for tool in memcheck racecheck synccheck initcheck; do
       part "sanitizer_$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$test_cuda" --gtest_brief=1 --gtest_filter="$small"
     done
@@ -83,11 +88,25 @@ echo
 [[ -f $out/bench.err ]] && cat "$out/bench.err"
 echo
 figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$out/$1.log" | head -n 1; }
-printf '%-28s %s tokens/s\n' 'decode' "$(figure decode_gpu decode_tokens_per_second)"
+for way in decode_graph decode_launches decode_graph_4k decode_launches_4k decode_graph_drawn; do
+  printf '%-28s %s tokens/s\n' "$way" "$(figure $way decode_tokens_per_second)"
+done
 printf '%-28s %s ms, %s tokens\n' 'prefill' "$(figure prefill_gpu prefill_ms)" "$(figure prefill_gpu prompt_tokens)"
 printf '%-28s %s ms, %s tokens\n' 'image, about 448 x 448' "$(figure image_448_gpu image_encode_ms)" "$(figure image_448_gpu image_tokens)"
 printf '%-28s %s ms, %s tokens\n' 'image, about 1008 x 1008' "$(figure image_1008_gpu image_encode_ms)" "$(figure image_1008_gpu image_tokens)"
 answers() { tr -d ' \n' <"$out/$1.log" | sed -n 's/.*"tokens":\[\([0-9,]*\)\].*/\1/p'; }
+# same WHAT PART PART: both parts answered, with the same tokens
+same() {
+  if [[ -n $(answers "$2") && $(answers "$2") == "$(answers "$3")" ]]; then
+    echo "$1: the same tokens"
+  else
+    echo "$1 differ: see $2.log and $3.log"
+    failed=$((failed + 1))
+  fi
+}
+same 'graph and launches, 256 tokens' decode_graph decode_launches
+same 'graph and launches, long context' decode_graph_4k decode_launches_4k
+same 'two answers drawn with one seed' decode_graph_drawn decode_graph_drawn_again
 if [[ -n $(answers answer_cpu) && $(answers answer_cpu) == "$(answers answer_gpu)" ]]; then
   echo 'CPU and GPU answer alike'
 else

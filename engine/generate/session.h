@@ -135,7 +135,8 @@ class Session {
   Result<Answer> generate(const std::vector<Message>& messages, const GenerateOptions& options);
 
   /// Logits of the last slot of the cache, (vocab_size), as the model gave them: those the last token was drawn from.
-  /// Empty before the first prefill and after an undone call.
+  /// Empty before the first prefill and after an undone call. Where a GPU drew the last token itself they are computed
+  /// again when asked for.
   std::span<const float> logits() const;
   /// Cache slots in use; drafts that were not drawn (n_speculate) do not count.
   int64_t n_past() const;

@@ -6,6 +6,13 @@
 #include "engine/generate/session_impl.h"
 
 namespace glimpse {
+namespace {
+
+// Steps begun on a device before the caller asks for them: one keeps it busy while the host looks at a token, a second
+// while the host is late.
+constexpr int64_t kStepsAhead = 2;
+
+}  // namespace
 
 const char* finish_reason_name(FinishReason reason) {
   switch (reason) {
@@ -55,7 +62,7 @@ Status Session::Impl::start_answer(AnswerState state) {
 
 // After an undone call or a stop string the last slot's logits are gone: it is computed again with the next pass.
 void Session::Impl::make_last_pending() {
-  const bool lost = decoder->logits().empty() && conversation.pending().empty();
+  const bool lost = conversation.pending().empty() && decoder->logits().empty();
   if (can_answer() && lost) give_up_slots(conversation.n_cached() - 1);
 }
 
@@ -98,6 +105,25 @@ Status Session::Impl::forward_pending() {
   return {};
 }
 
+// The token after the pending one, where the backend draws it and nobody looks at the logits. nullopt: it cannot.
+Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
+  const std::span<const TokenId> pending = conversation.pending();
+  const std::optional<DrawOptions> draw = answer->sampler.device_draw();
+  if (!draw || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
+    return std::optional<TokenId>();
+  }
+  // So many steps are wasted at most when the answer ends by what was drawn.
+  int64_t n_ahead = std::min(kStepsAhead, sizes.context - conversation.n_cached() - 1);
+  if (answer->max_tokens > 0) n_ahead = std::min(n_ahead, answer->max_tokens - 1);
+  const std::vector<float> uniform = answer->sampler.peek(static_cast<size_t>(1 + n_ahead));
+  const std::vector<MropePosition> positions = conversation.pending_positions(0);
+  GLIMPSE_ASSIGN(const std::optional<TokenId> token, decoder->step(pending[0], positions[0], *draw, uniform));
+  if (!token) return token;
+  answer->sampler.skip_draw();
+  conversation.commit_pending();
+  return token;
+}
+
 // The conversation ends where the text does. A token that the stop string began in is replaced by its text before it.
 void Session::Impl::forget_stop_string() {
   const AnswerWriter::Prefix prefix = answer->writer.tokens_of_text();
@@ -135,8 +161,13 @@ Result<Session::Step> Session::Impl::step() {
     finish(step, FinishReason::kContextFull);
     return step;
   }
-  if (n_pending > 0) GLIMPSE_TRY(forward_pending());
-  GLIMPSE_ASSIGN(step.token, answer->sampler.sample(decoder->logits(), answer->n_top_logprobs));
+  GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
+  if (drawn) {
+    step.token.id = *drawn;
+  } else {
+    if (n_pending > 0) GLIMPSE_TRY(forward_pending());
+    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(decoder->logits(), answer->n_top_logprobs));
+  }
 
   const TokenId id = step.token.id;
   const bool ended = model->tokenizer().is_end_of_generation(id);

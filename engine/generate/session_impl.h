@@ -69,6 +69,7 @@ struct Session::Impl {
   }
   std::vector<TokenId> draft() const;
   Status forward_pending();
+  Result<std::optional<TokenId>> draw_on_device();
   Result<Step> step();
   void finish(Step& step, FinishReason reason);
   void forget_stop_string();

@@ -17,6 +17,10 @@ Result<SpeculativeDecoder> SpeculativeDecoder::create(const std::shared_ptr<cons
 }
 
 std::span<float> SpeculativeDecoder::logits() {
+  if (!has_logits_ && stepped_) {
+    const auto [id, position] = *std::exchange(stepped_, std::nullopt);
+    has_logits_ = decoder_->last_logits(id, position, rows(0, 1)).ok();
+  }
   if (!has_logits_) return {};
   return rows(n_taken_, 1);
 }
@@ -30,6 +34,7 @@ void SpeculativeDecoder::truncate(int64_t n) {
   n_past_ = std::min(n, n_past_);
   drop_drafts();
   has_logits_ = false;
+  stepped_.reset();
 }
 
 Status SpeculativeDecoder::append(const TextDecoder::Input& input, const ProgressSink& progress) {
@@ -51,6 +56,19 @@ Status SpeculativeDecoder::append_with_drafts(std::span<const TokenId> ids, std:
   ++n_past_;
   has_logits_ = true;
   return {};
+}
+
+Result<std::optional<TokenId>> SpeculativeDecoder::step(TokenId id, const MropePosition& position,
+                                                        const DrawOptions& draw, std::span<const float> uniform) {
+  drop_drafts();
+  GLIMPSE_ASSIGN(const std::optional<TokenId> next, decoder_->step(id, position, draw, uniform));
+  if (!next) return next;
+  drafts_.clear();
+  n_taken_ = 0;
+  ++n_past_;
+  has_logits_ = false;
+  stepped_.emplace(id, position);
+  return next;
 }
 
 bool SpeculativeDecoder::take_draft(TokenId id) {

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/generate/session_plan.h"
@@ -20,7 +22,7 @@ class SpeculativeDecoder {
                                            const SessionSizes& sizes, KvElement kv_element);
 
   /// Of the last slot, (vocab_size), for the sampler to change and restore. Empty before the first append() and after
-  /// truncate() or an error.
+  /// truncate() or an error. After step() they are computed again, which takes a pass.
   std::span<float> logits();
   /// Slots of the conversation: without the drafts.
   int64_t n_past() const { return n_past_; }
@@ -31,6 +33,9 @@ class SpeculativeDecoder {
   /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
+  /// A text token, and the one that the backend draws after it: TextDecoder::step(). Drops drafts.
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                      std::span<const float> uniform);
   /// Drafts that wait.
   std::span<const TokenId> drafts() const { return std::span(drafts_).subspan(n_taken_); }
   /// When id is the next draft: it belongs to the conversation from now on, no pass is needed. Otherwise false, and
@@ -50,8 +55,9 @@ class SpeculativeDecoder {
   size_t vocab_;
   std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
   bool has_logits_ = false;
-  std::vector<TokenId> drafts_;  // of the last pass
-  size_t n_taken_ = 0;           // of them; also the row of logits that is the last slot's
+  std::optional<std::pair<TokenId, MropePosition>> stepped_;  // the last slot, when step() filled it
+  std::vector<TokenId> drafts_;                               // of the last pass
+  size_t n_taken_ = 0;                                        // of them; also the row of logits that is the last slot's
 };
 
 }  // namespace glimpse

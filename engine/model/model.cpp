@@ -106,7 +106,9 @@ Model::~Model() = default;
 Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads) const {
   if (ops_factory_) return ops_factory_(n_threads);
   if (use_reference_) return make_ref_ops();
-  if (device_ == DeviceKind::kCuda) return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads});
+  if (device_ == DeviceKind::kCuda) {
+    return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads, .decode = cuda_decode_});
+  }
   return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads});
 }
 
@@ -114,6 +116,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   const std::shared_ptr<Model> model(new Model());
   model->use_reference_ = options.use_reference;
   model->ops_factory_ = options.ops_factory;
+  model->cuda_decode_ = options.cuda_decode;
   model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
   GLIMPSE_ASSIGN(const GgufFile text_file, GgufFile::open(options.model_path));
   GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,6 +31,7 @@ struct ModelOptions {
   std::string mmproj_path;     // empty: text only
   bool use_reference = false;  // run on RefOps
   DeviceKind device = DeviceKind::kCpu;
+  CudaDecode cuda_decode = CudaDecode::kGraph;
   /// When set, contexts come from here, whatever `device` says: other backends, tests.
   std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory;
   int n_threads = 0;  // for loading; sessions choose their own
@@ -98,6 +100,7 @@ class Model {
   KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
   DeviceKind device_ = DeviceKind::kCpu;  // never kAuto
+  CudaDecode cuda_decode_ = CudaDecode::kGraph;
   std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory_;
 };
 
@@ -168,6 +171,17 @@ class TextDecoder {
   /// before the call).
   Status forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
                  const ProgressSink& progress);
+
+  /// Appends the text token `id` and lets the backend draw the one that follows, as forward() and a draw in one;
+  /// further steps may be begun before they are asked for. uniform: numbers in [0, 1], the luck of this draw and of the
+  /// next ones; as many steps are begun at most, so none past the last slot of the context or the end of an answer is
+  /// when the caller gives no more. nullopt: the backend cannot, or the step's logits were not finite; nothing was
+  /// appended, and forward() does it or has the error. Errors: kContextFull, kInvalidArgument, kDevice.
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                      std::span<const float> uniform);
+  /// The logits of the last slot, into which `id` went at `position`, computed again: (vocab_size). Errors: kNumeric,
+  /// kDevice, kInvalidArgument when no slot is filled.
+  Status last_logits(TokenId id, const MropePosition& position, std::span<float> logits);
 
  private:
   TextDecoder();

@@ -107,6 +107,51 @@ struct AttentionSpec {
   int64_t n_keys = 0;  // non-causal only
 };
 
+/// How a step draws its token; as SamplerOptions.
+struct DrawOptions {
+  float temperature = 0;  // below 1e-5: greedy
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;
+  float min_p = 0;
+  bool operator==(const DrawOptions&) const = default;
+};
+
+/// Where a row of text stands.
+struct StepStart {
+  int32_t token = 0;
+  int64_t n_past = 0;    // its cache slot
+  int64_t rope_row = 0;  // its row of the rotation table
+  bool operator==(const StepStart&) const = default;
+};
+
+/// The pass of one token and the draw of the next, recorded by Ops::record_step() and played as often as wanted: each
+/// step goes on from where the one before ended, without the host. Must not outlive its Ops.
+class StepProgram {
+ public:
+  /// Steps that may be begun and not taken.
+  static constexpr int64_t kMostAhead = 8;
+
+  virtual ~StepProgram() = default;
+  /// The next step begins here; what was begun and not taken is forgotten. Waits for it.
+  virtual Status start(const StepStart& start) = 0;
+  /// Begins a step; returns before it is done. uniform: a number in [0, 1], the draw's luck. The caller keeps slot and
+  /// rotation row inside what was recorded.
+  virtual Status play(float uniform) = 0;
+  /// Waits for the oldest step that was begun and not taken, and gives what it drew; -1 when its logits are not finite:
+  /// later steps are then worthless, and nothing but the slot of the failed one was written.
+  virtual Result<int32_t> take() = 0;
+};
+
+/// What a recorded step has besides the operations of Ops.
+class StepRecorder {
+ public:
+  virtual ~StepRecorder() = default;
+  /// x (1, hidden_size) = the row of the table that the step before drew, or start() named.
+  virtual void embed_token(const PackedWeight& table, Mat x) = 0;
+  /// The last operation: draws from logits (1, vocab_size).
+  virtual void draw(Mat logits, const DrawOptions& options) = 0;
+};
+
 /// One execution context: threads, scratch, a device stream. Not thread-safe; weights it packed are, and may be used by
 /// any other context of the same backend. Operations report through the status of run().
 class Ops {
@@ -122,8 +167,8 @@ class Ops {
   virtual Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) = 0;
   /// Bytes that pack() would occupy.
   virtual uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const = 0;
-  /// Names the layout that pack() gives to a matrix's bytes, for files of packed weights: the same number and shape mean
-  /// the same arrangement, on every CPU. nullopt: this backend's weights cannot be kept in files.
+  /// Names the layout that pack() gives to a matrix's bytes, for files of packed weights: the same number and shape
+  /// mean the same arrangement, on every CPU. nullopt: this backend's weights cannot be kept in files.
   virtual std::optional<uint32_t> packed_format(DType /*type*/, WeightPrecision /*precision*/) const {
     return std::nullopt;
   }
@@ -177,6 +222,15 @@ class Ops {
   virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
+
+  /// Whether record_step() records.
+  virtual bool records_steps() const { return false; }
+  /// Records what `body` does: the pass of one row. In it norm_qkv() and attention() are called with the greatest
+  /// n_past that a step may have and with the rotation table of all positions; nothing is uploaded, downloaded or
+  /// looked at. The bits of a step are those of the same operations in run(). nullptr: this backend records nothing.
+  virtual Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> /*body*/) {
+    return std::unique_ptr<StepProgram>();
+  }
 };
 
 /// The oracle: one scalar loop per equation, weights dequantised row by row, double accumulation.
@@ -188,8 +242,13 @@ struct CpuOpsOptions {
 /// Panels, SIMD and threads. Errors: kInvalidArgument (GLIMPSE_FORCE_ISA).
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
 
+/// How a GPU decodes. kLaunches: launch by launch, the host draws. kGraph: the launches of a token are recorded once
+/// and played, the device draws.
+enum class CudaDecode { kGraph, kLaunches };
+
 struct CudaOpsOptions {
   int n_threads = 0;  // that read and check weights while they are packed; 0: available_cpus()
+  CudaDecode decode = CudaDecode::kGraph;
 };
 /// The first GPU. Errors: kUnsupported in a build without CUDA; kDevice when there is no GPU that it can use.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);

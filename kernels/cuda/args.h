@@ -7,6 +7,17 @@
 
 namespace glimpse::cuda {
 
+/// Where a recorded step stands, in device memory: so the same launches serve every token. The last launch of a step
+/// draws the token and moves the state to the next one.
+struct StepState {
+  int32_t token = 0;     // the one row of input
+  int32_t n_past = 0;    // cache slots filled
+  int32_t rope_row = 0;  // the row's place in the rotation table
+  int32_t index = 0;     // steps since the start
+};
+/// Steps that may be under way or not yet looked at: places in the rings of drawn tokens and of random numbers.
+constexpr int kStepRing = 16;
+
 enum class NormKind : int32_t { kNone, kRms, kLayer };
 struct NormView {
   NormKind kind = NormKind::kNone;
@@ -71,6 +82,7 @@ struct LinearArgs {
   const float* sin = nullptr;
   int64_t ld_rope = 0;
   int64_t n_past = 0;
+  const StepState* step = nullptr;  // when set: n is 1, n_past and the row of cos and sin are its
   KvView kv;
 };
 
@@ -134,6 +146,7 @@ struct RopeArgs {
   int64_t ld_rope = 0;
   int32_t n = 0;
   int64_t n_past = 0;
+  const StepState* step = nullptr;  // as in LinearArgs
   KvView kv;
 };
 
@@ -154,11 +167,12 @@ struct AttentionArgs {
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
   int32_t n = 0;                   // query rows
   int32_t causal = 0;
-  int64_t n_past = 0, n_keys = 0;  // as AttentionSpec
-  float scale = 0;                 // log2(e) / sqrt(head_dim)
-  int32_t n_splits = 1;            // blocks that share the keys of one row
-  float* partial = nullptr;        // n_splits > 1: (n, n_heads, n_splits, padded_dim + 2)
-  int32_t* tickets = nullptr;      // n_splits > 1: (n, n_kv_heads), zero; left zero
+  int64_t n_past = 0, n_keys = 0;   // as AttentionSpec
+  const StepState* step = nullptr;  // when set: n is 1, n_past is its
+  float scale = 0;                  // log2(e) / sqrt(head_dim)
+  int32_t n_splits = 1;             // blocks that share the keys of one row: at least its chunks, or 1
+  float* partial = nullptr;         // n_splits > 1: (n, n_heads, n_splits, padded_dim + 2)
+  int32_t* tickets = nullptr;       // n_splits > 1: (n, n_kv_heads), zero; left zero
 };
 
 struct FiniteArgs {
@@ -186,6 +200,10 @@ struct SampleArgs {
   float min_p = 0;
   const float* uniform = nullptr;  // (n) numbers in [0, 1); greedy: not read
   int32_t* ids = nullptr;          // (n); -1 where a row holds a NaN or nothing can be drawn
+  /// When set: n is 1; uniform and ids are rings of kStepRing, the step's place is its index. The token drawn and the
+  /// slot and position after it become the state. A row that is not finite gives -1, and the state stays, so that steps
+  /// that were begun already write nothing but the same slot.
+  StepState* step = nullptr;
 };
 
 }  // namespace glimpse::cuda

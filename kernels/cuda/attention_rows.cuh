@@ -83,12 +83,16 @@ GLIMPSE_DEVICE float merge_values(const MergeWeights& w, float state, float chun
 }
 
 GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
-  return args.causal != 0 ? args.n_past + row + 1 : args.n_keys;
+  const int64_t n_past = args.step != nullptr ? args.step->n_past : args.n_past;
+  return args.causal != 0 ? n_past + row + 1 : args.n_keys;
 }
 
-/// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits.
+/// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits. Splits past a row's last
+/// chunk end at once.
 template <typename T, int kHeads>
 GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
+  launch_dependents();
+  dependency_wait();
   const int row = block_x(), split = block_z(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
   const int kv_head = block_y() / blocks_per_kv;
@@ -107,6 +111,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   const auto* const values = static_cast<const T*>(args.kv.values) + kv_head * args.kv.capacity * padded;
   const int64_t n_keys = visible_keys(args, row);
   const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
+  if (args.n_splits > 1 && split >= n_chunks) return;
 
   for (int i = thread_index(); i < kHeads * padded; i += kAttendThreads) {
     const int head = i / padded, d = i % padded;
@@ -122,7 +127,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   for (int head = 0; head < kHeads; ++head) max[head] = sum[head] = 0;
 
   const int first_chunk = args.n_splits > 1 ? split : 0;
-  const int end_chunk = args.n_splits > 1 ? (split < n_chunks ? split + 1 : split) : n_chunks;
+  const int end_chunk = args.n_splits > 1 ? split + 1 : n_chunks;
   for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
     const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
@@ -217,7 +222,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   }
   float* const partial =
       args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
-  if (split < n_chunks && half == 0) {
+  if (half == 0) {
     for (int head = 0; head < n_heads; ++head) {
       float* const to = partial + (head * args.n_splits + split) * record;
       if (has_pair) to[2 * pair] = acc[head][0], to[2 * pair + 1] = acc[head][1];
@@ -227,7 +232,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   fence();
   barrier();
   int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + block_y();
-  if (thread_index() == 0) *last_flag = atomic_add(ticket, 1) == args.n_splits - 1 ? 1 : 0;
+  if (thread_index() == 0) *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
   barrier();
   if (*last_flag == 0) return;
   fence();

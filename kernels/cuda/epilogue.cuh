@@ -40,6 +40,14 @@ GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t pos
   }
 }
 
+/// The slot of row 0 of a pass, and its row of the rotation table.
+GLIMPSE_DEVICE int64_t first_slot(const StepState* step, int64_t n_past) {
+  return step != nullptr ? step->n_past : n_past;
+}
+GLIMPSE_DEVICE int64_t first_rope_row(const StepState* step) {
+  return step != nullptr ? step->rope_row : 0;
+}
+
 /// a and b turned by one angle.
 GLIMPSE_DEVICE void rotate(float cosine, float sine, float& a, float& b) {
   const float turned = fmaf(a, cosine, -(b * sine));
@@ -47,8 +55,9 @@ GLIMPSE_DEVICE void rotate(float cosine, float sine, float& a, float& b) {
   a = turned;
 }
 
-/// values: row g of the two tiles of pair p, for one column.
-GLIMPSE_DEVICE void finish(const LinearArgs& args, const Segment& s, int p, int g, int column, float a, float b) {
+/// values: row g of the two tiles of pair p, for one column. step: args.step, or null in kernels that no step runs.
+GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const Segment& s, int p, int g, int column,
+                           float a, float b) {
   const PairTiles pair = pair_tiles(s, p);
   const int row_a = pair.tile[0] * kTileRows + g, row_b = pair.tile[1] * kTileRows + g;
   const bool has_a = row_a < s.w[0].rows, has_b = row_b < s.w[0].rows;
@@ -72,20 +81,23 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const Segment& s, int p, int 
     case Output::kRopeKey: {
       const int half = s.half_tiles * kTileRows;
       const int head = row_a / (2 * half), dim = row_a % (2 * half);
-      rotate(args.cos[column * args.ld_rope + dim], args.sin[column * args.ld_rope + dim], a, b);
+      const int64_t angle = (first_rope_row(step) + column) * args.ld_rope + dim;
+      rotate(args.cos[angle], args.sin[angle], a, b);
       if (s.output == Output::kRopeQuery) {
         out[row_a] = a;
         out[row_b] = b;
       } else {
-        store_kv(args.kv, args.kv.keys, head, args.n_past + column, dim, a);
-        store_kv(args.kv, args.kv.keys, head, args.n_past + column, dim + half, b);
+        const int64_t slot = first_slot(step, args.n_past) + column;
+        store_kv(args.kv, args.kv.keys, head, slot, dim, a);
+        store_kv(args.kv, args.kv.keys, head, slot, dim + half, b);
       }
       return;
     }
     case Output::kValue: {
       const int d = args.kv.head_dim;
-      if (has_a) store_kv(args.kv, args.kv.values, row_a / d, args.n_past + column, row_a % d, a);
-      if (has_b) store_kv(args.kv, args.kv.values, row_b / d, args.n_past + column, row_b % d, b);
+      const int64_t slot = first_slot(step, args.n_past) + column;
+      if (has_a) store_kv(args.kv, args.kv.values, row_a / d, slot, row_a % d, a);
+      if (has_b) store_kv(args.kv, args.kv.values, row_b / d, slot, row_b % d, b);
       return;
     }
   }

@@ -151,7 +151,7 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
     if (first_column + column >= args.n) break;  // columns ascend
     if (group * kGemmPairs + pair >= s.n_pairs) continue;
     const float* const from = results + column * kResultStride + pair * 16 + row;
-    finish(args, s, group * kGemmPairs + pair, row, first_column + column, from[0], from[8]);
+    finish(args, nullptr, s, group * kGemmPairs + pair, row, first_column + column, from[0], from[8]);
   }
 }
 

@@ -1,6 +1,8 @@
 // Host side of the list of kernels: compiled by the ordinary compiler in every build that has CudaOps.
 #include "kernels/cuda/kernels.h"
 
+#include <string_view>
+
 #include "kernels/cuda/kernels_all.cuh"
 
 namespace glimpse::cuda {
@@ -19,6 +21,14 @@ static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmC
 
 const KernelInfo& kernel_info(Kernel kernel) {
   return kInfo[static_cast<int>(kernel)];
+}
+
+bool waits_for_dependencies(Kernel kernel) {
+  const std::string_view name = kernel_info(kernel).name;
+  for (const std::string_view family : {"gemv_", "attend_rows_", "embed_", "rope_rows", "swiglu_rows", "sample"}) {
+    if (name.starts_with(family)) return true;
+  }
+  return false;
 }
 
 Kernel gemv_kernel(Format format, int columns) {

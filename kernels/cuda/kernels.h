@@ -24,6 +24,10 @@ struct KernelInfo {
 };
 const KernelInfo& kernel_info(Kernel kernel);
 
+/// True for kernels that wait for earlier launches themselves (layer.h, dependency_wait()) and so may begin before
+/// these have ended: those of a decode step.
+bool waits_for_dependencies(Kernel kernel);
+
 /// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);

@@ -8,7 +8,8 @@
 //   - every thread of the block reaches barrier(), every lane of the warp reaches a shuffle, vote or matrix
 //   instruction;
 //   - what cp_async() copies may be read after cp_async_wait() and a barrier() only: on the host it arrives that late;
-//   - shared memory holds garbage (on the host: NaN patterns) when a block starts.
+//   - shared memory holds garbage (on the host: NaN patterns) when a block starts;
+//   - nothing that an earlier launch wrote is read, and nothing is written, before dependency_wait().
 // Floating-point: neither compiler contracts a * b + c on its own; fused steps are written fmaf().
 #pragma once
 
@@ -108,6 +109,23 @@ GLIMPSE_DEVICE void warp_barrier() {
 /// What this thread wrote to global memory is seen by other blocks before what it writes next.
 GLIMPSE_DEVICE void fence() {
   __threadfence();
+}
+// Launches of a recorded step overlap on devices that can (sm_90 and later, CudaStream asks for it): a launch may begin
+// when all blocks of the one before it have said launch_dependents() or ended. What does not depend on earlier
+// launches, the prefetch of weights, stands before the wait. Elsewhere launches come one after another and both are
+// nothing.
+/// The next launch may begin; it still waits for this one to end where it says dependency_wait().
+GLIMPSE_DEVICE void launch_dependents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+/// Earlier launches have ended and what they wrote can be read. Every block of a kernel that a step may record says it
+/// once, so that a launch has not ended before those ahead of it have.
+GLIMPSE_DEVICE void dependency_wait() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
 }
 GLIMPSE_DEVICE float shuffle_xor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -273,6 +291,10 @@ inline void warp_barrier() {
   host::warp_barrier();
 }
 inline void fence() {}
+inline void launch_dependents() {}
+inline void dependency_wait() {
+  host::dependency_wait();
+}
 inline float shuffle_xor(float value, int mask) {
   return bits_to_float(host::shuffle(float_to_bits(value), host::current().thread % kWarp ^ mask));
 }

@@ -26,6 +26,8 @@ GLIMPSE_DEVICE void pack_rows(const PackArgs& args) {
 /// x[i] = row ids[i] of the table. Grid: x: rows.
 template <Format format>
 GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
+  launch_dependents();
+  dependency_wait();
   const int id = args.ids[block_x()];
   if (id < 0 || id >= args.table.rows) return;
   float* const x = args.x + block_x() * args.ld;
@@ -69,9 +71,12 @@ GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
 
 /// Grid: x: rows.
 GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
+  launch_dependents();
+  dependency_wait();
   const int row = block_x(), half = args.kv.head_dim / 2;
-  const float* const cosine = args.cos + row * args.ld_rope;
-  const float* const sine = args.sin + row * args.ld_rope;
+  const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
+  const float* const cosine = args.cos + angle * args.ld_rope;
+  const float* const sine = args.sin + angle * args.ld_rope;
   for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
     float* const at = args.q + row * args.ld_q + i / half * 2 * half + i % half;
     rotate(cosine[i % half], sine[i % half], at[0], at[half]);
@@ -80,13 +85,15 @@ GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
     const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;
     float a = at[0], b = at[half];
     rotate(cosine[i % half], sine[i % half], a, b);
-    store_kv(args.kv, args.kv.keys, i / half, args.n_past + row, i % half, a);
-    store_kv(args.kv, args.kv.keys, i / half, args.n_past + row, i % half + half, b);
+    store_kv(args.kv, args.kv.keys, i / half, slot, i % half, a);
+    store_kv(args.kv, args.kv.keys, i / half, slot, i % half + half, b);
   }
 }
 
 /// Grid: x: rows.
 GLIMPSE_DEVICE void swiglu_rows(const SwigluArgs& args) {
+  launch_dependents();
+  dependency_wait();
   const float* const gate = args.gate + block_x() * args.ld_gate;
   float* const out = args.out + block_x() * args.ld_out;
   for (int i = thread_index(); i < args.width; i += n_threads()) out[i] = silu(gate[i]) * out[i];

@@ -78,11 +78,25 @@ GLIMPSE_DEVICE uint64_t exclusive_sum(uint64_t mine, SampleShared& s, uint64_t& 
   return before;
 }
 
+/// What was drawn for the block's row, by one thread. place: in args.ids.
+GLIMPSE_DEVICE void give_token(const SampleArgs& args, int place, int id) {
+  args.ids[place] = id;
+  if (args.step == nullptr) return;
+  ++args.step->index;
+  if (id < 0) return;
+  args.step->token = id;
+  ++args.step->n_past;
+  ++args.step->rope_row;
+}
+
 /// Grid: x: rows. Shared: sizeof(SampleShared).
 GLIMPSE_DEVICE void sample(const SampleArgs& args) {
+  launch_dependents();
+  dependency_wait();
   SampleShared& s = *reinterpret_cast<SampleShared*>(shared());
   const float* const logits = args.logits + block_x() * args.ld;
   const int me = thread_index(), vocab = args.vocab;
+  const int place = args.step != nullptr ? args.step->index % kStepRing : block_x();
   if (me == 0) s.invalid = 0, s.result = -1;
   barrier();
 
@@ -92,7 +106,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   bool nan = false;
   for (int i = me; i < vocab; i += kSampleThreads) {
     const float x = logits[i];
-    nan |= x != x;
+    nan |= x != x || (args.step != nullptr && fabsf(x) == INFINITY);
     if (x > best) best = x, best_id = i;
   }
   for (int mask = kWarp / 2; mask > 0; mask /= 2) {
@@ -108,7 +122,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   }
   const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
   if (s.invalid != 0 || best_id == vocab || greedy) {
-    if (me == 0) args.ids[block_x()] = s.invalid != 0 || best_id == vocab ? -1 : best_id;
+    if (me == 0) give_token(args, place, s.invalid != 0 || best_id == vocab ? -1 : best_id);
     return;
   }
 
@@ -200,7 +214,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   top_k_rank = top_k_first, top_p_rank = top_p_first;
   for (int i = begin; i < end; ++i) mine += kept_weight(i);
   const uint64_t before = exclusive_sum(mine, s, all);
-  uint64_t target = static_cast<uint64_t>(static_cast<double>(args.uniform[block_x()]) * static_cast<double>(all));
+  uint64_t target = static_cast<uint64_t>(static_cast<double>(args.uniform[place]) * static_cast<double>(all));
   if (target >= all) target = all - 1;
   if (before <= target && target < before + mine) {
     uint64_t sum = before;
@@ -208,7 +222,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
     for (int i = begin; i < end; ++i) {
       sum += kept_weight(i);
       if (sum > target) {
-        args.ids[block_x()] = i;
+        give_token(args, place, i);
         break;
       }
     }

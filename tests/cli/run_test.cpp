@@ -208,6 +208,16 @@ TEST(Run, AutoAndNoGpuLayersNeedNoGpu) {
   EXPECT_THAT(automatic.err, testing::AnyOf(HasSubstr("device auto: the CPU, because"), HasSubstr("on cuda")));
 }
 
+// Without a GPU the option is accepted and changes nothing; with one, greedy answers are the same bits either way.
+TEST(Run, CudaDecodeChangesNoGreedyAnswer) {
+  const auto ask = [&](const char* decode) {
+    return run_glimpse(with_text_model({"-n", "8", "-p", "hello", "--device", "auto", "--cuda-decode", decode}));
+  };
+  const RunResult graph = ask("graph"), launches = ask("launches");
+  EXPECT_EQ(graph.exit_code, 0) << graph.err;
+  EXPECT_EQ(graph.out, launches.out);
+}
+
 TEST(Run, KvTypeIsF16UnlessNamed) {
   const auto logprobs = [](const std::vector<std::string>& more) {
     auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--logprobs", "3"});

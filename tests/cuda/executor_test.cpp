@@ -44,6 +44,20 @@ TEST(HostExecutor, RunsEveryThreadOfEveryBlockOnce) {
   }
 }
 
+TEST(HostExecutor, FindsBlocksThatDoNotWaitForEarlierLaunches) {
+  const auto all = [] { dependency_wait(); };
+  const auto some = [] {
+    launch_dependents();
+    if (block_x() == 1 && warp_index() == 1) return;
+    dependency_wait();
+  };
+  expect_ok(run(all, Shape{{3, 1, 1}, 64, 0, true}));
+  expect_ok(run(some, Shape{{3, 1, 1}, 64, 0, false}));
+  const Status status = run(some, Shape{{3, 1, 1}, 64, 0, true});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().message, "test_kernel, block (1, 0, 0): 32 of its 64 threads waited for earlier launches");
+}
+
 TEST(HostExecutor, BarriersSeparateWritesFromReads) {
   for (const Order order : kOrders) {
     std::vector<int> out(256, -1);

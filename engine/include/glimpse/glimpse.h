@@ -91,6 +91,11 @@ typedef enum glimpse_device {
   GLIMPSE_DEVICE_AUTO = 2  /* the GPU if there is one, else the CPU; the log says which and why */
 } glimpse_device;
 
+typedef enum glimpse_cuda_decode {
+  GLIMPSE_CUDA_DECODE_GRAPH = 0,   /* a token's launches are recorded once and played; the GPU draws the tokens */
+  GLIMPSE_CUDA_DECODE_LAUNCHES = 1 /* launch by launch, the host draws: slower, every seed gives the CPU's draws */
+} glimpse_cuda_decode;
+
 typedef struct glimpse_model_params {
   size_t struct_size;
   const char* model_path;   /* text model, GGUF; first shard of a split one */
@@ -105,7 +110,8 @@ typedef struct glimpse_model_params {
   /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load maps
    * it. It must exist; NULL: none. What is stale or damaged is replaced; trouble is a warning in the log, no error. */
   const char* pack_cache_dir;
-  int32_t device; /* glimpse_device */
+  int32_t device;      /* glimpse_device */
+  int32_t cuda_decode; /* glimpse_cuda_decode; on a GPU only. Greedy answers are the same bits either way */
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);

@@ -2,6 +2,7 @@
 // without one gets an error, not a missing library.
 #include <cuda_runtime_api.h>
 
+#include <array>
 #include <vector>
 
 #include "engine/runtime/cuda/device.h"
@@ -17,11 +18,25 @@ Error device_error(const std::string& what, cudaError_t code) {
   return make_error(ErrorCode::kDevice, "%s: %s (%s)", what.c_str(), cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
+struct CudaRecording final : Recording {
+  ~CudaRecording() override {
+    if (playable != nullptr) cudaGraphExecDestroy(playable);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+  }
+  int64_t n_launches() const override { return n; }
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t playable = nullptr;
+  int64_t n = 0;
+};
+
 class CudaStream final : public Stream {
  public:
-  explicit CudaStream(cudaStream_t stream) : stream_(stream) {}
+  CudaStream(cudaStream_t stream, bool overlaps) : stream_(stream), overlaps_(overlaps) {}
   ~CudaStream() override {
     cudaStreamSynchronize(stream_);
+    for (cudaEvent_t event : marks_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
     cudaStreamDestroy(stream_);
   }
 
@@ -31,9 +46,19 @@ class CudaStream final : public Stream {
     void* pointers[] = {const_cast<void*>(args)};
     const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
                     static_cast<unsigned>(shape.grid[2]));
-    const cudaError_t code =
-        cudaLaunchKernel(device_function(kernel), grid, dim3(static_cast<unsigned>(info.n_threads)), pointers,
-                         static_cast<size_t>(shape.shared_bytes), stream_);
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
+    config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+    config.stream = stream_;
+    config.attrs = &overlap;
+    // The first launch of a recording has nothing before it to overlap with.
+    config.numAttrs = recording_ && n_recorded_ > 0 && overlaps_ && waits_for_dependencies(kernel) ? 1 : 0;
+    if (recording_) ++n_recorded_;
+    const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
     if (code == cudaSuccess) return {};
     return device_error(format("launch of %s with %u x %u x %u blocks of %d threads and %d bytes of shared memory",
                                info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
@@ -50,6 +75,36 @@ class CudaStream final : public Stream {
   }
   Status synchronize() override { return check("work on the device", cudaStreamSynchronize(stream_)); }
 
+  Status begin_recording() override {
+    GLIMPSE_TRY(check("recording launches", cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal)));
+    recording_ = true;
+    n_recorded_ = 0;
+    return {};
+  }
+  Result<std::shared_ptr<const Recording>> end_recording() override {
+    recording_ = false;
+    auto recording = std::make_shared<CudaRecording>();
+    recording->n = n_recorded_;
+    GLIMPSE_TRY(check("recording launches", cudaStreamEndCapture(stream_, &recording->graph)));
+    GLIMPSE_TRY(check("a graph of launches", cudaGraphInstantiate(&recording->playable, recording->graph, 0)));
+    GLIMPSE_TRY(check("a graph of launches", cudaGraphUpload(recording->playable, stream_)));
+    return std::shared_ptr<const Recording>(std::move(recording));
+  }
+  Status play(const std::shared_ptr<const Recording>& recording) override {
+    const auto& graph = static_cast<const CudaRecording&>(*recording);
+    return check("a graph of launches", cudaGraphLaunch(graph.playable, stream_));
+  }
+  Status mark(int number) override {
+    cudaEvent_t& event = marks_[static_cast<size_t>(number)];
+    if (event == nullptr) {
+      GLIMPSE_TRY(check("an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+    }
+    return check("an event", cudaEventRecord(event, stream_));
+  }
+  Status wait_for(int number) override {
+    return check("work on the device", cudaEventSynchronize(marks_[static_cast<size_t>(number)]));
+  }
+
  private:
   Status check(const char* what, cudaError_t code) const {
     if (code == cudaSuccess) return {};
@@ -58,6 +113,10 @@ class CudaStream final : public Stream {
   }
 
   cudaStream_t stream_;
+  const bool overlaps_;  // the device can begin a launch before the one ahead of it has ended
+  bool recording_ = false;
+  int64_t n_recorded_ = 0;
+  std::array<cudaEvent_t, kMarks> marks_{};
   Kernel last_ = Kernel::kCount;
 };
 
@@ -78,7 +137,7 @@ class CudaDevice final : public Device {
     cudaStream_t stream = nullptr;
     const cudaError_t code = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (code != cudaSuccess) return device_error("a stream on " + describe(), code);
-    return std::unique_ptr<Stream>(std::make_unique<CudaStream>(stream));
+    return std::unique_ptr<Stream>(std::make_unique<CudaStream>(stream, properties_.major >= 9));
   }
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override {
     void* memory = nullptr;

@@ -34,16 +34,16 @@ Error numeric_error(const WeightSource& source, int64_t row, int64_t block) {
 
 }  // namespace
 
-CudaOps::CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads)
-    : device_(std::move(device)), stream_(std::move(stream)), team_(n_threads) {}
+CudaOps::CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode)
+    : device_(std::move(device)), stream_(std::move(stream)), decode_(decode), team_(n_threads) {}
 
-Result<std::unique_ptr<CudaOps>> CudaOps::create(std::shared_ptr<Device> device, int n_threads) {
+Result<std::unique_ptr<CudaOps>> CudaOps::create(std::shared_ptr<Device> device, int n_threads, CudaDecode decode) {
   if (n_threads < 0 || n_threads > 1024) {
     return make_error(ErrorCode::kInvalidArgument, "n_threads is %d, want 0 to 1024", n_threads);
   }
   GLIMPSE_ASSIGN(std::shared_ptr<Stream> stream, device->make_stream());
   std::unique_ptr<CudaOps> ops(
-      new CudaOps(std::move(device), std::move(stream), n_threads == 0 ? available_cpus() : n_threads));
+      new CudaOps(std::move(device), std::move(stream), n_threads == 0 ? available_cpus() : n_threads, decode));
   GLIMPSE_ASSIGN(ops->staging_, Memory::pinned(ops->device_, kStagingBytes, "transfers"));
   GLIMPSE_ASSIGN(ops->flag_, Memory::on_device(ops->device_, 256, "a flag"));
   return ops;

@@ -36,20 +36,15 @@ struct CudaKv final : KvStore {
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
-/// What on-device sampling draws with; as SamplerOptions.
-struct DeviceSampling {
-  float temperature = 0;
-  int32_t top_k = 0;
-  float top_p = 1;
-  float min_p = 0;
-};
+using DeviceSampling = DrawOptions;
 
 class CudaOps final : public Ops {
  public:
   /// Rows of a pass up to which the kernels for few columns are used.
   static constexpr int64_t kFewRows = 8;
 
-  static Result<std::unique_ptr<CudaOps>> create(std::shared_ptr<Device> device, int n_threads);
+  static Result<std::unique_ptr<CudaOps>> create(std::shared_ptr<Device> device, int n_threads,
+                                                 CudaDecode decode = CudaDecode::kGraph);
 
   std::string describe() const override;
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
@@ -75,6 +70,8 @@ class CudaOps final : public Ops {
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool all_finite(Mat x) override;
+  bool records_steps() const override { return decode_ == CudaDecode::kGraph; }
+  Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
   /// Draws a token from each row of logits on the device. uniform: a number in [0, 1) per row. ids: -1 where a row
   /// holds a NaN or no token can be drawn.
@@ -94,7 +91,9 @@ class CudaOps final : public Ops {
     Mat out;
   };
 
-  CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads);
+  class Recorder;
+
+  CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode);
   void fail(Status status);
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
@@ -107,6 +106,7 @@ class CudaOps final : public Ops {
 
   const std::shared_ptr<Device> device_;
   const std::shared_ptr<Stream> stream_;
+  const CudaDecode decode_;
   ThreadTeam team_;
   Memory staging_;  // pinned, in both directions
   uint64_t staged_ = 0;
@@ -114,6 +114,7 @@ class CudaOps final : public Ops {
   Memory act_, spare_, ids_;   // of reserve(): bfloat16 rows, unfused products, token ids
   Memory partials_, tickets_;  // attention
   Memory flag_;
+  StepState* step_ = nullptr;  // while a step is recorded
   int64_t spare_floats_ = 0;
   Status status_;
 };

@@ -101,6 +101,7 @@ void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atte
   args.n = static_cast<int32_t>(q.rows);
   args.causal = spec.causal ? 1 : 0;
   args.n_past = spec.n_past;
+  args.step = step_;
   args.n_keys = spec.n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
   const int padded = args.kv.padded_dim;

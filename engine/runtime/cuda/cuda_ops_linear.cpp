@@ -190,6 +190,7 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   common.sin = rope.sin.data;
   common.ld_rope = rope.cos.ld;
   common.n_past = n_past;
+  common.step = step_;
   common.kv = kv;
   multiply(x, norm, p, common);
   if (fused || x.rows == 0) return;
@@ -204,6 +205,7 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   args.ld_rope = rope.cos.ld;
   args.n = static_cast<int32_t>(x.rows);
   args.n_past = n_past;
+  args.step = step_;
   args.kv = kv;
   launch(Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }

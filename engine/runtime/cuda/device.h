@@ -18,6 +18,13 @@ struct LaunchShape {
   int shared_bytes = 0;
 };
 
+/// Launches in the order in which they were recorded.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual int64_t n_launches() const = 0;
+};
+
 /// Work in order. Calls return before the work is done; an error may belong to an earlier call.
 class Stream {
  public:
@@ -30,6 +37,18 @@ class Stream {
   virtual Status zero(void* device, uint64_t n_bytes) = 0;
   /// Waits for everything so far.
   virtual Status synchronize() = 0;
+
+  /// Until end_recording() launches are kept, not run; nothing else may be asked of the stream. In a recording, a
+  /// launch whose kernel waits for its dependencies may begin before the launch ahead of it has ended.
+  virtual Status begin_recording() = 0;
+  virtual Result<std::shared_ptr<const Recording>> end_recording() = 0;
+  /// Runs the launches of a recording of this stream; it stays until they are done.
+  virtual Status play(const std::shared_ptr<const Recording>& recording) = 0;
+  /// Marks this point of the stream by a number below kMarks; a mark of the same number before is forgotten.
+  static constexpr int kMarks = 16;
+  virtual Status mark(int number) = 0;
+  /// Waits for everything up to a mark.
+  virtual Status wait_for(int number) = 0;
 };
 
 class Device {
@@ -44,7 +63,7 @@ class Device {
   /// Zeroed, aligned to 256 bytes. Errors: kOutOfMemory with the sizes and what it was for.
   virtual Result<void*> allocate(uint64_t n_bytes, const char* purpose) = 0;
   virtual void free(void* memory) = 0;
-  /// Host memory that copies read and write directly.
+  /// Host memory that copies, and kernels, read and write directly.
   virtual Result<void*> allocate_pinned(uint64_t n_bytes, const char* purpose) = 0;
   virtual void free_pinned(void* memory) = 0;
 };

@@ -3,11 +3,23 @@
 #include <cstring>
 #include <new>
 #include <unordered_map>
+#include <utility>
+#include <vector>
 
 namespace glimpse::cuda {
 namespace {
 
 constexpr std::align_val_t kAlignment{256};
+
+struct HostRecording final : Recording {
+  struct Launch {
+    Kernel kernel;
+    LaunchShape shape;
+    std::vector<std::byte> args;
+  };
+  std::vector<Launch> launches;
+  int64_t n_launches() const override { return static_cast<int64_t>(launches.size()); }
+};
 
 class HostStream final : public Stream {
  public:
@@ -15,6 +27,54 @@ class HostStream final : public Stream {
       : executor_(options.order, options.seed), max_shared_bytes_(options.max_shared_bytes) {}
 
   Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+    if (recording_ != nullptr) {
+      const auto* const bytes = static_cast<const std::byte*>(args);
+      recording_->launches.push_back({kernel, shape, {bytes, bytes + kernel_info(kernel).args_bytes}});
+      return {};
+    }
+    return run(kernel, shape, args, false);
+  }
+  Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
+    GLIMPSE_TRY(not_recording("a copy"));
+    std::memcpy(device, host, n_bytes);
+    return {};
+  }
+  Status copy_out(void* host, const void* device, uint64_t n_bytes) override {
+    GLIMPSE_TRY(not_recording("a copy"));
+    std::memcpy(host, device, n_bytes);
+    return {};
+  }
+  Status zero(void* device, uint64_t n_bytes) override {
+    GLIMPSE_TRY(not_recording("clearing memory"));
+    std::memset(device, 0, n_bytes);
+    return {};
+  }
+  Status synchronize() override { return not_recording("a wait"); }
+
+  Status begin_recording() override {
+    GLIMPSE_TRY(not_recording("a recording"));
+    recording_ = std::make_shared<HostRecording>();
+    return {};
+  }
+  Result<std::shared_ptr<const Recording>> end_recording() override {
+    return std::shared_ptr<const Recording>(std::exchange(recording_, nullptr));
+  }
+  Status play(const std::shared_ptr<const Recording>& recording) override {
+    GLIMPSE_TRY(not_recording("playing"));
+    for (const auto& [kernel, shape, args] : static_cast<const HostRecording&>(*recording).launches) {
+      GLIMPSE_TRY(run(kernel, shape, args.data(), waits_for_dependencies(kernel)));
+    }
+    return {};
+  }
+  Status mark(int) override { return not_recording("a mark"); }
+  Status wait_for(int) override { return not_recording("a wait"); }
+
+ private:
+  Status not_recording(const char* what) const {
+    if (recording_ == nullptr) return {};
+    return make_error(ErrorCode::kDevice, "%s while launches are recorded", what);
+  }
+  Status run(Kernel kernel, const LaunchShape& shape, const void* args, bool must_wait) {
     const KernelInfo& info = kernel_info(kernel);
     if (shape.shared_bytes > max_shared_bytes_) {
       return make_error(ErrorCode::kDevice, "%s: %d bytes of shared memory, the device has %d", info.name,
@@ -23,25 +83,13 @@ class HostStream final : public Stream {
     const host::Shape host_shape{
         {static_cast<int>(shape.grid[0]), static_cast<int>(shape.grid[1]), static_cast<int>(shape.grid[2])},
         info.n_threads,
-        shape.shared_bytes};
+        shape.shared_bytes,
+        must_wait};
     return executor_.launch(info.name, host_function(kernel), args, host_shape);
   }
-  Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
-    std::memcpy(device, host, n_bytes);
-    return {};
-  }
-  Status copy_out(void* host, const void* device, uint64_t n_bytes) override {
-    std::memcpy(host, device, n_bytes);
-    return {};
-  }
-  Status zero(void* device, uint64_t n_bytes) override {
-    std::memset(device, 0, n_bytes);
-    return {};
-  }
-  Status synchronize() override { return {}; }
 
- private:
   host::Executor executor_;
+  std::shared_ptr<HostRecording> recording_;
   const int max_shared_bytes_;
 };
 

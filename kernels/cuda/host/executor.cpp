@@ -160,7 +160,7 @@ struct Executor::Impl {
   FiberContext scheduler;
   void (*body)(const void*) = nullptr;
   const void* args = nullptr;
-  int running = 0, n_threads = 0, n_live = 0, at_barrier = 0;
+  int running = 0, n_threads = 0, n_live = 0, at_barrier = 0, n_waits = 0;
 };
 
 namespace {
@@ -265,7 +265,7 @@ Error Executor::Impl::deadlock(const char* kernel) const {
 
 Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
   n_threads = n_live = shape.n_threads;
-  at_barrier = 0;
+  at_barrier = n_waits = 0;
   warps.assign(static_cast<size_t>(n_threads / kWarpSize), Warp{});
   for (int i = 0; i < n_threads; ++i) {
     Fiber& fiber = fibers[static_cast<size_t>(i)];
@@ -288,6 +288,10 @@ Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
     } else if (!progress) {
       return deadlock(kernel);
     }
+  }
+  if (shape.must_wait && n_waits != n_threads) {
+    return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d): %d of its %d threads waited for earlier launches",
+                      kernel, t_current.block[0], t_current.block[1], t_current.block[2], n_waits, n_threads);
   }
   return {};
 }
@@ -328,6 +332,10 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
 void block_barrier() {
   ++t_impl->at_barrier;
   t_impl->pause(Wait::kBarrier);
+}
+
+void dependency_wait() {
+  ++t_impl->n_waits;
 }
 
 void warp_barrier() {

@@ -22,6 +22,9 @@ struct Shape {
   int grid[3] = {1, 1, 1};
   int n_threads = 32;    // a multiple of 32, at most 1024
   int shared_bytes = 0;  // dynamic
+  /// Every thread must say dependency_wait() once, or the launch is an error: where a GPU lets launches overlap, a
+  /// block that forgets it reads what is not there yet.
+  bool must_wait = false;
 };
 
 /// Reuses its stacks from launch to launch. Used by one OS thread at a time.
@@ -54,6 +57,7 @@ inline const Current& current() {
 }
 
 void block_barrier();
+void dependency_wait();
 void warp_barrier();
 uint32_t shuffle(uint32_t value, int from_lane);
 uint32_t ballot(bool predicate);
