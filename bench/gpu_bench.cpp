@@ -55,8 +55,8 @@ class Bench {
     need(stream_->synchronize());
   }
 
-  // y (n, rows) = W (rows, cols) x (n, cols)
-  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n) {
+  // y (n, rows) = W (rows, cols) x (n, cols); many columns by the products of warpgroups, where asked for.
+  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, bool warpgroups = false) {
     WeightView view;
     const uint64_t bytes = lay_out(format, rows, cols, view);
     const uint64_t copies = std::max<uint64_t>(1, pool_.size() / bytes);
@@ -72,19 +72,20 @@ class Bench {
         r.k = args.k;
         r.out = reinterpret_cast<uint16_t*>(floats_.as<float>() + kFloats / 4);
         r.ld_out = ld;
-        need(stream_->launch(Kernel::rows_bf16, LaunchShape{{n, 1, 1}, rows_shared_bytes()}, &r));
+        need(stream_->launch(warpgroups ? Kernel::rows_tiled : Kernel::rows_bf16,
+                             LaunchShape{{n, 1, 1}, rows_shared_bytes()}, &r));
         args.act = r.out;
         args.ld_act = ld;
-        need(stream_->launch(gemm_kernel(format),
+        need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
                              LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
                                           (n + kGemmColumnsPerBlock - 1) / kGemmColumnsPerBlock, 1},
-                                         gemm_shared_bytes()},
+                                         warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
                              &args));
         return;
       }
       gemv(format, args);
     };
-    report("linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
+    report(warpgroups ? "linear_wg" : "linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
   }
@@ -216,7 +217,8 @@ class Bench {
     }
     std::sort(us.begin(), us.end());
     const double median = us[us.size() / 2];
-    const double floor_us = std::max(bytes / (rates_.read_gb_s * 1e3), flop / (rates_.mma_tflop_s * 1e6));
+    const double tflop_s = std::max(rates_.mma_tflop_s, rates_.wgmma_tflop_s);
+    const double floor_us = std::max(bytes / (rates_.read_gb_s * 1e3), flop / (tflop_s * 1e6));
     const json line = {{"kind", kind},
                        {"name", label},
                        {"type", type},
@@ -253,11 +255,13 @@ int run(uint64_t pool_bytes) {
                   {"copy_gb_s", rates.copy_gb_s},
                   {"read_gb_s", rates.read_gb_s},
                   {"mma_tflop_s", rates.mma_tflop_s},
+                  {"wgmma_tflop_s", rates.wgmma_tflop_s},
                   {"launch_us", rates.launch_us}})
                 .dump()
                 .c_str());
-  std::fprintf(stderr, "%s: copy %.0f GB/s, read %.0f GB/s, mma.sync bf16 %.0f TFLOP/s, launch %.2f us\n",
-               device->describe().c_str(), rates.copy_gb_s, rates.read_gb_s, rates.mma_tflop_s, rates.launch_us);
+  std::fprintf(stderr, "%s: copy %.0f GB/s, read %.0f GB/s, mma.sync bf16 %.0f TFLOP/s, wgmma %.0f, launch %.2f us\n",
+               device->describe().c_str(), rates.copy_gb_s, rates.read_gb_s, rates.mma_tflop_s, rates.wgmma_tflop_s,
+               rates.launch_us);
   Bench b(device, rates, pool_bytes);
   struct Shape {
     const char* name;
@@ -279,10 +283,16 @@ int run(uint64_t pool_bytes) {
   b.token("2b, recorded", true);
   for (const int64_t n : {2, 4, 8}) b.linear("2b gate+up 17920x1536", Format::kQ4_K, 17920, 1536, n);
   for (const int64_t n : {64, 256, 1024}) {
-    for (const Shape& s : decoder) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n);
+    for (const Shape& s : decoder) {
+      b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n);
+      if (device->has_warpgroups()) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, true);
+    }
   }
   for (const int64_t n : {1024, 5184}) {
-    for (const Shape& s : vision) b.linear(s.name, Format::kBF16, s.rows, s.cols, n);
+    for (const Shape& s : vision) {
+      b.linear(s.name, Format::kBF16, s.rows, s.cols, n);
+      if (device->has_warpgroups()) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, true);
+    }
   }
   for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);
   b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024);

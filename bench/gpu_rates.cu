@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "bench/gpu_rates.h"
+#include "kernels/cuda/layer_hopper.h"
 
 namespace glimpse::bench {
 namespace {
@@ -38,6 +39,33 @@ __global__ void mma_kernel(uint32_t seed, float* out) {
   float sum = 0;
   for (int i = 0; i < kChains; ++i) sum += c[i][0] + c[i][1] + c[i][2] + c[i][3];
   if (sum == 12345.0f) *out = sum;
+}
+
+constexpr int kWgmmaSteps = 1024, kWgmmaGroups = 4;
+
+// Sets *ran: elsewhere it is empty, and its time no rate.
+__global__ void __launch_bounds__(kWgmmaGroups * 128, 1) wgmma_kernel(uint32_t seed, float* out, int* ran) {
+#if GLIMPSE_HAS_WARPGROUPS
+  __shared__ __align__(1024) uint32_t matrix[128 * 32];
+  for (int i = threadIdx.x; i < 128 * 32; i += kWgmmaGroups * 128) matrix[i] = seed;
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  __syncthreads();
+  const uint64_t b = cuda::swizzled_descriptor(cuda::shared_address(matrix));
+  const uint32_t a[4] = {seed, seed, seed, seed};
+  float d[64] = {};
+  for (int step = 0; step < kWgmmaSteps; ++step) {
+    cuda::warpgroup_fence();
+#pragma unroll
+    for (int i = 0; i < 4; ++i) cuda::warpgroup_mma_bf16(d, a, b + i * 2);
+    cuda::warpgroup_commit();
+    cuda::warpgroup_wait<1>();
+  }
+  cuda::warpgroup_finish(d);
+  float sum = 0;
+  for (int i = 0; i < 64; ++i) sum += d[i];
+  if (sum == 12345.0f) *out = sum;
+  *ran = 1;
+#endif
 }
 
 __global__ void empty_kernel() {}
@@ -82,6 +110,15 @@ GpuRates measure_gpu_rates() {
     const double flop = 2.0 * 16 * 8 * 16 * kChains * kMmaSteps * kWarps * 2 * n_sm;
     rates.mma_tflop_s =
         flop / best_ms([&] { mma_kernel<<<2 * n_sm, kWarps * 32>>>(0x3f803f80u, static_cast<float*>(b)); }) * 1e-9;
+    auto* const ran = static_cast<int*>(a);
+    int did_run = 0;
+    cudaMemset(ran, 0, sizeof *ran);
+    const double wgmma_ms =
+        best_ms([&] { wgmma_kernel<<<n_sm, kWgmmaGroups * 128>>>(0x3f803f80u, static_cast<float*>(b), ran); });
+    cudaMemcpy(&did_run, ran, sizeof did_run, cudaMemcpyDeviceToHost);
+    if (did_run != 0) {
+      rates.wgmma_tflop_s = 2.0 * 64 * 128 * 16 * 4 * kWgmmaSteps * kWgmmaGroups * n_sm / wgmma_ms * 1e-9;
+    }
     rates.launch_us = best_ms([] {
       for (int i = 0; i < 1000; ++i) empty_kernel<<<1, 32>>>();
     });

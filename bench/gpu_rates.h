@@ -7,10 +7,11 @@ namespace glimpse::bench {
 
 /// All return -1 after a CUDA error, whose text is in `error`.
 struct GpuRates {
-  double copy_gb_s = -1;    // read and written bytes of a device-to-device copy
-  double read_gb_s = -1;    // 16-byte loads, summed
-  double mma_tflop_s = -1;  // mma.sync m16n8k16 bf16, operands in registers
-  double launch_us = -1;    // an empty kernel after another, one stream
+  double copy_gb_s = -1;      // read and written bytes of a device-to-device copy
+  double read_gb_s = -1;      // 16-byte loads, summed
+  double mma_tflop_s = -1;    // mma.sync m16n8k16 bf16, operands in registers
+  double wgmma_tflop_s = -1;  // the same of warpgroups, the other operand in shared memory; -1 where there are none
+  double launch_us = -1;      // an empty kernel after another, one stream
   std::string error;
 };
 GpuRates measure_gpu_rates();

@@ -76,7 +76,8 @@ struct LinearArgs {
   NormView norm;             // matrix-vector kernels normalise themselves
   const float* x = nullptr;  // (n, k), row stride ld_x; matrix-vector kernels
   int64_t ld_x = 0;
-  const uint16_t* act = nullptr;  // matrix-matrix kernels: bfloat16 (n, ld_act), permuted (rows.cuh)
+  // Matrix-matrix kernels: bfloat16 (n, ld_act), permuted (rows.cuh) or tiled (gemm_warpgroup.cuh).
+  const uint16_t* act = nullptr;
   int64_t ld_act = 0;
   const float* cos = nullptr;  // (n, head_dim / 2), row stride ld_rope
   const float* sin = nullptr;

@@ -16,13 +16,15 @@ GLIMPSE_DEVICE_TABLE(attention)
 GLIMPSE_DEVICE_TABLE(gemm)
 GLIMPSE_DEVICE_TABLE(gemv)
 GLIMPSE_DEVICE_TABLE(rows)
+GLIMPSE_DEVICE_TABLE(warpgroup)
 #undef GLIMPSE_DEVICE_TABLE
 
 const void* device_function(Kernel kernel) {
   const std::span<const DeviceFunction> tables[] = {{kFunctions_attention, static_cast<size_t>(kCount_attention)},
                                                     {kFunctions_gemm, static_cast<size_t>(kCount_gemm)},
                                                     {kFunctions_gemv, static_cast<size_t>(kCount_gemv)},
-                                                    {kFunctions_rows, static_cast<size_t>(kCount_rows)}};
+                                                    {kFunctions_rows, static_cast<size_t>(kCount_rows)},
+                                                    {kFunctions_warpgroup, static_cast<size_t>(kCount_warpgroup)}};
   for (const auto& table : tables) {
     for (const DeviceFunction& row : table) {
       if (row.kernel == kernel) return row.function;

@@ -24,6 +24,7 @@ GLIMPSE_DEVICE_TABLE(attention)
 GLIMPSE_DEVICE_TABLE(gemm)
 GLIMPSE_DEVICE_TABLE(gemv)
 GLIMPSE_DEVICE_TABLE(rows)
+GLIMPSE_DEVICE_TABLE(warpgroup)
 #undef GLIMPSE_DEVICE_TABLE
 
 }  // namespace glimpse::cuda

@@ -16,6 +16,7 @@ constexpr KernelInfo kInfo[] = {
 static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
+static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
 
 }  // namespace
 
@@ -50,6 +51,20 @@ Kernel gemm_kernel(Format format) {
 #define GLIMPSE_CUDA_FORMAT(name, format) \
   case Format::format:                    \
     return Kernel::gemm_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    case Format::kF32:
+    case Format::kI8x128:
+      break;
+  }
+  return Kernel::kCount;
+}
+
+Kernel gemm_warpgroup_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::gemm_warpgroup_##name;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
 #undef GLIMPSE_CUDA_WITHOUT_F32
@@ -127,6 +142,12 @@ int gemv_shared_bytes(Format format, int columns, int column_tiles) {
 }
 int gemm_shared_bytes() {
   return kGemmSharedBytes;
+}
+int gemm_warpgroup_shared_bytes() {
+  return kWgSharedBytes;
+}
+int64_t rows_size(bool tiled, int64_t n, int64_t ld) {
+  return (tiled ? tiled_rows(n) : n) * ld;
 }
 int rows_shared_bytes() {
   return 32 * static_cast<int>(sizeof(float));

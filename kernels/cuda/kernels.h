@@ -31,6 +31,8 @@ bool waits_for_dependencies(Kernel kernel);
 /// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
+/// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
+Kernel gemm_warpgroup_kernel(Format format);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
 /// heads: 1 or 8 query heads per block.
@@ -41,6 +43,9 @@ Kernel attend_tiles_kernel(CacheType type, int padded_dim);
 /// Dynamic shared memory that a launch needs.
 int gemv_shared_bytes(Format format, int columns, int column_tiles);
 int gemm_shared_bytes();
+int gemm_warpgroup_shared_bytes();
+/// Values of a row of rows_bf16, or of rows_tiled where `tiled`, times their number.
+int64_t rows_size(bool tiled, int64_t n, int64_t ld);
 int rows_shared_bytes();
 int attend_rows_shared_bytes(int heads, int padded_dim);
 int attend_tiles_shared_bytes(int padded_dim);
@@ -55,7 +60,7 @@ HostFunction host_function(Kernel kernel);
 // Shapes of launches, for those who split work.
 constexpr int kRowsPerTileGroup = 64;  // rows of attend_tiles per block
 constexpr int kKeysPerSplit = 128;     // keys of a chunk of attend_rows
-constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles
+constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles; of both kinds of matrix products
 constexpr int kGemmColumnsPerBlock = 128;
 constexpr int64_t kMaxDeviceHeadDim = 128;
 

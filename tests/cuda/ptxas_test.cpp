@@ -2,6 +2,7 @@
 // the blocks per multiprocessor that kernels.inc names.
 #include <gtest/gtest.h>
 
+#include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -72,6 +73,68 @@ TEST(PtxasReport, NoKernelSpillsOrUsesTooManyRegisters) {
       EXPECT_LE(usage.registers * info.n_threads * info.blocks_per_sm, 65536);
     }
   }
+#endif
+}
+
+// ptxas may wait after each product of a warpgroup, and says so; the kernel would still be right, and slow.
+TEST(PtxasReport, ProductsOfWarpgroupsOverlap) {
+#if !defined(GLIMPSE_PTXAS_DIR)
+  GTEST_SKIP() << "built without CUDA";
+#else
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().extension() != ".ptxas") continue;
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      EXPECT_EQ(line.find("Performance Loss"), std::string::npos) << line;
+    }
+  }
+#endif
+}
+
+#if defined(GLIMPSE_PTXAS_DIR) && defined(GLIMPSE_CUOBJDUMP)
+// {mangled name: its instructions for sm_90a}
+std::map<std::string, std::string> disassemble(const std::string& object) {
+  std::map<std::string, std::string> functions;
+  const std::string command = "'" GLIMPSE_CUOBJDUMP "' -sass -arch sm_90a '" + object + "' 2>/dev/null";
+  FILE* const pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return functions;
+  std::string* body = nullptr;
+  char buffer[4096];
+  while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) {
+    const std::string line = buffer;
+    const size_t at = line.find("Function : ");
+    if (at != std::string::npos) {
+      body = &functions[line.substr(at + 11, line.find_last_not_of(" \n") + 1 - (at + 11))];
+    } else if (body != nullptr) {
+      *body += line;
+    }
+  }
+  pclose(pipe);
+  return functions;
+}
+#endif
+
+TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
+#if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
+  GTEST_SKIP() << "needs nvcc and cuobjdump";
+#else
+  std::map<std::string, std::string> functions;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().filename() == "kernels_warpgroup.cu.o") functions = disassemble(entry.path().string());
+  }
+  if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
+  int n_kernels = 0;
+  for (const auto& [name, body] : functions) {
+    if (name.find("gemm_warpgroup_") == std::string::npos) continue;
+    ++n_kernels;
+    SCOPED_TRACE(name);
+    EXPECT_NE(body.find("HGMMA.64x128x16.F32.BF16"), std::string::npos);
+    EXPECT_NE(body.find("UBLKCP"), std::string::npos);
+    EXPECT_NE(body.find("SYNCS"), std::string::npos) << "barriers in shared memory";
+    EXPECT_EQ(body.find("LDL"), std::string::npos);
+    EXPECT_EQ(body.find("STL"), std::string::npos);
+  }
+  EXPECT_EQ(n_kernels, 14);
 #endif
 }
 

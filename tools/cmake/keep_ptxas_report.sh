@@ -10,7 +10,7 @@ done
 report="$object.ptxas"
 "$@" 2>"$report.tmp"
 status=$?
-grep '^ptxas info\|bytes stack frame' "$report.tmp" >"$report"
+grep '^ptxas info\|bytes stack frame\|Performance Loss' "$report.tmp" >"$report"
 grep -v '^ptxas info\|bytes stack frame\|^ *$' "$report.tmp" >&2
 rm -f "$report.tmp"
 exit $status

@@ -129,6 +129,13 @@ class CudaDevice final : public Device {
   }
   int n_multiprocessors() const override { return properties_.multiProcessorCount; }
   int max_shared_bytes() const override { return static_cast<int>(properties_.sharedMemPerBlockOptin); }
+  bool has_warpgroups() const override {
+#if defined(GLIMPSE_CUDA_SM_90A)
+    return properties_.major == 9 && properties_.minor == 0;
+#else
+    return false;
+#endif
+  }
   uint64_t free_bytes() const override {
     size_t free = 0, total = 0;
     return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
@@ -154,7 +161,9 @@ class CudaDevice final : public Device {
       return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
     return memory;
   }
-  void free(void* memory) override { cudaFree(memory); }
+  void free(void* memory) override {
+    cudaFree(memory);
+  }
   Result<void*> allocate_pinned(uint64_t n_bytes, const char* purpose) override {
     void* memory = nullptr;
     const cudaError_t code = cudaHostAlloc(&memory, n_bytes, cudaHostAllocDefault);
@@ -163,7 +172,9 @@ class CudaDevice final : public Device {
     return make_error(code == cudaErrorMemoryAllocation ? ErrorCode::kOutOfMemory : ErrorCode::kDevice,
                       "%s: %.1f MiB of pinned memory: %s", purpose, mib(n_bytes), cudaGetErrorString(code));
   }
-  void free_pinned(void* memory) override { cudaFreeHost(memory); }
+  void free_pinned(void* memory) override {
+    cudaFreeHost(memory);
+  }
 
  private:
   const cudaDeviceProp properties_;

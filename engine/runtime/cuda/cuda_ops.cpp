@@ -252,12 +252,16 @@ void CudaOps::download(const float* backend, int64_t n_floats, float* host) {
 
 uint64_t CudaOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const auto rows = static_cast<uint64_t>(max_rows), cols = static_cast<uint64_t>(round_up(max_cols, kTileColumns));
-  return rows * cols * (sizeof(uint16_t) + sizeof(float)) + rows * sizeof(int32_t);
+  const auto n_values =
+      static_cast<uint64_t>(rows_size(device_->has_warpgroups(), max_rows, static_cast<int64_t>(cols)));
+  return n_values * sizeof(uint16_t) + rows * cols * sizeof(float) + rows * sizeof(int32_t);
 }
 
 Status CudaOps::reserve(int64_t max_rows, int64_t max_cols) {
   const auto rows = static_cast<uint64_t>(max_rows), cols = static_cast<uint64_t>(round_up(max_cols, kTileColumns));
-  GLIMPSE_TRY(grow(act_, rows * cols * sizeof(uint16_t), "activations of a pass"));
+  const auto n_values =
+      static_cast<uint64_t>(rows_size(device_->has_warpgroups(), max_rows, static_cast<int64_t>(cols)));
+  GLIMPSE_TRY(grow(act_, n_values * sizeof(uint16_t), "activations of a pass"));
   GLIMPSE_TRY(grow(spare_, rows * cols * sizeof(float), "products of a pass"));
   GLIMPSE_TRY(grow(ids_, std::max<uint64_t>(64, rows) * sizeof(int32_t), "token ids"));
   return {};

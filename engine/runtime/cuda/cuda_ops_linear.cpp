@@ -42,7 +42,10 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
   if (args.act != nullptr) {
-    launch(gemm_kernel(format), LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1}, gemm_shared_bytes()},
+    const bool warpgroups = device_->has_warpgroups();
+    launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
+           LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1},
+                       warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
            &args);
     return;
   }
@@ -70,7 +73,9 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
   const int64_t ld_act = round_up(x.cols, kTileColumns);
   const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
   if (std::any_of(products.begin(), products.end(), fragments)) {
-    fail(grow(act_, static_cast<uint64_t>(x.rows * ld_act) * sizeof(uint16_t), "activations of a pass"));
+    const bool tiled = device_->has_warpgroups();
+    fail(grow(act_, static_cast<uint64_t>(rows_size(tiled, x.rows, ld_act)) * sizeof(uint16_t),
+              "activations of a pass"));
     if (!status_.ok()) return;
     RowsArgs rows;
     rows.x = x.data;
@@ -80,7 +85,7 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
     rows.norm = common.norm;
     rows.out = act_.as<uint16_t>();
     rows.ld_out = ld_act;
-    launch(Kernel::rows_bf16, LaunchShape{{x.rows, 1, 1}, rows_shared_bytes()}, &rows);
+    launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{x.rows, 1, 1}, rows_shared_bytes()}, &rows);
   }
   std::array<bool, kMaxSegments> done{};
   for (size_t i = 0; i < products.size(); ++i) {

@@ -58,6 +58,8 @@ class Device {
   virtual std::string describe() const = 0;
   virtual int n_multiprocessors() const = 0;
   virtual int max_shared_bytes() const = 0;  // that a block may have
+  /// Whether it runs this build's kernels for warpgroups (sm_90a).
+  virtual bool has_warpgroups() const = 0;
   virtual uint64_t free_bytes() const = 0;
   virtual Result<std::unique_ptr<Stream>> make_stream() = 0;
   /// Zeroed, aligned to 256 bytes. Errors: kOutOfMemory with the sizes and what it was for.

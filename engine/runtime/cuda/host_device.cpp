@@ -100,6 +100,7 @@ class HostDevice final : public Device {
   std::string describe() const override { return "host executor"; }
   int n_multiprocessors() const override { return options_.n_multiprocessors; }
   int max_shared_bytes() const override { return options_.max_shared_bytes; }
+  bool has_warpgroups() const override { return options_.warpgroups; }
   uint64_t free_bytes() const override { return free_; }
   Result<std::unique_ptr<Stream>> make_stream() override {
     return std::unique_ptr<Stream>(std::make_unique<HostStream>(options_));

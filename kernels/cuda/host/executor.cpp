@@ -24,7 +24,18 @@ constexpr int kMaxSharedBytes = 232448;  // what a block may have on sm_90
 constexpr size_t kStackBytes = 128 << 10;
 constexpr size_t kOperandBytes = 48;
 
-enum class Wait { kNothing, kBarrier, kWarp, kShuffle, kBallot, kMma, kMatrices, kMatricesTransposed, kEnd };
+enum class Wait {
+  kNothing,
+  kBarrier,
+  kWarp,
+  kShuffle,
+  kBallot,
+  kMma,
+  kMatrices,
+  kMatricesTransposed,
+  kCondition,
+  kEnd
+};
 
 const char* wait_name(Wait wait) {
   switch (wait) {
@@ -43,6 +54,8 @@ const char* wait_name(Wait wait) {
     case Wait::kMatrices:
     case Wait::kMatricesTransposed:
       return "a load of matrices";
+    case Wait::kCondition:
+      return "a barrier in shared memory";
     case Wait::kEnd:
       return "nothing, it has ended";
   }
@@ -79,7 +92,9 @@ struct Copy {
 struct Fiber {
   FiberContext context;
   Wait wait = Wait::kNothing;
-  uint32_t generation = 0;  // of the meeting it waits for
+  uint32_t generation = 0;                  // of the meeting it waits for
+  bool (*ready)(void* argument) = nullptr;  // kCondition
+  void* argument = nullptr;
   std::vector<Copy> copies;
   int open_group = 0;
 };
@@ -161,6 +176,7 @@ struct Executor::Impl {
   void (*body)(const void*) = nullptr;
   const void* args = nullptr;
   int running = 0, n_threads = 0, n_live = 0, at_barrier = 0, n_waits = 0;
+  std::string failure;
 };
 
 namespace {
@@ -248,7 +264,7 @@ Error Executor::Impl::deadlock(const char* kernel) const {
   // The threads by what they wait for, the first few named.
   std::string text;
   for (const Wait wait : {Wait::kBarrier, Wait::kWarp, Wait::kShuffle, Wait::kBallot, Wait::kMma, Wait::kMatrices,
-                          Wait::kMatricesTransposed, Wait::kEnd}) {
+                          Wait::kMatricesTransposed, Wait::kCondition, Wait::kEnd}) {
     int count = 0;
     std::string names;
     for (int i = 0; i < n_threads; ++i) {
@@ -266,6 +282,7 @@ Error Executor::Impl::deadlock(const char* kernel) const {
 Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
   n_threads = n_live = shape.n_threads;
   at_barrier = n_waits = 0;
+  failure.clear();
   warps.assign(static_cast<size_t>(n_threads / kWarpSize), Warp{});
   for (int i = 0; i < n_threads; ++i) {
     Fiber& fiber = fibers[static_cast<size_t>(i)];
@@ -278,9 +295,15 @@ Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
   while (n_live > 0) {
     bool progress = false;
     for (const int thread : order_of) {
-      if (fibers[static_cast<size_t>(thread)].wait != Wait::kNothing) continue;
+      Fiber& fiber = fibers[static_cast<size_t>(thread)];
+      if (fiber.wait == Wait::kCondition && fiber.ready(fiber.argument)) fiber.wait = Wait::kNothing;
+      if (fiber.wait != Wait::kNothing) continue;
       progress = true;
       enter(thread);
+      if (!failure.empty()) {
+        return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d), thread %d: %s", kernel, t_current.block[0],
+                          t_current.block[1], t_current.block[2], thread, failure.c_str());
+      }
     }
     if (at_barrier == n_threads) {
       at_barrier = 0;
@@ -319,8 +342,10 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
   const auto n_blocks = static_cast<int>(grid[0]) * grid[1] * grid[2];
   for (const int block : impl_->turns(n_blocks)) {
     std::memset(shared, 0xff, static_cast<size_t>(shape.shared_bytes));
-    t_current = {
-        0, shape.n_threads, {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]}, grid[0], shared};
+    const uint64_t serial = t_current.serial + 1;
+    t_current = {0,       shape.n_threads, {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]},
+                 grid[0], shared,          shape.shared_bytes,
+                 serial};
     status = impl_->run_block(kernel, shape);
     if (!status.ok()) break;
   }
@@ -397,6 +422,19 @@ void wait_copies(int pending) {
     if (done(copy)) std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
   }
   std::erase_if(fiber.copies, done);
+}
+
+void wait_until(bool (*ready)(void*), void* argument) {
+  if (ready(argument)) return;
+  Fiber& fiber = t_impl->fibers[static_cast<size_t>(t_impl->running)];
+  fiber.ready = ready;
+  fiber.argument = argument;
+  t_impl->pause(Wait::kCondition);
+}
+
+void fail(const char* what) {
+  t_impl->failure = what;
+  for (;;) t_impl->pause(Wait::kEnd);
 }
 
 }  // namespace glimpse::cuda::host

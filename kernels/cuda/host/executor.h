@@ -50,6 +50,8 @@ struct Current {
   int block[3] = {0, 0, 0};
   int grid_x = 1;
   uint8_t* shared = nullptr;
+  int shared_bytes = 0;
+  uint64_t serial = 0;  // of the block among all that ran on this OS thread
 };
 extern thread_local Current t_current;
 inline const Current& current() {
@@ -67,5 +69,9 @@ void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);
 void copy_later(void* to, const void* from, bool valid);
 void close_copies();
 void wait_copies(int pending);
+/// Lets others run until ready(argument), which is asked between their turns.
+void wait_until(bool (*ready)(void* argument), void* argument);
+/// The launch ends here with an error that says this and which thread of which block it was.
+[[noreturn]] void fail(const char* what);
 
 }  // namespace glimpse::cuda::host
