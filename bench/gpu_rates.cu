@@ -41,7 +41,7 @@ __global__ void mma_kernel(uint32_t seed, float* out) {
   if (sum == 12345.0f) *out = sum;
 }
 
-constexpr int kWgmmaSteps = 1024, kWgmmaGroups = 4;
+constexpr int kWgmmaSteps = 1024, kWgmmaGroups = 2;
 
 // Sets *ran: elsewhere it is empty, and its time no rate.
 __global__ void __launch_bounds__(kWgmmaGroups * 128, 1) wgmma_kernel(uint32_t seed, float* out, int* ran) {

@@ -194,7 +194,8 @@ template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
-  launch_dependents();
+  constexpr bool of_step = kColumns == 1;  // a recorded step has one column
+  if constexpr (of_step) launch_dependents();
   uint8_t* const columns = shared();
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);
@@ -216,7 +217,7 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
         prefetch(first + at);
     }
   }
-  dependency_wait();
+  if constexpr (of_step) dependency_wait();
   for (int c = 0; c < kColumns; ++c) {
     // A block of fewer columns computes the last one several times and stores it once.
     const int column = first_column + c < args.n ? first_column + c : args.n - 1;
@@ -255,7 +256,7 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
         sum[0] += from[c * kTileRows + row];
         sum[1] += from[(kColumns + c) * kTileRows + row];
       }
-      const StepState* const step = kColumns == 1 ? args.step : nullptr;  // a step has one column
+      const StepState* const step = of_step ? args.step : nullptr;
       if (first_column + c < args.n) finish(args, step, s, place.pair, row, first_column + c, sum[0], sum[1]);
     }
     buffer ^= 1;
