@@ -241,7 +241,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
     if (first_column + column >= args.n) break;  // columns ascend
     if (group * kWgPairs + pair >= s.n_pairs) continue;
     const float* const from = results + column * kWgResultStride + pair * 16 + row;
-    finish(args, s, group * kWgPairs + pair, row, first_column + column, from[0], from[8]);
+    finish(args, nullptr, s, group * kWgPairs + pair, row, first_column + column, from[0], from[8]);
   }
 }
 
