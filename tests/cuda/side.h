@@ -45,6 +45,16 @@ class Side {
     return out;
   }
   void run(FunctionRef<void()> body) { EXPECT_OK(ops_->run(body)); }
+  /// out = in W^T, as many rows a call as `cuts` says, in one run.
+  void run_linear(Mat in, const Linear& w, const std::vector<int64_t>& cuts, Mat out) {
+    run([&] {
+      int64_t first = 0;
+      for (const int64_t count : cuts) {
+        ops_->norm_linear(in.slice(first, count), Norm{}, w, Activation::kNone, out.slice(first, count));
+        first += count;
+      }
+    });
+  }
 
  private:
   std::unique_ptr<Ops> ops_;
