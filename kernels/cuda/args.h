@@ -207,4 +207,29 @@ struct SampleArgs {
   StepState* step = nullptr;
 };
 
+/// One launch of a step, for a persistent kernel that does them all. Multiples of 128 bytes.
+struct alignas(128) StepPhase {
+  int32_t kernel = 0;           // a Kernel that a step may record, without `sample`
+  int32_t grid[3] = {1, 1, 1};  // of the launch
+  int32_t n_blocks = 1;         // blocks of the persistent launch that work on it: the first ones
+  int32_t n_blocks_before = 0;  // those of the phase before
+  union {
+    LinearArgs linear;
+    AttentionArgs attention;
+    EmbedArgs embed;
+    RopeArgs rope;
+    SwigluArgs swiglu;
+  };
+  StepPhase() : linear() {}
+};
+
+struct DecodeStepArgs {
+  const StepPhase* phases = nullptr;
+  int32_t n_phases = 0;
+  uint32_t* arrived = nullptr;  // of each phase: blocks, over all launches; zero before the first
+  uint32_t* epoch = nullptr;    // launches so far
+  int32_t* left = nullptr;      // blocks that have left this launch; zero between launches
+  int32_t* given_up = nullptr;  // pinned: becomes the number of the phase whose wait took too long
+};
+
 }  // namespace glimpse::cuda

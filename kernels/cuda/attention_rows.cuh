@@ -87,23 +87,34 @@ GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
   return args.causal != 0 ? n_past + row + 1 : args.n_keys;
 }
 
-/// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits. Splits past a row's last
-/// chunk end at once.
-template <typename T, int kHeads>
-GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
-  launch_dependents();
-  dependency_wait();
-  const int row = block_x(), split = block_z(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
+/// The kAttendThreads threads that work on a row and a key/value head: a block, or a part of a larger one.
+struct AttendBlock {
+  GLIMPSE_DEVICE int thread() const { return thread_index(); }
+  GLIMPSE_DEVICE void wait() const { barrier(); }
+};
+struct AttendPart {
+  int number;
+  GLIMPSE_DEVICE int thread() const { return thread_index() % kAttendThreads; }
+  GLIMPSE_DEVICE void wait() const { part_barrier(1 + number, kAttendThreads); }
+};
+
+/// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
+/// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
+template <typename T, int kHeads, typename Part>
+GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, const Part& part_of_block,
+                               uint8_t* memory) {
+  const int me = part_of_block.thread(), warp = me / kWarp;
+  const int row = at.x, split = at.z, dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
-  const int kv_head = block_y() / blocks_per_kv;
-  const int first_head = kv_head * args.group + block_y() % blocks_per_kv * kHeads;
+  const int kv_head = at.y / blocks_per_kv;
+  const int first_head = kv_head * args.group + at.y % blocks_per_kv * kHeads;
   const int left = (kv_head + 1) * args.group - first_head;
   const int n_heads = left < kHeads ? left : kHeads;
   const AttendShared layout = attend_shared(kHeads, padded);
-  auto* const queries = reinterpret_cast<float*>(shared());
-  auto* const scores = reinterpret_cast<float*>(shared() + layout.scores_at);  // [head][key]
-  auto* const halves = reinterpret_cast<float*>(shared() + layout.acc_at);     // [head][dim]
-  auto* const chunk_max = reinterpret_cast<float*>(shared() + layout.state_at);
+  auto* const queries = reinterpret_cast<float*>(memory);
+  auto* const scores = reinterpret_cast<float*>(memory + layout.scores_at);  // [head][key]
+  auto* const halves = reinterpret_cast<float*>(memory + layout.acc_at);     // [head][dim]
+  auto* const chunk_max = reinterpret_cast<float*>(memory + layout.state_at);
   float* const chunk_sum = chunk_max + kHeads;
   auto* const last_flag = reinterpret_cast<int*>(chunk_sum + kHeads);
 
@@ -113,15 +124,15 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
   if (args.n_splits > 1 && split >= n_chunks) return;
 
-  for (int i = thread_index(); i < kHeads * padded; i += kAttendThreads) {
+  for (int i = me; i < kHeads * padded; i += kAttendThreads) {
     const int head = i / padded, d = i % padded;
     const bool there = head < n_heads && d < dim;
     queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * args.scale : 0.0f;
   }
-  barrier();
+  part_of_block.wait();
 
   // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
-  const int pair = thread_index() % (kAttendThreads / 2), half = thread_index() / (kAttendThreads / 2);
+  const int pair = me % (kAttendThreads / 2), half = me / (kAttendThreads / 2);
   const bool has_pair = 2 * pair < padded;
   float acc[kHeads][2] = {}, max[kHeads], sum[kHeads];
   for (int head = 0; head < kHeads; ++head) max[head] = sum[head] = 0;
@@ -132,8 +143,8 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
     const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
     float dot[kHeads] = {};
-    if (thread_index() < here) {
-      const T* const key = keys + (first + thread_index()) * padded;
+    if (me < here) {
+      const T* const key = keys + (first + me) * padded;
       for (int d = 0; d < padded; d += 8) {
         float k[8];
         load_eight(key + d, k);
@@ -148,10 +159,10 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
     }
     GLIMPSE_UNROLL
     for (int head = 0; head < kHeads; ++head) {
-      scores[head * kChunkKeys + thread_index()] = thread_index() < here ? dot[head] : -INFINITY;
+      scores[head * kChunkKeys + me] = me < here ? dot[head] : -INFINITY;
     }
-    barrier();
-    for (int head = warp_index(); head < n_heads; head += kAttendThreads / kWarp) {
+    part_of_block.wait();
+    for (int head = warp; head < n_heads; head += kAttendThreads / kWarp) {
       float* const s = scores + head * kChunkKeys;
       float most = -INFINITY;
       for (int i = lane_index(); i < kChunkKeys; i += kWarp) most = fmaxf(most, s[i]);
@@ -164,7 +175,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
       total = warp_sum(total);
       if (lane_index() == 0) chunk_max[head] = most, chunk_sum[head] = total;
     }
-    barrier();
+    part_of_block.wait();
     float part[kHeads][2] = {};
     if (has_pair) {
       const int begin = half * (kChunkKeys / 2);
@@ -188,7 +199,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
         }
       }
     }
-    barrier();
+    part_of_block.wait();
     GLIMPSE_UNROLL
     for (int head = 0; head < kHeads; ++head) {
       if (head >= n_heads) break;
@@ -206,7 +217,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
       acc[head][0] = merge_values(w, acc[head][0], part[head][0]);
       acc[head][1] = merge_values(w, acc[head][1], part[head][1]);
     }
-    barrier();  // scores, halves and chunk_* are free
+    part_of_block.wait();  // scores, halves and chunk_* are free
   }
 
   const int record = padded + 2;
@@ -230,14 +241,14 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
     }
   }
   fence();
-  barrier();
-  int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + block_y();
-  if (thread_index() == 0) *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
-  barrier();
+  part_of_block.wait();
+  int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y;
+  if (me == 0) *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
+  part_of_block.wait();
   if (*last_flag == 0) return;
   fence();
-  if (thread_index() == 0) *ticket = 0;  // as the next launch expects it
-  for (int i = thread_index(); i < n_heads * dim; i += kAttendThreads) {
+  if (me == 0) *ticket = 0;  // as the next launch expects it
+  for (int i = me; i < n_heads * dim; i += kAttendThreads) {
     const float* const from = partial + i / dim * args.n_splits * record;
     const int d = i % dim;
     float most = from[padded], total = from[padded + 1], value = from[d];
@@ -249,6 +260,14 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
     }
     args.out[row * args.ld_out + first_head * dim + i] = value / total;
   }
+}
+
+/// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits.
+template <typename T, int kHeads>
+GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  attend_row<T, kHeads>(args, this_block(), AttendBlock{}, shared());
 }
 
 }  // namespace glimpse::cuda

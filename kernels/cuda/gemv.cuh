@@ -189,35 +189,39 @@ GLIMPSE_DEVICE void multiply_cells(const Segment& s, const PairTiles& pair, int 
   }
 }
 
-/// Grid: x: blocks that share the pairs of all segments, y: groups of kColumns columns.
+GLIMPSE_DEVICE int count_pairs_of(const LinearArgs& args) {
+  int n_pairs = 0;
+  for (int i = 0; i < args.n_segments; ++i) n_pairs += args.segment[i].n_pairs;
+  return n_pairs;
+}
+
+/// Asks for the weights of a running pair number to be brought into L2; those of the low plane, which are most.
+template <Format format>
+GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int index) {
+  const PairPlace place = find_pair(args, index);
+  const Segment& s = args.segment[place.segment];
+  const PairTiles pair = pair_tiles(s, place.pair);
+  constexpr int tile_bytes = kCellsPerTile * planes_of(format).low_bytes();
+  for (int h = 0; h < 2; ++h) {
+    const WeightView& w = s.w[pair.matrix[h]];
+    const uint8_t* const first = w.data + tile_index(w, pair.tile[h], 0) * tile_bytes;
+    for (int at = thread_index() * 128; at < w.column_tiles * tile_bytes; at += kGemvThreads * 128) {
+      prefetch(first + at);
+    }
+  }
+}
+
+/// The products themselves. at: x: block of those that share the pairs of all segments, y: group of kColumns columns.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
+GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
   constexpr bool of_step = kColumns == 1;  // a recorded step has one column
-  if constexpr (of_step) launch_dependents();
-  uint8_t* const columns = shared();
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
-  const int first_column = block_y() * kColumns;
-  int n_pairs = 0;
-  for (int i = 0; i < args.n_segments; ++i) n_pairs += args.segment[i].n_pairs;
-
-  // The weights do not depend on what the previous kernel made: they come while the columns are prepared.
-  if (block_x() < n_pairs) {
-    const PairPlace place = find_pair(args, block_x());
-    const Segment& s = args.segment[place.segment];
-    const PairTiles pair = pair_tiles(s, place.pair);
-    constexpr int tile_bytes = kCellsPerTile * planes_of(format).low_bytes();
-    for (int h = 0; h < 2; ++h) {
-      const WeightView& w = s.w[pair.matrix[h]];
-      const uint8_t* const first = w.data + tile_index(w, pair.tile[h], 0) * tile_bytes;
-      for (int at = thread_index() * 128; at < column_tiles * tile_bytes; at += kGemvThreads * 128)
-        prefetch(first + at);
-    }
-  }
-  if constexpr (of_step) dependency_wait();
+  const int first_column = at.y * kColumns;
+  const int n_pairs = count_pairs_of(args);
   for (int c = 0; c < kColumns; ++c) {
     // A block of fewer columns computes the last one several times and stores it once.
     const int column = first_column + c < args.n ? first_column + c : args.n - 1;
@@ -227,7 +231,7 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
   }
 
   int buffer = 0;
-  for (int index = block_x(); index < n_pairs; index += grid_x()) {
+  for (int index = at.x; index < n_pairs; index += at.grid_x) {
     const PairPlace place = find_pair(args, index);
     const Segment& s = args.segment[place.segment];
     const PairTiles pair = pair_tiles(s, place.pair);
@@ -261,6 +265,17 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     }
     buffer ^= 1;
   }
+}
+
+/// Grid: x: blocks that share the pairs of all segments, y: groups of kColumns columns.
+template <Format format, int kColumns>
+GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
+  constexpr bool of_step = kColumns == 1;
+  if constexpr (of_step) launch_dependents();
+  // The weights do not depend on what the previous kernel made: they come while the columns are prepared.
+  if (block_x() < count_pairs_of(args)) prefetch_pair<format>(args, block_x());
+  if constexpr (of_step) dependency_wait();
+  gemv_block<format, kColumns>(args, this_block(), shared());
 }
 
 }  // namespace glimpse::cuda

@@ -15,6 +15,7 @@ constexpr KernelInfo kInfo[] = {
 };
 static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
+static_assert(kAttendPartsPerBlock == kStepParts);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
 static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
 
@@ -31,6 +32,13 @@ bool waits_for_dependencies(Kernel kernel) {
     if (name.starts_with(family)) return true;
   }
   return false;
+}
+
+bool is_gemv(Kernel kernel) {
+  return std::string_view(kernel_info(kernel).name).starts_with("gemv_");
+}
+bool is_attend_rows(Kernel kernel) {
+  return std::string_view(kernel_info(kernel).name).starts_with("attend_rows_");
 }
 
 Kernel gemv_kernel(Format format, int columns) {
@@ -163,6 +171,9 @@ int attend_tiles_shared_bytes(int padded_dim) {
 }
 int sample_shared_bytes() {
   return static_cast<int>(sizeof(SampleShared));
+}
+int decode_step_shared_bytes(int most) {
+  return kStepBodyAt + most;
 }
 
 }  // namespace glimpse::cuda

@@ -28,6 +28,10 @@ const KernelInfo& kernel_info(Kernel kernel);
 /// these have ended: those of a decode step.
 bool waits_for_dependencies(Kernel kernel);
 
+/// The products among those: their launches have as many blocks as are worth it, not one for each piece of work.
+bool is_gemv(Kernel kernel);
+bool is_attend_rows(Kernel kernel);
+
 /// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
@@ -50,6 +54,8 @@ int rows_shared_bytes();
 int attend_rows_shared_bytes(int heads, int padded_dim);
 int attend_tiles_shared_bytes(int padded_dim);
 int sample_shared_bytes();
+/// most: the most that a launch which becomes a phase needs, of attention once for each part of a block.
+int decode_step_shared_bytes(int most);
 
 /// The kernel as the CUDA runtime launches it: the address of its __global__ function. In builds with CUDA only.
 const void* device_function(Kernel kernel);
@@ -63,5 +69,6 @@ constexpr int kKeysPerSplit = 128;     // keys of a chunk of attend_rows
 constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles; of both kinds of matrix products
 constexpr int kGemmColumnsPerBlock = 128;
 constexpr int64_t kMaxDeviceHeadDim = 128;
+constexpr int kAttendPartsPerBlock = 2;  // of decode_step
 
 }  // namespace glimpse::cuda

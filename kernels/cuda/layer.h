@@ -5,8 +5,8 @@
 //
 // Rules for kernels, which the executor checks:
 //   - blocks have one dimension of a multiple of 32 threads; all shared memory is dynamic and comes from shared();
-//   - every thread of the block reaches barrier(), every lane of the warp reaches a shuffle, vote or matrix
-//   instruction;
+//   - every thread of the block (of the part) reaches barrier() (part_barrier()), every lane of the warp reaches a
+//   shuffle, vote or matrix instruction;
 //   - what cp_async() copies may be read after cp_async_wait() and a barrier() only: on the host it arrives that late;
 //   - shared memory holds garbage (on the host: NaN patterns) when a block starts;
 //   - nothing that an earlier launch wrote is read, and nothing is written, before dependency_wait().
@@ -106,6 +106,10 @@ GLIMPSE_DEVICE void barrier() {
 GLIMPSE_DEVICE void warp_barrier() {
   __syncwarp();
 }
+/// A barrier of the `n` threads (a multiple of 32) of a block that name the same number, 1 to 15.
+GLIMPSE_DEVICE void part_barrier(int number, int n) {
+  asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(n) : "memory");
+}
 /// What this thread wrote to global memory is seen by other blocks before what it writes next.
 GLIMPSE_DEVICE void fence() {
   __threadfence();
@@ -126,6 +130,31 @@ GLIMPSE_DEVICE void dependency_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
+}
+// Blocks of one launch that wait for one another: only in launches that are cooperative, whose blocks are all there at
+// once. One thread of a block arrives after a barrier of the block and a fence(), and waits before a barrier: then what
+// the threads of the blocks that arrived wrote is seen by the threads of the block that waited.
+GLIMPSE_DEVICE void arrive(uint32_t* counter) {
+  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
+}
+/// Waits until the counter, modulo 2^32, has come to `until`. False: another block gave up, or this one did after ten
+/// seconds and says so by storing `reason` (not 0) to *given_up, which may be memory of the host.
+GLIMPSE_DEVICE bool wait_for_count(const uint32_t* counter, uint32_t until, int32_t* given_up, int32_t reason) {
+  unsigned long long first = 0;
+  for (uint32_t turn = 0;; ++turn) {
+    uint32_t value;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
+    if (static_cast<int32_t>(value - until) >= 0) return true;
+    if (turn % 1024 != 1023) continue;
+    if (*static_cast<volatile int32_t*>(given_up) != 0) return false;
+    unsigned long long now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    if (first == 0) first = now;
+    if (now - first > 10000000000ull) {
+      *static_cast<volatile int32_t*>(given_up) = reason;
+      return false;
+    }
+  }
 }
 GLIMPSE_DEVICE float shuffle_xor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -290,7 +319,28 @@ inline void barrier() {
 inline void warp_barrier() {
   host::warp_barrier();
 }
+inline void part_barrier(int number, int n) {
+  host::part_barrier(number, n);
+}
 inline void fence() {}
+inline void arrive(uint32_t* counter) {
+  ++*counter;
+}
+inline bool wait_for_count(const uint32_t* counter, uint32_t until, int32_t* given_up, int32_t) {
+  struct Wanted {
+    const uint32_t* counter;
+    uint32_t until;
+    const int32_t* given_up;
+    bool arrived() const { return static_cast<int32_t>(*counter - until) >= 0; }
+  } wanted{counter, until, given_up};
+  host::wait_until(
+      [](void* argument) {
+        const auto* const w = static_cast<const Wanted*>(argument);
+        return w->arrived() || *w->given_up != 0;
+      },
+      &wanted, "another block");
+  return wanted.arrived();
+}
 inline void launch_dependents() {}
 inline void dependency_wait() {
   host::dependency_wait();
@@ -377,6 +427,14 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 #endif
 
 // -- of both --------------------------------------------------------------------------------------------------------
+/// Which block of a grid some code is to be: the hardware's, or one that a block takes on in a persistent kernel.
+struct BlockIndex {
+  int x = 0, y = 0, z = 0;
+  int grid_x = 1;
+};
+GLIMPSE_DEVICE BlockIndex this_block() {
+  return {block_x(), block_y(), block_z(), grid_x()};
+}
 GLIMPSE_DEVICE int lane_index() {
   return thread_index() % kWarp;
 }

@@ -23,14 +23,12 @@ GLIMPSE_DEVICE void pack_rows(const PackArgs& args) {
   }
 }
 
-/// x[i] = row ids[i] of the table. Grid: x: rows.
+/// x[row] = row ids[row] of the table.
 template <Format format>
-GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
-  launch_dependents();
-  dependency_wait();
-  const int id = args.ids[block_x()];
+GLIMPSE_DEVICE void embed_row(const EmbedArgs& args, int row) {
+  const int id = args.ids[row];
   if (id < 0 || id >= args.table.rows) return;
-  float* const x = args.x + block_x() * args.ld;
+  float* const x = args.x + row * args.ld;
   GLIMPSE_NO_UNROLL
   for (int cell = thread_index(); cell < args.table.column_tiles * 4; cell += n_threads()) {
     const int row_tile = id / kTileRows, column_tile = cell / 4;
@@ -53,6 +51,14 @@ GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
   }
 }
 
+/// Grid: x: rows.
+template <Format format>
+GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  embed_row<format>(args, block_x());
+}
+
 /// Grid: x: rows. Shared: 64 floats.
 GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
   auto* const scratch = reinterpret_cast<float*>(shared());
@@ -69,11 +75,8 @@ GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
   for (int64_t i = args.k + thread_index(); i < args.ld_out; i += n_threads()) out[permuted(static_cast<int>(i))] = 0;
 }
 
-/// Grid: x: rows.
-GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
-  launch_dependents();
-  dependency_wait();
-  const int row = block_x(), half = args.kv.head_dim / 2;
+GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
+  const int half = args.kv.head_dim / 2;
   const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
@@ -91,12 +94,23 @@ GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
 }
 
 /// Grid: x: rows.
+GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  rope_row(args, block_x());
+}
+
+GLIMPSE_DEVICE void swiglu_row(const SwigluArgs& args, int row) {
+  const float* const gate = args.gate + row * args.ld_gate;
+  float* const out = args.out + row * args.ld_out;
+  for (int i = thread_index(); i < args.width; i += n_threads()) out[i] = silu(gate[i]) * out[i];
+}
+
+/// Grid: x: rows.
 GLIMPSE_DEVICE void swiglu_rows(const SwigluArgs& args) {
   launch_dependents();
   dependency_wait();
-  const float* const gate = args.gate + block_x() * args.ld_gate;
-  float* const out = args.out + block_x() * args.ld_out;
-  for (int i = thread_index(); i < args.width; i += n_threads()) out[i] = silu(gate[i]) * out[i];
+  swiglu_row(args, block_x());
 }
 
 GLIMPSE_DEVICE void find_non_finite(const FiniteArgs& args) {

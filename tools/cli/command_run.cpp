@@ -82,10 +82,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
       ->check(CLI::IsMember({"all", "0"}))
       ->capture_default_str();
-  run.add_option("--cuda-decode", o.cuda_decode,
-                 "on a GPU: graph (a token's launches are recorded once, the GPU draws) or launches (one by one, the "
-                 "host draws); greedy answers are the same")
-      ->check(CLI::IsMember({"graph", "launches"}))
+  run.add_option(
+         "--cuda-decode", o.cuda_decode,
+         "on a GPU: graph (a token's launches are recorded once, the GPU draws), persistent (one launch per token "
+         "does what they do) or launches (one by one, the host draws); greedy answers are the same")
+      ->check(CLI::IsMember({"graph", "persistent", "launches"}))
       ->capture_default_str();
   run.add_option(
       "--pack-cache", o.pack_cache,
@@ -265,7 +266,9 @@ int run(const RunOptions& o) {
   model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
                         : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
                                                                  : GLIMPSE_DEVICE_AUTO;
-  model_params.cuda_decode = o.cuda_decode == "graph" ? GLIMPSE_CUDA_DECODE_GRAPH : GLIMPSE_CUDA_DECODE_LAUNCHES;
+  model_params.cuda_decode = o.cuda_decode == "graph"        ? GLIMPSE_CUDA_DECODE_GRAPH
+                             : o.cuda_decode == "persistent" ? GLIMPSE_CUDA_DECODE_PERSISTENT
+                                                             : GLIMPSE_CUDA_DECODE_LAUNCHES;
   model_params.log = o.verbose ? log_message : log_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);

@@ -70,7 +70,7 @@ class CudaOps final : public Ops {
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool all_finite(Mat x) override;
-  bool records_steps() const override { return decode_ == CudaDecode::kGraph; }
+  bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }
   Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
   /// Draws a token from each row of logits on the device. uniform: a number in [0, 1) per row. ids: -1 where a row
@@ -92,10 +92,12 @@ class CudaOps final : public Ops {
   };
 
   class Recorder;
+  class Phases;
 
   CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode);
   void fail(Status status);
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
+  Status add_phase(Kernel kernel, const LaunchShape& shape, const void* args);
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
   void multiply_group(Format format, LinearArgs& args);
   Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
@@ -115,6 +117,7 @@ class CudaOps final : public Ops {
   Memory partials_, tickets_;  // attention
   Memory flag_;
   StepState* step_ = nullptr;  // while a step is recorded
+  Phases* phases_ = nullptr;   // takes what would be launched
   int64_t spare_floats_ = 0;
   Status status_;
 };

@@ -80,11 +80,12 @@ class HostStream final : public Stream {
       return make_error(ErrorCode::kDevice, "%s: %d bytes of shared memory, the device has %d", info.name,
                         shape.shared_bytes, max_shared_bytes_);
     }
-    const host::Shape host_shape{
+    host::Shape host_shape{
         {static_cast<int>(shape.grid[0]), static_cast<int>(shape.grid[1]), static_cast<int>(shape.grid[2])},
         info.n_threads,
         shape.shared_bytes,
         must_wait};
+    host_shape.cooperative = shape.cooperative;
     return executor_.launch(info.name, host_function(kernel), args, host_shape);
   }
 
@@ -101,6 +102,9 @@ class HostDevice final : public Device {
   int n_multiprocessors() const override { return options_.n_multiprocessors; }
   int max_shared_bytes() const override { return options_.max_shared_bytes; }
   bool has_warpgroups() const override { return options_.warpgroups; }
+  int cooperative_blocks(Kernel, int shared_bytes) const override {
+    return shared_bytes <= options_.max_shared_bytes ? options_.cooperative_blocks : 0;
+  }
   uint64_t free_bytes() const override { return free_; }
   Result<std::unique_ptr<Stream>> make_stream() override {
     return std::unique_ptr<Stream>(std::make_unique<HostStream>(options_));

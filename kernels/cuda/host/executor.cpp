@@ -23,10 +23,12 @@ constexpr int kMaxThreads = 1024;
 constexpr int kMaxSharedBytes = 232448;  // what a block may have on sm_90
 constexpr size_t kStackBytes = 128 << 10;
 constexpr size_t kOperandBytes = 48;
+constexpr int kParts = 16;
 
 enum class Wait {
   kNothing,
   kBarrier,
+  kPart,
   kWarp,
   kShuffle,
   kBallot,
@@ -43,6 +45,8 @@ const char* wait_name(Wait wait) {
       return "nothing";
     case Wait::kBarrier:
       return "a block barrier";
+    case Wait::kPart:
+      return "a barrier of a part of the block";
     case Wait::kWarp:
       return "a warp barrier";
     case Wait::kShuffle:
@@ -55,7 +59,7 @@ const char* wait_name(Wait wait) {
     case Wait::kMatricesTransposed:
       return "a load of matrices";
     case Wait::kCondition:
-      return "a barrier in shared memory";
+      return "something that others do";
     case Wait::kEnd:
       return "nothing, it has ended";
   }
@@ -95,6 +99,8 @@ struct Fiber {
   uint32_t generation = 0;                  // of the meeting it waits for
   bool (*ready)(void* argument) = nullptr;  // kCondition
   void* argument = nullptr;
+  const char* what = "";
+  int part = 0;  // kPart
   std::vector<Copy> copies;
   int open_group = 0;
 };
@@ -151,31 +157,46 @@ void gather(Warp& warp, uint32_t generation, bool transposed) {
 }  // namespace
 
 struct Executor::Impl {
+  // A block of which some threads may be under way.
+  struct Block {
+    Current where;
+    int first = 0;  // its threads' fibers
+    std::vector<Warp> warps;
+    int n_live = 0, at_barrier = 0, n_waits = 0;
+    int at_part[kParts] = {};
+  };
+
   Impl(Order o, uint64_t seed) : order(o), random(seed * 2 + 1) {}
   ~Impl() {
     for (Fiber& fiber : fibers) fiber_release(fiber.context);
     if (stacks != nullptr) munmap(stacks, stacks_bytes);
   }
 
-  Status grow(int n_threads);
-  Status run_block(const char* kernel, const Shape& shape);
-  Error deadlock(const char* kernel) const;
-  void enter(int thread);
+  Status grow(int64_t n_fibers);
+  Block begin_block(const Shape& shape, int number, int first, uint8_t* shared);
+  Status run_blocks(const char* kernel, const Shape& shape, std::vector<Block>& blocks);
+  Status give_turns(const char* kernel, Block& of, const std::vector<int>& order_of, bool& progress);
+  Error deadlock(const char* kernel, const std::vector<Block>& blocks) const;
+  void enter(Block& of, int thread);
   void pause(Wait wait);
   std::vector<int> turns(int n);
   template <typename T, typename Perform>
   T meet(Wait kind, const T& mine, Perform perform);
+
+  Fiber& fiber_of(const Block& of, int thread) { return fibers[static_cast<size_t>(of.first + thread)]; }
+  Fiber& me() { return fibers[static_cast<size_t>(running)]; }
 
   Order order;
   uint64_t random;
   std::byte* stacks = nullptr;
   size_t stacks_bytes = 0;
   std::vector<Fiber> fibers;
-  std::vector<Warp> warps;
   FiberContext scheduler;
   void (*body)(const void*) = nullptr;
   const void* args = nullptr;
-  int running = 0, n_threads = 0, n_live = 0, at_barrier = 0, n_waits = 0;
+  Block* block = nullptr;  // of the thread that runs
+  int running = 0;         // its fiber
+  int n_threads = 0;
   std::string failure;
 };
 
@@ -185,11 +206,11 @@ thread_local Executor::Impl* t_impl = nullptr;
 void fiber_main(void*) {
   fiber_started();
   Executor::Impl& impl = *t_impl;
-  const int me = t_current.thread;
+  Fiber& fiber = impl.me();
   impl.body(impl.args);
-  impl.fibers[static_cast<size_t>(me)].wait = Wait::kEnd;
-  --impl.n_live;
-  fiber_switch(impl.fibers[static_cast<size_t>(me)].context, impl.scheduler, true);
+  fiber.wait = Wait::kEnd;
+  --impl.block->n_live;
+  fiber_switch(fiber.context, impl.scheduler, true);
 }
 }  // namespace
 
@@ -209,7 +230,7 @@ std::vector<int> Executor::Impl::turns(int n) {
   return order_of;
 }
 
-Status Executor::Impl::grow(int n) {
+Status Executor::Impl::grow(int64_t n) {
   if (fibers.size() >= static_cast<size_t>(n)) return {};
   for (Fiber& fiber : fibers) fiber_release(fiber.context);
   if (stacks != nullptr) munmap(stacks, stacks_bytes);
@@ -218,20 +239,25 @@ Status Executor::Impl::grow(int n) {
       mmap(nullptr, stacks_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   stacks = memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
   fibers.clear();
-  if (stacks == nullptr) return make_error(ErrorCode::kOutOfMemory, "no stacks for the %d threads of a block", n);
+  if (stacks == nullptr) {
+    return make_error(ErrorCode::kOutOfMemory, "no stacks for the %lld threads that run at once",
+                      static_cast<long long>(n));
+  }
   fibers.resize(static_cast<size_t>(n));
   return {};
 }
 
-void Executor::Impl::enter(int thread) {
-  running = thread;
+void Executor::Impl::enter(Block& of, int thread) {
+  if (block != &of) t_current = of.where;
+  block = &of;
+  running = of.first + thread;
   t_current.thread = thread;
-  fiber_switch(scheduler, fibers[static_cast<size_t>(thread)].context, false);
+  fiber_switch(scheduler, me().context, false);
 }
 
 // The running thread waits; returns when it has been let go.
 void Executor::Impl::pause(Wait wait) {
-  Fiber& fiber = fibers[static_cast<size_t>(running)];
+  Fiber& fiber = me();
   fiber.wait = wait;
   fiber_switch(fiber.context, scheduler, false);
 }
@@ -239,12 +265,11 @@ void Executor::Impl::pause(Wait wait) {
 // All lanes of the warp bring an operand; the last one performs; each goes on with its own.
 template <typename T, typename Perform>
 T Executor::Impl::meet(Wait kind, const T& mine, Perform perform) {
-  const int me = running, lane = me % kWarpSize, first = me - lane;
-  Warp& warp = warps[static_cast<size_t>(me / kWarpSize)];
+  const int mine_of = t_current.thread, lane = mine_of % kWarpSize, first = running - lane;
+  Warp& warp = block->warps[static_cast<size_t>(mine_of / kWarpSize)];
   const uint32_t generation = warp.generation;
   operand<T>(warp, generation, lane) = mine;
-  Fiber& fiber = fibers[static_cast<size_t>(me)];
-  fiber.wait = kind;
+  me().wait = kind;
   if (++warp.arrived < kWarpSize) {
     pause(kind);
     return operand<T>(warp, generation, lane);
@@ -260,63 +285,95 @@ T Executor::Impl::meet(Wait kind, const T& mine, Perform perform) {
   return operand<T>(warp, generation, lane);
 }
 
-Error Executor::Impl::deadlock(const char* kernel) const {
-  // The threads by what they wait for, the first few named.
+Error Executor::Impl::deadlock(const char* kernel, const std::vector<Block>& blocks) const {
+  // Of the first block that has not ended, the threads by what they wait for, the first few named.
+  const auto stuck = std::find_if(blocks.begin(), blocks.end(), [](const Block& b) { return b.n_live > 0; });
   std::string text;
-  for (const Wait wait : {Wait::kBarrier, Wait::kWarp, Wait::kShuffle, Wait::kBallot, Wait::kMma, Wait::kMatrices,
-                          Wait::kMatricesTransposed, Wait::kCondition, Wait::kEnd}) {
+  for (const Wait wait : {Wait::kBarrier, Wait::kPart, Wait::kWarp, Wait::kShuffle, Wait::kBallot, Wait::kMma,
+                          Wait::kMatrices, Wait::kMatricesTransposed, Wait::kCondition, Wait::kEnd}) {
     int count = 0;
     std::string names;
+    const char* name = wait_name(wait);
     for (int i = 0; i < n_threads; ++i) {
-      if (fibers[static_cast<size_t>(i)].wait != wait) continue;
+      const Fiber& fiber = fibers[static_cast<size_t>(stuck->first + i)];
+      if (fiber.wait != wait) continue;
+      if (wait == Wait::kCondition) name = fiber.what;
       if (++count <= 4) names += (count == 1 ? "" : ", ") + std::to_string(i);
     }
     if (count == 0) continue;
     text += format("; %d thread%s (%s%s) wait%s for %s", count, count == 1 ? "" : "s", names.c_str(),
-                   count > 4 ? ", ..." : "", count == 1 ? "s" : "", wait_name(wait));
+                   count > 4 ? ", ..." : "", count == 1 ? "s" : "", name);
   }
+  const auto others = std::count_if(stuck + 1, blocks.end(), [](const Block& b) { return b.n_live > 0; });
+  if (others > 0) text += format("; %lld more blocks have not ended", static_cast<long long>(others));
   return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d): its threads wait for one another for ever%s", kernel,
-                    t_current.block[0], t_current.block[1], t_current.block[2], text.c_str());
+                    stuck->where.block[0], stuck->where.block[1], stuck->where.block[2], text.c_str());
 }
 
-Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
-  n_threads = n_live = shape.n_threads;
-  at_barrier = n_waits = 0;
+// One turn for each thread of a block that can go on.
+Status Executor::Impl::give_turns(const char* kernel, Block& of, const std::vector<int>& order_of, bool& progress) {
+  for (const int thread : order_of) {
+    Fiber& fiber = fiber_of(of, thread);
+    if (fiber.wait == Wait::kCondition && fiber.ready(fiber.argument)) fiber.wait = Wait::kNothing;
+    if (fiber.wait != Wait::kNothing) continue;
+    progress = true;
+    enter(of, thread);
+    if (!failure.empty()) {
+      return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d), thread %d: %s", kernel, of.where.block[0],
+                        of.where.block[1], of.where.block[2], thread, failure.c_str());
+    }
+  }
+  if (of.at_barrier == n_threads) {
+    progress = true;
+    of.at_barrier = 0;
+    for (int i = 0; i < n_threads; ++i) fiber_of(of, i).wait = Wait::kNothing;
+  }
+  return {};
+}
+
+Status Executor::Impl::run_blocks(const char* kernel, const Shape& shape, std::vector<Block>& blocks) {
   failure.clear();
-  warps.assign(static_cast<size_t>(n_threads / kWarpSize), Warp{});
+  block = nullptr;
+  const std::vector<int> order_of = turns(n_threads);
+  for (bool live = true; live;) {
+    bool progress = false;
+    live = false;
+    for (Block& of : blocks) {
+      if (of.n_live == 0) continue;
+      GLIMPSE_TRY(give_turns(kernel, of, order_of, progress));
+      live = live || of.n_live > 0;
+    }
+    if (live && !progress) return deadlock(kernel, blocks);
+  }
+  for (const Block& of : blocks) {
+    if (!shape.must_wait || of.n_waits == n_threads) continue;
+    return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d): %d of its %d threads waited for earlier launches",
+                      kernel, of.where.block[0], of.where.block[1], of.where.block[2], of.n_waits, n_threads);
+  }
+  return {};
+}
+
+// first: of its fibers.
+Executor::Impl::Block Executor::Impl::begin_block(const Shape& shape, int number, int first, uint8_t* shared) {
+  const int* grid = shape.grid;
+  std::memset(shared, 0xff, static_cast<size_t>(shape.shared_bytes));
+  static thread_local uint64_t serial = 0;
+  Block of;
+  of.where = {0,       shape.n_threads, {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]},
+              grid[0], shared,          shape.shared_bytes,
+              ++serial};
+  of.first = first;
+  of.n_live = n_threads;
+  of.warps.resize(static_cast<size_t>(n_threads / kWarpSize));
   for (int i = 0; i < n_threads; ++i) {
-    Fiber& fiber = fibers[static_cast<size_t>(i)];
+    Fiber& fiber = fiber_of(of, i);
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
     fiber.open_group = 0;
-    fiber_prepare(fiber.context, stacks + static_cast<size_t>(i) * kStackBytes, kStackBytes, fiber_main, nullptr);
+    fiber_prepare(fiber.context, stacks + static_cast<size_t>(first + i) * kStackBytes, kStackBytes, fiber_main,
+                  nullptr);
   }
-  const std::vector<int> order_of = turns(n_threads);
-  while (n_live > 0) {
-    bool progress = false;
-    for (const int thread : order_of) {
-      Fiber& fiber = fibers[static_cast<size_t>(thread)];
-      if (fiber.wait == Wait::kCondition && fiber.ready(fiber.argument)) fiber.wait = Wait::kNothing;
-      if (fiber.wait != Wait::kNothing) continue;
-      progress = true;
-      enter(thread);
-      if (!failure.empty()) {
-        return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d), thread %d: %s", kernel, t_current.block[0],
-                          t_current.block[1], t_current.block[2], thread, failure.c_str());
-      }
-    }
-    if (at_barrier == n_threads) {
-      at_barrier = 0;
-      for (int i = 0; i < n_threads; ++i) fibers[static_cast<size_t>(i)].wait = Wait::kNothing;
-    } else if (!progress) {
-      return deadlock(kernel);
-    }
-  }
-  if (shape.must_wait && n_waits != n_threads) {
-    return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d): %d of its %d threads waited for earlier launches",
-                      kernel, t_current.block[0], t_current.block[1], t_current.block[2], n_waits, n_threads);
-  }
-  return {};
+  return of;
 }
 
 Status Executor::launch(const char* kernel, void (*body)(const void* args), const void* args, const Shape& shape) {
@@ -329,38 +386,59 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
                       "memory",
                       kernel, grid[0], grid[1], grid[2], shape.n_threads, shape.shared_bytes);
   }
-  GLIMPSE_TRY(impl_->grow(shape.n_threads));
+  const int n_blocks = grid[0] * grid[1] * grid[2];
+  const int at_once = shape.cooperative ? n_blocks : 1;
+  GLIMPSE_TRY(impl_->grow(int64_t{at_once} * shape.n_threads));
   impl_->body = body;
   impl_->args = args;
+  impl_->n_threads = shape.n_threads;
   impl_->scheduler.stack = impl_->scheduler.sanitizer_state = nullptr;  // may be another OS thread than last time
   Impl* const outer = t_impl;
   t_impl = impl_.get();
   Status status;
   // Exactly the bytes asked for, so that AddressSanitizer sees the first byte too many.
   const std::align_val_t alignment{128};
-  auto* const shared = static_cast<uint8_t*>(::operator new[](static_cast<size_t>(shape.shared_bytes), alignment));
-  const auto n_blocks = static_cast<int>(grid[0]) * grid[1] * grid[2];
-  for (const int block : impl_->turns(n_blocks)) {
-    std::memset(shared, 0xff, static_cast<size_t>(shape.shared_bytes));
-    const uint64_t serial = t_current.serial + 1;
-    t_current = {0,       shape.n_threads, {block % grid[0], block / grid[0] % grid[1], block / grid[0] / grid[1]},
-                 grid[0], shared,          shape.shared_bytes,
-                 serial};
-    status = impl_->run_block(kernel, shape);
+  const auto allocate = [&] {
+    return static_cast<uint8_t*>(::operator new[](static_cast<size_t>(shape.shared_bytes), alignment));
+  };
+  std::vector<uint8_t*> shared;
+  for (int i = 0; i < at_once; ++i) shared.push_back(allocate());
+  std::vector<Impl::Block> blocks;
+  for (const int number : impl_->turns(n_blocks)) {
+    const auto place = static_cast<int>(blocks.size());
+    blocks.push_back(impl_->begin_block(shape, number, place * shape.n_threads, shared[static_cast<size_t>(place)]));
+    if (place + 1 < at_once) continue;
+    status = impl_->run_blocks(kernel, shape, blocks);
     if (!status.ok()) break;
+    blocks.clear();
   }
-  ::operator delete[](shared, alignment);
+  for (uint8_t* memory : shared) ::operator delete[](memory, alignment);
   t_impl = outer;
   return status;
 }
 
 void block_barrier() {
-  ++t_impl->at_barrier;
+  ++t_impl->block->at_barrier;
   t_impl->pause(Wait::kBarrier);
 }
 
+void part_barrier(int number, int n) {
+  Executor::Impl& impl = *t_impl;
+  if (number < 1 || number >= kParts || n % kWarpSize != 0) fail("a part barrier with a number or count that is none");
+  impl.me().part = number;
+  if (++impl.block->at_part[number] < n) {
+    impl.pause(Wait::kPart);
+    return;
+  }
+  impl.block->at_part[number] = 0;
+  for (int i = 0; i < impl.n_threads; ++i) {
+    Fiber& fiber = impl.fiber_of(*impl.block, i);
+    if (fiber.wait == Wait::kPart && fiber.part == number) fiber.wait = Wait::kNothing;
+  }
+}
+
 void dependency_wait() {
-  ++t_impl->n_waits;
+  ++t_impl->block->n_waits;
 }
 
 void warp_barrier() {
@@ -405,18 +483,18 @@ void load_matrices(uint32_t (&out)[4], const void* row, bool transposed) {
 }
 
 void copy_later(void* to, const void* from, bool valid) {
-  Fiber& fiber = t_impl->fibers[static_cast<size_t>(t_impl->running)];
+  Fiber& fiber = t_impl->me();
   Copy copy{to, {}, fiber.open_group};
   if (valid) std::memcpy(copy.bytes, from, sizeof copy.bytes);
   fiber.copies.push_back(copy);
 }
 
 void close_copies() {
-  ++t_impl->fibers[static_cast<size_t>(t_impl->running)].open_group;
+  ++t_impl->me().open_group;
 }
 
 void wait_copies(int pending) {
-  Fiber& fiber = t_impl->fibers[static_cast<size_t>(t_impl->running)];
+  Fiber& fiber = t_impl->me();
   const auto done = [&](const Copy& copy) { return copy.group < fiber.open_group - pending; };
   for (const Copy& copy : fiber.copies) {
     if (done(copy)) std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
@@ -424,11 +502,12 @@ void wait_copies(int pending) {
   std::erase_if(fiber.copies, done);
 }
 
-void wait_until(bool (*ready)(void*), void* argument) {
+void wait_until(bool (*ready)(void*), void* argument, const char* what) {
   if (ready(argument)) return;
-  Fiber& fiber = t_impl->fibers[static_cast<size_t>(t_impl->running)];
+  Fiber& fiber = t_impl->me();
   fiber.ready = ready;
   fiber.argument = argument;
+  fiber.what = what;
   t_impl->pause(Wait::kCondition);
 }
 

@@ -1,5 +1,6 @@
-// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread, blocks run one after another. For
-// tests and for debugging without a GPU; deterministic. Private to kernels/cuda/layer.h and to those who launch.
+// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread. Blocks run one after another,
+// those of a cooperative launch in turns. For tests and for debugging without a GPU; deterministic. Private to
+// kernels/cuda/layer.h and to those who launch.
 //
 // What it finds that a GPU may hide: barriers and warp instructions that not all threads reach, with the threads named;
 // reads of shared memory that nobody wrote (it holds NaN patterns); copies that are read before they were waited for
@@ -25,6 +26,8 @@ struct Shape {
   /// Every thread must say dependency_wait() once, or the launch is an error: where a GPU lets launches overlap, a
   /// block that forgets it reads what is not there yet.
   bool must_wait = false;
+  /// Blocks may wait for one another: all are begun before one has ended. Not for kernels over layer_hopper.h.
+  bool cooperative = false;
 };
 
 /// Reuses its stacks from launch to launch. Used by one OS thread at a time.
@@ -59,6 +62,8 @@ inline const Current& current() {
 }
 
 void block_barrier();
+/// number: 1 to 15; n: a multiple of 32.
+void part_barrier(int number, int n);
 void dependency_wait();
 void warp_barrier();
 uint32_t shuffle(uint32_t value, int from_lane);
@@ -69,8 +74,8 @@ void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);
 void copy_later(void* to, const void* from, bool valid);
 void close_copies();
 void wait_copies(int pending);
-/// Lets others run until ready(argument), which is asked between their turns.
-void wait_until(bool (*ready)(void* argument), void* argument);
+/// Lets others run until ready(argument), which is asked between their turns. what: is waited for, for messages.
+void wait_until(bool (*ready)(void* argument), void* argument, const char* what);
 /// The launch ends here with an error that says this and which thread of which block it was.
 [[noreturn]] void fail(const char* what);
 

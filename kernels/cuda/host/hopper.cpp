@@ -281,7 +281,7 @@ void mbarrier_wait(uint64_t* m, int parity) {
         deliver(b);
         return (b.phase & 1) != w.parity;
       },
-      &wish);
+      &wish, "a barrier in shared memory");
 }
 
 void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m) {
