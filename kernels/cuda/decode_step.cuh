@@ -50,9 +50,10 @@ GLIMPSE_DEVICE void prefetch_phase(const StepPhase& phase) {
   }
 }
 
-/// Parts of blocks take the blocks of an attention launch: first one for each block, then a second.
+/// Parts of blocks take the blocks of an attention launch: first one for each block, then a second. A function of its
+/// own: inlined beside the products, ptxas keeps a few registers of theirs in memory.
 template <typename T, int kHeads>
-GLIMPSE_DEVICE void attend_phase(const StepPhase& phase, uint8_t* memory) {
+GLIMPSE_DEVICE_CALL void attend_phase(const StepPhase& phase, uint8_t* memory) {
   const AttentionArgs& args = phase.attention;
   const AttendPart part{thread_index() / kAttendThreads};
   const int bytes = attend_shared(kHeads, args.kv.padded_dim).total;
@@ -80,20 +81,17 @@ GLIMPSE_DEVICE void run_phase(const StepPhase& phase, uint8_t* memory) {
     case Kernel::attend_rows_bf16_1:
       attend_phase<Bf16, 1>(phase, memory);
       break;
-    case Kernel::attend_rows_bf16_8:
-      attend_phase<Bf16, 8>(phase, memory);
+    case Kernel::attend_rows_bf16_4:
+      attend_phase<Bf16, 4>(phase, memory);
       break;
     case Kernel::attend_rows_f16_1:
       attend_phase<Half, 1>(phase, memory);
       break;
-    case Kernel::attend_rows_f16_8:
-      attend_phase<Half, 8>(phase, memory);
+    case Kernel::attend_rows_f16_4:
+      attend_phase<Half, 4>(phase, memory);
       break;
     case Kernel::attend_rows_f32_1:
       attend_phase<float, 1>(phase, memory);
-      break;
-    case Kernel::attend_rows_f32_8:
-      attend_phase<float, 8>(phase, memory);
       break;
     case Kernel::rope_rows:
       for (int row = block_x(); row < phase.grid[0]; row += phase.n_blocks) rope_row(phase.rope, row);

@@ -126,17 +126,25 @@ GLIMPSE_CUDA_PICK(pack_kernel, pack_)
 GLIMPSE_CUDA_PICK(embed_kernel, embed_)
 #undef GLIMPSE_CUDA_PICK
 
+int attend_heads(CacheType type, int group, bool persistent) {
+  if (group == 1) return 1;
+  if (!persistent) return 8;
+  return type == CacheType::kF32 ? 1 : 4;
+}
 Kernel attend_rows_kernel(CacheType type, int heads) {
-  const bool one = heads == 1;
   switch (type) {
     case CacheType::kBf16:
-      return one ? Kernel::attend_rows_bf16_1 : Kernel::attend_rows_bf16_8;
+      return heads == 1   ? Kernel::attend_rows_bf16_1
+             : heads == 4 ? Kernel::attend_rows_bf16_4
+                          : Kernel::attend_rows_bf16_8;
     case CacheType::kF16:
-      return one ? Kernel::attend_rows_f16_1 : Kernel::attend_rows_f16_8;
+      return heads == 1   ? Kernel::attend_rows_f16_1
+             : heads == 4 ? Kernel::attend_rows_f16_4
+                          : Kernel::attend_rows_f16_8;
     case CacheType::kF32:
       break;
   }
-  return one ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
+  return heads == 1 ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
 }
 Kernel attend_tiles_kernel(CacheType type, int padded_dim) {
   const bool half = type == CacheType::kF16;

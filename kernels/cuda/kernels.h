@@ -39,7 +39,10 @@ Kernel gemm_kernel(Format format);
 Kernel gemm_warpgroup_kernel(Format format);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
-/// heads: 1 or 8 query heads per block.
+/// Query heads per block, of `group` that share keys: more of them would need more registers than a block of the
+/// persistent kernel has.
+int attend_heads(CacheType type, int group, bool persistent);
+/// heads: of attend_heads().
 Kernel attend_rows_kernel(CacheType type, int heads);
 /// The smallest kernel for rows of padded_dim values (at most 128).
 Kernel attend_tiles_kernel(CacheType type, int padded_dim);

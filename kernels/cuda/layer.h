@@ -20,6 +20,7 @@
 
 #if defined(__CUDACC__)
 #define GLIMPSE_DEVICE __device__ __forceinline__
+#define GLIMPSE_DEVICE_CALL __device__ __noinline__
 #define GLIMPSE_HD __host__ __device__ __forceinline__
 #define GLIMPSE_UNROLL _Pragma("unroll")
 #define GLIMPSE_NO_UNROLL _Pragma("unroll 1")
@@ -27,6 +28,7 @@
 #include "engine/base/half.h"
 #include "kernels/cuda/host/executor.h"
 #define GLIMPSE_DEVICE inline
+#define GLIMPSE_DEVICE_CALL inline
 #define GLIMPSE_HD inline
 #define GLIMPSE_UNROLL
 #define GLIMPSE_NO_UNROLL

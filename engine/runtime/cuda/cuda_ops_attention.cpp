@@ -110,7 +110,7 @@ void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atte
            LaunchShape{{ceil_div(q.rows, kRowsPerTileGroup), n_heads, 1}, attend_tiles_shared_bytes(padded)}, &args);
     return;
   }
-  const int heads = args.group == 1 ? 1 : 8;
+  const int heads = attend_heads(args.kv.type, args.group, phases_ != nullptr);
   const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
   const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
