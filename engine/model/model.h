@@ -85,6 +85,8 @@ class Model {
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
+  /// Where contexts run; never kAuto.
+  DeviceKind device() const { return device_; }
   /// A context that can run this model's weights.
   Result<std::unique_ptr<Ops>> make_ops(int n_threads) const;
 

@@ -222,6 +222,8 @@ class Ops {
   virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
+  /// Waits for the operations so far, for clocks; nothing to do where they are done when they return.
+  virtual void wait() {}
 
   /// Whether record_step() records.
   virtual bool records_steps() const { return false; }

@@ -52,9 +52,12 @@ const char* op_kind_name(OpKind kind) {
 
 template <typename Execute>
 void ProfiledOps::report(OpRecord record, Execute&& execute) {
+  const bool alone = mode_ == Mode::kExecute && sink_ && (!alone_ || alone_(record));
+  if (alone) inner_.wait();
   record.start = record.end = OpRecord::Clock::now();
   if (mode_ == Mode::kExecute) {
     execute();
+    if (alone) inner_.wait();
     record.end = OpRecord::Clock::now();
   }
   if (sink_) sink_(record);
@@ -77,6 +80,19 @@ Status ProfiledOps::run(FunctionRef<void()> body) {
   if (mode_ == Mode::kExecute) return inner_.run(body);
   body();
   return {};
+}
+
+void ProfiledOps::wait() {
+  if (mode_ == Mode::kExecute) inner_.wait();
+}
+
+Result<std::unique_ptr<StepProgram>> ProfiledOps::record_step(FunctionRef<void(StepRecorder&)> body) {
+  if (mode_ == Mode::kCount) return std::unique_ptr<StepProgram>();
+  Sink sink;
+  sink.swap(sink_);
+  auto program = inner_.record_step(body);
+  sink.swap(sink_);
+  return program;
 }
 
 void ProfiledOps::upload(const float* host, int64_t n_floats, float* backend) {

@@ -70,6 +70,7 @@ class CudaOps final : public Ops {
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool all_finite(Mat x) override;
+  void wait() override { fail(stream_->synchronize()); }
   bool records_steps() const override { return decode_ == CudaDecode::kGraph; }
   Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
