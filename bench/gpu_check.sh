@@ -61,6 +61,8 @@ part decode_graph 120 ask 'What is this?' -n 256 --device cuda --cuda-decode gra
 part decode_launches 120 ask 'What is this?' -n 256 --device cuda --cuda-decode launches
 part decode_graph_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode graph
 part decode_launches_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode launches
+part decode_graph_q8 120 ask "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode graph
+part decode_launches_q8 120 ask "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode launches
 part decode_graph_drawn 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
 part decode_graph_drawn_again 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
 part prefill_gpu 120 ask "$words" -n 2 -c 4096 -b 1024 --device cuda
@@ -75,7 +77,7 @@ part image_1008_gpu 120 see --image-min-tokens 1250 --image-max-tokens 1296
 if [[ -z $quick ]]; then
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
   if [[ -n $sanitizer ]]; then
-    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaStep.*'
+    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaCacheQ8.Extreme*:CudaStep.*'
     for tool in memcheck racecheck synccheck initcheck; do
       part "sanitizer_$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$test_cuda" --gtest_brief=1 --gtest_filter="$small"
     done
@@ -88,7 +90,8 @@ echo
 [[ -f $out/bench.err ]] && cat "$out/bench.err"
 echo
 figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$out/$1.log" | head -n 1; }
-for way in decode_graph decode_launches decode_graph_4k decode_launches_4k decode_graph_drawn; do
+for way in decode_graph decode_launches decode_graph_4k decode_launches_4k decode_graph_q8 decode_launches_q8 \
+  decode_graph_drawn; do
   printf '%-28s %s tokens/s\n' "$way" "$(figure $way decode_tokens_per_second)"
 done
 printf '%-28s %s ms, %s tokens\n' 'prefill' "$(figure prefill_gpu prefill_ms)" "$(figure prefill_gpu prompt_tokens)"
@@ -106,6 +109,7 @@ same() {
 }
 same 'graph and launches, 256 tokens' decode_graph decode_launches
 same 'graph and launches, long context' decode_graph_4k decode_launches_4k
+same 'graph and launches, cache of q8_0' decode_graph_q8 decode_launches_q8
 same 'two answers drawn with one seed' decode_graph_drawn decode_graph_drawn_again
 if [[ -n $(answers answer_cpu) && $(answers answer_cpu) == "$(answers answer_gpu)" ]]; then
   echo 'CPU and GPU answer alike'

@@ -2,6 +2,7 @@
 // fused, and the search for NaN.
 #pragma once
 
+#include "kernels/cuda/cache.cuh"
 #include "kernels/cuda/cells.cuh"
 #include "kernels/cuda/epilogue.cuh"
 #include "kernels/cuda/gemv.cuh"
@@ -77,10 +78,7 @@ GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
   const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
-  for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
-    float* const at = args.q + row * args.ld_q + i / half * 2 * half + i % half;
-    rotate(cosine[i % half], sine[i % half], at[0], at[half]);
-  }
+  rotate_queries(args, row, cosine, sine);
   for (int i = thread_index(); i < args.kv.n_heads * half; i += n_threads()) {
     const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;
     float a = at[0], b = at[half];

@@ -73,6 +73,8 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
   for (const Case& c : {Case{"tied", KvElement::kF16, cuda::host::Order::kRandom},
                         Case{"tied", KvElement::kF32, cuda::host::Order::kReverse},
                         Case{"untied", KvElement::kBf16, cuda::host::Order::kForward},
+                        Case{"tied", KvElement::kQ8_0, cuda::host::Order::kForward},
+                        Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kRandom},
                         Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse}}) {
     SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
     const std::string path = golden_path(c.folder + std::string("/model.gguf"));
