@@ -153,7 +153,7 @@ Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeli
   GLIMPSE_ASSIGN(const Image resized,
                  timeline.timed(Stage::kResize, [&] { return resize_bicubic(image, cost.resized, &team_); }));
   GLIMPSE_ASSIGN(const Patches patches, timeline.timed(Stage::kPatches, [&] {
-    return extract_patches(resized, model_->vision().patch, &team_);
+    return extract_patches(resized, model_->vision().patch, &team_, encoder_->patch_form());
   }));
 
   EncoderMarks marks;

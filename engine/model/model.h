@@ -131,6 +131,8 @@ class VisionEncoder {
                                                        int64_t max_patches);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
 
+  /// How patches reach the backend with the least to send; encode() takes either, with the same result.
+  PatchForm patch_form() const;
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
   /// infinity, names the layer), kCancelled.
   Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);

@@ -101,6 +101,15 @@ void ProfiledOps::upload(const float* host, int64_t n_floats, float* backend) {
   report(copy_record(OpKind::kUpload, n_floats), execute);
 }
 
+void ProfiledOps::upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels,
+                                float* backend) {
+  const auto execute = [&] { inner_.upload_levels(bytes, n_floats, run, levels, backend); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record = copy_record(OpKind::kUpload, n_floats);
+  record.bytes = (1.0 + sizeof(float)) * static_cast<double>(n_floats);
+  report(record, execute);
+}
+
 void ProfiledOps::download(const float* backend, int64_t n_floats, float* host) {
   const auto execute = [&] { inner_.download(backend, n_floats, host); };
   if (!sink_ && mode_ == Mode::kExecute) return execute();

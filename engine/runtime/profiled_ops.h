@@ -104,6 +104,8 @@ class ProfiledOps final : public Ops {
   Status run(FunctionRef<void()> body) override;
 
   void upload(const float* host, int64_t n_floats, float* backend) override;
+  void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
+  bool prefers_levels() const override { return inner_.prefers_levels(); }
   void download(const float* backend, int64_t n_floats, float* host) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
   void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,

@@ -168,6 +168,15 @@ struct RopeArgs {
   KvView kv;
 };
 
+/// out[i] = levels[i / run % 3 * 256 + bytes[i]]: normalised pixels.
+struct LevelArgs {
+  const float* levels = nullptr;  // 3 x 256
+  const uint8_t* bytes = nullptr;
+  int64_t n = 0;
+  int32_t run = 0;
+  float* out = nullptr;
+};
+
 struct SwigluArgs {
   const float* gate = nullptr;
   int64_t ld_gate = 0;

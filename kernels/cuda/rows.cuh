@@ -88,6 +88,13 @@ GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
   }
 }
 
+GLIMPSE_DEVICE void levels_to_floats(const LevelArgs& args) {
+  const int64_t step = static_cast<int64_t>(grid_x()) * n_threads();
+  for (int64_t i = static_cast<int64_t>(block_x()) * n_threads() + thread_index(); i < args.n; i += step) {
+    args.out[i] = args.levels[i / args.run % 3 * 256 + args.bytes[i]];
+  }
+}
+
 /// Grid: x: rows.
 GLIMPSE_DEVICE void swiglu_rows(const SwigluArgs& args) {
   launch_dependents();
