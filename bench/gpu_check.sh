@@ -73,6 +73,10 @@ see() { "$glimpse" run -m "$model" --mmproj "$mmproj" --image "$picture" -p 'Wha
 part image_448_gpu 120 see --image-min-tokens 240 --image-max-tokens 256
 part image_1008_gpu 120 see --image-min-tokens 1250 --image-max-tokens 1296
 
+# The whole model as `glimpse bench` reports it, with percentages of this GPU's roofline.
+part bench_model 180 "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda
+part bench_model_q8 120 "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 -n 128 -p 512
+
 # Small sizes only: the tools slow kernels down by orders of magnitude.
 if [[ -z $quick ]]; then
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
@@ -88,6 +92,8 @@ fi
 
 echo
 [[ -f $out/bench.err ]] && cat "$out/bench.err"
+echo
+cat "$out/bench_model.log" "$out/bench_model_q8.log"
 echo
 figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$out/$1.log" | head -n 1; }
 for way in decode_graph decode_launches decode_graph_4k decode_launches_4k decode_graph_q8 decode_launches_q8 \
