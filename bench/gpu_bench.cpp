@@ -127,8 +127,10 @@ class Bench {
         "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop);
   }
 
-  void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys) {
+  void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys,
+                 CacheType type = CacheType::kBf16) {
     AttentionArgs args;
+    args.kv.type = type;
     args.kv.head_dim = static_cast<int32_t>(dim);
     args.kv.padded_dim = static_cast<int32_t>(padded_head_dim(dim));
     args.kv.n_heads = static_cast<int32_t>(kv_heads);
@@ -163,7 +165,10 @@ class Bench {
                                        attend_rows_shared_bytes(group, padded)},
                            &args));
     };
-    report("attention", label, "BF16", heads, keys, rows, launch, 4.0 * static_cast<double>(half),
+    const bool q8 = type == CacheType::kQ8_0;
+    const double row_bytes = q8 ? args.kv.padded_dim + 2 * scale_blocks(args.kv.padded_dim) : 2 * args.kv.padded_dim;
+    report("attention", label, q8 ? "Q8_0" : "BF16", heads, keys, rows, launch,
+           2 * row_bytes * static_cast<double>(kv_heads * args.kv.capacity),
            4.0 * static_cast<double>(rows * keys * heads * dim));
   }
 
@@ -296,6 +301,8 @@ int run(uint64_t pool_bytes) {
   }
   for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);
   b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024);
+  for (const int64_t keys : {1024, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys, CacheType::kQ8_0);
+  b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024, CacheType::kQ8_0);
   for (const int64_t n : {1024, 5184}) b.attention("vit 16 hd 80", 16, 16, 80, n, n);
   return 0;
 }

@@ -59,8 +59,13 @@ words=$(yes 'word' | head -n 1000 | tr '\n' ' ')
 ask() { "$glimpse" run -m "$model" -p "$@" --json; }
 part decode_graph 120 ask 'What is this?' -n 256 --device cuda --cuda-decode graph
 part decode_launches 120 ask 'What is this?' -n 256 --device cuda --cuda-decode launches
+part decode_persistent 120 ask 'What is this?' -n 256 --device cuda --cuda-decode persistent
 part decode_graph_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode graph
 part decode_launches_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode launches
+part decode_persistent_4k 120 ask "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode persistent
+part decode_graph_q8 120 ask "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode graph
+part decode_launches_q8 120 ask "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode launches
+part decode_persistent_q8 120 ask "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode persistent
 part decode_graph_drawn 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
 part decode_graph_drawn_again 120 ask 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
 part prefill_gpu 120 ask "$words" -n 2 -c 4096 -b 1024 --device cuda
@@ -71,11 +76,16 @@ see() { "$glimpse" run -m "$model" --mmproj "$mmproj" --image "$picture" -p 'Wha
 part image_448_gpu 120 see --image-min-tokens 240 --image-max-tokens 256
 part image_1008_gpu 120 see --image-min-tokens 1250 --image-max-tokens 1296
 
+# The whole model as `glimpse bench` reports it, with percentages of this GPU's roofline.
+part bench_model 180 "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda
+part bench_persistent 120 "$glimpse" bench -m "$model" --device cuda --cuda-decode persistent -n 128 -p 0
+part bench_model_q8 120 "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 -n 128 -p 512
+
 # Small sizes only: the tools slow kernels down by orders of magnitude.
 if [[ -z $quick ]]; then
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
   if [[ -n $sanitizer ]]; then
-    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaStep.*'
+    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaCacheQ8.Extreme*:CudaStep.*'
     for tool in memcheck racecheck synccheck initcheck; do
       part "sanitizer_$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$test_cuda" --gtest_brief=1 --gtest_filter="$small"
     done
@@ -87,8 +97,10 @@ fi
 echo
 [[ -f $out/bench.err ]] && cat "$out/bench.err"
 echo
+cat "$out/bench_model.log" "$out/bench_persistent.log" "$out/bench_model_q8.log"
+echo
 figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$out/$1.log" | head -n 1; }
-for way in decode_graph decode_launches decode_graph_4k decode_launches_4k decode_graph_drawn; do
+for way in decode_{graph,persistent,launches}{,_4k,_q8} decode_graph_drawn; do
   printf '%-28s %s tokens/s\n' "$way" "$(figure $way decode_tokens_per_second)"
 done
 printf '%-28s %s ms, %s tokens\n' 'prefill' "$(figure prefill_gpu prefill_ms)" "$(figure prefill_gpu prompt_tokens)"
@@ -105,7 +117,11 @@ same() {
   fi
 }
 same 'graph and launches, 256 tokens' decode_graph decode_launches
+same 'graph and persistent, 256 tokens' decode_graph decode_persistent
+same 'graph and persistent, long context' decode_graph_4k decode_persistent_4k
+same 'graph and persistent, cache of q8_0' decode_graph_q8 decode_persistent_q8
 same 'graph and launches, long context' decode_graph_4k decode_launches_4k
+same 'graph and launches, cache of q8_0' decode_graph_q8 decode_launches_q8
 same 'two answers drawn with one seed' decode_graph_drawn decode_graph_drawn_again
 if [[ -n $(answers answer_cpu) && $(answers answer_cpu) == "$(answers answer_gpu)" ]]; then
   echo 'CPU and GPU answer alike'

@@ -1,5 +1,7 @@
 #include "bench/engine/engine.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "engine/generate/answer_writer.h"
@@ -26,6 +28,11 @@ struct EncoderMarks {
   Clock::time_point blocks, merging;
   bool in_blocks = false, in_merger = false;
 
+  // The two operations that mark a border are waited for.
+  bool is_border(const OpRecord& record) const {
+    return (!in_blocks && record.kind == OpKind::kNormQkv) ||
+           (!in_merger && record.n_weights > 0 && record.weights[0] == merger);
+  }
   void see(const OpRecord& record) {
     if (!in_blocks && record.kind == OpKind::kNormQkv) {
       in_blocks = true;
@@ -98,9 +105,27 @@ Status Engine::run_prompt(std::span<const TokenId> ids, Timeline& timeline) {
 
 Status Engine::run_tokens(std::span<const TokenId> ids, Timeline& timeline) {
   return timeline.timed(Stage::kGenerate, [&]() -> Status {
-    for (size_t i = 0; i < ids.size(); ++i) GLIMPSE_TRY(forward(ids.subspan(i, 1), logits_));
+    TokenId id = ids.empty() ? 0 : ids[0];
+    for (size_t i = 0; i < ids.size(); ++i) {
+      const auto past = static_cast<int32_t>(decoder_->n_past());
+      GLIMPSE_ASSIGN(const std::optional<TokenId> drawn,
+                     step(id, {past, past, past}, static_cast<int64_t>(ids.size() - i - 1)));
+      if (!drawn) GLIMPSE_TRY(forward(std::span(&id, 1), logits_));
+      if (i + 1 < ids.size()) id = drawn.value_or(ids[i + 1]);
+    }
     return {};
   });
+}
+
+// As a session decodes where the backend draws. n_left: steps that will be asked for after this one. nullopt: passes
+// are the way.
+Result<std::optional<TokenId>> Engine::step(TokenId id, const MropePosition& position, int64_t n_left) {
+  if (records_ != nullptr) return std::optional<TokenId>();
+  if (options_.progress && !options_.progress("decode", 0)) return make_error(ErrorCode::kCancelled, "cancelled");
+  constexpr int64_t kStepsAhead = 2;  // a session's
+  const std::array<float, 1 + kStepsAhead> luck{};
+  const auto n = static_cast<size_t>(1 + std::min(kStepsAhead, n_left));
+  return decoder_->step(id, position, {}, std::span(luck).first(n));
 }
 
 // -- pictures
@@ -128,16 +153,18 @@ Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeli
   GLIMPSE_ASSIGN(const Image resized,
                  timeline.timed(Stage::kResize, [&] { return resize_bicubic(image, cost.resized, &team_); }));
   GLIMPSE_ASSIGN(const Patches patches, timeline.timed(Stage::kPatches, [&] {
-    return extract_patches(resized, model_->vision().patch, &team_);
+    return extract_patches(resized, model_->vision().patch, &team_, encoder_->patch_form());
   }));
 
   EncoderMarks marks;
   marks.merger = model_->vision_weights().merger_fc1.weight.get();
   std::vector<OpRecord>* const records = records_;
-  profiled_->set_sink([&marks, records](const OpRecord& record) {
-    marks.see(record);
-    if (records != nullptr) records->push_back(record);
-  });
+  profiled_->set_sink(
+      [&marks, records](const OpRecord& record) {
+        marks.see(record);
+        if (records != nullptr) records->push_back(record);
+      },
+      [&marks, records](const OpRecord& record) { return records != nullptr || marks.is_border(record); });
   const Clock::time_point start = Clock::now();
   Result<ImageEmbedding> embedding = encoder_->encode(patches, {}, options_.progress);
   const Clock::time_point end = Clock::now();
@@ -195,17 +222,27 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
   GLIMPSE_ASSIGN(Sampler sampler, Sampler::create({}, model_->text().vocab_size));
   GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model_->tokenizer(), {}, false));
   std::vector<TokenId> tokens;
+  const auto accept = [&](TokenId id) {
+    sampler.accept(id);
+    conversation.append(id);
+    writer.push(id);
+    tokens.push_back(id);
+  };
   const auto draw = [&]() -> Status {
     GLIMPSE_ASSIGN(const SampledToken token, sampler.sample(logits_, 0));
-    sampler.accept(token.id);
-    conversation.append(token.id);
-    writer.push(token.id);
-    tokens.push_back(token.id);
+    accept(token.id);
     return {};
   };
   const auto generate = [&]() -> Status {
     while (static_cast<int64_t>(tokens.size()) < turn.n_gen) {
       const std::vector<MropePosition> positions = conversation.pending_positions(0);
+      const int64_t n_left = turn.n_gen - static_cast<int64_t>(tokens.size()) - 1;
+      GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, step(conversation.pending()[0], positions[0], n_left));
+      if (drawn) {
+        conversation.commit_pending();
+        accept(*drawn);
+        continue;
+      }
       GLIMPSE_TRY(decoder_->forward({conversation.pending(), positions, {}}, logits_, false, {}, options_.progress));
       conversation.commit_pending();
       GLIMPSE_TRY(draw());

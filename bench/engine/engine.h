@@ -41,6 +41,8 @@ class Engine {
   ~Engine();
 
   const Model& model() const { return *model_; }
+  /// Of the backend: "cuda NVIDIA H100 80GB HBM3, sm_90".
+  std::string describe() const { return ops_->describe(); }
   /// Where records go from now on; nullptr: nowhere.
   void record_to(std::vector<OpRecord>* records);
 
@@ -51,7 +53,8 @@ class Engine {
   Status fill(std::span<const TokenId> ids);
   /// pp: one pass (in batches) over ids, with the last row's logits.
   Status run_prompt(std::span<const TokenId> ids, Timeline& timeline);
-  /// tg: one pass per id, with logits.
+  /// tg: one pass per id, with logits. Where the backend records steps, and nobody records operations: steps from the
+  /// first id, each of the token that the one before drew, greedily.
   Status run_tokens(std::span<const TokenId> ids, Timeline& timeline);
 
   /// What a picture of this size costs. Errors: kMismatch (no vision), kInvalidArgument.
@@ -71,6 +74,7 @@ class Engine {
       : model_(std::move(model)), options_(options), team_(options.n_threads) {}
   Ops& text_ops();
   Status forward(std::span<const TokenId> ids, std::span<float> logits);
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, int64_t n_left);
 
   const std::shared_ptr<const Model> model_;
   const EngineOptions options_;

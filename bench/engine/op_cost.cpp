@@ -70,7 +70,7 @@ Cost cost_of(const OpRecord& record, Isa isa, const Roofline& roofline) {
   if (!roofline.measured()) return cost;
   double multiply_seconds = 0;
   const auto add = [&](double flop, Arithmetic arithmetic) {
-    const double rate = roofline.rate(arithmetic);
+    const double rate = roofline.gpu_flop_per_second > 0 ? roofline.gpu_flop_per_second : roofline.rate(arithmetic);
     if (rate > 0) multiply_seconds += flop / rate;
   };
   if (record.kind == OpKind::kAttention) {

@@ -40,8 +40,8 @@ void add_llama_bench_fields(const ReportContext& c, const TestResult& r, FieldLi
   list.text("build_commit", build_commit());
   list.integer("build_number", build_number());
   list.text("cpu_info", c.cpu);
-  list.text("gpu_info", "");
-  list.text("backends", "CPU");
+  list.text("gpu_info", r.gpu);
+  list.text("backends", r.gpu.empty() ? "CPU" : "CUDA");
   list.text("model_filename", c.model.filename);
   list.text("model_type", c.model.type);
   list.integer("model_size", static_cast<int64_t>(c.model.n_bytes));
@@ -64,7 +64,8 @@ void add_llama_bench_fields(const ReportContext& c, const TestResult& r, FieldLi
 
 void add_own_fields(const ReportContext& c, const TestResult& r, FieldList& list) {
   list.text("test", r.name);
-  list.text("isa", isa_name(r.isa));
+  list.maybe(r.gpu.empty(), "isa", Type::kText, isa_name(r.isa));
+  list.maybe(!r.gpu.empty(), "cuda_decode", Type::kText, c.cuda_decode);
   const bool vision = c.mmproj.has_value(), picture = r.image_width > 0;
   list.maybe(vision, "mmproj_filename", Type::kText, vision ? c.mmproj->filename : "");
   list.maybe(vision, "mmproj_type", Type::kText, vision ? c.mmproj->type : "");
@@ -89,7 +90,8 @@ void add_own_fields(const ReportContext& c, const TestResult& r, FieldList& list
     list.maybe(roof && per_second > 0, name, Type::kReal, format("%.3f", per_second / 1e9));
   };
   rate("roof_int8_gops", r.roofline.int8_rate());
-  rate("roof_bf16_gflops", r.roofline.rate(Arithmetic::kBf16));
+  const double gpu_rate = r.roofline.gpu_flop_per_second;
+  rate("roof_bf16_gflops", gpu_rate > 0 ? gpu_rate : r.roofline.rate(Arithmetic::kBf16));
   rate("roof_f32_gflops", r.roofline.f32_rate());
   list.maybe(r.peak_rss > 0, "peak_rss", Type::kInteger, std::to_string(r.peak_rss));
   const std::array<double, kStages> stages = mean_stages(r);

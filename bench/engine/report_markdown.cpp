@@ -94,7 +94,12 @@ std::string stage_table(const std::vector<TestResult>& results) {
 
 std::string roofline_line(const TestResult& result) {
   const Roofline& roof = result.roofline;
+  if (!result.no_roofline.empty()) return "no roofline before " + result.name + ": " + result.no_roofline + "\n";
   if (!roof.measured()) return "";
+  if (roof.gpu_flop_per_second > 0) {
+    return format("roofline before %s, GPU: %.0f GB/s, bf16 matrices %.0f TFLOP/s\n", result.name.c_str(),
+                  roof.bytes_per_second / 1e9, roof.gpu_flop_per_second / 1e12);
+  }
   std::string line = format("roofline before %s, %d thread%s: %.1f GB/s", result.name.c_str(), roof.n_threads,
                             roof.n_threads == 1 ? "" : "s", roof.bytes_per_second / 1e9);
   for (size_t i = 0; i < kArithmetics; ++i) {
@@ -114,7 +119,8 @@ std::string markdown_row(const ReportContext& context, const TestResult& result)
   const Summary ns = summarize_samples(result.samples_ns()), ts = summarize_samples(result.samples_ts());
   const Rates rates = rates_of(result.cost, ns.median / 1e9);
   std::vector<std::string> cells = {context.model.type, file_size(context.model.n_bytes),
-                                    parameters(context.model.n_params), "CPU", std::to_string(result.n_threads)};
+                                    parameters(context.model.n_params), result.gpu.empty() ? "CPU" : "CUDA",
+                                    std::to_string(result.n_threads)};
   if (context.batch != 512) cells.push_back(std::to_string(context.batch));
   if (context.kv_type != "f16") cells.push_back(context.kv_type);
   cells.insert(cells.end(),
@@ -130,6 +136,9 @@ std::string markdown_end(const ReportContext& context, const std::vector<TestRes
   for (const TestResult& result : results) text += roofline_line(result);
   if (context.mmproj) text += "mmproj: " + context.mmproj->type + ", " + file_size(context.mmproj->n_bytes) + "\n";
   text += "cpu: " + context.cpu + "\n";
+  if (!results.empty() && !results[0].gpu.empty()) {
+    text += "gpu: " + results[0].gpu + "; decode: " + context.cuda_decode + "\n";
+  }
   return text + format("build: %s (%d)\n", build_commit(), build_number());
 }
 

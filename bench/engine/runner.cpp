@@ -183,8 +183,19 @@ Result<TestResult> Runner::run(const TestSpec& test, int n_threads) {
   result.image_width = input.image_width;
   result.image_height = input.image_height;
 
-  if (options_.roofline) {
+  if (model_->device() == DeviceKind::kCuda) {
+    result.gpu = engine_->describe();
+    if (result.gpu.starts_with("cuda ")) result.gpu.erase(0, 5);
+  }
+  if (options_.roofline && result.gpu.empty()) {
     GLIMPSE_ASSIGN(result.roofline, measure_roofline(result.isa, n_threads, options_.probe));
+  } else if (options_.roofline) {  // a GPU too full for the probe has none; the test is worth its time all the same
+    Result<Roofline> measured = options_.gpu_roofline();
+    if (measured.ok()) {
+      result.roofline = std::move(measured).value();
+    } else {
+      result.no_roofline = measured.error().message;
+    }
   }
   GLIMPSE_ASSIGN(result.cost, count(input, n_threads, result.roofline));
   reset_peak_resident();

@@ -1,6 +1,7 @@
 // Repeats tests and collects what is reported of each.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "bench/engine/op_cost.h"
 #include "bench/engine/plan.h"
 #include "bench/engine/statistics.h"
+#include "bench/probe/gpu_roofline.h"
 
 namespace glimpse::bench {
 
@@ -23,7 +25,8 @@ struct RunnerOptions {
   ResizeLimits image_limits;
   uint64_t seed = 1;  // of random tokens and texts
   RooflineOptions probe;
-  ProgressSink progress;  // returning false cancels
+  std::function<Result<Roofline>()> gpu_roofline = measure_gpu_roofline;  // instead, for a model on a GPU
+  ProgressSink progress;                                                  // returning false cancels
 };
 
 /// The repetition that was recorded.
@@ -36,7 +39,8 @@ struct TestResult {
   TestSpec spec;
   std::string name;
   int n_threads = 0;
-  Isa isa = Isa::kRef;    // of the kernels
+  std::string gpu;        // "NVIDIA H100 80GB HBM3, sm_90"; empty: the test ran on the CPU
+  Isa isa = Isa::kRef;    // of the CPU's kernels
   std::string test_time;  // UTC, when the repetitions began
   std::vector<Timeline> samples;
   int64_t n_prompt = 0, n_gen = 0;  // kText, turns: rows prefilled and tokens drawn (0: none); a picture's rows count
@@ -44,7 +48,8 @@ struct TestResult {
   int64_t image_width = 0, image_height = 0;  // of the file
   Cost cost;                                  // of one repetition
   Roofline roofline;
-  uint64_t peak_rss = 0;
+  std::string no_roofline;  // why a GPU's could not be measured
+  uint64_t peak_rss = 0;    // of the host
   std::optional<Profile> profile;
 
   /// What tokens per second are of: prompt and generated tokens, as llama-bench counts them (a first token that comes

@@ -28,11 +28,13 @@ const char* arithmetic_name(Arithmetic arithmetic);
 Isa arithmetic_isa(Arithmetic arithmetic);
 
 struct Roofline {
-  int n_threads = 0;                                   // 0: not measured
+  int n_threads = 0;                                   // 0: not measured, or a GPU's
   double bytes_per_second = 0;                         // read, all threads together
   std::array<double, kArithmetics> flop_per_second{};  // all threads together; 0: not on this level
 
-  bool measured() const { return n_threads > 0; }
+  double gpu_flop_per_second = 0;                      // of a GPU, in every arithmetic; 0: these rates are a CPU's
+
+  bool measured() const { return bytes_per_second > 0; }
   double rate(Arithmetic arithmetic) const { return flop_per_second[static_cast<size_t>(arithmetic)]; }
   /// The highest rate of int8, of float and of bfloat16 products; 0: there is none.
   double int8_rate() const;

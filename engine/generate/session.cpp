@@ -73,7 +73,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
   if (timings != nullptr) one.image_decode = timings->image_decode;
   Clock::time_point start = Clock::now();
   GLIMPSE_ASSIGN(const Image resized, resize_bicubic(image, cost.resized, &s.team));
-  GLIMPSE_ASSIGN(const Patches patches, extract_patches(resized, vision.patch, &s.team));
+  GLIMPSE_ASSIGN(const Patches patches, extract_patches(resized, vision.patch, &s.team, s.vision->patch_form()));
   one.image_resize = ms_since(start);
   start = Clock::now();
   GLIMPSE_ASSIGN(ImageEmbedding embedding, s.vision->encode(patches, {}, progress));

@@ -85,6 +85,8 @@ class Model {
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
+  /// Where contexts run; never kAuto.
+  DeviceKind device() const { return device_; }
   /// A context that can run this model's weights.
   Result<std::unique_ptr<Ops>> make_ops(int n_threads) const;
 
@@ -129,6 +131,8 @@ class VisionEncoder {
                                                        int64_t max_patches);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
 
+  /// How patches reach the backend with the least to send; encode() takes either, with the same result.
+  PatchForm patch_form() const;
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
   /// infinity, names the layer), kCancelled.
   Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);

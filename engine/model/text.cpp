@@ -53,8 +53,10 @@ struct DecoderSizes {
   uint64_t bytes() const { return sizeof(float) * static_cast<uint64_t>(x + 2 * q + ffn + 4 * rope + logits); }
 };
 
+// Scratch is reserved for rows of this width: inputs, and keys and values on their way to the cache.
 int64_t widest_input(const TextConfig& c) {
-  return std::max({c.hidden_size, c.num_attention_heads * c.head_dim, c.intermediate_size});
+  return std::max(
+      {c.hidden_size, c.num_attention_heads * c.head_dim, 2 * c.num_key_value_heads * c.head_dim, c.intermediate_size});
 }
 
 // Floats of one rotation table for recorded steps.

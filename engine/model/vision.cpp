@@ -117,6 +117,7 @@ struct VisionEncoder::Impl {
   Status run_slice(const Slice& slice, const TapSink& tap, const ProgressSink& progress);
   Status compute(const Slice& slice, Probe& probe, const ProgressSink& progress, bool* finite);
   void embed_patches(const Slice& slice, const VisionScratch& s);
+  void upload(const Patches& patches, int64_t first, int64_t n, Mat rows);
   void merge(const Slice& slice, const VisionScratch& s, Probe& probe, bool* finite);
 };
 
@@ -167,6 +168,10 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   return encoder;
 }
 
+PatchForm VisionEncoder::patch_form() const {
+  return impl_->ops.prefers_levels() ? PatchForm::kBytes : PatchForm::kValues;
+}
+
 Result<ImageEmbedding> VisionEncoder::encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress) {
   return impl_->encode(std::span(&patches, 1), false, tap, progress);
 }
@@ -180,12 +185,15 @@ Status VisionEncoder::Impl::check(const Patches& patches) const {
   const VisionConfig& c = config();
   const GridThw& g = patches.grid;
   const int64_t m = c.patch.merge_size, length = 3 * c.patch.patch_size * c.patch.patch_size;
+  const bool bytes = !patches.bytes.empty();
+  const size_t n_values = bytes ? patches.bytes.size() : patches.values.size();
   if (g.t != 1 || g.h < 1 || g.w < 1 || g.h > 1 << 20 || g.w > 1 << 20 || g.h % m != 0 || g.w % m != 0 ||
-      patches.row_length != length || static_cast<int64_t>(patches.values.size()) != g.n_patches() * length) {
+      patches.row_length != length || static_cast<int64_t>(n_values) != g.n_patches() * length ||
+      (bytes && (patches.levels.size() != 3 * 256 || !patches.values.empty()))) {
     return make_error(ErrorCode::kInvalidArgument,
                       "patches of %zu values in rows of %lld, grid %lld x %lld x %lld: want 1 x h x w rows of %lld, h "
                       "and w multiples of %lld",
-                      patches.values.size(), static_cast<long long>(patches.row_length), static_cast<long long>(g.t),
+                      n_values, static_cast<long long>(patches.row_length), static_cast<long long>(g.t),
                       static_cast<long long>(g.h), static_cast<long long>(g.w), static_cast<long long>(length),
                       static_cast<long long>(m));
   }
@@ -278,6 +286,16 @@ Status VisionEncoder::Impl::compute(const Slice& slice, Probe& probe, const Prog
   return {};
 }
 
+// rows (n, row_length) = patches [first, first + n).
+void VisionEncoder::Impl::upload(const Patches& patches, int64_t first, int64_t n, Mat rows) {
+  const int64_t at = first * patches.row_length, n_floats = n * patches.row_length;
+  if (patches.bytes.empty()) {
+    ops.upload(patches.values.data() + at, n_floats, rows.data);
+  } else {
+    ops.upload_levels(patches.bytes.data() + at, n_floats, patches.row_length / 3, patches.levels.data(), rows.data);
+  }
+}
+
 // x = K0 f0 + K1 f1, or (K0 + K1) f for a still picture.
 void VisionEncoder::Impl::embed_patches(const Slice& slice, const VisionScratch& s) {
   const VisionWeights& w = model->vision_weights();
@@ -286,10 +304,10 @@ void VisionEncoder::Impl::embed_patches(const Slice& slice, const VisionScratch&
   for (int64_t first = 0; first < s.x.rows; first += kChunkRows) {
     const int64_t n = std::min(kChunkRows, s.x.rows - first);
     const Mat in = Mat::contiguous(s.hidden.data, n, length), x_rows = s.x.slice(first, n);
-    ops.upload(slice.frames[0]->values.data() + first * length, n * length, in.data);
+    upload(*slice.frames[0], first, n, in);
     ops.norm_linear(in, Norm{}, still ? w.patch_embed_still : w.patch_embed_frame[0], Activation::kNone, x_rows);
     if (still) continue;
-    ops.upload(slice.frames[1]->values.data() + first * length, n * length, in.data);
+    upload(*slice.frames[1], first, n, in);
     ops.linear_add(in, w.patch_embed_frame[1], x_rows);
   }
 }

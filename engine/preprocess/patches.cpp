@@ -20,20 +20,45 @@ LevelTable level_table(float mean, float std) {
   return table;
 }
 
-// corner: the patch's top left pixel, RGB. row: (3, p, p).
-void fill_patch(const uint8_t* corner, int64_t image_width, int64_t p, const LevelTable* tables, float* row) {
+// corner: the patch's top left pixel, RGB. row: (3, p, p), where convert(channel, byte) is put.
+template <typename T, typename Convert>
+void fill_patch(const uint8_t* corner, int64_t image_width, int64_t p, T* row, const Convert& convert) {
   for (int64_t c = 0; c < kChannels; ++c) {
-    const LevelTable& table = tables[c];
     for (int64_t y = 0; y < p; ++y) {
       const uint8_t* in = corner + y * image_width * kChannels + c;
-      for (int64_t x = 0; x < p; ++x) *row++ = table[in[x * kChannels]];
+      for (int64_t x = 0; x < p; ++x) *row++ = convert(c, in[x * kChannels]);
     }
+  }
+}
+
+// rows: (n_patches, 3 p^2) in merge order: block row, block column, row in block, column in block. Threads take whole
+// rows of blocks.
+template <typename T, typename Convert>
+void fill_patches(const Image& image, const PatchConfig& config, ThreadTeam* team, T* rows, const Convert& convert) {
+  const int64_t p = config.patch_size, merge = config.merge_size, row_length = kChannels * p * p;
+  const int64_t block_rows = image.height / (p * merge), block_columns = image.width / (p * merge);
+  const auto fill_block_rows = [&](int thread, int n_threads) {
+    const WorkRange range = split_work(block_rows, thread, n_threads);
+    T* row = rows + range.begin * block_columns * merge * merge * row_length;
+    for (int64_t block_y = range.begin; block_y < range.end; ++block_y) {
+      for (int64_t block_x = 0; block_x < block_columns; ++block_x) {
+        for (int64_t i = 0; i < merge * merge; ++i, row += row_length) {
+          const int64_t y = (block_y * merge + i / merge) * p, x = (block_x * merge + i % merge) * p;
+          fill_patch(image.pixels.data() + (y * image.width + x) * kChannels, image.width, p, row, convert);
+        }
+      }
+    }
+  };
+  if (team != nullptr) {
+    team->parallel(fill_block_rows);
+  } else {
+    fill_block_rows(0, 1);
   }
 }
 
 }  // namespace
 
-Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team) {
+Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team, PatchForm form) {
   const int64_t p = config.patch_size, merge = config.merge_size;
   if (p < 1 || merge < 1 || p > 1024 || merge > 1024) {
     return make_error(ErrorCode::kInvalidArgument, "patches of %lld pixels, merged by %lld, make no sense",
@@ -55,30 +80,19 @@ Result<Patches> extract_patches(const Image& image, const PatchConfig& config, T
   Patches patches;
   patches.grid = {1, image.height / p, image.width / p};
   patches.row_length = kChannels * p * p;
-  patches.values.resize(static_cast<size_t>(patches.grid.n_patches() * patches.row_length));
+  const auto n_values = static_cast<size_t>(patches.grid.n_patches() * patches.row_length);
   const LevelTable tables[kChannels] = {level_table(config.mean[0], config.std[0]),
                                         level_table(config.mean[1], config.std[1]),
                                         level_table(config.mean[2], config.std[2])};
-
-  // Merge order: block row, block column, row in block, column in block. Threads take whole rows of blocks.
-  const int64_t block_rows = patches.grid.h / merge, block_columns = patches.grid.w / merge;
-  const auto fill_block_rows = [&](int thread, int n_threads) {
-    const WorkRange range = split_work(block_rows, thread, n_threads);
-    float* row = patches.values.data() + range.begin * block_columns * merge * merge * patches.row_length;
-    for (int64_t block_y = range.begin; block_y < range.end; ++block_y) {
-      for (int64_t block_x = 0; block_x < block_columns; ++block_x) {
-        for (int64_t i = 0; i < merge * merge; ++i, row += patches.row_length) {
-          const int64_t y = (block_y * merge + i / merge) * p, x = (block_x * merge + i % merge) * p;
-          fill_patch(image.pixels.data() + (y * image.width + x) * kChannels, image.width, p, tables, row);
-        }
-      }
-    }
-  };
-  if (team != nullptr) {
-    team->parallel(fill_block_rows);
-  } else {
-    fill_block_rows(0, 1);
+  if (form == PatchForm::kBytes) {
+    for (const LevelTable& table : tables) patches.levels.insert(patches.levels.end(), table.begin(), table.end());
+    patches.bytes.resize(n_values);
+    fill_patches(image, config, team, patches.bytes.data(), [](int64_t, uint8_t byte) { return byte; });
+    return patches;
   }
+  patches.values.resize(n_values);
+  fill_patches(image, config, team, patches.values.data(),
+               [&tables](int64_t channel, uint8_t byte) { return tables[channel][byte]; });
   return patches;
 }
 

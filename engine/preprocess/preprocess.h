@@ -59,12 +59,16 @@ struct PatchConfig {
 /// so one is stored; transformers' pixel_values row is each channel's block twice.
 struct Patches {
   GridThw grid;
-  int64_t row_length = 0;     // 3 * patch_size^2
-  std::vector<float> values;  // (n_patches, row_length)
+  int64_t row_length = 0;      // 3 * patch_size^2
+  std::vector<float> values;   // (n_patches, row_length); empty where there are bytes
+  std::vector<uint8_t> bytes;  // instead, the pixels in the same order: value = levels[channel * 256 + byte]
+  std::vector<float> levels;   // (3, 256)
 };
+enum class PatchForm { kValues, kBytes };
 
 /// `image` has sides that are multiples of patch_size * merge_size. Value: (pixel / 255 - mean) / std in f32.
 /// team: may be nullptr (one thread). Errors: kInvalidArgument when the image or the config makes no sense.
-Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team);
+Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team,
+                                PatchForm form = PatchForm::kValues);
 
 }  // namespace glimpse

@@ -188,6 +188,11 @@ class Ops {
   /// Zeroed floats.
   virtual Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) = 0;
   virtual void upload(const float* host, int64_t n_floats, float* backend) = 0;
+  /// Uploads n_floats values that are given by their bytes: value i is levels[i / run % 3 * 256 + bytes[i]], in the
+  /// bits of the table. run: values of a channel in a row. levels: 3 x 256.
+  virtual void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend);
+  /// Whether upload_levels() sends the bytes, and so less than upload() of the values.
+  virtual bool prefers_levels() const { return false; }
   virtual void download(const float* backend, int64_t n_floats, float* host) = 0;
   virtual Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                    KvElement element) = 0;
@@ -222,6 +227,8 @@ class Ops {
   virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
+  /// Waits for the operations so far, for clocks; nothing to do where they are done when they return.
+  virtual void wait() {}
 
   /// Whether record_step() records.
   virtual bool records_steps() const { return false; }

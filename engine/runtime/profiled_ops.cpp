@@ -52,9 +52,12 @@ const char* op_kind_name(OpKind kind) {
 
 template <typename Execute>
 void ProfiledOps::report(OpRecord record, Execute&& execute) {
+  const bool alone = mode_ == Mode::kExecute && sink_ && (!alone_ || alone_(record));
+  if (alone) inner_.wait();
   record.start = record.end = OpRecord::Clock::now();
   if (mode_ == Mode::kExecute) {
     execute();
+    if (alone) inner_.wait();
     record.end = OpRecord::Clock::now();
   }
   if (sink_) sink_(record);
@@ -79,10 +82,32 @@ Status ProfiledOps::run(FunctionRef<void()> body) {
   return {};
 }
 
+void ProfiledOps::wait() {
+  if (mode_ == Mode::kExecute) inner_.wait();
+}
+
+Result<std::unique_ptr<StepProgram>> ProfiledOps::record_step(FunctionRef<void(StepRecorder&)> body) {
+  if (mode_ == Mode::kCount) return std::unique_ptr<StepProgram>();
+  Sink sink;
+  sink.swap(sink_);
+  auto program = inner_.record_step(body);
+  sink.swap(sink_);
+  return program;
+}
+
 void ProfiledOps::upload(const float* host, int64_t n_floats, float* backend) {
   const auto execute = [&] { inner_.upload(host, n_floats, backend); };
   if (!sink_ && mode_ == Mode::kExecute) return execute();
   report(copy_record(OpKind::kUpload, n_floats), execute);
+}
+
+void ProfiledOps::upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels,
+                                float* backend) {
+  const auto execute = [&] { inner_.upload_levels(bytes, n_floats, run, levels, backend); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record = copy_record(OpKind::kUpload, n_floats);
+  record.bytes = (1.0 + sizeof(float)) * static_cast<double>(n_floats);
+  report(record, execute);
 }
 
 void ProfiledOps::download(const float* backend, int64_t n_floats, float* host) {

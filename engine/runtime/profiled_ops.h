@@ -58,6 +58,7 @@ struct OpRecord {
 class ProfiledOps final : public Ops {
  public:
   using Sink = std::function<void(const OpRecord&)>;
+  using Alone = std::function<bool(const OpRecord&)>;  // sees the record before the operation runs
   enum class Mode {
     kExecute,
     kCount,  // operations are reported and not executed: what a pass would cost
@@ -65,8 +66,13 @@ class ProfiledOps final : public Ops {
 
   /// inner outlives this object.
   explicit ProfiledOps(Ops& inner, Mode mode = Mode::kExecute) : inner_(inner), mode_(mode) {}
-  /// Who gets the records from now on; empty: nobody, and no clock is read.
-  void set_sink(Sink sink) { sink_ = std::move(sink); }
+  /// Who gets the records from now on; empty: nobody, and no clock is read. alone: the operations that begin when all
+  /// before them is done and end when they are done themselves; empty: all. The clock readings of others say when the
+  /// host asked for them, which on a GPU is earlier.
+  void set_sink(Sink sink, Alone alone = {}) {
+    sink_ = std::move(sink);
+    alone_ = std::move(alone);
+  }
 
   std::string describe() const override { return inner_.describe(); }
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
@@ -98,6 +104,8 @@ class ProfiledOps final : public Ops {
   Status run(FunctionRef<void()> body) override;
 
   void upload(const float* host, int64_t n_floats, float* backend) override;
+  void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
+  bool prefers_levels() const override { return inner_.prefers_levels(); }
   void download(const float* backend, int64_t n_floats, float* host) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
   void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
@@ -107,6 +115,10 @@ class ProfiledOps final : public Ops {
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool all_finite(Mat x) override;
+  void wait() override;
+  bool records_steps() const override { return mode_ == Mode::kExecute && inner_.records_steps(); }
+  /// What is recorded and played is not reported.
+  Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
  private:
   struct KvShape {
@@ -120,6 +132,7 @@ class ProfiledOps final : public Ops {
   Ops& inner_;
   const Mode mode_;
   Sink sink_;
+  Alone alone_;
   std::unordered_map<const KvStore*, KvShape> kv_shapes_;  // an address that is used again is made anew before
 };
 

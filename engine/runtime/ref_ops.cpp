@@ -1,6 +1,7 @@
 // The oracle: every operation as its equation, one scalar loop each. Weights stay as the file has them and are
 // dequantised one row at a time, sums run in double, keys and values are floats. Slow on purpose.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -353,6 +354,17 @@ class RefOps final : public Ops {
 
 uint64_t Ops::available_bytes() const {
   return available_memory_bytes();
+}
+
+void Ops::upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) {
+  std::array<float, 4096> piece;
+  for (int64_t first = 0; first < n_floats; first += static_cast<int64_t>(piece.size())) {
+    const int64_t n = std::min(static_cast<int64_t>(piece.size()), n_floats - first);
+    for (int64_t i = 0; i < n; ++i) {
+      piece[static_cast<size_t>(i)] = levels[(first + i) / run % 3 * 256 + bytes[first + i]];
+    }
+    upload(piece.data(), n, backend + first);
+  }
 }
 
 std::unique_ptr<Ops> make_ref_ops() {

@@ -52,9 +52,10 @@ struct Segment {
 };
 
 /// A cached value.
-enum class CacheType : int32_t { kBf16, kF16, kF32 };
+enum class CacheType : int32_t { kBf16, kF16, kF32, kQ8_0 };
 
-/// Keys and values of one layer: [head][position][padded_dim] each; padding is zero.
+/// Keys and values of one layer: [head][position][padded_dim] each; padding is zero. kQ8_0: int8, and behind those of
+/// all heads a binary16 scale for each 32 (cache_scales()): [head][position][scale_blocks()].
 struct KvView {
   void* keys = nullptr;
   void* values = nullptr;
@@ -64,6 +65,20 @@ struct KvView {
   int32_t n_heads = 0;
   int64_t capacity = 0;
 };
+
+/// kQ8_0: values that share a scale; the last block of a row has 16 where padded_dim is an odd multiple of 16.
+constexpr int kQ8Values = 32;
+GLIMPSE_HD constexpr int scale_blocks(int padded_dim) {
+  return (padded_dim + kQ8Values - 1) / kQ8Values;
+}
+/// base: kv.keys or kv.values.
+GLIMPSE_HD uint16_t* cache_scales(const KvView& kv, void* base) {
+  return reinterpret_cast<uint16_t*>(static_cast<uint8_t*>(base) + kv.n_heads * kv.capacity * kv.padded_dim);
+}
+GLIMPSE_HD const uint16_t* cache_scales(const KvView& kv, const void* base) {
+  return reinterpret_cast<const uint16_t*>(static_cast<const uint8_t*>(base) +
+                                           kv.n_heads * kv.capacity * kv.padded_dim);
+}
 
 constexpr int kMaxSegments = 3;
 
@@ -135,12 +150,14 @@ struct RowsArgs {
   int64_t ld_out = 0;  // a multiple of 128, at least k
 };
 
-/// Rotation where head halves are no whole tiles: q in place, keys (n, n_kv_heads * head_dim) into the cache.
+/// Rotation where head halves are no whole tiles: q in place, keys (n, n_kv_heads * head_dim) into the cache. With a
+/// cache of kQ8_0 always, for keys and values; q is null where the product rotated it.
 struct RopeArgs {
   float* q = nullptr;
   int64_t ld_q = 0;
   int32_t n_heads = 0;
   const float* keys = nullptr;
+  const float* values = nullptr;  // kQ8_0; as keys
   int64_t ld_keys = 0;
   const float* cos = nullptr;
   const float* sin = nullptr;
@@ -149,6 +166,15 @@ struct RopeArgs {
   int64_t n_past = 0;
   const StepState* step = nullptr;  // as in LinearArgs
   KvView kv;
+};
+
+/// out[i] = levels[i / run % 3 * 256 + bytes[i]]: normalised pixels.
+struct LevelArgs {
+  const float* levels = nullptr;  // 3 x 256
+  const uint8_t* bytes = nullptr;
+  int64_t n = 0;
+  int32_t run = 0;
+  float* out = nullptr;
 };
 
 struct SwigluArgs {

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "kernels/cuda/args.h"
+#include "kernels/cuda/cache.cuh"
 
 namespace glimpse::cuda {
 
@@ -24,48 +25,6 @@ GLIMPSE_HD AttendShared attend_shared(int n_heads, int padded_dim) {
   s.state_at = s.acc_at + n_heads * padded_dim * 4;
   s.total = s.state_at + (2 * n_heads + 1) * 4;
   return s;
-}
-
-/// Values of a cache.
-struct Bf16 {
-  uint16_t bits;
-};
-struct Half {
-  uint16_t bits;
-};
-
-/// Two values of a cache row: those in the halves of a word.
-GLIMPSE_DEVICE void two_of(Bf16, uint32_t word, float& a, float& b) {
-  a = bits_to_float(word << 16);
-  b = bits_to_float(word & 0xffff0000u);
-}
-GLIMPSE_DEVICE void two_of(Half, uint32_t word, float& a, float& b) {
-  a = half_bits_to_float(word & 0xffffu);
-  b = half_bits_to_float(word >> 16);
-}
-/// Eight values of a cache row.
-GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 2; ++i) {
-    const Vec16 v = reinterpret_cast<const Vec16*>(from)[i];
-    GLIMPSE_UNROLL
-    for (int j = 0; j < 4; ++j) out[4 * i + j] = bits_to_float(v.w[j]);
-  }
-}
-template <typename T>
-GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
-  const Vec16 v = *reinterpret_cast<const Vec16*>(from);
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 4; ++i) two_of(T{}, v.w[i], out[2 * i], out[2 * i + 1]);
-}
-GLIMPSE_DEVICE void load_two(const float* from, float& a, float& b) {
-  const Vec8 v = *reinterpret_cast<const Vec8*>(from);
-  a = bits_to_float(v.w[0]);
-  b = bits_to_float(v.w[1]);
-}
-template <typename T>
-GLIMPSE_DEVICE void load_two(const T* from, float& a, float& b) {
-  two_of(T{}, *reinterpret_cast<const uint32_t*>(from), a, b);
 }
 
 /// Weights of a running softmax state and a further chunk in their sum; both maxima become the greater.
@@ -118,8 +77,6 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   float* const chunk_sum = chunk_max + kHeads;
   auto* const last_flag = reinterpret_cast<int*>(chunk_sum + kHeads);
 
-  const auto* const keys = static_cast<const T*>(args.kv.keys) + kv_head * args.kv.capacity * padded;
-  const auto* const values = static_cast<const T*>(args.kv.values) + kv_head * args.kv.capacity * padded;
   const int64_t n_keys = visible_keys(args, row);
   const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
   if (args.n_splits > 1 && split >= n_chunks) return;
@@ -144,10 +101,10 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
     float dot[kHeads] = {};
     if (me < here) {
-      const T* const key = keys + (first + me) * padded;
+      const CacheRow<T> key(args.kv, args.kv.keys, kv_head, first + me, 0);
       for (int d = 0; d < padded; d += 8) {
         float k[8];
-        load_eight(key + d, k);
+        key.eight(d, k);
         GLIMPSE_UNROLL
         for (int head = 0; head < kHeads; ++head) {
           float q[8];
@@ -180,10 +137,10 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     if (has_pair) {
       const int begin = half * (kChunkKeys / 2);
       const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
-      const T* value = values + (first + begin) * padded + 2 * pair;
-      for (int key = begin; key < end; ++key, value += padded) {
+      CacheRow<T> value(args.kv, args.kv.values, kv_head, first + begin, 2 * pair);
+      for (int key = begin; key < end; ++key, value.next(args.kv)) {
         float a, b;
-        load_two(value, a, b);
+        value.two(a, b);
         GLIMPSE_UNROLL
         for (int head = 0; head < kHeads; ++head) {
           const float p = scores[head * kChunkKeys + key];

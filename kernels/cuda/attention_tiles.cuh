@@ -1,6 +1,6 @@
-// Softmax attention for many rows on a cache of 16-bit values: prefill and the vision encoder. Flash attention with
-// matrix fragments: a block takes 64 query rows of one head, a warp 16 of them, and walks over the keys in blocks
-// of 64.
+// Softmax attention for many rows on a cache of 16-bit values or of int8 with scales: prefill and the vision encoder.
+// Flash attention with matrix fragments: a block takes 64 query rows of one head, a warp 16 of them, and walks over the
+// keys in blocks of 64.
 //
 // A row's result depends on its query, the keys it sees and nothing else: key blocks start at position 0 and are merged
 // in ascending order, whatever the batch. Blocks that a row sees nothing of leave its state as it is, bit for bit.
@@ -25,6 +25,28 @@ template <int kDim>
 GLIMPSE_HD constexpr int attend_tiles_shared() {
   return (kTileQueries + 4 * kTileKeys) * tile_stride<kDim>();
 }
+/// Q8: queries, keys and values that are multiplied, and two stages as the cache has them: codes of keys, of values,
+/// then scales of keys, of values. That fits into the same memory.
+template <int kDim>
+GLIMPSE_HD constexpr int q8_stage_bytes() {
+  return 2 * kTileKeys * (kDim + 2 * scale_blocks(kDim));
+}
+template <int kDim>
+GLIMPSE_HD constexpr bool q8_stages_fit() {
+  return (kTileQueries + 2 * kTileKeys) * tile_stride<kDim>() + 2 * q8_stage_bytes<kDim>() <=
+         attend_tiles_shared<kDim>();
+}
+static_assert(q8_stages_fit<32>() && q8_stages_fit<64>() && q8_stages_fit<80>() && q8_stages_fit<128>());
+
+/// What a cache's values are multiplied as.
+template <typename T>
+struct FragmentOf {
+  using Type = T;
+};
+template <>
+struct FragmentOf<Q8> {
+  using Type = Half;
+};
 
 GLIMPSE_DEVICE uint32_t pack_two(Bf16, float low, float high) {
   return pack_bf16(low, high);
@@ -39,8 +61,8 @@ GLIMPSE_DEVICE void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], co
   mma_half(c, a, b);
 }
 
-/// T: Bf16 or Half, of the cache; queries and probabilities are rounded to it. kDim: a multiple of 16, at least
-/// kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
+/// T: Bf16, Half or Q8, of the cache; queries and probabilities are rounded to the first two, with Q8 all values to
+/// Half. kDim: a multiple of 16, at least kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
 template <typename T, int kDim>
 GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   constexpr int stride = tile_stride<kDim>();
@@ -49,24 +71,57 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   const int head = block_y(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int first_row = block_x() * kTileQueries;
   const int64_t kv_base = head / args.group * args.kv.capacity * padded;
-  const auto* const keys = static_cast<const uint16_t*>(args.kv.keys) + kv_base;
-  const auto* const values = static_cast<const uint16_t*>(args.kv.values) + kv_base;
+  using F = typename FragmentOf<T>::Type;
+  constexpr bool q8 = sizeof(T) == 1;
+  const auto* const keys = static_cast<const T*>(args.kv.keys) + kv_base;
+  const auto* const values = static_cast<const T*>(args.kv.values) + kv_base;
   uint8_t* const query_tile = shared();
   uint8_t* const stages = query_tile + kTileQueries * stride;
 
   const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
   const int n_blocks = static_cast<int>((visible_keys(args, last_row) + kTileKeys - 1) / kTileKeys);
 
+  const int blocks = scale_blocks(padded);  // Q8
+  uint8_t* const raw_stages = stages + 2 * kTileKeys * stride;
   const auto load_block = [&](int block) {
-    uint8_t* const to = stages + block % 2 * 2 * kTileKeys * stride;
+    uint8_t* const to =
+        q8 ? raw_stages + block % 2 * q8_stage_bytes<kDim>() : stages + block % 2 * 2 * kTileKeys * stride;
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
-    constexpr int pieces = kDim / 8;  // of 16 bytes per row
+    constexpr int per_piece = 16 / sizeof(T), pieces = kDim / per_piece;
+    constexpr int row_bytes = q8 ? kDim : stride;
     for (int i = thread_index(); i < kTileKeys * pieces; i += kTileThreads) {
+      const int row = i / pieces, piece = i % pieces;
+      const bool valid = piece * per_piece < padded;
+      const int64_t at = (first + row) * padded + (valid ? piece * per_piece : 0);
+      cp_async(to + row * row_bytes + piece * 16, keys + at, valid);
+      cp_async(to + (kTileKeys + row) * row_bytes + piece * 16, values + at, valid);
+    }
+    if constexpr (q8) {
+      const int64_t at = (head / args.group * args.kv.capacity + first) * blocks;
+      const int n_bytes = kTileKeys * blocks * 2;
+      for (int i = thread_index() * 16; i < n_bytes; i += kTileThreads * 16) {
+        uint8_t* const scales = to + 2 * kTileKeys * kDim + i;
+        cp_async(scales, cache_scales(args.kv, args.kv.keys) + at + i / 2, true);
+        cp_async(scales + n_bytes, cache_scales(args.kv, args.kv.values) + at + i / 2, true);
+      }
+    }
+  };
+  // Q8: a stage into the rows that are multiplied, each value rounded once.
+  const auto unpack_block = [&](int block) {
+    const uint8_t* const from = raw_stages + block % 2 * q8_stage_bytes<kDim>();
+    const auto* const scales = reinterpret_cast<const uint16_t*>(from + 2 * kTileKeys * kDim);
+    constexpr int pieces = kDim / 8;
+    for (int i = thread_index(); i < 2 * kTileKeys * pieces; i += kTileThreads) {
       const int row = i / pieces, d = i % pieces * 8;
-      const bool valid = d < padded;
-      const int64_t at = (first + row) * padded + (valid ? d : 0);
-      cp_async(to + row * stride + d * 2, keys + at, valid);
-      cp_async(to + (kTileKeys + row) * stride + d * 2, values + at, valid);
+      Vec16 packed = {{0, 0, 0, 0}};
+      if (d < padded) {
+        float x[8];
+        scale_eight(*reinterpret_cast<const Vec8*>(from + row * kDim + d),
+                    half_bits_to_float(scales[row * blocks + d / kQ8Values]), x);
+        GLIMPSE_UNROLL
+        for (int j = 0; j < 4; ++j) packed.w[j] = pack_half(x[2 * j], x[2 * j + 1]);
+      }
+      *reinterpret_cast<Vec16*>(stages + row * stride + d * 2) = packed;
     }
   };
   load_block(0);
@@ -77,7 +132,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
     const float a = there && d < dim ? q[d] * args.scale : 0.0f;
     const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
-    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(T{}, a, b);
+    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(F{}, a, b);
   }
   barrier();
   uint32_t q[k_steps][4];
@@ -97,7 +152,11 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     cp_async_commit();
     cp_async_wait<1>();
     barrier();
-    const uint8_t* const key_tile = stages + block % 2 * 2 * kTileKeys * stride;
+    if constexpr (q8) {
+      unpack_block(block);
+      barrier();
+    }
+    const uint8_t* const key_tile = q8 ? stages : stages + block % 2 * 2 * kTileKeys * stride;
     const uint8_t* const value_tile = key_tile + kTileKeys * stride;
 
     float score[key_tiles][4] = {};
@@ -108,8 +167,8 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
         load_matrices(k, key_tile + (8 * j + lane / 16 * 8 + lane % 8) * stride + (s * 16 + lane / 8 % 2 * 8) * 2);
         const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
-        multiply_add(T{}, score[j], q[s], low);
-        multiply_add(T{}, score[j + 1], q[s], high);
+        multiply_add(F{}, score[j], q[s], low);
+        multiply_add(F{}, score[j + 1], q[s], high);
       }
     }
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
@@ -146,20 +205,20 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     }
     GLIMPSE_UNROLL
     for (int u = 0; u < kTileKeys / 16; ++u) {
-      const uint32_t p[4] = {pack_two(T{}, score[2 * u][0], score[2 * u][1]),
-                             pack_two(T{}, score[2 * u][2], score[2 * u][3]),
-                             pack_two(T{}, score[2 * u + 1][0], score[2 * u + 1][1]),
-                             pack_two(T{}, score[2 * u + 1][2], score[2 * u + 1][3])};
+      const uint32_t p[4] = {pack_two(F{}, score[2 * u][0], score[2 * u][1]),
+                             pack_two(F{}, score[2 * u][2], score[2 * u][3]),
+                             pack_two(F{}, score[2 * u + 1][0], score[2 * u + 1][1]),
+                             pack_two(F{}, score[2 * u + 1][2], score[2 * u + 1][3])};
       GLIMPSE_UNROLL
       for (int j = 0; j < value_tiles; j += 2) {
         uint32_t v[4];  // keys 16u.. and 16u+8.., dimensions 8j.. and 8j+8..
         load_matrices_transposed(v, value_tile + (16 * u + lane % 16) * stride + (8 * j + lane / 16 * 8) * 2);
         const uint32_t low[2] = {v[0], v[1]}, high[2] = {v[2], v[3]};
-        multiply_add(T{}, out[j], p, low);
-        multiply_add(T{}, out[j + 1], p, high);
+        multiply_add(F{}, out[j], p, low);
+        multiply_add(F{}, out[j + 1], p, high);
       }
     }
-    barrier();  // the stage is free
+    if constexpr (!q8) barrier();  // the stage is free; Q8: it was after unpack_block()
   }
 
   GLIMPSE_UNROLL

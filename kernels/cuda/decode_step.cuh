@@ -93,8 +93,17 @@ GLIMPSE_DEVICE void run_phase(const StepPhase& phase, uint8_t* memory) {
     case Kernel::attend_rows_f32_1:
       attend_phase<float, 1>(phase, memory);
       break;
+    case Kernel::attend_rows_q8_1:
+      attend_phase<Q8, 1>(phase, memory);
+      break;
+    case Kernel::attend_rows_q8_4:
+      attend_phase<Q8, 4>(phase, memory);
+      break;
     case Kernel::rope_rows:
       for (int row = block_x(); row < phase.grid[0]; row += phase.n_blocks) rope_row(phase.rope, row);
+      break;
+    case Kernel::store_q8:
+      for (int row = block_x(); row < phase.grid[0]; row += phase.n_blocks) store_q8_row(phase.rope, row);
       break;
     case Kernel::swiglu_rows:
       for (int row = block_x(); row < phase.grid[0]; row += phase.n_blocks) swiglu_row(phase.swiglu, row);

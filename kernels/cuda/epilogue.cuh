@@ -37,6 +37,8 @@ GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t pos
     case CacheType::kF16:
       static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_half(value, 0.0f));
       return;
+    case CacheType::kQ8_0:  // store_q8() writes those
+      return;
   }
 }
 

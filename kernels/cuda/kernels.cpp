@@ -28,7 +28,7 @@ const KernelInfo& kernel_info(Kernel kernel) {
 bool waits_for_dependencies(Kernel kernel) {
   const std::string_view name = kernel_info(kernel).name;
   if (name.starts_with("gemv_")) return name.ends_with("_1");  // of one column
-  for (const std::string_view family : {"attend_rows_", "embed_", "rope_rows", "swiglu_rows", "sample"}) {
+  for (const std::string_view family : {"attend_rows_", "embed_", "rope_rows", "store_q8", "swiglu_rows", "sample"}) {
     if (name.starts_with(family)) return true;
   }
   return false;
@@ -141,12 +141,19 @@ Kernel attend_rows_kernel(CacheType type, int heads) {
       return heads == 1   ? Kernel::attend_rows_f16_1
              : heads == 4 ? Kernel::attend_rows_f16_4
                           : Kernel::attend_rows_f16_8;
+    case CacheType::kQ8_0:
+      return heads == 1 ? Kernel::attend_rows_q8_1 : heads == 4 ? Kernel::attend_rows_q8_4 : Kernel::attend_rows_q8_8;
     case CacheType::kF32:
       break;
   }
   return heads == 1 ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
 }
 Kernel attend_tiles_kernel(CacheType type, int padded_dim) {
+  if (type == CacheType::kQ8_0) {
+    if (padded_dim <= 32) return Kernel::attend_tiles_q8_32;
+    if (padded_dim <= 64) return Kernel::attend_tiles_q8_64;
+    return padded_dim <= 80 ? Kernel::attend_tiles_q8_80 : Kernel::attend_tiles_q8_128;
+  }
   const bool half = type == CacheType::kF16;
   if (padded_dim <= 32) return half ? Kernel::attend_tiles_f16_32 : Kernel::attend_tiles_bf16_32;
   if (padded_dim <= 64) return half ? Kernel::attend_tiles_f16_64 : Kernel::attend_tiles_bf16_64;

@@ -2,6 +2,7 @@
 // fused, and the search for NaN.
 #pragma once
 
+#include "kernels/cuda/cache.cuh"
 #include "kernels/cuda/cells.cuh"
 #include "kernels/cuda/epilogue.cuh"
 #include "kernels/cuda/gemv.cuh"
@@ -80,16 +81,20 @@ GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
   const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
-  for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
-    float* const at = args.q + row * args.ld_q + i / half * 2 * half + i % half;
-    rotate(cosine[i % half], sine[i % half], at[0], at[half]);
-  }
+  rotate_queries(args, row, cosine, sine);
   for (int i = thread_index(); i < args.kv.n_heads * half; i += n_threads()) {
     const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;
     float a = at[0], b = at[half];
     rotate(cosine[i % half], sine[i % half], a, b);
     store_kv(args.kv, args.kv.keys, i / half, slot, i % half, a);
     store_kv(args.kv, args.kv.keys, i / half, slot, i % half + half, b);
+  }
+}
+
+GLIMPSE_DEVICE void levels_to_floats(const LevelArgs& args) {
+  const int64_t step = static_cast<int64_t>(grid_x()) * n_threads();
+  for (int64_t i = static_cast<int64_t>(block_x()) * n_threads() + thread_index(); i < args.n; i += step) {
+    args.out[i] = args.levels[i / args.run % 3 * 256 + args.bytes[i]];
   }
 }
 

@@ -9,6 +9,7 @@
 #include "bench/engine/statistics.h"
 #include "bench/engine/synthetic_picture.h"
 #include "bench/engine/timeline.h"
+#include "bench/probe/gpu_roofline.h"
 #include "bench/probe/rates.h"
 #include "bench/probe/roofline.h"
 #include "engine/base/aligned_buffer.h"
@@ -164,6 +165,34 @@ TEST(OpCost, FloorIsTheLargerOfBothLimits) {
   EXPECT_DOUBLE_EQ(cost_of(record, Isa::kRef, roof).floor_seconds, 1.0);
   roof.flop_per_second[static_cast<size_t>(Arithmetic::kBaseline)] = 600;
   EXPECT_DOUBLE_EQ(cost_of(record, Isa::kRef, roof).floor_seconds, 2.0);
+}
+
+TEST(GpuRoofline, IsTheBestOfWhatWasMeasured) {
+  const GpuRates hopper{2800, 2700, 500, 800, 2, ""}, older{1200, 1300, 250, -1, 2, ""};
+  EXPECT_EQ(must(gpu_roofline(hopper)).bytes_per_second, 2800e9);
+  EXPECT_EQ(must(gpu_roofline(hopper)).gpu_flop_per_second, 800e12);
+  EXPECT_EQ(must(gpu_roofline(older)).bytes_per_second, 1300e9);
+  EXPECT_EQ(must(gpu_roofline(older)).gpu_flop_per_second, 250e12);
+  EXPECT_TRUE(must(gpu_roofline(older)).measured());
+  EXPECT_EQ(gpu_roofline({}).error().code, ErrorCode::kDevice);
+  EXPECT_NE(gpu_roofline({1, 1, 1, 1, 1, "lost"}).error().message.find("lost"), std::string::npos);
+}
+
+TEST(GpuRoofline, CountsForEveryArithmetic) {
+  const PackedWeight w = weight(10, 20, 800);
+  OpRecord product, attention;
+  product.kind = OpKind::kNormLinear;
+  product.rows = 3;
+  product.weights[0] = &w;
+  product.n_weights = 1;
+  product.flop = product.weight_flop(0);
+  attention.kind = OpKind::kAttention;
+  attention.flop = 1200;
+  Roofline roof = must(gpu_roofline({1, 1, 6e-10, -1, 2, ""}));  // 600 FLOP/s
+  EXPECT_DOUBLE_EQ(cost_of(product, Isa::kAvx512Bf16, roof).floor_seconds, 2.0);
+  EXPECT_DOUBLE_EQ(cost_of(attention, Isa::kRef, roof).floor_seconds, 2.0);
+  product.bytes = 3e9;
+  EXPECT_DOUBLE_EQ(cost_of(product, Isa::kRef, roof).floor_seconds, 3.0);
 }
 
 TEST(OpCost, SummaryJoinsCallsOfOneKindAndShape) {

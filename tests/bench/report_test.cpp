@@ -126,6 +126,42 @@ TEST(Report, JsonHasTheNumbers) {
   EXPECT_TRUE(prompt.at("peak_rss").is_null());
 }
 
+TEST(Report, RowsOfAGpuHaveNothingOfTheCpusKernels) {
+  ReportContext c = context();
+  c.cuda_decode = "graph";
+  TestResult gpu = picture_result();
+  gpu.gpu = "NVIDIA Test, sm_90";
+  gpu.roofline = Roofline{};
+  gpu.roofline.bytes_per_second = 3000e9;
+  gpu.roofline.gpu_flop_per_second = 700e12;
+  TestResult full = gpu;
+  full.roofline = Roofline{};
+  full.no_roofline = "no memory for the probe";
+  const auto parsed = [&](const TestResult& result) {
+    return json::parse(report_row(ReportFormat::kJsonl, c, result, true), nullptr, false);
+  };
+  const json row = parsed(gpu), cpu = parsed(picture_result()), without = parsed(full);
+  EXPECT_EQ(row.at("gpu_info"), "NVIDIA Test, sm_90");
+  EXPECT_EQ(row.at("backends"), "CUDA");
+  EXPECT_EQ(row.at("cuda_decode"), "graph");
+  EXPECT_TRUE(row.at("isa").is_null());
+  EXPECT_DOUBLE_EQ(row.at("roof_gbs"), 3000);
+  EXPECT_DOUBLE_EQ(row.at("roof_bf16_gflops"), 700e3);
+  EXPECT_TRUE(row.at("roof_int8_gops").is_null());
+  EXPECT_TRUE(row.at("roof_f32_gflops").is_null());
+  EXPECT_EQ(cpu.at("gpu_info"), "");
+  EXPECT_EQ(cpu.at("backends"), "CPU");
+  EXPECT_TRUE(cpu.at("cuda_decode").is_null());
+  EXPECT_EQ(cpu.at("isa"), "ref");
+  EXPECT_TRUE(without.at("pct_roofline").is_null());
+  EXPECT_TRUE(without.at("roof_gbs").is_null());
+  EXPECT_THAT(report_row(ReportFormat::kMarkdown, c, gpu, true), HasSubstr("| CUDA "));
+  const std::string tail = report_end(ReportFormat::kMarkdown, c, {gpu, full});
+  EXPECT_THAT(tail, HasSubstr("roofline before img448x448, GPU: 3000 GB/s, bf16 matrices 700 TFLOP/s\n"));
+  EXPECT_THAT(tail, HasSubstr("no roofline before img448x448: no memory for the probe\n"));
+  EXPECT_THAT(tail, HasSubstr("gpu: NVIDIA Test, sm_90; decode: graph\n"));
+}
+
 TEST(Report, JsonWithoutRowsIsStillJson) {
   const ReportContext c = context();
   const std::string text = report_begin(ReportFormat::kJson, c) + report_end(ReportFormat::kJson, c, {});

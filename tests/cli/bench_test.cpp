@@ -277,6 +277,32 @@ TEST(Bench, TypeOfTheCacheIsNamed) {
   EXPECT_EQ(parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"})))[0].at("type_k"), "f16");
 }
 
+// On a machine with a GPU that the build can use rows are of it; elsewhere one line says what is missing.
+TEST(Bench, CudaIsMeasuredOrSaidToBeMissing) {
+  const RunResult result = run_glimpse(bench({"-p", "8", "-n", "2", "-o", "json", "--device", "cuda"}));
+  if (result.exit_code == 0) {
+    for (const json& row : parse(result)) EXPECT_EQ(row.at("backends"), "CUDA");
+    return;
+  }
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.out, "");
+  EXPECT_THAT(result.err, testing::AnyOf(HasSubstr("glimpse: no CUDA device: "), HasSubstr("has no CUDA")));
+  EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+}
+
+TEST(Bench, NoGpuLayersAreTheCpu) {
+  const json rows = parse(run_glimpse(bench(
+      {"-p", "8", "-n", "0", "-o", "json", "--device", "cuda", "--gpu-layers", "0", "--cuda-decode", "launches"})));
+  ASSERT_EQ(rows.size(), 1u);
+  EXPECT_EQ(rows[0].at("backends"), "CPU");
+  EXPECT_EQ(rows[0].at("gpu_info"), "");
+  for (const char* option : {"--device", "--gpu-layers", "--cuda-decode"}) {
+    const RunResult wrong = run_glimpse(bench({option, "tpu"}));
+    EXPECT_EQ(wrong.exit_code, 2) << option;
+    EXPECT_THAT(wrong.err, HasSubstr(option));
+  }
+}
+
 TEST(Bench, ForcedInstructionSetIsNamed) {
   RunSetup setup;
   setup.environment = {"GLIMPSE_FORCE_ISA=ref"};

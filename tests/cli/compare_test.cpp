@@ -102,6 +102,22 @@ TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
   EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
 }
 
+TEST(Compare, DeviceIsPassedOnToBothEngines) {
+  const Peer peer;
+  const RunResult result = peer.compare({"--quick", "--n-depth", "0", "--device", "auto", "--cuda-decode", "launches"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("on the GPU"));
+  for (const char* call : {"glimpse bench[^\n]*", "glimpse run[^\n]*"}) {
+    EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "--device auto --cuda-decode launches"));
+  }
+  for (const char* call : {"llama-bench -m[^\n]*", "llama-mtmd-cli -m[^\n]*"}) {
+    EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "-ngl 99"));
+  }
+  const Peer other;
+  EXPECT_EQ(other.compare({"--quick", "--n-depth", "0", "--device", "cuda", "--gpu-layers", "0"}).exit_code, 0);
+  EXPECT_THAT(other.calls(), Not(testing::ContainsRegex("-ngl|--device")));
+}
+
 TEST(Compare, PicturesAreComparedWithoutTexts) {
   const Peer peer;
   const RunResult result = peer.compare({"--quick", "--n-prompt", "0", "--n-gen", "0"});

@@ -44,6 +44,101 @@ TEST(HostExecutor, RunsEveryThreadOfEveryBlockOnce) {
   }
 }
 
+// Each block adds what the one before it left; all are under way at once, each with shared memory of its own.
+TEST(HostExecutor, BlocksOfACooperativeLaunchWaitForOneAnother) {
+  for (const Order order : kOrders) {
+    uint32_t arrived[2] = {};
+    int32_t given_up = 0;
+    std::vector<int> mine(5, 0), sums(5, 0);
+    expect_ok(run(
+        [&] {
+          const int block = block_x();
+          auto* const seen = reinterpret_cast<int*>(shared());
+          if (thread_index() == 0) mine[static_cast<size_t>(block)] = *seen = block + 1;
+          barrier();
+          if (thread_index() == 0) {
+            arrive(&arrived[0]);
+            EXPECT_TRUE(wait_for_count(&arrived[0], 5, &given_up, 1));
+          }
+          barrier();
+          if (thread_index() == 0) {
+            for (const int one : mine) sums[static_cast<size_t>(block)] += one;
+          }
+          EXPECT_EQ(*seen, block + 1);
+        },
+        Shape{.grid = {5, 1, 1}, .n_threads = 64, .shared_bytes = 4, .cooperative = true}, order));
+    EXPECT_EQ(sums, std::vector<int>(5, 15));
+  }
+}
+
+TEST(HostExecutor, NamesBlocksThatWaitForOneAnotherForEver) {
+  uint32_t arrived = 0;
+  int32_t given_up = 0;
+  const auto body = [&] {
+    if (block_x() == 2) return;  // and never arrives
+    if (thread_index() == 0) {
+      arrive(&arrived);
+      (void)wait_for_count(&arrived, 3, &given_up, 1);
+    }
+    barrier();
+  };
+  const Status status = run(body, Shape{.grid = {3, 1, 1}, .n_threads = 64, .cooperative = true});
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(
+      status.error().message,
+      "test_kernel, block (0, 0, 0): its threads wait for one another for ever; 63 threads (1, 2, 3, 4, ...) wait "
+      "for a block barrier; 1 thread (0) waits for another block; 1 more blocks have not ended");
+  // Blocks that are not there at once cannot wait for later ones.
+  arrived = 0;
+  EXPECT_FALSE(run(body, Shape{.grid = {2, 1, 1}, .n_threads = 64}).ok());
+}
+
+TEST(HostExecutor, WhoeverWaitsLeavesWhenAnotherBlockHasGivenUp) {
+  const uint32_t arrived = 0;
+  int32_t given_up = 0;
+  expect_ok(run(
+      [&] {
+        if (block_x() == 1 && thread_index() == 0) given_up = 7;
+        if (block_x() == 0) EXPECT_FALSE(wait_for_count(&arrived, 1, &given_up, 1));
+      },
+      Shape{.grid = {2, 1, 1}, .n_threads = 32, .cooperative = true}));
+}
+
+TEST(HostExecutor, CountersMayPassTheEndOfTheirRange) {
+  const uint32_t arrived = 3;
+  int32_t given_up = 0;
+  expect_ok(run([&] { EXPECT_TRUE(wait_for_count(&arrived, 0xfffffffeu, &given_up, 1)); }, Shape{{1, 1, 1}, 32, 0}));
+}
+
+TEST(HostExecutor, PartsOfABlockHaveBarriersOfTheirOwn) {
+  for (const Order order : kOrders) {
+    std::vector<int> first(2, 0), again(2, 0);
+    expect_ok(run(
+        [&] {
+          const int part = thread_index() / 64;
+          for (int round = 0; round < 2 + part; ++round) {  // the parts meet a different number of times
+            if (thread_index() % 64 == 5) first[static_cast<size_t>(part)] = round + 1;
+            part_barrier(1 + part, 64);
+            EXPECT_EQ(first[static_cast<size_t>(part)], round + 1);
+            part_barrier(1 + part, 64);
+          }
+          barrier();
+          if (thread_index() % 64 == 0) again[static_cast<size_t>(part)] = first[static_cast<size_t>(1 - part)];
+        },
+        Shape{{1, 1, 1}, 128, 0}, order));
+    EXPECT_EQ(again, (std::vector<int>{3, 2}));
+  }
+  const Status status = run(
+      [] {
+        if (thread_index() < 32) part_barrier(3, 64);
+      },
+      Shape{{1, 1, 1}, 64, 0});
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.error().message.find("32 threads (0, 1, 2, 3, ...) wait for a barrier of a part of the block"),
+            std::string::npos)
+      << status.error().message;
+}
+
 TEST(HostExecutor, FindsBlocksThatDoNotWaitForEarlierLaunches) {
   const auto all = [] { dependency_wait(); };
   const auto some = [] {

@@ -30,6 +30,11 @@ inline std::vector<Backend> cuda_host_backends() {
   usual.vision_attention = 5e-5;
   usual.text_attention = 5e-5 / 64;
   backends.push_back(usual);
+  Backend q8 = exact;
+  q8.name += "_kv_q8_0";
+  q8.kv = KvElement::kQ8_0;
+  q8.text_attention = 2e-4;
+  backends.push_back(q8);
   return backends;
 }
 

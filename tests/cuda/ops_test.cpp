@@ -206,7 +206,7 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
     const std::vector<float> wq = random.gaussian(q_rows * kCols), wk = random.gaussian(kv_rows * kCols),
                              wv = random.gaussian(kv_rows * kCols), bias = random.gaussian(q_rows),
                              scale = norm_weights(random, kCols);
-    for (const KvElement element : {KvElement::kF32, KvElement::kBf16, KvElement::kF16}) {
+    for (const KvElement element : {KvElement::kF32, KvElement::kBf16, KvElement::kF16, KvElement::kQ8_0}) {
       ErrorSum q_error[2], k_error[2], v_error[2];  // of few rows, of many
       for (const int64_t n : {1, 3, 8, 20}) {
         SCOPED_TRACE(std::to_string(c.head_dim) + ", " + std::to_string(n));
@@ -251,8 +251,11 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
       }
       for (const int64_t n : {1, 20}) {
         SCOPED_TRACE(std::to_string(c.head_dim) + ", " + std::to_string(n) + " rows");
-        // Half a unit in the last place, squared.
-        const double rounding = element == KvElement::kBf16 ? 0x1p-16 : element == KvElement::kF16 ? 0x1p-22 : 0;
+        // Half a unit in the last place, squared; of q8_0, a 127th of the greatest of 32, squared, over 12.
+        const double rounding = element == KvElement::kBf16   ? 0x1p-16
+                                : element == KvElement::kF16  ? 0x1p-22
+                                : element == KvElement::kQ8_0 ? 4e-5
+                                                              : 0;
         EXPECT_LE(q_error[n > 1].value(), limit_of(c.q, n));
         EXPECT_LE(k_error[n > 1].value(), limit_of(c.k, n) + rounding);
         EXPECT_LE(v_error[n > 1].value(), limit_of(c.v, n) + rounding);

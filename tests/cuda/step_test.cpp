@@ -74,11 +74,15 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
   for (const Case& c : {Case{"tied", KvElement::kF16, cuda::host::Order::kRandom},
                         Case{"tied", KvElement::kF32, cuda::host::Order::kReverse},
                         Case{"untied", KvElement::kBf16, cuda::host::Order::kForward},
+                        Case{"tied", KvElement::kQ8_0, cuda::host::Order::kForward},
+                        Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kRandom},
                         Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse},
                         Case{"tied", KvElement::kF16, cuda::host::Order::kForward, 1},
                         Case{"tied", KvElement::kF32, cuda::host::Order::kReverse, 2},
                         Case{"untied", KvElement::kBf16, cuda::host::Order::kRandom, 3},
+                        Case{"tied", KvElement::kQ8_0, cuda::host::Order::kRandom, 5},
                         Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse, 7},
+                        Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kForward, 2},
                         Case{"quantized", KvElement::kBf16, cuda::host::Order::kRandom, 40}}) {
     SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv) + ", " + std::to_string(c.n_blocks));
     const std::string path = golden_path(c.folder + std::string("/model.gguf"));
@@ -132,6 +136,7 @@ TEST(CudaStep, PersistentStepsDrawWhatGraphsDraw) {
 }
 
 TEST(CudaStep, PersistentStepsNeedADeviceWhoseBlocksCanWaitForOneAnother) {
+  if (cuda::on_gpu()) GTEST_SKIP() << "GPUs can";
   const auto model = load_on(golden_path("tied/model.gguf"), "", CudaDecode::kPersistent, {.cooperative_blocks = 0});
   Reader reader(model, 64, KvElement::kF16);
   const auto result = reader.decoder->step(1, text_positions(0, 1)[0], {}, std::vector<float>{0});

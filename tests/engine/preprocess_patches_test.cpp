@@ -92,6 +92,25 @@ TEST(ExtractPatches, ThreadsGiveTheSameValues) {
   }
 }
 
+TEST(ExtractPatches, BytesAndLevelsAreTheValues) {
+  const auto image = pattern("noise", 9, 84, 140);
+  const auto values = extract_patches(image, {}, nullptr);
+  ASSERT_TRUE(values.ok());
+  for (const int n_threads : {1, 3}) {
+    ThreadTeam team(n_threads);
+    const auto bytes = extract_patches(image, {}, &team, PatchForm::kBytes);
+    ASSERT_TRUE(bytes.ok());
+    EXPECT_TRUE(bytes->values.empty());
+    ASSERT_EQ(bytes->levels.size(), 3u * 256);
+    ASSERT_EQ(bytes->bytes.size(), values->values.size());
+    const auto run = static_cast<size_t>(bytes->row_length / 3);
+    for (size_t i = 0; i < bytes->bytes.size(); ++i) {
+      ASSERT_EQ(bytes->levels[i / run % 3 * 256 + bytes->bytes[i]], values->values[i]) << i;
+    }
+  }
+  EXPECT_TRUE(values->bytes.empty() && values->levels.empty());
+}
+
 TEST(ExtractPatches, SenselessArgumentsAreErrors) {
   EXPECT_FALSE(extract_patches(pattern("noise", 1, 28, 29), {}, nullptr).ok());
   EXPECT_FALSE(extract_patches(pattern("noise", 1, 42, 28), {}, nullptr).ok());

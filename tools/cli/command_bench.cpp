@@ -13,6 +13,7 @@
 #include "engine/base/cpu_features.h"
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/device_choice.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -28,6 +29,7 @@ struct BenchCommand {
   int repetitions = 5;
   int64_t n_batch = 512, image_min_tokens = 0, image_max_tokens = 0;
   uint64_t seed = 1;
+  DeviceChoice where;
   bool no_warmup = false, no_roofline = false, profile = false, force = false;
 };
 
@@ -69,6 +71,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const ProgressS
   options.model_path = c.model;
   options.mmproj_path = c.mmproj;
   options.vision_precision = vision_precision(c.vision_precision);
+  set_device(c.where, options);
   options.progress = progress;
   return Model::load(options);
 }
@@ -98,6 +101,7 @@ Result<bench::ReportContext> report_context(const BenchCommand& c) {
   context.cpu = bench::cpu_info();
   context.batch = c.n_batch;
   context.kv_type = c.kv_type;
+  context.cuda_decode = c.where.cuda_decode;
   return context;
 }
 
@@ -185,6 +189,7 @@ void add_options(CLI::App& command, BenchCommand& c) {
       ->capture_default_str();
   add_kv_type(command, "--kv-type,--cache-type-k", c.kv_type, "type of the key/value cache (also -ctk)");
   add_vision_precision(command, c.vision_precision);
+  add_device_choice(command, c.where);
   command.add_option("--image-min-tokens", c.image_min_tokens, "enlarge pictures to at least this many tokens")
       ->check(CLI::NonNegativeNumber);
   command.add_option("--image-max-tokens", c.image_max_tokens, "shrink pictures to at most this many tokens")
@@ -194,7 +199,7 @@ void add_options(CLI::App& command, BenchCommand& c) {
       ->capture_default_str();
   command.add_option("-s,--seed", c.seed, "seed of random tokens")->capture_default_str();
   command.add_flag("--no-warmup", c.no_warmup, "skip the run before the repetitions");
-  command.add_flag("--no-roofline", c.no_roofline, "do not measure what the machine can do");
+  command.add_flag("--no-roofline", c.no_roofline, "do not measure what the CPU, or the GPU, can do");
   command.add_flag("--profile", c.profile, "record one more repetition: time, FLOP and bytes of every operation");
   command.add_option("--trace", c.trace, "write that repetition for chrome://tracing or ui.perfetto.dev");
   command.add_flag("--force", c.force, "overwrite an existing trace");

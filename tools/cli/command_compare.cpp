@@ -9,6 +9,7 @@
 #include "engine/base/cpu_features.h"
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/device_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/compare/comparison.h"
@@ -20,6 +21,7 @@ namespace {
 struct CompareCommand {
   compare::Settings settings;
   std::string markdown, html;
+  DeviceChoice where;
   bool quick = false, force = false;
 };
 
@@ -81,6 +83,8 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
     unless_given("--n-depth", s.depths, std::vector<int64_t>{});
     unless_given("--n-answer", s.n_answer, 16);
   }
+  s.on_gpu = c.where.wants_gpu();
+  if (s.on_gpu) s.our_device = {"--device", c.where.device, "--cuda-decode", c.where.cuda_decode};
   if (s.n_threads == 0) s.n_threads = available_cpus();
   if (s.prompts.empty()) s.prompts = {"What is in this picture?"};
   if (s.glimpse_program.empty()) {
@@ -134,6 +138,7 @@ void add_compare(CLI::App& app, int* status) {
       ->check(count)
       ->capture_default_str();
   add_vision_precision(*command, s.vision_precision, "of glimpse: auto, f32, bf16 or int8");
+  add_device_choice(*command, c->where);
   command->add_option("-t,--threads", s.n_threads, "threads of both engines; 0: one per available CPU")
       ->check(CLI::Range(0, 1024));
   s.n_threads = 0;

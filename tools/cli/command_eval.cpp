@@ -10,6 +10,7 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/cases/cases.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/device_choice.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -20,6 +21,7 @@ namespace {
 struct EvalOptions {
   std::string model, mmproj, folder = "models/heldout", task, vision_precision = "auto", kv_type = kUsualKvType;
   int32_t n_threads = 0, n_predict = 96, n_ctx = 1024;
+  DeviceChoice where;
   size_t limit = 0;
   bool json = false, wrong = false, reference = false;
 };
@@ -150,6 +152,7 @@ int run_eval(const EvalOptions& o) {
   params.mmproj_path = o.mmproj.c_str();
   params.n_threads = o.n_threads;
   params.vision_precision = vision_precision_number(o.vision_precision);
+  set_device(o.where, params);
   params.use_reference = o.reference ? 1 : 0;
   api::detail::set_callback(stop, &api::detail::call_progress, &params.progress, &params.progress_user);
   const api::Model model(params);
@@ -189,6 +192,7 @@ void add_eval(CLI::App& app, int* status) {
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();
   add_vision_precision(*command, o->vision_precision);
   add_kv_type(*command, "--kv-type", o->kv_type, "type of the key/value cache");
+  add_device_choice(*command, o->where);
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");

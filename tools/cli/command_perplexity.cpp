@@ -9,6 +9,7 @@
 
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/device_choice.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -28,6 +29,7 @@ using eval::Sequence;
 struct PerplexityOptions {
   std::string model, mmproj, text_file, prompts_file, kl_base, kv_type, precision = "stored", vision_precision = "auto";
   std::vector<std::string> f32_weights;
+  DeviceChoice where;
   bool save_base = false, kl_divergence = false, exact = false, reference = false, json = false, force = false;
   int64_t n_ctx = 512, n_chunks = 0, image_min_tokens = 0, image_max_tokens = 0;
   int n_threads = 0;
@@ -162,6 +164,7 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   ModelOptions options;
   options.model_path = o.model;
   options.mmproj_path = o.mmproj;
+  set_device(o.where, options);
   options.use_reference = o.reference;
   options.n_threads = o.n_threads;
   options.text_precision = o.f32() ? WeightPrecision::kF32 : WeightPrecision::kAsStored;
@@ -361,6 +364,7 @@ void add_perplexity(CLI::App& app, int* status) {
       ->delimiter(',');
   add_kv_type(*command, "--kv-type", o->kv_type, "keys and values; default: f32 with --precision f32, else f16");
   add_vision_precision(*command, o->vision_precision);
+  add_device_choice(*command, o->where);
   command->add_option("--image-min-tokens", o->image_min_tokens, "enlarge smaller pictures; 0: the model's bound");
   command->add_option("--image-max-tokens", o->image_max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();

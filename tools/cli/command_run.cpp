@@ -13,6 +13,7 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/device_choice.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -24,7 +25,8 @@ using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
   std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = kUsualKvType;
-  std::string pack_cache, device = "cpu", gpu_layers = "all", cuda_decode = "graph";
+  std::string pack_cache;
+  DeviceChoice where;
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
@@ -76,18 +78,7 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
   add_vision_precision(run, o.vision_precision);
   add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
-  run.add_option("--device", o.device, "cpu, cuda, or auto: the GPU when there is one")
-      ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
-      ->capture_default_str();
-  run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
-      ->check(CLI::IsMember({"all", "0"}))
-      ->capture_default_str();
-  run.add_option(
-         "--cuda-decode", o.cuda_decode,
-         "on a GPU: graph (a token's launches are recorded once, the GPU draws), persistent (one launch per token "
-         "does what they do) or launches (one by one, the host draws); greedy answers are the same")
-      ->check(CLI::IsMember({"graph", "persistent", "launches"}))
-      ->capture_default_str();
+  add_device_choice(run, o.where);
   run.add_option(
       "--pack-cache", o.pack_cache,
       "existing directory for packed weights: the first load leaves them there (as large as the model), later "
@@ -263,12 +254,7 @@ int run(const RunOptions& o) {
   model_params.n_threads = o.n_threads;
   model_params.vision_precision = vision_precision_number(o.vision_precision);
   model_params.use_reference = o.reference ? 1 : 0;
-  model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
-                        : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
-                                                                 : GLIMPSE_DEVICE_AUTO;
-  model_params.cuda_decode = o.cuda_decode == "graph"        ? GLIMPSE_CUDA_DECODE_GRAPH
-                             : o.cuda_decode == "persistent" ? GLIMPSE_CUDA_DECODE_PERSISTENT
-                                                             : GLIMPSE_CUDA_DECODE_LAUNCHES;
+  set_device(o.where, model_params);
   model_params.log = o.verbose ? log_message : log_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);

@@ -68,6 +68,7 @@ std::string describe(const Settings& s) {
                   static_cast<long long>(s.image_max_tokens), static_cast<long long>(s.n_answer),
                   s.vision_precision.c_str());
   }
+  if (s.on_gpu) out += "All layers on the GPU, where there is one. ";
   return out + "llama.cpp with flash attention.";
 }
 
@@ -147,8 +148,10 @@ Result<std::vector<BenchRow>> Runner::bench(bool ours) {
     if (ours) {
       arguments.insert(arguments.begin(), "bench");
       arguments.push_back("--no-roofline");
+      arguments.insert(arguments.end(), s_.our_device.begin(), s_.our_device.end());
     } else {
       arguments.insert(arguments.end(), {"-fa", "1"});
+      if (s_.on_gpu) arguments.insert(arguments.end(), {"-ngl", "99"});
     }
     GLIMPSE_ASSIGN(const ProcessResult done, call(ours ? s_.glimpse_program : peer(s_, "llama-bench"), arguments));
     GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, parse_bench(done.out));
@@ -181,8 +184,10 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
   if (ours) {
     arguments.insert(arguments.begin(), "run");
     arguments.insert(arguments.end(), {"--json", "--vision-precision", s_.vision_precision});
+    arguments.insert(arguments.end(), s_.our_device.begin(), s_.our_device.end());
   } else {
     arguments.insert(arguments.end(), {"--perf", "-lv", "4", "--jinja", "-fa", "on"});
+    if (s_.on_gpu) arguments.insert(arguments.end(), {"-ngl", "99"});
   }
   GLIMPSE_ASSIGN(const ProcessResult done, call(ours ? s_.glimpse_program : peer(s_, "llama-mtmd-cli"), arguments));
   GLIMPSE_ASSIGN(PictureRun run, ours ? parse_glimpse_run(done.out) : parse_mtmd(done.err, done.out));

@@ -247,6 +247,25 @@ void CudaOps::upload(const float* host, int64_t n_floats, float* backend) {
   copy_in(backend, host, static_cast<uint64_t>(n_floats) * sizeof(float));
 }
 
+// The bytes wait in the memory of a product's activations, which nobody needs before the product that reads the values.
+void CudaOps::upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) {
+  constexpr uint64_t kTableBytes = 3 * 256 * sizeof(float);
+  const auto n = static_cast<uint64_t>(n_floats);
+  fail(grow(act_, kTableBytes + n, "activations of a pass"));
+  if (!status_.ok() || n == 0) return;
+  copy_in(act_.as<void>(), levels, kTableBytes);
+  copy_in(act_.as<uint8_t>() + kTableBytes, bytes, n);
+  LevelArgs args;
+  args.levels = act_.as<float>();
+  args.bytes = act_.as<uint8_t>() + kTableBytes;
+  args.n = n_floats;
+  args.run = static_cast<int32_t>(run);
+  args.out = backend;
+  const int64_t blocks = ceil_div(n_floats, 4 * int64_t{kernel_info(Kernel::levels_to_floats).n_threads});
+  launch(Kernel::levels_to_floats, LaunchShape{{std::min<int64_t>(blocks, 16 * device_->n_multiprocessors()), 1, 1}, 0},
+         &args);
+}
+
 void CudaOps::download(const float* backend, int64_t n_floats, float* host) {
   copy_out(host, backend, static_cast<uint64_t>(n_floats) * sizeof(float));
 }

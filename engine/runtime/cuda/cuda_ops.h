@@ -52,6 +52,8 @@ class CudaOps final : public Ops {
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
   void upload(const float* host, int64_t n_floats, float* backend) override;
+  void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
+  bool prefers_levels() const override { return true; }
   void download(const float* backend, int64_t n_floats, float* host) override;
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                            KvElement element) override;
@@ -70,6 +72,7 @@ class CudaOps final : public Ops {
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool all_finite(Mat x) override;
+  void wait() override { fail(stream_->synchronize()); }
   bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }
   Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 

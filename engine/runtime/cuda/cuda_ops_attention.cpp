@@ -13,17 +13,22 @@ namespace {
 constexpr uint64_t kPartialBytes = 16u << 20;  // chunks of keys that blocks share; where it is too little, they do not
 constexpr uint64_t kTickets = 4096;
 
-uint64_t element_bytes(KvElement element) {
-  return element == KvElement::kF32 ? sizeof(float) : sizeof(uint16_t);
+// Of one position of a head: keys or values.
+uint64_t position_bytes(KvElement element, int64_t head_dim) {
+  const auto padded = static_cast<uint64_t>(padded_head_dim(head_dim));
+  if (element == KvElement::kQ8_0)
+    return padded + sizeof(uint16_t) * static_cast<uint64_t>(scale_blocks(static_cast<int>(padded)));
+  return padded * (element == KvElement::kF32 ? sizeof(float) : sizeof(uint16_t));
 }
 
 }  // namespace
 
 KvView CudaKv::view() const {
   KvView v;
-  v.type = element == KvElement::kF32   ? CacheType::kF32
-           : element == KvElement::kF16 ? CacheType::kF16
-                                        : CacheType::kBf16;
+  v.type = element == KvElement::kF32    ? CacheType::kF32
+           : element == KvElement::kF16  ? CacheType::kF16
+           : element == KvElement::kQ8_0 ? CacheType::kQ8_0
+                                         : CacheType::kBf16;
   v.head_dim = static_cast<int32_t>(head_dim);
   v.padded_dim = static_cast<int32_t>(padded_head_dim(head_dim));
   v.n_heads = static_cast<int32_t>(n_kv_heads);
@@ -35,15 +40,24 @@ KvView CudaKv::view() const {
 
 void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
   const KvView v = view();
-  const auto n = static_cast<uint64_t>(head_dim);
-  const uint64_t at = static_cast<uint64_t>((kv_head * capacity + position) * v.padded_dim) * element_bytes(element);
+  const auto n = static_cast<uint64_t>(head_dim), padded = static_cast<uint64_t>(v.padded_dim);
+  const auto blocks = static_cast<uint64_t>(scale_blocks(v.padded_dim));
+  const auto place = static_cast<uint64_t>(kv_head * capacity + position);
+  const bool q8 = element == KvElement::kQ8_0;
+  const uint64_t row_bytes = q8 ? padded : position_bytes(element, head_dim);
   for (const auto& [from, to] : {std::pair<void*, float*>(v.keys, key), std::pair<void*, float*>(v.values, value)}) {
-    std::vector<std::byte> row(n * element_bytes(element));
-    Status status = stream->copy_out(row.data(), static_cast<const std::byte*>(from) + at, row.size());
+    std::vector<std::byte> row(row_bytes);
+    std::vector<uint16_t> scales(q8 ? blocks : 0);
+    Status status = stream->copy_out(row.data(), static_cast<const std::byte*>(from) + place * row_bytes, row_bytes);
+    if (status.ok() && q8) {
+      status = stream->copy_out(scales.data(), cache_scales(v, from) + place * blocks, blocks * sizeof(uint16_t));
+    }
     if (status.ok()) status = stream->synchronize();
     for (uint64_t i = 0; i < n; ++i) {
       if (!status.ok()) {
         to[i] = std::numeric_limits<float>::quiet_NaN();
+      } else if (q8) {
+        to[i] = half_to_float(scales[i / kQ8Values]) * static_cast<float>(static_cast<int8_t>(row[i]));
       } else if (element == KvElement::kF32) {
         to[i] = reinterpret_cast<const float*>(row.data())[i];
       } else {
@@ -55,8 +69,8 @@ void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) c
 }
 
 uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
-  const int64_t values = n_kv_heads * round_up(capacity, kKeyBlock) * padded_head_dim(head_dim);
-  return 2 * static_cast<uint64_t>(values) * element_bytes(element);
+  const int64_t positions = n_kv_heads * round_up(capacity, kKeyBlock);
+  return 2 * static_cast<uint64_t>(positions) * position_bytes(element, head_dim);
 }
 
 uint64_t CudaOps::kv_scratch_bytes(int64_t, int64_t, int64_t) const {
@@ -69,9 +83,9 @@ Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t he
     return make_error(ErrorCode::kUnsupported, "attention heads of %lld values: the CUDA backend has kernels for %lld",
                       static_cast<long long>(head_dim), static_cast<long long>(kMaxDeviceHeadDim));
   }
-  if (element == KvElement::kQ8_0 || element == KvElement::kInt8) {
+  if (element == KvElement::kInt8) {
     return make_error(ErrorCode::kUnsupported,
-                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16 or f32",
+                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16, f32 or q8_0",
                       kv_element_name(element));
   }
   auto kv = std::make_unique<CudaKv>();

@@ -171,12 +171,13 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
                        KvStore& store) {
   const KvView kv = static_cast<CudaKv&>(store).view();
   // A thread ends with rows of two tiles: halves of a head, where these are whole tiles.
-  const bool fused = w.head_dim % (2 * kTileRows) == 0;
+  const bool fused = w.head_dim % (2 * kTileRows) == 0, q8 = kv.type == CacheType::kQ8_0;
   const int64_t kv_width = w.n_kv_heads * w.head_dim;
-  Mat keys;
-  if (!fused) {
-    fail(grow(spare_, static_cast<uint64_t>(x.rows * kv_width) * sizeof(float), "products of a pass"));
+  Mat keys, values;  // on their way to the cache
+  if (!fused || q8) {
+    fail(grow(spare_, 2 * static_cast<uint64_t>(x.rows * kv_width) * sizeof(float), "products of a pass"));
     keys = Mat::contiguous(spare_.as<float>(), x.rows, kv_width);
+    values = Mat::contiguous(spare_.as<float>() + x.rows * kv_width, x.rows, kv_width);
   }
   Product p[3];
   const Linear* const linears[3] = {&w.q, &w.k, &w.v};
@@ -187,9 +188,10 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   }
   p[0].output = fused ? Output::kRopeQuery : Output::kStore;
   p[0].out = q;
-  p[1].output = fused ? Output::kRopeKey : Output::kStore;
+  p[1].output = fused && !q8 ? Output::kRopeKey : Output::kStore;
   p[1].out = keys;
-  p[2].output = Output::kValue;
+  p[2].output = q8 ? Output::kStore : Output::kValue;
+  p[2].out = values;
   LinearArgs common;
   common.cos = rope.cos.data;
   common.sin = rope.sin.data;
@@ -198,12 +200,13 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   common.step = step_;
   common.kv = kv;
   multiply(x, norm, p, common);
-  if (fused || x.rows == 0) return;
+  if ((fused && !q8) || x.rows == 0) return;
   RopeArgs args;
-  args.q = q.data;
+  args.q = fused ? nullptr : q.data;
   args.ld_q = q.ld;
   args.n_heads = static_cast<int32_t>(w.n_heads);
   args.keys = keys.data;
+  args.values = values.data;
   args.ld_keys = keys.ld;
   args.cos = rope.cos.data;
   args.sin = rope.sin.data;
@@ -212,7 +215,7 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   args.n_past = n_past;
   args.step = step_;
   args.kv = kv;
-  launch(Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+  launch(q8 ? Kernel::store_q8 : Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }
 
 }  // namespace glimpse::cuda

@@ -1,0 +1,171 @@
+// Rows of a key/value cache: how attention reads them, and how those of kQ8_0 are written. Such a row needs the
+// greatest of 32 values, which no thread of a matrix product has together: its keys and values are stored as floats
+// first, and store_q8() rotates and quantises them.
+#pragma once
+
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/epilogue.cuh"
+
+namespace glimpse::cuda {
+
+/// Values of a cache.
+struct Bf16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+struct Q8 {
+  int8_t code;
+};
+
+/// Two values of a cache row: those in the halves of a word.
+GLIMPSE_DEVICE void two_of(Bf16, uint32_t word, float& a, float& b) {
+  a = bits_to_float(word << 16);
+  b = bits_to_float(word & 0xffff0000u);
+}
+GLIMPSE_DEVICE void two_of(Half, uint32_t word, float& a, float& b) {
+  a = half_bits_to_float(word & 0xffffu);
+  b = half_bits_to_float(word >> 16);
+}
+/// Eight values of a cache row.
+GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const Vec16 v = reinterpret_cast<const Vec16*>(from)[i];
+    GLIMPSE_UNROLL
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = bits_to_float(v.w[j]);
+  }
+}
+template <typename T>
+GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
+  const Vec16 v = *reinterpret_cast<const Vec16*>(from);
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 4; ++i) two_of(T{}, v.w[i], out[2 * i], out[2 * i + 1]);
+}
+GLIMPSE_DEVICE void load_two(const float* from, float& a, float& b) {
+  const Vec8 v = *reinterpret_cast<const Vec8*>(from);
+  a = bits_to_float(v.w[0]);
+  b = bits_to_float(v.w[1]);
+}
+template <typename T>
+GLIMPSE_DEVICE void load_two(const T* from, float& a, float& b) {
+  two_of(T{}, *reinterpret_cast<const uint32_t*>(from), a, b);
+}
+/// An int8 from the words of a cache, exactly; `flipped`: with the highest bit of each byte turned, so that it is the
+/// code + 128, which or-ed to the bits of 2^23 adds to it.
+constexpr uint32_t kFlip = 0x80808080u;
+GLIMPSE_DEVICE float code_of(uint32_t flipped, int byte) {
+  return bits_to_float(0x4b000000u | (flipped >> (8 * byte) & 0xffu)) - 8388736.0f;
+}
+/// Scale times code: eight values of a row of kQ8_0 of one block.
+GLIMPSE_DEVICE void scale_eight(const Vec8& codes, float scale, float (&out)[8]) {
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 8; ++i) out[i] = scale * code_of(codes.w[i / 4] ^ kFlip, i % 4);
+}
+
+/// Walks over the positions of one head, from dimension d of `position` on.
+template <typename T>
+struct CacheRow {
+  const T* at;
+
+  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d)
+      : at(static_cast<const T*>(base) + (head * kv.capacity + position) * kv.padded_dim + d) {}
+  /// Dimensions [i, i + 8).
+  GLIMPSE_DEVICE void eight(int i, float (&out)[8]) const { load_eight(at + i, out); }
+  GLIMPSE_DEVICE void two(float& a, float& b) const { load_two(at, a, b); }
+  GLIMPSE_DEVICE void next(const KvView& kv) { at += kv.padded_dim; }
+};
+template <>
+struct CacheRow<Q8> {
+  const uint8_t* codes;
+  const uint16_t* scales;
+
+  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d)
+      : codes(static_cast<const uint8_t*>(base) + (head * kv.capacity + position) * kv.padded_dim + d),
+        scales(cache_scales(kv, base) + (head * kv.capacity + position) * scale_blocks(kv.padded_dim) + d / kQ8Values) {
+  }
+  GLIMPSE_DEVICE void eight(int i, float (&out)[8]) const {
+    scale_eight(*reinterpret_cast<const Vec8*>(codes + i), half_bits_to_float(scales[i / kQ8Values]), out);
+  }
+  GLIMPSE_DEVICE void two(float& a, float& b) const {
+    const float scale = half_bits_to_float(*scales);
+    const uint32_t flipped = *reinterpret_cast<const uint16_t*>(codes) ^ kFlip;
+    a = scale * code_of(flipped, 0);
+    b = scale * code_of(flipped, 1);
+  }
+  GLIMPSE_DEVICE void next(const KvView& kv) {
+    codes += kv.padded_dim;
+    scales += scale_blocks(kv.padded_dim);
+  }
+};
+
+/// One block of a row of kQ8_0, a value per lane: the scale as binary16, rounded up so that the greatest magnitude
+/// fits, and the lane's code. A NaN or an infinity makes the scale NaN. The CPU's cache has the same bits
+/// (kernels/attention/attention_q8.cpp).
+struct Q8Code {
+  uint16_t scale;
+  int8_t code;
+};
+GLIMPSE_DEVICE Q8Code quantize_lane(float x) {
+  uint32_t most = float_to_bits(x) & 0x7fffffffu;
+  GLIMPSE_UNROLL
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    const uint32_t other = shuffle_xor(most, mask);
+    most = most < other ? other : most;
+  }
+  if (most >= 0x7f800000u) return {0x7e00, 0};
+  const float exact = bits_to_float(most) / 127.0f;
+  auto scale = static_cast<uint16_t>(pack_half(exact, 0.0f));
+  if (half_bits_to_float(scale) < exact && scale < 0x7bff) ++scale;
+  const float inverse = scale == 0 ? 0.0f : 1.0f / half_bits_to_float(scale);
+  // Adding 1.5 * 2^23 rounds to nearest even and leaves the integer in the lowest bits.
+  const float y = fminf(fmaxf(x * inverse, -127.0f), 127.0f);
+  return {scale, static_cast<int8_t>(float_to_bits(y + 12582912.0f) & 0xffu)};
+}
+
+GLIMPSE_DEVICE void rotate_queries(const RopeArgs& args, int row, const float* cosine, const float* sine) {
+  const int half = args.kv.head_dim / 2;
+  for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
+    float* const at = args.q + row * args.ld_q + i / half * 2 * half + i % half;
+    rotate(cosine[i % half], sine[i % half], at[0], at[half]);
+  }
+}
+
+/// Keys rotated, values as they are, both quantised into the cache; queries in place, where they are not rotated yet
+/// (args.q is not null). A warp takes a block of 32 values.
+GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
+  const KvView& kv = args.kv;
+  const int dim = kv.head_dim, half = dim / 2, blocks = scale_blocks(kv.padded_dim);
+  const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
+  const float* const cosine = args.cos + angle * args.ld_rope;
+  const float* const sine = args.sin + angle * args.ld_rope;
+  if (args.q != nullptr) rotate_queries(args, row, cosine, sine);
+  for (int i = warp_index(); i < 2 * kv.n_heads * blocks; i += n_threads() / kWarp) {
+    const bool is_key = i < kv.n_heads * blocks;
+    const int head = i / blocks % kv.n_heads, block = i % blocks, d = block * kQ8Values + lane_index();
+    float x = 0;  // padding
+    if (d < dim && is_key) {
+      const float* const key = args.keys + row * args.ld_keys + head * dim + d % half;
+      float a = key[0], b = key[half];
+      rotate(cosine[d % half], sine[d % half], a, b);
+      x = d < half ? a : b;
+    } else if (d < dim) {
+      x = args.values[row * args.ld_keys + head * dim + d];
+    }
+    const Q8Code q = quantize_lane(x);
+    void* const base = is_key ? kv.keys : kv.values;
+    const int64_t at = head * kv.capacity + slot;
+    if (d < kv.padded_dim) static_cast<int8_t*>(base)[at * kv.padded_dim + d] = q.code;
+    if (lane_index() == 0) cache_scales(kv, base)[at * blocks + block] = q.scale;
+  }
+}
+
+/// Grid: x: rows.
+GLIMPSE_DEVICE void store_q8(const RopeArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  store_q8_row(args, block_x());
+}
+
+}  // namespace glimpse::cuda
