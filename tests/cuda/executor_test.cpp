@@ -99,7 +99,9 @@ TEST(HostExecutor, WhoeverWaitsLeavesWhenAnotherBlockHasGivenUp) {
   expect_ok(run(
       [&] {
         if (block_x() == 1 && thread_index() == 0) given_up = 7;
-        if (block_x() == 0) EXPECT_FALSE(wait_for_count(&arrived, 1, &given_up, 1));
+        if (block_x() == 0) {
+          EXPECT_FALSE(wait_for_count(&arrived, 1, &given_up, 1));
+        }
       },
       Shape{.grid = {2, 1, 1}, .n_threads = 32, .cooperative = true}));
 }
