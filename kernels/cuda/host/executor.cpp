@@ -97,6 +97,7 @@ struct Fiber {
   void* argument = nullptr;
   std::vector<Copy> copies;
   int open_group = 0;
+  bool waited = false;  // said dependency_wait()
 };
 
 template <typename T>
@@ -289,6 +290,7 @@ Status Executor::Impl::run_block(const char* kernel, const Shape& shape) {
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
     fiber.open_group = 0;
+    fiber.waited = false;
     fiber_prepare(fiber.context, stacks + static_cast<size_t>(i) * kStackBytes, kStackBytes, fiber_main, nullptr);
   }
   const std::vector<int> order_of = turns(n_threads);
@@ -360,7 +362,9 @@ void block_barrier() {
 }
 
 void dependency_wait() {
-  ++t_impl->n_waits;
+  bool& waited = t_impl->fibers[static_cast<size_t>(t_impl->running)].waited;
+  if (!waited) ++t_impl->n_waits;
+  waited = true;
 }
 
 void warp_barrier() {
