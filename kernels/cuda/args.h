@@ -225,7 +225,7 @@ struct SampleArgs {
   int32_t top_k = 0;      // 0: off
   float top_p = 1;
   float min_p = 0;
-  const float* uniform = nullptr;  // (n) numbers in [0, 1); greedy: not read
+  const float* uniform = nullptr;  // (n) numbers in [0, 1]; greedy: not read
   int32_t* ids = nullptr;          // (n); -1 where a row holds a NaN or nothing can be drawn
   /// When set: n is 1; uniform and ids are rings of kStepRing, the step's place is its index. The token drawn and the
   /// slot and position after it become the state. A row that is not finite gives -1, and the state stays, so that steps

@@ -116,18 +116,18 @@ GLIMPSE_DEVICE void part_barrier(int number, int n) {
 GLIMPSE_DEVICE void fence() {
   __threadfence();
 }
-// Launches of a recorded step overlap on devices that can (sm_90 and later, CudaStream asks for it): a launch may begin
-// when all blocks of the one before it have said launch_dependents() or ended. What does not depend on earlier
-// launches, the prefetch of weights, stands before the wait. Elsewhere launches come one after another and both are
-// nothing.
+// Launches of a recorded step overlap where kernels were compiled for sm_90 or later (CudaStream asks for it): a launch
+// may begin when all blocks of the one before it have said launch_dependents() or ended. What does not depend on
+// earlier launches, the prefetch of weights, stands before the wait. Elsewhere launches come one after another and both
+// are nothing.
 /// The next launch may begin; it still waits for this one to end where it says dependency_wait().
 GLIMPSE_DEVICE void launch_dependents() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
-/// Earlier launches have ended and what they wrote can be read. Every block of a kernel that a step may record says it
-/// once, so that a launch has not ended before those ahead of it have.
+/// Earlier launches have ended and what they wrote can be read. Every thread of a kernel that a step may record says
+/// it, so that a launch has not ended before those ahead of it have.
 GLIMPSE_DEVICE void dependency_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");

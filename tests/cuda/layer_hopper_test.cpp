@@ -243,7 +243,7 @@ TEST(HostHopper, ForgetsTheBarriersOfOtherBlocks) {
 
 // ---- Products ----------------------------------------------------------------------------------------------------
 
-// Shared memory of the product tests: two atoms of alignment, then 128 rows of 64 values.
+// Shared memory of the product tests: room to align to an atom, then 128 rows of 64 values.
 constexpr int kMatrixBytes = kWgColumns * kAtomColumns * 2;
 constexpr int kProductShared = kAtomBytes + kMatrixBytes;
 uint8_t* aligned_matrix() {

@@ -122,7 +122,7 @@ class CudaStream final : public Stream {
   }
 
   cudaStream_t stream_;
-  const bool overlaps_;  // the device can begin a launch before the one ahead of it has ended
+  const bool overlaps_;  // a launch may begin before the one ahead of it has ended
   bool recording_ = false;
   int64_t n_recorded_ = 0;
   bool after_cooperative_ = false;
@@ -132,7 +132,7 @@ class CudaStream final : public Stream {
 
 class CudaDevice final : public Device {
  public:
-  explicit CudaDevice(const cudaDeviceProp& properties) : properties_(properties) {}
+  CudaDevice(const cudaDeviceProp& properties, bool overlaps) : properties_(properties), overlaps_(overlaps) {}
 
   std::string describe() const override {
     return format("%s, sm_%d%d", properties_.name, properties_.major, properties_.minor);
@@ -165,7 +165,7 @@ class CudaDevice final : public Device {
     cudaStream_t stream = nullptr;
     const cudaError_t code = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (code != cudaSuccess) return device_error("a stream on " + describe(), code);
-    return std::unique_ptr<Stream>(std::make_unique<CudaStream>(stream, properties_.major >= 9));
+    return std::unique_ptr<Stream>(std::make_unique<CudaStream>(stream, overlaps_));
   }
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override {
     void* memory = nullptr;
@@ -175,12 +175,13 @@ class CudaDevice final : public Device {
       return make_error(ErrorCode::kOutOfMemory, "%s: %.1f MiB of device memory, %.1f MiB of %.1f are free on %s",
                         purpose, mib(n_bytes), mib(free_bytes()), mib(properties_.totalGlobalMem), properties_.name);
     }
-    // Done before anybody uses it: streams of ours do not wait for the default stream.
-    if (code == cudaSuccess) code = cudaMemset(memory, 0, n_bytes);
-    if (code == cudaSuccess) code = cudaDeviceSynchronize();
-    if (code != cudaSuccess)
-      return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
-    return memory;
+    // Done before anybody uses it. Not by waiting for the whole device: that ends with an error, here and there, while
+    // another thread records launches.
+    if (code == cudaSuccess) code = cudaMemsetAsync(memory, 0, n_bytes, cudaStreamPerThread);
+    if (code == cudaSuccess) code = cudaStreamSynchronize(cudaStreamPerThread);
+    if (code == cudaSuccess) return memory;
+    if (memory != nullptr) cudaFree(memory);
+    return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
   }
   void free(void* memory) override {
     cudaFree(memory);
@@ -199,6 +200,7 @@ class CudaDevice final : public Device {
 
  private:
   const cudaDeviceProp properties_;
+  const bool overlaps_;  // kernels of a step wait for earlier launches themselves
 };
 
 }  // namespace
@@ -223,12 +225,15 @@ Result<std::shared_ptr<Device>> open_cuda_device() {
     return device_error("the properties of the first CUDA device", code);
   }
   // Each kernel may use all the shared memory that a block can have here. The first call also tells whether this build
-  // has code for this device.
+  // has code for this device. Kernels wait for earlier launches themselves (dependency_wait()) where they were compiled
+  // for sm_90 or later: on a later device they may come from PTX for an older one, in which the wait is nothing.
+  bool overlaps = properties.major >= 9;
   for (int i = 0; i < kKernels; ++i) {
     const auto kernel = static_cast<Kernel>(i);
     cudaFuncAttributes attributes;
     code = cudaFuncGetAttributes(&attributes, device_function(kernel));
     if (code == cudaSuccess) {
+      overlaps = overlaps && attributes.ptxVersion >= 90;
       code = cudaFuncSetAttribute(
           device_function(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
           static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
@@ -240,7 +245,7 @@ Result<std::shared_ptr<Device>> open_cuda_device() {
     }
     if (code != cudaSuccess) return device_error(format("kernel %s", kernel_info(kernel).name), code);
   }
-  return std::shared_ptr<Device>(std::make_shared<CudaDevice>(properties));
+  return std::shared_ptr<Device>(std::make_shared<CudaDevice>(properties, overlaps));
 }
 
 }  // namespace glimpse::cuda

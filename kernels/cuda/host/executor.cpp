@@ -103,6 +103,7 @@ struct Fiber {
   int part = 0;  // kPart
   std::vector<Copy> copies;
   int open_group = 0;
+  bool waited = false;  // said dependency_wait()
 };
 
 template <typename T>
@@ -370,6 +371,7 @@ Executor::Impl::Block Executor::Impl::begin_block(const Shape& shape, int number
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
     fiber.open_group = 0;
+    fiber.waited = false;
     fiber_prepare(fiber.context, stacks + static_cast<size_t>(first + i) * kStackBytes, kStackBytes, fiber_main,
                   nullptr);
   }
@@ -438,7 +440,9 @@ void part_barrier(int number, int n) {
 }
 
 void dependency_wait() {
-  ++t_impl->block->n_waits;
+  bool& waited = t_impl->me().waited;
+  if (!waited) ++t_impl->block->n_waits;
+  waited = true;
 }
 
 void warp_barrier() {

@@ -23,7 +23,7 @@ struct Shape {
   int grid[3] = {1, 1, 1};
   int n_threads = 32;    // a multiple of 32, at most 1024
   int shared_bytes = 0;  // dynamic
-  /// Every thread must say dependency_wait() once, or the launch is an error: where a GPU lets launches overlap, a
+  /// Every thread must say dependency_wait(), or the launch is an error: where a GPU lets launches overlap, a
   /// block that forgets it reads what is not there yet.
   bool must_wait = false;
   /// Blocks may wait for one another: all are begun before one has ended. Not for kernels over layer_hopper.h.

@@ -1,0 +1,43 @@
+// What a Device promises to several threads.
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "tests/cuda/cuda_support.h"
+
+namespace glimpse::cuda {
+namespace {
+
+// Sessions record their steps while others are made or end.
+TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
+  const std::shared_ptr<Device> device = test_device({});
+  const std::unique_ptr<Stream> stream = must(device->make_stream());
+  const Memory x = must(Memory::on_device(device, 64 * sizeof(float), "a row"));
+  SwigluArgs args;  // out = silu(gate) * out
+  args.gate = x.as<float>();
+  args.out = x.as<float>() + 32;
+  args.ld_gate = args.ld_out = 32;
+  args.n = 1;
+  args.width = 32;
+
+  EXPECT_OK(stream->begin_recording());
+  EXPECT_OK(stream->launch(Kernel::swiglu_rows, {}, &args));
+  float first = -1;
+  std::thread([&] {
+    const std::unique_ptr<Stream> own = must(device->make_stream());
+    const Memory memory = must(Memory::on_device(device, 1 << 20, "another row"));
+    const Memory pinned = must(Memory::pinned(device, sizeof first, "a float"));
+    EXPECT_OK(own->copy_out(pinned.as<void>(), memory.as<void>(), sizeof first));
+    EXPECT_OK(own->synchronize());
+    first = *pinned.as<float>();
+  }).join();
+  EXPECT_EQ(first, 0.0f);  // memory comes zeroed
+  EXPECT_OK(stream->launch(Kernel::swiglu_rows, {}, &args));
+  const auto recording = must(stream->end_recording());
+  EXPECT_EQ(recording->n_launches(), 2);
+  EXPECT_OK(stream->play(recording));
+  EXPECT_OK(stream->synchronize());
+}
+
+}  // namespace
+}  // namespace glimpse::cuda
