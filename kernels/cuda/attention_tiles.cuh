@@ -79,7 +79,8 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   uint8_t* const stages = query_tile + kTileQueries * stride;
 
   const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
-  const int n_blocks = static_cast<int>((visible_keys(args, last_row) + kTileKeys - 1) / kTileKeys);
+  const int64_t n_keys = visible_keys(args, last_row);
+  const int n_blocks = static_cast<int>((n_keys + kTileKeys - 1) / kTileKeys);
 
   const int blocks = scale_blocks(padded);  // Q8
   uint8_t* const raw_stages = stages + 2 * kTileKeys * stride;
@@ -91,8 +92,9 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     constexpr int row_bytes = q8 ? kDim : stride;
     for (int i = thread_index(); i < kTileKeys * pieces; i += kTileThreads) {
       const int row = i / pieces, piece = i % pieces;
-      const bool valid = piece * per_piece < padded;
-      const int64_t at = (first + row) * padded + (valid ? piece * per_piece : 0);
+      // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
+      const bool valid = piece * per_piece < padded && first + row < n_keys;
+      const int64_t at = valid ? (first + row) * padded + piece * per_piece : 0;
       cp_async(to + row * row_bytes + piece * 16, keys + at, valid);
       cp_async(to + (kTileKeys + row) * row_bytes + piece * 16, values + at, valid);
     }
@@ -113,8 +115,9 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     constexpr int pieces = kDim / 8;
     for (int i = thread_index(); i < 2 * kTileKeys * pieces; i += kTileThreads) {
       const int row = i / pieces, d = i % pieces * 8;
+      const int64_t slot = static_cast<int64_t>(block) * kTileKeys + row % kTileKeys;
       Vec16 packed = {{0, 0, 0, 0}};
-      if (d < padded) {
+      if (d < padded && slot < n_keys) {  // as in load_block: a scale may be anything, too
         float x[8];
         scale_eight(*reinterpret_cast<const Vec8*>(from + row * kDim + d),
                     half_bits_to_float(scales[row * blocks + d / kQ8Values]), x);

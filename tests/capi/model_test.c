@@ -134,7 +134,7 @@ static void refuses_files_that_do_not_fit(void) {
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(model == NULL);
   params.vision_precision = GLIMPSE_VISION_AUTO;
-  params.cuda_decode = 2;
+  params.cuda_decode = 3;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params.cuda_decode = -1;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);

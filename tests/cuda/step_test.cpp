@@ -203,6 +203,31 @@ TEST(CudaStep, RowThatIsNotFiniteIsLeftToForwardWhichHasTheError) {
   EXPECT_EQ(status.error().code, ErrorCode::kNumeric);
 }
 
+// A step that was begun ahead may leave NaN in a slot beyond the conversation: nobody reads it as a key.
+TEST(CudaStep, StepsBegunAheadAndNotTakenDisturbNoLaterPrompt) {
+  for (const KvElement kv : {KvElement::kF16, KvElement::kQ8_0}) {
+    TokenId drawn = -1;
+    for (const bool poisoned : {false, true}) {
+      ModelEditor editor("untied/model.gguf");
+      auto& table = editor.tensor("token_embd.weight");  // f16: its first column decides nothing but in the drawn row
+      const auto cols = static_cast<size_t>(table.dims[0]);
+      auto* const rows = reinterpret_cast<uint16_t*>(table.bytes.data());
+      for (size_t i = 0; i < table.bytes.size() / sizeof(uint16_t); i += cols) rows[i] = 0;
+      editor.floats("blk.0.attn_norm.weight")[0] = 3e38f;
+      if (poisoned) rows[static_cast<size_t>(drawn) * cols] = 0x7bff;  // 65504
+      Reader reader(load_on(editor.write(), "", CudaDecode::kGraph), 64, kv);
+      std::vector<TokenId> prompt;
+      for (TokenId id = 1; id <= 20; ++id) prompt.push_back(id);
+      reader.read(prompt);
+      const auto got = reader.step(9, {}, {0, 0, 0});  // and two more
+      ASSERT_TRUE(got.has_value());
+      drawn = *got;
+      reader.decoder->truncate(0);
+      reader.read({prompt.begin(), prompt.begin() + 12});  // by tiles, in whose first the slots lie
+    }
+  }
+}
+
 TEST(CudaStep, WrongInputIsRefusedAndWhatAStepCannotDoIsLeftToForward) {
   const auto model = load_on(golden_path("tied/model.gguf"), "", CudaDecode::kGraph);
   Reader reader(model, 4, KvElement::kF16);

@@ -76,7 +76,7 @@ class CudaOps final : public Ops {
   bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }
   Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
-  /// Draws a token from each row of logits on the device. uniform: a number in [0, 1) per row. ids: -1 where a row
+  /// Draws a token from each row of logits on the device. uniform: a number in [0, 1] per row. ids: -1 where a row
   /// holds a NaN or no token can be drawn.
   void sample(Mat logits, const DeviceSampling& sampling, std::span<const float> uniform, std::span<int32_t> ids);
 
