@@ -33,15 +33,42 @@ Status write_all(int descriptor, std::span<const std::byte> bytes, uint64_t offs
   return {};
 }
 
+// How a descriptor is named for linkat().
+std::string descriptor_path(int descriptor) {
+  return format("/proc/self/fd/%d", descriptor);
+}
+
+// A file in the folder of `path` that has no name, or -1.
+int open_nameless(const std::string& path) {
+#ifdef O_TMPFILE
+  const size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+  const int descriptor = ::open(folder.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0644);
+  if (descriptor >= 0 && access(descriptor_path(descriptor).c_str(), F_OK) == 0) return descriptor;
+  if (descriptor >= 0) close(descriptor);
+#else
+  (void)path;
+#endif
+  return -1;
+}
+
+int name_file(int descriptor, const std::string& path) {
+  return linkat(AT_FDCWD, descriptor_path(descriptor).c_str(), AT_FDCWD, path.c_str(), AT_SYMLINK_FOLLOW);
+}
+
 }  // namespace
 
 File::File(File&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)), size_(other.size_) {}
+    : path_(std::move(other.path_)),
+      descriptor_(std::exchange(other.descriptor_, -1)),
+      size_(other.size_),
+      modified_ns_(other.modified_ns_) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);
   std::swap(descriptor_, other.descriptor_);
   std::swap(size_, other.size_);
+  std::swap(modified_ns_, other.modified_ns_);
   return *this;
 }
 
@@ -63,6 +90,7 @@ Result<File> File::open(const std::string& path) {
     return make_error(ErrorCode::kInvalidArgument, "%s is not a regular file", path.c_str());
   }
   file.size_ = static_cast<uint64_t>(info.st_size);
+  file.modified_ns_ = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
   return file;
 }
 
@@ -105,13 +133,31 @@ MappedFile::~MappedFile() {
 
 Result<MappedFile> MappedFile::map(const std::string& path) {
   GLIMPSE_ASSIGN(const File file, File::open(path));
+  return map(file);
+}
+
+Result<MappedFile> MappedFile::map(const File& file) {
   MappedFile mapped;
   if (file.size() == 0) return mapped;
   void* address = mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
-  if (address == MAP_FAILED) return system_error("map", path);
+  if (address == MAP_FAILED) return system_error("map", file.path());
   mapped.data_ = static_cast<const std::byte*>(address);
   mapped.size_ = file.size();
   return mapped;
+}
+
+Status MappedFile::populate() const {
+  if (data_ == nullptr) return {};
+  void* address = const_cast<std::byte*>(data_);
+  madvise(address, size_, MADV_HUGEPAGE);  // a wish: not every file system has huge pages
+#ifdef MADV_POPULATE_READ
+  while (madvise(address, size_, MADV_POPULATE_READ) != 0) {
+    if (errno == EINTR || errno == EAGAIN) continue;
+    if (errno == EINVAL || errno == ENOSYS) break;  // a kernel before 5.14: pages come when they are touched
+    return system_error("read", "a mapped file");
+  }
+#endif
+  return {};
 }
 
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit) {
@@ -128,6 +174,7 @@ Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit
 AtomicFileWriter::AtomicFileWriter(AtomicFileWriter&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),
+      has_name_(std::exchange(other.has_name_, false)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       position_(other.position_),
       existing_(other.existing_) {}
@@ -137,6 +184,7 @@ AtomicFileWriter& AtomicFileWriter::operator=(AtomicFileWriter&& other) noexcept
     discard();
     path_ = std::move(other.path_);
     temporary_ = std::exchange(other.temporary_, {});
+    has_name_ = std::exchange(other.has_name_, false);
     descriptor_ = std::exchange(other.descriptor_, -1);
     position_ = other.position_;
     existing_ = other.existing_;
@@ -150,7 +198,8 @@ AtomicFileWriter::~AtomicFileWriter() {
 
 void AtomicFileWriter::discard() {
   if (descriptor_ >= 0) close(descriptor_);
-  if (!temporary_.empty()) unlink(temporary_.c_str());
+  if (has_name_) unlink(temporary_.c_str());
+  has_name_ = false;
   descriptor_ = -1;
   temporary_.clear();
 }
@@ -164,8 +213,12 @@ Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Exist
   writer.path_ = path;
   writer.existing_ = existing;
   std::string temporary = format("%s.%d.%u.tmp", path.c_str(), static_cast<int>(getpid()), counter.fetch_add(1));
-  writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (writer.descriptor_ < 0) return system_error("create", temporary);
+  writer.descriptor_ = open_nameless(path);
+  if (writer.descriptor_ < 0) {
+    writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (writer.descriptor_ < 0) return system_error("create", temporary);
+    writer.has_name_ = true;
+  }
   writer.temporary_ = std::move(temporary);
   return writer;
 }
@@ -182,13 +235,25 @@ Status AtomicFileWriter::write_at(uint64_t offset, std::span<const std::byte> by
 
 Status AtomicFileWriter::commit() {
   if (fsync(descriptor_) != 0) return system_error("sync", temporary_);
+  return put_into_place();
+}
+
+Status AtomicFileWriter::commit_unsynced() {
+  return put_into_place();
+}
+
+Status AtomicFileWriter::put_into_place() {
   if (existing_ == Existing::kRefuse) {
     // link() fails when the name exists, rename() would silently replace it.
-    if (link(temporary_.c_str(), path_.c_str()) != 0) return system_error("create", path_);
-    unlink(temporary_.c_str());
-  } else if (rename(temporary_.c_str(), path_.c_str()) != 0) {
-    return system_error("rename into", path_);
+    const int linked = has_name_ ? link(temporary_.c_str(), path_.c_str()) : name_file(descriptor_, path_);
+    if (linked != 0) return system_error("create", path_);
+    if (has_name_) unlink(temporary_.c_str());
+  } else {
+    if (!has_name_ && name_file(descriptor_, temporary_) != 0) return system_error("create", temporary_);
+    has_name_ = true;
+    if (rename(temporary_.c_str(), path_.c_str()) != 0) return system_error("rename into", path_);
   }
+  has_name_ = false;
   temporary_.clear();
   const int descriptor = std::exchange(descriptor_, -1);
   if (close(descriptor) != 0) return system_error("close", path_);

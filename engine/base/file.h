@@ -25,6 +25,8 @@ class File {
 
   const std::string& path() const { return path_; }
   uint64_t size() const { return size_; }
+  /// When the content was last changed: nanoseconds since 1970, as the file system says.
+  int64_t modified_ns() const { return modified_ns_; }
   /// Reads exactly out.size() bytes at `offset`. Errors: kTruncated past the end, kIo.
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
   /// Tells the kernel that a range will not be read again, so that it may leave the page cache.
@@ -35,9 +37,11 @@ class File {
   std::string path_;
   int descriptor_ = -1;
   uint64_t size_ = 0;
+  int64_t modified_ns_ = 0;
 };
 
-/// A read-only map of a whole file. Move-only.
+/// A read-only map of a whole file. Move-only. The bytes are the file's: they change when somebody writes into it, and
+/// touching them kills the process (SIGBUS) when somebody has cut it short. Replacing the file by renaming does neither.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -45,6 +49,9 @@ class MappedFile {
   MappedFile& operator=(MappedFile&& other) noexcept;
   ~MappedFile();
   static Result<MappedFile> map(const std::string& path);
+  static Result<MappedFile> map(const File& file);
+  /// Brings all of it into memory and into the page tables, in huge pages where the kernel has such. Errors: kIo.
+  Status populate() const;
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
  private:
@@ -55,8 +62,9 @@ class MappedFile {
 /// Reads a whole file into memory. Errors: as File::open; kTooLarge when it has more than `limit` bytes.
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit);
 
-/// Writes to a temporary name beside `path`; commit() renames it into place. Destroyed uncommitted, it leaves
-/// nothing behind. Move-only.
+/// Writes to a file without a name (or, where the file system has no such, to a temporary name beside `path`); commit()
+/// puts it into place. Destroyed uncommitted, it leaves nothing behind; without a name not even when the process is
+/// killed. Move-only.
 class AtomicFileWriter {
  public:
   AtomicFileWriter() = default;
@@ -74,10 +82,15 @@ class AtomicFileWriter {
   uint64_t position() const { return position_; }
   /// Flushes, syncs and renames. With Existing::kRefuse a file that appeared meanwhile is not overwritten.
   Status commit();
+  /// The same without waiting for the disk: for large files that can be made again. After a power cut such a file may
+  /// be there with parts missing; whoever reads it must find that out.
+  Status commit_unsynced();
 
  private:
+  Status put_into_place();
   void discard();
   std::string path_, temporary_;
+  bool has_name_ = false;  // temporary_ exists
   int descriptor_ = -1;
   uint64_t position_ = 0;
   Existing existing_ = Existing::kReplace;

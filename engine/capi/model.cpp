@@ -21,15 +21,24 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
     glimpse_model_params_init(&params);
     GLIMPSE_TRY(read_params(given, &params));
     GLIMPSE_TRY(require(params.model_path, "model_path"));
-    if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_BF16) {
+    if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_INT8) {
       return make_error(ErrorCode::kInvalidArgument, "vision_precision %d is unknown", params.vision_precision);
     }
+    if (params.device < GLIMPSE_DEVICE_CPU || params.device > GLIMPSE_DEVICE_AUTO) {
+      return make_error(ErrorCode::kInvalidArgument, "device %d is unknown", params.device);
+    }
+    if (params.cuda_decode < GLIMPSE_CUDA_DECODE_GRAPH || params.cuda_decode > GLIMPSE_CUDA_DECODE_LAUNCHES) {
+      return make_error(ErrorCode::kInvalidArgument, "cuda_decode %d is unknown", params.cuda_decode);
+    }
     ModelOptions options;
+    options.cuda_decode = static_cast<CudaDecode>(params.cuda_decode);
+    options.device = static_cast<DeviceKind>(params.device);
     options.model_path = params.model_path;
     if (params.mmproj_path != nullptr) options.mmproj_path = params.mmproj_path;
     options.use_reference = params.use_reference != 0;
     options.n_threads = params.n_threads;
     options.vision_precision = static_cast<VisionPrecision>(params.vision_precision);
+    if (params.pack_cache_dir != nullptr) options.pack_cache_dir = params.pack_cache_dir;
     options.log = log_sink(params.log, params.log_user);
     options.progress = progress_sink(params.progress, params.progress_user);
     GLIMPSE_ASSIGN(auto model, Model::load(options));
@@ -55,6 +64,7 @@ glimpse_status glimpse_model_get_info(const glimpse_model* handle, glimpse_model
     filled.n_layers = static_cast<int32_t>(model.text().num_hidden_layers);
     filled.context_length = static_cast<int32_t>(model.text().max_position_embeddings);
     filled.weight_bytes = model.weight_bytes();
+    filled.mapped_bytes = model.mapped_bytes();
     return write_info(filled, info);
   });
 }

@@ -8,21 +8,34 @@ using namespace glimpse::capi;
 
 namespace {
 
+Result<KvElement> kv_element(int32_t kv_type) {
+  switch (kv_type) {
+    case GLIMPSE_KV_BF16:
+      return KvElement::kBf16;
+    case GLIMPSE_KV_F32:
+      return KvElement::kF32;
+    case GLIMPSE_KV_F16:
+      return KvElement::kF16;
+    case GLIMPSE_KV_Q8_0:
+      return KvElement::kQ8_0;
+    default:
+      return make_error(ErrorCode::kInvalidArgument, "kv_type %d is unknown", kv_type);
+  }
+}
+
 Result<SessionOptions> session_options(const glimpse_session_params* given) {
   glimpse_session_params params;
   glimpse_session_params_init(&params);
   GLIMPSE_TRY(read_params(given, &params));
-  if (params.kv_type != GLIMPSE_KV_BF16 && params.kv_type != GLIMPSE_KV_F32) {
-    return make_error(ErrorCode::kInvalidArgument, "kv_type %d is unknown", params.kv_type);
-  }
   SessionOptions options;
   options.n_threads = params.n_threads;
   options.context = params.n_ctx;
   options.batch = params.n_batch;
-  options.kv_element = params.kv_type == GLIMPSE_KV_F32 ? KvElement::kF32 : KvElement::kBf16;
+  GLIMPSE_ASSIGN(options.kv_element, kv_element(params.kv_type));
   options.image_limits = {params.image_min_pixels, params.image_max_pixels};
   options.min_image_tokens = params.image_min_tokens;
   options.max_image_tokens = params.image_max_tokens;
+  options.n_speculate = params.n_speculate;
   options.log = log_sink(params.log, params.log_user);
   return options;
 }
@@ -94,6 +107,7 @@ void glimpse_session_params_init(glimpse_session_params* params) {
   params->struct_size = sizeof *params;
   params->n_ctx = static_cast<int32_t>(defaults.context);
   params->n_batch = static_cast<int32_t>(defaults.batch);
+  params->kv_type = GLIMPSE_KV_F16;
   params->image_min_pixels = defaults.image_limits.min_pixels;
   params->image_max_pixels = defaults.image_limits.max_pixels;
 }
@@ -278,6 +292,8 @@ glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timin
     filled.n_prompt_tokens = measured.n_prompt_tokens;
     filled.n_cached_tokens = measured.n_cached_tokens;
     filled.n_generated_tokens = measured.n_generated_tokens;
+    filled.n_drafted_tokens = measured.n_drafted_tokens;
+    filled.n_accepted_tokens = measured.n_accepted_tokens;
     return write_info(filled, timings);
   });
 }

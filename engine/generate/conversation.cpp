@@ -41,10 +41,10 @@ std::span<const float> PromptInput::embedding_rows(std::vector<float>& joined) c
   return joined;
 }
 
-std::vector<MropePosition> Conversation::pending_positions() const {
+std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const {
   std::vector<MropePosition> positions;
   PositionCounter counter = positions_;
-  counter.append_text(static_cast<int64_t>(pending_.size()), positions);
+  counter.append_text(static_cast<int64_t>(pending_.size()) + n_more, positions);
   return positions;
 }
 

@@ -52,7 +52,8 @@ class Conversation {
   int64_t n_cached() const { return static_cast<int64_t>(cached_.size()); }
   std::span<const TokenId> cached() const { return cached_; }
   std::span<const TokenId> pending() const { return pending_; }
-  std::vector<MropePosition> pending_positions() const;
+  /// Of the pending tokens and of n_more text tokens after them.
+  std::vector<MropePosition> pending_positions(int64_t n_more) const;
 
   /// The rows that new messages and the generation prompt add, pending tokens first. A generation prompt that nobody
   /// answered is taken back: n_before is then less than n_cached(). Changes nothing.

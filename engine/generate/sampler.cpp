@@ -102,6 +102,23 @@ void Sampler::accept(TokenId id) {
   if (--found->second == 0) counts_.erase(found);
 }
 
+std::optional<DrawOptions> Sampler::device_draw() const {
+  if (penalizes_ || !options_.logit_bias.empty()) return std::nullopt;
+  return DrawOptions{options_.temperature, options_.top_k, options_.top_p, options_.min_p};
+}
+
+std::vector<float> Sampler::peek(size_t n) const {
+  std::vector<float> numbers(n);
+  Xoshiro256 random = random_;
+  if (!greedy())
+    std::generate(numbers.begin(), numbers.end(), [&] { return static_cast<float>(random.next_double()); });
+  return numbers;
+}
+
+void Sampler::skip_draw() {
+  if (!greedy()) (void)random_.next();
+}
+
 void Sampler::set_logit(std::span<float> logits, TokenId id, float value) {
   float& logit = logits[static_cast<size_t>(id)];
   changed_.emplace_back(id, logit);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <utility>
@@ -10,6 +11,7 @@
 
 #include "engine/base/result.h"
 #include "engine/generate/random.h"
+#include "engine/runtime/ops.h"
 #include "tokenizer/tokenizer.h"
 
 namespace glimpse {
@@ -62,6 +64,14 @@ class Sampler {
   Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs);
   /// Counts a token of the answer.
   void accept(TokenId id);
+  /// What a device needs to draw instead of sample(); nullopt where single tokens are biased or penalised. A device
+  /// draws from the same distribution with the same random numbers, but walks through it in its own order: the same
+  /// seed gives the same tokens there every time, though not those of sample() unless greedy.
+  std::optional<DrawOptions> device_draw() const;
+  /// The random numbers of the next n draws, in [0, 1]; they stay the next ones.
+  std::vector<float> peek(size_t n) const;
+  /// A draw was made elsewhere.
+  void skip_draw();
   /// The distribution that sample() would draw from, in the order of its draw: by id, or by falling probability where
   /// top-k is on. One token with probability 1 when greedy. Errors: as sample().
   Result<std::vector<TokenProbability>> distribution(std::span<float> logits);

@@ -1,92 +1,12 @@
 #include "engine/generate/session.h"
 
 #include <algorithm>
-#include <chrono>
-#include <optional>
 #include <utility>
 
-#include "engine/base/aligned_buffer.h"
-#include "engine/generate/answer_writer.h"
-#include "engine/generate/conversation.h"
 #include "engine/generate/image_budget.h"
-#include "engine/generate/session_plan.h"
+#include "engine/generate/session_impl.h"
 
 namespace glimpse {
-namespace {
-
-using Clock = std::chrono::steady_clock;
-using Turn = Conversation::Turn;
-
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-std::string default_system(const Model& model) {
-  return default_system_prompt(model.chat_template());
-}
-
-// An answer in the making.
-struct AnswerState {
-  Sampler sampler;
-  AnswerWriter writer;
-  int64_t max_tokens = 0;
-  int n_top_logprobs = 0;
-  int64_t n_before = 0;  // tokens of the conversation before this answer's first
-};
-
-}  // namespace
-
-const char* finish_reason_name(FinishReason reason) {
-  switch (reason) {
-    case FinishReason::kStop:
-      return "stop";
-    case FinishReason::kStopString:
-      return "stop_string";
-    case FinishReason::kMaxTokens:
-      return "max_tokens";
-    case FinishReason::kContextFull:
-      return "context_full";
-    case FinishReason::kCancelled:
-      return "cancelled";
-  }
-  return "unknown";
-}
-
-struct Session::Impl {
-  Impl(std::shared_ptr<const Model> m, const SessionSizes& s)
-      : model(std::move(m)), sizes(s), team(s.n_threads), conversation(model->tokenizer(), default_system(*model)) {}
-
-  const std::shared_ptr<const Model> model;
-  const SessionSizes sizes;
-  LogSink log_sink;
-  std::unique_ptr<Ops> ops;
-  ThreadTeam team;  // for pictures' pixels
-  std::unique_ptr<VisionEncoder> vision;
-  std::unique_ptr<TextDecoder> decoder;
-  std::vector<float> logits;  // (vocab_size)
-  bool logits_valid = false;  // they are those of the last cache slot
-
-  Conversation conversation;
-  Conversation::Checkpoint turn_begin;  // where prefill() or generate() goes back to
-  std::optional<AnswerState> answer;    // while one is being made
-  Timings timings;
-  Timings pictures;  // encoded for the next turn
-
-  Status check_fits(const PromptInput& input) const;
-  Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
-  Status forward(const PromptInput& input, const ProgressSink& progress);
-  Status forward_pending();
-  void give_up_slots(int64_t n);
-  void make_last_pending();
-  void roll_back();
-  Result<AnswerState> make_answer(const GenerateOptions& options) const;
-  Status start_answer(AnswerState state);
-  bool can_answer() const { return conversation.turn() == Turn::kPrompted || conversation.turn() == Turn::kOpen; }
-  Result<Step> step();
-  void finish(Step& step, FinishReason reason);
-  void forget_stop_string();
-  Result<Answer> run_answer(const GenerateOptions& options);
-};
 
 Session::Session() = default;
 Session::~Session() = default;
@@ -100,7 +20,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads));
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
-  const uint64_t needed = plan.total() - plan.weights, available = available_memory_bytes();
+  const uint64_t needed = plan.total() - plan.weights, available = s.ops->available_bytes();
   if (needed > available) {
     return make_error(ErrorCode::kOutOfMemory,
                       "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context or fewer image "
@@ -112,15 +32,14 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
     if (error.code == ErrorCode::kOutOfMemory) error.message += " (" + describe(plan) + ")";
     return error;
   };
-  auto decoder = TextDecoder::create(s.model, *s.ops, sizes.context, sizes.batch, options.kv_element);
+  auto decoder = SpeculativeDecoder::create(s.model, *s.ops, sizes, options.kv_element);
   if (!decoder.ok()) return explain(decoder.error());
-  s.decoder = std::move(decoder).value();
+  s.decoder.emplace(std::move(decoder).value());
   if (s.model->has_vision()) {
     auto vision = VisionEncoder::create(s.model, *s.ops, sizes.max_image_patches);
     if (!vision.ok()) return explain(vision.error());
     s.vision = std::move(vision).value();
   }
-  s.logits.resize(static_cast<size_t>(s.model->text().vocab_size));
   log(options.log, LogLevel::kInfo,
       format("session: context %lld, %s; %s", static_cast<long long>(sizes.context), s.ops->describe().c_str(),
              describe(plan).c_str()));
@@ -197,13 +116,11 @@ void Session::Impl::give_up_slots(int64_t n) {
   if (n >= conversation.n_cached()) return;
   conversation.uncache_from(n);
   decoder->truncate(n);
-  logits_valid = false;
 }
 
 void Session::Impl::roll_back() {
   decoder->truncate(turn_begin.n_cached);
   conversation.restore(turn_begin);
-  logits_valid = false;
   answer.reset();
 }
 
@@ -212,10 +129,7 @@ Status Session::Impl::forward(const PromptInput& input, const ProgressSink& prog
   const TextDecoder::Input rows{input.ids, input.positions, input.embedding_rows(joined)};
   ProgressSink as_prefill;
   if (progress) as_prefill = [&](std::string_view, double fraction) { return progress("prefill", fraction); };
-  logits_valid = false;
-  GLIMPSE_TRY(decoder->forward(rows, logits, false, {}, as_prefill));
-  logits_valid = true;
-  return {};
+  return decoder->append(rows, as_prefill);
 }
 
 Status Session::Impl::prefill(const std::vector<Message>& messages, const ProgressSink& progress) {
@@ -246,168 +160,10 @@ Status Session::prefill(const std::vector<Message>& messages, const ProgressSink
   return impl_->prefill(messages, progress);
 }
 
-// -- the answer
-// --------------------------------------------------------------------------------------------------------
-
-Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) const {
-  if (options.max_tokens < -1) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "max_tokens is %lld: it must be at least -1 (-1: until the context is full)",
-                      static_cast<long long>(options.max_tokens));
-  }
-  if (options.n_top_logprobs < 0) {
-    return make_error(ErrorCode::kInvalidArgument, "n_top_logprobs is %d: it must be at least 0 (0: none)",
-                      options.n_top_logprobs);
-  }
-  GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model->text().vocab_size));
-  GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model->tokenizer(), options.stop, options.render_special));
-  return AnswerState{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0};
-}
-
-Status Session::Impl::start_answer(AnswerState state) {
-  if (!can_answer()) {
-    return make_error(ErrorCode::kInvalidArgument, conversation.turn() == Turn::kStart
-                                                       ? "nothing to answer: there are no messages"
-                                                       : "nothing to answer: the last answer is complete");
-  }
-  make_last_pending();
-  state.sampler.accept_prompt(conversation.cached());
-  state.sampler.accept_prompt(conversation.pending());
-  state.n_before = conversation.n_cached() + static_cast<int64_t>(conversation.pending().size());
-  answer.emplace(std::move(state));
-  return {};
-}
-
-// After an undone call or a stop string the last slot's logits are gone: it is computed again with the next pass.
-void Session::Impl::make_last_pending() {
-  if (can_answer() && !logits_valid && conversation.pending().empty()) give_up_slots(conversation.n_cached() - 1);
-}
-
-Status Session::begin_answer(const GenerateOptions& options) {
-  GLIMPSE_ASSIGN(AnswerState state, impl_->make_answer(options));
-  return impl_->start_answer(std::move(state));
-}
-
-Status Session::Impl::forward_pending() {
-  const std::vector<MropePosition> positions = conversation.pending_positions();
-  logits_valid = false;
-  GLIMPSE_TRY(decoder->forward({conversation.pending(), positions, {}}, logits, false, {}, {}));
-  logits_valid = true;
-  conversation.commit_pending();
-  return {};
-}
-
-// The conversation ends where the text does. A token that the stop string began in is replaced by its text before it.
-void Session::Impl::forget_stop_string() {
-  const AnswerWriter::Prefix prefix = answer->writer.tokens_of_text();
-  const auto rest = model->tokenizer().encode(prefix.rest, {.parse_special = false, .normalize_nfc = false});
-  const int64_t n_kept = answer->n_before + static_cast<int64_t>(prefix.n_tokens);
-  give_up_slots(n_kept);
-  conversation.cut(n_kept, rest.ok() ? std::span<const TokenId>(rest.value()) : std::span<const TokenId>());
-}
-
-void Session::Impl::finish(Step& step, FinishReason reason) {
-  if (!answer->writer.stopped()) step.text += answer->writer.finish();
-  if (answer->writer.stopped()) {
-    reason = FinishReason::kStopString;
-    forget_stop_string();
-  }
-  if (reason == FinishReason::kStop) conversation.end_answer();
-  step.finished = true;
-  step.reason = reason;
-  answer.reset();
-}
-
-Result<Session::Step> Session::Impl::step() {
-  if (!answer) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "no answer has begun, or it is complete: begin_answer() comes first");
-  }
-  const Clock::time_point start = Clock::now();
-  Step step;
-  const auto n_pending = static_cast<int64_t>(conversation.pending().size());
-  if (answer->max_tokens == 0) {
-    finish(step, FinishReason::kMaxTokens);
-    return step;
-  }
-  if (n_pending > sizes.context - conversation.n_cached()) {
-    finish(step, FinishReason::kContextFull);
-    return step;
-  }
-  if (n_pending > 0) GLIMPSE_TRY(forward_pending());
-  GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs));
-
-  const TokenId id = step.token.id;
-  const bool ended = model->tokenizer().is_end_of_generation(id);
-  answer->sampler.accept(id);
-  if (!ended) {
-    conversation.append(id);
-    step.text = answer->writer.push(id);
-  }
-  ++timings.n_generated_tokens;
-  if (answer->max_tokens > 0) --answer->max_tokens;
-  if (ended) {
-    finish(step, FinishReason::kStop);
-  } else if (answer->writer.stopped()) {
-    finish(step, FinishReason::kStopString);
-  } else if (answer->max_tokens == 0) {
-    finish(step, FinishReason::kMaxTokens);
-  } else if (conversation.n_cached() == sizes.context) {
-    finish(step, FinishReason::kContextFull);  // the token has no slot, so none can follow
-  }
-  timings.decode += ms_since(start);
-  return step;
-}
-
-Result<Session::Step> Session::step() {
-  return impl_->step();
-}
-
-Result<Answer> Session::Impl::run_answer(const GenerateOptions& options) {
-  Answer result;
-  for (bool finished = false; !finished;) {
-    GLIMPSE_ASSIGN(Step next, step());
-    finished = next.finished;
-    if (finished) result.reason = next.reason;
-    if (next.token.id >= 0) {
-      result.tokens.push_back(next.token.id);
-      if (options.n_top_logprobs > 0) result.logprobs.push_back(std::move(next.token));
-    }
-    if (next.text.empty()) continue;
-    result.text += next.text;
-    const bool wanted = !options.on_text || options.on_text(next.text);
-    if (!wanted && !finished) {
-      result.reason = FinishReason::kCancelled;
-      answer.reset();
-      break;
-    }
-  }
-  result.timings = timings;
-  return result;
-}
-
-Result<Answer> Session::generate(const std::vector<Message>& messages, const GenerateOptions& options) {
-  Impl& s = *impl_;
-  GLIMPSE_ASSIGN(AnswerState state, s.make_answer(options));  // a bad option is said before the long prefill
-  if (!messages.empty()) {
-    GLIMPSE_TRY(s.prefill(messages, options.progress));
-  } else {
-    s.make_last_pending();
-    s.turn_begin = s.conversation.checkpoint();
-    s.timings = std::exchange(s.pictures, {});
-    s.timings.n_cached_tokens = s.conversation.n_cached();
-  }
-  GLIMPSE_TRY(s.start_answer(std::move(state)));
-  Result<Answer> result = s.run_answer(options);
-  if (!result.ok()) s.roll_back();
-  return result;
-}
-
 // ----------------------------------------------------------------------------------------------------------------------
 
 std::span<const float> Session::logits() const {
-  if (!impl_->logits_valid) return {};
-  return impl_->logits;
+  return impl_->decoder->logits();
 }
 
 int64_t Session::n_past() const {

@@ -17,6 +17,8 @@
 
 namespace glimpse {
 
+constexpr int kMostDrafts = 15;  // a pass of 16 rows
+
 struct SessionOptions {
   int n_threads = 0;             // 0: available_cpus()
   int64_t context = 4096;        // cache positions; capped by the model's context_length with a log line
@@ -24,7 +26,11 @@ struct SessionOptions {
   ResizeLimits image_limits;     // min_pixels, max_pixels
   int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
-  KvElement kv_element = KvElement::kBf16;
+  KvElement kv_element = KvElement::kF16;
+  /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
+  /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
+  /// tokens, texts, log-probabilities and logits are those without. 0: off.
+  int n_speculate = 0;
   LogSink log;
 };
 
@@ -70,7 +76,7 @@ const char* finish_reason_name(
     FinishReason reason);  // "stop", "stop_string", "max_tokens", "context_full", "cancelled"
 
 /// Of one turn, in milliseconds. Pictures count for the turn that begins after they were encoded. The first token comes
-/// from the prefill's logits: decode is the time of n_generated_tokens - 1 passes.
+/// from the prefill's logits: decode is the time of n_generated_tokens - 1 - n_accepted_tokens passes.
 struct Timings {
   double image_decode = 0, image_resize = 0, image_encode = 0;
   double prefill = 0, decode = 0;
@@ -78,6 +84,8 @@ struct Timings {
   int64_t n_prompt_tokens = 0;     // run through the decoder by prefill
   int64_t n_cached_tokens = 0;     // of earlier turns, found in the cache
   int64_t n_generated_tokens = 0;  // with the one that ended the answer
+  int64_t n_drafted_tokens = 0;    // by n_speculate, run through the decoder
+  int64_t n_accepted_tokens = 0;   // of those: drawn in fact, which made a pass needless
 };
 
 struct Answer {
@@ -127,9 +135,10 @@ class Session {
   Result<Answer> generate(const std::vector<Message>& messages, const GenerateOptions& options);
 
   /// Logits of the last slot of the cache, (vocab_size), as the model gave them: those the last token was drawn from.
-  /// Empty before the first prefill and after an undone call.
+  /// Empty before the first prefill and after an undone call. Where a GPU drew the last token itself they are computed
+  /// again when asked for.
   std::span<const float> logits() const;
-  /// Cache slots in use.
+  /// Cache slots in use; drafts that were not drawn (n_speculate) do not count.
   int64_t n_past() const;
   /// Cache slots: the context asked for, or the model's.
   int64_t context() const;

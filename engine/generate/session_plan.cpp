@@ -26,6 +26,7 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
   GLIMPSE_TRY(check_range("n_threads", options.n_threads, 0, 1024));
   GLIMPSE_TRY(check_range("context", options.context, 1, kMostContext));
   GLIMPSE_TRY(check_range("batch", options.batch, 1, kMostContext));
+  GLIMPSE_TRY(check_range("n_speculate", options.n_speculate, 0, kMostDrafts));
 
   SessionSizes sizes;
   sizes.n_threads = options.n_threads > 0 ? options.n_threads : available_cpus();
@@ -38,6 +39,7 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
     sizes.context = trained;
   }
   sizes.batch = std::min(options.batch, sizes.context);
+  sizes.n_speculate = std::min<int64_t>(options.n_speculate, sizes.batch - 1);
   if (!model.has_vision()) return sizes;
 
   const VisionConfig& vision = model.vision();
@@ -55,7 +57,7 @@ MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes
   plan.weights = model.weight_bytes();
   plan.kv_cache = static_cast<uint64_t>(text.num_hidden_layers) *
                   ops.kv_bytes(text.num_key_value_heads, text.head_dim, round_up(sizes.context, kKeyBlock), kv_element);
-  const uint64_t logits = sizeof(float) * static_cast<uint64_t>(text.vocab_size);
+  const uint64_t logits = sizeof(float) * static_cast<uint64_t>((1 + sizes.n_speculate) * text.vocab_size);
   plan.decoder_scratch =
       TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch, kv_element) - plan.kv_cache + logits;
   if (!model.has_vision()) return plan;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/base/aligned_buffer.h"
 #include "engine/base/cpu_features.h"
+#include "engine/model/pack_cache.h"
 #include "engine/model/weights.h"
 
 namespace glimpse {
@@ -49,30 +49,53 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const Te
   return std::make_unique<Tokenizer>(std::move(tokenizer).value());
 }
 
-// The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest where the
-// CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
-Result<WeightPrecision> vision_weight_precision(const ModelOptions& options) {
+// The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest on a GPU
+// and where the CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
+Result<WeightPrecision> vision_weight_precision(const ModelOptions& options, DeviceKind device) {
   switch (options.vision_precision) {
     case VisionPrecision::kF32:
       return WeightPrecision::kF32;
     case VisionPrecision::kBf16:
       return WeightPrecision::kBf16;
+    case VisionPrecision::kInt8:
+      return WeightPrecision::kInt8;
     case VisionPrecision::kAuto:
       break;
   }
   if (options.use_reference) return WeightPrecision::kAsStored;
+  if (device == DeviceKind::kCuda) return WeightPrecision::kBf16;
   GLIMPSE_ASSIGN(const Isa isa, selected_isa());
   return isa >= Isa::kAvx512Bf16 ? WeightPrecision::kBf16 : WeightPrecision::kAsStored;
 }
 
-Status check_memory(uint64_t text_bytes, uint64_t vision_bytes) {
-  const uint64_t available = available_memory_bytes();
+// kAuto becomes what there is.
+DeviceKind choose_device(const ModelOptions& options) {
+  if (options.device != DeviceKind::kAuto || options.ops_factory) return options.device;
+  const auto ops = make_cuda_ops(CudaOpsOptions{.n_threads = 1});
+  if (ops.ok()) return DeviceKind::kCuda;
+  log(options.log, LogLevel::kInfo, "device auto: the CPU, because " + ops.error().message);
+  return DeviceKind::kCpu;
+}
+
+// available: bytes that the backend could still allocate. mapped_bytes: of the weights, those that the page cache holds
+// and may drop.
+Status check_memory(uint64_t available, uint64_t text_bytes, uint64_t vision_bytes, uint64_t mapped_bytes) {
   const double mib = 1 << 20;
-  if (text_bytes + vision_bytes + kLoadOverhead <= available) return {};
+  if (text_bytes + vision_bytes - mapped_bytes + kLoadOverhead <= available) return {};
   return make_error(ErrorCode::kOutOfMemory,
                     "the weights need %.0f MiB (text %.0f, vision %.0f), %.0f MiB of memory are available",
                     static_cast<double>(text_bytes + vision_bytes) / mib, static_cast<double>(text_bytes) / mib,
                     static_cast<double>(vision_bytes) / mib, static_cast<double>(available) / mib);
+}
+
+PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPrecision precision,
+                     const WeightReader& checked) {
+  if (options.pack_cache_dir.empty()) return {};
+  if (checked.pack_records().empty()) {
+    log(options.log, LogLevel::kWarning, "this backend keeps no packed weights: the directory for them is not used");
+    return {};
+  }
+  return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(), options.log);
 }
 
 }  // namespace
@@ -81,13 +104,20 @@ Model::Model() = default;
 Model::~Model() = default;
 
 Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads) const {
+  if (ops_factory_) return ops_factory_(n_threads);
   if (use_reference_) return make_ref_ops();
+  if (device_ == DeviceKind::kCuda) {
+    return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads, .decode = cuda_decode_});
+  }
   return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads});
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   const std::shared_ptr<Model> model(new Model());
   model->use_reference_ = options.use_reference;
+  model->ops_factory_ = options.ops_factory;
+  model->cuda_decode_ = options.cuda_decode;
+  model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
   GLIMPSE_ASSIGN(const GgufFile text_file, GgufFile::open(options.model_path));
   GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));
   const TextConfig& text = model->text_config_;
@@ -108,35 +138,51 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
 
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
-  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options));
-  model->vision_kv_element_ = vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16 : KvElement::kF32;
+  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
+  // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
+  const bool int8 = vision_precision == WeightPrecision::kInt8;
+  model->vision_kv_element_ = int8 && model->device_ != DeviceKind::kCuda          ? KvElement::kInt8
+                              : int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16
+                                                                                   : KvElement::kF32;
   WeightReader text_check = WeightReader::checker(text_file, *ops);
+  text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
   uint64_t vision_bytes = 0;
+  std::optional<WeightReader> vision_check;
   if (vision_file) {
-    WeightReader vision_check = WeightReader::checker(*vision_file, *ops);
-    GLIMPSE_TRY(read_vision_weights(vision_check, model->vision_config_, vision_precision));
-    vision_bytes = vision_check.n_bytes();
+    vision_check.emplace(WeightReader::checker(*vision_file, *ops));
+    GLIMPSE_TRY(read_vision_weights(*vision_check, model->vision_config_, vision_precision));
+    vision_bytes = vision_check->n_bytes();
   }
-  GLIMPSE_TRY(check_memory(text_check.n_bytes(), vision_bytes));
   model->weight_bytes_ = text_check.n_bytes() + vision_bytes;
+  PackCache text_cache = open_cache(options, text_file, options.text_precision, text_check);
+  if (text_cache.is_mapped()) model->mapped_bytes_ += text_check.n_packed_bytes();
+  PackCache vision_cache;
+  if (vision_check) {
+    vision_cache = open_cache(options, *vision_file, vision_precision, *vision_check);
+    if (vision_cache.is_mapped()) model->mapped_bytes_ += vision_check->n_packed_bytes();
+  }
+  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, model->mapped_bytes_));
 
   LoadProgress progress{&options.progress, 0, model->weight_bytes_};
   GLIMPSE_TRY(progress.advance(0));
-  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress);
+  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress, text_cache);
+  text_reader.keep_f32(options.f32_tensors);
   GLIMPSE_ASSIGN(TextWeights text_weights, read_text_weights(text_reader, text, options.text_precision));
   model->text_weights_ = std::make_unique<TextWeights>(std::move(text_weights));
+  text_cache.finish();
   if (vision_file) {
-    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress);
+    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress, vision_cache);
     GLIMPSE_ASSIGN(VisionWeights vision_weights,
                    read_vision_weights(vision_reader, model->vision_config_, vision_precision));
     model->vision_weights_ = std::make_unique<VisionWeights>(std::move(vision_weights));
+    vision_cache.finish();
   }
   log(options.log, LogLevel::kInfo,
-      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights on %s", text_file.path().c_str(),
-             text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
+      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights (%.0f of them mapped) on %s",
+             text_file.path().c_str(), text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
              static_cast<long long>(text.hidden_size), static_cast<double>(model->weight_bytes_) / (1 << 20),
-             ops->describe().c_str()));
+             static_cast<double>(model->mapped_bytes_) / (1 << 20), ops->describe().c_str()));
   return std::shared_ptr<const Model>(model);
 }
 

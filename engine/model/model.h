@@ -4,7 +4,9 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,15 +21,26 @@
 
 namespace glimpse {
 
-enum class VisionPrecision { kAuto, kF32, kBf16 };
+enum class VisionPrecision { kAuto, kF32, kBf16, kInt8 };
+
+/// Where a model runs. kAuto: the GPU when there is one that this build can use, else the CPU; the log says which.
+enum class DeviceKind { kCpu, kCuda, kAuto };
 
 struct ModelOptions {
   std::string model_path;
   std::string mmproj_path;     // empty: text only
   bool use_reference = false;  // run on RefOps
-  int n_threads = 0;           // for loading; sessions choose their own
+  DeviceKind device = DeviceKind::kCpu;
+  CudaDecode cuda_decode = CudaDecode::kGraph;
+  /// When set, contexts come from here, whatever `device` says: other backends, tests.
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory;
+  int n_threads = 0;  // for loading; sessions choose their own
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
+  std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
+  /// Where side files of packed weights are looked for and left, to be mapped by the next load; empty: nowhere. The
+  /// directory must exist. What goes wrong with them is a warning, never an error.
+  std::string pack_cache_dir;
   LogSink log;
   ProgressSink progress;  // returning false cancels the load
 };
@@ -64,6 +77,9 @@ class Model {
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
+  /// Of these, bytes that are mapped from side files: page cache, shared between processes, that the kernel may drop
+  /// and read again.
+  uint64_t mapped_bytes() const { return mapped_bytes_; }
   /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed.
   KvElement vision_kv_element() const { return vision_kv_element_; }
   const TextWeights& text_weights() const { return *text_weights_; }
@@ -80,9 +96,12 @@ class Model {
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
-  uint64_t weight_bytes_ = 0;
+  uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;
+  DeviceKind device_ = DeviceKind::kCpu;  // never kAuto
+  CudaDecode cuda_decode_ = CudaDecode::kGraph;
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory_;
 };
 
 /// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around
@@ -152,6 +171,17 @@ class TextDecoder {
   /// before the call).
   Status forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
                  const ProgressSink& progress);
+
+  /// Appends the text token `id` and lets the backend draw the one that follows, as forward() and a draw in one;
+  /// further steps may be begun before they are asked for. uniform: numbers in [0, 1], the luck of this draw and of the
+  /// next ones; as many steps are begun at most, so none past the last slot of the context or the end of an answer is
+  /// when the caller gives no more. nullopt: the backend cannot, or the step's logits were not finite; nothing was
+  /// appended, and forward() does it or has the error. Errors: kContextFull, kInvalidArgument, kDevice.
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                      std::span<const float> uniform);
+  /// The logits of the last slot, into which `id` went at `position`, computed again: (vocab_size). Errors: kNumeric,
+  /// kDevice, kInvalidArgument when no slot is filled.
+  Status last_logits(TokenId id, const MropePosition& position, std::span<float> logits);
 
  private:
   TextDecoder();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/checked.h"
+#include "engine/model/decode_steps.h"
 #include "engine/model/model.h"
 #include "engine/model/probe.h"
 #include "engine/model/weights.h"
@@ -56,6 +57,11 @@ int64_t widest_input(const TextConfig& c) {
   return std::max({c.hidden_size, c.num_attention_heads * c.head_dim, c.intermediate_size});
 }
 
+// Floats of one rotation table for recorded steps.
+int64_t step_rope_floats(const TextConfig& c, const Ops& ops, int64_t context) {
+  return ops.records_steps() ? context * (c.head_dim / 2) : 0;
+}
+
 }  // namespace
 
 struct TextDecoder::Impl {
@@ -67,6 +73,10 @@ struct TextDecoder::Impl {
   std::vector<std::unique_ptr<KvStore>> kv;  // one per layer
   std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, logits;
   std::vector<float> host_cos, host_sin;  // (batch, head_dim / 2)
+  // Rotations of text at positions [0, n_step_rope) of the context, where the backend records steps.
+  std::unique_ptr<BackendBuffer> step_cos, step_sin;
+  int64_t n_step_rope = 0;
+  std::unique_ptr<DecodeSteps> steps;  // goes first: steps that are under way use the memory above
 
   // One pass over rows [first, first + n) of the input. logits: n_logits rows, the last ones of the pass.
   struct Pass {
@@ -95,6 +105,8 @@ struct TextDecoder::Impl {
   Status compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite);
   void head(const Pass& pass, Mat all, Probe& probe, bool* finite);
   void scrub(const Pass& pass);
+  Result<std::unique_ptr<StepProgram>> record_step(int64_t n_positions, const DrawOptions& draw);
+  Status fill_step_rope(int64_t n_positions);
 };
 
 TextDecoder::TextDecoder() = default;
@@ -107,7 +119,8 @@ uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t con
   const auto layers = static_cast<uint64_t>(c.num_hidden_layers);
   return DecoderSizes(c, rows).bytes() + ops.reserve_bytes(rows, widest_input(c)) +
          ops.kv_scratch_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)) +
-         layers * ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element);
+         layers * ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element) +
+         2 * sizeof(float) * static_cast<uint64_t>(step_rope_floats(c, ops, context));
 }
 
 Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
@@ -138,6 +151,12 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   GLIMPSE_TRY(ops.reserve(d.batch, widest_input(c)));
   d.host_cos.resize(static_cast<size_t>(sizes.rope));
   d.host_sin.resize(static_cast<size_t>(sizes.rope));
+  if (ops.records_steps()) {
+    GLIMPSE_ASSIGN(d.step_cos, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
+    GLIMPSE_ASSIGN(d.step_sin, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
+  }
+  d.steps = std::make_unique<DecodeSteps>(
+      [&d](int64_t n_positions, const DrawOptions& draw) { return d.record_step(n_positions, draw); }, context);
   return decoder;
 }
 
@@ -151,6 +170,7 @@ int64_t TextDecoder::n_past() const {
   return impl_->n_past;
 }
 void TextDecoder::truncate(int64_t n) {
+  if (n < impl_->n_past) impl_->steps->forget();
   impl_->n_past = std::clamp<int64_t>(n, 0, impl_->n_past);
 }
 
@@ -196,11 +216,14 @@ Status TextDecoder::forward(const Input& input, std::span<float> logits, bool al
                             const ProgressSink& progress) {
   Impl& d = *impl_;
   GLIMPSE_TRY(d.check(input, logits, all_logits));
+  d.steps->forget();
   const auto n = static_cast<int64_t>(input.ids.size());
   const int64_t n_before = d.n_past;
   auto embeddings = input.embeddings;
-  for (int64_t first = 0; first < n; first += d.batch) {
-    const int64_t count = std::min(d.batch, n - first);
+  // Passes of equal size: a last one of a few rows would read all weights for them.
+  const int64_t n_passes = ceil_div(n, d.batch);
+  for (int64_t i = 0; i < n_passes; ++i) {
+    const int64_t first = n * i / n_passes, count = n * (i + 1) / n_passes - first;
     Impl::Pass pass;
     pass.ids = input.ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     pass.positions = input.positions.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
@@ -309,6 +332,67 @@ void TextDecoder::Impl::scrub(const Pass& pass) {
       ops.norm_qkv(s.x, w.layers[layer].attn_norm, w.layers[layer].qkv, s.rope, n_past, s.q, *kv[layer]);
     }
   });
+}
+
+Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
+  const TextConfig& c = config();
+  const int64_t half = c.head_dim / 2;
+  if (n_positions <= n_step_rope) return {};
+  std::vector<MropePosition> positions;
+  for (int64_t i = n_step_rope; i < n_positions; ++i) {
+    const auto p = static_cast<int32_t>(i);
+    positions.push_back({p, p, p});
+  }
+  const auto n = static_cast<int64_t>(positions.size());
+  std::vector<float> cosines(static_cast<size_t>(n * half)), sines(cosines.size());
+  fill_mrope_table(positions, c.mrope_section, c.rope_theta, c.head_dim, cosines.data(), sines.data());
+  GLIMPSE_TRY(ops.run([&] {
+    ops.upload(cosines.data(), n * half, step_cos->data + n_step_rope * half);
+    ops.upload(sines.data(), n * half, step_sin->data + n_step_rope * half);
+  }));
+  n_step_rope = n_positions;
+  return {};
+}
+
+// The pass of compute() and head() for one row of text whose place the backend knows.
+Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(int64_t n_positions, const DrawOptions& draw) {
+  const TextConfig& c = config();
+  const TextWeights& w = model->text_weights();
+  if (step_cos == nullptr) return std::unique_ptr<StepProgram>();
+  GLIMPSE_TRY(fill_step_rope(n_positions));
+  DecoderScratch s = scratch(1);
+  s.rope = {rows(step_cos, n_positions, c.head_dim / 2), rows(step_sin, n_positions, c.head_dim / 2)};
+  const Mat out = rows(logits, 1, c.vocab_size);
+  const TapSink no_tap;
+  Probe probe(ops, no_tap);
+  return ops.record_step([&](StepRecorder& step) {
+    step.embed_token(*w.token_embd, s.x);
+    for (size_t layer = 0; layer < w.layers.size(); ++layer) {
+      decoder_layer(ops, w.layers[layer], n_positions - 1, *kv[layer], s, probe);
+    }
+    ops.norm_linear(s.x, w.output_norm, w.output, Activation::kNone, out);
+    step.draw(out, draw);
+  });
+}
+
+Result<std::optional<TokenId>> TextDecoder::step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                                 std::span<const float> uniform) {
+  Impl& d = *impl_;
+  GLIMPSE_TRY(d.check({std::span(&id, 1), std::span(&position, 1), {}}, {}, false));
+  const bool text = id >= 0 && position.t >= 0 && position.t == position.h && position.t == position.w;
+  if (!text || uniform.empty()) return std::optional<TokenId>();
+  GLIMPSE_ASSIGN(const std::optional<TokenId> next, d.steps->next({id, d.n_past, position.t}, draw, uniform));
+  if (next) ++d.n_past;
+  return next;
+}
+
+Status TextDecoder::last_logits(TokenId id, const MropePosition& position, std::span<float> logits) {
+  Impl& d = *impl_;
+  if (d.n_past == 0) return make_error(ErrorCode::kInvalidArgument, "no slot is filled");
+  --d.n_past;
+  Status done = forward({std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
+  if (!done.ok()) ++d.n_past;
+  return done;
 }
 
 }  // namespace glimpse

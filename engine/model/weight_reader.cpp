@@ -64,11 +64,23 @@ Result<const GgufTensor*> WeightReader::expect(const std::string& name, const st
 }
 
 Result<std::shared_ptr<const PackedWeight>> WeightReader::pack(const WeightSource& source, WeightPrecision precision) {
+  for (const std::string& part : f32_parts_) {
+    if (source.name.find(part) != std::string::npos) precision = WeightPrecision::kF32;
+  }
   const uint64_t bytes = ops_.packed_bytes(source.type, source.rows, source.cols, precision);
   n_bytes_ += bytes;
+  n_packed_bytes_ += bytes;
+  const size_t index = records_.size();
+  const std::optional<uint32_t> format = ops_.packed_format(source.type, precision);
+  if (format) {
+    records_.push_back({pack_name_hash(source.name), *format, static_cast<uint64_t>(source.rows),
+                        static_cast<uint64_t>(source.cols), 0, bytes, 0});
+  }
   if (progress_ == nullptr) return std::shared_ptr<const PackedWeight>();
-  auto packed = ops_.pack(source, precision);
+  const std::span<const std::byte> kept = format ? cache_->find(index) : std::span<const std::byte>();
+  auto packed = kept.empty() ? ops_.pack(source, precision) : ops_.adopt(source, precision, kept, cache_->owner());
   if (!packed.ok()) return with_context(packed.error(), file_.path());
+  if (format && kept.empty()) cache_->keep(ops_.packed_data(*packed.value()));
   GLIMPSE_TRY(progress_->advance(bytes));
   return packed;
 }

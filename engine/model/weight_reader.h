@@ -6,10 +6,12 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/model/pack_cache.h"
 #include "engine/runtime/ops.h"
 #include "loaders/gguf/gguf.h"
 
@@ -29,13 +31,21 @@ enum class Presence { kRequired, kOptional };
 class WeightReader {
  public:
   /// Checks and counts only: the weights it returns are empty.
-  static WeightReader checker(const GgufFile& file, Ops& ops) { return WeightReader(file, ops, nullptr); }
-  static WeightReader loader(const GgufFile& file, Ops& ops, LoadProgress& progress) {
-    return WeightReader(file, ops, &progress);
+  static WeightReader checker(const GgufFile& file, Ops& ops) { return WeightReader(file, ops, nullptr, nullptr); }
+  /// cache: opened with the records of a checker that saw the same calls.
+  static WeightReader loader(const GgufFile& file, Ops& ops, LoadProgress& progress, PackCache& cache) {
+    return WeightReader(file, ops, &progress, &cache);
   }
 
   /// Bytes that everything read so far occupies in the backend.
   uint64_t n_bytes() const { return n_bytes_; }
+  /// Of these, the packed matrices.
+  uint64_t n_packed_bytes() const { return n_packed_bytes_; }
+  /// The matrices so far as a side file holds them; empty when the backend's weights cannot be kept in files.
+  const std::vector<PackRecord>& pack_records() const { return records_; }
+
+  /// From now on matrices whose name contains one of `parts` are kept as kF32, whatever precision is asked for.
+  void keep_f32(std::vector<std::string> parts) { f32_parts_ = std::move(parts); }
 
   bool has(const std::string& name) const { return file_.find_tensor(name) != nullptr; }
   const GgufTensor* find(const std::string& name) const { return file_.find_tensor(name); }
@@ -55,14 +65,18 @@ class WeightReader {
   Result<std::shared_ptr<const BackendBuffer>> vector(const std::string& name, int64_t first, int64_t n, int64_t total);
 
  private:
-  WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress) : file_(file), ops_(ops), progress_(progress) {}
+  WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress, PackCache* cache)
+      : file_(file), ops_(ops), progress_(progress), cache_(cache) {}
   Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type) const;
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision);
 
   const GgufFile& file_;
   Ops& ops_;
   LoadProgress* progress_;  // nullptr: check only
-  uint64_t n_bytes_ = 0;
+  std::vector<std::string> f32_parts_;
+  PackCache* cache_;        // nullptr: check only
+  uint64_t n_bytes_ = 0, n_packed_bytes_ = 0;
+  std::vector<PackRecord> records_;
 };
 
 }  // namespace glimpse

@@ -8,6 +8,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
+#include "kernels/matmul/weight_row.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse {
@@ -17,23 +18,36 @@ bool is_float_type(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
-DType stored_type(DType type, WeightPrecision precision) {
-  if (precision == WeightPrecision::kF32) return DType::kF32;
-  if (precision == WeightPrecision::kBf16 && is_float_type(type)) return DType::kBF16;
-  return type;
+PanelFormat stored_format(DType type, WeightPrecision precision) {
+  if (precision == WeightPrecision::kF32) return PanelFormat::kF32;
+  if (precision == WeightPrecision::kBf16 && is_float_type(type)) return PanelFormat::kBF16;
+  if (precision == WeightPrecision::kInt8) return PanelFormat::kI8x128;
+  return panel_format(type);
+}
+
+// Scratch that any kernel may need to expand a panel of max_cols columns.
+uint64_t largest_scratch(int64_t max_cols) {
+  uint64_t bytes = 0;
+  for (const PanelKernel& kernel : panel_kernels()) {
+    const int64_t block = panel_row_format(kernel.format).block_length;
+    bytes = std::max(bytes, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
+  }
+  return bytes;
 }
 
 // Rows of one matrix on their way from the file into panels; one per thread.
 class PanelPacker {
  public:
-  PanelPacker(const WeightSource& source, DType stored, CpuWeight& weight)
-      : source_(source),
-        stored_(stored),
+  PanelPacker(Isa isa, const WeightSource& source, CpuWeight& weight)
+      : isa_(isa),
+        source_(source),
         weight_(weight),
+        converts_(weight.panels.format != panel_format(source.type)),
         row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {
-    // About 1 MB per read: large enough for the disk, small enough for the cache.
+    // About 256 KiB per read: large enough for the disk, small enough that what was read, its converted form and the
+    // panels together stay in a thread's second-level cache.
     rows_per_read_ =
-        std::max<int64_t>(1, (int64_t{1} << 20) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
+        std::max<int64_t>(1, (int64_t{1} << 18) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
   }
 
   Status pack(int64_t panel_begin, int64_t panel_end) {
@@ -47,9 +61,10 @@ class PanelPacker {
         const int64_t n_rows = std::min(kPanelRows, count - i);
         const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
         uint64_t bytes = row_bytes_;
-        if (stored_ != source_.type) rows = convert(rows, n_rows, &bytes);
+        if (converts_) rows = convert(rows, n_rows, &bytes);
         pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
-                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes);
+                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes,
+                   isa_);
       }
     }
     return {};
@@ -69,32 +84,34 @@ class PanelPacker {
   }
 
   const std::byte* convert(const std::byte* rows, int64_t n_rows, uint64_t* bytes) {
-    const auto cols = static_cast<size_t>(source_.cols);
-    floats_.resize(cols);
-    *bytes = dtype_row_bytes(stored_, cols);
+    const PanelFormat format = weight_.panels.format;
+    *bytes = panel_row_bytes(format, source_.cols);
+    floats_.resize(static_cast<size_t>(source_.cols));
+    scratch_.resize(float_row_scratch_bytes(format, source_.cols));
     converted_.resize(static_cast<size_t>(n_rows) * *bytes);
     for (int64_t i = 0; i < n_rows; ++i) {
-      dequantize_row_ref(source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
-      quantize_row_ref(stored_, floats_.data(), converted_.data() + static_cast<uint64_t>(i) * *bytes, source_.cols,
-                       nullptr);
+      dequantize_row(isa_, source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
+      float_row(isa_, format, floats_.data(), source_.cols, converted_.data() + static_cast<uint64_t>(i) * *bytes,
+                scratch_.data());
     }
     return converted_.data();
   }
 
+  const Isa isa_;
   const WeightSource& source_;
-  const DType stored_;
   CpuWeight& weight_;
+  const bool converts_;
   const uint64_t row_bytes_;
   int64_t rows_per_read_;
-  std::vector<std::byte> raw_, converted_;
+  std::vector<std::byte> raw_, converted_, scratch_;
   std::vector<float> floats_;
 };
 
 }  // namespace
 
 void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  load_key(element, head_keys(kv_head), head_dim, position, key);
-  load_value(element, head_values(kv_head), head_dim, position, value);
+  load_key(head_element(kv_head), head_keys(kv_head), head_dim, position, key);
+  load_value(head_element(kv_head), head_values(kv_head), head_dim, position, value);
 }
 
 CpuOps::CpuOps(Isa isa, int n_threads) : isa_(isa), team_(n_threads), workers_(static_cast<size_t>(n_threads)) {}
@@ -104,26 +121,52 @@ std::string CpuOps::describe() const {
 }
 
 uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const {
-  return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) *
-         panel_bytes(panel_format(stored_type(type, precision)), cols);
+  return static_cast<uint64_t>(ceil_div(rows, kPanelRows)) * panel_bytes(stored_format(type, precision), cols);
 }
 
-Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
+Result<std::shared_ptr<CpuWeight>> CpuOps::outline(const WeightSource& source, WeightPrecision precision) const {
   if (!is_weight_type(source.type)) {
     return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
                       dtype_name(source.type));
   }
-  const DType stored = stored_type(source.type, precision);
   auto weight = std::make_shared<CpuWeight>();
   weight->rows = source.rows;
   weight->cols = source.cols;
   weight->source_type = source.type;
-  weight->panels.format = panel_format(stored);
+  weight->panels.format = stored_format(source.type, precision);
   weight->panels.rows = source.rows;
   weight->panels.cols = source.cols;
   weight->panels.panel_bytes = panel_bytes(weight->panels.format, source.cols);
   weight->n_bytes = packed_bytes(source.type, source.rows, source.cols, precision);
   weight->kernel = &select_panel_kernel(weight->panels.format, isa_);
+  return weight;
+}
+
+std::optional<uint32_t> CpuOps::packed_format(DType type, WeightPrecision precision) const {
+  return static_cast<uint32_t>(stored_format(type, precision));
+}
+
+std::span<const std::byte> CpuOps::packed_data(const PackedWeight& weight) const {
+  return {static_cast<const CpuWeight&>(weight).panels.data, weight.n_bytes};
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuOps::adopt(const WeightSource& source, WeightPrecision precision,
+                                                          std::span<const std::byte> bytes,
+                                                          std::shared_ptr<const void> owner) {
+  GLIMPSE_ASSIGN(std::shared_ptr<CpuWeight> weight, outline(source, precision));
+  if (bytes.size() != weight->n_bytes || reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0) {
+    return make_error(ErrorCode::kInvalidArgument, "%s: %zu packed bytes%s, want %llu aligned to 64",
+                      source.name.c_str(), bytes.size(),
+                      reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0 ? ", not aligned" : "",
+                      static_cast<unsigned long long>(weight->n_bytes));
+  }
+  weight->panels.data = bytes.data();
+  weight->owner = std::move(owner);
+  return std::shared_ptr<const PackedWeight>(std::move(weight));
+}
+
+Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
+  GLIMPSE_ASSIGN(const std::shared_ptr<CpuWeight> weight, outline(source, precision));
   GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
   weight->panels.data = weight->storage.data();
 
@@ -133,7 +176,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     const WorkRange range = split_work(weight->panels.n_panels(), thread, n_threads);
     Status status;
     try {
-      status = PanelPacker(source, stored, *weight).pack(range.begin, range.end);
+      status = PanelPacker(isa_, source, *weight).pack(range.begin, range.end);
     } catch (const std::bad_alloc&) {
       status = make_error(ErrorCode::kOutOfMemory, "%s: no memory for one row group", source.name.c_str());
     }
@@ -143,7 +186,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     }
   });
   if (failure) return *failure;
-  return std::shared_ptr<const PackedWeight>(std::move(weight));
+  return std::shared_ptr<const PackedWeight>(weight);
 }
 
 void CpuOps::unpack_row(const PackedWeight& weight, int64_t row, float* out) const {
@@ -187,6 +230,7 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
   kv->capacity = round_up(capacity, kKeyBlock);
   kv->element = element;
   kv->head_bytes = kv_head_bytes(element, head_dim, kv->capacity);
+  if (element == KvElement::kInt8) kv->is_int8.assign(static_cast<size_t>(n_kv_heads), 0);
   const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
   GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
   GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));
@@ -200,13 +244,10 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
 
 uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const int64_t chunk = std::min(max_rows, kChunk);
-  uint64_t expand = 0;
-  for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
-    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(max_cols, block)));
-  }
+  const uint64_t expand = largest_scratch(max_cols);
   const uint64_t per_thread = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) +
-                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand + kTileFloats * sizeof(float);
+                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand +
+                              kTileFloats * sizeof(float);
   return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
 }
 
@@ -217,11 +258,7 @@ Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
   for (AlignedBuffer& acts : acts_) {
     GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, chunk, cols), "activations"));
   }
-  uint64_t expand = 0;
-  for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = dtype_info(panel_dtype(kernel.format)).block_length;
-    expand = std::max(expand, panel_scratch_bytes(kernel.format, round_up(cols, block)));
-  }
+  const uint64_t expand = largest_scratch(cols);
   for (Worker& worker : workers_) {
     GLIMPSE_ASSIGN(worker.row,
                    AlignedBuffer::allocate(static_cast<uint64_t>(round_up(cols, 256)) * sizeof(float), "a row"));

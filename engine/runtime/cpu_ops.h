@@ -22,7 +22,8 @@ namespace glimpse {
 struct CpuWeight final : PackedWeight {
   PanelMatrix panels;
   const PanelKernel* kernel = nullptr;
-  AlignedBuffer storage;
+  AlignedBuffer storage;              // empty when the panels lie in somebody else's memory
+  std::shared_ptr<const void> owner;  // of that memory
 };
 
 struct CpuBuffer final : BackendBuffer {
@@ -35,6 +36,14 @@ struct CpuKv final : KvStore {
   uint64_t head_bytes = 0;
   AlignedBuffer keys;
   AlignedBuffer values;
+  /// kInt8: 1 for the heads whose panels hold int8 now, 0 for those that stayed bfloat16.
+  std::vector<uint8_t> is_int8;
+
+  /// What the panels of a head hold.
+  KvElement head_element(int64_t head) const {
+    if (element != KvElement::kInt8) return element;
+    return is_int8[static_cast<size_t>(head)] != 0 ? KvElement::kInt8 : KvElement::kBf16;
+  }
 
   std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
   std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
@@ -43,6 +52,9 @@ struct CpuKv final : KvStore {
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
+/// Panels that one kernel call takes when there are many columns.
+inline constexpr int64_t kTilePanels = 4;
+
 class CpuOps final : public Ops {
  public:
   CpuOps(Isa isa, int n_threads);
@@ -50,6 +62,11 @@ class CpuOps final : public Ops {
   std::string describe() const override;
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
+  std::optional<uint32_t> packed_format(DType type, WeightPrecision precision) const override;
+  std::span<const std::byte> packed_data(const PackedWeight& weight) const override;
+  Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision precision,
+                                                    std::span<const std::byte> bytes,
+                                                    std::shared_ptr<const void> owner) override;
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
   void upload(const float* host, int64_t n_floats, float* backend) override;
@@ -72,9 +89,14 @@ class CpuOps final : public Ops {
   bool all_finite(Mat x) override;
 
  private:
+  /// A weight without its panels. Errors: kUnsupported.
+  Result<std::shared_ptr<CpuWeight>> outline(const WeightSource& source, WeightPrecision precision) const;
+
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
-  static constexpr int kMaxFormats = 3;     // q, k and v of one layer may each want another
-  static constexpr int64_t kTileFloats = 2 * kChunk * kPanelRows;
+  /// Fewer keys are attended to in bfloat16: int8 saves next to nothing then, and every key weighs more.
+  static constexpr int64_t kMinInt8Keys = 1024;
+  static constexpr int kMaxFormats = 3;   // q, k and v of one layer may each want another
+  static constexpr int64_t kTileFloats = 2 * kTilePanels * kChunk * kPanelRows;  // gate and up
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {
@@ -112,18 +134,19 @@ class CpuOps final : public Ops {
   Status grow_linear(int64_t max_rows, int64_t max_cols);
   static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
+  void quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv);
   void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
   void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
 
   const Isa isa_;
   ThreadTeam team_;
   std::vector<Worker> workers_;
-  AlignedBuffer acts_[kMaxFormats];   // shared: a whole chunk
-  AlignedBuffer kv_rows_;   // keys and values of a chunk before rotation
-  AlignedBuffer partials_;  // softmax states of key blocks that threads share
+  AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
+  AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
+  AlignedBuffer partials_;           // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;
   std::atomic<int64_t> next_item_{0};
-  Status status_;               // the first error of the pass at hand
+  Status status_;  // the first error of the pass at hand
 };
 
 }  // namespace glimpse

@@ -5,6 +5,7 @@
 #include "engine/base/checked.h"
 #include "engine/runtime/cpu_ops.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_int8.h"
 
 namespace glimpse {
 namespace {
@@ -47,7 +48,9 @@ struct QueryRows {
 
 }  // namespace
 
-uint64_t CpuOps::attention_state_bytes(int64_t d) { return static_cast<uint64_t>(state_floats(d)) * sizeof(float); }
+uint64_t CpuOps::attention_state_bytes(int64_t d) {
+  return static_cast<uint64_t>(state_floats(d)) * sizeof(float);
+}
 
 Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
   const uint64_t state_bytes = attention_state_bytes(d);
@@ -67,6 +70,32 @@ Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
   return {};
 }
 
+// Turns the heads that can bear it into int8. Decided and converted head by head, each by one thread, from its keys,
+// values and queries alone: the same for any number of threads.
+void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv) {
+  std::fill(kv.is_int8.begin(), kv.is_int8.end(), uint8_t{0});
+  const int64_t n_keys = q.rows, end = round_up(n_keys, kKeyBlock), group = n_heads / kv.n_kv_heads;
+  const bool large = n_keys >= kMinInt8Keys && isa_ >= Isa::kAvx512Vnni;
+  next_item_.store(0, std::memory_order_relaxed);
+  team_.parallel([&](int thread, int) {
+    Worker& worker = workers_[static_cast<size_t>(thread)];
+    for (int64_t head = next_item_.fetch_add(1); head < kv.n_kv_heads; head = next_item_.fetch_add(1)) {
+      std::byte *const keys = kv.head_keys(head), *const values = kv.head_values(head);
+      // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
+      float* const zero = worker.state.as<float>();
+      std::fill_n(zero, kv.head_dim, 0.0f);
+      store_keys(isa_, kv.element, zero, 0, end - n_keys, kv.head_dim, n_keys, keys);
+      store_values(isa_, kv.element, zero, 0, end - n_keys, kv.head_dim, n_keys, values);
+      if (!large) continue;
+      const SegmentQueries queries{q.data + head * group * kv.head_dim, q.ld, q.rows, group};
+      const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, n_keys, keys, values, worker.scores.data());
+      if (!fits_int8(estimate)) continue;
+      quantize_segment(kv.head_dim, n_keys, keys, values, worker.scores.data());
+      kv.is_int8[static_cast<size_t>(head)] = 1;
+    }
+  });
+}
+
 void CpuOps::attention(Mat q, const KvStore& store, int64_t n_heads, const AttentionSpec& spec, Mat out) {
   const CpuKv& kv = static_cast<const CpuKv&>(store);
   const int64_t group = n_heads / kv.n_kv_heads;
@@ -81,10 +110,10 @@ void CpuOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atten
   }
 }
 
-// Each item runs through its key blocks in ascending order. Threads take the next item when they are free; the last
-// query rows see the most keys, so they go first.
+// Each item runs through its key blocks in ascending order. Threads take the next item when they are free; where rows
+// see different numbers of keys, the last ones see the most and go first; otherwise a head's rows follow each other, so
+// that its keys and values stay in cache.
 void CpuOps::attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out) {
-  const AttentionKernel& kernel = select_attention_kernel(kv.element, isa_);
   const int64_t d = padded_head_dim(kv.head_dim);
   const int64_t n_rows = q.rows * group;
   // Whole tokens per block, so that a group's rows stay together.
@@ -95,10 +124,13 @@ void CpuOps::attend_items(Mat q, const CpuKv& kv, int64_t group, const Attention
     Worker& worker = workers_[static_cast<size_t>(thread)];
     const AttentionState state = state_at(worker.state.as<float>(), d);
     for (int64_t item = next_item_.fetch_add(1); item < n_items; item = next_item_.fetch_add(1)) {
-      const int64_t head = item % kv.n_kv_heads;
-      const int64_t first = (n_blocks - 1 - item / kv.n_kv_heads) * block_rows;
+      const int64_t head = spec.causal ? item % kv.n_kv_heads : item / n_blocks;
+      const int64_t block = spec.causal ? item / kv.n_kv_heads : item % n_blocks;
+      const int64_t first = (n_blocks - 1 - block) * block_rows;
+      const KvElement element = kv.head_element(head);
+      const AttentionKernel& kernel = select_attention_kernel(element, isa_);
       const QueryRows rows(q, out, head, group, first, std::min(block_rows, n_rows - first), kv.head_dim, spec);
-      prepare_queries(isa_, kv.element, rows.q, rows.n_rows, kv.head_dim, worker.queries.data());
+      prepare_queries(isa_, element, rows.q, rows.n_rows, kv.head_dim, kv.head_keys(head), worker.queries.data());
       reset_attention_state(state, rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       for (int64_t key = 0; key < rows.max_visible; key += kKeyBlock) {
@@ -119,7 +151,6 @@ void CpuOps::attend_items(Mat q, const CpuKv& kv, int64_t group, const Attention
 // Few query rows, many keys (decode on many threads): each (head, key block) is an item with a state of its own; the
 // states of a head are merged in ascending order, which gives the bits of attend_items.
 void CpuOps::attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out) {
-  const AttentionKernel& kernel = select_attention_kernel(kv.element, isa_);
   const int64_t d = padded_head_dim(kv.head_dim);
   const int64_t n_rows = q.rows * group;
   const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
@@ -132,7 +163,9 @@ void CpuOps::attend_split(Mat q, const CpuKv& kv, int64_t group, const Attention
       const int64_t head = item / n_key_blocks;
       const int64_t key = item % n_key_blocks * kKeyBlock;
       const QueryRows rows(q, out, head, group, 0, n_rows, kv.head_dim, spec);
-      prepare_queries(isa_, kv.element, rows.q, n_rows, kv.head_dim, worker.queries.data());
+      const KvElement element = kv.head_element(head);
+      const AttentionKernel& kernel = select_attention_kernel(element, isa_);
+      prepare_queries(isa_, element, rows.q, n_rows, kv.head_dim, kv.head_keys(head), worker.queries.data());
       reset_attention_state(partial(item), n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);

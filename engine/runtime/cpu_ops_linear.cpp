@@ -15,70 +15,28 @@ namespace {
 const CpuWeight& cpu_weight(const Linear& linear) {
   return static_cast<const CpuWeight&>(*linear.weight);
 }
-const float* bias_data(const Linear& linear) {
-  return linear.bias ? linear.bias->data : nullptr;
+
+// Panels that one kernel call takes: many when there are few columns, so that calls are rare; few when there are many,
+// so that the tile stays in cache. Never one alone: the activations come from beyond the L2 cache once a call, and
+// results are written in longer pieces.
+int64_t panels_per_call(const ActView& act) {
+  return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), kTilePanels, 16);
 }
 
-// Panels that one kernel call takes: many when there are few columns, so that calls are rare; one when there are many,
-// so that the tile stays in cache.
-int64_t panels_per_call(int64_t n_columns) {
-  return std::clamp<int64_t>(256 / std::max<int64_t>(1, n_columns), 1, 16);
-}
-
-// A finished tile: element (column c, row r) of the product is values[c * ld + r], r < n_rows.
-struct Tile {
-  int64_t row = 0;     // first output row
-  int64_t n_rows = 0;  // padding rows are left out
-  int64_t n_columns = 0;
-  float* values = nullptr;
-  int64_t ld = 0;
-};
-
-// Multiplies panels [begin, end) of w with all columns of act and hands the result over in tiles.
+// Multiplies panels [begin, end) of the matrix with all columns of act; epilogue(row, tile) gets the product of the
+// rows from `row` on, without padding rows, its bias not yet added.
 template <typename Epilogue>
-void for_each_tile(const CpuWeight& w, int64_t begin, int64_t end, const ActView& act, float* tile, std::byte* expand,
-                   Epilogue&& epilogue) {
-  const int64_t step = panels_per_call(act.n);
+void for_each_tile(const Linear& linear, int64_t begin, int64_t end, const ActView& act, float* values,
+                   std::byte* expand, Epilogue&& epilogue) {
+  const CpuWeight& w = cpu_weight(linear);
+  const int64_t step = panels_per_call(act);
   for (int64_t panel = begin; panel < end; panel += step) {
     const int64_t n_panels = std::min(step, end - panel);
-    const int64_t ld = n_panels * kPanelRows;
+    const int64_t ld = n_panels * kPanelRows, row = panel * kPanelRows;
     w.kernel->run(w.panels.data + static_cast<uint64_t>(panel) * w.panels.panel_bytes, w.panels.panel_bytes, n_panels,
-                  act, tile, ld, expand);
-    const int64_t row = panel * kPanelRows;
-    epilogue(Tile{row, std::min(ld, w.rows - row), act.n, tile, ld});
-  }
-}
-
-void add_bias(Isa isa, const Tile& tile, const float* bias) {
-  if (bias == nullptr) return;
-  for (int64_t c = 0; c < tile.n_columns; ++c) add(isa, bias + tile.row, tile.n_rows, tile.values + c * tile.ld);
-}
-
-void store_tile(const Tile& tile, int64_t first_column, Mat out) {
-  for (int64_t c = 0; c < tile.n_columns; ++c) {
-    std::copy_n(tile.values + c * tile.ld, tile.n_rows, out.row(first_column + c) + tile.row);
-  }
-}
-
-void activate(Isa isa, Activation activation, const Tile& tile) {
-  for (int64_t c = 0; c < tile.n_columns; ++c) {
-    float* values = tile.values + c * tile.ld;
-    switch (activation) {
-      case Activation::kNone:
-        return;
-      case Activation::kQuickGelu:
-        quick_gelu(isa, values, tile.n_rows);
-        break;
-      case Activation::kGeluErf:
-        gelu_erf(isa, values, tile.n_rows);
-        break;
-      case Activation::kGeluTanh:
-        gelu_tanh(isa, values, tile.n_rows);
-        break;
-      case Activation::kSilu:
-        silu(isa, values, tile.n_rows);
-        break;
-    }
+                  act, values, ld, expand);
+    const float* bias = linear.bias ? linear.bias->data + row : nullptr;
+    epilogue(row, ProductTile{values, ld, std::min(ld, w.rows - row), act.n, bias});
   }
 }
 
@@ -110,8 +68,9 @@ void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
   }
   team_.parallel([&](int thread, int n_threads) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    for (int64_t first = 0; first < x.rows; first += kChunk) {
-      const int64_t count = std::min(kChunk, x.rows - first);
+    const int64_t n_chunks = ceil_div(x.rows, kChunk);  // of equal size: the last one costs a pass over the weights too
+    for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+      const int64_t first = x.rows * chunk / n_chunks, count = x.rows * (chunk + 1) / n_chunks - first;
       const bool alone = count == 1;  // every thread prepares the row for itself: cheaper than a barrier
       Acts acts;
       acts.count = formats.count;
@@ -130,7 +89,7 @@ void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
       }
       if (!alone) team_.barrier();
       body(thread, n_threads, first, acts);
-      if (first + kChunk < x.rows) team_.barrier();  // the next chunk overwrites the shared activations
+      if (chunk + 1 < n_chunks) team_.barrier();  // the next chunk overwrites the shared activations
     }
   });
 }
@@ -142,13 +101,8 @@ void CpuOps::linear_add(Mat in, const Linear& linear, Mat x) {
   for_each_chunk(in, Norm{}, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
     const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
-    for_each_tile(w, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                  [&](const Tile& tile) {
-                    add_bias(isa_, tile, bias_data(linear));
-                    for (int64_t c = 0; c < tile.n_columns; ++c) {
-                      add(isa_, tile.values + c * tile.ld, tile.n_rows, x.row(first + c) + tile.row);
-                    }
-                  });
+    for_each_tile(linear, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                  [&](int64_t row, const ProductTile& tile) { add_tile(isa_, tile, x.row(first) + row, x.ld); });
   });
 }
 
@@ -159,11 +113,9 @@ void CpuOps::norm_linear(Mat x, const Norm& norm, const Linear& linear, Activati
   for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
     const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
-    for_each_tile(w, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                  [&](const Tile& tile) {
-                    add_bias(isa_, tile, bias_data(linear));
-                    activate(isa_, activation, tile);
-                    store_tile(tile, first, out);
+    for_each_tile(linear, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                  [&](int64_t row, const ProductTile& tile) {
+                    store_tile(isa_, tile, activation, out.row(first) + row, out.ld);
                   });
   });
 }
@@ -180,18 +132,21 @@ void CpuOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Line
     float* const up_values = gate_values + kTileFloats / 2;
     const ActView& gate_act = acts.get(wg.kernel->act);
     const WorkRange mine = split_work(wg.panels.n_panels(), thread, n_threads);
-    const int64_t step = panels_per_call(gate_act.n);
+    const int64_t step = panels_per_call(gate_act);
     for (int64_t panel = mine.begin; panel < mine.end; panel += step) {
       const int64_t end = std::min(panel + step, mine.end);
-      for_each_tile(wg, panel, end, gate_act, gate_values, worker.expand.data(),
-                    [&](const Tile& tile) { add_bias(isa_, tile, bias_data(gate)); });
-      for_each_tile(wu, panel, end, acts.get(wu.kernel->act), up_values, worker.expand.data(), [&](const Tile& tile) {
-        add_bias(isa_, tile, bias_data(up));
-        for (int64_t c = 0; c < tile.n_columns; ++c) {
-          swiglu(isa_, gate_values + c * tile.ld, tile.values + c * tile.ld, tile.n_rows,
-                 out.row(first + c) + tile.row);
-        }
-      });
+      for_each_tile(gate, panel, end, gate_act, gate_values, worker.expand.data(),
+                    [&](int64_t, const ProductTile& tile) {
+                      if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, gate_values, tile.ld);
+                    });
+      for_each_tile(up, panel, end, acts.get(wu.kernel->act), up_values, worker.expand.data(),
+                    [&](int64_t row, const ProductTile& tile) {
+                      if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, up_values, tile.ld);
+                      for (int64_t c = 0; c < tile.n_columns; ++c) {
+                        swiglu(isa_, gate_values + c * tile.ld, up_values + c * tile.ld, tile.n_rows,
+                               out.row(first + c) + row);
+                      }
+                    });
     }
   });
 }
@@ -225,10 +180,9 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       const int64_t end = std::min(mine.end, panel_end[i]) - base;
       if (begin >= end) continue;
       const Mat out = i == 0 ? q.slice(first, q.rows - first) : i == 1 ? k_rows : v_rows;
-      for_each_tile(weight, begin, end, acts.get(weight.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                    [&](const Tile& tile) {
-                      add_bias(isa_, tile, bias_data(*parts[i]));
-                      store_tile(tile, 0, out);
+      for_each_tile(*parts[i], begin, end, acts.get(weight.kernel->act), worker.tile.as<float>(), worker.expand.data(),
+                    [&](int64_t row, const ProductTile& tile) {
+                      store_tile(isa_, tile, Activation::kNone, out.data + row, out.ld);
                     });
     }
     team_.barrier();
@@ -240,14 +194,15 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
       for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
     }
-    for (int64_t h = 0; h < w.n_kv_heads && tokens.begin < tokens.end; ++h) {
-      for (int64_t r = tokens.begin; r < tokens.end; ++r) {
-        const int64_t position = n_past + first + r;
-        store_key(isa_, kv.element, k_rows.row(r) + h * head_dim, head_dim, position, kv.head_keys(h));
-        store_value(isa_, kv.element, v_rows.row(r) + h * head_dim, head_dim, position, kv.head_values(h));
-      }
+    const int64_t n = tokens.end - tokens.begin, position = n_past + first + tokens.begin;
+    for (int64_t h = 0; h < w.n_kv_heads && n > 0; ++h) {
+      store_keys(isa_, kv.element, k_rows.row(tokens.begin) + h * head_dim, k_rows.ld, n, head_dim, position,
+                 kv.head_keys(h));
+      store_values(isa_, kv.element, v_rows.row(tokens.begin) + h * head_dim, v_rows.ld, n, head_dim, position,
+                   kv.head_values(h));
     }
   });
+  if (kv.element == KvElement::kInt8) quantize_segment_heads(q, w.n_heads, kv);
 }
 
 }  // namespace glimpse

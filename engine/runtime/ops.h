@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -16,6 +17,7 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/result.h"
 #include "engine/runtime/mat.h"
+#include "kernels/activation/activation.h"
 #include "kernels/attention/attention.h"
 
 namespace glimpse {
@@ -45,6 +47,7 @@ enum class WeightPrecision {
   kAsStored,  // the bits of the file
   kF32,       // dequantised to float
   kBf16,      // rounded to bfloat16 (float types only; quantised types stay as stored)
+  kInt8,      // int8 with a scale per 128 columns where the backend has such kernels, otherwise as stored
 };
 
 /// Floats in the backend's memory: norm weights, biases, scratch. Move-only.
@@ -70,8 +73,6 @@ struct Norm {
   int64_t width = 0;  // length of the normalised vector; a row of several widths is normalised piece by piece
 };
 
-enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
-
 /// Projections of one attention layer. Query head i uses key/value head i / (n_heads / n_kv_heads).
 struct QkvWeights {
   Linear q;  // (n_heads * head_dim, hidden_size)
@@ -88,7 +89,8 @@ struct RopeTable {
   Mat sin;
 };
 
-/// Keys and values of one layer in the backend's layout.
+/// Keys and values of one layer in the backend's layout. A store of kInt8 is filled by one norm_qkv() from position 0
+/// on and attended to as a whole.
 class KvStore {
  public:
   virtual ~KvStore() = default;
@@ -103,6 +105,51 @@ struct AttentionSpec {
   bool causal = true;
   int64_t n_past = 0;  // causal: row r sees keys [0, n_past + r + 1); otherwise every row sees keys [0, n_keys)
   int64_t n_keys = 0;  // non-causal only
+};
+
+/// How a step draws its token; as SamplerOptions.
+struct DrawOptions {
+  float temperature = 0;  // below 1e-5: greedy
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;
+  float min_p = 0;
+  bool operator==(const DrawOptions&) const = default;
+};
+
+/// Where a row of text stands.
+struct StepStart {
+  int32_t token = 0;
+  int64_t n_past = 0;    // its cache slot
+  int64_t rope_row = 0;  // its row of the rotation table
+  bool operator==(const StepStart&) const = default;
+};
+
+/// The pass of one token and the draw of the next, recorded by Ops::record_step() and played as often as wanted: each
+/// step goes on from where the one before ended, without the host. Must not outlive its Ops.
+class StepProgram {
+ public:
+  /// Steps that may be begun and not taken.
+  static constexpr int64_t kMostAhead = 8;
+
+  virtual ~StepProgram() = default;
+  /// The next step begins here; what was begun and not taken is forgotten. Waits for it.
+  virtual Status start(const StepStart& start) = 0;
+  /// Begins a step; returns before it is done. uniform: a number in [0, 1], the draw's luck. The caller keeps slot and
+  /// rotation row inside what was recorded.
+  virtual Status play(float uniform) = 0;
+  /// Waits for the oldest step that was begun and not taken, and gives what it drew; -1 when its logits are not finite:
+  /// later steps are then worthless, and nothing but the slot of the failed one was written.
+  virtual Result<int32_t> take() = 0;
+};
+
+/// What a recorded step has besides the operations of Ops.
+class StepRecorder {
+ public:
+  virtual ~StepRecorder() = default;
+  /// x (1, hidden_size) = the row of the table that the step before drew, or start() named.
+  virtual void embed_token(const PackedWeight& table, Mat x) = 0;
+  /// The last operation: draws from logits (1, vocab_size).
+  virtual void draw(Mat logits, const DrawOptions& options) = 0;
 };
 
 /// One execution context: threads, scratch, a device stream. Not thread-safe; weights it packed are, and may be used by
@@ -120,6 +167,22 @@ class Ops {
   virtual Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) = 0;
   /// Bytes that pack() would occupy.
   virtual uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const = 0;
+  /// Names the layout that pack() gives to a matrix's bytes, for files of packed weights: the same number and shape
+  /// mean the same arrangement, on every CPU. nullopt: this backend's weights cannot be kept in files.
+  virtual std::optional<uint32_t> packed_format(DType /*type*/, WeightPrecision /*precision*/) const {
+    return std::nullopt;
+  }
+  /// The packed bytes of a weight (packed_bytes() of them), to be kept in a file. Precondition: packed_format() has a
+  /// value for it.
+  virtual std::span<const std::byte> packed_data(const PackedWeight& /*weight*/) const { return {}; }
+  /// A weight over bytes that packed_data() gave for a matrix of the same type, shape and precision; `owner` keeps them
+  /// in place. Any bytes are safe to multiply with. Errors: kInvalidArgument (another number of bytes, not 64-byte
+  /// aligned), kUnsupported.
+  virtual Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision /*precision*/,
+                                                            std::span<const std::byte> /*bytes*/,
+                                                            std::shared_ptr<const void> /*owner*/) {
+    return make_error(ErrorCode::kUnsupported, "%s: packed weights cannot be taken from a file", source.name.c_str());
+  }
   /// One row of a packed matrix as floats in host memory.
   virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;
   /// Zeroed floats.
@@ -135,6 +198,8 @@ class Ops {
   /// later.
   virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
+  /// Bytes that this backend could still allocate.
+  virtual uint64_t available_bytes() const;
 
   // -- a forward pass ----------------------------------------------------------------------------------------------
   /// Runs `body`, which calls the operations below; returns the first error of any of them.
@@ -157,6 +222,15 @@ class Ops {
   virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
+
+  /// Whether record_step() records.
+  virtual bool records_steps() const { return false; }
+  /// Records what `body` does: the pass of one row. In it norm_qkv() and attention() are called with the greatest
+  /// n_past that a step may have and with the rotation table of all positions; nothing is uploaded, downloaded or
+  /// looked at. The bits of a step are those of the same operations in run(). nullptr: this backend records nothing.
+  virtual Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> /*body*/) {
+    return std::unique_ptr<StepProgram>();
+  }
 };
 
 /// The oracle: one scalar loop per equation, weights dequantised row by row, double accumulation.
@@ -167,5 +241,16 @@ struct CpuOpsOptions {
 };
 /// Panels, SIMD and threads. Errors: kInvalidArgument (GLIMPSE_FORCE_ISA).
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
+
+/// How a GPU decodes. kLaunches: launch by launch, the host draws. kGraph: the launches of a token are recorded once
+/// and played, the device draws.
+enum class CudaDecode { kGraph, kLaunches };
+
+struct CudaOpsOptions {
+  int n_threads = 0;  // that read and check weights while they are packed; 0: available_cpus()
+  CudaDecode decode = CudaDecode::kGraph;
+};
+/// The first GPU. Errors: kUnsupported in a build without CUDA; kDevice when there is no GPU that it can use.
+Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);
 
 }  // namespace glimpse

@@ -351,6 +351,10 @@ class RefOps final : public Ops {
 
 }  // namespace
 
+uint64_t Ops::available_bytes() const {
+  return available_memory_bytes();
+}
+
 std::unique_ptr<Ops> make_ref_ops() {
   return std::make_unique<RefOps>();
 }

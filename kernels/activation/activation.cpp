@@ -56,6 +56,51 @@ void add_ref(const float* x, int64_t n, float* y) {
   for (int64_t i = 0; i < n; ++i) y[i] += x[i];
 }
 
+void store_tile_ref(const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
+  for (int64_t c = 0; c < tile.n_columns; ++c) {
+    float* to = out + c * ld_out;
+    for (int64_t r = 0; r < tile.n_rows; ++r) {
+      to[r] = tile.values[c * tile.ld + r] + (tile.bias != nullptr ? tile.bias[r] : 0.0f);
+    }
+    switch (activation) {
+      case Activation::kNone:
+        break;
+      case Activation::kQuickGelu:
+        quick_gelu_ref(to, tile.n_rows);
+        break;
+      case Activation::kGeluErf:
+        gelu_erf_ref(to, tile.n_rows);
+        break;
+      case Activation::kGeluTanh:
+        gelu_tanh_ref(to, tile.n_rows);
+        break;
+      case Activation::kSilu:
+        silu_ref(to, tile.n_rows);
+        break;
+    }
+  }
+}
+
+void add_tile_ref(const ProductTile& tile, float* out, int64_t ld_out) {
+  for (int64_t c = 0; c < tile.n_columns; ++c) {
+    for (int64_t r = 0; r < tile.n_rows; ++r) {
+      out[c * ld_out + r] += tile.values[c * tile.ld + r] + (tile.bias != nullptr ? tile.bias[r] : 0.0f);
+    }
+  }
+}
+
+void store_tile(Isa isa, const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
+  if (isa >= Isa::kAvx512) return store_tile_avx512(tile, activation, out, ld_out);
+  if (isa >= Isa::kAvx2) return store_tile_avx2(tile, activation, out, ld_out);
+  store_tile_ref(tile, activation, out, ld_out);
+}
+
+void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out) {
+  if (isa >= Isa::kAvx512) return add_tile_avx512(tile, out, ld_out);
+  if (isa >= Isa::kAvx2) return add_tile_avx2(tile, out, ld_out);
+  add_tile_ref(tile, out, ld_out);
+}
+
 void swiglu(Isa isa, const float* gate, const float* up, int64_t n, float* out) {
   if (isa >= Isa::kAvx512) return swiglu_avx512(gate, up, n, out);
   if (isa >= Isa::kAvx2) return swiglu_avx2(gate, up, n, out);

@@ -24,4 +24,20 @@ void silu(Isa isa, float* x, int64_t n);
 /// y[i] += x[i].
 void add(Isa isa, const float* x, int64_t n, float* y);
 
+enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
+
+/// A finished tile of a matrix product on its way into the result: column c holds n_rows values at values + c * ld.
+/// bias: nullptr, or (n_rows).
+struct ProductTile {
+  const float* values = nullptr;
+  int64_t ld = 0;
+  int64_t n_rows = 0;
+  int64_t n_columns = 0;
+  const float* bias = nullptr;
+};
+/// out[c * ld_out + r] = activation(tile[c][r] + bias[r]).
+void store_tile(Isa isa, const ProductTile& tile, Activation activation, float* out, int64_t ld_out);
+/// out[c * ld_out + r] += tile[c][r] + bias[r].
+void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out);
+
 }  // namespace glimpse

@@ -51,5 +51,11 @@ void silu_avx2(float* x, int64_t n) {
 void add_avx2(const float* x, int64_t n, float* y) {
   add_row<Avx2>(x, n, y);
 }
+void store_tile_avx2(const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
+  store_tile_of<Avx2>(tile, activation, out, ld_out);
+}
+void add_tile_avx2(const ProductTile& tile, float* out, int64_t ld_out) {
+  finish_tile<Avx2, Identity, true>(tile, out, ld_out);
+}
 
 }  // namespace glimpse

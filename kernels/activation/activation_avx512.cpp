@@ -53,5 +53,11 @@ void silu_avx512(float* x, int64_t n) {
 void add_avx512(const float* x, int64_t n, float* y) {
   add_row<Avx512>(x, n, y);
 }
+void store_tile_avx512(const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
+  store_tile_of<Avx512>(tile, activation, out, ld_out);
+}
+void add_tile_avx512(const ProductTile& tile, float* out, int64_t ld_out) {
+  finish_tile<Avx512, Identity, true>(tile, out, ld_out);
+}
 
 }  // namespace glimpse

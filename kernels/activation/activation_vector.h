@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "kernels/activation/activation.h"
+
 namespace glimpse {
 namespace {
 
@@ -101,6 +103,45 @@ inline void swiglu_row(const float* gate, const float* up, int64_t n, float* out
   for (int64_t i = 0; i < n; i += S::kLanes) {
     const typename S::V z = Silu::apply<S>(S::load(gate + i, n - i));
     S::store(out + i, n - i, S::mul(z, S::load(up + i, n - i)));
+  }
+}
+
+struct Identity {
+  template <class S>
+  static inline typename S::V apply(typename S::V x) {
+    return x;
+  }
+};
+
+// out = F(tile + bias), or out += tile + bias.
+template <class S, class F, bool Add>
+inline void finish_tile(const ProductTile& tile, float* out, int64_t ld_out) {
+  for (int64_t c = 0; c < tile.n_columns; ++c) {
+    const float* values = tile.values + c * tile.ld;
+    float* to = out + c * ld_out;
+    for (int64_t i = 0; i < tile.n_rows; i += S::kLanes) {
+      const int64_t count = tile.n_rows - i;
+      typename S::V x = S::load(values + i, count);
+      if (tile.bias != nullptr) x = S::add(x, S::load(tile.bias + i, count));
+      x = F::template apply<S>(x);
+      S::store(to + i, count, Add ? S::add(S::load(to + i, count), x) : x);
+    }
+  }
+}
+
+template <class S>
+inline void store_tile_of(const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
+  switch (activation) {
+    case Activation::kNone:
+      return finish_tile<S, Identity, false>(tile, out, ld_out);
+    case Activation::kQuickGelu:
+      return finish_tile<S, QuickGelu, false>(tile, out, ld_out);
+    case Activation::kGeluErf:
+      return finish_tile<S, GeluErf, false>(tile, out, ld_out);
+    case Activation::kGeluTanh:
+      return finish_tile<S, GeluTanh, false>(tile, out, ld_out);
+    case Activation::kSilu:
+      return finish_tile<S, Silu, false>(tile, out, ld_out);
   }
 }
 

@@ -8,52 +8,79 @@
 #include <limits>
 
 #include "engine/base/half.h"
+#include "kernels/attention/attention_int8.h"
 #include "kernels/attention/attention_isa.h"
+#include "kernels/attention/attention_q8.h"
 
 namespace glimpse {
 namespace {
+
+// To nearest even; finite values that would become infinite stop at +-65504.
+uint16_t saturated_half(float value) {
+  return float_to_half(std::isinf(value) ? value : std::clamp(value, -65504.0f, 65504.0f));
+}
 
 constexpr AttentionKernel kKernels[] = {
 #define GLIMPSE_KERNEL(isa, element, function) {#function, KvElement::element, Isa::isa, function},
 #include "kernels/attention/attention_kernels.inc"
 };
 
-// Panels are addressed in 4-byte words: a bf16 pair or one float.
-int64_t key_words(KvElement element, int64_t d) {
-  return element == KvElement::kBf16 ? d / 2 : d;
+// What is stored: the int8 segment starts as bfloat16.
+KvElement stored_element(KvElement element) {
+  return element == KvElement::kInt8 ? KvElement::kBf16 : element;
 }
 
-// Index of (position, dim) among the elements of the key or value panels.
+bool is_float32(KvElement element) {
+  return element == KvElement::kF32;
+}
+
+// Index of (position, dim) among the elements of the key or value panels of 2 or 4 bytes per element.
 int64_t key_index(KvElement element, int64_t d, int64_t position, int64_t dim) {
   const int64_t group = position / 16, lane = position % 16;
-  if (element == KvElement::kF32) return (group * d + dim) * 16 + lane;
+  if (element != KvElement::kBf16) return (group * d + dim) * 16 + lane;
   return ((group * (d / 2) + dim / 2) * 16 + lane) * 2 + dim % 2;
 }
 int64_t value_index(KvElement element, int64_t d, int64_t position, int64_t dim) {
-  if (element == KvElement::kF32) return position * d + dim;
+  if (element != KvElement::kBf16) return position * d + dim;
   return (position / 2 * d + dim) * 2 + position % 2;
 }
 
 void store_element(KvElement element, std::byte* base, int64_t index, float value) {
-  if (element == KvElement::kF32) {
+  if (is_float32(element)) {
     std::memcpy(base + index * 4, &value, 4);
   } else {
-    const uint16_t bits = float_to_bf16(value);
+    const uint16_t bits = element == KvElement::kBf16 ? float_to_bf16(value) : saturated_half(value);
     std::memcpy(base + index * 2, &bits, 2);
   }
 }
 float load_element(KvElement element, const std::byte* base, int64_t index) {
-  if (element == KvElement::kF32) {
+  if (is_float32(element)) {
     float value;
     std::memcpy(&value, base + index * 4, 4);
     return value;
   }
   uint16_t bits;
   std::memcpy(&bits, base + index * 2, 2);
-  return bf16_to_float(bits);
+  return element == KvElement::kBf16 ? bf16_to_float(bits) : half_to_float(bits);
 }
 
 }  // namespace
+
+const char* kv_element_name(KvElement element) {
+  switch (element) {
+    case KvElement::kBf16:
+      return "bf16";
+    case KvElement::kF32:
+      return "f32";
+    case KvElement::kF16:
+      return "f16";
+    case KvElement::kQ8_0:
+      return "q8_0";
+    case KvElement::kInt8:
+      return "int8";
+  }
+  return "unknown";
+}
 
 std::span<const AttentionKernel> attention_kernels() {
   return kKernels;
@@ -68,15 +95,20 @@ const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
 }
 
 uint64_t attention_scratch_bytes(int64_t d) {
-  return static_cast<uint64_t>(kScratchAcc + 2 * kRowGroup * d * static_cast<int64_t>(sizeof(float)));
+  const auto kernels = static_cast<uint64_t>(kScratchAcc + 2 * kRowGroup * d * static_cast<int64_t>(sizeof(float)));
+  return std::max(kernels, int8_scratch_bytes(d));
 }
 
 uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity) {
-  return static_cast<uint64_t>(padded_head_dim(head_dim)) * static_cast<uint64_t>(capacity) *
-         (element == KvElement::kBf16 ? 2 : 4);
+  const int64_t d = padded_head_dim(head_dim);
+  if (element == KvElement::kQ8_0)
+    return static_cast<uint64_t>(capacity / 16) * static_cast<uint64_t>(q8_group_bytes(d));
+  return static_cast<uint64_t>(d) * static_cast<uint64_t>(capacity) * (is_float32(element) ? 4 : 2);
 }
 
 void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys) {
+  element = stored_element(element);
+  if (element == KvElement::kQ8_0) return store_key_q8(key, head_dim, position, keys);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
     store_element(element, keys, key_index(element, d, position, i), i < head_dim ? key[i] : 0.0f);
@@ -84,6 +116,8 @@ void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64
 }
 
 void store_value(Isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values) {
+  element = stored_element(element);
+  if (element == KvElement::kQ8_0) return store_value_q8(value, head_dim, position, values);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
     store_element(element, values, value_index(element, d, position, i), i < head_dim ? value[i] : 0.0f);
@@ -92,16 +126,17 @@ void store_value(Isa, KvElement element, const float* value, int64_t head_dim, i
 
 void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                 int64_t position, std::byte* keys) {
+  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   while (position < end) {
     const int64_t n_groups = position % 16 == 0 ? (end - position) / 16 : 0;
-    if (n_groups == 0 || isa < Isa::kAvx2) {
+    if (n_groups == 0 || isa < Isa::kAvx2 || element == KvElement::kQ8_0) {
       store_key(isa, element, rows, head_dim, position, keys);
       rows += ld, ++position;
       continue;
     }
-    std::byte* group = keys + position / 16 * key_words(element, d) * 64;
+    std::byte* group = keys + kv_head_bytes(element, d, position);
     const auto store = isa >= Isa::kAvx512 ? store_key_groups_avx512 : store_key_groups_avx2;
     store(element, rows, ld, n_groups, head_dim, d, group);
     rows += 16 * n_groups * ld, position += 16 * n_groups;
@@ -110,17 +145,18 @@ void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64
 
 void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                   int64_t position, std::byte* values) {
+  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   const int64_t group = element == KvElement::kBf16 ? 2 : 1;
   while (position < end) {
     const int64_t whole = position % group == 0 ? (end - position) / group * group : 0;
-    if (whole == 0 || isa < Isa::kAvx2) {
+    if (whole == 0 || isa < Isa::kAvx2 || element == KvElement::kQ8_0) {
       store_value(isa, element, rows, head_dim, position, values);
       rows += ld, ++position;
       continue;
     }
-    std::byte* out = values + position / group * d * 4;
+    std::byte* out = values + kv_head_bytes(element, d, position);
     const auto store = isa >= Isa::kAvx512 ? store_value_rows_avx512 : store_value_rows_avx2;
     store(element, rows, ld, whole, head_dim, d, out);
     rows += whole * ld, position += whole;
@@ -128,11 +164,15 @@ void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int
 }
 
 void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key) {
+  if (element == KvElement::kQ8_0) return load_key_q8(keys, head_dim, position, key);
+  if (element == KvElement::kInt8) return load_key_int8(keys, head_dim, position, key);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) key[i] = load_element(element, keys, key_index(element, d, position, i));
 }
 
 void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value) {
+  if (element == KvElement::kQ8_0) return load_value_q8(values, head_dim, position, value);
+  if (element == KvElement::kInt8) return load_value_int8(values, head_dim, position, value);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) value[i] = load_element(element, values, value_index(element, d, position, i));
 }
@@ -156,16 +196,28 @@ void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int6
   finish_attention_ref(state, n_rows, head_dim, out_rows);
 }
 
+uint64_t query_row_bytes(KvElement element, int64_t d) {
+  if (element == KvElement::kQ8_0) return static_cast<uint64_t>(q8_query_bytes(d));
+  if (element == KvElement::kInt8) return static_cast<uint64_t>(int8_query_bytes(d));
+  return static_cast<uint64_t>(d) * (element == KvElement::kBf16 ? 2 : 4);
+}
+
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     void* out) {
-  const auto prepare = isa >= Isa::kAvx512 ? prepare_queries_avx512
-                       : isa >= Isa::kAvx2 ? prepare_queries_avx2
-                                           : prepare_queries_ref;
+                     const std::byte* keys, void* out) {
+  const auto prepare = element == KvElement::kQ8_0 ? prepare_queries_q8
+                       : isa >= Isa::kAvx512       ? prepare_queries_avx512
+                       : isa >= Isa::kAvx2         ? prepare_queries_avx2
+                                                   : prepare_queries_ref;
   const int64_t d = padded_head_dim(head_dim);
-  const int64_t row_bytes = d * (element == KvElement::kBf16 ? 2 : 4);
+  const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d));
   const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
   for (int64_t r = 0; r < n_rows; ++r) {
-    prepare(element, q_rows[r], scale, head_dim, d, static_cast<std::byte*>(out) + r * row_bytes);
+    std::byte* row = static_cast<std::byte*>(out) + r * row_bytes;
+    if (element == KvElement::kInt8) {
+      prepare_query_int8(q_rows[r], scale, head_dim, keys, row);
+    } else {
+      prepare(element, q_rows[r], scale, head_dim, d, row);
+    }
   }
 }
 

@@ -14,8 +14,13 @@ namespace glimpse {
 constexpr int64_t kKeyBlock = 256;     // keys per block; block b covers positions [256 b, 256 b + 256)
 constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
-/// Element type of a key/value store.
-enum class KvElement { kBf16, kF32 };
+/// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value. kInt8: stored as kBf16, then, when a whole
+/// segment is there, turned into int8 in place (attention_int8.h); only for segments that are attended to as a whole.
+enum class KvElement { kBf16, kF32, kF16, kQ8_0, kInt8 };
+/// Those that take one position after the other, what sessions use first.
+constexpr KvElement kKvElements[] = {KvElement::kF16, KvElement::kBf16, KvElement::kF32, KvElement::kQ8_0};
+/// "bf16", "f32", "f16", "q8_0", "int8".
+const char* kv_element_name(KvElement element);
 
 /// head_dim rounded up to a multiple of 16; the padding is zero.
 constexpr int64_t padded_head_dim(int64_t head_dim) {
@@ -23,10 +28,15 @@ constexpr int64_t padded_head_dim(int64_t head_dim) {
 }
 
 /// Layout of one head's keys and values for `capacity` positions (a multiple of 256), d = padded_head_dim:
-///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF32: [capacity / 16][d][16 positions]
-///   values kBf16: [capacity / 2][d][2 positions]            kF32: [capacity][d]
-/// Both start at a 64-byte boundary. Unwritten positions must be zero or finite: they are multiplied by a probability
-/// of zero. bf16 is rounded to nearest even.
+///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF16, kF32: [capacity / 16][d][16 positions]
+///   values kBf16: [capacity / 2][d][2 positions]            kF16, kF32: [capacity][d]
+/// kQ8_0 (attention_q8.h) stores int8 with a binary16 scale per position and 32 dimensions, in groups of 16 positions.
+/// All start at a 64-byte boundary. Unwritten positions must be zero or finite: they are multiplied by a probability
+/// of zero.
+///
+/// Rounding is to nearest even. A finite value beyond the range of binary16 becomes +-65504; NaN and infinities stay
+/// what they are, so that the engine's check of its results finds them. kQ8_0 rounds to multiples of a scale that fits
+/// the greatest magnitude of the 32 dimensions; a NaN or an infinity makes all 32 of them NaN.
 uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity);  // of keys; values take the same
 
 /// Stores the keys or values of n positions from `position` on into the panels of a head. Row i (head_dim floats) lies
@@ -57,14 +67,17 @@ void merge_attention_states(Isa isa, const AttentionState& state, const Attentio
 /// out rows (head_dim floats each) = acc / sum; zero for a row that has seen no key.
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
 
-/// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim) and converted to the element type.
-/// out: (n_rows, d) of bf16 or float, 64-byte aligned; the same bits whatever the ISA.
+/// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim); kBf16: rounded to bf16, kF16 and kF32:
+/// as floats, kQ8_0 and kInt8: as int8 with scales. keys: the head's panels, for kInt8 alone, whose queries take over
+/// factors of their channels. out: n_rows times query_row_bytes(), at most 4 d, 64-byte aligned; the same
+/// bits whatever the ISA.
+uint64_t query_row_bytes(KvElement element, int64_t d);
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     void* out);
+                     const std::byte* keys, void* out);
 
 /// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
 /// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.
-/// queries: from prepare_queries, (n_rows, d), n_rows <= kMaxQueryRows. keys, values: the head's panels.
+/// queries: from prepare_queries, n_rows rows, n_rows <= kMaxQueryRows. keys, values: the head's panels.
 /// key_begin: a multiple of 256. n_visible[r]: number of keys of this block that row r attends to (0..256, the first
 /// ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes(), 64-byte aligned. NaN and infinite scores
 /// give NaN.

@@ -1,6 +1,6 @@
-// Attention on float fused multiply-add, for any vector width and both element types: bf16 panels are widened by a
-// shift as they are read. Included by attention_avx2.cpp and attention_avx512.cpp, each with its own vector
-// type; everything has internal linkage.
+// Attention on float fused multiply-add, for any vector width and all float elements: bf16 and f16 panels are widened
+// as they are read, once per group of rows. Included by attention_avx2.cpp and attention_avx512.cpp, each with its own
+// vector type; everything has internal linkage.
 //
 // S describes the vectors: V, kLanes, the size of the tiles that fit its registers, and the operations.
 // Every score and every output element has one accumulator that takes the head dimensions (the keys) in ascending
@@ -22,30 +22,50 @@ inline void prefetch_ahead(const void* p) {
   _mm_prefetch(reinterpret_cast<const char*>(reinterpret_cast<uintptr_t>(p) + kPrefetchBytes), _MM_HINT_T1);
 }
 
-// How one 4-byte word of a panel becomes floats: a bf16 pair is two consecutive dimensions of a key (two consecutive
-// keys of a value), a float is one.
+// How the panels of an element are read. Keys: a line of 64 bytes holds 16 positions of kKeyDims dimensions. Values:
+// a row of d dimensions holds kValueKeys positions and takes kValueBytes per dimension.
 template <class S, KvElement element>
-struct PanelWords {
-  static constexpr int kPerWord = element == KvElement::kBf16 ? 2 : 1;
-  static inline void load(const float* words, typename S::V out[kPerWord]) {
-    if constexpr (element == KvElement::kBf16) {
-      S::load_bf16_pair(words, out[0], out[1]);
-    } else {
-      out[0] = S::load(words);
-    }
+struct PanelReader;
+
+template <class S>
+struct PanelReader<S, KvElement::kBf16> {  // pairs of dimensions, pairs of positions
+  static constexpr int kKeyDims = 2, kValueKeys = 2, kValueBytes = 4;
+  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
+    S::load_bf16_pair(line + 4 * position, out[0], out[1]);
   }
+  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) {
+    S::load_bf16_pair(at, out[0], out[1]);
+  }
+};
+template <class S>
+struct PanelReader<S, KvElement::kF16> {  // the line: 16 positions of one dimension, then of the next
+  static constexpr int kKeyDims = 2, kValueKeys = 1, kValueBytes = 2;
+  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
+    out[0] = S::load_f16(line + 2 * position);
+    out[1] = S::load_f16(line + 2 * position + 32);
+  }
+  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) { out[0] = S::load_f16(at); }
+};
+template <class S>
+struct PanelReader<S, KvElement::kF32> {
+  static constexpr int kKeyDims = 1, kValueKeys = 1, kValueBytes = 4;
+  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
+    out[0] = S::load_f32(line + 4 * position);
+  }
+  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) { out[0] = S::load_f32(at); }
 };
 
 // scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps (never past the block).
 // Ahead: this is the first pass over the keys of few rows.
 // q: (R, d) floats.
 template <class S, KvElement element, int D, int R, bool Ahead>
-void score_tile(const float* q, int64_t d_any, const float* keys, int64_t n_keys, float* scores) {
-  using Words = PanelWords<S, element>;
-  constexpr int kVectors = S::kScoreVectors;
-  constexpr int kPerGroup = 16 / S::kLanes;  // vectors in a panel row of 16 keys
+void score_tile(const float* q, int64_t d_any, const std::byte* keys, int64_t n_keys, float* scores) {
+  using Reader = PanelReader<S, element>;
+  constexpr bool kFew = R <= (S::kLanes == 16 ? 2 : 1);  // more vectors, so that there are chains enough
+  constexpr int kVectors = kFew ? 2 * S::kScoreVectors : S::kScoreVectors;
+  constexpr int kPerLine = 16 / S::kLanes;  // vectors in a line of 16 keys
   const int64_t d = D != 0 ? D : d_any;
-  const int64_t words = d / Words::kPerWord;
+  const int64_t lines = d / Reader::kKeyDims;
   for (int64_t k = 0; k < n_keys; k += S::kLanes * kVectors) {
     typename S::V acc[R][kVectors];
 #pragma GCC unroll 8
@@ -53,22 +73,22 @@ void score_tile(const float* q, int64_t d_any, const float* keys, int64_t n_keys
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) acc[r][v] = S::zero();
     }
-    const float* panel = keys + k * words;
-    for (int64_t i = 0; i < words; ++i) {
-      typename S::V key[kVectors][Words::kPerWord];
+    const std::byte* panel = keys + k / 16 * lines * 64;
+    for (int64_t i = 0; i < lines; ++i) {
+      typename S::V key[kVectors][Reader::kKeyDims];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const float* at = panel + (v / kPerGroup * words + i) * 16 + v % kPerGroup * S::kLanes;
-        Words::load(at, key[v]);
+        const std::byte* line = panel + (v / kPerLine * lines + i) * 64;
+        Reader::keys(line, v % kPerLine * S::kLanes, key[v]);
         if constexpr (Ahead) {
-          if (v % kPerGroup == 0) prefetch_ahead(at);
+          if (v % kPerLine == 0) prefetch_ahead(line);
         }
       }
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-        for (int e = 0; e < Words::kPerWord; ++e) {
-          const typename S::V query = S::broadcast(q[r * d + i * Words::kPerWord + e]);
+        for (int e = 0; e < Reader::kKeyDims; ++e) {
+          const typename S::V query = S::broadcast(q[r * d + i * Reader::kKeyDims + e]);
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) acc[r][v] = S::fma(key[v][e], query, acc[r][v]);
         }
@@ -109,10 +129,11 @@ inline float probabilities(float* scores, float max, int64_t n_visible, int64_t 
   return S::reduce_add(sum);
 }
 
-// acc (R, C vectors) = P V for n_words panel rows. p: (R, 256) floats; values, acc: first of C vectors, row stride d.
+// acc (R, C vectors) = P V for n_rows panel rows. p: (R, 256) floats; values, acc: first of C vectors.
 template <class S, KvElement element, int D, int R, int C, bool Ahead>
-void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc_rows) {
-  using Words = PanelWords<S, element>;
+void value_tile(const float* p, const std::byte* values, int64_t d_any, int64_t n_rows, float* acc_rows) {
+  using Reader = PanelReader<S, element>;
+  constexpr int kVectorBytes = S::kLanes * Reader::kValueBytes;
   const int64_t d = D != 0 ? D : d_any;
   typename S::V acc[R][C];
 #pragma GCC unroll 8
@@ -120,19 +141,19 @@ void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_wo
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) acc[r][c] = S::zero();
   }
-  for (int64_t k = 0; k < n_words; ++k, values += d, p += Words::kPerWord) {
-    typename S::V value[C][Words::kPerWord];
+  for (int64_t k = 0; k < n_rows; ++k, values += d * Reader::kValueBytes, p += Reader::kValueKeys) {
+    typename S::V value[C][Reader::kValueKeys];
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
-      Words::load(values + S::kLanes * c, value[c]);
+      Reader::values(values + kVectorBytes * c, value[c]);
       if constexpr (Ahead) {
-        if (S::kLanes * c % 16 == 0) prefetch_ahead(values + S::kLanes * c);
+        if (kVectorBytes * c % 64 == 0) prefetch_ahead(values + kVectorBytes * c);
       }
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-      for (int e = 0; e < Words::kPerWord; ++e) {
+      for (int e = 0; e < Reader::kValueKeys; ++e) {
         const typename S::V weight = S::broadcast(p[r * kKeyBlock + e]);
 #pragma GCC unroll 8
         for (int c = 0; c < C; ++c) acc[r][c] = S::fma(value[c][e], weight, acc[r][c]);
@@ -148,21 +169,25 @@ void value_tile(const float* p, const float* values, int64_t d_any, int64_t n_wo
   }
 }
 
+// Cuts the (R, d) output into tiles that the registers hold. Ahead: this is the first pass over few rows' values.
 template <class S, KvElement element, int D, int R, bool Ahead>
-void value_rows(const float* p, const float* values, int64_t d_any, int64_t n_words, float* acc) {
+void value_rows(const float* p, const std::byte* values, int64_t d_any, int64_t n_rows, float* acc) {
   const int64_t d = D != 0 ? D : d_any;
-  if constexpr (R > 4) {
-    value_rows<S, element, D, 4, Ahead>(p, values, d, n_words, acc);
-    value_rows<S, element, D, R - 4, false>(p + 4 * kKeyBlock, values, d, n_words, acc + 4 * d);
+  constexpr bool kFive = D == 80 && S::kLanes == 16;  // five vectors are the whole width
+  constexpr int kMaxRows = kFive || element == KvElement::kBf16 ? 4 : S::kValueRows;
+  if constexpr (R > kMaxRows) {
+    value_rows<S, element, D, 4, Ahead>(p, values, d, n_rows, acc);
+    value_rows<S, element, D, R - 4, false>(p + 4 * kKeyBlock, values, d, n_rows, acc + 4 * d);
   } else {
-    constexpr int kVectors = D == 80 && S::kLanes == 16 ? 5 : S::kValueVectors;
+    constexpr int kBytes = PanelReader<S, element>::kValueBytes;
+    constexpr int kVectors = kFive ? 5 : S::kValueVectors;
     constexpr int kRest = 16 / S::kLanes;
     int64_t i = 0;
     for (; i + S::kLanes * kVectors <= d; i += S::kLanes * kVectors) {
-      value_tile<S, element, D, R, kVectors, Ahead>(p, values + i, d, n_words, acc + i);
+      value_tile<S, element, D, R, kVectors, Ahead>(p, values + i * kBytes, d, n_rows, acc + i);
     }
     if constexpr (kVectors != kRest) {
-      for (; i < d; i += 16) value_tile<S, element, D, R, kRest, Ahead>(p, values + i, d, n_words, acc + i);
+      for (; i < d; i += 16) value_tile<S, element, D, R, kRest, Ahead>(p, values + i * kBytes, d, n_rows, acc + i);
     }
   }
 }
@@ -170,7 +195,7 @@ void value_rows(const float* p, const float* values, int64_t d_any, int64_t n_wo
 // The queries of a group as floats.
 template <class S, KvElement element, int R>
 inline const float* widened_queries(const void* queries, int64_t d, std::byte* scratch) {
-  if constexpr (element == KvElement::kF32) return static_cast<const float*>(queries);
+  if constexpr (element != KvElement::kBf16) return static_cast<const float*>(queries);
   auto* out = reinterpret_cast<float*>(scratch + kScratchAcc) + kRowGroup * d;
   const auto* in = static_cast<const uint16_t*>(queries);
   for (int64_t i = 0; i < R * d; i += S::kLanes) S::store(out + i, S::load_bf16(in + i));
@@ -178,8 +203,8 @@ inline const float* widened_queries(const void* queries, int64_t d, std::byte* s
 }
 
 template <class S, KvElement element, int D, int R>
-void attend_group(const void* queries, int64_t d, const float* keys, const float* values, const int32_t* n_visible,
-                  const AttentionState& state, std::byte* scratch) {
+void attend_group(const void* queries, int64_t d, const std::byte* keys, const std::byte* values,
+                  const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
   int64_t n_keys = 0;
   for (int r = 0; r < R; ++r) n_keys = n_visible[r] > n_keys ? n_visible[r] : n_keys;
   if (n_keys == 0) return;
@@ -199,16 +224,16 @@ void attend_group(const void* queries, int64_t d, const float* keys, const float
     block.max[r] = row_max<S>(row, n_visible[r]);
     block.sum[r] = probabilities<S, element>(row, block.max[r], n_visible[r], (n_keys + 15) / 16 * 16);
   }
-  constexpr int kPerWord = PanelWords<S, element>::kPerWord;
-  value_rows<S, element, D, R, (R < kRowGroup)>(scores, values, d, (n_keys + kPerWord - 1) / kPerWord, block.acc);
+  constexpr int kKeys = PanelReader<S, element>::kValueKeys;
+  value_rows<S, element, D, R, (R < kRowGroup)>(scores, values, d, (n_keys + kKeys - 1) / kKeys, block.acc);
   S::merge(state, block, R, d);
 }
 
 template <class S, KvElement element, int D>
-void attend_block(const void* queries, int64_t n_rows, int64_t d, const float* keys, const float* values,
+void attend_block(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
                   const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  using Group =
-      void (*)(const void*, int64_t, const float*, const float*, const int32_t*, const AttentionState&, std::byte*);
+  using Group = void (*)(const void*, int64_t, const std::byte*, const std::byte*, const int32_t*,
+                         const AttentionState&, std::byte*);
   static constexpr Group kGroups[kRowGroup] = {attend_group<S, element, D, 1>, attend_group<S, element, D, 2>,
                                                attend_group<S, element, D, 3>, attend_group<S, element, D, 4>,
                                                attend_group<S, element, D, 5>, attend_group<S, element, D, 6>,
@@ -224,14 +249,12 @@ void attend_block(const void* queries, int64_t n_rows, int64_t d, const float* k
 template <class S, KvElement element>
 void attend_any(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
                 int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  constexpr int kPerWord = PanelWords<S, element>::kPerWord;
-  const auto* k = reinterpret_cast<const float*>(keys) + key_begin * (d / kPerWord);
-  const auto* v = reinterpret_cast<const float*>(values) + key_begin / kPerWord * d;
+  const uint64_t before = kv_head_bytes(element, d, key_begin);
   const auto run = d == 64    ? attend_block<S, element, 64>
                    : d == 80  ? attend_block<S, element, 80>
                    : d == 128 ? attend_block<S, element, 128>
                               : attend_block<S, element, 0>;
-  run(queries, n_rows, d, k, v, n_visible, state, scratch);
+  run(queries, n_rows, d, keys + before, values + before, n_visible, state, scratch);
 }
 
 }  // namespace

@@ -22,8 +22,8 @@ GLIMPSE_ATTENTION_ROW_FUNCTIONS(avx2)
 GLIMPSE_ATTENTION_ROW_FUNCTIONS(avx512)
 #undef GLIMPSE_ATTENTION_ROW_FUNCTIONS
 
-// Bulk stores of the vector ISAs. Keys: n_groups whole groups of 16 positions, `group` the first group's start in the
-// panels. Values: n rows; `out` is where the first pair (bf16) or row (f32) starts, n even for bf16.
+// Bulk stores of the vector ISAs, not of kQ8_0. Keys: n_groups whole groups of 16 positions, `group` the first group's
+// start in the panels. Values: n rows; `out` is where the first pair (bf16) or row starts, n even for bf16.
 #define GLIMPSE_ATTENTION_STORE_FUNCTIONS(isa)                                                                      \
   void store_key_groups_##isa(KvElement element, const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, \
                               int64_t d, std::byte* group);                                                         \
@@ -46,8 +46,9 @@ constexpr int64_t kPrefetchBytes = 16384;
 constexpr int64_t kScratchMax = 0;                                       // (8) float: maxima of the block
 constexpr int64_t kScratchSum = 64;                                      // (8) float: sums of the block
 constexpr int64_t kScratchScores = 128;                                  // (8, 256) float
-constexpr int64_t kScratchProbabilities = kScratchScores + 8 * 256 * 4;  // (8, 256) bf16
-constexpr int64_t kScratchAcc = kScratchProbabilities + 8 * 256 * 2;     // (8, d) float: output of the block
+constexpr int64_t kScratchProbabilities = kScratchScores + 8 * 256 * 4;  // (8, 256) bf16 or int16
+constexpr int64_t kScratchScales = kScratchProbabilities + 8 * 256 * 2;  // (256) float: scales of int8 values
+constexpr int64_t kScratchAcc = kScratchScales + 256 * 4;                // (8, d) float: output of the block
 // behind it: (8, d) float, queries widened to float
 
 }  // namespace glimpse

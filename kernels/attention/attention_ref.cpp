@@ -1,53 +1,46 @@
 // Reference attention: one row and one key at a time, in double.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
 #include "engine/base/half.h"
 #include "kernels/attention/attention_isa.h"
+#include "kernels/attention/attention_q8.h"
 
 namespace glimpse {
 namespace {
 
-double load_query(KvElement element, const void* queries, int64_t index) {
-  if (element == KvElement::kF32) return static_cast<const float*>(queries)[index];
-  return bf16_to_float(static_cast<const uint16_t*>(queries)[index]);
-}
-double load_panel(KvElement element, const std::byte* panel, int64_t index) {
-  if (element == KvElement::kF32) return reinterpret_cast<const float*>(panel)[index];
-  return bf16_to_float(reinterpret_cast<const uint16_t*>(panel)[index]);
+// Element i of a prepared query row.
+double load_query(KvElement element, const std::byte* row, int64_t d, int64_t i) {
+  if (element == KvElement::kBf16) return bf16_to_float(reinterpret_cast<const uint16_t*>(row)[i]);
+  if (element != KvElement::kQ8_0) return reinterpret_cast<const float*>(row)[i];
+  const Q8Query query = q8_query(row, d);
+  return static_cast<double>(query.scales[i / kQ8Block]) * query.values[i];
 }
 
 // softmax(q K^T) V of one row over its visible keys: scores are in base 2, so p = 2^(score - max).
-void attend_row(KvElement element, const void* queries, int64_t row, int64_t d, const std::byte* keys,
-                const std::byte* values, int64_t key_begin, int64_t n_visible, const AttentionState& block) {
+// panel_row: (d) float, acc: (d) double.
+void attend_row(KvElement element, const std::byte* query, int64_t d, const std::byte* keys, const std::byte* values,
+                int64_t key_begin, int64_t n_visible, float* panel_row, double* acc, const AttentionState& block) {
   double p[kKeyBlock];
   float max = -std::numeric_limits<float>::infinity();
   for (int64_t k = 0; k < n_visible; ++k) {
-    const int64_t group = (key_begin + k) / 16, lane = (key_begin + k) % 16;
+    load_key(element, keys, d, key_begin + k, panel_row);
     double score = 0;
-    for (int64_t i = 0; i < d; ++i) {
-      const int64_t index = element == KvElement::kF32 ? (group * d + i) * 16 + lane
-                                                       : ((group * (d / 2) + i / 2) * 16 + lane) * 2 + i % 2;
-      score += load_query(element, queries, row * d + i) * load_panel(element, keys, index);
-    }
+    for (int64_t i = 0; i < d; ++i) score += load_query(element, query, d, i) * panel_row[i];
     p[k] = score;
     max = std::fmax(max, static_cast<float>(score));
   }
   double sum = 0;
+  std::fill_n(acc, d, 0.0);
   for (int64_t k = 0; k < n_visible; ++k) {
     p[k] = std::exp2(p[k] - static_cast<double>(max));
     sum += p[k];
+    load_value(element, values, d, key_begin + k, panel_row);
+    for (int64_t i = 0; i < d; ++i) acc[i] += p[k] * panel_row[i];
   }
-  for (int64_t i = 0; i < d; ++i) {
-    double acc = 0;
-    for (int64_t k = 0; k < n_visible; ++k) {
-      const int64_t position = key_begin + k;
-      const int64_t index = element == KvElement::kF32 ? position * d + i : (position / 2 * d + i) * 2 + position % 2;
-      acc += p[k] * load_panel(element, values, index);
-    }
-    block.acc[i] = static_cast<float>(acc);
-  }
+  for (int64_t i = 0; i < d; ++i) block.acc[i] = static_cast<float>(acc[i]);
   *block.max = max;
   *block.sum = static_cast<float>(sum);
 }
@@ -56,10 +49,14 @@ void attend_block_ref(KvElement element, const void* queries, int64_t n_rows, in
                       const std::byte* values, int64_t key_begin, const int32_t* n_visible, const AttentionState& state,
                       std::byte* scratch) {
   float max, sum;
-  const AttentionState block = {&max, &sum, reinterpret_cast<float*>(scratch)};
+  auto* acc = reinterpret_cast<double*>(scratch);
+  auto* panel_row = reinterpret_cast<float*>(acc + d);
+  const AttentionState block = {&max, &sum, panel_row + d};
+  const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d));
   for (int64_t r = 0; r < n_rows; ++r) {
     if (n_visible[r] == 0) continue;
-    attend_row(element, queries, r, d, keys, values, key_begin, n_visible[r], block);
+    attend_row(element, static_cast<const std::byte*>(queries) + r * row_bytes, d, keys, values, key_begin,
+               n_visible[r], panel_row, acc, block);
     merge_attention_ref({state.max + r, state.sum + r, state.acc + r * d}, block, 1, d);
   }
 }
@@ -70,9 +67,17 @@ void attention_bf16_ref(const void* queries, int64_t n_rows, int64_t d, const st
                         int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
   attend_block_ref(KvElement::kBf16, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
 }
+void attention_f16_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
+                       int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
+  attend_block_ref(KvElement::kF16, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
+}
 void attention_f32_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
                        int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
   attend_block_ref(KvElement::kF32, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
+}
+void attention_q8_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
+                      int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
+  attend_block_ref(KvElement::kQ8_0, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
 }
 
 // The algebra of partial softmax results (as in flashinfer's state.cuh): both sides are brought to the common maximum.
@@ -108,7 +113,7 @@ void finish_attention_ref(const AttentionState& state, int64_t n_rows, int64_t h
 void prepare_queries_ref(KvElement element, const float* q, float scale, int64_t head_dim, int64_t d, void* out) {
   for (int64_t i = 0; i < d; ++i) {
     const float value = i < head_dim ? q[i] * scale : 0.0f;
-    if (element == KvElement::kF32) {
+    if (element != KvElement::kBf16) {
       static_cast<float*>(out)[i] = value;
     } else {
       static_cast<uint16_t*>(out)[i] = float_to_bf16(value);

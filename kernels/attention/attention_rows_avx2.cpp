@@ -8,10 +8,20 @@
 namespace glimpse {
 namespace {
 
-// 8 words of a row from word `first` on: 16 floats rounded to bf16 pairs, or 8 floats. Zero behind the row's end.
+// 8 floats as binary16 to nearest even; finite values that would become infinite stop at +-65504. min and max return
+// their second operand where one is NaN.
+inline __m128i saturated_half(__m256 x) {
+  const __m256 limit = _mm256_set1_ps(65504.0f), sign = _mm256_set1_ps(-0.0f);
+  const __m256 clamped = _mm256_min_ps(limit, _mm256_max_ps(_mm256_xor_ps(limit, sign), x));
+  const __m256 infinite = _mm256_cmp_ps(_mm256_andnot_ps(sign, x), _mm256_set1_ps(__builtin_inff()), _CMP_EQ_OQ);
+  return _mm256_cvtps_ph(_mm256_blendv_ps(clamped, x, infinite), _MM_FROUND_TO_NEAREST_INT);
+}
+
+// 8 words of a row from word `first` on: 16 floats rounded to bf16 pairs, or 8 floats (of binary16 still to be
+// rounded). Zero behind the row's end.
 template <KvElement element>
 inline __m256i load_words(const float* row, int64_t head_dim, int64_t first) {
-  if constexpr (element == KvElement::kF32) {
+  if constexpr (element != KvElement::kBf16) {
     return _mm256_castps_si256(load_row_avx2(row + first, head_dim - first));
   } else {
     const int64_t dim = 2 * first;
@@ -19,18 +29,25 @@ inline __m256i load_words(const float* row, int64_t head_dim, int64_t first) {
   }
 }
 
-// n_groups groups of 16 rows, each transposed into [words][16 rows] by quarters of 8 x 8. n_words: a multiple of 8.
+// n_groups groups of 16 rows, each transposed into [words][16 rows] by quarters of 8 x 8; binary16 is transposed as
+// floats. n_words: a multiple of 8.
 template <KvElement element>
 void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words,
-                      int32_t* out) {
-  for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * 16) {
+                      std::byte* out) {
+  constexpr int64_t kLaneBytes = element == KvElement::kF16 ? 2 : 4;
+  for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * 16 * kLaneBytes) {
     for (int64_t first = 0; first < n_words; first += 8) {
       for (int half = 0; half < 16; half += 8) {
         __m256i words[8];
         for (int i = 0; i < 8; ++i) words[i] = load_words<element>(rows + (half + i) * ld, head_dim, first);
         transpose_avx2(words);
         for (int i = 0; i < 8; ++i) {
-          _mm256_store_si256(reinterpret_cast<__m256i*>(out + (first + i) * 16 + half), words[i]);
+          std::byte* to = out + ((first + i) * 16 + half) * kLaneBytes;
+          if constexpr (element == KvElement::kF16) {
+            _mm_store_si128(reinterpret_cast<__m128i*>(to), saturated_half(_mm256_castsi256_ps(words[i])));
+          } else {
+            _mm256_store_si256(reinterpret_cast<__m256i*>(to), words[i]);
+          }
         }
       }
     }
@@ -41,25 +58,29 @@ void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t h
 
 void store_key_groups_avx2(KvElement element, const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim,
                            int64_t d, std::byte* group) {
-  auto* out = reinterpret_cast<int32_t*>(group);
-  if (element == KvElement::kF32) return store_key_groups<KvElement::kF32>(rows, ld, n_groups, head_dim, d, out);
-  store_key_groups<KvElement::kBf16>(rows, ld, n_groups, head_dim, d / 2, out);
+  if (element == KvElement::kF16) return store_key_groups<KvElement::kF16>(rows, ld, n_groups, head_dim, d, group);
+  if (element == KvElement::kF32) return store_key_groups<KvElement::kF32>(rows, ld, n_groups, head_dim, d, group);
+  store_key_groups<KvElement::kBf16>(rows, ld, n_groups, head_dim, d / 2, group);
 }
 
 void store_value_rows_avx2(KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim, int64_t d,
                            std::byte* out) {
-  auto* words = reinterpret_cast<int32_t*>(out);
-  const int64_t step = element == KvElement::kF32 ? 1 : 2;
-  for (int64_t r = 0; r < n; r += step, rows += step * ld, words += d) {
+  const int64_t step = element == KvElement::kBf16 ? 2 : 1;
+  const int64_t bytes = element == KvElement::kF16 ? 2 : 4;  // of one dimension
+  for (int64_t r = 0; r < n; r += step, rows += step * ld, out += d * bytes) {
     for (int64_t i = 0; i < d; i += 8) {
       const __m256 even = load_row_avx2(rows + i, head_dim - i);
+      if (element == KvElement::kF16) {
+        _mm_store_si128(reinterpret_cast<__m128i*>(out + i * 2), saturated_half(even));
+        continue;
+      }
       if (element == KvElement::kF32) {
-        _mm256_store_ps(reinterpret_cast<float*>(words + i), even);
+        _mm256_store_ps(reinterpret_cast<float*>(out + i * 4), even);
         continue;
       }
       const __m256i low = _mm256_srli_epi32(round_bf16_avx2(even), 16);
       const __m256i high = round_bf16_avx2(load_row_avx2(rows + ld + i, head_dim - i));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(words + i), _mm256_blend_epi16(low, high, 0xaa));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * 4), _mm256_blend_epi16(low, high, 0xaa));
     }
   }
 }
@@ -69,7 +90,7 @@ void prepare_queries_avx2(KvElement element, const float* q, float scale, int64_
     const __m256 c = _mm256_set1_ps(scale);
     const __m256 x0 = _mm256_mul_ps(load_row_avx2(q + i, head_dim - i), c);
     const __m256 x1 = _mm256_mul_ps(load_row_avx2(q + i + 8, head_dim - i - 8), c);
-    if (element == KvElement::kF32) {
+    if (element != KvElement::kBf16) {
       _mm256_store_ps(static_cast<float*>(out) + i, x0);
       _mm256_store_ps(static_cast<float*>(out) + i + 8, x1);
     } else {

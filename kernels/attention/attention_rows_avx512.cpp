@@ -8,10 +8,19 @@
 namespace glimpse {
 namespace {
 
-// 16 words of a row from word `first` on: 32 floats rounded to bf16 pairs, or 16 floats. Zero behind the row's end.
+// 16 floats as binary16 to nearest even; finite values that would become infinite stop at +-65504. min and max return
+// their second operand where one is NaN.
+inline __m256i saturated_half(__m512 x) {
+  const __m512 clamped = _mm512_min_ps(_mm512_set1_ps(65504.0f), _mm512_max_ps(_mm512_set1_ps(-65504.0f), x));
+  const __mmask16 infinite = _mm512_fpclass_ps_mask(x, 0x18);
+  return _mm512_cvtps_ph(_mm512_mask_mov_ps(clamped, infinite, x), _MM_FROUND_TO_NEAREST_INT);
+}
+
+// 16 words of a row from word `first` on: 32 floats rounded to bf16 pairs, or 16 floats (of binary16 still to be
+// rounded). Zero behind the row's end.
 template <KvElement element>
 inline __m512i load_words(const float* row, int64_t head_dim, int64_t first) {
-  if constexpr (element == KvElement::kF32) {
+  if constexpr (element != KvElement::kBf16) {
     return _mm512_castps_si512(load_row_avx512(row + first, head_dim - first));
   } else {
     const int64_t dim = 2 * first;
@@ -20,17 +29,25 @@ inline __m512i load_words(const float* row, int64_t head_dim, int64_t first) {
   }
 }
 
-// n_groups groups of 16 rows, each transposed into [words][16 rows].
+// n_groups groups of 16 rows, each transposed into [words][16 rows]; binary16 is transposed as floats.
 template <KvElement element>
 void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim, int64_t n_words,
-                      int32_t* out) {
-  for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * 16) {
+                      std::byte* out) {
+  constexpr int64_t kLineBytes = element == KvElement::kF16 ? 32 : 64;
+  for (int64_t g = 0; g < n_groups; ++g, rows += 16 * ld, out += n_words * kLineBytes) {
     for (int64_t first = 0; first < n_words; first += 16) {
       __m512i words[16];
       for (int i = 0; i < 16; ++i) words[i] = load_words<element>(rows + i * ld, head_dim, first);
       transpose_avx512(words);
       const int64_t count = n_words - first < 16 ? n_words - first : 16;
-      for (int64_t i = 0; i < count; ++i) _mm512_store_si512(out + (first + i) * 16, words[i]);
+      for (int64_t i = 0; i < count; ++i) {
+        std::byte* to = out + (first + i) * kLineBytes;
+        if constexpr (element == KvElement::kF16) {
+          _mm256_store_si256(reinterpret_cast<__m256i*>(to), saturated_half(_mm512_castsi512_ps(words[i])));
+        } else {
+          _mm512_store_si512(to, words[i]);
+        }
+      }
     }
   }
 }
@@ -39,26 +56,30 @@ void store_key_groups(const float* rows, int64_t ld, int64_t n_groups, int64_t h
 
 void store_key_groups_avx512(KvElement element, const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim,
                              int64_t d, std::byte* group) {
-  auto* out = reinterpret_cast<int32_t*>(group);
-  if (element == KvElement::kF32) return store_key_groups<KvElement::kF32>(rows, ld, n_groups, head_dim, d, out);
-  store_key_groups<KvElement::kBf16>(rows, ld, n_groups, head_dim, d / 2, out);
+  if (element == KvElement::kF16) return store_key_groups<KvElement::kF16>(rows, ld, n_groups, head_dim, d, group);
+  if (element == KvElement::kF32) return store_key_groups<KvElement::kF32>(rows, ld, n_groups, head_dim, d, group);
+  store_key_groups<KvElement::kBf16>(rows, ld, n_groups, head_dim, d / 2, group);
 }
 
 void store_value_rows_avx512(KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim, int64_t d,
                              std::byte* out) {
-  auto* words = reinterpret_cast<int32_t*>(out);
-  const int64_t step = element == KvElement::kF32 ? 1 : 2;
-  for (int64_t r = 0; r < n; r += step, rows += step * ld, words += d) {
+  const int64_t step = element == KvElement::kBf16 ? 2 : 1;
+  const int64_t bytes = element == KvElement::kF16 ? 2 : 4;  // of one dimension
+  for (int64_t r = 0; r < n; r += step, rows += step * ld, out += d * bytes) {
     for (int64_t i = 0; i < d; i += 16) {
       const __m512 even = load_row_avx512(rows + i, head_dim - i);
+      if (element == KvElement::kF16) {
+        _mm256_store_si256(reinterpret_cast<__m256i*>(out + i * 2), saturated_half(even));
+        continue;
+      }
       if (element == KvElement::kF32) {
-        _mm512_store_ps(words + i, even);
+        _mm512_store_ps(out + i * 4, even);
         continue;
       }
       const __m512 odd = load_row_avx512(rows + ld + i, head_dim - i);
       const __m512i low = _mm512_srli_epi32(round_bf16_avx512(even), 16);
       const __m512i high = _mm512_and_si512(round_bf16_avx512(odd), _mm512_set1_epi32(static_cast<int>(0xffff0000u)));
-      _mm512_store_si512(words + i, _mm512_or_si512(low, high));
+      _mm512_store_si512(out + i * 4, _mm512_or_si512(low, high));
     }
   }
 }
@@ -66,7 +87,7 @@ void store_value_rows_avx512(KvElement element, const float* rows, int64_t ld, i
 void prepare_queries_avx512(KvElement element, const float* q, float scale, int64_t head_dim, int64_t d, void* out) {
   for (int64_t i = 0; i < d; i += 16) {
     const __m512 x = _mm512_mul_ps(load_row_avx512(q + i, head_dim - i), _mm512_set1_ps(scale));
-    if (element == KvElement::kF32) {
+    if (element != KvElement::kBf16) {
       _mm512_store_ps(static_cast<float*>(out) + i, x);
     } else {
       _mm256_store_si256(reinterpret_cast<__m256i*>(static_cast<uint16_t*>(out) + i), pack_bf16_avx512(x));

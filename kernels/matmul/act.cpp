@@ -41,13 +41,18 @@ ActView layout_of(ActFormat format, int64_t n, int64_t k) {
       view.scales_at = place(p / 32 * 4);
       view.bias32_at = place(p / 32 * 4);
       break;
-    case ActFormat::kInt8x256:
+    case ActFormat::kInt8x128:
+      place(p);
+      view.scales_at = place(p / 128 * 4);
+      view.bias128_at = place(p / 128 * 4);
+      break;
+    case ActFormat::kInt8x128K:
       place(p);
       view.bias16_at = place(p / 16 * 4);
       view.bias32_at = place(p / 32 * 4);
       view.sums16_at = place(p / 16 * 2);
       view.sums32_at = place(p / 32 * 2);
-      view.scales_at = place(p / 256 * 4);
+      view.scales_at = place(p / 128 * 4);
       break;
   }
   view.row_bytes = round_up(end, 64);
@@ -60,7 +65,7 @@ void put(std::byte* record, int64_t at, int64_t index, T value) {
   std::memcpy(record + at + index * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
 }
 
-// One block of 32 or 256 values.
+// One block of 32 or 128 values.
 void quantize_block(const ActView& view, std::byte* record, int64_t first, int64_t length, const float* x) {
   uint32_t max_bits = 0;  // magnitudes compare like their bits, NaN above infinity: no order of evaluation to keep
   for (int64_t i = 0; i < length; ++i) max_bits = std::max(max_bits, std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu);
@@ -70,19 +75,25 @@ void quantize_block(const ActView& view, std::byte* record, int64_t first, int64
                       : max_bits >= kInfinityBits ? std::numeric_limits<float>::quiet_NaN()
                                                   : 0.0f;
   const float inverse = usable ? 127.0f / max : 0.0f;
-  int32_t sums[16] = {};
+  int32_t sums[8] = {};
   for (int64_t i = 0; i < length; ++i) {
     const long q = usable ? std::lrint(x[i] * inverse) : 0;
     put(record, 0, first + i, static_cast<int8_t>(q));
     sums[i / 16] += static_cast<int32_t>(q);
   }
   put(record, view.scales_at, first / length, scale);
+  if (view.format == ActFormat::kInt8x128) {
+    int32_t sum = 0;
+    for (int32_t part : sums) sum += part;
+    put(record, view.bias128_at, first / 128, -128 * sum);
+    return;
+  }
   for (int64_t s = 0; s < length / 32; ++s) {
     const int32_t sum = sums[2 * s] + sums[2 * s + 1];
     put(record, view.bias32_at, first / 32 + s, -128 * sum);
-    if (view.format == ActFormat::kInt8x256) put(record, view.sums32_at, first / 32 + s, static_cast<int16_t>(sum));
+    if (view.format == ActFormat::kInt8x128K) put(record, view.sums32_at, first / 32 + s, static_cast<int16_t>(sum));
   }
-  if (view.format != ActFormat::kInt8x256) return;
+  if (view.format != ActFormat::kInt8x128K) return;
   for (int64_t s = 0; s < length / 16; ++s) {
     put(record, view.bias16_at, first / 16 + s, -128 * sums[s]);
     put(record, view.sums16_at, first / 16 + s, static_cast<int16_t>(sums[s]));
@@ -120,12 +131,13 @@ void quantize_act_ref(const ActView& view, int64_t column, const float* x) {
       std::memset(record + view.k * 2, 0, static_cast<uint64_t>(view.k_padded - view.k) * 2);
       return;
     case ActFormat::kInt8x32:
-    case ActFormat::kInt8x256:
+    case ActFormat::kInt8x128:
+    case ActFormat::kInt8x128K:
       break;
   }
-  const int64_t length = view.format == ActFormat::kInt8x32 ? 32 : 256;
+  const int64_t length = view.format == ActFormat::kInt8x32 ? 32 : 128;
   for (int64_t first = 0; first < view.k_padded; first += length) {
-    float block[256] = {};
+    float block[128] = {};
     const int64_t have = std::clamp<int64_t>(view.k - first, 0, length);
     std::memcpy(block, x + (have > 0 ? first : 0), static_cast<uint64_t>(have) * 4);
     quantize_block(view, record, first, length, block);

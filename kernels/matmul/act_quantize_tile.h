@@ -30,8 +30,8 @@ GLIMPSE_INLINE void convert_bf16(const ActView& view, std::byte* record, const f
   }
 }
 
-/// One block of `length` values (32 or 256) at value `first` of the record.
-template <class Q, int length>
+/// One block of `length` values (32 or 128) at value `first` of the record.
+template <class Q, ActFormat format, int length>
 GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, int64_t first, const float* x) {
   typename Q::I largest = Q::zero();
   for (int i = 0; i < length; i += Q::kLanes) {
@@ -44,6 +44,7 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
   const float scale = usable ? max / 127.0f : max_bits >= 0x7f800000 ? __builtin_nanf("") : 0.0f;
   __builtin_memcpy(record + view.scales_at + first / length * 4, &scale, 4);
   const typename Q::F inverse = Q::set_f(usable ? 127.0f / max : 0.0f);
+  int32_t total = 0;
   for (int i = 0; i < length; i += 32) {
     int32_t sums[2] = {0, 0};
     if (usable) {
@@ -53,8 +54,12 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
     }
     const int64_t at = first + i;
     const int32_t sum = sums[0] + sums[1], bias = -128 * sum;
+    if constexpr (format == ActFormat::kInt8x128) {
+      total += sum;
+      continue;
+    }
     __builtin_memcpy(record + view.bias32_at + at / 32 * 4, &bias, 4);
-    if constexpr (length == 256) {
+    if constexpr (format == ActFormat::kInt8x128K) {
       const auto sum32 = static_cast<int16_t>(sum);
       __builtin_memcpy(record + view.sums32_at + at / 32 * 2, &sum32, 2);
       const int32_t biases[2] = {-128 * sums[0], -128 * sums[1]};
@@ -63,13 +68,19 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
       __builtin_memcpy(record + view.sums16_at + at / 16 * 2, sums16, 4);
     }
   }
+  if constexpr (format == ActFormat::kInt8x128) {
+    total *= -128;
+    __builtin_memcpy(record + view.bias128_at + first / 128 * 4, &total, 4);
+  }
 }
 
-template <class Q, int length>
+template <class Q, ActFormat format>
 GLIMPSE_INLINE void convert_int8(const ActView& view, std::byte* record, const float* x) {
+  constexpr int length = format == ActFormat::kInt8x32 ? 32 : 128;
   float buffer[length];
   for (int64_t i = 0; i < view.k_padded; i += length) {
-    convert_int8_block<Q, length>(view, record, i, padded(x + (i < view.k ? i : 0), view.k - i, length, buffer));
+    convert_int8_block<Q, format, length>(view, record, i,
+                                          padded(x + (i < view.k ? i : 0), view.k - i, length, buffer));
   }
 }
 
@@ -82,9 +93,11 @@ GLIMPSE_INLINE void convert_row(const ActView& view, int64_t column, const float
     case ActFormat::kBf16:
       return convert_bf16<Q>(view, record, x);
     case ActFormat::kInt8x32:
-      return convert_int8<Q, 32>(view, record, x);
-    case ActFormat::kInt8x256:
-      return convert_int8<Q, 256>(view, record, x);
+      return convert_int8<Q, ActFormat::kInt8x32>(view, record, x);
+    case ActFormat::kInt8x128:
+      return convert_int8<Q, ActFormat::kInt8x128>(view, record, x);
+    case ActFormat::kInt8x128K:
+      return convert_int8<Q, ActFormat::kInt8x128K>(view, record, x);
   }
 }
 

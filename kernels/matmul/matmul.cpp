@@ -33,7 +33,9 @@ const PanelKernel& select_panel_kernel(PanelFormat format, Isa isa) {
 
 uint64_t panel_scratch_bytes(PanelFormat format, int64_t k) {
   if (!is_integer_format(format)) return static_cast<uint64_t>(kFloatScratchBytes);
-  return static_cast<uint64_t>(expanded_panel(panel_layout(format), std::min(round_up(k, 256), kIntegerChunk)).bytes);
+  const PanelLayout layout = panel_layout(format);
+  const int64_t bytes = expanded_panel(layout, std::min(round_up(k, 256), kIntegerChunk)).bytes;
+  return static_cast<uint64_t>(layout.offset == 128 ? std::max(bytes, kWordScratchBytes) : bytes);
 }
 
 }  // namespace glimpse

@@ -30,7 +30,7 @@ ActView make_act_view(ActFormat format, int64_t n, int64_t k, std::byte* storage
 void quantize_act_row(Isa isa, const ActView& view, int64_t column, const float* x);
 
 struct PanelKernel {
-  const char* name;  // "matmul_q4_k_int8x256_avx512vnni"
+  const char* name;  // "matmul_q4_k_int8x128k_avx512vnni"
   PanelFormat format;
   Isa isa;  // lowest level it runs on
   ActFormat act;

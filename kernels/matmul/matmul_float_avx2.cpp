@@ -6,8 +6,8 @@
 namespace glimpse {
 namespace {
 
-// Columns of a tile of two vectors of rows: 2 x 4 sums, two weights and a broadcast activation fit the registers.
-constexpr int kWide = 4;
+// Columns of a tile of two vectors of rows: 2 x 6 sums, two weights and a broadcast activation fit the registers.
+constexpr int kWide = 6;
 
 }  // namespace
 

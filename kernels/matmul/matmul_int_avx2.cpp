@@ -3,6 +3,7 @@
 // 127 = 32512, widened at once. Sums are exact, so results equal those of every other ISA bit for bit.
 #include "kernels/matmul/matmul_kernels.h"
 #include "kernels/matmul/matmul_unpack.h"
+#include "kernels/matmul/matmul_words_avx2.h"
 #include "kernels/matmul/panel_expanded.h"
 #include "kernels/matmul/panel_layout.h"
 #include "kernels/simd/vec_avx2.h"
@@ -138,7 +139,7 @@ template <class Source, int n>
 __attribute__((noinline)) void tile(const Source& source, const BlockRange& range, const ActView& act,
                                     const std::byte* first_column, float* out, int64_t ld_out) {
   constexpr PanelLayout L = Source::L;
-  constexpr int subs = L.subs(), pair_count = subs / 2;
+  constexpr int subs = L.subs(), parts = act_parts(L);
   const std::byte* column[n];
   F total[n];
 #pragma GCC unroll 8
@@ -146,46 +147,52 @@ __attribute__((noinline)) void tile(const Source& source, const BlockRange& rang
     column[c] = first_column + c * act.row_bytes;
     total[c] = range.begin == 0 ? V::zero_f() : V::load_f(out + c * ld_out);
   }
-  const int64_t bias_base = L.sub == 32 ? act.bias32_at : act.bias16_at;
+  const int64_t bias_base = L.sub == 128 ? act.bias128_at : L.sub == 32 ? act.bias32_at : act.bias16_at;
   const int64_t sums_base = L.sub == 32 ? act.sums32_at : act.sums16_at;
   for (int64_t b = range.begin; b < range.end; ++b) {
     const auto w = source.block(b - range.begin);
-    F blk[n];
+#pragma GCC unroll 2
+    for (int part = 0; part < parts; ++part) {
+      const int first_sub = part * subs / parts, end_sub = first_sub + subs / parts;
+      F blk[n];
 #pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
-    if constexpr (L.mins == MinKind::kPairs) {
-      I pairs[n];
+      for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
+      if constexpr (L.mins == MinKind::kPairs) {
+        I pairs[n];
 #pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) pairs[c] = V::zero();
+        for (int c = 0; c < n; ++c) pairs[c] = V::zero();
 #pragma GCC unroll 8
-      for (int t = 0; t < pair_count; ++t) {
-        const I mins = w.min_pair(t);
+        for (int t = first_sub / 2; t < end_sub / 2; ++t) {
+          const I mins = w.min_pair(t);
+#pragma GCC unroll 8
+          for (int c = 0; c < n; ++c) {
+            const I sums = V::broadcast32(column[c] + sums_base + (b * subs + 2 * t) * 2);
+            pairs[c] = V::add32(pairs[c], _mm256_madd_epi16(mins, sums));
+          }
+        }
+#pragma GCC unroll 8
+        for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
+      } else if constexpr (L.mins == MinKind::kBlock) {
 #pragma GCC unroll 8
         for (int c = 0; c < n; ++c) {
-          const I sums = V::broadcast32(column[c] + sums_base + (b * subs + 2 * t) * 2);
-          pairs[c] = V::add32(pairs[c], _mm256_madd_epi16(mins, sums));
+          blk[c] = V::mul(V::to_float(V::broadcast32(column[c] + act.bias32_at + b * 4)), w.min_scale);
+        }
+      }
+      if constexpr (Source::kUnrollSubs) {
+#pragma GCC unroll 16
+        for (int s = first_sub; s < end_sub; ++s) {
+          add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
+        }
+      } else {
+        for (int s = first_sub; s < end_sub; ++s) {
+          add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
         }
       }
 #pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
-    } else if constexpr (L.mins == MinKind::kBlock) {
-#pragma GCC unroll 8
       for (int c = 0; c < n; ++c) {
-        blk[c] = V::mul(V::to_float(V::broadcast32(column[c] + act.bias32_at + b * 4)), w.min_scale);
+        total[c] = V::fma(blk[c], V::broadcast_f(column[c] + act.scales_at + (b * parts + part) * 4), total[c]);
       }
     }
-    if constexpr (Source::kUnrollSubs) {
-#pragma GCC unroll 16
-      for (int s = 0; s < subs; ++s) {
-        add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
-      }
-    } else {
-      for (int s = 0; s < subs; ++s) {
-        add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
-      }
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) total[c] = V::fma(blk[c], V::broadcast_f(column[c] + act.scales_at + b * 4), total[c]);
   }
 #pragma GCC unroll 8
   for (int c = 0; c < n; ++c) V::store_f(out + c * ld_out, total[c]);
@@ -242,7 +249,7 @@ template <PanelFormat format>
 void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act, float* out,
          int64_t ld_out, std::byte* scratch) {
   constexpr PanelLayout L = panel_layout(format);
-  const int64_t n_blocks = act.k / L.block;
+  const int64_t n_blocks = (act.k + L.block - 1) / L.block;
   if (act.n <= kDirectColumns) {
     for (int64_t p = 0; p < n_panels; ++p) {
       for (int half = 0; half < V::kHalves; ++half) {
@@ -251,6 +258,10 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
         all_columns(source, {0, n_blocks}, act, 0, act.n, out + 16 * p + 8 * half, ld_out);
       }
     }
+    return;
+  }
+  if constexpr (is_wide(L) && L.sub == L.block) {
+    run_words<format>(panels, panel_stride, n_panels, act, out, ld_out, scratch);
     return;
   }
   constexpr int64_t chunk = kIntegerChunk / L.block;
@@ -284,12 +295,13 @@ GLIMPSE_AVX2(matmul_q5_0_int8x32_avx2, kQ5_0)
 GLIMPSE_AVX2(matmul_q5_1_int8x32_avx2, kQ5_1)
 GLIMPSE_AVX2(matmul_q8_0_int8x32_avx2, kQ8_0)
 GLIMPSE_AVX2(matmul_iq4_nl_int8x32_avx2, kIQ4_NL)
-GLIMPSE_AVX2(matmul_q2_k_int8x256_avx2, kQ2_K)
-GLIMPSE_AVX2(matmul_q3_k_int8x256_avx2, kQ3_K)
-GLIMPSE_AVX2(matmul_q4_k_int8x256_avx2, kQ4_K)
-GLIMPSE_AVX2(matmul_q5_k_int8x256_avx2, kQ5_K)
-GLIMPSE_AVX2(matmul_q6_k_int8x256_avx2, kQ6_K)
-GLIMPSE_AVX2(matmul_iq4_xs_int8x256_avx2, kIQ4_XS)
+GLIMPSE_AVX2(matmul_q2_k_int8x128k_avx2, kQ2_K)
+GLIMPSE_AVX2(matmul_q3_k_int8x128k_avx2, kQ3_K)
+GLIMPSE_AVX2(matmul_q4_k_int8x128k_avx2, kQ4_K)
+GLIMPSE_AVX2(matmul_q5_k_int8x128k_avx2, kQ5_K)
+GLIMPSE_AVX2(matmul_q6_k_int8x128k_avx2, kQ6_K)
+GLIMPSE_AVX2(matmul_iq4_xs_int8x128k_avx2, kIQ4_XS)
+GLIMPSE_AVX2(matmul_i8x128_int8x128_avx2, kI8x128)
 #undef GLIMPSE_AVX2
 
 }  // namespace glimpse

@@ -108,7 +108,7 @@ template <class Source, int n>
 GLIMPSE_INLINE void tile(const Source& source, const BlockRange& range, const ActView& act,
                          const std::byte* first_column, float* out, int64_t ld_out) {
   constexpr PanelLayout L = Source::L;
-  constexpr int subs = L.subs(), pair_count = subs / 2;
+  constexpr int subs = L.subs(), parts = act_parts(L);
   const std::byte* column[n];
   F total[n];
 #pragma GCC unroll 8
@@ -116,46 +116,52 @@ GLIMPSE_INLINE void tile(const Source& source, const BlockRange& range, const Ac
     column[c] = first_column + c * act.row_bytes;
     total[c] = range.begin == 0 ? V::zero_f() : V::load_f(out + c * ld_out);
   }
-  const int64_t bias_base = L.sub == 32 ? act.bias32_at : act.bias16_at;
+  const int64_t bias_base = L.sub == 128 ? act.bias128_at : L.sub == 32 ? act.bias32_at : act.bias16_at;
   const int64_t sums_base = L.sub == 32 ? act.sums32_at : act.sums16_at;
   for (int64_t b = range.begin; b < range.end; ++b) {
     const auto w = source.block(b - range.begin);
-    F blk[n];
+#pragma GCC unroll 2
+    for (int part = 0; part < parts; ++part) {
+      const int first_sub = part * subs / parts, end_sub = first_sub + subs / parts;
+      F blk[n];
 #pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
-    if constexpr (L.mins == MinKind::kPairs) {
-      I pairs[n];
+      for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
+      if constexpr (L.mins == MinKind::kPairs) {
+        I pairs[n];
 #pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) pairs[c] = V::zero();
+        for (int c = 0; c < n; ++c) pairs[c] = V::zero();
 #pragma GCC unroll 8
-      for (int t = 0; t < pair_count; ++t) {
-        const I mins = w.min_pair(t);
+        for (int t = first_sub / 2; t < end_sub / 2; ++t) {
+          const I mins = w.min_pair(t);
+#pragma GCC unroll 8
+          for (int c = 0; c < n; ++c) {
+            pairs[c] =
+                _mm512_dpwssd_epi32(pairs[c], mins, V::broadcast32(column[c] + sums_base + (b * subs + 2 * t) * 2));
+          }
+        }
+#pragma GCC unroll 8
+        for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
+      } else if constexpr (L.mins == MinKind::kBlock) {
 #pragma GCC unroll 8
         for (int c = 0; c < n; ++c) {
-          pairs[c] =
-              _mm512_dpwssd_epi32(pairs[c], mins, V::broadcast32(column[c] + sums_base + (b * subs + 2 * t) * 2));
+          blk[c] = V::mul(V::to_float(V::broadcast32(column[c] + act.bias32_at + b * 4)), w.min_scale);
+        }
+      }
+      if constexpr (Source::kUnrollSubs) {
+#pragma GCC unroll 16
+        for (int s = first_sub; s < end_sub; ++s) {
+          add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
+        }
+      } else {
+        for (int s = first_sub; s < end_sub; ++s) {
+          add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
         }
       }
 #pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
-    } else if constexpr (L.mins == MinKind::kBlock) {
-#pragma GCC unroll 8
       for (int c = 0; c < n; ++c) {
-        blk[c] = V::mul(V::to_float(V::broadcast32(column[c] + act.bias32_at + b * 4)), w.min_scale);
+        total[c] = V::fma(blk[c], V::broadcast_f(column[c] + act.scales_at + (b * parts + part) * 4), total[c]);
       }
     }
-    if constexpr (Source::kUnrollSubs) {
-#pragma GCC unroll 16
-      for (int s = 0; s < subs; ++s) {
-        add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
-      }
-    } else {
-      for (int s = 0; s < subs; ++s) {
-        add_sub_block<Source, n>(w, s, column, b * L.block + s * L.sub, bias_base + (b * subs + s) * 4, blk);
-      }
-    }
-#pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) total[c] = V::fma(blk[c], V::broadcast_f(column[c] + act.scales_at + b * 4), total[c]);
   }
 #pragma GCC unroll 8
   for (int c = 0; c < n; ++c) V::store_f(out + c * ld_out, total[c]);
@@ -242,7 +248,7 @@ template <PanelFormat format>
 void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act, float* out,
          int64_t ld_out, std::byte* scratch) {
   constexpr PanelLayout L = panel_layout(format);
-  const int64_t n_blocks = act.k / L.block;
+  const int64_t n_blocks = (act.k + L.block - 1) / L.block;
   if (act.n <= kDirectColumns) {
     for (int64_t p = 0; p < n_panels; ++p) {
       const Packed<format> source{reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride};
@@ -250,8 +256,22 @@ void run(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const
     }
     return;
   }
-  constexpr PanelFormat shape = tile_format(format);
   constexpr int64_t chunk = kIntegerChunk / L.block;
+  if constexpr (L.own) {  // codes and scales are stored as the tiles want them
+    for (int64_t begin = 0; begin < act.n; begin += kColumnBlock) {
+      const int64_t end = begin + kColumnBlock < act.n ? begin + kColumnBlock : act.n;
+      for (int64_t first = 0; first < n_blocks; first += chunk) {
+        const BlockRange range{first, first + chunk < n_blocks ? first + chunk : n_blocks};
+        for (int64_t p = 0; p < n_panels; ++p) {
+          const Packed<format> source{reinterpret_cast<const uint8_t*>(panels) +
+                                      static_cast<uint64_t>(p) * panel_stride + first * L.bytes};
+          all_columns<Packed<format>, kTileColumns>(source, range, act, begin, end, out + 16 * p, ld_out);
+        }
+      }
+    }
+    return;
+  }
+  constexpr PanelFormat shape = tile_format(format);
   const ExpandedPanel at = expanded_panel(L, (n_blocks < chunk ? n_blocks : chunk) * L.block);
   const Expanded<shape> source{scratch, at};
   for (int64_t begin = 0; begin < act.n; begin += kColumnBlock) {
@@ -280,12 +300,13 @@ GLIMPSE_VNNI(matmul_q5_0_int8x32_avx512vnni, kQ5_0)
 GLIMPSE_VNNI(matmul_q5_1_int8x32_avx512vnni, kQ5_1)
 GLIMPSE_VNNI(matmul_q8_0_int8x32_avx512vnni, kQ8_0)
 GLIMPSE_VNNI(matmul_iq4_nl_int8x32_avx512vnni, kIQ4_NL)
-GLIMPSE_VNNI(matmul_q2_k_int8x256_avx512vnni, kQ2_K)
-GLIMPSE_VNNI(matmul_q3_k_int8x256_avx512vnni, kQ3_K)
-GLIMPSE_VNNI(matmul_q4_k_int8x256_avx512vnni, kQ4_K)
-GLIMPSE_VNNI(matmul_q5_k_int8x256_avx512vnni, kQ5_K)
-GLIMPSE_VNNI(matmul_q6_k_int8x256_avx512vnni, kQ6_K)
-GLIMPSE_VNNI(matmul_iq4_xs_int8x256_avx512vnni, kIQ4_XS)
+GLIMPSE_VNNI(matmul_q2_k_int8x128k_avx512vnni, kQ2_K)
+GLIMPSE_VNNI(matmul_q3_k_int8x128k_avx512vnni, kQ3_K)
+GLIMPSE_VNNI(matmul_q4_k_int8x128k_avx512vnni, kQ4_K)
+GLIMPSE_VNNI(matmul_q5_k_int8x128k_avx512vnni, kQ5_K)
+GLIMPSE_VNNI(matmul_q6_k_int8x128k_avx512vnni, kQ6_K)
+GLIMPSE_VNNI(matmul_iq4_xs_int8x128k_avx512vnni, kIQ4_XS)
+GLIMPSE_VNNI(matmul_i8x128_int8x128_avx512vnni, kI8x128)
 #undef GLIMPSE_VNNI
 
 }  // namespace glimpse

@@ -41,25 +41,29 @@ void decode_block(PanelFormat format, const PanelLayout& layout, const std::byte
 float add_block(const PanelLayout& layout, const DecodedBlock& w, const ActView& act, const std::byte* column,
                 int64_t b, float tot) {
   const int64_t first = b * layout.block;
-  float sum = 0;
-  if (layout.mins == MinKind::kPairs) {
-    int32_t im = 0;
-    for (int s = 0; s < layout.subs(); ++s) {
-      const int64_t at = layout.sub == 32 ? act.sums32_at : act.sums16_at;
-      im += w.min_code[s] * get<int16_t>(column, at, first / layout.sub + s);
+  const int parts = act_parts(layout), subs = layout.subs() / parts;  // of each part
+  for (int part = 0; part < parts; ++part) {
+    float sum = 0;
+    if (layout.mins == MinKind::kPairs) {
+      int32_t im = 0;
+      for (int s = part * subs; s < (part + 1) * subs; ++s) {
+        const int64_t at = layout.sub == 32 ? act.sums32_at : act.sums16_at;
+        im += w.min_code[s] * get<int16_t>(column, at, first / layout.sub + s);
+      }
+      sum = static_cast<float>(im) * w.min;
+    } else if (layout.mins == MinKind::kBlock) {
+      sum = static_cast<float>(get<int32_t>(column, act.bias32_at, b) / -128) * w.min;
     }
-    sum = static_cast<float>(im) * w.min;
-  } else if (layout.mins == MinKind::kBlock) {
-    sum = static_cast<float>(get<int32_t>(column, act.bias32_at, b) / -128) * w.min;
-  }
-  for (int s = 0; s < layout.subs(); ++s) {
-    int32_t is = 0;
-    for (int i = 0; i < layout.sub; ++i) {
-      is += w.value[s * layout.sub + i] * get<int8_t>(column, 0, first + s * layout.sub + i);
+    for (int s = part * subs; s < (part + 1) * subs; ++s) {
+      int32_t is = 0;
+      for (int i = 0; i < layout.sub; ++i) {
+        is += w.value[s * layout.sub + i] * get<int8_t>(column, 0, first + s * layout.sub + i);
+      }
+      sum = std::fma(static_cast<float>(is), w.scale[s], sum);
     }
-    sum = std::fma(static_cast<float>(is), w.scale[s], sum);
+    tot = std::fma(sum, get<float>(column, act.scales_at, b * parts + part), tot);
   }
-  return std::fma(sum, get<float>(column, act.scales_at, b), tot);
+  return tot;
 }
 
 template <PanelFormat format>
@@ -71,7 +75,7 @@ void run_integer(const std::byte* panels, uint64_t panel_stride, int64_t n_panel
     for (int row = 0; row < kPanelRows; ++row) {
       float* to = out + p * kPanelRows + row;
       for (int64_t c = 0; c < act.n; ++c) to[c * ld_out] = 0;
-      for (int64_t b = 0; b < act.k / layout.block; ++b) {
+      for (int64_t b = 0; b < (act.k + layout.block - 1) / layout.block; ++b) {
         decode_block(format, layout, panels + static_cast<uint64_t>(p) * panel_stride + b * layout.bytes, row, block);
         for (int64_t c = 0; c < act.n; ++c) {
           to[c * ld_out] = add_block(layout, block, act, act.data + c * act.row_bytes, b, to[c * ld_out]);
@@ -121,12 +125,13 @@ GLIMPSE_REF(matmul_q5_0_int8x32_ref, run_integer, kQ5_0)
 GLIMPSE_REF(matmul_q5_1_int8x32_ref, run_integer, kQ5_1)
 GLIMPSE_REF(matmul_q8_0_int8x32_ref, run_integer, kQ8_0)
 GLIMPSE_REF(matmul_iq4_nl_int8x32_ref, run_integer, kIQ4_NL)
-GLIMPSE_REF(matmul_q2_k_int8x256_ref, run_integer, kQ2_K)
-GLIMPSE_REF(matmul_q3_k_int8x256_ref, run_integer, kQ3_K)
-GLIMPSE_REF(matmul_q4_k_int8x256_ref, run_integer, kQ4_K)
-GLIMPSE_REF(matmul_q5_k_int8x256_ref, run_integer, kQ5_K)
-GLIMPSE_REF(matmul_q6_k_int8x256_ref, run_integer, kQ6_K)
-GLIMPSE_REF(matmul_iq4_xs_int8x256_ref, run_integer, kIQ4_XS)
+GLIMPSE_REF(matmul_q2_k_int8x128k_ref, run_integer, kQ2_K)
+GLIMPSE_REF(matmul_q3_k_int8x128k_ref, run_integer, kQ3_K)
+GLIMPSE_REF(matmul_q4_k_int8x128k_ref, run_integer, kQ4_K)
+GLIMPSE_REF(matmul_q5_k_int8x128k_ref, run_integer, kQ5_K)
+GLIMPSE_REF(matmul_q6_k_int8x128k_ref, run_integer, kQ6_K)
+GLIMPSE_REF(matmul_iq4_xs_int8x128k_ref, run_integer, kIQ4_XS)
+GLIMPSE_REF(matmul_i8x128_int8x128_ref, run_integer, kI8x128)
 #undef GLIMPSE_REF
 
 }  // namespace glimpse

@@ -36,7 +36,11 @@ struct Unpacker {
   /// Reads the head of a panel block.
   GLIMPSE_INLINE Unpacker(const uint8_t* panel_block, int which_half)
       : block(panel_block + 32 * which_half), half(which_half) {
-    d = V::load_f16(panel_block + L.d_at, half);
+    if constexpr (L.own) {
+      d = V::load_f(panel_block + L.d_at + 32 * half);
+    } else {
+      d = V::load_f16(panel_block + L.d_at, half);
+    }
     if constexpr (L.mins == MinKind::kPairs)
       min_scale = V::mul(V::load_f16(panel_block + L.m_at, half), V::set_f(-1.0f));
     if constexpr (L.mins == MinKind::kBlock) {
@@ -105,14 +109,14 @@ struct Unpacker {
   /// The four codes of group g of the block.
   GLIMPSE_INLINE I codes(int g) const {
     constexpr int low_groups = 8 / L.low_bits;
-    I v = V::load(block + L.low_at + 64 * (g / low_groups));
-    if constexpr (L.low_bits == 8) return sign == ByteSign::kUnsigned ? V::xor_(v, V::set8(0x80)) : v;
+    I v = V::load(block + L.low_at(g / low_groups));
+    if constexpr (L.low_bits == 8) return (sign == ByteSign::kUnsigned) != L.own ? V::xor_(v, V::set8(0x80)) : v;
     v = V::srl(v, L.low_bits * (g % low_groups));
     v = V::and_(v, V::set8((1 << L.low_bits) - 1));
     if constexpr (L.table) return V::lookup(sign == ByteSign::kUnsigned ? kIq4Unsigned : kIq4Values, v);
     if constexpr (L.high_bits != 0) {
       constexpr int high_groups = 8 / L.high_bits;
-      const I high = V::load(block + L.high_at + 64 * (g / high_groups));
+      const I high = V::load(block + L.high_at(g / high_groups));
       const int up = L.low_bits - L.high_bits * (g % high_groups);  // shift that brings the bits to their place
       const I moved = up >= 0 ? V::sll(high, up) : V::srl(high, -up);
       v = V::or_(v, V::and_(moved, V::set8(((1 << L.high_bits) - 1) << L.low_bits)));

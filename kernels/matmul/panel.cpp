@@ -7,6 +7,7 @@
 #include "engine/base/half.h"
 #include "kernels/matmul/panel_codes.h"
 #include "kernels/matmul/panel_layout.h"
+#include "kernels/matmul/panel_transpose.h"
 
 namespace glimpse {
 namespace {
@@ -30,6 +31,16 @@ void pack_columns(const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int
   }
 }
 
+// The same for 32-bit elements, by the fastest means there is.
+void pack_words(Isa isa, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t n_words, std::byte* out) {
+  int64_t done = 0;
+  if (isa >= Isa::kAvx512 && n_rows == kRows) {
+    done = n_words / 16 * 16;
+    transpose_words_avx512(rows, row_bytes, done, out);
+  }
+  pack_columns<uint32_t>(rows + 4 * done, row_bytes, n_rows, n_words - done, out + 4 * kRows * done);
+}
+
 // The element of `row` in column c: byte offset in a panel of a float format.
 int64_t element_at(PanelFormat format, int64_t row, int64_t c) {
   if (format == PanelFormat::kF32) return (c * kRows + row) * 4;
@@ -38,6 +49,17 @@ int64_t element_at(PanelFormat format, int64_t row, int64_t c) {
 }
 
 }  // namespace
+
+PanelRowFormat panel_row_format(PanelFormat format) {
+  if (format == PanelFormat::kI8x128) return {128, 132, "i8x128"};
+  const DTypeInfo& info = dtype_info(static_cast<DType>(format));
+  return {static_cast<int64_t>(info.block_length), info.block_bytes, dtype_name(info.type)};
+}
+
+uint64_t panel_row_bytes(PanelFormat format, int64_t cols) {
+  const PanelRowFormat row = panel_row_format(format);
+  return static_cast<uint64_t>(ceil_div(cols, row.block_length)) * row.block_bytes;
+}
 
 uint64_t panel_bytes(PanelFormat format, int64_t cols) {
   if (is_integer_format(format)) {
@@ -49,13 +71,13 @@ uint64_t panel_bytes(PanelFormat format, int64_t cols) {
 }
 
 void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
-                std::byte* out) {
+                std::byte* out, Isa isa) {
   const uint64_t n_bytes = panel_bytes(format, cols);
   if (!is_integer_format(format)) {
     if (n_rows < kRows || cols % 2 != 0) std::memset(out, 0, n_bytes);
-    if (format == PanelFormat::kF32) return pack_columns<uint32_t>(rows, row_bytes, n_rows, cols, out);
+    if (format == PanelFormat::kF32) return pack_words(isa, rows, row_bytes, n_rows, cols, out);
     if (format == PanelFormat::kF16) return pack_columns<uint16_t>(rows, row_bytes, n_rows, cols, out);
-    pack_columns<uint32_t>(rows, row_bytes, n_rows, cols / 2, out);
+    pack_words(isa, rows, row_bytes, n_rows, cols / 2, out);
     if (cols % 2 == 0) return;
     for (int64_t r = 0; r < n_rows; ++r) {
       std::memcpy(out + element_at(format, r, cols - 1),
@@ -64,22 +86,24 @@ void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, i
     return;
   }
   const PanelLayout layout = panel_layout(format);
-  const int64_t n_blocks = cols / layout.block;
+  const int64_t n_blocks = ceil_div(cols, layout.block);
   const auto used = static_cast<uint64_t>(n_blocks * layout.bytes);
   if (n_rows < kRows) {
     std::memset(out, 0, n_bytes);
   } else {
     std::memset(out + used, 0, n_bytes - used);
   }
-  const uint64_t block_bytes = dtype_info(panel_dtype(format)).block_bytes;
+  const uint64_t block_bytes = panel_row_format(format).block_bytes;
   BlockCodes codes;
   for (int64_t b = 0; b < n_blocks; ++b) {
     auto* panel_block = reinterpret_cast<uint8_t*>(out + b * layout.bytes);
     for (int64_t r = 0; r < n_rows; ++r) {
       const std::byte* block = rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(b) * block_bytes;
-      decode_gguf_block(format, reinterpret_cast<const uint8_t*>(block), codes);
+      decode_row_block(format, reinterpret_cast<const uint8_t*>(block), codes);
       write_panel_codes(format, codes, static_cast<int>(r), panel_block);
     }
+    if (!layout.own) continue;
+    for (int64_t r = n_rows; r < kRows; ++r) write_panel_codes(format, {}, static_cast<int>(r), panel_block);  // not 0
   }
 }
 
@@ -92,11 +116,11 @@ void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t
     return;
   }
   const PanelLayout layout = panel_layout(format);
-  const auto block_bytes = static_cast<int64_t>(dtype_info(panel_dtype(format)).block_bytes);
+  const auto block_bytes = static_cast<int64_t>(panel_row_format(format).block_bytes);
   BlockCodes codes;
-  for (int64_t b = 0; b < cols / layout.block; ++b) {
+  for (int64_t b = 0; b < ceil_div(cols, layout.block); ++b) {
     read_panel_codes(format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(row), codes);
-    encode_gguf_block(format, codes, reinterpret_cast<uint8_t*>(out + b * block_bytes));
+    encode_row_block(format, codes, reinterpret_cast<uint8_t*>(out + b * block_bytes));
   }
 }
 
@@ -118,16 +142,18 @@ void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out) {
   }
   const PanelLayout layout = panel_layout(matrix.format);
   BlockCodes codes;
-  for (int64_t b = 0; b < matrix.cols / layout.block; ++b) {
+  for (int64_t b = 0; b < ceil_div(matrix.cols, layout.block); ++b) {
     read_panel_codes(matrix.format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(lane),
                      codes);
     const float m = half_to_float(codes.m);
     for (int s = 0; s < layout.subs(); ++s) {
       const float scale = sub_scale(layout, codes, s);
       const float min = layout.mins == MinKind::kPairs ? m * static_cast<float>(codes.min[s]) : 0.0f;
-      for (int i = 0; i < layout.sub; ++i) {
+      const int64_t first = b * layout.block + s * layout.sub,
+                    count = std::min<int64_t>(layout.sub, matrix.cols - first);
+      for (int64_t i = 0; i < count; ++i) {
         const float y = scale * static_cast<float>(code_value(layout, codes.q[s * layout.sub + i]));
-        float& to = out[b * layout.block + s * layout.sub + i];
+        float& to = out[first + i];
         to = layout.mins == MinKind::kPairs ? y - min : layout.mins == MinKind::kBlock ? y + m : y;
       }
     }

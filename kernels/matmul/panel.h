@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/cpu_features.h"
 #include "engine/base/dtype.h"
 
 namespace glimpse {
@@ -13,7 +14,8 @@ namespace glimpse {
 constexpr int64_t kPanelRows = 16;
 
 /// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h).
-/// Values equal DType for the formats that are re-arranged GGUF blocks.
+/// Values equal DType for the formats that are re-arranged GGUF blocks. kI8x128 is our own, made at load from weights
+/// of any type (weight_row.h): int8 with one float scale per 128 columns of a row.
 enum class PanelFormat : uint32_t {
   kF32 = 0,
   kF16 = 1,
@@ -30,13 +32,21 @@ enum class PanelFormat : uint32_t {
   kIQ4_NL = 20,
   kIQ4_XS = 23,
   kBF16 = 30,
+  kI8x128 = 0x10000,
 };
 inline PanelFormat panel_format(DType type) {
   return static_cast<PanelFormat>(type);
 }
-inline DType panel_dtype(PanelFormat format) {
-  return static_cast<DType>(format);
-}
+
+/// A row of weights as pack_panel() takes it: ceil(cols / block_length) blocks. GGUF blocks, or for kI8x128
+/// { float scale; int8 q[128]; }, the columns behind the end zero.
+struct PanelRowFormat {
+  int64_t block_length = 0;
+  uint64_t block_bytes = 0;
+  const char* name = "";  // "q4_k", "i8x128"
+};
+PanelRowFormat panel_row_format(PanelFormat format);
+uint64_t panel_row_bytes(PanelFormat format, int64_t cols);
 
 /// A packed matrix: (rows, cols) = (out_features, in_features). Rows are padded with zero rows to whole panels;
 /// the columns of F16 and BF16 are padded to an even number with zeros.
@@ -50,15 +60,16 @@ struct PanelMatrix {
   int64_t n_panels() const { return (rows + kPanelRows - 1) / kPanelRows; }
 };
 
-/// Bytes of one panel of `cols` columns (a multiple of 64). cols: a multiple of the format's block length.
+/// Bytes of one panel of `cols` columns (a multiple of 64). cols: a multiple of the format's block length, any number
+/// for kI8x128.
 uint64_t panel_bytes(PanelFormat format, int64_t cols);
 
-/// Packs up to 16 rows of GGUF blocks into one panel. rows: n_rows rows of row_bytes each (missing rows become zero
-/// weights); out: panel_bytes(format, cols) bytes.
+/// Packs up to 16 rows of blocks into one panel. rows: n_rows rows of row_bytes each (missing rows become zero
+/// weights); out: panel_bytes(format, cols) bytes. isa: may make it faster; the bytes are the same.
 void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
-                std::byte* out);
+                std::byte* out, Isa isa = Isa::kRef);
 
-/// The inverse: rebuilds the GGUF blocks of row `row` (0..15) of a panel. out: dtype_row_bytes(type, cols) bytes.
+/// The inverse: rebuilds the blocks of row `row` (0..15) of a panel. out: panel_row_bytes(format, cols) bytes.
 void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out);
 
 /// One row of a packed matrix as floats (embedding lookup). out: cols floats. Bit-exact to dequantize_row_ref.

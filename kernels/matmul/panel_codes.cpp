@@ -166,6 +166,9 @@ void decode(const uint8_t* b, Codes& c) {
       c.scale[k] = u8(((b[4 + k / 2] >> (4 * (k % 2))) & 15u) | ((high >> (2 * k)) & 3u) << 4);
     }
     for (int k = 0; k < 8; ++k) decode_nibbles<16>(b + 8 + 16 * k, c.q + 32 * k);
+  } else if constexpr (format == PanelFormat::kI8x128) {
+    std::memcpy(&c.own_scale, b, 4);
+    std::memcpy(c.q, b + 4, 128);
   }
 }
 
@@ -231,35 +234,46 @@ void encode(const Codes& c, uint8_t* b) {
     store16(b + 2, high);
     for (int k = 0; k < 4; ++k) b[4 + k] = u8((c.scale[2 * k] & 15u) | (c.scale[2 * k + 1] & 15u) << 4);
     for (int k = 0; k < 8; ++k) encode_nibbles<16>(c.q + 32 * k, b + 8 + 16 * k);
+  } else if constexpr (format == PanelFormat::kI8x128) {
+    std::memcpy(b, &c.own_scale, 4);
+    std::memcpy(b + 4, c.q, 128);
   }
 }
 
 // ---- Planes of a panel block -------------------------------------------------------------------------------------
 
-// Writes bits [shift, shift + bits) of `block` codes into a plane; lane: the row's lane in the plane's first vector.
-template <int bits, int block, int shift>
+// One plane of a format: its bits are bits [shift, shift + bits) of the codes.
+template <PanelFormat format, bool is_high>
+struct Plane {
+  static constexpr PanelLayout L = panel_layout(format);
+  static constexpr int bits = is_high ? L.high_bits : L.low_bits, shift = is_high ? L.low_bits : 0;
+  static constexpr int per_vector = 8 / bits;  // groups
+  static constexpr int n_vectors = L.block / 4 / per_vector;
+  static constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
+  static constexpr uint32_t stored_offset = L.own ? 0x80808080u : 0;  // adding 128 is flipping the top bit
+  static constexpr int at(int v) { return is_high ? L.high_at(v) : L.low_at(v); }
+};
+
+// lane: the row's lane in the first vector of the panel block.
+template <class P>
 void write_plane(const uint8_t* q, uint8_t* lane) {
-  constexpr int per_vector = 8 / bits;  // groups
-  constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-  for (int v = 0; v < block / 4 / per_vector; ++v) {
+  for (int v = 0; v < P::n_vectors; ++v) {
     uint32_t word = 0;
-    for (int t = 0; t < per_vector; ++t) {
-      word |= ((load32(q + 4 * (v * per_vector + t)) >> shift) & mask) << (bits * t);
+    for (int t = 0; t < P::per_vector; ++t) {
+      word |= ((load32(q + 4 * (v * P::per_vector + t)) >> P::shift) & P::mask) << (P::bits * t);
     }
-    store32(lane + 64 * v, word);
+    store32(lane + P::at(v), word ^ P::stored_offset);
   }
 }
 
 // The inverse; ORs into q.
-template <int bits, int block, int shift>
+template <class P>
 void read_plane(const uint8_t* lane, uint8_t* q) {
-  constexpr int per_vector = 8 / bits;
-  constexpr uint32_t mask = 0x01010101u * ((1u << bits) - 1);
-  for (int v = 0; v < block / 4 / per_vector; ++v) {
-    const uint32_t word = load32(lane + 64 * v);
-    for (int t = 0; t < per_vector; ++t) {
-      uint8_t* group = q + 4 * (v * per_vector + t);
-      store32(group, load32(group) | ((word >> (bits * t)) & mask) << shift);
+  for (int v = 0; v < P::n_vectors; ++v) {
+    const uint32_t word = load32(lane + P::at(v)) ^ P::stored_offset;
+    for (int t = 0; t < P::per_vector; ++t) {
+      uint8_t* group = q + 4 * (v * P::per_vector + t);
+      store32(group, load32(group) | ((word >> (P::bits * t)) & P::mask) << P::shift);
     }
   }
 }
@@ -318,7 +332,11 @@ constexpr bool has_byte_mins = L.scales == ScaleKind::kBytes16&& L.mins == MinKi
 template <PanelFormat format>
 void write_codes(const Codes& c, int row, uint8_t* p) {
   constexpr PanelLayout L = panel_layout(format);
-  store16(p + L.d_at + 2 * row, c.d);
+  if constexpr (L.own) {
+    std::memcpy(p + L.d_at + 4 * row, &c.own_scale, 4);
+  } else {
+    store16(p + L.d_at + 2 * row, c.d);
+  }
   if constexpr (L.mins != MinKind::kNone) store16(p + L.m_at + 2 * row, c.m);
   if constexpr (L.scales == ScaleKind::kBytes16) {
     for (int s = 0; s < 16; ++s) {
@@ -328,15 +346,19 @@ void write_codes(const Codes& c, int row, uint8_t* p) {
   } else {
     write_scales<L.scales>(c, row, p + L.scales_at);
   }
-  write_plane<L.low_bits, L.block, 0>(c.q, p + L.low_at + 4 * row);
-  if constexpr (L.high_bits != 0) write_plane<L.high_bits, L.block, L.low_bits>(c.q, p + L.high_at + 4 * row);
+  write_plane<Plane<format, false>>(c.q, p + 4 * row);
+  if constexpr (L.high_bits != 0) write_plane<Plane<format, true>>(c.q, p + 4 * row);
 }
 
 template <PanelFormat format>
 void read_codes(const uint8_t* p, int row, Codes& c) {
   constexpr PanelLayout L = panel_layout(format);
   std::memset(c.q, 0, sizeof c.q);
-  c.d = load16(p + L.d_at + 2 * row);
+  if constexpr (L.own) {
+    std::memcpy(&c.own_scale, p + L.d_at + 4 * row, 4);
+  } else {
+    c.d = load16(p + L.d_at + 2 * row);
+  }
   if constexpr (L.mins != MinKind::kNone) c.m = load16(p + L.m_at + 2 * row);
   if constexpr (L.scales == ScaleKind::kBytes16) {
     for (int s = 0; s < 16; ++s) {
@@ -347,8 +369,8 @@ void read_codes(const uint8_t* p, int row, Codes& c) {
   } else {
     read_scales<L.scales>(p + L.scales_at, row, c);
   }
-  read_plane<L.low_bits, L.block, 0>(p + L.low_at + 4 * row, c.q);
-  if constexpr (L.high_bits != 0) read_plane<L.high_bits, L.block, L.low_bits>(p + L.high_at + 4 * row, c.q);
+  read_plane<Plane<format, false>>(p + 4 * row, c.q);
+  if constexpr (L.high_bits != 0) read_plane<Plane<format, true>>(p + 4 * row, c.q);
 }
 
 }  // namespace
@@ -380,16 +402,18 @@ void read_codes(const uint8_t* p, int row, Codes& c) {
       return function<PanelFormat::kIQ4_NL>(__VA_ARGS__); \
     case PanelFormat::kIQ4_XS:                            \
       return function<PanelFormat::kIQ4_XS>(__VA_ARGS__); \
+    case PanelFormat::kI8x128:                            \
+      return function<PanelFormat::kI8x128>(__VA_ARGS__); \
     case PanelFormat::kF32:                               \
     case PanelFormat::kF16:                               \
     case PanelFormat::kBF16:                              \
       return;                                             \
   }
 
-void decode_gguf_block(PanelFormat format, const uint8_t* block, BlockCodes& codes) {
+void decode_row_block(PanelFormat format, const uint8_t* block, BlockCodes& codes) {
   GLIMPSE_DISPATCH_INTEGER(format, decode, block, codes)
 }
-void encode_gguf_block(PanelFormat format, const BlockCodes& codes, uint8_t* block) {
+void encode_row_block(PanelFormat format, const BlockCodes& codes, uint8_t* block) {
   GLIMPSE_DISPATCH_INTEGER(format, encode, codes, block)
 }
 void read_panel_codes(PanelFormat format, const uint8_t* panel_block, int row, BlockCodes& codes) {
@@ -400,7 +424,7 @@ void write_panel_codes(PanelFormat format, const BlockCodes& codes, int row, uin
 }
 
 float sub_scale(const PanelLayout& layout, const BlockCodes& codes, int s) {
-  const float d = half_to_float(codes.d);
+  const float d = layout.own ? codes.own_scale : half_to_float(codes.d);
   switch (layout.scales) {
     case ScaleKind::kNone:
       return d;

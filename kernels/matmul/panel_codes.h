@@ -13,15 +13,16 @@ namespace glimpse {
 /// The integers of one block of one row, as the format numbers them (unsigned codes, nothing subtracted).
 struct BlockCodes {
   uint16_t d = 0;          // f16 bits
+  float own_scale = 0;     // kI8x128 has this instead of d
   uint16_t m = 0;          // f16 bits of dmin or m
   uint8_t scale[16] = {};  // codes of the sub-block scales (Q6_K: the bits of an int8)
   uint8_t min[16] = {};    // codes of the sub-block mins
-  uint8_t q[256] = {};     // codes of the weights (Q8_0: the bits of an int8)
+  uint8_t q[256] = {};     // codes of the weights (8-bit formats: the bits of an int8)
 };
 
-/// block: one GGUF block of an integer format, any alignment.
-void decode_gguf_block(PanelFormat format, const uint8_t* block, BlockCodes& codes);
-void encode_gguf_block(PanelFormat format, const BlockCodes& codes, uint8_t* block);
+/// block: one block of an integer format as rows hold it (PanelRowFormat), any alignment.
+void decode_row_block(PanelFormat format, const uint8_t* block, BlockCodes& codes);
+void encode_row_block(PanelFormat format, const BlockCodes& codes, uint8_t* block);
 
 /// panel_block: the panel block (panel_layout(format).bytes bytes); row: 0..15.
 void read_panel_codes(PanelFormat format, const uint8_t* panel_block, int row, BlockCodes& codes);

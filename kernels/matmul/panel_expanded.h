@@ -29,6 +29,12 @@ struct ExpandedPanel {
 /// Integer formats are expanded in pieces of this many columns, which stay in the L1 cache while the tiles of all
 /// columns of activations pass over them.
 constexpr int64_t kIntegerChunk = 1536;
+/// 8-bit weights with AVX2 become 16-bit words in pieces of this many columns, beside the activations of so many
+/// columns (tokens), which stay in the L2 cache.
+constexpr int64_t kWordChunk = 768;
+constexpr int64_t kWordColumns = 96;
+/// Words, scales of blocks of at least 32, activations.
+constexpr int64_t kWordScratchBytes = kWordChunk * 32 + kWordChunk / 32 * 64 + kWordColumns * kWordChunk * 2;
 /// Float formats are expanded in pieces of this many columns, for two panels at a time.
 constexpr int64_t kFloatChunk = 256;
 constexpr int64_t kFloatScratchBytes = 2 * kFloatChunk * 16 * 4;

@@ -6,13 +6,15 @@
 // columns 4G..4G+3 of a block: one byte each of a lane.
 //
 // Codes (the unsigned integers of the format) are stored in planes:
-//   8 bits   vector G:  byte i of lane r = code of row r, column 4G+i (Q8_0: the int8 itself)
+//   8 bits   vector G:  byte i of lane r = code of row r, column 4G+i (Q8_0: the int8 itself; kI8x128: the int8 + 128)
 //   4 bits   vector j:  low nibble = group 2j, high nibble = group 2j+1
 //   2 bits   vector j:  bits 2t, 2t+1 = group 4j+t
 //   1 bit    vector j:  bit t = group 8j+t
-// A format of 3, 5 or 6 bits has a low plane and a high plane; code = low | high << low_bits.
+// A format of 3, 5 or 6 bits has a low plane and a high plane; code = low | high << low_bits. Each vector of the high
+// plane is followed by the vectors of the low plane that it completes, so that a kernel reads one stream: with the
+// planes one behind the other the hardware prefetchers lose their way (Q6_K from memory on Zen 4: 19 GB/s of 35).
 //
-// Scales of one value per block (d, and dmin or m): 16 f16, row r at index r.
+// Scales of one value per block (d, and dmin or m): 16 f16, row r at index r; kI8x128: 16 floats.
 // Scales of sub-blocks s, per row (all are lanes of 32 bits; `quad_position` says which byte of a lane):
 //   kNone    none.
 //   kSix8    Q4_K, Q5_K: 8 scales and 8 mins of 6 bits in three vectors A, B, H. With p = quad_position(j), j = 0..3:
@@ -37,6 +39,10 @@
 
 namespace glimpse {
 
+/// Names everything drawn above. Side files of packed weights carry it; a file of another version is not used. Whoever
+/// changes a byte of any packed panel raises it (tests/kernels/panel_version_test.cpp pins it to the bytes).
+constexpr uint32_t kPanelLayoutVersion = 1;
+
 enum class ScaleKind { kNone, kSix8, kBytes16, kSix16, kIq4Xs };
 /// Whether weights are q * scale - min: per sub-block with a common dmin (kPairs), or + m per block (kBlock).
 enum class MinKind { kNone, kPairs, kBlock };
@@ -54,13 +60,25 @@ struct PanelLayout {
   int d_at = 0;
   int m_at = 0;  // dmin or m; unused without mins
   int scales_at = 0;
-  int high_at = 0;
-  int low_at = 0;
-  int bytes = 0;  // 16 GGUF blocks
+  int codes_at = 0;
+  int bytes = 0;     // 16 GGUF blocks
+  bool own = false;  // kI8x128: d is float, 8-bit codes are stored with their offset
 
   [[gnu::always_inline]] constexpr int subs() const { return block / sub; }
+  /// Vectors of the low plane that one vector of the high plane completes.
+  [[gnu::always_inline]] constexpr int lows_per_high() const { return high_bits == 0 ? 0 : low_bits / high_bits; }
+  /// Where vector j of the low plane starts, and vector i of the high plane.
+  [[gnu::always_inline]] constexpr int low_at(int j) const {
+    return codes_at + 64 * (high_bits == 0 ? j : j + j / lows_per_high() + 1);
+  }
+  [[gnu::always_inline]] constexpr int high_at(int i) const { return codes_at + 64 * i * (lows_per_high() + 1); }
   [[gnu::always_inline]] constexpr bool is_signed() const { return mins == MinKind::kNone; }
 };
+
+/// Activation scales that fall into one block: one per 128 columns at most.
+[[gnu::always_inline]] constexpr int act_parts(const PanelLayout& layout) {
+  return layout.block > 128 ? 2 : 1;
+}
 
 /// The 16 values of IQ4_NL and IQ4_XS (llama.cpp ggml-common.h, kvalues_iq4nl).
 constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
@@ -79,32 +97,34 @@ constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 
 [[gnu::always_inline]] constexpr PanelLayout panel_layout(PanelFormat format) {
   using S = ScaleKind;
   using M = MinKind;
-  //                          block sub low high off table  scales      mins        d   m scales high  low bytes
+  //                          block sub low high off table  scales      mins        d   m scales codes bytes
   switch (format) {
     case PanelFormat::kQ4_0:
-      return {32, 32, 4, 0, 8, false, S::kNone, M::kNone, 0, 0, 0, 0, 32, 288};
+      return {32, 32, 4, 0, 8, false, S::kNone, M::kNone, 0, 0, 0, 32, 288};
     case PanelFormat::kQ4_1:
-      return {32, 32, 4, 0, 0, false, S::kNone, M::kBlock, 0, 32, 0, 0, 64, 320};
+      return {32, 32, 4, 0, 0, false, S::kNone, M::kBlock, 0, 32, 0, 64, 320};
     case PanelFormat::kQ5_0:
-      return {32, 32, 4, 1, 16, false, S::kNone, M::kNone, 0, 0, 0, 32, 96, 352};
+      return {32, 32, 4, 1, 16, false, S::kNone, M::kNone, 0, 0, 0, 32, 352};
     case PanelFormat::kQ5_1:
-      return {32, 32, 4, 1, 0, false, S::kNone, M::kBlock, 0, 32, 0, 64, 128, 384};
+      return {32, 32, 4, 1, 0, false, S::kNone, M::kBlock, 0, 32, 0, 64, 384};
     case PanelFormat::kQ8_0:
-      return {32, 32, 8, 0, 128, false, S::kNone, M::kNone, 0, 0, 0, 0, 32, 544};
+      return {32, 32, 8, 0, 128, false, S::kNone, M::kNone, 0, 0, 0, 32, 544};
     case PanelFormat::kQ2_K:
-      return {256, 16, 2, 0, 0, false, S::kBytes16, M::kPairs, 0, 32, 64, 0, 320, 1344};
+      return {256, 16, 2, 0, 0, false, S::kBytes16, M::kPairs, 0, 32, 64, 320, 1344};
     case PanelFormat::kQ3_K:
-      return {256, 16, 2, 1, 4, false, S::kSix16, M::kNone, 0, 0, 32, 224, 736, 1760};
+      return {256, 16, 2, 1, 4, false, S::kSix16, M::kNone, 0, 0, 32, 224, 1760};
     case PanelFormat::kQ4_K:
-      return {256, 32, 4, 0, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 0, 256, 2304};
+      return {256, 32, 4, 0, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 256, 2304};
     case PanelFormat::kQ5_K:
-      return {256, 32, 4, 1, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 256, 768, 2816};
+      return {256, 32, 4, 1, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 256, 2816};
     case PanelFormat::kQ6_K:
-      return {256, 16, 4, 2, 32, false, S::kBytes16, M::kNone, 0, 0, 32, 288, 1312, 3360};
+      return {256, 16, 4, 2, 32, false, S::kBytes16, M::kNone, 0, 0, 32, 288, 3360};
     case PanelFormat::kIQ4_NL:
-      return {32, 32, 4, 0, 128, true, S::kNone, M::kNone, 0, 0, 0, 0, 32, 288};
+      return {32, 32, 4, 0, 128, true, S::kNone, M::kNone, 0, 0, 0, 32, 288};
     case PanelFormat::kIQ4_XS:
-      return {256, 32, 4, 0, 128, true, S::kIq4Xs, M::kNone, 0, 0, 32, 0, 128, 2176};
+      return {256, 32, 4, 0, 128, true, S::kIq4Xs, M::kNone, 0, 0, 32, 128, 2176};
+    case PanelFormat::kI8x128:
+      return {128, 128, 8, 0, 128, false, S::kNone, M::kNone, 0, 0, 0, 64, 2112, true};
     case PanelFormat::kF32:
     case PanelFormat::kF16:
     case PanelFormat::kBF16:

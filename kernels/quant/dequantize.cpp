@@ -4,6 +4,7 @@
 
 #include "engine/base/half.h"
 #include "kernels/quant/blocks.h"
+#include "kernels/quant/float_rows.h"
 #include "kernels/quant/k_scales.h"
 #include "kernels/quant/quant.h"
 
@@ -154,6 +155,11 @@ void widen(const std::byte* in, float* out, int64_t n) {
 bool is_weight_type(DType type) {
   const DTypeInfo* info = find_dtype(static_cast<uint32_t>(type));
   return info != nullptr && info->is_weight;
+}
+
+void dequantize_row(Isa isa, DType type, const std::byte* blocks, float* out, int64_t n) {
+  if (type == DType::kF16 && isa >= Isa::kAvx2) return half_row_to_float_avx2(blocks, out, n);
+  dequantize_row_ref(type, blocks, out, n);
 }
 
 void dequantize_row_ref(DType type, const std::byte* blocks, float* out, int64_t n) {

@@ -243,7 +243,7 @@ DType mixture_dtype(FileType type, const MixtureModel& model, const MixtureTenso
 
   const std::string_view name = tensor.name;
   const uint64_t row_length = tensor.dims[0];
-  const int layer = layer_of(name);
+  const int layer = tensor.layer >= 0 ? tensor.layer : layer_of(name);
   DType chosen = *base;
   if (name == "output.weight" || (name == "token_embd.weight" && model.tied_output)) {
     chosen = output_dtype(*base, row_length);

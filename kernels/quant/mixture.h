@@ -75,6 +75,7 @@ struct MixtureTensor {
   std::string_view name;
   std::span<const uint64_t> dims;  // GGUF order: dims[0] is the row length
   DType source = DType::kF32;      // its type now, kept where nothing is quantised
+  int layer = -1;                  // -1: the number after "blk." in the name
 };
 
 /// True for layers that the _M mixtures keep finer: the first and last eighth, and every third between.
@@ -88,10 +89,11 @@ bool is_quantized_tensor(std::string_view name, std::span<const uint64_t> dims);
 /// then F16.
 DType fallback_dtype(DType type, uint64_t row_length);
 
-/// The type of `tensor` in a file of type `type`, fallbacks included. The layer is the number after "blk." in the name.
+/// The type of `tensor` in a file of type `type`, fallbacks included.
 /// Precondition: file_type_base(type) has a value (otherwise tensor.source is returned).
 /// llama.cpp counts tensors in file order instead, which for "v.blk.N" of mmproj files is alphabetical, and takes their
-/// number of layers as 0, so that its mixed mmproj files may have the finer type on other vision blocks.
+/// number of layers as 0, so that its mixed mmproj files may have the finer type on other vision blocks. Who wants the
+/// same passes `layer` and n_layers so.
 DType mixture_dtype(FileType type, const MixtureModel& model, const MixtureTensor& tensor);
 
 /// The type of a tensor in a file written straight from the checkpoint as F32, F16, BF16 or Q8_0: F32 for one

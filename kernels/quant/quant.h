@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "engine/base/cpu_features.h"
 #include "engine/base/dtype.h"
 
 namespace glimpse {
@@ -16,6 +17,8 @@ bool is_weight_type(DType type);
 /// blocks: n / block_length blocks of `type`, any alignment. out: n floats. n: a multiple of the block length.
 /// Bit-exact to gguf-py's quants.py.
 void dequantize_row_ref(DType type, const std::byte* blocks, float* out, int64_t n);
+/// The same values, faster where there is a faster way (F16).
+void dequantize_row(Isa isa, DType type, const std::byte* blocks, float* out, int64_t n);
 
 /// The reference quantiser: byte for byte what llama.cpp's ggml_quantize_chunk writes for one row (IQ4_NL with its
 /// scale search) wherever the scales are finite halves.

@@ -8,6 +8,8 @@ namespace {
 
 // An op joins the registry by its .inc file: define GLIMPSE_KERNEL with its parameters, include the file, undefine.
 constexpr KernelInfo kKernels[] = {
+#define GLIMPSE_KERNEL(isa, element, function) {"attention", #function, Isa::isa},
+#include "kernels/attention/attention_kernels.inc"
 #define GLIMPSE_KERNEL(isa, weights, activations, function) {"matmul", #function, Isa::isa},
 #include "kernels/matmul/matmul_kernels.inc"
 #undef GLIMPSE_KERNEL

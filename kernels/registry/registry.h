@@ -11,7 +11,7 @@ namespace glimpse {
 
 struct KernelInfo {
   const char* op;    // the folder: "matmul"
-  const char* name;  // the function: "matmul_q4_k_int8x256_avx512vnni"
+  const char* name;  // the function: "matmul_q4_k_int8x128k_avx512vnni"
   Isa isa;           // lowest level it runs on
 };
 

@@ -100,6 +100,13 @@ class GgufFile {
   uint32_t version() const { return version_; }
   uint64_t alignment() const { return alignment_; }
   uint64_t n_bytes() const;  // of all shards
+  /// A hash that differs, but for accidents, when the content does; for caches of what was made from the file. Of every
+  /// shard it covers size, time of the last change, everything before the tensor data, and 256 samples of 4 KiB of the
+  /// data: hashing gigabytes would take longer than what a cache saves. The header tells models, types and shapes apart;
+  /// the time tells that a file was rewritten; the samples tell files apart that were given the same time (copied with
+  /// it, or from an archive). Not seen: data changed in place between the samples with the time set back on purpose.
+  /// Errors: kInvalidArgument (parsed from memory), kTruncated, kIo.
+  Result<uint64_t> content_key() const;
   uint32_t n_shards() const { return static_cast<uint32_t>(shards_.size()); }
   const std::vector<GgufShard>& shards() const { return shards_; }
 

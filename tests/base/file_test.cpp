@@ -34,6 +34,32 @@ TEST_F(AtomicFileWriterTest, UncommittedLeavesNothingBehind) {
   EXPECT_EQ(n_files(), 0u);
 }
 
+TEST_F(AtomicFileWriterTest, NamelessShowsNothingUntilItIsCommitted) {
+  for (const auto existing : {AtomicFileWriter::Existing::kReplace, AtomicFileWriter::Existing::kRefuse}) {
+    for (const bool synced : {true, false}) {
+      std::filesystem::remove(folder_ / "a.bin");
+      auto writer = AtomicFileWriter::create(folder_ / "a.bin", existing);
+      ASSERT_TRUE(writer.ok());
+      ASSERT_TRUE(writer->write(as_bytes("whole")).ok());
+      EXPECT_FALSE(std::filesystem::exists(folder_ / "a.bin"));
+      ASSERT_TRUE((synced ? writer->commit() : writer->commit_unsynced()).ok());
+      const auto read = read_file(folder_ / "a.bin", 100);
+      ASSERT_TRUE(read.ok());
+      EXPECT_EQ(std::memcmp(read.value().data(), "whole", 5), 0);
+      EXPECT_EQ(n_files(), 1u);
+    }
+  }
+  auto replacing = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kReplace);
+  ASSERT_TRUE(replacing.ok());
+  ASSERT_TRUE(replacing->write(as_bytes("newer")).ok());
+  ASSERT_TRUE(replacing->commit().ok());
+  EXPECT_EQ(std::memcmp(read_file(folder_ / "a.bin", 100).value().data(), "newer", 5), 0);
+  auto refused = AtomicFileWriter::create(folder_ / "b.bin", AtomicFileWriter::Existing::kRefuse);
+  ASSERT_TRUE(refused.ok());
+  std::filesystem::copy_file(folder_ / "a.bin", folder_ / "b.bin");
+  EXPECT_FALSE(refused->commit().ok());  // appeared meanwhile
+}
+
 TEST_F(AtomicFileWriterTest, CommittedIsWhole) {
   auto writer = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kReplace);
   ASSERT_TRUE(writer.ok());

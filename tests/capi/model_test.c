@@ -51,6 +51,8 @@ static void loads_and_tells_facts(void) {
   glimpse_model_params_init(&params);
   CHECK(params.struct_size == sizeof params);
   CHECK(params.vision_precision == GLIMPSE_VISION_AUTO);
+  CHECK(params.device == GLIMPSE_DEVICE_CPU);
+  CHECK(params.cuda_decode == GLIMPSE_CUDA_DECODE_GRAPH);
   params.model_path = test_path("golden/tied/model.gguf");
   params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.log = on_log;
@@ -132,6 +134,14 @@ static void refuses_files_that_do_not_fit(void) {
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(model == NULL);
   params.vision_precision = GLIMPSE_VISION_AUTO;
+  params.cuda_decode = 2;
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.cuda_decode = -1;
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.cuda_decode = GLIMPSE_CUDA_DECODE_LAUNCHES;
+  params.device = 3;
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.device = GLIMPSE_DEVICE_CPU;
   params.n_threads = -1;
   model = (glimpse_model*)1;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);

@@ -43,6 +43,19 @@ static void plans_before_it_allocates(void) {
   CHECK_OK(glimpse_plan_session(model, &params, &large));
   CHECK(large.kv_cache >= 3 * small.kv_cache); /* twice the positions of twice the bytes */
   CHECK(large.weights == small.weights);
+  params.kv_type = GLIMPSE_KV_F16;
+  CHECK_OK(glimpse_plan_session(model, &params, &small));
+  CHECK(2 * small.kv_cache == large.kv_cache);
+  params.kv_type = GLIMPSE_KV_BF16;
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(small.kv_cache == large.kv_cache);
+  params.kv_type = GLIMPSE_KV_Q8_0;
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(large.kv_cache < small.kv_cache && 2 * large.kv_cache > small.kv_cache);
+  /* A program that was built before the field existed gets the default, whatever lies there. */
+  params.struct_size = offsetof(glimpse_session_params, kv_type);
+  CHECK_OK(glimpse_plan_session(model, &params, &large));
+  CHECK(large.kv_cache == small.kv_cache);
   glimpse_model_free(model);
 }
 
@@ -57,6 +70,7 @@ static void refuses_bad_sizes(void) {
   glimpse_session_params params;
   glimpse_session_params_init(&params);
   CHECK(params.struct_size == sizeof params);
+  CHECK(params.kv_type == GLIMPSE_KV_F16);
   CHECK(params.n_ctx > 0 && params.n_batch > 0 && params.image_max_pixels > params.image_min_pixels);
   params = tiny_session_params();
   params.n_ctx = -1;
@@ -70,6 +84,14 @@ static void refuses_bad_sizes(void) {
   params = tiny_session_params();
   params.kv_type = 9;
   create_must_fail(model, &params);
+  params.kv_type = GLIMPSE_KV_Q8_0 + 1;
+  create_must_fail(model, &params);
+  params.kv_type = -1;
+  create_must_fail(model, &params);
+  params = tiny_session_params();
+  params.n_speculate = 16;
+  create_must_fail(model, &params);
+  CHECK_ERROR_HAS("n_speculate");
   params = tiny_session_params();
   params.image_min_tokens = 50;
   params.image_max_tokens = 10;
@@ -420,6 +442,65 @@ static void says_when_the_context_is_full(void) {
   glimpse_model_free(model);
 }
 
+/* Drafts change no token, in generate and in steps; programs built before the field have none. */
+static void speculates_without_a_difference(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session *plain = create_tiny(model), *speculating = NULL, *older = NULL;
+  glimpse_session_params session_params = tiny_session_params();
+  glimpse_generate_params params = tiny_generate_params();
+  const glimpse_part part = text_part("7777 is 7777");
+  const glimpse_message message = user_message(&part, 1);
+  glimpse_step_result result;
+  Answer want, got;
+  glimpse_timings timings;
+
+  params.max_tokens = 60;
+  params.temperature = 0.3f;
+  params.logit_bias = kEndless;
+  params.n_logit_bias = 2;
+  CHECK(session_params.n_speculate == 0);
+  CHECK_OK(glimpse_generate(plain, &message, 1, &params));
+  want = read_answer(plain);
+  timings = read_timings(plain);
+  CHECK(timings.n_drafted_tokens == 0 && timings.n_accepted_tokens == 0);
+
+  session_params.n_speculate = 4;
+  CHECK_OK(glimpse_session_create(model, &session_params, &speculating));
+  CHECK_OK(glimpse_generate(speculating, &message, 1, &params));
+  got = read_answer(speculating);
+  CHECK(same_answer(&want, &got));
+  CHECK(glimpse_session_n_past(plain) == glimpse_session_n_past(speculating));
+  timings = read_timings(speculating);
+  CHECK(timings.n_accepted_tokens > 0 && timings.n_accepted_tokens <= timings.n_drafted_tokens);
+
+  CHECK_OK(glimpse_session_reset(speculating));
+  CHECK_OK(glimpse_prefill(speculating, &message, 1, NULL, NULL));
+  CHECK_OK(glimpse_begin_answer(speculating, &params));
+  do {
+    memset(&result, 0, sizeof result);
+    result.struct_size = sizeof result;
+    if (!CHECK_OK(glimpse_step(speculating, &result))) break;
+  } while (result.finish_reason == GLIMPSE_FINISH_NONE);
+  got = read_answer(speculating);
+  CHECK(same_answer(&want, &got));
+
+  session_params.struct_size = offsetof(glimpse_session_params, n_speculate);
+  CHECK_OK(glimpse_session_create(model, &session_params, &older));
+  CHECK_OK(glimpse_generate(older, &message, 1, &params));
+  got = read_answer(older);
+  CHECK(same_answer(&want, &got));
+  CHECK(read_timings(older).n_drafted_tokens == 0);
+  timings.n_drafted_tokens = -7; /* beyond what an older program has room for */
+  timings.struct_size = offsetof(glimpse_timings, n_drafted_tokens);
+  CHECK_OK(glimpse_get_timings(speculating, &timings));
+  CHECK(timings.n_drafted_tokens == -7 && timings.n_generated_tokens == 60);
+
+  glimpse_session_free(older);
+  glimpse_session_free(speculating);
+  glimpse_session_free(plain);
+  glimpse_model_free(model);
+}
+
 static void a_session_keeps_its_model(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_session* session = create_tiny(model);
@@ -442,6 +523,7 @@ int main(void) {
   samples_biases_and_stops();
   continues_a_conversation();
   says_when_the_context_is_full();
+  speculates_without_a_difference();
   a_session_keeps_its_model();
   return check_result("session_test");
 }

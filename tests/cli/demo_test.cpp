@@ -78,9 +78,10 @@ TEST_P(DemoEval, IsAsOftenRightAsTransformers) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, DemoEval,
-                         testing::Values(Way{"Q8_0", "auto", "bf16", 0}, Way{"Q8_0", "f32", "f32", 10},
-                                         Way{"Q8_0", "bf16", "bf16", 10}, Way{"Q4_K_M", "f32", "f32", 10},
-                                         Way{"Q4_K_M", "bf16", "bf16", 10}),
+                         testing::Values(Way{"Q8_0", "auto", "f16", 0}, Way{"Q8_0", "f32", "f32", 10},
+                                         Way{"Q8_0", "bf16", "bf16", 10}, Way{"Q8_0", "int8", "f16", 10},
+                                         Way{"Q4_K_M", "f32", "f32", 10}, Way{"Q4_K_M", "bf16", "f16", 10},
+                                         Way{"Q4_K_M", "int8", "q8_0", 10}),
                          [](const auto& one) { return one.param.text + "_" + one.param.vision; });
 
 TEST_F(Demo, BoxesAreInPixelsOfThePicture) {

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -145,6 +146,19 @@ std::string read_all(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   if (!in) throw std::runtime_error("cannot open " + path);
   return {std::istreambuf_iterator<char>(in), {}};
+}
+
+int64_t open_file_size(pid_t pid, const std::string& folder) {
+  std::error_code error;
+  int64_t size = -1;
+  const std::filesystem::path real = std::filesystem::canonical(folder, error);
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/" + std::to_string(pid) + "/fd", error)) {
+    const std::string target = std::filesystem::read_symlink(entry.path(), error).string();
+    if (error || target.rfind(real.string() + "/", 0) != 0) continue;
+    struct stat info;
+    if (stat(entry.path().c_str(), &info) == 0) size = std::max<int64_t>(size, info.st_size);
+  }
+  return size;
 }
 
 }  // namespace glimpse::cli_test

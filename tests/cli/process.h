@@ -51,6 +51,9 @@ class ScratchDir {
 std::string read_all(const std::string& path);
 
 /// The golden pair "tied".
+/// Size of the file that process `pid` holds open under `folder`, which need not have a name yet; -1: none.
+int64_t open_file_size(pid_t pid, const std::string& folder);
+
 inline std::string golden(const char* name) {
   return std::string(GLIMPSE_TEST_DIR "/golden/") + name;
 }

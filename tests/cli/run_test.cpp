@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "tests/cli/process.h"
 
@@ -63,6 +64,34 @@ TEST(Run, JsonHasTheDocumentedFields) {
   EXPECT_EQ(timings.at("generated_tokens").get<size_t>(), answer["tokens"].size());
   EXPECT_GT(timings.at("prompt_tokens").get<int>(), image["tokens"].get<int>());
   EXPECT_EQ(answer.count("logprobs"), 0u);
+}
+
+TEST(Run, PackedWeightsAreKeptAndMapped) {
+  const ScratchDir dir;
+  const std::vector<std::string> plain = with_picture({"-p", "what is this picture", "-n", "6", "--json"});
+  std::vector<std::string> packed = plain;
+  packed.insert(packed.end(), {"--pack-cache", dir.path(), "--verbose"});
+  const json want = parse(run_glimpse(plain)).at("answer");
+  const RunResult first = run_glimpse(packed);
+  EXPECT_EQ(parse(first).at("answer"), want);
+  EXPECT_THAT(first.err, HasSubstr("packed weights were kept in"));
+  ASSERT_EQ(dir.list().size(), 2u);
+  EXPECT_THAT(dir.list()[0], testing::MatchesRegex("mmproj\\.gguf\\..*\\.pack"));
+  EXPECT_THAT(dir.list()[1], testing::MatchesRegex("model\\.gguf\\.stored\\..*\\.pack"));
+  const RunResult mapped = run_glimpse(packed);
+  EXPECT_EQ(parse(mapped).at("answer"), want);
+  EXPECT_THAT(mapped.err, testing::Not(HasSubstr("warning")));
+  EXPECT_THAT(mapped.err, HasSubstr("packed weights are mapped from"));
+  EXPECT_THAT(mapped.err, testing::Not(HasSubstr("were kept")));
+}
+
+TEST(Run, AMissingPackDirectoryIsAWarning) {
+  const ScratchDir dir;
+  const RunResult result = run_glimpse(with_text_model({"hi", "-n", "2", "--pack-cache", dir.file("nowhere")}));
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_THAT(result.err, HasSubstr("warning: no packed weights are kept: cannot create"));
+  EXPECT_THAT(result.err, HasSubstr("nowhere"));
+  EXPECT_EQ(run_glimpse(with_text_model({"hi", "-n", "2", "--pack-cache"})).exit_code, 2);
 }
 
 TEST(Run, LogprobsComeOnRequest) {
@@ -156,6 +185,55 @@ TEST(Run, ReferenceAndKernelsAnswerAlike) {
   EXPECT_EQ(tokens({}), tokens({"--reference"}));
 }
 
+// On a machine with a GPU that the build can use the command answers; elsewhere it says what is missing, in one line.
+TEST(Run, CudaAnswersOrSaysWhatIsMissing) {
+  const RunResult result = run_glimpse(with_text_model({"-n", "2", "-p", "hello", "--device", "cuda"}));
+  if (result.exit_code != 0) {
+    EXPECT_EQ(result.out, "");
+    EXPECT_THAT(result.err, testing::AnyOf(HasSubstr("glimpse: no CUDA device: "), HasSubstr("has no CUDA")));
+    EXPECT_EQ(std::count(result.err.begin(), result.err.end(), '\n'), 1) << result.err;
+  }
+}
+
+TEST(Run, AutoAndNoGpuLayersNeedNoGpu) {
+  const std::vector<std::string> question = {"-n", "2", "-p", "hello", "--verbose"};
+  const auto ask = [&](std::vector<std::string> more) {
+    more.insert(more.end(), question.begin(), question.end());
+    return run_glimpse(with_text_model(more));
+  };
+  const RunResult zero = ask({"--device", "cuda", "--gpu-layers", "0"}), automatic = ask({"--device", "auto"});
+  EXPECT_EQ(zero.exit_code, 0) << zero.err;
+  EXPECT_EQ(zero.out, ask({"--device", "cpu"}).out);
+  EXPECT_EQ(automatic.exit_code, 0) << automatic.err;
+  EXPECT_THAT(automatic.err, testing::AnyOf(HasSubstr("device auto: the CPU, because"), HasSubstr("on cuda")));
+}
+
+// Without a GPU the option is accepted and changes nothing; with one, greedy answers are the same bits either way.
+TEST(Run, CudaDecodeChangesNoGreedyAnswer) {
+  const auto ask = [&](const char* decode) {
+    return run_glimpse(with_text_model({"-n", "8", "-p", "hello", "--device", "auto", "--cuda-decode", decode}));
+  };
+  const RunResult graph = ask("graph"), launches = ask("launches");
+  EXPECT_EQ(graph.exit_code, 0) << graph.err;
+  EXPECT_EQ(graph.out, launches.out);
+}
+
+TEST(Run, KvTypeIsF16UnlessNamed) {
+  const auto logprobs = [](const std::vector<std::string>& more) {
+    auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--logprobs", "3"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return parse(result).at("logprobs").dump();
+  };
+  const std::string usual = logprobs({});
+  EXPECT_EQ(logprobs({"--kv-type", "f16"}), usual);
+  std::set<std::string> seen = {usual};
+  for (const char* other : {"f32", "bf16", "q8_0"}) {
+    EXPECT_TRUE(seen.insert(logprobs({"--kv-type", other})).second) << other;
+  }
+}
+
 TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
   const auto answer = [](const std::vector<std::string>& more) {
     auto arguments = with_picture({"-p", "describe the image", "-n", "16"});
@@ -166,6 +244,39 @@ TEST(Run, AnswerDoesNotDependOnThreadsOrBatch) {
   EXPECT_FALSE(one.empty());
   EXPECT_EQ(answer({"-t", "3"}), one);
   EXPECT_EQ(answer({"-t", "2", "-b", "5"}), one);
+}
+
+TEST(Run, SpeculationChangesNoToken) {
+  // Greedy, the tiny model of random weights repeats itself; sampled, drafts are often wrong, perhaps all of them.
+  const std::vector<std::string> repeating = {
+      "run", "-m", golden("quantized/model.gguf"), "-p", "the cat the cat", "-n", "60", "--json", "--logprobs", "2"};
+  for (const auto& base :
+       {repeating, with_picture({"-p", "7777", "-n", "60", "--json", "--temp", "0.5", "--seed", "3"})}) {
+    const json plain = parse(run_glimpse(base));
+    EXPECT_EQ(plain.at("timings").at("drafted_tokens"), 0);
+    EXPECT_EQ(plain.at("timings").at("accepted_tokens"), 0);
+    for (const char* n : {"1", "4", "15"}) {
+      auto arguments = base;
+      arguments.insert(arguments.end(), {"--speculate", n});
+      const json answer = parse(run_glimpse(arguments));
+      for (const char* field : {"answer", "tokens", "finish_reason"}) EXPECT_EQ(answer.at(field), plain.at(field)) << n;
+      EXPECT_EQ(answer.value("logprobs", json()), plain.value("logprobs", json())) << n;
+      const json& timings = answer.at("timings");
+      EXPECT_GT(timings.at("drafted_tokens").get<int>(), 0) << n;
+      if (base == repeating) {
+        EXPECT_GT(timings.at("accepted_tokens").get<int>(), 0) << n;
+      }
+      EXPECT_LE(timings["accepted_tokens"].get<int>(), timings["drafted_tokens"].get<int>()) << n;
+    }
+  }
+}
+
+TEST(Run, VerboseSaysHowManyDraftsWereAccepted) {
+  const auto base = with_text_model({"the cat the cat", "-n", "60", "--verbose"});
+  EXPECT_THAT(run_glimpse(base).err, testing::Not(HasSubstr("accepted")));
+  auto arguments = base;
+  arguments.insert(arguments.end(), {"--speculate", "4"});
+  EXPECT_THAT(run_glimpse(arguments).err, testing::ContainsRegex("drafts +[0-9]+ tokens, [0-9]+ accepted"));
 }
 
 TEST(Run, UnknownForcedIsaIsAnError) {

@@ -59,6 +59,30 @@ TEST(Synth, FilesAreCleanAndAnswer) {
   }
 }
 
+TEST(Synth, CopiesTheSizesOfExistingFiles) {
+  const ScratchDir dir;
+  // The copy of what synth itself wrote is the same file; sizes given beside it win.
+  ASSERT_EQ(run_glimpse(synth({"-m", dir.file("m"), "--mmproj", dir.file("v"), "--type", "Q8_0", "--mmproj-type",
+                               "BF16", "--layers", "3", "--untied", "--vision-depth", "3", "--kv-heads", "1"}))
+                .exit_code,
+            0);
+  RunResult result = run_glimpse({"synth", "--like", dir.file("m"), "--mmproj-like", dir.file("v"), "-m",
+                                  dir.file("m2"), "--mmproj", dir.file("v2")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(read_all(dir.file("m2")), read_all(dir.file("m")));
+  EXPECT_EQ(read_all(dir.file("v2")), read_all(dir.file("v")));
+  result = run_glimpse({"synth", "--like", dir.file("m"), "--type", "Q4_0", "--layers", "1", "-m", dir.file("m3")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  const json small = json::parse(run_glimpse({"inspect", dir.file("m3"), "--json"}).out, nullptr, false);
+  ASSERT_TRUE(small.is_object());
+  EXPECT_EQ(small.at("metadata").at("qwen2vl.block_count"), 1);
+  EXPECT_EQ(small.at("metadata").at("qwen2vl.attention.head_count_kv"), 1);
+  // A real model's tokenizer comes along.
+  result = run_glimpse({"synth", "--like", golden("tied/model.gguf"), "-m", dir.file("m4")});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(run_glimpse({"run", "-m", dir.file("m4"), "-n", "2", "hello"}).exit_code, 0);
+}
+
 TEST(Synth, RefusesToOverwrite) {
   const ScratchDir dir;
   const std::string kept = dir.write("kept.gguf", "something precious");
@@ -93,6 +117,9 @@ TEST(Synth, BadSettingsWriteNothing) {
       {synth({"-m", dir.path()}), "glimpse-cli-"},
       {synth({"-m", dir.file("a"), "--vocab", dir.file("missing.gguf")}), "missing.gguf"},
       {synth({"-m", dir.file("a"), "--vocab", golden("tied/mmproj.gguf")}), "mmproj.gguf"},
+      {synth({"-m", dir.file("a"), "--like", dir.file("missing.gguf")}), "missing.gguf"},
+      {synth({"-m", dir.file("a"), "--like", golden("tied/mmproj.gguf")}), "clip"},
+      {synth({"--mmproj", dir.file("a"), "--mmproj-like", golden("tied/model.gguf")}), "text model"},
   };
   for (const auto& [arguments, word] : bad) {
     const RunResult result = run_glimpse(arguments);
@@ -117,11 +144,8 @@ TEST(Synth, SignalsLeaveNothingBehind) {
     RunSetup setup;
     setup.while_running = [&](pid_t pid) {
       if (sent) return;
-      for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
-        std::error_code gone;
-        const auto size = entry.file_size(gone);
-        if (!gone && size > (4u << 20) && size < (200u << 20)) sent = kill(pid, signal) == 0;
-      }
+      const int64_t size = open_file_size(pid, dir.path());
+      if (size > (4 << 20) && size < (200 << 20)) sent = kill(pid, signal) == 0;
     };
     const RunResult result = run_glimpse(large(dir.file("large.gguf")), setup);
     ASSERT_TRUE(sent) << "it was done before it could be interrupted";

@@ -4,6 +4,9 @@
 #include <ostream>
 
 #include "tests/engine/golden_support.h"
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+#include "tests/cuda/host_backend.h"
+#endif
 
 namespace glimpse::testing {
 
@@ -11,32 +14,57 @@ inline std::ostream& operator<<(std::ostream& out, const Backend& backend) {
   return out << backend.name;
 }
 
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+inline std::vector<Backend> golden_backends() {
+  return cuda_host_backends();
+}
+#else
 inline std::vector<Backend> golden_backends() {
   std::vector<Backend> backends = {{.name = "ref", .reference = true}};
   for (const Isa isa : all_isas()) {
     const std::string name = std::string("cpu_") + isa_name(isa);
-    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; attention on a
-    // bfloat16 cache 5e-5. Everything in float: rounding and the polynomial exponential only.
+    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; int8 vision 2e-4;
+    // attention on a bfloat16 cache 5e-5, on binary16, eight times finer, a 64th of it, on int8 2e-4. Everything in
+    // float: rounding and the polynomial exponential only.
     Backend exact = {.name = name, .isa = isa, .quantized_op = 1e-4, .quantized_heavy = 1e-3};
     backends.push_back(exact);
-    Backend usual = exact;  // what sessions use: bfloat16 vision weights and caches
-    usual.name += "_bf16";
+    Backend usual = exact;  // what sessions use: bfloat16 in the vision encoder, binary16 caches
+    usual.name += "_usual";
     usual.vision = VisionPrecision::kBf16;
-    usual.kv = KvElement::kBf16;
+    usual.kv = KvElement::kF16;
     usual.vision_op = 2e-5;
-    usual.vision_attention = usual.text_attention = 5e-5;
+    usual.vision_attention = 5e-5;
+    usual.text_attention = 5e-5 / 64;
     backends.push_back(usual);
+    Backend small = usual;  // int8 vision weights and activations, a scale per 128
+    small.name = name + "_int8";
+    small.vision = VisionPrecision::kInt8;
+    small.vision_op = 2e-4;
+    backends.push_back(small);
+    Backend bf16 = exact, q8 = exact;  // the other caches
+    bf16.name += "_kv_bf16";
+    bf16.kv = KvElement::kBf16;
+    bf16.text_attention = 5e-5;
+    backends.push_back(bf16);
+    q8.name += "_kv_q8_0";
+    q8.kv = KvElement::kQ8_0;
+    q8.text_attention = 2e-4;
+    backends.push_back(q8);
   }
   return backends;
 }
+#endif
 
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {
  public:
-  ErrorBudget(const Backend& backend, bool quantized)
+  /// folder: of the golden model.
+  ErrorBudget(const Backend& backend, std::string_view folder)
       : backend_(backend),
-        op_(quantized ? backend.quantized_op : backend.float_op),
-        heavy_(quantized ? backend.quantized_heavy : backend.float_op) {}
+        op_(folder == "quantized" ? backend.quantized_op
+            : folder == "untied"  ? backend.half_op
+                                  : backend.float_op),
+        heavy_(folder == "quantized" ? backend.quantized_heavy : op_) {}
 
   /// The limit of the activation `name`; to be asked in model order.
   double limit(const std::string& name) {
@@ -51,13 +79,30 @@ class ErrorBudget {
     if (step == "attn") spent_ += 2 * op + (vision ? backend_.vision_attention : backend_.text_attention);
     if (step == "ffn" && vision) spent_ += op;
     if (step == "ffn_out") spent_ += vision ? op : heavy_;
-    if (step == "k" || step == "v") return spent_ + (backend_.kv == KvElement::kBf16 ? 0x1p-18 : 0);  // 2^-9, squared
+    if (step == "k" || step == "v") return spent_ + stored();
     if (step != "ffn" || vision) return spent_;
     spent_ += 2 * op;
     return 2 * spent_;  // a product: the error of both its factors
   }
 
  private:
+  // What storing keys and values may add: the greatest relative error squared; int8: steps of greatest / 127, uniform,
+  // where the greatest of 32 is at most three times their root mean square.
+  double stored() const {
+    switch (backend_.kv) {
+      case KvElement::kBf16:
+        return 0x1p-18;
+      case KvElement::kF16:
+        return 0x1p-22;
+      case KvElement::kQ8_0:
+        return 9.0 / (127 * 127 * 12);
+      case KvElement::kF32:
+      case KvElement::kInt8:  // no decoder's
+        break;
+    }
+    return 0;
+  }
+
   const Backend& backend_;
   const double op_, heavy_;
   double spent_ = 0, worst_picture_ = 0;

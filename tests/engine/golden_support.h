@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,7 +21,11 @@
 namespace glimpse::testing {
 
 inline std::string golden_path(const std::string& name) {
-  return std::string(GLIMPSE_TEST_DIR) + "/golden/" + name;
+  const char* elsewhere = std::getenv("GLIMPSE_TEST_DATA");  // where the programs are not run where they were built
+  std::string path = elsewhere != nullptr ? elsewhere : GLIMPSE_TEST_DIR;
+  path += "/golden/";
+  path += name;
+  return path;
 }
 
 /// The value of a Result, or a test failure that ends the process with its message.
@@ -125,12 +130,14 @@ inline Patches patches_of(const Image& image, const VisionConfig& config) {
 struct Backend {
   std::string name;
   bool reference = false;
+  std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory = {};  // a backend beside ref and cpu
   Isa isa = Isa::kRef;
   int n_threads = 1;
   VisionPrecision vision = VisionPrecision::kF32;
   KvElement kv = KvElement::kF32;
   // NMSE that one operation may add.
   double float_op = 1e-11;   // products with float weights, norms, activations
+  double half_op = 1e-11;    // products of the F16 decoder
   double vision_op = 1e-11;  // products of the vision encoder's blocks and merger
   double vision_attention = 1e-11;
   double text_attention = 1e-11;
@@ -164,6 +171,7 @@ inline std::shared_ptr<const Model> load_golden(const std::string& folder, const
   options.model_path = golden_path(folder + "/model.gguf");
   if (folder != "quantized" && !mmproj.empty()) options.mmproj_path = golden_path(folder + "/" + mmproj);
   options.use_reference = backend.reference;
+  options.ops_factory = backend.ops_factory;
   options.n_threads = backend.n_threads;
   options.vision_precision = backend.vision;
   return must(Model::load(options));

@@ -93,7 +93,7 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
           if (all.empty()) order.push_back(full);
           all.insert(all.end(), values.begin(), values.end());
         });
-    testing::ErrorBudget budget(GetParam(), std::string_view(folder) == "quantized");
+    testing::ErrorBudget budget(GetParam(), folder);
     for (const std::string& name : order) checker.see(name, seen[name], budget.limit(name));
 
     const CaseInput input = testing::case_input(*model, golden, embeddings);
@@ -126,7 +126,7 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
     const auto ops = testing::make_ops(*model, GetParam());
     const auto decoder = must(TextDecoder::create(model, *ops, 64, 64, GetParam().kv));
     std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
-    testing::ErrorBudget budget(GetParam(), std::string_view(folder) == "quantized");
+    testing::ErrorBudget budget(GetParam(), folder);
     double limit = 0;  // of the logits
     const auto tap = [&](const std::string& name, const float*, int64_t, int64_t) { limit = budget.limit(name); };
     const CaseInput input = testing::case_input(

@@ -293,5 +293,44 @@ TEST(Sampler, AskingForLogprobsDoesNotChangeTheDraws) {
   }
 }
 
+TEST(Sampler, NamesWhatADeviceDrawsWithUnlessSingleTokensMatter) {
+  SamplerOptions options;
+  options.temperature = 0.5f;
+  options.top_k = 7;
+  options.top_p = 0.9f;
+  options.min_p = 0.1f;
+  EXPECT_EQ(make(options, 8).device_draw(), (DrawOptions{0.5f, 7, 0.9f, 0.1f}));
+  SamplerOptions other = options;
+  other.logit_bias = {{3, 1.0f}};
+  EXPECT_EQ(make(other, 8).device_draw(), std::nullopt);
+  other = options;
+  other.repetition_penalty = 1.1f;
+  EXPECT_EQ(make(other, 8).device_draw(), std::nullopt);
+  other.penalty_last_n = 0;  // looks back at nothing
+  EXPECT_NE(make(other, 8).device_draw(), std::nullopt);
+}
+
+TEST(Sampler, DrawsMadeElsewhereCostTheSameRandomNumbers) {
+  SamplerOptions options;
+  options.temperature = 1;
+  options.seed = 3;
+  const std::vector<float> logits = many_logits(500, 9);
+  Sampler here = make(options, 500), elsewhere = make(options, 500);
+  const std::vector<float> next = elsewhere.peek(6);
+  EXPECT_EQ(elsewhere.peek(6), next);  // they stay the next ones
+  for (size_t i = 0; i < 5; ++i) {
+    EXPECT_EQ(elsewhere.peek(1)[0], next[i]);
+    EXPECT_GE(next[i], 0.0f);
+    EXPECT_LE(next[i], 1.0f);
+    draw(here, logits);
+    elsewhere.skip_draw();
+  }
+  EXPECT_EQ(draw(here, logits), draw(elsewhere, logits));
+  // A greedy sampler uses none.
+  Sampler greedy = make({}, 500);
+  greedy.skip_draw();
+  EXPECT_EQ(greedy.peek(2), (std::vector<float>{0, 0}));
+}
+
 }  // namespace
 }  // namespace glimpse::testing

@@ -26,6 +26,26 @@ TEST(SessionPlan, CountsTheCacheExactlyAndGrowsWithEveryOption) {
   EXPECT_GT(must(plan_session(*model, more)).vision_scratch, plan.vision_scratch);
 }
 
+TEST(SessionPlan, CountsTheBytesOfEveryTypeOfCache) {
+  const auto model = tied_model(false);
+  SessionOptions options = small_session();
+  EXPECT_EQ(SessionOptions().kv_element, KvElement::kF16);
+  const uint64_t n_heads = 2u * 2 * 2;  // layers, K and V, heads, each of 256 positions of 16 dimensions
+  const std::pair<KvElement, uint64_t> sizes[] = {
+      {KvElement::kF32, 16 * 256 * 4},
+      {KvElement::kBf16, 16 * 256 * 2},
+      {KvElement::kF16, 16 * 256 * 2},
+      {KvElement::kQ8_0, 256 / 16 * (64 + 16 * 16)}};  // scales of 16 positions in a line of 64 bytes, and int8
+  uint64_t scratch = 0;
+  for (const auto& [element, head_bytes] : sizes) {
+    options.kv_element = element;
+    const MemoryPlan plan = must(plan_session(*model, options));
+    EXPECT_EQ(plan.kv_cache, n_heads * head_bytes) << kv_element_name(element);
+    if (scratch == 0) scratch = plan.decoder_scratch;
+    EXPECT_EQ(plan.decoder_scratch, scratch) << kv_element_name(element);
+  }
+}
+
 TEST(SessionPlan, ContextIsCappedByTheModelsWithAWarning) {
   SessionOptions options = small_session(100000);
   std::vector<std::string> warnings;

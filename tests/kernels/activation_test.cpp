@@ -143,5 +143,40 @@ TEST_P(Activation, AddIsExact) {
   }
 }
 
+// Tiles: out = f(tile + bias) and out += tile + bias, each element as the row functions compute it.
+TEST_P(Activation, TilesEqualTheRowFunctionsAndTouchNothingElse) {
+  using glimpse::Activation;
+  constexpr int64_t kColumns = 3, kLd = 40, kLdOut = 50;
+  for (const int64_t n : {1, 15, 16, 17, 32, 33}) {
+    const std::vector<float> values = normal_row(kColumns * kLd, 5), bias = normal_row(n, 6),
+                             old = normal_row(kLdOut * kColumns, 7);
+    for (const float* bias_data : {bias.data(), static_cast<const float*>(nullptr)}) {
+      const ProductTile tile{values.data(), kLd, n, kColumns, bias_data};
+      for (const Activation activation : {Activation::kNone, Activation::kQuickGelu, Activation::kGeluErf,
+                                          Activation::kGeluTanh, Activation::kSilu}) {
+        std::vector<float> want = old, got = old;
+        for (int64_t c = 0; c < kColumns; ++c) {
+          float* to = want.data() + c * kLdOut;
+          for (int64_t r = 0; r < n; ++r) to[r] = values[c * kLd + r] + (bias_data != nullptr ? bias[r] : 0.0f);
+          if (activation == Activation::kQuickGelu) quick_gelu(GetParam(), to, n);
+          if (activation == Activation::kGeluErf) gelu_erf(GetParam(), to, n);
+          if (activation == Activation::kGeluTanh) gelu_tanh(GetParam(), to, n);
+          if (activation == Activation::kSilu) silu(GetParam(), to, n);
+        }
+        store_tile(GetParam(), tile, activation, got.data(), kLdOut);
+        EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * 4), 0)
+            << n << " rows, activation " << static_cast<int>(activation);
+      }
+      std::vector<float> want = old, got = old;
+      for (int64_t c = 0; c < kColumns; ++c) {
+        for (int64_t r = 0; r < n; ++r)
+          want[c * kLdOut + r] += values[c * kLd + r] + (bias_data != nullptr ? bias[r] : 0.0f);
+      }
+      add_tile(GetParam(), tile, got.data(), kLdOut);
+      EXPECT_EQ(std::memcmp(got.data(), want.data(), got.size() * 4), 0) << n << " rows, added";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace glimpse

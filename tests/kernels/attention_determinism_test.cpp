@@ -15,6 +15,10 @@ using row_test::same_bits;
 class AttentionBits : public PerKernel {};
 INSTANTIATE_TEST_SUITE_P(Kernel, AttentionBits, testing::ValuesIn(attention_kernels()), kernel_param_name);
 
+// Not for segments of int8, whose every number depends on all keys.
+class AttentionBitsByPosition : public PerKernel {};
+INSTANTIATE_TEST_SUITE_P(Kernel, AttentionBitsByPosition, testing::ValuesIn(position_kernels()), kernel_param_name);
+
 constexpr int64_t kHeadDims[] = {24, 64, 80, 96, 128};
 
 std::vector<int64_t> causal(int64_t n_rows, int64_t first) {
@@ -76,7 +80,7 @@ TEST_P(AttentionBits, IgnoreWhatLiesBehindTheVisibleKeys) {
   }
 }
 
-TEST_P(AttentionBits, TakeNoSignOfZeroFromKeysThatOtherRowsSee) {
+TEST_P(AttentionBitsByPosition, TakeNoSignOfZeroFromKeysThatOtherRowsSee) {
   // Rows that see two keys: weights 0.88 and 1, values the smallest normal number below zero and 0. vdpbf16ps flushes
   // the product to -0; whether that becomes +0 must not hang on the sign of the next keys, which other rows see.
   Head head(64, 8, 4, Scores::kFlat, 5);
@@ -118,7 +122,7 @@ TEST_P(AttentionBits, AreTheSameWhenBlocksAreMergedFromSeparateStates) {
   }
 }
 
-TEST_P(AttentionBits, OfDecodingEqualThoseOfPrefill) {
+TEST_P(AttentionBitsByPosition, OfDecodingEqualThoseOfPrefill) {
   const int64_t head_dim = 128, n = 275;
   const Head head(head_dim, 64, n, Scores::kRealistic, 7);
   std::vector<int64_t> n_visible;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <limits>
 
 #include "tests/kernels/attention_test_support.h"
@@ -30,7 +31,7 @@ std::vector<float> special_rows(int64_t n) {
 }
 
 TEST_P(AttentionRows, BulkStoresWriteTheBitsOfSingleStoresAndNothingElse) {
-  for (KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+  for (KvElement element : kKvElements) {
     for (int64_t head_dim : kHeadDims) {
       const int64_t capacity = 256, ld = head_dim + 5;
       const std::vector<float> rows = special_rows(capacity * ld);
@@ -63,16 +64,17 @@ TEST_P(AttentionRows, BulkStoresWriteTheBitsOfSingleStoresAndNothingElse) {
 
 TEST_P(AttentionRows, StoredRowsReadBackRounded) {
   const int64_t n = 40;
-  for (KvElement element : {KvElement::kBf16, KvElement::kF32}) {
+  for (KvElement element : kKvElements) {
     for (int64_t head_dim : kHeadDims) {
       const std::vector<float> rows = special_rows(n * head_dim);
       const int64_t bytes = static_cast<int64_t>(kv_head_bytes(element, head_dim, 256));
       Guarded<std::byte> keys(bytes), values(bytes);
       store_keys(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, keys.data());
       store_values(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, values.data());
-      std::vector<float> want = rows, got(n * head_dim), got_v(n * head_dim);
-      if (element == KvElement::kBf16) {
-        for (float& x : want) x = rounded_to_bf16(x);
+      std::vector<float> want, got(n * head_dim), got_v(n * head_dim);
+      for (int64_t i = 0; i < n; ++i) {
+        const auto row = rows.begin() + i * head_dim;
+        for (float x : stored_row(element, std::vector<float>(row, row + head_dim))) want.push_back(x);
       }
       for (int64_t i = 0; i < n; ++i) {
         load_key(element, keys.data(), head_dim, i, &got[i * head_dim]);
@@ -101,6 +103,84 @@ TEST_P(AttentionRows, LayoutIsTheDocumentedOne) {
   store_values(GetParam(), KvElement::kBf16, rows.data(), d, 256, d, 0, reinterpret_cast<std::byte*>(values16.data()));
   EXPECT_EQ(bf16_to_float(keys16[((2 * d / 2 + 3) * 16 + 3) * 2 + 1]), static_cast<float>((35 * d + 7) % 251));
   EXPECT_EQ(bf16_to_float(values16[(17 * d + 7) * 2 + 1]), static_cast<float>((35 * d + 7) % 251));
+  store_keys(GetParam(), KvElement::kF16, rows.data(), d, 256, d, 0, reinterpret_cast<std::byte*>(keys16.data()));
+  store_values(GetParam(), KvElement::kF16, rows.data(), d, 256, d, 0, reinterpret_cast<std::byte*>(values16.data()));
+  EXPECT_EQ(half_to_float(keys16[(2 * d + 7) * 16 + 3]), static_cast<float>((35 * d + 7) % 251));
+  EXPECT_EQ(half_to_float(values16[35 * d + 7]), static_cast<float>((35 * d + 7) % 251));
+}
+
+TEST_P(AttentionRows, Int8LayoutIsTheDocumentedOne) {
+  const int64_t d = 48, group = 64 + 16 * d, bytes = 256 / 16 * group;  // two scales: 32 dimensions and 16
+  ASSERT_EQ(kv_head_bytes(KvElement::kQ8_0, d, 256), static_cast<uint64_t>(bytes));
+  EXPECT_EQ(kv_head_bytes(KvElement::kQ8_0, 128, 256), 256u * 128 * 17 / 16);  // 8.5 bits per value
+  EXPECT_EQ(kv_head_bytes(KvElement::kF16, 128, 256), 256u * 128 * 2);
+  std::vector<float> rows(static_cast<size_t>(256 * d));
+  for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i * 31 % 255) / 2 - 63.5f;
+  for (int64_t n = 0; n < 256; ++n) rows[n * d + 1] = 63.5f, rows[n * d + 33] = -127.0f;  // scales 0.5 and 1
+  Guarded<std::byte> keys(bytes), values(bytes);
+  store_keys(GetParam(), KvElement::kQ8_0, rows.data(), d, 256, d, 0, keys.data());
+  store_values(GetParam(), KvElement::kQ8_0, rows.data(), d, 256, d, 0, values.data());
+  for (int64_t n : {0, 35, 255}) {
+    const int64_t lane = n % 16, base = n / 16 * group;
+    for (Guarded<std::byte>* panel : {&keys, &values}) {
+      uint16_t scales[2];
+      std::memcpy(&scales[0], panel->data() + base + lane * 2, 2);
+      std::memcpy(&scales[1], panel->data() + base + 32 + lane * 2, 2);
+      EXPECT_EQ(half_to_float(scales[0]), 0.5f);
+      EXPECT_EQ(half_to_float(scales[1]), 1.0f);
+    }
+    for (int64_t i = 0; i < d; ++i) {
+      const double want = std::nearbyint(rows[n * d + i] * (i < 32 ? 2 : 1));
+      const int64_t key = base + 64 + (i / 4 * 16 + lane) * 4 + i % 4;
+      const int64_t value =
+          base + 64 + (i < 32 ? (lane / 2 * 32 + i) * 2 : 512 + (lane / 2 * 16 + i - 32) * 2) + lane % 2;
+      EXPECT_EQ(static_cast<int8_t>(keys[key]), want) << n << " " << i;
+      EXPECT_EQ(static_cast<int8_t>(values[value]), want) << n << " " << i;
+    }
+  }
+}
+
+TEST_P(AttentionRows, FiniteValuesBeyondBinary16Saturate) {
+  const float inf = std::numeric_limits<float>::infinity();
+  const float in[] = {65504, 65519, 65520, 1e30f, -65520, -3e38f, inf, -inf, std::nanf("")};
+  const float want[] = {65504, 65504, 65504, 65504, -65504, -65504, inf, -inf, std::nanf("")};
+  const int64_t d = 16;
+  std::vector<float> rows(16 * d, 1.0f);
+  for (int64_t i = 0; i < 9; ++i) rows[5 * d + i] = in[i];
+  Guarded<std::byte> keys(256 * d * 2), values(256 * d * 2);
+  store_keys(GetParam(), KvElement::kF16, rows.data(), d, 16, d, 0, keys.data());
+  store_values(GetParam(), KvElement::kF16, rows.data(), d, 16, d, 0, values.data());
+  float key[16], value[16];
+  load_key(KvElement::kF16, keys.data(), d, 5, key);
+  load_value(KvElement::kF16, values.data(), d, 5, value);
+  for (int64_t i = 0; i < 9; ++i) {
+    EXPECT_TRUE(key[i] == want[i] || (std::isnan(key[i]) && std::isnan(want[i]))) << i << " " << key[i];
+    EXPECT_TRUE(value[i] == want[i] || (std::isnan(value[i]) && std::isnan(want[i]))) << i << " " << value[i];
+  }
+}
+
+TEST_P(AttentionRows, Int8StoreKeepsTinyAndHugeBlocksFiniteAndSpreadsNan) {
+  const int64_t d = 32;
+  const float inf = std::numeric_limits<float>::infinity();
+  std::vector<float> row(d);
+  Guarded<std::byte> keys(static_cast<int64_t>(kv_head_bytes(KvElement::kQ8_0, d, 256)));
+  std::vector<float> got(d);
+  const auto stored = [&](float first) {
+    for (int64_t i = 0; i < d; ++i) row[i] = i == 0 ? first : first / static_cast<float>(i + 1);
+    store_keys(GetParam(), KvElement::kQ8_0, row.data(), d, 1, d, 3, keys.data());
+    load_key(KvElement::kQ8_0, keys.data(), d, 3, got.data());
+    return got[0];
+  };
+  for (float x : {0.0f, 1e-42f, -1e-30f, 1e-9f}) EXPECT_LE(std::abs(stored(x)), 127 * 0x1p-24f) << x;
+  for (float x : {1e-5f, 1e-3f, 1.0f, -1.0f, 1000.0f, 8e6f}) {  // below 127 * 2^-14 the scale itself is coarse
+    EXPECT_NEAR(stored(x), x, std::max(std::abs(x) / 250, 127 * 0x1p-25f)) << x;
+  }
+  EXPECT_EQ(stored(3e38f), 127.0f * 65504);
+  EXPECT_EQ(stored(-3e38f), -127.0f * 65504);
+  for (float x : {inf, -inf, std::nanf("")}) {
+    stored(x);
+    for (float y : got) EXPECT_TRUE(std::isnan(y));
+  }
 }
 
 TEST_P(AttentionRows, PreparedQueriesAreScaledRoundedAndPadded) {
@@ -110,14 +190,58 @@ TEST_P(AttentionRows, PreparedQueriesAreScaledRoundedAndPadded) {
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<float> floats(n * d);
     Guarded<uint16_t> halves(n * d);
-    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, floats.data());
-    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, halves.data());
+    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, nullptr, floats.data());
+    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, nullptr, halves.data());
+    Guarded<float> floats_f16(n * d);
+    prepare_queries(GetParam(), KvElement::kF16, rows.data(), n, head_dim, nullptr, floats_f16.data());
+    EXPECT_TRUE(same_bits(floats_f16.copy(), floats.copy()));
     for (int64_t i = 0; i < n * d; ++i) {
       const int64_t r = i / d, c = i % d;
       const float want = c < head_dim ? q[r * head_dim + c] * query_scale(head_dim) : 0.0f;
       ASSERT_TRUE(same_bits({&floats[i], 1}, {&want, 1})) << head_dim << " element " << i;
       const float got = bf16_to_float(halves[i]), rounded = rounded_to_bf16(want);
       ASSERT_TRUE(same_bits({&got, 1}, {&rounded, 1})) << head_dim << " element " << i;
+    }
+  }
+}
+
+TEST_P(AttentionRows, Int8QueriesAreScaledRoundedAndPadded) {
+  for (int64_t head_dim : kHeadDims) {
+    const int64_t d = padded_head_dim(head_dim), n = 5, blocks = (d + 31) / 32;
+    const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(KvElement::kQ8_0, d));
+    ASSERT_EQ(row_bytes, d + 8 * blocks);
+    std::vector<float> q = row_test::normal_row(n * head_dim, 3);
+    std::fill_n(q.begin() + head_dim, head_dim, 0.0f);        // a row of zeros,
+    std::fill_n(q.begin() + 2 * head_dim, head_dim, 1e-36f);  // one next to nothing
+    q[3 * head_dim + 1] = std::nanf("");
+    const auto rows = row_pointers(q, head_dim, all_rows(n));
+    Guarded<std::byte> out(n * row_bytes);
+    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, nullptr, out.data());
+    for (int64_t r = 0; r < n; ++r) {
+      const std::byte* row = out.data() + r * row_bytes;
+      std::vector<float> scaled(q.begin() + r * head_dim, q.begin() + (r + 1) * head_dim);
+      for (float& x : scaled) x *= query_scale(head_dim);
+      const std::vector<float> want = rounded_to_q8(scaled, false);
+      for (int64_t block = 0; block < blocks; ++block) {
+        float scale;
+        int32_t start, sum = 0;
+        std::memcpy(&scale, row + d + 4 * block, 4);
+        std::memcpy(&start, row + d + 4 * (blocks + block), 4);
+        for (int64_t i = block * 32; i < std::min(d, block * 32 + 32); ++i) {
+          const auto value = static_cast<int8_t>(row[i]);
+          sum += value;
+          if (r == 3 && block == 0) {
+            ASSERT_TRUE(std::isnan(scale));
+          } else if (r == 1 || r == 2) {
+            ASSERT_EQ(value, 0);
+          } else {
+            const float expected = i < head_dim ? want[i] : 0.0f;
+            ASSERT_NEAR(static_cast<float>(value) * scale, expected, std::abs(expected) * 1e-6f)
+                << head_dim << " " << i;
+          }
+        }
+        ASSERT_EQ(start, -128 * sum);
+      }
     }
   }
 }

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include <limits>
+#include <set>
+#include <string>
 
 #include "tests/kernels/attention_test_support.h"
 
@@ -16,18 +18,42 @@ using row_test::nmse;
 class Attention : public PerKernel {};
 INSTANTIATE_TEST_SUITE_P(Kernel, Attention, testing::ValuesIn(attention_kernels()), kernel_param_name);
 
+// What holds where every position is stored for itself. A segment of int8 takes no NaN (attention_int8_test.cpp).
+class AttentionByPosition : public PerKernel {};
+INSTANTIATE_TEST_SUITE_P(Kernel, AttentionByPosition, testing::ValuesIn(position_kernels()), kernel_param_name);
+
 constexpr int64_t kHeadDims[] = {16, 24, 64, 72, 80, 128, 256};
 
-// The limit for the whole operation, bf16 storage included.
+// The limit for the whole operation, storage included. Rounding to binary16 is off by 2^-11 at most, uniformly, so by
+// 2^-22 / 3 in the mean square, once for the keys and once for the values; queries and probabilities stay floats.
 double budget(const AttentionKernel& kernel) {
-  return kernel.element == KvElement::kBf16 ? 5e-5 : 1e-10;
+  switch (kernel.element) {
+    case KvElement::kBf16:
+      return 5e-5;
+    case KvElement::kF16:
+      return 2 * 0x1p-22 / 3;
+    case KvElement::kQ8_0:
+      return 2e-4;
+    case KvElement::kInt8:
+      return 1e-3;
+    case KvElement::kF32:
+      break;
+  }
+  return 1e-10;
 }
 
-// The limit of a bf16 kernel against exact attention on the rounded inputs. What is left is the rounding of the
-// probabilities: relative errors of at most 2^-9, uniform, so 1.3e-6 in the mean square when the values are independent
-// and nothing averages out, less when they have a mean. The reference rounds its float results and states only.
+// The limit of a kernel against exact attention on what it gets to see. What is left:
+// bf16: the rounding of the probabilities, relative errors of at most 2^-9, uniform, so 1.3e-6 in the mean square when
+//   the values are independent and nothing averages out, less when they have a mean.
+// q8_0: the rounding of the weights, uniform in 1/32767 of the greatest, of up to 256 keys: 256 / 32767^2 / 12 = 2e-8
+// of
+//   the greatest contribution squared.
+// int8: the same in 1/255 of the greatest, in the reference too, which has the same integers.
+// f16, f32: float arithmetic. The reference rounds its float results and states only.
 double budget_on_rounded(const AttentionKernel& kernel) {
-  return kernel.isa == Isa::kRef ? 1e-13 : 2e-6;
+  if (kernel.element == KvElement::kInt8) return 256.0 / (255 * 255 * 12);
+  if (kernel.isa == Isa::kRef) return 1e-13;
+  return kernel.element == KvElement::kBf16 ? 2e-6 : kernel.element == KvElement::kQ8_0 ? 2e-7 : 1e-11;
 }
 
 void expect_within_budget(const AttentionKernel& kernel, const Head& head, const std::vector<int64_t>& n_visible,
@@ -35,8 +61,9 @@ void expect_within_budget(const AttentionKernel& kernel, const Head& head, const
   const Panels panels(kernel.isa, kernel.element, head, 1e4f);
   const std::vector<float> got = run_attention(kernel, head, panels, n_visible);
   EXPECT_LE(nmse(got, naive_attention(head, n_visible, false)), budget(kernel)) << what;
-  if (kernel.element != KvElement::kBf16) return;
-  EXPECT_LE(nmse(got, naive_attention(head, n_visible, true)), budget_on_rounded(kernel)) << what << ", rounded inputs";
+  const Head seen = kernel.element == KvElement::kInt8 ? read_back_head(head, panels.keys.data(), panels.values.data())
+                                                       : rounded_head(kernel.element, head);
+  EXPECT_LE(nmse(got, naive_attention(seen, n_visible, true)), budget_on_rounded(kernel)) << what << ", rounded inputs";
 }
 
 TEST_P(Attention, MatchesNaiveAttentionForAllHeadDimsAndScores) {
@@ -111,7 +138,7 @@ TEST_P(Attention, RowWithoutKeysFinishesAsZero) {
   EXPECT_NE(got[144], 0.0f);
 }
 
-TEST_P(Attention, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
+TEST_P(AttentionByPosition, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
   Head head(64, 16, 256, Scores::kRealistic, 5);
   std::vector<int64_t> n_visible;
   for (int64_t r = 0; r < 16; ++r) n_visible.push_back(95 + r);
@@ -127,6 +154,19 @@ TEST_P(Attention, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
       ASSERT_EQ(got[i], want[i]) << i;
     }
   }
+}
+
+TEST_P(AttentionByPosition, NanInAValueReachesExactlyTheRowsThatSeeIt) {
+  Head head(64, 16, 256, Scores::kRealistic, 5);
+  std::vector<int64_t> n_visible(8, 100);
+  n_visible.insert(n_visible.end(), 8, 101);  // groups of 8 rows: weights of zero are not multiplied by the NaN
+  const Panels clean(GetParam().isa, GetParam().element, head);
+  const std::vector<float> want = run_attention(GetParam(), head, clean, n_visible);
+  head.v[100 * 64 + 9] = std::numeric_limits<float>::quiet_NaN();
+  const Panels broken(GetParam().isa, GetParam().element, head);
+  const std::vector<float> got = run_attention(GetParam(), head, broken, n_visible);
+  for (int64_t i = 0; i < 8 * 64; ++i) ASSERT_EQ(got[i], want[i]) << i;
+  for (int64_t r = 8; r < 16; ++r) ASSERT_TRUE(std::isnan(got[r * 64 + 9])) << r;
 }
 
 TEST_P(Attention, InfiniteScoresGiveNanAndNothingElse) {
@@ -146,12 +186,34 @@ TEST_P(Attention, HugeScoreRangesStayFinite) {
   for (float x : run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 400))) ASSERT_TRUE(std::isfinite(x));
 }
 
+TEST(AttentionKernels, EveryElementHasANameAndAKernelOnEveryLevel) {
+  std::set<std::string> names;
+  for (const KvElement element : kKvElements) {
+    names.insert(kv_element_name(element));
+    for (const Isa isa : all_isas()) {
+      const AttentionKernel& kernel = select_attention_kernel(element, isa);
+      EXPECT_EQ(kernel.element, element) << kernel.name;
+      EXPECT_LE(kernel.isa, isa) << kernel.name;
+    }
+  }
+  EXPECT_EQ(names, (std::set<std::string>{"bf16", "f16", "f32", "q8_0"}));
+}
+
 TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {
   EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Bf16).name, "attention_bf16_avx512bf16");
   EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni).name, "attention_bf16_avx512");
   EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx512Bf16).name, "attention_f32_avx512");
   EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx2).name, "attention_f32_avx2");
   EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kRef).name, "attention_bf16_ref");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kAvx512Bf16).name, "attention_f16_avx512");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kAvx2).name, "attention_f16_avx2");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kRef).name, "attention_f16_ref");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512Bf16).name, "attention_q8_avx512vnni");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512).name, "attention_q8_avx512");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx2).name, "attention_q8_avx2");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kRef).name, "attention_q8_ref");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512Vnni).name, "attention_int8_avx512vnni");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512).name, "attention_int8_ref");
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
+#include "kernels/attention/attention_int8.h"
 #include "tests/kernels/row_test_support.h"
 
 namespace glimpse {
@@ -51,33 +52,111 @@ inline float rounded_to_bf16(float x) {
   return bf16_to_float(float_to_bf16(x));
 }
 
+/// To binary16 as the stores do: finite numbers stay finite.
+inline float rounded_to_f16(float x) {
+  return half_to_float(float_to_half(std::isfinite(x) ? std::clamp(x, -65504.0f, 65504.0f) : x));
+}
+
+/// A row (head_dim) as the int8 store holds it: per 32 values round(x * inverse) * scale, where the scale is the
+/// greatest magnitude / 127. Keys and values round it up to binary16 (inverse = 1 / scale), queries do not (inverse =
+/// 127 / greatest). With a NaN or an infinity all 32 are NaN.
+inline std::vector<float> rounded_to_q8(const std::vector<float>& row, bool half_scale) {
+  std::vector<float> out(row.size());
+  for (size_t begin = 0; begin < row.size(); begin += 32) {
+    const size_t end = std::min(begin + 32, row.size());
+    float max = 0;
+    bool finite = true;
+    for (size_t i = begin; i < end; ++i)
+      max = std::max(max, std::abs(row[i])), finite = finite && std::isfinite(row[i]);
+    float scale = max / 127.0f;
+    float inverse = 127.0f / max;
+    if (half_scale) {
+      uint16_t half = float_to_half(std::min(scale, 65504.0f));
+      while (half_to_float(half) < scale && half < 0x7bff) ++half;
+      scale = half_to_float(half);
+      inverse = 1.0f / scale;
+    }
+    for (size_t i = begin; i < end; ++i) {
+      const float q = scale == 0 ? 0 : std::clamp(std::nearbyint(row[i] * inverse), -127.0f, 127.0f);
+      out[i] = finite ? q * scale + 0.0f : std::nanf("");  // an integer zero has no sign
+    }
+  }
+  return out;
+}
+
+/// A row of keys or values as a store of this element holds it.
+inline std::vector<float> stored_row(KvElement element, std::vector<float> row) {
+  if (element == KvElement::kQ8_0) return rounded_to_q8(row, true);
+  for (float& x : row) {
+    if (element == KvElement::kBf16) x = rounded_to_bf16(x);
+    if (element == KvElement::kF16) x = rounded_to_f16(x);
+  }
+  return row;
+}
+
 /// The scale that prepare_queries multiplies by.
 inline float query_scale(int64_t head_dim) {
   return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
 }
 
-/// softmax(q k^T / sqrt(head_dim)) v in double; row r sees its first n_visible[r] keys. rounded: on what a bf16 kernel
-/// gets to see (scaled queries, keys and values rounded to bf16).
-inline std::vector<double> naive_attention(const Head& head, const std::vector<int64_t>& n_visible, bool rounded) {
+/// The head as a kernel gets to see it: queries scaled and converted, keys and values as they read back.
+inline Head rounded_head(KvElement element, const Head& head) {
+  Head out = head;
   const int64_t d = head.head_dim;
-  const auto seen = [&](float x) { return static_cast<double>(rounded ? rounded_to_bf16(x) : x); };
-  const double log2e = 1.4426950408889634;
-  std::vector<double> k(head.k.size()), v(head.v.size()), out(head.q.size(), 0.0), p(head.n_keys), q(d);
-  for (size_t i = 0; i < k.size(); ++i) k[i] = seen(head.k[i]), v[i] = seen(head.v[i]);
-  for (int64_t r = 0; r < head.n_rows; ++r) {
-    for (int64_t i = 0; i < d; ++i) {
-      const float x = head.q[r * d + i];
-      q[i] = rounded ? seen(x * query_scale(d)) : x * log2e / std::sqrt(static_cast<double>(d));
+  const auto round_rows = [&](std::vector<float>& rows, const auto& rounded) {
+    for (size_t i = 0; i < rows.size(); i += d) {
+      const std::vector<float> row = rounded(std::vector<float>(rows.begin() + i, rows.begin() + i + d));
+      std::copy(row.begin(), row.end(), rows.begin() + i);
     }
+  };
+  const auto stored = [&](std::vector<float> row) { return stored_row(element, std::move(row)); };
+  round_rows(out.k, stored);
+  round_rows(out.v, stored);
+  round_rows(out.q, [&](std::vector<float> row) {
+    for (float& x : row) x *= query_scale(d);
+    if (element == KvElement::kBf16) return stored_row(element, std::move(row));
+    return element == KvElement::kQ8_0 ? rounded_to_q8(row, false) : row;
+  });
+  return out;
+}
+
+/// The same for kInt8, whose panels say it themselves: keys and values as they read back, queries rounded to 127 steps
+/// per row after the keys' factors have been applied.
+inline Head read_back_head(const Head& head, const std::byte* keys, const std::byte* values) {
+  Head out = head;
+  const int64_t d = head.head_dim;
+  for (int64_t n = 0; n < head.n_keys; ++n) {
+    load_key(KvElement::kInt8, keys, d, n, &out.k[n * d]);
+    load_value(KvElement::kInt8, values, d, n, &out.v[n * d]);
+  }
+  const auto* factor = reinterpret_cast<const float*>(keys);
+  for (int64_t r = 0; r < head.n_rows; ++r) {
+    float max = 0;
+    for (int64_t i = 0; i < d; ++i) max = std::max(max, std::abs(head.q[r * d + i] * query_scale(d) * factor[i]));
+    for (int64_t i = 0; i < d; ++i) {
+      const float x = head.q[r * d + i] * query_scale(d) * factor[i];
+      out.q[r * d + i] = max == 0 ? 0.0f : std::nearbyint(x * (127 / max)) * (max / 127) / factor[i];
+    }
+  }
+  return out;
+}
+
+/// softmax(q k^T / sqrt(head_dim)) v in double; row r sees its first n_visible[r] keys. scaled: the queries already
+/// are, by log2(e), too, as those of rounded_head().
+inline std::vector<double> naive_attention(const Head& head, const std::vector<int64_t>& n_visible, bool scaled) {
+  const int64_t d = head.head_dim;
+  const double scale = scaled ? 1.0 : 1.4426950408889634 / std::sqrt(static_cast<double>(d));
+  std::vector<double> out(head.q.size(), 0.0), p(head.n_keys);
+  for (int64_t r = 0; r < head.n_rows; ++r) {
     double max = -1e300, sum = 0;
     for (int64_t n = 0; n < n_visible[r]; ++n) {
       p[n] = 0;
-      for (int64_t i = 0; i < d; ++i) p[n] += q[i] * k[n * d + i];
+      for (int64_t i = 0; i < d; ++i) p[n] += scale * head.q[r * d + i] * head.k[n * d + i];
       max = std::max(max, p[n]);
     }
     for (int64_t n = 0; n < n_visible[r]; ++n) sum += p[n] = std::exp2(p[n] - max);
     for (int64_t n = 0; n < n_visible[r]; ++n) {
-      for (int64_t i = 0; i < d; ++i) out[r * d + i] += p[n] / sum * v[n * d + i];
+      for (int64_t i = 0; i < d; ++i) out[r * d + i] += p[n] / sum * head.v[n * d + i];
     }
   }
   return out;
@@ -88,6 +167,7 @@ struct Panels {
   KvElement element;
   int64_t head_dim, capacity;
   AlignedBuffer keys, values;
+  Int8Estimate estimate;  // kInt8: converted whatever it says
 
   Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0)
       : element(element_),
@@ -101,6 +181,12 @@ struct Panels {
     const std::vector<float> row(static_cast<size_t>(head_dim), stale);
     store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data());
     store_values(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, values.data());
+    if (element != KvElement::kInt8) return;
+    const SegmentQueries queries{head.q.data(), head_dim, head.n_rows, 1};
+    const int64_t d = padded_head_dim(head_dim);
+    row_test::Guarded<std::byte> scratch(static_cast<int64_t>(int8_scratch_bytes(d)));
+    estimate = estimate_int8(queries, head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
+    if (estimate.finite) quantize_segment(head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
   }
 };
 
@@ -137,10 +223,10 @@ inline void attend(const AttentionKernel& kernel, const Head& head, const Panels
                    const std::vector<int64_t>& order, const std::vector<int64_t>& n_visible, int64_t first_block,
                    int64_t end_block, const AttentionState& state) {
   const int64_t n = static_cast<int64_t>(order.size()), d = padded_head_dim(head.head_dim);
-  row_test::Guarded<float> queries(kernel.element == KvElement::kBf16 ? n * d / 2 : n * d);
+  row_test::Guarded<std::byte> queries(n * static_cast<int64_t>(query_row_bytes(kernel.element, d)));
   row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
   const auto rows = row_pointers(head.q, head.head_dim, order);
-  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, queries.data());
+  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
   std::vector<int32_t> visible(order.size());
   for (int64_t b = first_block; b < end_block; ++b) {
     for (int64_t i = 0; i < n; ++i) visible[i] = visible_in_block(n_visible[order[i]], b);
@@ -179,6 +265,14 @@ class PerKernel : public testing::TestWithParam<AttentionKernel> {
     if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU cannot run " << GetParam().name;
   }
 };
+/// The kernels whose keys and values are stored position by position, each for itself.
+inline std::vector<AttentionKernel> position_kernels() {
+  std::vector<AttentionKernel> out;
+  for (const AttentionKernel& kernel : attention_kernels()) {
+    if (kernel.element != KvElement::kInt8) out.push_back(kernel);
+  }
+  return out;
+}
 inline std::string kernel_param_name(const testing::TestParamInfo<AttentionKernel>& info) {
   return info.param.name;
 }

@@ -10,7 +10,8 @@
 namespace glimpse::test {
 namespace {
 
-const std::vector<ActFormat> kFormats = {ActFormat::kF32, ActFormat::kBf16, ActFormat::kInt8x32, ActFormat::kInt8x256};
+const std::vector<ActFormat> kFormats = {ActFormat::kF32, ActFormat::kBf16, ActFormat::kInt8x32, ActFormat::kInt8x128,
+                                         ActFormat::kInt8x128K};
 
 std::vector<float> awkward_row(int64_t k, uint32_t seed) {
   std::mt19937 random(seed);
@@ -69,8 +70,8 @@ T at(const ActView& view, int64_t column, int64_t where, int64_t index) {
 }
 
 TEST(Act, Int8IsSymmetricWithScaleMaxOver127AndRoundsToEven) {
-  AlignedBuffer storage = allocate(act_bytes(ActFormat::kInt8x256, 1, 512));
-  const ActView view = make_act_view(ActFormat::kInt8x256, 1, 512, storage.data());
+  AlignedBuffer storage = allocate(act_bytes(ActFormat::kInt8x128K, 1, 512));
+  const ActView view = make_act_view(ActFormat::kInt8x128K, 1, 512, storage.data());
   std::vector<float> x(512, 0.0f);
   x[0] = -254;
   x[1] = 254;

@@ -27,6 +27,11 @@ struct Activations {
   std::vector<float> x;  // (n, k)
 };
 
+/// Values that share a scale.
+int64_t act_block(ActFormat format) {
+  return format == ActFormat::kInt8x32 ? 32 : 128;
+}
+
 Activations make_activations(ActFormat format, int64_t n, int64_t k, bool exact, uint32_t seed) {
   Activations a;
   a.storage = allocate(act_bytes(format, n, k));
@@ -37,7 +42,7 @@ Activations make_activations(ActFormat format, int64_t n, int64_t k, bool exact,
   for (int64_t i = 0; i < n * k; ++i) {
     // exact: integers, the largest 127 in every block, so that the scale is 1 and nothing is rounded; the others small
     // enough for sums below 2^24
-    const int block = format == ActFormat::kInt8x32 ? 32 : 256, small = format == ActFormat::kInt8x32 ? 15 : 3;
+    const int block = static_cast<int>(act_block(format)), small = format == ActFormat::kInt8x32 ? 15 : 3;
     a.x[i] = gauss(random);
     if (exact)
       a.x[i] = i % k % block == 5 ? 127.0f : static_cast<float>(static_cast<int>(random() % (2 * small + 1)) - small);
@@ -61,7 +66,7 @@ std::vector<double> seen_values(const ActView& view, int64_t column) {
       values[i] = bf16_to_float(v);
     } else {
       float scale;
-      std::memcpy(&scale, record + view.scales_at + i / (view.format == ActFormat::kInt8x32 ? 32 : 256) * 4, 4);
+      std::memcpy(&scale, record + view.scales_at + i / act_block(view.format) * 4, 4);
       values[i] = static_cast<double>(scale) * static_cast<int8_t>(record[i]);
     }
   }
@@ -75,9 +80,10 @@ class MatmulKernel : public testing::TestWithParam<PanelKernel> {
   }
   bool integer() const { return !is_float(GetParam().format); }
   std::vector<int64_t> depths() const {
-    const auto block = static_cast<int64_t>(dtype_info(panel_dtype(GetParam().format)).block_length);
+    const auto block = panel_row_format(GetParam().format).block_length;
     if (block == 1) return {1, 2, 37, 588, 1025};
     if (block == 32) return {32, 96, 53 * 32};
+    if (block == 128) return {128, 588, 13 * 128};
     return {256, 3 * 256, 7 * 256};
   }
   /// More than one piece of an expanded panel (panel_expanded.h), and no multiple of one.
@@ -302,9 +308,9 @@ INSTANTIATE_TEST_SUITE_P(Kernels, MatmulKernel, testing::ValuesIn(panel_kernels(
                          [](const auto& kernel) { return std::string(kernel.param.name); });
 
 TEST(SelectPanelKernel, TakesTheBestLevelThatIsNotAboveTheIsa) {
-  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kRef).name, "matmul_q4_k_int8x256_ref");
-  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512).name, "matmul_q4_k_int8x256_avx2");
-  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512Bf16).name, "matmul_q4_k_int8x256_avx512vnni");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kRef).name, "matmul_q4_k_int8x128k_ref");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512).name, "matmul_q4_k_int8x128k_avx2");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512Bf16).name, "matmul_q4_k_int8x128k_avx512vnni");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kBF16, Isa::kAvx512Vnni).name, "matmul_bf16_f32_avx512");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kBF16, Isa::kAvx512Bf16).name, "matmul_bf16_bf16_avx512bf16");
   for (const PanelFormat f : all_panel_formats()) {

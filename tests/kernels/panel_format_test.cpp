@@ -12,7 +12,7 @@ namespace {
 class Panel : public testing::TestWithParam<PanelFormat> {
  protected:
   std::vector<int64_t> widths() const {
-    const auto block = static_cast<int64_t>(dtype_info(panel_dtype(GetParam())).block_length);
+    const auto block = panel_row_format(GetParam()).block_length;
     if (block == 1) return {1, 2, 37, 64, 588};
     return {block, 2 * block, 7 * block};
   }
@@ -22,7 +22,7 @@ TEST_P(Panel, UnpackRestoresEveryBitOfRandomBytes) {
   const PanelFormat f = GetParam();
   for (const int64_t cols : widths()) {
     for (const int64_t rows : {1, 15, 16, 17, 40}) {
-      const uint64_t row_bytes = dtype_row_bytes(panel_dtype(f), static_cast<uint64_t>(cols));
+      const uint64_t row_bytes = panel_row_bytes(f, cols);
       std::mt19937 random(static_cast<uint32_t>(cols * 100 + rows));
       std::vector<std::byte> bytes(row_bytes * static_cast<uint64_t>(rows));
       for (std::byte& b : bytes) b = static_cast<std::byte>(random());  // NaN scales included: no arithmetic happens
@@ -50,9 +50,8 @@ TEST_P(Panel, UnpackRestoresEveryBitOfRandomBytes) {
 TEST_P(Panel, TakesTheBytesOfTheBlocksPaddedTo64) {
   const PanelFormat f = GetParam();
   for (const int64_t cols : widths()) {
-    const uint64_t even =
-        is_float(f) && f != PanelFormat::kF32 ? static_cast<uint64_t>(cols + cols % 2) : static_cast<uint64_t>(cols);
-    const uint64_t raw = 16 * dtype_row_bytes(panel_dtype(f), even);
+    const int64_t even = is_float(f) && f != PanelFormat::kF32 ? cols + cols % 2 : cols;
+    const uint64_t raw = 16 * panel_row_bytes(f, even);
     EXPECT_EQ(panel_bytes(f, cols), (raw + 63) / 64 * 64) << cols;
   }
 }

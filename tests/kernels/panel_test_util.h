@@ -18,16 +18,16 @@ namespace glimpse::test {
 
 inline const std::vector<PanelFormat>& all_panel_formats() {
   using P = PanelFormat;
-  static const std::vector<P> formats = {P::kF32,  P::kF16,  P::kBF16, P::kQ4_0,   P::kQ4_1,
-                                         P::kQ5_0, P::kQ5_1, P::kQ8_0, P::kQ2_K,   P::kQ3_K,
-                                         P::kQ4_K, P::kQ5_K, P::kQ6_K, P::kIQ4_NL, P::kIQ4_XS};
+  static const std::vector<P> formats = {P::kF32,  P::kF16,    P::kBF16,   P::kQ4_0,  P::kQ4_1, P::kQ5_0,
+                                         P::kQ5_1, P::kQ8_0,   P::kQ2_K,   P::kQ3_K,  P::kQ4_K, P::kQ5_K,
+                                         P::kQ6_K, P::kIQ4_NL, P::kIQ4_XS, P::kI8x128};
   return formats;
 }
 inline bool is_float(PanelFormat f) {
-  return dtype_info(panel_dtype(f)).block_length == 1;
+  return panel_row_format(f).block_length == 1;
 }
 inline std::string name_of(PanelFormat f) {
-  return dtype_name(panel_dtype(f));
+  return panel_row_format(f).name;
 }
 
 /// Byte offsets of the f16 scales of a block: d, and dmin or m (-1: none).
@@ -61,8 +61,8 @@ enum class Fill {
 
 /// rows x cols weights as GGUF rows, densely.
 inline std::vector<std::byte> random_rows(PanelFormat f, int64_t rows, int64_t cols, Fill fill, uint32_t seed) {
-  const DTypeInfo& info = dtype_info(panel_dtype(f));
-  std::vector<std::byte> bytes(static_cast<uint64_t>(rows) * dtype_row_bytes(info.type, static_cast<uint64_t>(cols)));
+  const PanelRowFormat info = panel_row_format(f);
+  std::vector<std::byte> bytes(static_cast<uint64_t>(rows) * panel_row_bytes(f, cols));
   std::mt19937 random(seed);
   std::normal_distribution<float> gauss;
   if (is_float(f)) {
@@ -94,6 +94,11 @@ inline std::vector<std::byte> random_rows(PanelFormat f, int64_t rows, int64_t c
       if (fill == Fill::kExtreme) v = random() % 2 != 0 ? 1.0f / 16 : 0x1p-24f;
       return float_to_half(may_be_negative && random() % 2 != 0 ? -v : v);
     };
+    if (f == PanelFormat::kI8x128) {
+      const float d = half_to_float(scale(fill == Fill::kExtreme));
+      std::memcpy(block, &d, 4);
+      continue;
+    }
     const uint16_t d = scale(fill != Fill::kGaussian || random() % 4 == 0);
     const uint16_t m = scale(fill == Fill::kExtreme);
     std::memcpy(block + fields.d, &d, 2);
@@ -165,16 +170,22 @@ inline float gguf_element(PanelFormat f, const std::byte* block, int e) {
       const int ls = ((at(4 + k / 2) >> (4 * (k % 2))) & 15) | ((u16(2) >> (2 * k)) & 3) << 4;
       return f16(0) * f32(ls - 32) * f32(table[(at(8 + 16 * k + i % 16) >> (4 * (i / 16))) & 15]);
     }
+    case PanelFormat::kI8x128: {
+      float d;
+      std::memcpy(&d, block, 4);
+      return d * f32(static_cast<int8_t>(at(4 + e)));
+    }
   }
   return 0;
 }
 
 /// All elements of one GGUF row.
 inline std::vector<float> dequantize(PanelFormat f, const std::byte* row, int64_t cols) {
-  const DTypeInfo& info = dtype_info(panel_dtype(f));
+  const PanelRowFormat info = panel_row_format(f);
   std::vector<float> out(static_cast<uint64_t>(cols));
   for (int64_t i = 0; i < cols; ++i) {
-    out[i] = gguf_element(f, row + i / info.block_length * info.block_bytes, static_cast<int>(i % info.block_length));
+    out[i] = gguf_element(f, row + i / info.block_length * static_cast<int64_t>(info.block_bytes),
+                          static_cast<int>(i % info.block_length));
   }
   return out;
 }
@@ -195,7 +206,7 @@ struct PackedMatrix {
 inline PackedMatrix pack_matrix(PanelFormat f, int64_t rows, int64_t cols, Fill fill, uint32_t seed) {
   PackedMatrix p;
   p.rows = random_rows(f, rows, cols, fill, seed);
-  p.row_bytes = dtype_row_bytes(panel_dtype(f), static_cast<uint64_t>(cols));
+  p.row_bytes = panel_row_bytes(f, cols);
   p.matrix.format = f;
   p.matrix.rows = rows;
   p.matrix.cols = cols;

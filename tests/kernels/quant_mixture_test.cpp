@@ -37,6 +37,14 @@ TEST(Mixture, MoreBitsGoToTheLayersOfLlamaCpp) {
   EXPECT_EQ(finer_layers(80), want80);
 }
 
+TEST(Mixture, AGivenLayerGoesBeforeTheName) {
+  const std::vector<uint64_t> dims = {256, 256};
+  MixtureTensor tensor{"blk.1.attn_v.weight", dims, DType::kF16};
+  EXPECT_EQ(mixture_dtype(FileType::kQ4_K_S, kQwen2Vl2B, tensor), DType::kQ5_K);
+  tensor.layer = 4;
+  EXPECT_EQ(mixture_dtype(FileType::kQ4_K_S, kQwen2Vl2B, tensor), DType::kQ4_K);
+}
+
 TEST(Mixture, NamesIdsAndAliasesOfFileTypes) {
   EXPECT_EQ(file_type_from_name("Q4_K_M"), FileType::kQ4_K_M);
   EXPECT_EQ(file_type_from_name("q4_k_m"), FileType::kQ4_K_M);

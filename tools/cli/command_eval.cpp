@@ -10,13 +10,15 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/cases/cases.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
 
 struct EvalOptions {
-  std::string model, mmproj, folder = "models/heldout", task, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, folder = "models/heldout", task, vision_precision = "auto", kv_type = kUsualKvType;
   int32_t n_threads = 0, n_predict = 96, n_ctx = 1024;
   size_t limit = 0;
   bool json = false, wrong = false, reference = false;
@@ -86,7 +88,7 @@ class Examiner {
     glimpse_session_params params = api::Session::params();
     params.n_threads = o.n_threads;
     params.n_ctx = o.n_ctx;
-    params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+    params.kv_type = kv_type_number(o.kv_type);
     return params;
   }
 
@@ -147,9 +149,7 @@ int run_eval(const EvalOptions& o) {
   params.model_path = o.model.c_str();
   params.mmproj_path = o.mmproj.c_str();
   params.n_threads = o.n_threads;
-  params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
-                            : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
-                                                           : GLIMPSE_VISION_AUTO;
+  params.vision_precision = vision_precision_number(o.vision_precision);
   params.use_reference = o.reference ? 1 : 0;
   api::detail::set_callback(stop, &api::detail::call_progress, &params.progress, &params.progress_user);
   const api::Model model(params);
@@ -187,12 +187,8 @@ void add_eval(CLI::App& app, int* status) {
   command->add_option("-n,--n-predict", o->n_predict, "most tokens to answer with")->capture_default_str();
   command->add_option("-c,--ctx-size", o->n_ctx, "context in tokens, pictures included")->capture_default_str();
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();
-  command->add_option("--vision-precision", o->vision_precision, "auto, f32 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
-      ->capture_default_str();
-  command->add_option("--kv-type", o->kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
-      ->capture_default_str();
+  add_vision_precision(*command, o->vision_precision);
+  add_kv_type(*command, "--kv-type", o->kv_type, "type of the key/value cache");
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");

@@ -13,7 +13,9 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/vision_precision.h"
 
 namespace glimpse::cli {
 namespace {
@@ -21,10 +23,11 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = "bf16";
+  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = kUsualKvType;
+  std::string pack_cache, device = "cpu", gpu_layers = "all", cuda_decode = "graph";
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
-  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1;
+  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
   int64_t image_min_pixels = 0, image_max_pixels = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
@@ -44,6 +47,11 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->capture_default_str();
   run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
   run.add_option("-b,--batch-size", o.n_batch, "rows per prefill pass")->capture_default_str();
+  run.add_option("--speculate", o.n_speculate,
+                 "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
+                 "same; 0: off")
+      ->check(CLI::Range(0, 15))
+      ->capture_default_str();
   run.add_option("-t,--threads", o.n_threads, "threads; 0: one per available CPU")->capture_default_str();
   run.add_option("--temp", o.temperature, "temperature; 0: greedy")->capture_default_str();
   run.add_option("--top-k", o.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
@@ -66,12 +74,23 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
-  run.add_option("--vision-precision", o.vision_precision, "auto, f32 or bf16")
-      ->check(CLI::IsMember({"auto", "f32", "bf16"}))
+  add_vision_precision(run, o.vision_precision);
+  add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
+  run.add_option("--device", o.device, "cpu, cuda, or auto: the GPU when there is one")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
       ->capture_default_str();
-  run.add_option("--kv-type", o.kv_type, "type of the key/value cache: bf16 or f32")
-      ->check(CLI::IsMember({"bf16", "f32"}))
+  run.add_option("--gpu-layers", o.gpu_layers, "all or 0 (0: as --device cpu)")
+      ->check(CLI::IsMember({"all", "0"}))
       ->capture_default_str();
+  run.add_option("--cuda-decode", o.cuda_decode,
+                 "on a GPU: graph (a token's launches are recorded once, the GPU draws) or launches (one by one, the "
+                 "host draws); greedy answers are the same")
+      ->check(CLI::IsMember({"graph", "launches"}))
+      ->capture_default_str();
+  run.add_option(
+      "--pack-cache", o.pack_cache,
+      "existing directory for packed weights: the first load leaves them there (as large as the model), later "
+      "loads map them and start faster");
   run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
@@ -122,6 +141,10 @@ void log_message(void*, glimpse_log_level level, const char* message) {
   std::fprintf(stderr, "%s: %s\n", names[level], message);
 }
 
+void log_warning(void* user, glimpse_log_level level, const char* message) {
+  if (level >= GLIMPSE_LOG_WARNING) log_message(user, level, message);
+}
+
 void print_timings(const glimpse_timings& t, double load_ms) {
   std::fprintf(stderr, "load          %9.1f ms\n", load_ms);
   if (t.n_image_tokens > 0) {
@@ -134,6 +157,10 @@ void print_timings(const glimpse_timings& t, double load_ms) {
                static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
   std::fprintf(stderr, "decode        %9.1f ms   %lld tokens, %.1f tokens/s\n", t.decode_ms,
                static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
+  if (t.n_drafted_tokens > 0) {
+    std::fprintf(stderr, "drafts        %9lld tokens, %lld accepted\n", static_cast<long long>(t.n_drafted_tokens),
+                 static_cast<long long>(t.n_accepted_tokens));
+  }
 }
 
 // The answer as the model said it, control tokens included: boxes stand between them.
@@ -186,6 +213,8 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                            {"prefill_tokens_per_second", per_second(t.n_prompt_tokens, t.prefill_ms)},
                            {"decode_ms", t.decode_ms},
                            {"generated_tokens", t.n_generated_tokens},
+                           {"drafted_tokens", t.n_drafted_tokens},
+                           {"accepted_tokens", t.n_accepted_tokens},
                            {"decode_tokens_per_second", per_second(t.n_generated_tokens, t.decode_ms)}}}};
   if (n_logprobs > 0) {
     nlohmann::json logprobs = nlohmann::json::array();
@@ -231,11 +260,14 @@ int run(const RunOptions& o) {
   model_params.model_path = o.model.c_str();
   if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
   model_params.n_threads = o.n_threads;
-  model_params.vision_precision = o.vision_precision == "f32"    ? GLIMPSE_VISION_F32
-                                  : o.vision_precision == "bf16" ? GLIMPSE_VISION_BF16
-                                                                 : GLIMPSE_VISION_AUTO;
+  model_params.vision_precision = vision_precision_number(o.vision_precision);
   model_params.use_reference = o.reference ? 1 : 0;
-  if (o.verbose) model_params.log = log_message;
+  model_params.device = o.device == "cpu" || o.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU
+                        : o.device == "cuda"                     ? GLIMPSE_DEVICE_CUDA
+                                                                 : GLIMPSE_DEVICE_AUTO;
+  model_params.cuda_decode = o.cuda_decode == "graph" ? GLIMPSE_CUDA_DECODE_GRAPH : GLIMPSE_CUDA_DECODE_LAUNCHES;
+  model_params.log = o.verbose ? log_message : log_warning;
+  if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
   const api::Model model(model_params);
 
@@ -243,7 +275,8 @@ int run(const RunOptions& o) {
   session_params.n_threads = o.n_threads;
   session_params.n_ctx = o.n_ctx;
   session_params.n_batch = o.n_batch;
-  session_params.kv_type = o.kv_type == "f32" ? GLIMPSE_KV_F32 : GLIMPSE_KV_BF16;
+  session_params.n_speculate = o.n_speculate;
+  session_params.kv_type = kv_type_number(o.kv_type);
   session_params.image_min_tokens = o.image_min_tokens;
   session_params.image_max_tokens = o.image_max_tokens;
   if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;

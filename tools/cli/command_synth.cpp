@@ -5,6 +5,7 @@
 #include <string>
 
 #include "engine/base/cpu_features.h"
+#include "engine/model/config.h"
 #include "kernels/quant/mixture.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
@@ -15,6 +16,7 @@ namespace {
 
 struct SynthCommand {
   std::string preset = "qwen2-vl-2b", type = "Q4_K_M", mmproj_type = "F16", model_path, mmproj_path, vocab;
+  std::string like, mmproj_like;
   uint64_t seed = 1;
   int n_threads = 0;
   bool force = false;
@@ -29,6 +31,17 @@ Result<FileType> parse_type(const std::string& name) {
   if (!type)
     return make_error(ErrorCode::kInvalidArgument, "unknown file type '%s' (try Q4_K_M, Q8_0, F16)", name.c_str());
   return *type;
+}
+
+Status take_type(const GgufFile& file, std::string& type) {
+  GLIMPSE_ASSIGN(const std::optional<uint64_t> number, file.optional_uint("general.file_type"));
+  const char* name = number && *number <= UINT32_MAX ? file_type_name(static_cast<uint32_t>(*number)) : nullptr;
+  if (name == nullptr || !file_type_from_name(name)) {
+    return make_error(ErrorCode::kUnsupported, "%s does not name its file type: give one with --type or --mmproj-type",
+                      file.path().c_str());
+  }
+  type = name;
+  return {};
 }
 
 // Said before the first file is written: gigabytes later would be late.
@@ -46,16 +59,60 @@ Status check_free(const SynthCommand& c) {
   return {};
 }
 
+// The sizes, the type (unless --type gave one) and the tokenizer (unless --vocab did) of an existing text model.
+Status take_text(const std::string& path, bool takes_type, SynthText& t, std::string& type) {
+  GLIMPSE_ASSIGN(const GgufFile file, GgufFile::open(path));
+  GLIMPSE_ASSIGN(const TextConfig config, read_text_config(file));
+  t.name = config.name.empty() ? "copy" : config.name;
+  t.architecture = config.architecture;
+  t.hidden_size = config.hidden_size;
+  t.num_hidden_layers = config.num_hidden_layers;
+  t.num_attention_heads = config.num_attention_heads;
+  t.num_key_value_heads = config.num_key_value_heads;
+  t.head_dim = config.head_dim;
+  t.intermediate_size = config.intermediate_size;
+  t.vocab_size = config.vocab_size;
+  t.context_length = config.max_position_embeddings;
+  for (int i = 0; i < 3; ++i) t.mrope_section[i] = config.mrope_section[i];
+  t.rope_theta = config.rope_theta;
+  t.rms_norm_eps = config.rms_norm_eps;
+  t.tied = config.tied_embeddings;
+  if (takes_type) GLIMPSE_TRY(take_type(file, type));
+  return {};
+}
+
+Status take_vision(const std::string& path, bool takes_type, SynthVision& v, std::string& type) {
+  GLIMPSE_ASSIGN(const GgufFile file, GgufFile::open(path));
+  GLIMPSE_ASSIGN(const VisionConfig config, read_vision_config(file));
+  v.embed_dim = config.hidden_size;
+  v.depth = config.num_hidden_layers;
+  v.num_heads = config.num_heads;
+  v.intermediate_size = config.intermediate_size;
+  v.patch_size = config.patch.patch_size;
+  v.projection_dim = config.projection_dim;
+  v.layer_norm_eps = config.layer_norm_eps;
+  v.use_gelu = config.use_gelu;
+  if (takes_type) GLIMPSE_TRY(take_type(file, type));
+  return {};
+}
+
 void override_size(int64_t given, int64_t& size) {
   if (given != 0) size = given;
 }
 
-Status run_synth(const SynthCommand& c) {
+Status run_synth(SynthCommand& c, const CLI::App& command) {
   if (c.model_path.empty() && c.mmproj_path.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "nothing to write: give -m FILE, --mmproj FILE or both");
   }
   GLIMPSE_ASSIGN(SynthModel model, synth_preset(c.preset));
   SynthText& t = model.text;
+  if (!c.like.empty()) {
+    GLIMPSE_TRY(take_text(c.like, command.count("--type") == 0, t, c.type));
+    if (c.vocab.empty()) c.vocab = c.like;
+  }
+  if (!c.mmproj_like.empty()) {
+    GLIMPSE_TRY(take_vision(c.mmproj_like, command.count("--mmproj-type") == 0, model.vision, c.mmproj_type));
+  }
   override_size(c.hidden_size, t.hidden_size);
   override_size(c.layers, t.num_hidden_layers);
   override_size(c.heads, t.num_attention_heads);
@@ -72,7 +129,8 @@ Status run_synth(const SynthCommand& c) {
   override_size(c.vision_depth, model.vision.depth);
   override_size(c.vision_heads, model.vision.num_heads);
   override_size(c.vision_ffn, model.vision.intermediate_size);
-  model.vision.projection_dim = t.hidden_size;
+  // Of a pair: copied from a decoder or made for one. An encoder copied alone keeps its own.
+  if (c.mmproj_like.empty() || !c.model_path.empty()) model.vision.projection_dim = t.hidden_size;
 
   GLIMPSE_TRY(check_free(c));
   GLIMPSE_ASSIGN(const FileType text_type, parse_type(c.type));
@@ -111,6 +169,9 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("-m,--model", c->model_path, "text model to write");
   command->add_option("--mmproj", c->mmproj_path, "vision encoder to write");
   command->add_option("--preset", c->preset, "qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b or tiny")->capture_default_str();
+  command->add_option("--like", c->like,
+                      "GGUF whose sizes, type and tokenizer the text model gets, instead of the preset's");
+  command->add_option("--mmproj-like", c->mmproj_like, "GGUF whose sizes and type the vision encoder gets");
   command->add_option("--type", c->type, "file type of the text model: Q4_K_M, Q4_0, Q8_0, F16, ...")
       ->capture_default_str();
   command->add_option("--mmproj-type", c->mmproj_type, "file type of the vision encoder")->capture_default_str();
@@ -130,8 +191,8 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("--vision-ffn", c->vision_ffn, "overrides the preset");
   command->add_flag("--untied", c->untied, "give the output head a matrix of its own");
   command->add_flag("--force", c->force, "overwrite existing files");
-  command->callback([c, status] {
-    const Status result = run_synth(*c);
+  command->callback([c, command, status] {
+    const Status result = run_synth(*c, *command);
     if (result.ok()) return;
     std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
     *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;

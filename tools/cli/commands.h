@@ -16,6 +16,11 @@ constexpr int kExitCancelled = 130;  // by Ctrl-C; 128 + its number by another s
 void add_run(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
+void add_quantize(CLI::App& app, int* status);
+void add_bench(CLI::App& app, int* status);
+void add_perplexity(CLI::App& app, int* status);
+void add_diff(CLI::App& app, int* status);
+void add_compare(CLI::App& app, int* status);
 void add_eval(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

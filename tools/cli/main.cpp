@@ -1,6 +1,7 @@
 // glimpse: one binary, one subcommand per task.
 #include <cstdio>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.h"
@@ -16,6 +17,16 @@ bool flush_output() {
   return !failed;
 }
 
+// llama.cpp's users type -sys; the option parser knows one letter after one dash.
+std::string long_name(const std::string& argument) {
+  static const std::pair<const char*, const char*> names[] = {
+      {"-sys", "--system"}, {"-pg", "--pg"}, {"-ctk", "--cache-type-k"}};
+  for (const auto& [given, known] : names) {
+    if (argument == given) return known;
+  }
+  return argument;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -27,14 +38,15 @@ int main(int argc, char** argv) {
   add_run(app, &status);
   add_inspect(app, &status);
   add_synth(app, &status);
+  add_quantize(app, &status);
+  add_bench(app, &status);
+  add_perplexity(app, &status);
+  add_diff(app, &status);
+  add_compare(app, &status);
   add_eval(app, &status);
 
-  // llama.cpp's users type -sys; the option parser knows one letter after one dash.
   std::vector<std::string> arguments;
-  for (int i = argc - 1; i > 0; --i) {  // CLI11 takes them in reverse
-    const std::string argument = argv[i];
-    arguments.push_back(argument == "-sys" ? "--system" : argument);
-  }
+  for (int i = argc - 1; i > 0; --i) arguments.push_back(long_name(argv[i]));  // CLI11 takes them in reverse
   try {
     app.parse(arguments);
   } catch (const CLI::ParseError& error) {

@@ -243,31 +243,34 @@ Status synth_text(const SynthText& t, const SynthOptions& options, const std::st
     return make_error(ErrorCode::kInvalidArgument, "%lld attention heads are no multiple of %lld key/value heads",
                       static_cast<long long>(t.num_attention_heads), static_cast<long long>(t.num_key_value_heads));
   }
-  if (t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2] != t.head_dim / 2) {
+  if (t.architecture == "qwen2vl" && t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2] != t.head_dim / 2) {
     return make_error(ErrorCode::kInvalidArgument, "the M-RoPE sections add up to %lld, half the head is %lld",
                       static_cast<long long>(t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2]),
                       static_cast<long long>(t.head_dim / 2));
   }
   GgufWriter writer;
-  const auto u32 = [&](const char* key, int64_t value) { writer.add_uint32(key, static_cast<uint32_t>(value)); };
-  writer.add_string("general.architecture", "qwen2vl");
+  const auto key = [&t](const char* name) { return t.architecture + "." + name; };
+  const auto u32 = [&](const char* name, int64_t value) { writer.add_uint32(key(name), static_cast<uint32_t>(value)); };
+  writer.add_string("general.architecture", t.architecture);
   writer.add_string("general.type", "model");
-  writer.add_string("general.name", "synthetic " + t.name);
-  u32("qwen2vl.block_count", t.num_hidden_layers);
-  u32("qwen2vl.context_length", t.context_length);
-  u32("qwen2vl.embedding_length", t.hidden_size);
-  u32("qwen2vl.feed_forward_length", t.intermediate_size);
-  u32("qwen2vl.attention.head_count", t.num_attention_heads);
-  u32("qwen2vl.attention.head_count_kv", t.num_key_value_heads);
+  writer.add_string("general.name", t.name.starts_with("synthetic ") ? t.name : "synthetic " + t.name);
+  u32("block_count", t.num_hidden_layers);
+  u32("context_length", t.context_length);
+  u32("embedding_length", t.hidden_size);
+  u32("feed_forward_length", t.intermediate_size);
+  u32("attention.head_count", t.num_attention_heads);
+  u32("attention.head_count_kv", t.num_key_value_heads);
   if (t.head_dim * t.num_attention_heads != t.hidden_size) {
-    u32("qwen2vl.attention.key_length", t.head_dim);
-    u32("qwen2vl.attention.value_length", t.head_dim);
+    u32("attention.key_length", t.head_dim);
+    u32("attention.value_length", t.head_dim);
   }
-  writer.add_float32("qwen2vl.rope.freq_base", static_cast<float>(t.rope_theta));
-  writer.add_float32("qwen2vl.attention.layer_norm_rms_epsilon", 1e-6f);
-  writer.add_int32_array("qwen2vl.rope.dimension_sections",
-                         {static_cast<int32_t>(t.mrope_section[0]), static_cast<int32_t>(t.mrope_section[1]),
-                          static_cast<int32_t>(t.mrope_section[2]), 0});
+  writer.add_float32(key("rope.freq_base"), static_cast<float>(t.rope_theta));
+  writer.add_float32(key("attention.layer_norm_rms_epsilon"), t.rms_norm_eps);
+  if (t.architecture == "qwen2vl") {
+    writer.add_int32_array(key("rope.dimension_sections"),
+                           {static_cast<int32_t>(t.mrope_section[0]), static_cast<int32_t>(t.mrope_section[1]),
+                            static_cast<int32_t>(t.mrope_section[2]), 0});
+  }
   writer.add_uint32("general.file_type", static_cast<uint32_t>(options.type));
   writer.add_uint32("general.quantization_version", 2);
   GLIMPSE_TRY(add_vocabulary(writer, t.vocab_size, options.vocab_path));
@@ -306,7 +309,8 @@ Status synth_vision(const SynthVision& v, const SynthOptions& options, const std
   u32("clip.vision.feed_forward_length", v.projection_dim);  // the converter's mistake; readers must not use it
   u32("clip.vision.block_count", v.depth);
   u32("clip.vision.attention.head_count", v.num_heads);
-  writer.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6f);
+  writer.add_float32("clip.vision.attention.layer_norm_epsilon", v.layer_norm_eps);
+  if (v.use_gelu) writer.add_bool("clip.use_gelu", true);
   writer.add_float32_array("clip.vision.image_mean", {0.48145466f, 0.4578275f, 0.40821073f});
   writer.add_float32_array("clip.vision.image_std", {0.26862954f, 0.26130258f, 0.27577711f});
   writer.add_uint32("general.file_type", static_cast<uint32_t>(options.type));

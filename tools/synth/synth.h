@@ -14,16 +14,19 @@ namespace glimpse {
 
 /// Sizes as in config.json.
 struct SynthText {
-  std::string name = "qwen2-vl-2b";
+  std::string name = "qwen2-vl-2b", architecture = "qwen2vl";  // or qwen2
   int64_t hidden_size = 1536, num_hidden_layers = 28, num_attention_heads = 12, num_key_value_heads = 2;
   int64_t head_dim = 128, intermediate_size = 8960, vocab_size = 151936, context_length = 32768;
   int64_t mrope_section[3] = {16, 24, 24};
   double rope_theta = 1e6;
+  float rms_norm_eps = 1e-6f;
   bool tied = true;
 };
 struct SynthVision {
   int64_t embed_dim = 1280, depth = 32, num_heads = 16, intermediate_size = 5120;
   int64_t patch_size = 14, projection_dim = 1536;
+  float layer_norm_eps = 1e-6f;
+  bool use_gelu = false;
 };
 struct SynthModel {
   SynthText text;

@@ -1,13 +1,13 @@
 /* glimpse: Qwen2-VL inference from GGUF files.
  *
- * C99. All objects are opaque handles. Every call that can fail returns a glimpse_status; glimpse_last_error() then gives
- * the message for this thread, in words a user can act on. The library never aborts, exits, prints, or throws through
- * this interface. Parameter structs start with their own size: initialise them with the matching
+ * C99. All objects are opaque handles. Every call that can fail returns a glimpse_status; glimpse_last_error() then
+ * gives the message for this thread, in words a user can act on. The library never aborts, exits, prints, or throws
+ * through this interface. Parameter structs start with their own size: initialise them with the matching
  * glimpse_*_params_init(), so that fields can be added without breaking programs built before.
  *
- * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time. A session, and
- * an embedding being created, belong to one thread at a time. Free what you create; freeing NULL is allowed. A session
- * keeps its model alive.
+ * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time. A session,
+ * and an embedding being created, belong to one thread at a time. Free what you create; freeing NULL is allowed. A
+ * session keeps its model alive.
  */
 #ifndef GLIMPSE_GLIMPSE_H_
 #define GLIMPSE_GLIMPSE_H_
@@ -79,10 +79,22 @@ typedef int (*glimpse_text_callback)(void* user, const char* text, size_t n_byte
 typedef struct glimpse_model glimpse_model;
 
 typedef enum glimpse_vision_precision {
-  GLIMPSE_VISION_AUTO = 0, /* the fastest that stays inside the documented error budget */
+  GLIMPSE_VISION_AUTO = 0, /* bfloat16 where the CPU multiplies it, otherwise the weights as the file has them */
   GLIMPSE_VISION_F32 = 1,
-  GLIMPSE_VISION_BF16 = 2
+  GLIMPSE_VISION_BF16 = 2,
+  GLIMPSE_VISION_INT8 = 3 /* half the memory of bfloat16 and the fastest; larger error */
 } glimpse_vision_precision;
+
+typedef enum glimpse_device {
+  GLIMPSE_DEVICE_CPU = 0,
+  GLIMPSE_DEVICE_CUDA = 1, /* the first GPU; an error where there is none that this build can use */
+  GLIMPSE_DEVICE_AUTO = 2  /* the GPU if there is one, else the CPU; the log says which and why */
+} glimpse_device;
+
+typedef enum glimpse_cuda_decode {
+  GLIMPSE_CUDA_DECODE_GRAPH = 0,   /* a token's launches are recorded once and played; the GPU draws the tokens */
+  GLIMPSE_CUDA_DECODE_LAUNCHES = 1 /* launch by launch, the host draws: slower, every seed gives the CPU's draws */
+} glimpse_cuda_decode;
 
 typedef struct glimpse_model_params {
   size_t struct_size;
@@ -95,6 +107,11 @@ typedef struct glimpse_model_params {
   void* log_user;
   glimpse_progress_callback progress;
   void* progress_user;
+  /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load maps
+   * it. It must exist; NULL: none. What is stale or damaged is replaced; trouble is a warning in the log, no error. */
+  const char* pack_cache_dir;
+  int32_t device;      /* glimpse_device */
+  int32_t cuda_decode; /* glimpse_cuda_decode; on a GPU only. Greedy answers are the same bits either way */
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
@@ -112,6 +129,7 @@ typedef struct glimpse_model_info {
   int32_t n_layers;
   int32_t context_length;
   uint64_t weight_bytes;
+  uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_dir */
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
 
@@ -119,26 +137,37 @@ GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, gl
 GLIMPSE_API glimpse_status glimpse_tokenize(const glimpse_model* model, const char* text, size_t n_bytes, int32_t* ids,
                                             size_t capacity, size_t* n_ids);
 /* Bytes of one token; not necessarily valid UTF-8 alone. The pointer is valid as long as the model. */
-GLIMPSE_API glimpse_status glimpse_token_bytes(const glimpse_model* model, int32_t id, const char** bytes, size_t* n_bytes);
+GLIMPSE_API glimpse_status glimpse_token_bytes(const glimpse_model* model, int32_t id, const char** bytes,
+                                               size_t* n_bytes);
 
 /* ---- Session ----------------------------------------------------------------------------------------------------- */
 
 typedef struct glimpse_session glimpse_session;
 
-typedef enum glimpse_kv_type { GLIMPSE_KV_BF16 = 0, GLIMPSE_KV_F32 = 1 } glimpse_kv_type;
+/* Element type of the key/value cache. F16, the default, and BF16 take 2 bytes a value, F32 4, Q8_0 (8-bit integers, a
+ * scale per 32) 1.06. F16 keeps three bits more than BF16; values beyond its range saturate at 65504. */
+typedef enum glimpse_kv_type {
+  GLIMPSE_KV_BF16 = 0,
+  GLIMPSE_KV_F32 = 1,
+  GLIMPSE_KV_F16 = 2,
+  GLIMPSE_KV_Q8_0 = 3
+} glimpse_kv_type;
 
 typedef struct glimpse_session_params {
   size_t struct_size;
-  int32_t n_threads;          /* 0: one per available CPU */
-  int32_t n_ctx;              /* tokens of the conversation, pictures included */
-  int32_t n_batch;            /* rows per prefill pass */
-  int32_t kv_type;            /* glimpse_kv_type */
-  int64_t image_min_pixels;   /* bounds on the resized picture */
+  int32_t n_threads;        /* 0: one per available CPU */
+  int32_t n_ctx;            /* tokens of the conversation, pictures included */
+  int32_t n_batch;          /* rows per prefill pass */
+  int32_t kv_type;          /* glimpse_kv_type */
+  int64_t image_min_pixels; /* bounds on the resized picture */
   int64_t image_max_pixels;
-  int32_t image_min_tokens;   /* the same in tokens; override the pixels when not 0 */
+  int32_t image_min_tokens; /* the same in tokens; override the pixels when not 0 */
   int32_t image_max_tokens;
   glimpse_log_callback log;
   void* log_user;
+  /* Prompt lookup: up to this many tokens (at most 15) are drafted from what was said before and run with the next one;
+   * faster where the answer repeats, and the same answer always. 0: off */
+  int32_t n_speculate;
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -164,8 +193,8 @@ GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
 
 /* ---- Pictures ---------------------------------------------------------------------------------------------------- */
 
-/* The vision encoder's result for one picture. Independent of the text around it: keep it, save it, use it in any session
- * of the same model. */
+/* The vision encoder's result for one picture. Independent of the text around it: keep it, save it, use it in any
+ * session of the same model. */
 typedef struct glimpse_embedding glimpse_embedding;
 
 /* An encoded picture in memory: JPEG, PNG, WebP, BMP, PPM. */
@@ -216,11 +245,11 @@ typedef struct glimpse_logit_bias {
 
 typedef struct glimpse_generate_params {
   size_t struct_size;
-  int32_t max_tokens; /* -1: until the context is full */
-  float temperature;  /* 0: greedy */
-  int32_t top_k;      /* 0: off */
-  float top_p;        /* 1: off */
-  float min_p;        /* 0: off */
+  int32_t max_tokens;       /* -1: until the context is full */
+  float temperature;        /* 0: greedy */
+  int32_t top_k;            /* 0: off */
+  float top_p;              /* 1: off */
+  float min_p;              /* 0: off */
   float repetition_penalty; /* 1: off */
   float presence_penalty;
   float frequency_penalty;
@@ -240,19 +269,19 @@ typedef struct glimpse_generate_params {
 GLIMPSE_API void glimpse_generate_params_init(glimpse_generate_params* params);
 
 typedef enum glimpse_finish_reason {
-  GLIMPSE_FINISH_STOP = 0,        /* the model ended its turn */
+  GLIMPSE_FINISH_STOP = 0, /* the model ended its turn */
   GLIMPSE_FINISH_STOP_STRING = 1,
   GLIMPSE_FINISH_MAX_TOKENS = 2,
   GLIMPSE_FINISH_CONTEXT_FULL = 3,
   GLIMPSE_FINISH_CANCELLED = 4,
-  GLIMPSE_FINISH_NONE = 5         /* a step: not finished yet */
+  GLIMPSE_FINISH_NONE = 5 /* a step: not finished yet */
 } glimpse_finish_reason;
 GLIMPSE_API const char* glimpse_finish_reason_name(glimpse_finish_reason reason);
 
-/* Prefills the messages after what the session holds and generates the answer. The conversation then includes both: pass
- * only new messages next time. On error the session is as before the call. */
-GLIMPSE_API glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
-                                            const glimpse_generate_params* params);
+/* Prefills the messages after what the session holds and generates the answer. The conversation then includes both:
+ * pass only new messages next time. On error the session is as before the call. */
+GLIMPSE_API glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages,
+                                            size_t n_messages, const glimpse_generate_params* params);
 
 /* The same in pieces, for those who step by themselves. */
 GLIMPSE_API glimpse_status glimpse_prefill(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
@@ -278,7 +307,8 @@ typedef struct glimpse_answer_info {
   int32_t finish_reason; /* GLIMPSE_FINISH_NONE before the first answer and while steps make one */
 } glimpse_answer_info;
 GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
-/* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending. */
+/* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending.
+ */
 GLIMPSE_API glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids,
                                                     float* logprobs, size_t capacity, size_t* n);
 /* Logits of the last position: (vocab_size) floats; valid until the session's next call. */
@@ -289,6 +319,7 @@ typedef struct glimpse_timings {
   double image_decode_ms, image_resize_ms, image_encode_ms; /* sums over the pictures since the last answer */
   double prefill_ms, decode_ms;
   int64_t n_image_tokens, n_prompt_tokens, n_cached_tokens, n_generated_tokens;
+  int64_t n_drafted_tokens, n_accepted_tokens; /* of n_speculate: run as drafts; passes that drafts made needless */
 } glimpse_timings;
 GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
 /* Cache slots in use. */

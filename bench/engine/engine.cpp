@@ -1,0 +1,232 @@
+#include "bench/engine/engine.h"
+
+#include <utility>
+
+#include "engine/generate/answer_writer.h"
+#include "engine/generate/conversation.h"
+#include "engine/generate/random.h"
+#include "engine/generate/sampler.h"
+#include "engine/model/weights.h"
+#include "loaders/image/image.h"
+#include "tokenizer/chat.h"
+
+namespace glimpse::bench {
+namespace {
+
+std::vector<Message> question(const Turn& turn, std::shared_ptr<const ImageEmbedding> picture) {
+  Message user{"user", {}};
+  if (picture) user.parts.push_back({"", std::move(picture)});
+  user.parts.push_back({turn.text, nullptr});
+  return {std::move(user)};
+}
+
+// The encoder's pass is one call; where its parts begin is seen in the operations.
+struct EncoderMarks {
+  const PackedWeight* merger = nullptr;
+  Clock::time_point blocks, merging;
+  bool in_blocks = false, in_merger = false;
+
+  void see(const OpRecord& record) {
+    if (!in_blocks && record.kind == OpKind::kNormQkv) {
+      in_blocks = true;
+      blocks = record.start;
+    }
+    if (!in_merger && record.n_weights > 0 && record.weights[0] == merger) {
+      in_merger = true;
+      merging = record.start;
+    }
+  }
+};
+
+}  // namespace
+
+Engine::~Engine() = default;
+
+Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine(std::move(model), options));
+  GLIMPSE_ASSIGN(engine->ops_, engine->model_->make_ops(options.n_threads));
+  engine->profiled_ = std::make_unique<ProfiledOps>(*engine->ops_, options.mode);
+  engine->logits_.resize(static_cast<size_t>(engine->model_->text().vocab_size));
+  return engine;
+}
+
+void Engine::record_to(std::vector<OpRecord>* records) {
+  records_ = records;
+  profiled_->set_sink(records == nullptr ? ProfiledOps::Sink()
+                                         : [records](const OpRecord& record) { records->push_back(record); });
+}
+
+Ops& Engine::text_ops() {
+  if (options_.profile_text || options_.mode == ProfiledOps::Mode::kCount) return *profiled_;
+  return *ops_;
+}
+
+// -- text
+// --------------------------------------------------------------------------------------------------------------
+
+Status Engine::make_decoder(int64_t context) {
+  if (decoder_ && decoder_->context() == context) {
+    decoder_->truncate(0);
+    return {};
+  }
+  decoder_.reset();  // before the next one is allocated
+  if (context == 0) return {};
+  GLIMPSE_ASSIGN(decoder_, TextDecoder::create(model_, text_ops(), context, options_.batch, options_.kv_element));
+  return {};
+}
+
+void Engine::truncate(int64_t n) {
+  if (decoder_) decoder_->truncate(n);
+}
+
+Status Engine::forward(std::span<const TokenId> ids, std::span<float> logits) {
+  positions_.clear();
+  PositionCounter counter;
+  counter.set_next(static_cast<int32_t>(decoder_->n_past()));
+  counter.append_text(static_cast<int64_t>(ids.size()), positions_);
+  return decoder_->forward({ids, positions_, {}}, logits, false, {}, options_.progress);
+}
+
+Status Engine::fill(std::span<const TokenId> ids) {
+  if (ids.empty()) return {};
+  return forward(ids, {});
+}
+
+Status Engine::run_prompt(std::span<const TokenId> ids, Timeline& timeline) {
+  return timeline.timed(Stage::kPrefill, [&] { return forward(ids, logits_); });
+}
+
+Status Engine::run_tokens(std::span<const TokenId> ids, Timeline& timeline) {
+  return timeline.timed(Stage::kGenerate, [&]() -> Status {
+    for (size_t i = 0; i < ids.size(); ++i) GLIMPSE_TRY(forward(ids.subspan(i, 1), logits_));
+    return {};
+  });
+}
+
+// -- pictures
+// ----------------------------------------------------------------------------------------------------------
+
+Result<ImageCost> Engine::image_cost(int64_t width, int64_t height) const {
+  if (!model_->has_vision()) {
+    return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
+  }
+  return effective_image_size(width, height, model_->vision(), options_.image_limits);
+}
+
+Status Engine::make_encoder(int64_t n_patches) {
+  if (encoder_ && encoder_patches_ == n_patches) return {};
+  encoder_.reset();
+  if (n_patches == 0) return {};
+  GLIMPSE_ASSIGN(encoder_, VisionEncoder::create(model_, *profiled_, n_patches));
+  encoder_patches_ = n_patches;
+  return {};
+}
+
+Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeline& timeline) {
+  GLIMPSE_ASSIGN(const Image image, timeline.timed(Stage::kDecode, [&] { return decode_image(picture, {}); }));
+  GLIMPSE_ASSIGN(const ImageCost cost, image_cost(image.width, image.height));
+  GLIMPSE_ASSIGN(const Image resized,
+                 timeline.timed(Stage::kResize, [&] { return resize_bicubic(image, cost.resized, &team_); }));
+  GLIMPSE_ASSIGN(const Patches patches, timeline.timed(Stage::kPatches, [&] {
+    return extract_patches(resized, model_->vision().patch, &team_);
+  }));
+
+  EncoderMarks marks;
+  marks.merger = model_->vision_weights().merger_fc1.weight.get();
+  std::vector<OpRecord>* const records = records_;
+  profiled_->set_sink([&marks, records](const OpRecord& record) {
+    marks.see(record);
+    if (records != nullptr) records->push_back(record);
+  });
+  const Clock::time_point start = Clock::now();
+  Result<ImageEmbedding> embedding = encoder_->encode(patches, {}, options_.progress);
+  const Clock::time_point end = Clock::now();
+  record_to(records);
+  if (!embedding.ok()) return std::move(embedding).error();
+  if (!marks.in_blocks || !marks.in_merger) {
+    return make_error(ErrorCode::kInternal, "the vision encoder ran without blocks or without merger");
+  }
+  timeline.spans.push_back({Stage::kPatchEmbed, start, marks.blocks});
+  timeline.spans.push_back({Stage::kBlocks, marks.blocks, marks.merging});
+  timeline.spans.push_back({Stage::kMerger, marks.merging, end});
+  embedding->original = {image.width, image.height};
+  return embedding;
+}
+
+// -- turns
+// -------------------------------------------------------------------------------------------------------------
+
+Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) const {
+  std::shared_ptr<ImageEmbedding> picture;
+  if (cost != nullptr) {
+    picture = std::make_shared<ImageEmbedding>();
+    picture->grid = cost->grid;
+    picture->merge_size = model_->vision().patch.merge_size;
+    picture->n_tokens = cost->n_tokens;
+    picture->width = model_->vision().projection_dim;
+    picture->values.resize(static_cast<size_t>(picture->n_tokens * picture->width));
+  }
+  const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
+  GLIMPSE_ASSIGN(const PromptInput input,
+                 conversation.prompt(question(turn, std::move(picture)), model_->text().hidden_size));
+  return static_cast<int64_t>(input.ids.size());
+}
+
+Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeline) {
+  decoder_->truncate(0);
+  std::shared_ptr<const ImageEmbedding> picture;
+  if (!turn.picture.empty()) {
+    GLIMPSE_ASSIGN(ImageEmbedding embedding, encode(turn.picture, timeline));
+    picture = std::make_shared<const ImageEmbedding>(std::move(embedding));
+  }
+  Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
+  const std::vector<Message> messages = question(turn, std::move(picture));
+  GLIMPSE_ASSIGN(const PromptInput input, timeline.timed(Stage::kTokenize, [&] {
+    return conversation.prompt(messages, model_->text().hidden_size);
+  }));
+  const auto prefill = [&] {
+    std::vector<float> joined;
+    const TextDecoder::Input rows{input.ids, input.positions, input.embedding_rows(joined)};
+    return decoder_->forward(rows, logits_, false, {}, options_.progress);
+  };
+  GLIMPSE_TRY(timeline.timed(Stage::kPrefill, prefill));
+  conversation.commit(input);
+
+  GLIMPSE_ASSIGN(Sampler sampler, Sampler::create({}, model_->text().vocab_size));
+  GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model_->tokenizer(), {}, false));
+  std::vector<TokenId> tokens;
+  const auto draw = [&]() -> Status {
+    GLIMPSE_ASSIGN(const SampledToken token, sampler.sample(logits_, 0));
+    sampler.accept(token.id);
+    conversation.append(token.id);
+    writer.push(token.id);
+    tokens.push_back(token.id);
+    return {};
+  };
+  const auto generate = [&]() -> Status {
+    while (static_cast<int64_t>(tokens.size()) < turn.n_gen) {
+      const std::vector<MropePosition> positions = conversation.pending_positions(0);
+      GLIMPSE_TRY(decoder_->forward({conversation.pending(), positions, {}}, logits_, false, {}, options_.progress));
+      conversation.commit_pending();
+      GLIMPSE_TRY(draw());
+    }
+    return {};
+  };
+  GLIMPSE_TRY(timeline.timed(Stage::kSample, draw));
+  if (turn.n_gen > 1) GLIMPSE_TRY(timeline.timed(Stage::kGenerate, generate));
+  return tokens;
+}
+
+Result<std::string> text_of_tokens(const Tokenizer& tokenizer, int64_t n, uint64_t seed) {
+  Xoshiro256 random(seed);
+  std::string text;
+  for (int64_t i = 0; i < n; ++i) text += static_cast<char>('0' + random.next() % 10);
+  GLIMPSE_ASSIGN(const std::vector<TokenId> ids, tokenizer.encode(text, {}));
+  if (static_cast<int64_t>(ids.size()) != n) {
+    return make_error(ErrorCode::kUnsupported, "%lld digits are %zu tokens of this model: the text cannot be made",
+                      static_cast<long long>(n), ids.size());
+  }
+  return text;
+}
+
+}  // namespace glimpse::bench

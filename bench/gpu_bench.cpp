@@ -1,0 +1,313 @@
+// Times the CUDA kernels at the shapes of Qwen2-VL 2B against what the same GPU can read and multiply at best, measured
+// in the same run. One JSON object per line on standard output, a table on standard error.
+//
+//   gpu_bench [MIB]     MIB: device memory that weights rotate over, so that L2 does not serve them (512)
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "bench/gpu_rates.h"
+#include "engine/runtime/cuda/cuda_ops.h"
+
+namespace glimpse::cuda {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using nlohmann::json;
+
+template <typename T>
+T need(Result<T> result) {
+  if (result.ok()) return std::move(result).value();
+  std::fprintf(stderr, "gpu_bench: %s\n", result.error().message.c_str());
+  std::exit(1);
+}
+void need(const Status& status) {
+  if (status.ok()) return;
+  std::fprintf(stderr, "gpu_bench: %s\n", status.error().message.c_str());
+  std::exit(1);
+}
+
+class Bench {
+ public:
+  Bench(std::shared_ptr<Device> device, const bench::GpuRates& rates, uint64_t pool_bytes)
+      : device_(std::move(device)), stream_(need(device_->make_stream())), rates_(rates) {
+    pool_ = need(Memory::on_device(device_, pool_bytes, "weights to rotate over"));
+    floats_ = need(Memory::on_device(device_, kFloats * sizeof(float), "activations"));
+    // Random codes; scales of any size, which do not matter to the clock. NaN would not either, but has its own paths.
+    std::vector<uint32_t> random(16 << 20);
+    std::mt19937 engine(1);
+    for (uint32_t& word : random) word = engine() & 0xbfffbfffu;
+    for (uint64_t at = 0; at < pool_bytes; at += random.size() * 4) {
+      need(stream_->copy_in(pool_.as<uint8_t>() + at, random.data(), std::min(random.size() * 4, pool_bytes - at)));
+    }
+    std::vector<float> values(4 << 20);
+    std::normal_distribution<float> normal;
+    for (float& v : values) v = normal(engine);
+    for (uint64_t at = 0; at < kFloats; at += values.size()) {
+      need(stream_->copy_in(floats_.as<float>() + at, values.data(), values.size() * sizeof(float)));
+    }
+    need(stream_->synchronize());
+  }
+
+  // y (n, rows) = W (rows, cols) x (n, cols); many columns by the products of warpgroups, where asked for.
+  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, bool warpgroups = false) {
+    WeightView view;
+    const uint64_t bytes = lay_out(format, rows, cols, view);
+    const uint64_t copies = std::max<uint64_t>(1, pool_.size() / bytes);
+    const int64_t ld = view.column_tiles * kTileColumns;
+    const bool many = n > CudaOps::kFewRows && format != Format::kF32;
+    const auto launch = [&](uint64_t i) {
+      LinearArgs args = linear_args(view, i % copies * bytes / 256 * 256, rows, cols, n);
+      if (many) {
+        RowsArgs r;
+        r.x = args.x;
+        r.ld_x = cols;
+        r.n = args.n;
+        r.k = args.k;
+        r.out = reinterpret_cast<uint16_t*>(floats_.as<float>() + kFloats / 4);
+        r.ld_out = ld;
+        need(stream_->launch(warpgroups ? Kernel::rows_tiled : Kernel::rows_bf16,
+                             LaunchShape{{n, 1, 1}, rows_shared_bytes()}, &r));
+        args.act = r.out;
+        args.ld_act = ld;
+        need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
+                             LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
+                                          (n + kGemmColumnsPerBlock - 1) / kGemmColumnsPerBlock, 1},
+                                         warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
+                             &args));
+        return;
+      }
+      gemv(format, args);
+    };
+    report(warpgroups ? "linear_wg" : "linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
+           static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
+           2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
+  }
+
+  // The products of one token of the 2B decoder in Q4_K and Q6_K, one after another: launch by launch, or recorded and
+  // played, which shows what launches cost and what overlapping them gains.
+  void token(const char* label, bool recorded) {
+    uint64_t at = 0;
+    double bytes = 0, weights = 0;
+    const auto product = [&](Format format, int64_t rows, int64_t cols) {
+      WeightView view;
+      const uint64_t n_bytes = lay_out(format, rows, cols, view);
+      if (at + n_bytes > pool_.size()) at = 0;
+      gemv(format, linear_args(view, at, rows, cols, 1));
+      at += (n_bytes + 255) / 256 * 256;
+      bytes += static_cast<double>(n_bytes);
+      weights += static_cast<double>(rows) * static_cast<double>(cols);
+    };
+    const auto all = [&] {
+      for (int layer = 0; layer < 28; ++layer) {
+        product(Format::kQ4_K, 2048, 1536);
+        product(Format::kQ4_K, 1536, 1536);
+        product(Format::kQ4_K, 17920, 1536);
+        product(Format::kQ4_K, 1536, 8960);
+      }
+      product(Format::kQ6_K, 151936, 1536);
+    };
+    all();
+    const double bytes_once = bytes, flop = 2 * weights;
+    if (!recorded) {
+      report(
+          "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { all(); }, bytes_once, flop);
+      return;
+    }
+    need(stream_->begin_recording());
+    all();
+    const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
+    report(
+        "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop);
+  }
+
+  void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys) {
+    AttentionArgs args;
+    args.kv.head_dim = static_cast<int32_t>(dim);
+    args.kv.padded_dim = static_cast<int32_t>(padded_head_dim(dim));
+    args.kv.n_heads = static_cast<int32_t>(kv_heads);
+    args.kv.capacity = (keys + 255) / 256 * 256;
+    const int64_t half = kv_heads * args.kv.capacity * args.kv.padded_dim;
+    args.kv.keys = pool_.as<uint16_t>();
+    args.kv.values = pool_.as<uint16_t>() + half;
+    args.q = floats_.as<float>();
+    args.ld_q = heads * dim;
+    args.out = floats_.as<float>() + kFloats / 2;
+    args.ld_out = heads * dim;
+    args.n_heads = static_cast<int32_t>(heads);
+    args.group = static_cast<int32_t>(heads / kv_heads);
+    args.n = static_cast<int32_t>(rows);
+    args.n_keys = keys;
+    args.scale = 0.1f;
+    const auto launch = [&](uint64_t) {
+      const int padded = args.kv.padded_dim;
+      if (rows > CudaOps::kFewRows) {
+        need(stream_->launch(attend_tiles_kernel(args.kv.type, padded),
+                             LaunchShape{{(rows + kRowsPerTileGroup - 1) / kRowsPerTileGroup, heads, 1},
+                                         attend_tiles_shared_bytes(padded)},
+                             &args));
+        return;
+      }
+      args.n_splits = static_cast<int32_t>((keys + kKeysPerSplit - 1) / kKeysPerSplit);
+      args.partial = floats_.as<float>() + kFloats / 4;
+      args.tickets = tickets();
+      const int group = args.group == 1 ? 1 : 8;
+      need(stream_->launch(attend_rows_kernel(args.kv.type, group),
+                           LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
+                                       attend_rows_shared_bytes(group, padded)},
+                           &args));
+    };
+    report("attention", label, "BF16", heads, keys, rows, launch, 4.0 * static_cast<double>(half),
+           4.0 * static_cast<double>(rows * keys * heads * dim));
+  }
+
+ private:
+  static constexpr uint64_t kFloats = 256u << 20;
+
+  LinearArgs linear_args(const WeightView& view, uint64_t at, int64_t rows, int64_t cols, int64_t n) const {
+    LinearArgs args;
+    args.n_segments = 1;
+    Segment& s = args.segment[0];
+    s.w[0] = s.w[1] = view;
+    s.w[0].data = s.w[1].data = pool_.as<uint8_t>() + at;
+    s.n_pairs = count_pairs(s);
+    s.out = floats_.as<float>() + kFloats / 2;
+    s.ld = rows;
+    args.n = static_cast<int32_t>(n);
+    args.k = static_cast<int32_t>(cols);
+    args.x = floats_.as<float>();
+    args.ld_x = cols;
+    return args;
+  }
+
+  void gemv(Format format, const LinearArgs& args) {
+    const int columns = args.n == 1 ? 1 : 4;
+    const int n_pairs = args.segment[0].n_pairs;
+    const Kernel kernel = gemv_kernel(format, columns);
+    const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
+    const int64_t per_block = (n_pairs + resident - 1) / resident;
+    need(stream_->launch(kernel,
+                         LaunchShape{{(n_pairs + per_block - 1) / per_block, (args.n + columns - 1) / columns, 1},
+                                     gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
+                         &args));
+  }
+
+  int32_t* tickets() {
+    if (tickets_.size() == 0) tickets_ = need(Memory::on_device(device_, 4096, "tickets"));
+    return tickets_.as<int32_t>();
+  }
+
+  template <typename Launch>
+  void report(const char* kind, const char* label, const char* type, int64_t m, int64_t k, int64_t n,
+              const Launch& launch, double bytes, double flop) {
+    std::vector<double> us;
+    uint64_t i = 0;
+    for (int batch = 0; batch < 9; ++batch) {
+      constexpr int kLaunches = 20;
+      const auto begin = Clock::now();
+      for (int j = 0; j < kLaunches; ++j) launch(i++);
+      need(stream_->synchronize());
+      if (batch > 0) us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / kLaunches);
+    }
+    std::sort(us.begin(), us.end());
+    const double median = us[us.size() / 2];
+    const double tflop_s = std::max(rates_.mma_tflop_s, rates_.wgmma_tflop_s);
+    const double floor_us = std::max(bytes / (rates_.read_gb_s * 1e3), flop / (tflop_s * 1e6));
+    const json line = {{"kind", kind},
+                       {"name", label},
+                       {"type", type},
+                       {"m", m},
+                       {"k", k},
+                       {"n", n},
+                       {"median_us", median},
+                       {"min_us", us.front()},
+                       {"gb_s", bytes / median * 1e-3},
+                       {"tflop_s", flop / median * 1e-6},
+                       {"of_roofline", floor_us / median}};
+    std::puts(line.dump().c_str());
+    std::fflush(stdout);
+    std::fprintf(stderr, "%-10s %-22s %-5s n %5lld  %9.2f us  %7.0f GB/s  %7.1f TFLOP/s  %5.1f%% of roofline\n", kind,
+                 label, type, static_cast<long long>(n), median, bytes / median * 1e-3, flop / median * 1e-6,
+                 100 * floor_us / median);
+  }
+
+  std::shared_ptr<Device> device_;
+  std::unique_ptr<Stream> stream_;
+  const bench::GpuRates rates_;
+  Memory pool_, floats_, tickets_;
+};
+
+int run(uint64_t pool_bytes) {
+  const std::shared_ptr<Device> device = need(open_cuda_device());
+  const bench::GpuRates rates = bench::measure_gpu_rates();
+  if (!rates.error.empty()) {
+    std::fprintf(stderr, "gpu_bench: the rates of the device: %s\n", rates.error.c_str());
+    return 1;
+  }
+  std::puts(json({{"kind", "device"},
+                  {"name", device->describe()},
+                  {"copy_gb_s", rates.copy_gb_s},
+                  {"read_gb_s", rates.read_gb_s},
+                  {"mma_tflop_s", rates.mma_tflop_s},
+                  {"wgmma_tflop_s", rates.wgmma_tflop_s},
+                  {"launch_us", rates.launch_us}})
+                .dump()
+                .c_str());
+  std::fprintf(stderr, "%s: copy %.0f GB/s, read %.0f GB/s, mma.sync bf16 %.0f TFLOP/s, wgmma %.0f, launch %.2f us\n",
+               device->describe().c_str(), rates.copy_gb_s, rates.read_gb_s, rates.mma_tflop_s, rates.wgmma_tflop_s,
+               rates.launch_us);
+  Bench b(device, rates, pool_bytes);
+  struct Shape {
+    const char* name;
+    int64_t rows, cols;
+  };
+  const Shape decoder[] = {{"2b qkv 2048x1536", 2048, 1536},
+                           {"2b o 1536x1536", 1536, 1536},
+                           {"2b gate+up 17920x1536", 17920, 1536},
+                           {"2b down 1536x8960", 1536, 8960}};
+  const Shape vision[] = {{"vit qkv 3840x1280", 3840, 1280},
+                          {"vit o 1280x1280", 1280, 1280},
+                          {"vit up 5120x1280", 5120, 1280},
+                          {"vit down 1280x5120", 1280, 5120}};
+  for (const Format format : {Format::kQ4_K, Format::kQ6_K, Format::kQ8_0, Format::kQ4_0}) {
+    for (const Shape& s : decoder) b.linear(s.name, format, s.rows, s.cols, 1);
+  }
+  b.linear("2b head 151936x1536", Format::kQ6_K, 151936, 1536, 1);
+  b.token("2b, 113 launches", false);
+  b.token("2b, recorded", true);
+  for (const int64_t n : {2, 4, 8}) b.linear("2b gate+up 17920x1536", Format::kQ4_K, 17920, 1536, n);
+  for (const int64_t n : {64, 256, 1024}) {
+    for (const Shape& s : decoder) {
+      b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n);
+      if (device->has_warpgroups()) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, true);
+    }
+  }
+  for (const int64_t n : {1024, 5184}) {
+    for (const Shape& s : vision) {
+      b.linear(s.name, Format::kBF16, s.rows, s.cols, n);
+      if (device->has_warpgroups()) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, true);
+    }
+  }
+  for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);
+  b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024);
+  for (const int64_t n : {1024, 5184}) b.attention("vit 16 hd 80", 16, 16, 80, n, n);
+  return 0;
+}
+
+}  // namespace
+}  // namespace glimpse::cuda
+
+int main(int argc, char** argv) {
+  const uint64_t mib = argc > 1 ? std::strtoull(argv[1], nullptr, 10) : 512;
+  if (mib < 256 || mib > 65536) {
+    std::fprintf(stderr, "gpu_bench: want 256 to 65536 MiB to rotate weights over\n");
+    return 2;
+  }
+  return glimpse::cuda::run(mib << 20);
+}

@@ -1,0 +1,238 @@
+// The answer: from the logits of the prompt's last slot to tokens and text.
+#include <algorithm>
+#include <utility>
+
+#include "engine/generate/prompt_lookup.h"
+#include "engine/generate/session_impl.h"
+
+namespace glimpse {
+namespace {
+
+// Steps begun on a device before the caller asks for them: one keeps it busy while the host looks at a token, a second
+// while the host is late.
+constexpr int64_t kStepsAhead = 2;
+
+}  // namespace
+
+const char* finish_reason_name(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::kStop:
+      return "stop";
+    case FinishReason::kStopString:
+      return "stop_string";
+    case FinishReason::kMaxTokens:
+      return "max_tokens";
+    case FinishReason::kContextFull:
+      return "context_full";
+    case FinishReason::kCancelled:
+      return "cancelled";
+  }
+  return "unknown";
+}
+
+Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) const {
+  if (options.max_tokens < -1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "max_tokens is %lld: it must be at least -1 (-1: until the context is full)",
+                      static_cast<long long>(options.max_tokens));
+  }
+  if (options.n_top_logprobs < 0) {
+    return make_error(ErrorCode::kInvalidArgument, "n_top_logprobs is %d: it must be at least 0 (0: none)",
+                      options.n_top_logprobs);
+  }
+  GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model->text().vocab_size));
+  GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model->tokenizer(), options.stop, options.render_special));
+  return AnswerState{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0};
+}
+
+Status Session::Impl::start_answer(AnswerState state) {
+  if (!can_answer()) {
+    return make_error(ErrorCode::kInvalidArgument, conversation.turn() == Conversation::Turn::kStart
+                                                       ? "nothing to answer: there are no messages"
+                                                       : "nothing to answer: the last answer is complete");
+  }
+  make_last_pending();
+  decoder->drop_drafts();  // of an answer that was cut off: timings count by turn
+  state.sampler.accept_prompt(conversation.cached());
+  state.sampler.accept_prompt(conversation.pending());
+  state.n_before = conversation.n_cached() + static_cast<int64_t>(conversation.pending().size());
+  answer.emplace(std::move(state));
+  return {};
+}
+
+// After an undone call or a stop string the last slot's logits are gone: it is computed again with the next pass.
+void Session::Impl::make_last_pending() {
+  const bool lost = conversation.pending().empty() && decoder->logits().empty();
+  if (can_answer() && lost) give_up_slots(conversation.n_cached() - 1);
+}
+
+Status Session::begin_answer(const GenerateOptions& options) {
+  GLIMPSE_ASSIGN(AnswerState state, impl_->make_answer(options));
+  return impl_->start_answer(std::move(state));
+}
+
+// What may follow the pending token: no more than the answer can still take, and nothing after its end.
+std::vector<TokenId> Session::Impl::draft() const {
+  int64_t n = std::min(sizes.n_speculate, sizes.context - conversation.n_cached() - 1);
+  if (answer->max_tokens > 0) n = std::min(n, answer->max_tokens - 1);
+  if (n < 1 || conversation.pending().size() != 1) return {};
+  std::vector<TokenId> tokens(conversation.cached().begin(), conversation.cached().end());
+  tokens.push_back(conversation.pending()[0]);
+  std::vector<TokenId> drafts = look_up_continuation(tokens, n);
+  const Tokenizer& tokenizer = model->tokenizer();
+  drafts.erase(
+      std::find_if(drafts.begin(), drafts.end(), [&](TokenId id) { return tokenizer.is_end_of_generation(id); }),
+      drafts.end());
+  return drafts;
+}
+
+// Nothing is sampled ahead: each step draws from its own logits, drafts only spare it the pass.
+Status Session::Impl::forward_pending() {
+  const std::span<const TokenId> pending = conversation.pending();
+  if (pending.size() == 1 && decoder->take_draft(pending[0])) {
+    ++timings.n_accepted_tokens;
+  } else if (const std::vector<TokenId> drafts = draft(); !drafts.empty()) {
+    std::vector<TokenId> ids = {pending[0]};
+    ids.insert(ids.end(), drafts.begin(), drafts.end());
+    const auto positions = conversation.pending_positions(static_cast<int64_t>(drafts.size()));
+    GLIMPSE_TRY(decoder->append_with_drafts(ids, positions));
+    timings.n_drafted_tokens += static_cast<int64_t>(decoder->drafts().size());
+  } else {
+    const auto positions = conversation.pending_positions(0);
+    GLIMPSE_TRY(decoder->append({pending, positions, {}}, {}));
+  }
+  conversation.commit_pending();
+  return {};
+}
+
+// The token after the pending one, where the backend draws it and nobody looks at the logits. nullopt: it cannot.
+Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
+  const std::span<const TokenId> pending = conversation.pending();
+  const std::optional<DrawOptions> draw = answer->sampler.device_draw();
+  if (!draw || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
+    return std::optional<TokenId>();
+  }
+  // So many steps are wasted at most when the answer ends by what was drawn.
+  int64_t n_ahead = std::min(kStepsAhead, sizes.context - conversation.n_cached() - 1);
+  if (answer->max_tokens > 0) n_ahead = std::min(n_ahead, answer->max_tokens - 1);
+  const std::vector<float> uniform = answer->sampler.peek(static_cast<size_t>(1 + n_ahead));
+  const std::vector<MropePosition> positions = conversation.pending_positions(0);
+  GLIMPSE_ASSIGN(const std::optional<TokenId> token, decoder->step(pending[0], positions[0], *draw, uniform));
+  if (!token) return token;
+  answer->sampler.skip_draw();
+  conversation.commit_pending();
+  return token;
+}
+
+// The conversation ends where the text does. A token that the stop string began in is replaced by its text before it.
+void Session::Impl::forget_stop_string() {
+  const AnswerWriter::Prefix prefix = answer->writer.tokens_of_text();
+  const auto rest = model->tokenizer().encode(prefix.rest, {.parse_special = false, .normalize_nfc = false});
+  const int64_t n_kept = answer->n_before + static_cast<int64_t>(prefix.n_tokens);
+  give_up_slots(n_kept);
+  conversation.cut(n_kept, rest.ok() ? std::span<const TokenId>(rest.value()) : std::span<const TokenId>());
+}
+
+void Session::Impl::finish(Step& step, FinishReason reason) {
+  if (!answer->writer.stopped()) step.text += answer->writer.finish();
+  if (answer->writer.stopped()) {
+    reason = FinishReason::kStopString;
+    forget_stop_string();
+  }
+  if (reason == FinishReason::kStop) conversation.end_answer();
+  step.finished = true;
+  step.reason = reason;
+  answer.reset();
+}
+
+Result<Session::Step> Session::Impl::step() {
+  if (!answer) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "no answer has begun, or it is complete: begin_answer() comes first");
+  }
+  const Clock::time_point start = Clock::now();
+  Step step;
+  const auto n_pending = static_cast<int64_t>(conversation.pending().size());
+  if (answer->max_tokens == 0) {
+    finish(step, FinishReason::kMaxTokens);
+    return step;
+  }
+  if (n_pending > sizes.context - conversation.n_cached()) {
+    finish(step, FinishReason::kContextFull);
+    return step;
+  }
+  GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
+  if (drawn) {
+    step.token.id = *drawn;
+  } else {
+    if (n_pending > 0) GLIMPSE_TRY(forward_pending());
+    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(decoder->logits(), answer->n_top_logprobs));
+  }
+
+  const TokenId id = step.token.id;
+  const bool ended = model->tokenizer().is_end_of_generation(id);
+  answer->sampler.accept(id);
+  if (!ended) {
+    conversation.append(id);
+    step.text = answer->writer.push(id);
+  }
+  ++timings.n_generated_tokens;
+  if (answer->max_tokens > 0) --answer->max_tokens;
+  if (ended) {
+    finish(step, FinishReason::kStop);
+  } else if (answer->writer.stopped()) {
+    finish(step, FinishReason::kStopString);
+  } else if (answer->max_tokens == 0) {
+    finish(step, FinishReason::kMaxTokens);
+  } else if (conversation.n_cached() == sizes.context) {
+    finish(step, FinishReason::kContextFull);  // the token has no slot, so none can follow
+  }
+  timings.decode += ms_since(start);
+  return step;
+}
+
+Result<Session::Step> Session::step() {
+  return impl_->step();
+}
+
+Result<Answer> Session::Impl::run_answer(const GenerateOptions& options) {
+  Answer result;
+  for (bool finished = false; !finished;) {
+    GLIMPSE_ASSIGN(Step next, step());
+    finished = next.finished;
+    if (finished) result.reason = next.reason;
+    if (next.token.id >= 0) {
+      result.tokens.push_back(next.token.id);
+      if (options.n_top_logprobs > 0) result.logprobs.push_back(std::move(next.token));
+    }
+    if (next.text.empty()) continue;
+    result.text += next.text;
+    const bool wanted = !options.on_text || options.on_text(next.text);
+    if (!wanted && !finished) {
+      result.reason = FinishReason::kCancelled;
+      answer.reset();
+      break;
+    }
+  }
+  result.timings = timings;
+  return result;
+}
+
+Result<Answer> Session::generate(const std::vector<Message>& messages, const GenerateOptions& options) {
+  Impl& s = *impl_;
+  GLIMPSE_ASSIGN(AnswerState state, s.make_answer(options));  // a bad option is said before the long prefill
+  if (!messages.empty()) {
+    GLIMPSE_TRY(s.prefill(messages, options.progress));
+  } else {
+    s.make_last_pending();
+    s.turn_begin = s.conversation.checkpoint();
+    s.timings = std::exchange(s.pictures, {});
+    s.timings.n_cached_tokens = s.conversation.n_cached();
+  }
+  GLIMPSE_TRY(s.start_answer(std::move(state)));
+  Result<Answer> result = s.run_answer(options);
+  if (!result.ok()) s.roll_back();
+  return result;
+}
+
+}  // namespace glimpse

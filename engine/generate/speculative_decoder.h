@@ -1,0 +1,63 @@
+// A session's decoder with the logits of its last slot. It may run draft tokens in the pass of a token that is known.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "engine/generate/session_plan.h"
+#include "engine/model/model.h"
+
+namespace glimpse {
+
+/// Drafts wait behind the conversation: their slots are filled and their logits known, but they count (n_past(),
+/// logits()) only once take_draft() was told that they were drawn. As a row's logits do not depend on the rows beside
+/// it, they are the bits that a pass of its own would give. Whatever else enters or is forgotten drops the drafts.
+class SpeculativeDecoder {
+ public:
+  /// Holds 1 + sizes.n_speculate rows of logits. Errors: those of TextDecoder::create().
+  static Result<SpeculativeDecoder> create(const std::shared_ptr<const Model>& model, Ops& ops,
+                                           const SessionSizes& sizes, KvElement kv_element);
+
+  /// Of the last slot, (vocab_size), for the sampler to change and restore. Empty before the first append() and after
+  /// truncate() or an error. After step() they are computed again, which takes a pass.
+  std::span<float> logits();
+  /// Slots of the conversation: without the drafts.
+  int64_t n_past() const { return n_past_; }
+
+  /// Rows of a prompt, or any others, without drafts. Errors: those of TextDecoder::forward(); n_past() is then as
+  /// before.
+  Status append(const TextDecoder::Input& rows, const ProgressSink& progress);
+  /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
+  /// what was only guessed is no error. Errors: as append().
+  Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
+  /// A text token, and the one that the backend draws after it: TextDecoder::step(). Drops drafts.
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                      std::span<const float> uniform);
+  /// Drafts that wait.
+  std::span<const TokenId> drafts() const { return std::span(drafts_).subspan(n_taken_); }
+  /// When id is the next draft: it belongs to the conversation from now on, no pass is needed. Otherwise false, and
+  /// nothing has changed.
+  bool take_draft(TokenId id);
+  void drop_drafts();
+
+  /// Forgets everything after slot n (0 <= n <= n_past()), and the logits.
+  void truncate(int64_t n);
+
+ private:
+  SpeculativeDecoder(std::unique_ptr<TextDecoder> decoder, int64_t vocab_size, int64_t n_rows);
+  std::span<float> rows(size_t first, size_t n) { return std::span(logits_).subspan(first * vocab_, n * vocab_); }
+
+  std::unique_ptr<TextDecoder> decoder_;  // its cache holds the drafts too
+  int64_t n_past_ = 0;
+  size_t vocab_;
+  std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
+  bool has_logits_ = false;
+  std::optional<std::pair<TokenId, MropePosition>> stepped_;  // the last slot, when step() filled it
+  std::vector<TokenId> drafts_;                               // of the last pass
+  size_t n_taken_ = 0;                                        // of them; also the row of logits that is the last slot's
+};
+
+}  // namespace glimpse

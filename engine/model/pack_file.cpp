@@ -1,0 +1,241 @@
+#include "engine/model/pack_file.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <utility>
+
+#include "engine/base/checked.h"
+#include "engine/base/hash.h"
+#include "kernels/matmul/panel_layout.h"
+
+namespace glimpse {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "fields are copied as they are");
+
+constexpr char kMagic[8] = {'G', 'L', 'I', 'M', 'P', 'A', 'C', 'K'};
+constexpr uint32_t kFormatVersion = 1;
+constexpr size_t kVersionAt = 8, kLayoutAt = 12, kKeyAt = 16, kFileBytesAt = 24, kCountAt = 32, kHashAt = 56;
+constexpr size_t kSampleBytes = 64, kSampleStep = size_t{64} << 10;
+
+template <typename T>
+T get(std::span<const std::byte> bytes, size_t at) {
+  T value;
+  std::memcpy(&value, bytes.data() + at, sizeof value);
+  return value;
+}
+template <typename T>
+void put(std::span<std::byte> bytes, size_t at, T value) {
+  std::memcpy(bytes.data() + at, &value, sizeof value);
+}
+
+unsigned long long ull(uint64_t value) {
+  return value;
+}
+
+// The hash of head and records, but for its own place.
+uint64_t header_hash(std::span<const std::byte> bytes) {
+  Hash64 hash;
+  hash.add(bytes.first(kHashAt));
+  hash.add(bytes.subspan(kPackHeadBytes));
+  return hash.value();
+}
+
+PackRecord load_record(std::span<const std::byte> bytes) {
+  PackRecord record;
+  record.name_hash = get<uint64_t>(bytes, 0);
+  record.format = get<uint32_t>(bytes, 8);
+  record.rows = get<uint64_t>(bytes, 16);
+  record.cols = get<uint64_t>(bytes, 24);
+  record.offset = get<uint64_t>(bytes, 32);
+  record.n_bytes = get<uint64_t>(bytes, 40);
+  record.sample_hash = get<uint64_t>(bytes, 48);
+  return record;
+}
+
+bool same_matrix(const PackRecord& a, const PackRecord& b) {
+  return a.name_hash == b.name_hash && a.format == b.format && a.rows == b.rows && a.cols == b.cols &&
+         a.offset == b.offset && a.n_bytes == b.n_bytes;
+}
+
+Status check_head(std::span<const std::byte> head) {
+  if (head.size() < kPackHeadBytes) {
+    return make_error(ErrorCode::kTruncated, "%zu bytes are too few for a file of packed weights", head.size());
+  }
+  if (std::memcmp(head.data(), kMagic, sizeof kMagic) != 0) {
+    return make_error(ErrorCode::kCorrupt, "this is no file of packed weights");
+  }
+  const auto version = get<uint32_t>(head, kVersionAt), layout = get<uint32_t>(head, kLayoutAt);
+  if (version != kFormatVersion || layout != kPanelLayoutVersion) {
+    return make_error(ErrorCode::kUnsupported, "it has format %u and panel layout %u, this program uses %u and %u",
+                      version, layout, kFormatVersion, kPanelLayoutVersion);
+  }
+  const auto count = get<uint32_t>(head, kCountAt);
+  if (count == 0 || count > kMaxPackRecords) {
+    return make_error(ErrorCode::kCorrupt, "it says that it has %u matrices", count);
+  }
+  return {};
+}
+
+}  // namespace
+
+uint64_t pack_name_hash(const std::string& name) {
+  Hash64 hash;
+  hash.add(std::as_bytes(std::span(name)));
+  return hash.value();
+}
+
+uint64_t pack_sample_hash(std::span<const std::byte> matrix) {
+  Hash64 hash;
+  for (size_t at = 0; at < matrix.size(); at += kSampleStep) {
+    hash.add(matrix.subspan(at, std::min(matrix.size() - at, kSampleBytes)));
+  }
+  hash.add(matrix.last(std::min(matrix.size(), kSampleBytes)));
+  return hash.value();
+}
+
+Status lay_out_pack(PackHeader& header) {
+  uint64_t end = kPackHeadBytes + kPackRecordBytes * header.records.size();
+  if (header.records.size() > kMaxPackRecords) {
+    return make_error(ErrorCode::kTooLarge, "%zu matrices are too many for one file", header.records.size());
+  }
+  for (PackRecord& record : header.records) {
+    const auto offset = checked_align_up(end, kPackAlignment);
+    const auto next = offset ? checked_add(*offset, record.n_bytes) : std::nullopt;
+    if (!next || *next > (uint64_t{1} << 62)) return make_error(ErrorCode::kTooLarge, "too many bytes for one file");
+    record.offset = *offset;
+    end = *next;
+  }
+  header.file_bytes = end;
+  return {};
+}
+
+void seal_pack_header(std::span<std::byte> bytes) {
+  put(bytes, kHashAt, header_hash(bytes));
+}
+
+std::vector<std::byte> save_pack_header(const PackHeader& header) {
+  std::vector<std::byte> bytes(kPackHeadBytes + kPackRecordBytes * header.records.size());
+  const std::span<std::byte> all(bytes);
+  std::memcpy(bytes.data(), kMagic, sizeof kMagic);
+  put(all, kVersionAt, kFormatVersion);
+  put(all, kLayoutAt, header.layout_version);
+  put(all, kKeyAt, header.content_key);
+  put(all, kFileBytesAt, header.file_bytes);
+  put(all, kCountAt, static_cast<uint32_t>(header.records.size()));
+  for (size_t i = 0; i < header.records.size(); ++i) {
+    const PackRecord& record = header.records[i];
+    const auto to = all.subspan(kPackHeadBytes + kPackRecordBytes * i, kPackRecordBytes);
+    put(to, 0, record.name_hash);
+    put(to, 8, record.format);
+    put(to, 16, record.rows);
+    put(to, 24, record.cols);
+    put(to, 32, record.offset);
+    put(to, 40, record.n_bytes);
+    put(to, 48, record.sample_hash);
+  }
+  seal_pack_header(bytes);
+  return bytes;
+}
+
+Result<uint64_t> pack_header_bytes(std::span<const std::byte> head) {
+  GLIMPSE_TRY(check_head(head));
+  return kPackHeadBytes + kPackRecordBytes * get<uint32_t>(head, kCountAt);
+}
+
+Result<PackHeader> load_pack_header(std::span<const std::byte> bytes, uint64_t file_bytes) {
+  GLIMPSE_ASSIGN(const uint64_t n_header, pack_header_bytes(bytes));
+  if (bytes.size() < n_header) {
+    return make_error(ErrorCode::kTruncated, "it ends inside its header of %llu bytes", ull(n_header));
+  }
+  bytes = bytes.first(n_header);
+  if (get<uint64_t>(bytes, kHashAt) != header_hash(bytes)) {
+    return make_error(ErrorCode::kCorrupt, "its header is damaged: the checksum does not fit");
+  }
+  PackHeader header;
+  header.layout_version = get<uint32_t>(bytes, kLayoutAt);
+  header.content_key = get<uint64_t>(bytes, kKeyAt);
+  header.file_bytes = get<uint64_t>(bytes, kFileBytesAt);
+  if (header.file_bytes != file_bytes) {
+    return make_error(ErrorCode::kTruncated, "it has %llu bytes, its header says %llu", ull(file_bytes),
+                      ull(header.file_bytes));
+  }
+  // The checksum holds off accidents, not people: every place is checked all the same.
+  uint64_t end = n_header;
+  for (uint64_t at = kPackHeadBytes; at < n_header; at += kPackRecordBytes) {
+    const PackRecord record = load_record(bytes.subspan(at, kPackRecordBytes));
+    if (record.offset < end || record.offset % kPackAlignment != 0 || record.offset > file_bytes ||
+        record.n_bytes == 0 || record.n_bytes > file_bytes - record.offset) {
+      return make_error(ErrorCode::kCorrupt, "matrix %llu: %llu bytes at %llu do not fit into %llu",
+                        ull((at - kPackHeadBytes) / kPackRecordBytes), ull(record.n_bytes), ull(record.offset),
+                        ull(file_bytes));
+    }
+    end = record.offset + record.n_bytes;
+    header.records.push_back(record);
+  }
+  return header;
+}
+
+Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want) {
+  GLIMPSE_ASSIGN(const File file, File::open(path));
+  // Read, not looked at through the map: nobody can change these bytes after they were checked.
+  std::vector<std::byte> bytes(static_cast<size_t>(std::min(file.size(), kPackHeadBytes)));
+  GLIMPSE_TRY(file.read_at(0, bytes));
+  GLIMPSE_ASSIGN(const uint64_t n_header, pack_header_bytes(bytes));
+  bytes.resize(static_cast<size_t>(std::min(n_header, file.size())));
+  GLIMPSE_TRY(file.read_at(0, bytes));
+  PackFile pack;
+  GLIMPSE_ASSIGN(pack.header_, load_pack_header(bytes, file.size()));
+  const PackHeader& header = pack.header_;
+  if (header.content_key != want.content_key) {
+    return make_error(ErrorCode::kMismatch, "it was made from another model file, or from this one before it changed");
+  }
+  if (!std::equal(header.records.begin(), header.records.end(), want.records.begin(), want.records.end(),
+                  same_matrix)) {
+    return make_error(ErrorCode::kMismatch, "it does not hold the matrices that are wanted");
+  }
+  GLIMPSE_ASSIGN(pack.map_, MappedFile::map(file));
+  if (pack.map_.bytes().size() != header.file_bytes) {
+    return make_error(ErrorCode::kTruncated, "it changed its size while it was opened");
+  }
+  GLIMPSE_TRY(pack.map_.populate());
+  for (size_t i = 0; i < header.records.size(); ++i) {
+    if (pack_sample_hash(pack.matrix(i)) != header.records[i].sample_hash) {
+      return make_error(ErrorCode::kCorrupt, "matrix %zu is damaged: the checksum does not fit", i);
+    }
+  }
+  return pack;
+}
+
+Result<PackFileWriter> PackFileWriter::create(const std::string& path, PackHeader header) {
+  PackFileWriter writer;
+  writer.header_ = std::move(header);
+  GLIMPSE_ASSIGN(writer.writer_, AtomicFileWriter::create(path, AtomicFileWriter::Existing::kReplace));
+  // Space for the header, which is written last, when all hashes are known.
+  const std::vector<std::byte> zeros(kPackHeadBytes + kPackRecordBytes * writer.header_.records.size());
+  GLIMPSE_TRY(writer.writer_.write(zeros));
+  return writer;
+}
+
+Status PackFileWriter::add(std::span<const std::byte> matrix) {
+  if (next_ >= header_.records.size() || matrix.size() != header_.records[next_].n_bytes) {
+    return make_error(ErrorCode::kInvalidArgument, "matrix %zu has %zu bytes: the header says otherwise", next_,
+                      matrix.size());
+  }
+  PackRecord& record = header_.records[next_++];
+  record.sample_hash = pack_sample_hash(matrix);
+  const std::vector<std::byte> padding(static_cast<size_t>(record.offset - writer_.position()));
+  GLIMPSE_TRY(writer_.write(padding));
+  return writer_.write(matrix);
+}
+
+Status PackFileWriter::commit() {
+  if (next_ != header_.records.size()) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu of %zu matrices were written", next_, header_.records.size());
+  }
+  GLIMPSE_TRY(writer_.write_at(0, save_pack_header(header_)));
+  return writer_.commit_unsynced();
+}
+
+}  // namespace glimpse

@@ -1,0 +1,225 @@
+// The CUDA runtime as a Device. The runtime is linked statically and finds the driver when it is first asked; a machine
+// without one gets an error, not a missing library.
+#include <cuda_runtime_api.h>
+
+#include <array>
+#include <vector>
+
+#include "engine/runtime/cuda/device.h"
+
+namespace glimpse::cuda {
+namespace {
+
+double mib(uint64_t n_bytes) {
+  return static_cast<double>(n_bytes) / (1 << 20);
+}
+
+Error device_error(const std::string& what, cudaError_t code) {
+  return make_error(ErrorCode::kDevice, "%s: %s (%s)", what.c_str(), cudaGetErrorString(code), cudaGetErrorName(code));
+}
+
+struct CudaRecording final : Recording {
+  ~CudaRecording() override {
+    if (playable != nullptr) cudaGraphExecDestroy(playable);
+    if (graph != nullptr) cudaGraphDestroy(graph);
+  }
+  int64_t n_launches() const override { return n; }
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t playable = nullptr;
+  int64_t n = 0;
+};
+
+class CudaStream final : public Stream {
+ public:
+  CudaStream(cudaStream_t stream, bool overlaps) : stream_(stream), overlaps_(overlaps) {}
+  ~CudaStream() override {
+    cudaStreamSynchronize(stream_);
+    for (cudaEvent_t event : marks_) {
+      if (event != nullptr) cudaEventDestroy(event);
+    }
+    cudaStreamDestroy(stream_);
+  }
+
+  Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+    const KernelInfo& info = kernel_info(kernel);
+    last_ = kernel;
+    void* pointers[] = {const_cast<void*>(args)};
+    const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
+                    static_cast<unsigned>(shape.grid[2]));
+    cudaLaunchAttribute overlap{};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{};
+    config.gridDim = grid;
+    config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
+    config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+    config.stream = stream_;
+    config.attrs = &overlap;
+    // The first launch of a recording has nothing before it to overlap with.
+    config.numAttrs = recording_ && n_recorded_ > 0 && overlaps_ && waits_for_dependencies(kernel) ? 1 : 0;
+    if (recording_) ++n_recorded_;
+    const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
+    if (code == cudaSuccess) return {};
+    return device_error(format("launch of %s with %u x %u x %u blocks of %d threads and %d bytes of shared memory",
+                               info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
+                        code);
+  }
+  Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
+    return check("a copy to the device", cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, stream_));
+  }
+  Status copy_out(void* host, const void* device, uint64_t n_bytes) override {
+    return check("a copy from the device", cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_));
+  }
+  Status zero(void* device, uint64_t n_bytes) override {
+    return check("clearing device memory", cudaMemsetAsync(device, 0, n_bytes, stream_));
+  }
+  Status synchronize() override { return check("work on the device", cudaStreamSynchronize(stream_)); }
+
+  Status begin_recording() override {
+    GLIMPSE_TRY(check("recording launches", cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal)));
+    recording_ = true;
+    n_recorded_ = 0;
+    return {};
+  }
+  Result<std::shared_ptr<const Recording>> end_recording() override {
+    recording_ = false;
+    auto recording = std::make_shared<CudaRecording>();
+    recording->n = n_recorded_;
+    GLIMPSE_TRY(check("recording launches", cudaStreamEndCapture(stream_, &recording->graph)));
+    GLIMPSE_TRY(check("a graph of launches", cudaGraphInstantiate(&recording->playable, recording->graph, 0)));
+    GLIMPSE_TRY(check("a graph of launches", cudaGraphUpload(recording->playable, stream_)));
+    return std::shared_ptr<const Recording>(std::move(recording));
+  }
+  Status play(const std::shared_ptr<const Recording>& recording) override {
+    const auto& graph = static_cast<const CudaRecording&>(*recording);
+    return check("a graph of launches", cudaGraphLaunch(graph.playable, stream_));
+  }
+  Status mark(int number) override {
+    cudaEvent_t& event = marks_[static_cast<size_t>(number)];
+    if (event == nullptr) {
+      GLIMPSE_TRY(check("an event", cudaEventCreateWithFlags(&event, cudaEventDisableTiming)));
+    }
+    return check("an event", cudaEventRecord(event, stream_));
+  }
+  Status wait_for(int number) override {
+    return check("work on the device", cudaEventSynchronize(marks_[static_cast<size_t>(number)]));
+  }
+
+ private:
+  Status check(const char* what, cudaError_t code) const {
+    if (code == cudaSuccess) return {};
+    const char* last = last_ == Kernel::kCount ? "no kernel" : kernel_info(last_).name;
+    return device_error(format("%s failed; the last launch was %s", what, last), code);
+  }
+
+  cudaStream_t stream_;
+  const bool overlaps_;  // the device can begin a launch before the one ahead of it has ended
+  bool recording_ = false;
+  int64_t n_recorded_ = 0;
+  std::array<cudaEvent_t, kMarks> marks_{};
+  Kernel last_ = Kernel::kCount;
+};
+
+class CudaDevice final : public Device {
+ public:
+  explicit CudaDevice(const cudaDeviceProp& properties) : properties_(properties) {}
+
+  std::string describe() const override {
+    return format("%s, sm_%d%d", properties_.name, properties_.major, properties_.minor);
+  }
+  int n_multiprocessors() const override { return properties_.multiProcessorCount; }
+  int max_shared_bytes() const override { return static_cast<int>(properties_.sharedMemPerBlockOptin); }
+  bool has_warpgroups() const override {
+#if defined(GLIMPSE_CUDA_SM_90A)
+    return properties_.major == 9 && properties_.minor == 0;
+#else
+    return false;
+#endif
+  }
+  uint64_t free_bytes() const override {
+    size_t free = 0, total = 0;
+    return cudaMemGetInfo(&free, &total) == cudaSuccess ? free : 0;
+  }
+  Result<std::unique_ptr<Stream>> make_stream() override {
+    cudaStream_t stream = nullptr;
+    const cudaError_t code = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
+    if (code != cudaSuccess) return device_error("a stream on " + describe(), code);
+    return std::unique_ptr<Stream>(std::make_unique<CudaStream>(stream, properties_.major >= 9));
+  }
+  Result<void*> allocate(uint64_t n_bytes, const char* purpose) override {
+    void* memory = nullptr;
+    cudaError_t code = cudaMalloc(&memory, n_bytes);
+    if (code == cudaErrorMemoryAllocation) {
+      cudaGetLastError();  // an error that was dealt with
+      return make_error(ErrorCode::kOutOfMemory, "%s: %.1f MiB of device memory, %.1f MiB of %.1f are free on %s",
+                        purpose, mib(n_bytes), mib(free_bytes()), mib(properties_.totalGlobalMem), properties_.name);
+    }
+    // Done before anybody uses it: streams of ours do not wait for the default stream.
+    if (code == cudaSuccess) code = cudaMemset(memory, 0, n_bytes);
+    if (code == cudaSuccess) code = cudaDeviceSynchronize();
+    if (code != cudaSuccess)
+      return device_error(format("%.1f MiB of device memory for %s", mib(n_bytes), purpose), code);
+    return memory;
+  }
+  void free(void* memory) override {
+    cudaFree(memory);
+  }
+  Result<void*> allocate_pinned(uint64_t n_bytes, const char* purpose) override {
+    void* memory = nullptr;
+    const cudaError_t code = cudaHostAlloc(&memory, n_bytes, cudaHostAllocDefault);
+    if (code == cudaSuccess) return memory;
+    cudaGetLastError();
+    return make_error(code == cudaErrorMemoryAllocation ? ErrorCode::kOutOfMemory : ErrorCode::kDevice,
+                      "%s: %.1f MiB of pinned memory: %s", purpose, mib(n_bytes), cudaGetErrorString(code));
+  }
+  void free_pinned(void* memory) override {
+    cudaFreeHost(memory);
+  }
+
+ private:
+  const cudaDeviceProp properties_;
+};
+
+}  // namespace
+
+Result<std::shared_ptr<Device>> open_cuda_device() {
+  int count = 0;
+  cudaError_t code = cudaGetDeviceCount(&count);
+  if (code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice || (code == cudaSuccess && count == 0)) {
+    int version = 0;
+    cudaDriverGetVersion(&version);
+    if (version == 0) return make_error(ErrorCode::kDevice, "no CUDA device: this machine has no NVIDIA driver");
+    if (code == cudaErrorInsufficientDriver) {
+      return make_error(ErrorCode::kDevice, "no CUDA device: the driver is for CUDA %d.%d, glimpse needs 13.0 or later",
+                        version / 1000, version % 1000 / 10);
+    }
+    return make_error(ErrorCode::kDevice, "no CUDA device: the NVIDIA driver finds no GPU");
+  }
+  if (code != cudaSuccess) return device_error("no CUDA device", code);
+  if ((code = cudaSetDevice(0)) != cudaSuccess) return device_error("the first CUDA device", code);
+  cudaDeviceProp properties;
+  if ((code = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess) {
+    return device_error("the properties of the first CUDA device", code);
+  }
+  // Each kernel may use all the shared memory that a block can have here. The first call also tells whether this build
+  // has code for this device.
+  for (int i = 0; i < kKernels; ++i) {
+    const auto kernel = static_cast<Kernel>(i);
+    cudaFuncAttributes attributes;
+    code = cudaFuncGetAttributes(&attributes, device_function(kernel));
+    if (code == cudaSuccess) {
+      code = cudaFuncSetAttribute(
+          device_function(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
+          static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
+    }
+    if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
+      cudaGetLastError();
+      return make_error(ErrorCode::kDevice, "this build of glimpse has no kernels for %s (sm_%d%d)", properties.name,
+                        properties.major, properties.minor);
+    }
+    if (code != cudaSuccess) return device_error(format("kernel %s", kernel_info(kernel).name), code);
+  }
+  return std::shared_ptr<Device>(std::make_shared<CudaDevice>(properties));
+}
+
+}  // namespace glimpse::cuda

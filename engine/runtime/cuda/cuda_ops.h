@@ -1,0 +1,122 @@
+// CudaOps: the operations on a device, over the small interface of device.h. Private to engine/runtime/cuda and tests.
+//
+// Two arithmetics, chosen by the number of rows of a pass and documented in kernels/cuda/README.md: up to kFewRows rows
+// go through integer dot products (gemv) and row-wise attention, more through bfloat16 matrix fragments. Within each, a
+// row's result does not depend on how a prompt was cut into passes. F32 weights and float caches have one path only.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "engine/base/thread_team.h"
+#include "engine/runtime/cuda/device.h"
+#include "engine/runtime/ops.h"
+
+namespace glimpse::cuda {
+
+struct CudaWeight final : PackedWeight {
+  Format format = Format::kF32;
+  WeightView view;
+  Memory memory;
+};
+
+struct CudaBuffer final : BackendBuffer {
+  Memory memory;
+};
+
+/// Keys, then values: [head][position][padded head_dim] each.
+struct CudaKv final : KvStore {
+  KvElement element = KvElement::kBf16;
+  Memory memory;
+  std::shared_ptr<Stream> stream;  // of the context that writes it
+
+  KvView view() const;
+  void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
+};
+
+using DeviceSampling = DrawOptions;
+
+class CudaOps final : public Ops {
+ public:
+  /// Rows of a pass up to which the kernels for few columns are used.
+  static constexpr int64_t kFewRows = 8;
+
+  static Result<std::unique_ptr<CudaOps>> create(std::shared_ptr<Device> device, int n_threads,
+                                                 CudaDecode decode = CudaDecode::kGraph);
+
+  std::string describe() const override;
+  Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
+  uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
+  void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
+  Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
+  void upload(const float* host, int64_t n_floats, float* backend) override;
+  void download(const float* backend, int64_t n_floats, float* host) override;
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                           KvElement element) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override;
+  uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
+  Status reserve(int64_t max_rows, int64_t max_cols) override;
+  uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;
+  uint64_t available_bytes() const override { return device_->free_bytes(); }
+
+  Status run(FunctionRef<void()> body) override;
+  void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                KvStore& kv) override;
+  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void linear_add(Mat in, const Linear& w, Mat x) override;
+  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
+  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  bool all_finite(Mat x) override;
+  bool records_steps() const override { return decode_ == CudaDecode::kGraph; }
+  Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
+
+  /// Draws a token from each row of logits on the device. uniform: a number in [0, 1) per row. ids: -1 where a row
+  /// holds a NaN or no token can be drawn.
+  void sample(Mat logits, const DeviceSampling& sampling, std::span<const float> uniform, std::span<int32_t> ids);
+
+  /// The first error since the last run() began; for operations outside of run().
+  const Status& status() const { return status_; }
+
+ private:
+  /// A product that one launch may share with others of the same columns.
+  struct Product {
+    const CudaWeight* weights[2] = {nullptr, nullptr};
+    const BackendBuffer* bias[2] = {nullptr, nullptr};
+    Output output = Output::kStore;
+    Act act = Act::kNone;
+    int32_t half_tiles = 0;
+    Mat out;
+  };
+
+  class Recorder;
+
+  CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode);
+  void fail(Status status);
+  void launch(Kernel kernel, const LaunchShape& shape, const void* args);
+  void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
+  void multiply_group(Format format, LinearArgs& args);
+  Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
+  Status pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to);
+  const void* stage(const void* host, uint64_t n_bytes);
+  void copy_in(void* device, const void* host, uint64_t n_bytes);
+  void copy_out(void* host, const void* device, uint64_t n_bytes);
+
+  const std::shared_ptr<Device> device_;
+  const std::shared_ptr<Stream> stream_;
+  const CudaDecode decode_;
+  ThreadTeam team_;
+  Memory staging_;  // pinned, in both directions
+  uint64_t staged_ = 0;
+  Memory ring_[2], raw_;       // packing: pinned, on the device
+  Memory act_, spare_, ids_;   // of reserve(): bfloat16 rows, unfused products, token ids
+  Memory partials_, tickets_;  // attention
+  Memory flag_;
+  StepState* step_ = nullptr;  // while a step is recorded
+  int64_t spare_floats_ = 0;
+  Status status_;
+};
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,129 @@
+// CudaOps: caches and attention.
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+#include "engine/base/checked.h"
+#include "engine/base/half.h"
+#include "engine/runtime/cuda/cuda_ops.h"
+
+namespace glimpse::cuda {
+namespace {
+
+constexpr uint64_t kPartialBytes = 16u << 20;  // chunks of keys that blocks share; where it is too little, they do not
+constexpr uint64_t kTickets = 4096;
+
+uint64_t element_bytes(KvElement element) {
+  return element == KvElement::kF32 ? sizeof(float) : sizeof(uint16_t);
+}
+
+}  // namespace
+
+KvView CudaKv::view() const {
+  KvView v;
+  v.type = element == KvElement::kF32   ? CacheType::kF32
+           : element == KvElement::kF16 ? CacheType::kF16
+                                        : CacheType::kBf16;
+  v.head_dim = static_cast<int32_t>(head_dim);
+  v.padded_dim = static_cast<int32_t>(padded_head_dim(head_dim));
+  v.n_heads = static_cast<int32_t>(n_kv_heads);
+  v.capacity = capacity;
+  v.keys = memory.as<void>();
+  v.values = memory.as<std::byte>() + memory.size() / 2;
+  return v;
+}
+
+void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
+  const KvView v = view();
+  const auto n = static_cast<uint64_t>(head_dim);
+  const uint64_t at = static_cast<uint64_t>((kv_head * capacity + position) * v.padded_dim) * element_bytes(element);
+  for (const auto& [from, to] : {std::pair<void*, float*>(v.keys, key), std::pair<void*, float*>(v.values, value)}) {
+    std::vector<std::byte> row(n * element_bytes(element));
+    Status status = stream->copy_out(row.data(), static_cast<const std::byte*>(from) + at, row.size());
+    if (status.ok()) status = stream->synchronize();
+    for (uint64_t i = 0; i < n; ++i) {
+      if (!status.ok()) {
+        to[i] = std::numeric_limits<float>::quiet_NaN();
+      } else if (element == KvElement::kF32) {
+        to[i] = reinterpret_cast<const float*>(row.data())[i];
+      } else {
+        const uint16_t bits = reinterpret_cast<const uint16_t*>(row.data())[i];
+        to[i] = element == KvElement::kF16 ? half_to_float(bits) : bf16_to_float(bits);
+      }
+    }
+  }
+}
+
+uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
+  const int64_t values = n_kv_heads * round_up(capacity, kKeyBlock) * padded_head_dim(head_dim);
+  return 2 * static_cast<uint64_t>(values) * element_bytes(element);
+}
+
+uint64_t CudaOps::kv_scratch_bytes(int64_t, int64_t, int64_t) const {
+  return kPartialBytes + kTickets * sizeof(int32_t);
+}
+
+Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                                  KvElement element) {
+  if (head_dim > kMaxDeviceHeadDim) {
+    return make_error(ErrorCode::kUnsupported, "attention heads of %lld values: the CUDA backend has kernels for %lld",
+                      static_cast<long long>(head_dim), static_cast<long long>(kMaxDeviceHeadDim));
+  }
+  if (element == KvElement::kQ8_0 || element == KvElement::kInt8) {
+    return make_error(ErrorCode::kUnsupported,
+                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16 or f32",
+                      kv_element_name(element));
+  }
+  auto kv = std::make_unique<CudaKv>();
+  kv->n_kv_heads = n_kv_heads;
+  kv->head_dim = head_dim;
+  kv->capacity = round_up(capacity, kKeyBlock);
+  kv->element = element;
+  kv->stream = stream_;
+  GLIMPSE_ASSIGN(kv->memory, Memory::on_device(device_, kv_bytes(n_kv_heads, head_dim, capacity, element),
+                                               "keys and values of a layer"));
+  GLIMPSE_TRY(grow(partials_, kPartialBytes, "attention"));
+  GLIMPSE_TRY(grow(tickets_, kTickets * sizeof(int32_t), "attention"));
+  return std::unique_ptr<KvStore>(std::move(kv));
+}
+
+void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const AttentionSpec& spec, Mat out) {
+  if (q.rows == 0) return;
+  const auto& kv = static_cast<const CudaKv&>(store);
+  AttentionArgs args;
+  args.q = q.data;
+  args.ld_q = q.ld;
+  args.out = out.data;
+  args.ld_out = out.ld;
+  args.kv = kv.view();
+  args.n_heads = static_cast<int32_t>(n_heads);
+  args.group = static_cast<int32_t>(n_heads / kv.n_kv_heads);
+  args.n = static_cast<int32_t>(q.rows);
+  args.causal = spec.causal ? 1 : 0;
+  args.n_past = spec.n_past;
+  args.step = step_;
+  args.n_keys = spec.n_keys;
+  args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
+  const int padded = args.kv.padded_dim;
+  if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
+    launch(attend_tiles_kernel(args.kv.type, padded),
+           LaunchShape{{ceil_div(q.rows, kRowsPerTileGroup), n_heads, 1}, attend_tiles_shared_bytes(padded)}, &args);
+    return;
+  }
+  const int heads = args.group == 1 ? 1 : 8;
+  const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
+  const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
+  const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
+  const uint64_t partials = static_cast<uint64_t>(q.rows * n_heads * n_chunks * (padded + 2)) * sizeof(float);
+  // Few rows leave most of the device idle unless the keys are shared out.
+  if (q.rows <= kFewRows && n_chunks > 1 && n_chunks <= 65535 && partials <= partials_.size() &&
+      static_cast<uint64_t>(q.rows * blocks_y) <= kTickets) {
+    args.n_splits = static_cast<int32_t>(n_chunks);
+    args.partial = partials_.as<float>();
+    args.tickets = tickets_.as<int32_t>();
+  }
+  launch(attend_rows_kernel(args.kv.type, heads),
+         LaunchShape{{q.rows, blocks_y, args.n_splits}, attend_rows_shared_bytes(heads, padded)}, &args);
+}
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,218 @@
+// CudaOps: matrix products with what is fused to them.
+#include <algorithm>
+#include <array>
+
+#include "engine/base/checked.h"
+#include "engine/runtime/cuda/cuda_ops.h"
+
+namespace glimpse::cuda {
+namespace {
+
+const CudaWeight& cuda_weight(const Linear& linear) {
+  return static_cast<const CudaWeight&>(*linear.weight);
+}
+
+NormView norm_view(const Norm& norm) {
+  NormView view;
+  view.kind = static_cast<NormKind>(static_cast<int>(norm.kind));
+  view.eps = norm.eps;
+  view.width = static_cast<int32_t>(norm.width);
+  if (norm.kind == Norm::Kind::kNone) return view;
+  view.weight = norm.weight->data;
+  if (norm.bias != nullptr) view.bias = norm.bias->data;
+  return view;
+}
+static_assert(static_cast<int>(NormKind::kRms) == static_cast<int>(Norm::Kind::kRms) &&
+              static_cast<int>(NormKind::kLayer) == static_cast<int>(Norm::Kind::kLayer));
+static_assert(static_cast<int>(Act::kNone) == static_cast<int>(Activation::kNone) &&
+              static_cast<int>(Act::kQuickGelu) == static_cast<int>(Activation::kQuickGelu) &&
+              static_cast<int>(Act::kGeluErf) == static_cast<int>(Activation::kGeluErf) &&
+              static_cast<int>(Act::kGeluTanh) == static_cast<int>(Activation::kGeluTanh) &&
+              static_cast<int>(Act::kSilu) == static_cast<int>(Activation::kSilu));
+
+}  // namespace
+
+// One launch: args.segment[0, n_segments) are of one format.
+void CudaOps::multiply_group(Format format, LinearArgs& args) {
+  int64_t n_pairs = 0, n_groups = 0;
+  for (int i = 0; i < args.n_segments; ++i) {
+    Segment& s = args.segment[i];
+    s.n_pairs = count_pairs(s);
+    n_pairs += s.n_pairs;
+    n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
+  }
+  if (args.act != nullptr) {
+    const bool warpgroups = device_->has_warpgroups();
+    launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
+           LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1},
+                       warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
+           &args);
+    return;
+  }
+  const int column_tiles = args.segment[0].w[0].column_tiles;
+  const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= device_->max_shared_bytes();
+  const int columns = four ? 4 : 1;
+  const Kernel kernel = gemv_kernel(format, columns);
+  // As many blocks as are resident at once, each with the same number of pairs.
+  const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
+  const int64_t per_block = ceil_div(n_pairs, std::max<int64_t>(1, resident));
+  launch(kernel,
+         LaunchShape{{ceil_div(n_pairs, per_block), ceil_div(args.n, columns), 1},
+                     gemv_shared_bytes(format, columns, column_tiles)},
+         &args);
+}
+
+// Products of norm(x): those of one format share a launch. `common`: rotation, cache, position.
+void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common) {
+  if (!status_.ok() || x.rows == 0) return;
+  common.n = static_cast<int32_t>(x.rows);
+  common.k = static_cast<int32_t>(x.cols);
+  common.x = x.data;
+  common.ld_x = x.ld;
+  common.norm = norm_view(norm);
+  const int64_t ld_act = round_up(x.cols, kTileColumns);
+  const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
+  if (std::any_of(products.begin(), products.end(), fragments)) {
+    const bool tiled = device_->has_warpgroups();
+    fail(grow(act_, static_cast<uint64_t>(rows_size(tiled, x.rows, ld_act)) * sizeof(uint16_t),
+              "activations of a pass"));
+    if (!status_.ok()) return;
+    RowsArgs rows;
+    rows.x = x.data;
+    rows.ld_x = x.ld;
+    rows.n = common.n;
+    rows.k = common.k;
+    rows.norm = common.norm;
+    rows.out = act_.as<uint16_t>();
+    rows.ld_out = ld_act;
+    launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{x.rows, 1, 1}, rows_shared_bytes()}, &rows);
+  }
+  std::array<bool, kMaxSegments> done{};
+  for (size_t i = 0; i < products.size(); ++i) {
+    if (done[i]) continue;
+    LinearArgs args = common;
+    for (size_t j = i; j < products.size(); ++j) {
+      const Product& p = products[j];
+      if (done[j] || p.weights[0]->format != products[i].weights[0]->format) continue;
+      done[j] = true;
+      Segment& s = args.segment[args.n_segments++];
+      for (int m = 0; m < 2; ++m) {
+        s.w[m] = (p.weights[m] != nullptr ? p.weights[m] : p.weights[0])->view;
+        s.bias[m] = p.bias[m] != nullptr ? p.bias[m]->data : nullptr;
+      }
+      s.output = p.output;
+      s.act = p.act;
+      s.half_tiles = p.half_tiles;
+      s.out = p.out.data;
+      s.ld = p.out.ld;
+    }
+    if (fragments(products[i])) {
+      args.act = act_.as<uint16_t>();
+      args.ld_act = ld_act;
+    }
+    multiply_group(products[i].weights[0]->format, args);
+  }
+}
+
+void CudaOps::linear_add(Mat in, const Linear& w, Mat x) {
+  Product p;
+  p.weights[0] = &cuda_weight(w);
+  p.bias[0] = w.bias.get();
+  p.output = Output::kAdd;
+  p.out = x;
+  multiply(in, Norm{}, std::span(&p, 1), LinearArgs{});
+}
+
+void CudaOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) {
+  Product p;
+  p.weights[0] = &cuda_weight(w);
+  p.bias[0] = w.bias.get();
+  p.act = static_cast<Act>(static_cast<int>(activation));
+  p.out = out;
+  multiply(x, norm, std::span(&p, 1), LinearArgs{});
+}
+
+void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
+  const CudaWeight &g = cuda_weight(gate), &u = cuda_weight(up);
+  if (g.format == u.format) {
+    Product p;
+    p.weights[0] = &g;
+    p.weights[1] = &u;
+    p.bias[0] = gate.bias.get();
+    p.bias[1] = up.bias.get();
+    p.output = Output::kSwiglu;
+    p.out = out;
+    multiply(x, norm, std::span(&p, 1), LinearArgs{});
+    return;
+  }
+  // Two formats cannot be in one launch: the gate waits in spare memory.
+  fail(grow(spare_, static_cast<uint64_t>(x.rows * out.cols) * sizeof(float), "products of a pass"));
+  if (!status_.ok()) return;
+  const Mat spare = Mat::contiguous(spare_.as<float>(), x.rows, out.cols);
+  Product p[2];
+  p[0].weights[0] = &g;
+  p[0].bias[0] = gate.bias.get();
+  p[0].out = spare;
+  p[1].weights[0] = &u;
+  p[1].bias[0] = up.bias.get();
+  p[1].out = out;
+  multiply(x, norm, p, LinearArgs{});
+  SwigluArgs args;
+  args.gate = spare.data;
+  args.ld_gate = spare.ld;
+  args.out = out.data;
+  args.ld_out = out.ld;
+  args.n = static_cast<int32_t>(x.rows);
+  args.width = static_cast<int32_t>(out.cols);
+  launch(Kernel::swiglu_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+}
+
+void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                       KvStore& store) {
+  const KvView kv = static_cast<CudaKv&>(store).view();
+  // A thread ends with rows of two tiles: halves of a head, where these are whole tiles.
+  const bool fused = w.head_dim % (2 * kTileRows) == 0;
+  const int64_t kv_width = w.n_kv_heads * w.head_dim;
+  Mat keys;
+  if (!fused) {
+    fail(grow(spare_, static_cast<uint64_t>(x.rows * kv_width) * sizeof(float), "products of a pass"));
+    keys = Mat::contiguous(spare_.as<float>(), x.rows, kv_width);
+  }
+  Product p[3];
+  const Linear* const linears[3] = {&w.q, &w.k, &w.v};
+  for (size_t i = 0; i < 3; ++i) {
+    p[i].weights[0] = &cuda_weight(*linears[i]);
+    p[i].bias[0] = linears[i]->bias.get();
+    p[i].half_tiles = static_cast<int32_t>(w.head_dim / 2 / kTileRows);
+  }
+  p[0].output = fused ? Output::kRopeQuery : Output::kStore;
+  p[0].out = q;
+  p[1].output = fused ? Output::kRopeKey : Output::kStore;
+  p[1].out = keys;
+  p[2].output = Output::kValue;
+  LinearArgs common;
+  common.cos = rope.cos.data;
+  common.sin = rope.sin.data;
+  common.ld_rope = rope.cos.ld;
+  common.n_past = n_past;
+  common.step = step_;
+  common.kv = kv;
+  multiply(x, norm, p, common);
+  if (fused || x.rows == 0) return;
+  RopeArgs args;
+  args.q = q.data;
+  args.ld_q = q.ld;
+  args.n_heads = static_cast<int32_t>(w.n_heads);
+  args.keys = keys.data;
+  args.ld_keys = keys.ld;
+  args.cos = rope.cos.data;
+  args.sin = rope.sin.data;
+  args.ld_rope = rope.cos.ld;
+  args.n = static_cast<int32_t>(x.rows);
+  args.n_past = n_past;
+  args.step = step_;
+  args.kv = kv;
+  launch(Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+}
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,190 @@
+#include "engine/runtime/profiled_ops.h"
+
+#include <utility>
+
+namespace glimpse {
+namespace {
+
+double float_bytes(Mat m) {
+  return static_cast<double>(sizeof(float)) * static_cast<double>(m.rows) * static_cast<double>(m.cols);
+}
+
+// A product of `rows` rows with w: adds its FLOP and the weight's bytes.
+void add_product(OpRecord& record, const PackedWeight& w) {
+  record.weights[static_cast<size_t>(record.n_weights)] = &w;
+  record.flop += record.weight_flop(record.n_weights++);
+  record.bytes += static_cast<double>(w.n_bytes);
+}
+
+OpRecord copy_record(OpKind kind, int64_t n_floats) {
+  OpRecord record;
+  record.kind = kind;
+  record.rows = 1;
+  record.bytes = 2.0 * sizeof(float) * static_cast<double>(n_floats);
+  return record;
+}
+
+}  // namespace
+
+const char* op_kind_name(OpKind kind) {
+  switch (kind) {
+    case OpKind::kUpload:
+      return "upload";
+    case OpKind::kEmbed:
+      return "embed";
+    case OpKind::kNormQkv:
+      return "norm_qkv";
+    case OpKind::kAttention:
+      return "attention";
+    case OpKind::kLinearAdd:
+      return "linear_add";
+    case OpKind::kNormSwiglu:
+      return "norm_swiglu";
+    case OpKind::kNormLinear:
+      return "norm_linear";
+    case OpKind::kAllFinite:
+      return "all_finite";
+    case OpKind::kDownload:
+      return "download";
+  }
+  return "unknown";
+}
+
+template <typename Execute>
+void ProfiledOps::report(OpRecord record, Execute&& execute) {
+  record.start = record.end = OpRecord::Clock::now();
+  if (mode_ == Mode::kExecute) {
+    execute();
+    record.end = OpRecord::Clock::now();
+  }
+  if (sink_) sink_(record);
+}
+
+Result<std::unique_ptr<KvStore>> ProfiledOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                                      KvElement element) {
+  GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, inner_.make_kv(n_kv_heads, head_dim, capacity, element));
+  const auto bytes = static_cast<double>(inner_.kv_bytes(n_kv_heads, head_dim, kv->capacity, element));
+  kv_shapes_[kv.get()] = {element, kv->capacity > 0 ? bytes / static_cast<double>(kv->capacity) : 0};
+  return kv;
+}
+
+ProfiledOps::KvShape ProfiledOps::shape_of(const KvStore& kv) const {
+  const auto found = kv_shapes_.find(&kv);
+  return found == kv_shapes_.end() ? KvShape{} : found->second;
+}
+
+Status ProfiledOps::run(FunctionRef<void()> body) {
+  if (mode_ == Mode::kExecute) return inner_.run(body);
+  body();
+  return {};
+}
+
+void ProfiledOps::upload(const float* host, int64_t n_floats, float* backend) {
+  const auto execute = [&] { inner_.upload(host, n_floats, backend); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  report(copy_record(OpKind::kUpload, n_floats), execute);
+}
+
+void ProfiledOps::download(const float* backend, int64_t n_floats, float* host) {
+  const auto execute = [&] { inner_.download(backend, n_floats, host); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  report(copy_record(OpKind::kDownload, n_floats), execute);
+}
+
+void ProfiledOps::embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) {
+  const auto execute = [&] { inner_.embed(table, ids, x); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kEmbed;
+  record.weights[0] = &table;
+  record.n_weights = 1;
+  int64_t n_rows = 0;
+  for (const int32_t id : ids) n_rows += id >= 0;
+  record.rows = n_rows;
+  const double row_bytes = static_cast<double>(table.n_bytes) / static_cast<double>(table.rows > 0 ? table.rows : 1);
+  record.bytes = static_cast<double>(n_rows) * (row_bytes + sizeof(float) * static_cast<double>(x.cols));
+  report(record, execute);
+}
+
+void ProfiledOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                           KvStore& kv) {
+  const auto execute = [&] { inner_.norm_qkv(x, norm, w, rope, n_past, q, kv); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kNormQkv;
+  record.rows = x.rows;
+  record.bytes = float_bytes(x) + float_bytes(q) + float_bytes(rope.cos) + float_bytes(rope.sin) +
+                 static_cast<double>(x.rows) * shape_of(kv).position_bytes;
+  for (const Linear* part : {&w.q, &w.k, &w.v}) add_product(record, *part->weight);
+  report(record, execute);
+}
+
+void ProfiledOps::attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) {
+  const auto execute = [&] { inner_.attention(q, kv, n_heads, spec, out); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kAttention;
+  record.rows = q.rows;
+  record.n_heads = n_heads;
+  record.head_dim = kv.head_dim;
+  record.n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
+  const auto n = static_cast<double>(q.rows);
+  const double pairs =
+      spec.causal ? n * static_cast<double>(spec.n_past) + n * (n + 1) / 2 : n * static_cast<double>(spec.n_keys);
+  const KvShape shape = shape_of(kv);
+  record.element = shape.element;
+  record.flop = 4 * pairs * static_cast<double>(n_heads) * static_cast<double>(kv.head_dim);
+  record.bytes = float_bytes(q) + float_bytes(out) + static_cast<double>(record.n_keys) * shape.position_bytes;
+  report(record, execute);
+}
+
+void ProfiledOps::linear_add(Mat in, const Linear& w, Mat x) {
+  const auto execute = [&] { inner_.linear_add(in, w, x); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kLinearAdd;
+  record.rows = in.rows;
+  record.bytes = float_bytes(in) + float_bytes(x);
+  add_product(record, *w.weight);
+  report(record, execute);
+}
+
+void ProfiledOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
+  const auto execute = [&] { inner_.norm_swiglu(x, norm, gate, up, out); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kNormSwiglu;
+  record.rows = x.rows;
+  record.bytes = float_bytes(x) + float_bytes(out);
+  add_product(record, *gate.weight);
+  add_product(record, *up.weight);
+  report(record, execute);
+}
+
+void ProfiledOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) {
+  const auto execute = [&] { inner_.norm_linear(x, norm, w, activation, out); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kNormLinear;
+  record.rows = x.rows;
+  record.bytes = float_bytes(x) + float_bytes(out);
+  add_product(record, *w.weight);
+  report(record, execute);
+}
+
+bool ProfiledOps::all_finite(Mat x) {
+  bool finite = true;
+  const auto execute = [&] { finite = inner_.all_finite(x); };
+  if (!sink_ && mode_ == Mode::kExecute) {
+    execute();
+    return finite;
+  }
+  OpRecord record;
+  record.kind = OpKind::kAllFinite;
+  record.rows = x.rows;
+  record.bytes = float_bytes(x);
+  report(record, execute);
+  return finite;
+}
+
+}  // namespace glimpse

@@ -1,0 +1,126 @@
+// A decorator of any Ops that reports every operation: what it did, how long it took, how many bytes and FLOP it stands
+// for. Who wants no profile does not wrap, and pays nothing.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+
+#include "engine/runtime/ops.h"
+
+namespace glimpse {
+
+enum class OpKind {
+  kUpload,
+  kEmbed,
+  kNormQkv,
+  kAttention,
+  kLinearAdd,
+  kNormSwiglu,
+  kNormLinear,
+  kAllFinite,
+  kDownload,
+};
+/// "norm_qkv": the name of the operation in Ops.
+const char* op_kind_name(OpKind kind);
+
+/// One call of an operation.
+///
+/// flop: multiplications and additions of matrix products (2 rows out in) and of attention (4 head_dim per query head
+/// and visible key); norms, rotations, softmax and activations are not counted.
+/// bytes: every operand once, as it lies in memory: activations as floats, weights packed, keys and values that are
+/// visible or written, both ends of a copy. Norm weights and biases are not counted.
+struct OpRecord {
+  static constexpr int kMaxWeights = 3;
+  using Clock = std::chrono::steady_clock;
+
+  OpKind kind = OpKind::kUpload;
+  int64_t rows = 0;                                        // of the input: tokens, patches, groups of patches
+  std::array<const PackedWeight*, kMaxWeights> weights{};  // they live as long as the model
+  int n_weights = 0;
+  int64_t n_heads = 0, head_dim = 0, n_keys = 0;  // attention; n_keys: those that the last row sees
+  KvElement element = KvElement::kBf16;           // attention
+  double flop = 0;
+  double bytes = 0;
+  Clock::time_point start, end;  // equal when nothing was executed
+
+  /// FLOP of the product with weight i.
+  double weight_flop(int i) const {
+    const PackedWeight& w = *weights[static_cast<size_t>(i)];
+    return 2.0 * static_cast<double>(rows) * static_cast<double>(w.rows) * static_cast<double>(w.cols);
+  }
+};
+
+class ProfiledOps final : public Ops {
+ public:
+  using Sink = std::function<void(const OpRecord&)>;
+  enum class Mode {
+    kExecute,
+    kCount,  // operations are reported and not executed: what a pass would cost
+  };
+
+  /// inner outlives this object.
+  explicit ProfiledOps(Ops& inner, Mode mode = Mode::kExecute) : inner_(inner), mode_(mode) {}
+  /// Who gets the records from now on; empty: nobody, and no clock is read.
+  void set_sink(Sink sink) { sink_ = std::move(sink); }
+
+  std::string describe() const override { return inner_.describe(); }
+  Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
+    return inner_.pack(source, precision);
+  }
+  uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override {
+    return inner_.packed_bytes(type, rows, cols, precision);
+  }
+  void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override {
+    inner_.unpack_row(weight, row, out);
+  }
+  Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override {
+    return inner_.allocate(n_floats, purpose);
+  }
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
+                                           KvElement element) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override {
+    return inner_.kv_bytes(n_kv_heads, head_dim, capacity, element);
+  }
+  uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override {
+    return inner_.kv_scratch_bytes(n_kv_heads, head_dim, capacity);
+  }
+  Status reserve(int64_t max_rows, int64_t max_cols) override {
+    return mode_ == Mode::kCount ? Status() : inner_.reserve(max_rows, max_cols);
+  }
+  uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override {
+    return inner_.reserve_bytes(max_rows, max_cols);
+  }
+  Status run(FunctionRef<void()> body) override;
+
+  void upload(const float* host, int64_t n_floats, float* backend) override;
+  void download(const float* backend, int64_t n_floats, float* host) override;
+  void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
+                KvStore& kv) override;
+  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void linear_add(Mat in, const Linear& w, Mat x) override;
+  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
+  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  bool all_finite(Mat x) override;
+
+ private:
+  struct KvShape {
+    KvElement element = KvElement::kBf16;
+    double position_bytes = 0;  // of one key and one value of every head
+  };
+  KvShape shape_of(const KvStore& kv) const;
+  template <typename Execute>
+  void report(OpRecord record, Execute&& execute);
+
+  Ops& inner_;
+  const Mode mode_;
+  Sink sink_;
+  std::unordered_map<const KvStore*, KvShape> kv_shapes_;  // an address that is used again is made anew before
+};
+
+}  // namespace glimpse

@@ -1,0 +1,210 @@
+// What the launcher hands to kernels: plain structs, passed by value. Pointers are device memory.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda/weight_layout.h"
+
+namespace glimpse::cuda {
+
+/// Where a recorded step stands, in device memory: so the same launches serve every token. The last launch of a step
+/// draws the token and moves the state to the next one.
+struct StepState {
+  int32_t token = 0;     // the one row of input
+  int32_t n_past = 0;    // cache slots filled
+  int32_t rope_row = 0;  // the row's place in the rotation table
+  int32_t index = 0;     // steps since the start
+};
+/// Steps that may be under way or not yet looked at: places in the rings of drawn tokens and of random numbers.
+constexpr int kStepRing = 16;
+
+enum class NormKind : int32_t { kNone, kRms, kLayer };
+struct NormView {
+  NormKind kind = NormKind::kNone;
+  float eps = 0;
+  const float* weight = nullptr;
+  const float* bias = nullptr;
+  int32_t width = 0;  // a row of several widths is normalised piece by piece
+};
+
+enum class Act : int32_t { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
+
+/// What becomes of a product.
+enum class Output : int32_t {
+  kStore,      // out[column][row] = act(y)
+  kAdd,        // out[column][row] += y
+  kSwiglu,     // out[column][row] = silu(gate) * up; w[0] gate, w[1] up
+  kRopeQuery,  // rotated, to out
+  kRopeKey,    // rotated, to the key cache
+  kValue,      // to the value cache
+};
+
+/// One matrix (or two of the same shape) and its output. Row tiles are taken in pairs, see pair_tiles().
+struct Segment {
+  WeightView w[2];
+  const float* bias[2] = {nullptr, nullptr};
+  Output output = Output::kStore;
+  Act act = Act::kNone;
+  int32_t n_pairs = 0;
+  int32_t half_tiles = 0;  // kRope*: row tiles in half a head
+  float* out = nullptr;    // element (column, row) at out[column * ld + row]
+  int64_t ld = 0;
+};
+
+/// A cached value.
+enum class CacheType : int32_t { kBf16, kF16, kF32 };
+
+/// Keys and values of one layer: [head][position][padded_dim] each; padding is zero.
+struct KvView {
+  void* keys = nullptr;
+  void* values = nullptr;
+  CacheType type = CacheType::kBf16;
+  int32_t head_dim = 0;
+  int32_t padded_dim = 0;  // a multiple of 16
+  int32_t n_heads = 0;
+  int64_t capacity = 0;
+};
+
+constexpr int kMaxSegments = 3;
+
+/// Products of the same columns with up to three matrices of one format.
+struct LinearArgs {
+  Segment segment[kMaxSegments];
+  int32_t n_segments = 0;
+  int32_t n = 0;             // columns: tokens, patches
+  int32_t k = 0;             // inputs per column
+  NormView norm;             // matrix-vector kernels normalise themselves
+  const float* x = nullptr;  // (n, k), row stride ld_x; matrix-vector kernels
+  int64_t ld_x = 0;
+  // Matrix-matrix kernels: bfloat16 (n, ld_act), permuted (rows.cuh) or tiled (gemm_warpgroup.cuh).
+  const uint16_t* act = nullptr;
+  int64_t ld_act = 0;
+  const float* cos = nullptr;  // (n, head_dim / 2), row stride ld_rope
+  const float* sin = nullptr;
+  int64_t ld_rope = 0;
+  int64_t n_past = 0;
+  const StepState* step = nullptr;  // when set: n is 1, n_past and the row of cos and sin are its
+  KvView kv;
+};
+
+/// The two row tiles that pair p of a segment multiplies, and of which of its matrices. A thread gets row g of both:
+/// what SwiGLU (gate and up) and the rotation (halves of a head) combine.
+struct PairTiles {
+  int tile[2];
+  int matrix[2];
+};
+GLIMPSE_HD PairTiles pair_tiles(const Segment& s, int p) {
+  if (s.output == Output::kSwiglu) return {{p, p}, {0, 1}};
+  if (s.output == Output::kRopeQuery || s.output == Output::kRopeKey) {
+    const int first = p / s.half_tiles * 2 * s.half_tiles + p % s.half_tiles;
+    return {{first, first + s.half_tiles}, {0, 0}};
+  }
+  return {{2 * p, 2 * p + 1}, {0, 0}};
+}
+/// Pairs that cover all rows of a segment; `half_tiles` must be set.
+inline int count_pairs(const Segment& s) {
+  const int row_tiles = (s.w[0].rows + kTileRows - 1) / kTileRows;
+  if (s.output == Output::kSwiglu) return row_tiles;
+  return (row_tiles + 1) / 2;
+}
+
+struct PackArgs {
+  const uint8_t* from = nullptr;  // rows [first_row, first_row + n_rows) as in the file
+  int64_t row_bytes = 0;
+  int32_t first_row = 0, n_rows = 0;
+  int32_t padded_rows = 0;  // rows written: n_rows, and at the end of the matrix the padding
+  WeightView w;
+  uint8_t* to = nullptr;
+};
+
+struct EmbedArgs {
+  WeightView table;
+  const int32_t* ids = nullptr;  // (n); negative: the row is left as it is
+  int32_t n = 0;
+  float* x = nullptr;
+  int64_t ld = 0;
+};
+
+/// Rows as the matrix-matrix kernels read them: norm(x) in bfloat16, permuted inside each 128 columns.
+struct RowsArgs {
+  const float* x = nullptr;
+  int64_t ld_x = 0;
+  int32_t n = 0, k = 0;
+  NormView norm;
+  uint16_t* out = nullptr;
+  int64_t ld_out = 0;  // a multiple of 128, at least k
+};
+
+/// Rotation where head halves are no whole tiles: q in place, keys (n, n_kv_heads * head_dim) into the cache.
+struct RopeArgs {
+  float* q = nullptr;
+  int64_t ld_q = 0;
+  int32_t n_heads = 0;
+  const float* keys = nullptr;
+  int64_t ld_keys = 0;
+  const float* cos = nullptr;
+  const float* sin = nullptr;
+  int64_t ld_rope = 0;
+  int32_t n = 0;
+  int64_t n_past = 0;
+  const StepState* step = nullptr;  // as in LinearArgs
+  KvView kv;
+};
+
+struct SwigluArgs {
+  const float* gate = nullptr;
+  int64_t ld_gate = 0;
+  float* out = nullptr;  // holds up; becomes silu(gate) * up
+  int64_t ld_out = 0;
+  int32_t n = 0, width = 0;
+};
+
+struct AttentionArgs {
+  const float* q = nullptr;
+  int64_t ld_q = 0;
+  float* out = nullptr;
+  int64_t ld_out = 0;
+  KvView kv;
+  int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
+  int32_t n = 0;                   // query rows
+  int32_t causal = 0;
+  int64_t n_past = 0, n_keys = 0;   // as AttentionSpec
+  const StepState* step = nullptr;  // when set: n is 1, n_past is its
+  float scale = 0;                  // log2(e) / sqrt(head_dim)
+  int32_t n_splits = 1;             // blocks that share the keys of one row: at least its chunks, or 1
+  float* partial = nullptr;         // n_splits > 1: (n, n_heads, n_splits, padded_dim + 2)
+  int32_t* tickets = nullptr;       // n_splits > 1: (n, n_kv_heads), zero; left zero
+};
+
+struct FiniteArgs {
+  const float* x = nullptr;
+  int64_t ld = 0;
+  int64_t rows = 0, cols = 0;
+  int32_t* flag = nullptr;  // becomes non-zero when an element is not finite
+};
+
+/// Keys and values of positions that were never written must be finite.
+struct FillArgs {
+  uint32_t* words = nullptr;
+  int64_t n_words = 0;
+  uint32_t value = 0;
+};
+
+/// Draws a token from each row of logits.
+struct SampleArgs {
+  const float* logits = nullptr;  // (n, vocab), row stride ld
+  int64_t ld = 0;
+  int32_t n = 0, vocab = 0;
+  float temperature = 0;  // below 1e-5: greedy
+  int32_t top_k = 0;      // 0: off
+  float top_p = 1;
+  float min_p = 0;
+  const float* uniform = nullptr;  // (n) numbers in [0, 1); greedy: not read
+  int32_t* ids = nullptr;          // (n); -1 where a row holds a NaN or nothing can be drawn
+  /// When set: n is 1; uniform and ids are rings of kStepRing, the step's place is its index. The token drawn and the
+  /// slot and position after it become the state. A row that is not finite gives -1, and the state stays, so that steps
+  /// that were begun already write nothing but the same slot.
+  StepState* step = nullptr;
+};
+
+}  // namespace glimpse::cuda

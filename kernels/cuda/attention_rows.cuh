@@ -1,0 +1,254 @@
+// Softmax attention row by row: decode, and every case with a float cache. Each block takes one row, one key/value head
+// and the query heads that share it, so that keys and values are read once for all of them.
+//
+// Keys go in chunks of 128. Within a chunk a thread owns a key: score = sum over dimensions, ascending. Chunks are
+// merged in ascending order with one formula, whether one block walks over them or each has a block of its own and the
+// last to finish merges: the bits are the same, and depend on nothing but the row and the keys it sees.
+#pragma once
+
+#include "kernels/cuda/args.h"
+
+namespace glimpse::cuda {
+
+constexpr int kChunkKeys = 128;
+constexpr int kAttendThreads = kChunkKeys;
+constexpr int kMaxHeadDim = 128;
+
+struct AttendShared {
+  int scores_at = 0, acc_at = 0, state_at = 0, total = 0;  // floats at 0: queries (heads, dim)
+};
+GLIMPSE_HD AttendShared attend_shared(int n_heads, int padded_dim) {
+  AttendShared s;
+  s.scores_at = n_heads * padded_dim * 4;
+  s.acc_at = s.scores_at + n_heads * kChunkKeys * 4;
+  s.state_at = s.acc_at + n_heads * padded_dim * 4;
+  s.total = s.state_at + (2 * n_heads + 1) * 4;
+  return s;
+}
+
+/// Values of a cache.
+struct Bf16 {
+  uint16_t bits;
+};
+struct Half {
+  uint16_t bits;
+};
+
+/// Two values of a cache row: those in the halves of a word.
+GLIMPSE_DEVICE void two_of(Bf16, uint32_t word, float& a, float& b) {
+  a = bits_to_float(word << 16);
+  b = bits_to_float(word & 0xffff0000u);
+}
+GLIMPSE_DEVICE void two_of(Half, uint32_t word, float& a, float& b) {
+  a = half_bits_to_float(word & 0xffffu);
+  b = half_bits_to_float(word >> 16);
+}
+/// Eight values of a cache row.
+GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 2; ++i) {
+    const Vec16 v = reinterpret_cast<const Vec16*>(from)[i];
+    GLIMPSE_UNROLL
+    for (int j = 0; j < 4; ++j) out[4 * i + j] = bits_to_float(v.w[j]);
+  }
+}
+template <typename T>
+GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
+  const Vec16 v = *reinterpret_cast<const Vec16*>(from);
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 4; ++i) two_of(T{}, v.w[i], out[2 * i], out[2 * i + 1]);
+}
+GLIMPSE_DEVICE void load_two(const float* from, float& a, float& b) {
+  const Vec8 v = *reinterpret_cast<const Vec8*>(from);
+  a = bits_to_float(v.w[0]);
+  b = bits_to_float(v.w[1]);
+}
+template <typename T>
+GLIMPSE_DEVICE void load_two(const T* from, float& a, float& b) {
+  two_of(T{}, *reinterpret_cast<const uint32_t*>(from), a, b);
+}
+
+/// Weights of a running softmax state and a further chunk in their sum; both maxima become the greater.
+struct MergeWeights {
+  float state, chunk;
+};
+GLIMPSE_DEVICE MergeWeights merge_maxima(float& max, float chunk_max) {
+  const float greater = fmaxf(max, chunk_max);
+  const MergeWeights w{exp2_fast(max - greater), exp2_fast(chunk_max - greater)};
+  max = greater;
+  return w;
+}
+GLIMPSE_DEVICE float merge_values(const MergeWeights& w, float state, float chunk) {
+  return fmaf(state, w.state, chunk * w.chunk);
+}
+
+GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
+  const int64_t n_past = args.step != nullptr ? args.step->n_past : args.n_past;
+  return args.causal != 0 ? n_past + row + 1 : args.n_keys;
+}
+
+/// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits. Splits past a row's last
+/// chunk end at once.
+template <typename T, int kHeads>
+GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  const int row = block_x(), split = block_z(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
+  const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
+  const int kv_head = block_y() / blocks_per_kv;
+  const int first_head = kv_head * args.group + block_y() % blocks_per_kv * kHeads;
+  const int left = (kv_head + 1) * args.group - first_head;
+  const int n_heads = left < kHeads ? left : kHeads;
+  const AttendShared layout = attend_shared(kHeads, padded);
+  auto* const queries = reinterpret_cast<float*>(shared());
+  auto* const scores = reinterpret_cast<float*>(shared() + layout.scores_at);  // [head][key]
+  auto* const halves = reinterpret_cast<float*>(shared() + layout.acc_at);     // [head][dim]
+  auto* const chunk_max = reinterpret_cast<float*>(shared() + layout.state_at);
+  float* const chunk_sum = chunk_max + kHeads;
+  auto* const last_flag = reinterpret_cast<int*>(chunk_sum + kHeads);
+
+  const auto* const keys = static_cast<const T*>(args.kv.keys) + kv_head * args.kv.capacity * padded;
+  const auto* const values = static_cast<const T*>(args.kv.values) + kv_head * args.kv.capacity * padded;
+  const int64_t n_keys = visible_keys(args, row);
+  const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
+  if (args.n_splits > 1 && split >= n_chunks) return;
+
+  for (int i = thread_index(); i < kHeads * padded; i += kAttendThreads) {
+    const int head = i / padded, d = i % padded;
+    const bool there = head < n_heads && d < dim;
+    queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * args.scale : 0.0f;
+  }
+  barrier();
+
+  // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
+  const int pair = thread_index() % (kAttendThreads / 2), half = thread_index() / (kAttendThreads / 2);
+  const bool has_pair = 2 * pair < padded;
+  float acc[kHeads][2] = {}, max[kHeads], sum[kHeads];
+  for (int head = 0; head < kHeads; ++head) max[head] = sum[head] = 0;
+
+  const int first_chunk = args.n_splits > 1 ? split : 0;
+  const int end_chunk = args.n_splits > 1 ? split + 1 : n_chunks;
+  for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
+    const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
+    const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
+    float dot[kHeads] = {};
+    if (thread_index() < here) {
+      const T* const key = keys + (first + thread_index()) * padded;
+      for (int d = 0; d < padded; d += 8) {
+        float k[8];
+        load_eight(key + d, k);
+        GLIMPSE_UNROLL
+        for (int head = 0; head < kHeads; ++head) {
+          float q[8];
+          load_eight(queries + head * padded + d, q);
+          GLIMPSE_UNROLL
+          for (int i = 0; i < 8; ++i) dot[head] = fmaf(q[i], k[i], dot[head]);
+        }
+      }
+    }
+    GLIMPSE_UNROLL
+    for (int head = 0; head < kHeads; ++head) {
+      scores[head * kChunkKeys + thread_index()] = thread_index() < here ? dot[head] : -INFINITY;
+    }
+    barrier();
+    for (int head = warp_index(); head < n_heads; head += kAttendThreads / kWarp) {
+      float* const s = scores + head * kChunkKeys;
+      float most = -INFINITY;
+      for (int i = lane_index(); i < kChunkKeys; i += kWarp) most = fmaxf(most, s[i]);
+      most = warp_max(most);
+      float total = 0;
+      for (int i = lane_index(); i < kChunkKeys; i += kWarp) {
+        s[i] = exp2_fast(s[i] - most);
+        total += s[i];
+      }
+      total = warp_sum(total);
+      if (lane_index() == 0) chunk_max[head] = most, chunk_sum[head] = total;
+    }
+    barrier();
+    float part[kHeads][2] = {};
+    if (has_pair) {
+      const int begin = half * (kChunkKeys / 2);
+      const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
+      const T* value = values + (first + begin) * padded + 2 * pair;
+      for (int key = begin; key < end; ++key, value += padded) {
+        float a, b;
+        load_two(value, a, b);
+        GLIMPSE_UNROLL
+        for (int head = 0; head < kHeads; ++head) {
+          const float p = scores[head * kChunkKeys + key];
+          part[head][0] = fmaf(p, a, part[head][0]);
+          part[head][1] = fmaf(p, b, part[head][1]);
+        }
+      }
+      if (half == 1) {
+        GLIMPSE_UNROLL
+        for (int head = 0; head < kHeads; ++head) {
+          halves[head * padded + 2 * pair] = part[head][0];
+          halves[head * padded + 2 * pair + 1] = part[head][1];
+        }
+      }
+    }
+    barrier();
+    GLIMPSE_UNROLL
+    for (int head = 0; head < kHeads; ++head) {
+      if (head >= n_heads) break;
+      if (half == 0 && has_pair) {
+        part[head][0] += halves[head * padded + 2 * pair];
+        part[head][1] += halves[head * padded + 2 * pair + 1];
+      }
+      if (chunk == first_chunk) {
+        max[head] = chunk_max[head], sum[head] = chunk_sum[head];
+        acc[head][0] = part[head][0], acc[head][1] = part[head][1];
+        continue;
+      }
+      const MergeWeights w = merge_maxima(max[head], chunk_max[head]);
+      sum[head] = merge_values(w, sum[head], chunk_sum[head]);
+      acc[head][0] = merge_values(w, acc[head][0], part[head][0]);
+      acc[head][1] = merge_values(w, acc[head][1], part[head][1]);
+    }
+    barrier();  // scores, halves and chunk_* are free
+  }
+
+  const int record = padded + 2;
+  if (args.n_splits == 1) {
+    if (half == 0) {
+      for (int head = 0; head < n_heads; ++head) {
+        float* const out = args.out + row * args.ld_out + (first_head + head) * dim;
+        if (2 * pair < dim) out[2 * pair] = acc[head][0] / sum[head];
+        if (2 * pair + 1 < dim) out[2 * pair + 1] = acc[head][1] / sum[head];
+      }
+    }
+    return;
+  }
+  float* const partial =
+      args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
+  if (half == 0) {
+    for (int head = 0; head < n_heads; ++head) {
+      float* const to = partial + (head * args.n_splits + split) * record;
+      if (has_pair) to[2 * pair] = acc[head][0], to[2 * pair + 1] = acc[head][1];
+      if (pair == 0) to[padded] = max[head], to[padded + 1] = sum[head];
+    }
+  }
+  fence();
+  barrier();
+  int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + block_y();
+  if (thread_index() == 0) *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
+  barrier();
+  if (*last_flag == 0) return;
+  fence();
+  if (thread_index() == 0) *ticket = 0;  // as the next launch expects it
+  for (int i = thread_index(); i < n_heads * dim; i += kAttendThreads) {
+    const float* const from = partial + i / dim * args.n_splits * record;
+    const int d = i % dim;
+    float most = from[padded], total = from[padded + 1], value = from[d];
+    for (int c = 1; c < n_chunks; ++c) {
+      const float* const next = from + c * record;
+      const MergeWeights w = merge_maxima(most, next[padded]);
+      total = merge_values(w, total, next[padded + 1]);
+      value = merge_values(w, value, next[d]);
+    }
+    args.out[row * args.ld_out + first_head * dim + i] = value / total;
+  }
+}
+
+}  // namespace glimpse::cuda

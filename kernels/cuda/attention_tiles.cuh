@@ -1,0 +1,183 @@
+// Softmax attention for many rows on a cache of 16-bit values: prefill and the vision encoder. Flash attention with
+// matrix fragments: a block takes 64 query rows of one head, a warp 16 of them, and walks over the keys in blocks
+// of 64.
+//
+// A row's result depends on its query, the keys it sees and nothing else: key blocks start at position 0 and are merged
+// in ascending order, whatever the batch. Blocks that a row sees nothing of leave its state as it is, bit for bit.
+#pragma once
+
+#include "kernels/cuda/args.h"
+#include "kernels/cuda/attention_rows.cuh"
+
+namespace glimpse::cuda {
+
+constexpr int kTileQueries = 64;
+constexpr int kTileKeys = 64;
+constexpr int kTileThreads = 128;
+
+/// Bytes of a row in shared memory: 16 more than the values, so that eight rows of 16 bytes fall into all banks.
+template <int kDim>
+GLIMPSE_HD constexpr int tile_stride() {
+  return kDim * 2 + 16;
+}
+/// Queries, and two stages of keys and values.
+template <int kDim>
+GLIMPSE_HD constexpr int attend_tiles_shared() {
+  return (kTileQueries + 4 * kTileKeys) * tile_stride<kDim>();
+}
+
+GLIMPSE_DEVICE uint32_t pack_two(Bf16, float low, float high) {
+  return pack_bf16(low, high);
+}
+GLIMPSE_DEVICE uint32_t pack_two(Half, float low, float high) {
+  return pack_half(low, high);
+}
+GLIMPSE_DEVICE void multiply_add(Bf16, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_bf16(c, a, b);
+}
+GLIMPSE_DEVICE void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  mma_half(c, a, b);
+}
+
+/// T: Bf16 or Half, of the cache; queries and probabilities are rounded to it. kDim: a multiple of 16, at least
+/// kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
+template <typename T, int kDim>
+GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
+  constexpr int stride = tile_stride<kDim>();
+  constexpr int k_steps = kDim / 16, value_tiles = kDim / 8, key_tiles = kTileKeys / 8;
+  const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
+  const int head = block_y(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
+  const int first_row = block_x() * kTileQueries;
+  const int64_t kv_base = head / args.group * args.kv.capacity * padded;
+  const auto* const keys = static_cast<const uint16_t*>(args.kv.keys) + kv_base;
+  const auto* const values = static_cast<const uint16_t*>(args.kv.values) + kv_base;
+  uint8_t* const query_tile = shared();
+  uint8_t* const stages = query_tile + kTileQueries * stride;
+
+  const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
+  const int n_blocks = static_cast<int>((visible_keys(args, last_row) + kTileKeys - 1) / kTileKeys);
+
+  const auto load_block = [&](int block) {
+    uint8_t* const to = stages + block % 2 * 2 * kTileKeys * stride;
+    const int64_t first = static_cast<int64_t>(block) * kTileKeys;
+    constexpr int pieces = kDim / 8;  // of 16 bytes per row
+    for (int i = thread_index(); i < kTileKeys * pieces; i += kTileThreads) {
+      const int row = i / pieces, d = i % pieces * 8;
+      const bool valid = d < padded;
+      const int64_t at = (first + row) * padded + (valid ? d : 0);
+      cp_async(to + row * stride + d * 2, keys + at, valid);
+      cp_async(to + (kTileKeys + row) * stride + d * 2, values + at, valid);
+    }
+  };
+  load_block(0);
+  cp_async_commit();
+  for (int i = thread_index(); i < kTileQueries * (kDim / 2); i += kTileThreads) {
+    const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
+    const bool there = first_row + row < args.n;
+    const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
+    const float a = there && d < dim ? q[d] * args.scale : 0.0f;
+    const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
+    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(T{}, a, b);
+  }
+  barrier();
+  uint32_t q[k_steps][4];
+  GLIMPSE_UNROLL
+  for (int s = 0; s < k_steps; ++s) {
+    load_matrices(q[s], query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
+  }
+
+  float out[value_tiles][4] = {};
+  float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // of rows g and g + 8; sums of this lane's keys
+  int64_t visible[2];
+  GLIMPSE_UNROLL
+  for (int r = 0; r < 2; ++r) visible[r] = visible_keys(args, first_row + warp * 16 + g + 8 * r);
+
+  for (int block = 0; block < n_blocks; ++block) {
+    if (block + 1 < n_blocks) load_block(block + 1);
+    cp_async_commit();
+    cp_async_wait<1>();
+    barrier();
+    const uint8_t* const key_tile = stages + block % 2 * 2 * kTileKeys * stride;
+    const uint8_t* const value_tile = key_tile + kTileKeys * stride;
+
+    float score[key_tiles][4] = {};
+    GLIMPSE_UNROLL
+    for (int s = 0; s < k_steps; ++s) {
+      GLIMPSE_UNROLL
+      for (int j = 0; j < key_tiles; j += 2) {
+        uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
+        load_matrices(k, key_tile + (8 * j + lane / 16 * 8 + lane % 8) * stride + (s * 16 + lane / 8 % 2 * 8) * 2);
+        const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
+        multiply_add(T{}, score[j], q[s], low);
+        multiply_add(T{}, score[j + 1], q[s], high);
+      }
+    }
+    const int64_t first = static_cast<int64_t>(block) * kTileKeys;
+    GLIMPSE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      float most = max[r];
+      GLIMPSE_UNROLL
+      for (int j = 0; j < key_tiles; ++j) {
+        GLIMPSE_UNROLL
+        for (int e = 0; e < 2; ++e) {
+          float& s = score[j][2 * r + e];
+          if (first + 8 * j + 2 * t + e >= visible[r]) s = -INFINITY;
+          most = fmaxf(most, s);
+        }
+      }
+      most = fmaxf(most, shuffle_xor(most, 1));
+      most = fmaxf(most, shuffle_xor(most, 2));
+      const float old = exp2_fast(max[r] - most);  // 0 in the first block
+      max[r] = most;
+      sum[r] *= old;
+      GLIMPSE_UNROLL
+      for (int j = 0; j < value_tiles; ++j) {
+        out[j][2 * r] *= old;
+        out[j][2 * r + 1] *= old;
+      }
+      GLIMPSE_UNROLL
+      for (int j = 0; j < key_tiles; ++j) {
+        GLIMPSE_UNROLL
+        for (int e = 0; e < 2; ++e) {
+          score[j][2 * r + e] = exp2_fast(score[j][2 * r + e] - most);
+          sum[r] += score[j][2 * r + e];
+        }
+      }
+    }
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kTileKeys / 16; ++u) {
+      const uint32_t p[4] = {pack_two(T{}, score[2 * u][0], score[2 * u][1]),
+                             pack_two(T{}, score[2 * u][2], score[2 * u][3]),
+                             pack_two(T{}, score[2 * u + 1][0], score[2 * u + 1][1]),
+                             pack_two(T{}, score[2 * u + 1][2], score[2 * u + 1][3])};
+      GLIMPSE_UNROLL
+      for (int j = 0; j < value_tiles; j += 2) {
+        uint32_t v[4];  // keys 16u.. and 16u+8.., dimensions 8j.. and 8j+8..
+        load_matrices_transposed(v, value_tile + (16 * u + lane % 16) * stride + (8 * j + lane / 16 * 8) * 2);
+        const uint32_t low[2] = {v[0], v[1]}, high[2] = {v[2], v[3]};
+        multiply_add(T{}, out[j], p, low);
+        multiply_add(T{}, out[j + 1], p, high);
+      }
+    }
+    barrier();  // the stage is free
+  }
+
+  GLIMPSE_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    const int row = first_row + warp * 16 + g + 8 * r;
+    float total = sum[r];
+    total += shuffle_xor(total, 1);
+    total += shuffle_xor(total, 2);
+    if (row >= args.n) continue;
+    float* const to = args.out + row * args.ld_out + head * dim;
+    GLIMPSE_UNROLL
+    for (int j = 0; j < value_tiles; ++j) {
+      GLIMPSE_UNROLL
+      for (int e = 0; e < 2; ++e) {
+        if (8 * j + 2 * t + e < dim) to[8 * j + 2 * t + e] = out[j][2 * r + e] / total;
+      }
+    }
+  }
+}
+
+}  // namespace glimpse::cuda

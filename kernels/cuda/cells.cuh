@@ -1,0 +1,179 @@
+// Reads cells (32 weights of one row) of every format: raw words into registers first, so that loads can run ahead,
+// then integer codes for dp4a or floats for matrix fragments. Layout: weight_layout.h.
+#pragma once
+
+#include "kernels/cuda/weight_layout.h"
+
+namespace glimpse::cuda {
+
+/// What a lane loads of a cell: for the 16 and 32-bit formats one part of it, for the others all of it.
+template <Format format>
+struct RawCell {
+  static constexpr Planes kPlanes = planes_of(format);
+  static constexpr int kParts = kPlanes.integer() ? 1 : kPlanes.parts();  // loads per cell
+  static constexpr int kSteps = 8 / kParts;                               // steps of 4 columns that one load covers
+  static constexpr int kLowWords = kPlanes.integer() ? kPlanes.low_bytes() / 4 : 4;
+  static constexpr int kHighWords = kPlanes.high_bits == 0 ? 1 : kPlanes.high_bits;
+  uint32_t low[kLowWords];
+  uint32_t high[kHighWords];
+  uint32_t scales[4];
+  uint32_t d;
+};
+
+template <bool stream>
+GLIMPSE_DEVICE void load_words(const uint8_t* from, uint32_t* to, int n) {
+  // n is a constant after inlining: 1, 2, 4 or 8.
+  if (n == 1) {
+    to[0] = *reinterpret_cast<const uint32_t*>(from);
+  } else if (n == 2) {
+    const Vec8 v = *reinterpret_cast<const Vec8*>(from);
+    to[0] = v.w[0], to[1] = v.w[1];
+  } else {
+    const auto* at = reinterpret_cast<const Vec16*>(from);
+    const Vec16 v = stream ? load_stream(at) : *at;
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) to[i] = v.w[i];
+  }
+}
+
+/// Loads cell (row, t) of a tile. stream: the weights are read by nobody else on this multiprocessor.
+template <Format format, bool stream>
+GLIMPSE_DEVICE void load_cell(const WeightView& w, int row_tile, int column_tile, int part, int row, int t,
+                              RawCell<format>& raw) {
+  constexpr Planes p = planes_of(format);
+  const int64_t tile = tile_index(w, row_tile, column_tile);
+  load_words<stream>(w.data + low_offset<format>(tile, part, row, t), raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
+  if constexpr (RawCell<format>::kLowWords == 8) {
+    load_words<stream>(w.data + low_offset<format>(tile, 1, row, t), raw.low + 4, 4);
+  }
+  if constexpr (p.high_bits > 0) {
+    load_words<false>(w.data + high_offset<format>(w, tile, row, t), raw.high, p.high_bits);
+  }
+  if constexpr (p.integer()) {
+    const uint8_t* record = w.data + scales_offset<format>(w, row_tile, column_tile, row, t);
+    const int k = column_tile % 2 * 4 + t;  // the cell in its super-block
+    if constexpr (!p.super) {
+      if constexpr (p.scale_bytes == 2) {
+        raw.d = *reinterpret_cast<const uint16_t*>(record);
+      } else {
+        raw.d = *reinterpret_cast<const uint32_t*>(record);
+      }
+    } else if constexpr (p.d_bytes > 0) {
+      raw.scales[0] = *reinterpret_cast<const uint16_t*>(record + 2 * k);
+      const uint8_t* d = w.data + d_offset<format>(w, row_tile, column_tile, row);
+      if constexpr (p.d_bytes == 2) {
+        raw.d = *reinterpret_cast<const uint16_t*>(d);
+      } else {
+        raw.d = *reinterpret_cast<const uint32_t*>(d);
+      }
+    } else {
+      load_words<false>(record, raw.scales, p.scale_bytes / 4);
+    }
+  }
+}
+
+/// weight = scale[u] * value + float(min[u]) * minus, u: which half of the cell (formats with one scale per cell: both
+/// are the same).
+struct CellScales {
+  float scale[2];
+  int min[2];
+  float minus;
+};
+
+/// k: the cell in its super-block, 0..7.
+template <Format format>
+GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
+  constexpr Planes p = planes_of(format);
+  CellScales s{{0, 0}, {0, 0}, 0};
+  if constexpr (!p.integer()) {
+    return s;
+  } else if constexpr (!p.super) {
+    s.scale[0] = s.scale[1] = half_bits_to_float(raw.d & 0xffffu);
+    if constexpr (p.mins) {
+      s.min[0] = s.min[1] = 1;
+      s.minus = half_bits_to_float(raw.d >> 16);
+    }
+  } else if constexpr (format == Format::kQ4_K || format == Format::kQ5_K) {
+    const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
+    s.minus = -half_bits_to_float(raw.scales[0] >> 16);
+    const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[3] >> (2 * k) & 3u) << 4;
+    const uint32_t min = (raw.scales[2] >> (4 * k) & 15u) | (raw.scales[3] >> (16 + 2 * k) & 3u) << 4;
+    s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale));
+    s.min[0] = s.min[1] = static_cast<int>(min);
+  } else if constexpr (format == Format::kIQ4_XS) {
+    const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
+    const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[0] >> (16 + 2 * k) & 3u) << 4;
+    s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale) - 32);
+  } else if constexpr (format == Format::kQ2_K) {
+    const float d = half_bits_to_float(raw.d & 0xffffu);
+    s.minus = -half_bits_to_float(raw.d >> 16);
+    GLIMPSE_UNROLL
+    for (int u = 0; u < 2; ++u) {
+      const uint32_t byte = raw.scales[0] >> (8 * u) & 255u;
+      s.scale[u] = d * static_cast<float>(static_cast<int>(byte & 15u));
+      s.min[u] = static_cast<int>(byte >> 4);
+    }
+  } else if constexpr (p.d_bytes == 2) {
+    const float d = half_bits_to_float(raw.d);
+    GLIMPSE_UNROLL
+    for (int u = 0; u < 2; ++u) {
+      s.scale[u] = d * static_cast<float>(static_cast<int8_t>(raw.scales[0] >> (8 * u) & 255u));
+    }
+  }
+  return s;
+}
+
+/// The 16 values of IQ4_NL and IQ4_XS, one byte each.
+GLIMPSE_DEVICE uint32_t iq4_values(uint32_t indices) {
+  // -127 -104 -83 -65 -49 -35 -22 -10 and 1 13 25 38 53 69 89 113 as bytes, lowest first.
+  constexpr uint64_t low = 0xf6eaddcfbfad9881u, high = 0x7159453526190d01u;
+  uint32_t values = 0;
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const uint32_t index = indices >> (8 * i) & 15u;
+    const uint64_t table = index < 8 ? low : high;
+    values |= (static_cast<uint32_t>(table >> (8 * (index & 7u))) & 255u) << (8 * i);
+  }
+  return values;
+}
+
+/// Four codes of step 0..7, one per byte: unsigned, or signed bytes where the format is_signed.
+template <Format format>
+GLIMPSE_DEVICE uint32_t cell_codes(const RawCell<format>& raw, int step) {
+  constexpr Planes p = planes_of(format);
+  constexpr int per_word = 8 / p.low_bits;
+  constexpr uint32_t mask = 0x01010101u * ((1u << p.low_bits) - 1);
+  uint32_t codes = raw.low[step / per_word] >> (p.low_bits * (step % per_word)) & mask;
+  if constexpr (p.high_bits == 1) codes |= (raw.high[0] >> step & 0x01010101u) << p.low_bits;
+  if constexpr (p.high_bits == 2) codes |= (raw.high[step / 4] >> (2 * (step % 4)) & 0x03030303u) << p.low_bits;
+  if constexpr (p.table) codes = iq4_values(codes);
+  return codes;
+}
+
+/// Four weights as floats. step: 0..7 of the cell for integer formats, 0..kSteps-1 of the part for the others.
+template <Format format>
+GLIMPSE_DEVICE void cell_floats(const RawCell<format>& raw, const CellScales& s, int step, float (&out)[4]) {
+  constexpr Planes p = planes_of(format);
+  if constexpr (format == Format::kF32) {
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) out[i] = bits_to_float(raw.low[i]);
+  } else if constexpr (!p.integer()) {
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t bits = raw.low[2 * step + i / 2] >> (16 * (i % 2)) & 0xffffu;
+      out[i] = format == Format::kF16 ? half_bits_to_float(bits) : bf16_bits_to_float(bits);
+    }
+  } else {
+    const uint32_t codes = cell_codes<format>(raw, step);
+    const int u = step / 4;
+    const float base = static_cast<float>(s.min[u]) * s.minus;
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t byte = codes >> (8 * i) & 255u;
+      const int value = p.is_signed ? static_cast<int>(static_cast<int8_t>(byte)) : static_cast<int>(byte) - p.offset;
+      out[i] = fmaf(static_cast<float>(value), s.scale[u], base);
+    }
+  }
+}
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,257 @@
+// Many columns on Hopper: y = W x by products of warpgroups (wgmma). Weights are dequantised in registers on their way
+// from global memory and are operand A; activations are operand B, in a ring of stages in shared memory that one thread
+// keeps filled with bulk copies. out^T = W x^T, as in gemm.cuh.
+//
+// A block has two warpgroups that multiply, a warp for one pair of row tiles each, and one warp that copies. That is
+// few enough threads for 224 registers each, so none have to be handed over (setmaxnreg).
+//
+// Activations come as rows_tiled() leaves them: what a stage holds is two contiguous pieces of memory, swizzled
+// already, so that a copy is a plain one and the launch needs no tensor map. Step s of column tile kt multiplies
+// columns 4s..4s+3 of each of the four cells, as in gemm.cuh; tiled_column() puts these 16 where the lane that loaded a
+// cell has its part of A.
+//
+// An output is reduced over k in ascending steps of 16 whatever the number of columns, so that the batch does not
+// matter.
+#pragma once
+
+#include "kernels/cuda/cells.cuh"
+#include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/layer_hopper.h"
+#include "kernels/cuda/norm.cuh"
+
+namespace glimpse::cuda {
+
+constexpr int kWgMultipliers = 2 * kWarpgroup;
+constexpr int kWgThreads = kWgMultipliers + kWarp;
+constexpr int kWgPairs = kWgMultipliers / kWarp;  // of row tiles per block: 128 rows
+constexpr int kWgColumns = 128;                   // per block
+constexpr int kWgStages = 4;                      // each a tile of 128 values of k
+constexpr int kWgHalfBytes = kWgColumns * kAtomColumns * 2;
+constexpr int kWgStageBytes = 2 * kWgHalfBytes;
+constexpr int kWgBarriersAt = kWgStages * kWgStageBytes;
+// Atoms are aligned to 1024 bytes, shared memory to 128.
+constexpr int kWgSharedBytes = kAtomBytes + kWgBarriersAt + 2 * kWgStages * static_cast<int>(sizeof(Mbarrier));
+// Floats of a column of results; 4 more than its rows, so that columns two apart fall into other banks.
+constexpr int kWgResultStride = kWgPairs * 16 + 4;
+static_assert(kWgColumns * kWgResultStride * 4 <= kWgBarriersAt);
+static_assert(kTileColumns == 2 * kAtomColumns);
+
+/// Where column tile kt lies in the ring, and the parity of the phase that fills it (or empties it).
+struct RingPlace {
+  int stage, parity;
+};
+GLIMPSE_HD constexpr RingPlace ring_place(int kt) {
+  return {kt % kWgStages, kt / kWgStages % 2};
+}
+
+/// The place of column k among the columns of its tile: step, then the k of operand A that a lane has in its registers.
+GLIMPSE_HD constexpr int tiled_column(int k) {
+  const int cell = k % kTileColumns / kCell, step = k % kCell / 4, i = k % 4;
+  return k / kTileColumns * kTileColumns + step * 16 + i / 2 * 8 + cell * 2 + i % 2;
+}
+/// Rows of a tiled matrix of n rows: whole atoms.
+GLIMPSE_HD constexpr int64_t tiled_rows(int64_t n) {
+  return (n + kAtomRows - 1) / kAtomRows * kAtomRows;
+}
+/// Element (row, k) of a matrix of n rows: [64 columns][atom of 8 rows][atom_index].
+GLIMPSE_HD constexpr int64_t tiled_index(int64_t n, int64_t row, int k) {
+  const int column = tiled_column(k);
+  return (column / kAtomColumns * tiled_rows(n) + row / kAtomRows * kAtomRows) * kAtomColumns +
+         atom_index(static_cast<int>(row % kAtomRows), column % kAtomColumns);
+}
+
+/// norm(x) in bfloat16, tiled; columns up to ld_out are zero. Rows that only fill the last atom stay as they are.
+/// Grid: x: rows. Shared: 32 floats.
+GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
+  auto* const scratch = reinterpret_cast<float*>(shared());
+  const int row = block_x();
+  const float* const x = args.x + row * args.ld_x;
+  const int width = norm_width(args.norm, args.k);
+  for (int first = 0; first < args.k; first += width) {
+    const Moments m = moments(x + first, args.norm, width, scratch);
+    for (int i = thread_index(); i < width; i += n_threads()) {
+      const float y = normalized(x[first + i], args.norm, m, i);
+      args.out[tiled_index(args.n, row, first + i)] = static_cast<uint16_t>(pack_bf16(y, 0.0f));
+    }
+  }
+  for (int i = args.k + thread_index(); i < args.ld_out; i += n_threads()) args.out[tiled_index(args.n, row, i)] = 0;
+}
+
+#if GLIMPSE_HAS_WARPGROUPS
+
+/// The two registers of one row of A: columns 4 * step .. 4 * step + 3 of a cell in bfloat16. The values are those of
+/// cell_floats(), bit for bit.
+template <Format format>
+GLIMPSE_DEVICE void cell_operand(const RawCell<format>& raw, const CellScales& s, int step, uint32_t& low,
+                                 uint32_t& high) {
+  constexpr Planes p = planes_of(format);
+  float w[4];
+  if constexpr (p.integer()) {
+    uint32_t codes = cell_codes<format>(raw, step);
+    if constexpr (p.is_signed) codes ^= 0x80808080u;
+    constexpr float zero = 8388608.0f + static_cast<float>(p.is_signed ? 128 : p.offset);
+    const int u = step / 4;
+    const float base = static_cast<float>(s.min[u]) * s.minus;
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_2_23(codes, i) - zero, s.scale[u], base);
+  } else {
+    cell_floats<format>(raw, s, step, w);
+  }
+  // Bfloat16 weights too go through floats: registers that a load writes while products are under way must not be their
+  // operands, or ptxas makes every product wait.
+  low = pack_bf16(w[0], w[1]);
+  high = pack_bf16(w[2], w[3]);
+}
+
+/// The warp that copies: its first lane fills the stages, in order, as they become free.
+GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_tiles, uint8_t* ring, Mbarrier* full,
+                              Mbarrier* empty) {
+  if (lane_index() == 0) {
+    const int64_t rows = tiled_rows(args.n);
+    const int64_t left = rows - first_column;
+    const int n_bytes = static_cast<int>(left < kWgColumns ? left : kWgColumns) * kAtomColumns * 2;
+    const uint16_t* from = args.act + static_cast<int64_t>(first_column) * kAtomColumns;
+    GLIMPSE_NO_UNROLL
+    for (int kt = 0; kt < k_tiles; ++kt) {
+      const RingPlace place = ring_place(kt);
+      if (kt >= kWgStages) mbarrier_wait(empty + place.stage, 1 - place.parity);
+      mbarrier_arrive_expect(full + place.stage, 2 * n_bytes);
+      GLIMPSE_UNROLL
+      for (int half = 0; half < 2; ++half) {
+        bulk_copy(ring + place.stage * kWgStageBytes + half * kWgHalfBytes, from, n_bytes, full + place.stage);
+        from += rows * kAtomColumns;
+      }
+    }
+  }
+  warp_barrier();
+}
+
+/// A warp of the two warpgroups: its pair of row tiles by the columns of the block.
+template <Format format>
+GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const uint8_t* ring, Mbarrier* full,
+                                  Mbarrier* empty, float (&acc)[64]) {
+  constexpr Planes p = planes_of(format);
+  constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
+  constexpr int kGroup = 2;  // products that are closed together
+  const int lane = lane_index(), g = lane / 4, t = lane % 4;
+  const PairTiles tiles = pair_tiles(s, pair < s.n_pairs ? pair : s.n_pairs - 1);
+  RawCell<format> next[2][kParts];
+  const auto load_weights = [&](int kt) {
+    GLIMPSE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      GLIMPSE_UNROLL
+      for (int part = 0; part < kParts; ++part) {
+        load_cell<format, false>(s.w[tiles.matrix[h]], tiles.tile[h], kt, part, g, t, next[h][part]);
+      }
+    }
+  };
+  uint32_t a[2][kGroup][4];  // of the group under way, of the next
+  load_weights(0);
+  GLIMPSE_NO_UNROLL
+  for (int kt = 0; kt < k_tiles; ++kt) {
+    RawCell<format> raw[2][kParts];
+    CellScales scales[2];
+    GLIMPSE_UNROLL
+    for (int h = 0; h < 2; ++h) {
+      GLIMPSE_UNROLL
+      for (int part = 0; part < kParts; ++part) raw[h][part] = next[h][part];
+      if constexpr (p.integer()) scales[h] = cell_scales<format>(raw[h][0], kt % 2 * 4 + t);
+    }
+    if (kt + 1 < k_tiles) load_weights(kt + 1);
+    const RingPlace place = ring_place(kt);
+    const uint64_t b = swizzled_descriptor(shared_address(ring + place.stage * kWgStageBytes));
+    GLIMPSE_UNROLL
+    for (int group = 0; group < 8 / kGroup; ++group) {
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        const int step = group * kGroup + i;
+        GLIMPSE_UNROLL
+        for (int h = 0; h < 2; ++h) {
+          cell_operand<format>(raw[h][step / kSteps], scales[h], step % kSteps, a[group % 2][i][h],
+                               a[group % 2][i][2 + h]);
+        }
+      }
+      if (group == 0) mbarrier_wait(full + place.stage, place.parity);
+      warpgroup_fence();
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kGroup; ++i) {
+        const int step = group * kGroup + i;
+        // 16 values of k are 32 bytes; the second 64 are in the other half.
+        warpgroup_mma_bf16(acc, a[group % 2][i], b + (step / 4 * kWgHalfBytes + step % 4 * 32) / 16);
+      }
+      warpgroup_commit();
+      warpgroup_wait<1>();
+      // What is under way now is of this tile: the stage of the last one is free.
+      if (group == 0 && kt > 0 && lane == 0) mbarrier_arrive(empty + ring_place(kt - 1).stage);
+    }
+  }
+  warpgroup_finish(acc);
+}
+
+/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kWgColumns columns.
+template <Format format>
+GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
+  const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
+  int group = block_x(), segment = 0;
+  while (segment + 1 < args.n_segments) {
+    const int groups = (args.segment[segment].n_pairs + kWgPairs - 1) / kWgPairs;
+    if (group < groups) break;
+    group -= groups;
+    ++segment;
+  }
+  const Segment& s = args.segment[segment];
+  const int first_column = block_y() * kWgColumns;
+  const int k_tiles = s.w[0].column_tiles;
+
+  uint8_t* const ring = shared() + (kAtomBytes - shared_address(shared()) % kAtomBytes) % kAtomBytes;
+  auto* const full = reinterpret_cast<Mbarrier*>(ring + kWgBarriersAt);
+  Mbarrier* const empty = full + kWgStages;
+  if (thread_index() == 0) {
+    for (int i = 0; i < kWgStages; ++i) {
+      mbarrier_init(full + i, 1);
+      mbarrier_init(empty + i, kWgMultipliers / kWarp);
+    }
+    mbarrier_publish();
+  }
+  barrier();
+
+  // Results go through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
+  auto* const results = reinterpret_cast<float*>(ring);
+  const bool multiplies = warp < kWgMultipliers / kWarp;
+  float acc[64] = {};
+  if (multiplies) {
+    multiply_ring<format>(s, group * kWgPairs + warp, k_tiles, ring, full, empty, acc);
+  } else {
+    fill_ring(args, first_column, k_tiles, ring, full, empty);
+  }
+  barrier();  // nobody reads the ring any more
+  if (multiplies) {
+    GLIMPSE_UNROLL
+    for (int j = 0; j < kWgColumns / 8; ++j) {
+      GLIMPSE_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        results[(j * 8 + 2 * t + e % 2) * kWgResultStride + warp * 16 + e / 2 * 8 + g] = acc[j * 4 + e];
+      }
+    }
+  }
+  barrier();
+  GLIMPSE_NO_UNROLL
+  for (int i = thread_index(); i < kWgColumns * kWgPairs * 8; i += kWgThreads) {
+    const int column = i / (kWgPairs * 8), pair = i / 8 % kWgPairs, row = i % 8;
+    if (first_column + column >= args.n) break;  // columns ascend
+    if (group * kWgPairs + pair >= s.n_pairs) continue;
+    const float* const from = results + column * kWgResultStride + pair * 16 + row;
+    finish(args, nullptr, s, group * kWgPairs + pair, row, first_column + column, from[0], from[8]);
+  }
+}
+
+#else
+
+template <Format format>
+GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs&) {
+  trap();  // Device::has_warpgroups() is false here
+}
+
+#endif
+
+}  // namespace glimpse::cuda

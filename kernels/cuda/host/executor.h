@@ -1,0 +1,77 @@
+// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread, blocks run one after another. For
+// tests and for debugging without a GPU; deterministic. Private to kernels/cuda/layer.h and to those who launch.
+//
+// What it finds that a GPU may hide: barriers and warp instructions that not all threads reach, with the threads named;
+// reads of shared memory that nobody wrote (it holds NaN patterns); copies that are read before they were waited for
+// (they arrive at the wait, not before); and, with another order of threads, results that depend on who comes first.
+// Under AddressSanitizer every access out of bounds of shared or device memory is reported as usual.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "engine/base/result.h"
+
+namespace glimpse::cuda::host {
+
+/// In which order the threads of a block and the blocks of a grid get their turns.
+enum class Order { kForward, kReverse, kRandom };
+
+struct Shape {
+  int grid[3] = {1, 1, 1};
+  int n_threads = 32;    // a multiple of 32, at most 1024
+  int shared_bytes = 0;  // dynamic
+  /// Every thread must say dependency_wait() once, or the launch is an error: where a GPU lets launches overlap, a
+  /// block that forgets it reads what is not there yet.
+  bool must_wait = false;
+};
+
+/// Reuses its stacks from launch to launch. Used by one OS thread at a time.
+class Executor {
+ public:
+  explicit Executor(Order order = Order::kForward, uint64_t seed = 1);
+  ~Executor();
+  /// Runs body(args) once for every thread of the grid. Errors: kDevice for a launch that a device would refuse and for
+  /// threads that wait for one another for ever; the message names the kernel, the block, the threads and what each
+  /// waits for. The threads of that block are abandoned where they are.
+  Status launch(const char* kernel, void (*body)(const void* args), const void* args, const Shape& shape);
+
+  struct Impl;
+
+ private:
+  std::unique_ptr<Impl> impl_;
+};
+
+/// What the running fiber knows about itself.
+struct Current {
+  int thread = 0;
+  int n_threads = 0;
+  int block[3] = {0, 0, 0};
+  int grid_x = 1;
+  uint8_t* shared = nullptr;
+  int shared_bytes = 0;
+  uint64_t serial = 0;  // of the block among all that ran on this OS thread
+};
+extern thread_local Current t_current;
+inline const Current& current() {
+  return t_current;
+}
+
+void block_barrier();
+void dependency_wait();
+void warp_barrier();
+uint32_t shuffle(uint32_t value, int from_lane);
+uint32_t ballot(bool predicate);
+/// value: of the 16 bits of an element.
+void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits));
+void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);
+void copy_later(void* to, const void* from, bool valid);
+void close_copies();
+void wait_copies(int pending);
+/// Lets others run until ready(argument), which is asked between their turns.
+void wait_until(bool (*ready)(void* argument), void* argument);
+/// The launch ends here with an error that says this and which thread of which block it was.
+[[noreturn]] void fail(const char* what);
+
+}  // namespace glimpse::cuda::host

@@ -1,0 +1,342 @@
+#include "kernels/cuda/host/hopper.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <map>
+#include <unordered_map>
+#include <vector>
+
+#include "kernels/cuda/host/executor.h"
+
+namespace glimpse::cuda::host {
+namespace {
+
+constexpr int kLanes = 32;
+constexpr int kDepth = 16;                        // values of k in one product
+constexpr uint64_t kMagic = 0x6d62617272696572u;  // what a barrier's memory holds
+constexpr uint32_t kNaN = 0xffffffffu;            // what accumulators hold while a product is under way
+constexpr int kMaxExpected = (1 << 20) - 1;       // PTX ISA, "mbarrier": the range of both counts
+
+struct BulkCopy {
+  uint8_t* to;
+  std::vector<uint8_t> bytes;
+};
+
+struct Barrier {
+  int n_arrivals = 0, pending = 0;
+  int64_t missing_bytes = 0;
+  uint64_t phase = 0;  // how many are over
+  std::vector<BulkCopy> copies;
+};
+
+// A product of one warp: what its lanes brought, and B as it was then.
+struct Product {
+  int n_columns = 0, group = 0;
+  uint64_t descriptor = 0;
+  float (*value)(uint32_t) = nullptr;
+  std::array<float*, kLanes> d{};
+  std::array<const uint32_t*, kLanes> a{};
+  std::array<std::array<uint32_t, 4>, kLanes> a_then{};
+  std::vector<uint16_t> b_then;
+};
+
+struct Warp {
+  Product next;  // lanes fill it in
+  std::vector<Product> started;
+  std::map<float*, std::vector<float>> sums;  // accumulators of products under way
+  int open_group = 0;
+  bool fenced = false;
+  bool wrong = false;  // lanes brought different things
+  size_t n_products = 0;
+};
+
+struct State {
+  uint64_t serial = 0;
+  std::unordered_map<const uint64_t*, Barrier> barriers;
+  std::vector<Warp> warps;
+  std::vector<std::vector<uint64_t>> descriptors;  // of the products of each warpgroup, in order
+};
+thread_local State t_state;
+
+State& state() {
+  if (t_state.serial != current().serial) {
+    t_state = {};
+    t_state.serial = current().serial;
+    t_state.warps.resize(static_cast<size_t>(current().n_threads / kLanes));
+    t_state.descriptors.resize((t_state.warps.size() + 3) / 4);
+  }
+  return t_state;
+}
+
+size_t warp_number() {
+  return static_cast<size_t>(current().thread / kLanes);
+}
+Warp& warp() {
+  return state().warps[warp_number()];
+}
+
+bool in_shared(const void* pointer, int64_t n_bytes) {
+  const auto* p = static_cast<const uint8_t*>(pointer);
+  return p >= current().shared && p + n_bytes <= current().shared + current().shared_bytes;
+}
+
+Barrier& barrier_at(const uint64_t* m) {
+  const auto found = state().barriers.find(m);
+  if (found == state().barriers.end()) fail("a barrier in shared memory that nobody initialised");
+  if (*m != kMagic) fail("the memory of a barrier was written over");
+  return found->second;
+}
+
+// Phases end when all arrived and all bytes are here.
+void end_phase(Barrier& b) {
+  if (b.pending > 0 || b.missing_bytes != 0) return;
+  ++b.phase;
+  b.pending = b.n_arrivals;
+}
+
+// As late as can be: somebody waits for them.
+void deliver(Barrier& b) {
+  for (BulkCopy& copy : b.copies) {
+    std::memcpy(copy.to, copy.bytes.data(), copy.bytes.size());
+    b.missing_bytes -= static_cast<int64_t>(copy.bytes.size());
+  }
+  if (b.copies.empty()) return;
+  b.copies.clear();
+  end_phase(b);
+}
+
+// A matrix of 16-bit values in shared memory, by its descriptor ("Matrix Descriptor Format" of the PTX ISA): element
+// (row, k) of rows that run along k in swizzled pieces of 128 bytes. Null where it lies outside of shared memory.
+const uint16_t* element(uint64_t descriptor, int row, int k) {
+  const auto start = static_cast<uint32_t>((descriptor & 0x3fff) << 4);
+  const auto stride = static_cast<uint32_t>((descriptor >> 32 & 0x3fff) << 4);
+  uint32_t address = start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + k * 2);
+  address ^= (address >> 7 & 7) << 4;
+  if (address < kSharedWindow || address + 2 > kSharedWindow + static_cast<uint32_t>(current().shared_bytes)) {
+    return nullptr;
+  }
+  return reinterpret_cast<const uint16_t*>(current().shared + (address - kSharedWindow));
+}
+
+// The first reason why a device would not multiply what the descriptor says, or null.
+const char* complaint(uint64_t descriptor, int n_columns) {
+  if (descriptor >> 62 != 1) return "a descriptor whose swizzle is not that of 128 bytes";
+  if ((descriptor >> 49 & 7) != 0) return "a descriptor with a base offset";
+  if ((descriptor & 0x3fff) % 64 >= 8) return "a descriptor that does not start at an atom of 1024 bytes";
+  for (int row = 0; row < n_columns; ++row) {
+    for (const int k : {0, kDepth / 2}) {
+      if (element(descriptor, row, k) == nullptr) return "a descriptor that reaches out of shared memory";
+    }
+  }
+  return nullptr;
+}
+
+// The 64 x n product is four of 16 x n, one per warp.
+void multiply(Warp& w, const Product& p) {
+  float a[kDepth][kDepth];
+  for (int lane = 0; lane < kLanes; ++lane) {
+    const int g = lane / 4, t = lane % 4;
+    for (int i = 0; i < 4; ++i) {
+      const uint32_t bits = p.a_then[static_cast<size_t>(lane)][static_cast<size_t>(i)];
+      const int row = g + 8 * (i % 2), column = 2 * t + 8 * (i / 2);
+      a[row][column] = p.value(bits & 0xffffu);
+      a[row][column + 1] = p.value(bits >> 16);
+    }
+  }
+  const auto n = static_cast<size_t>(p.n_columns);
+  std::vector<double> b(kDepth * n), sums(n);
+  for (size_t k = 0; k < kDepth; ++k) {
+    for (size_t column = 0; column < n; ++column) {
+      b[k * n + column] = static_cast<double>(p.value(p.b_then[column * kDepth + k]));
+    }
+  }
+  for (size_t row = 0; row < kDepth; ++row) {
+    // Row g or g + 8 of the four lanes of a group; the sum over k in double, rounded once.
+    float* of_lane[4];
+    for (size_t t = 0; t < 4; ++t) of_lane[t] = w.sums[p.d[row % 8 * 4 + t]].data();
+    const auto sum_of = [&](size_t column) -> float& {
+      return of_lane[column % 8 / 2][column / 8 * 4 + row / 8 * 2 + column % 2];
+    };
+    for (size_t column = 0; column < n; ++column) sums[column] = static_cast<double>(sum_of(column));
+    for (size_t k = 0; k < kDepth; ++k) {
+      const auto factor = static_cast<double>(a[row][k]);
+      for (size_t column = 0; column < n; ++column) sums[column] += factor * b[k * n + column];
+    }
+    for (size_t column = 0; column < n; ++column) sum_of(column) = static_cast<float>(sums[column]);
+  }
+}
+
+bool holds_nan_pattern(const float* d, size_t n) {
+  for (size_t i = 0; i < n; ++i) {
+    if (std::memcmp(d + i, &kNaN, sizeof kNaN) != 0) return false;
+  }
+  return true;
+}
+
+// One lane does it for the warp. Null, or what a kernel did to operands of a product under way.
+const char* finish_products(Warp& w, int pending) {
+  const auto is_due = [&](const Product& p) { return p.group < w.open_group - pending; };
+  for (const Product& p : w.started) {
+    if (!is_due(p)) continue;
+    for (size_t lane = 0; lane < kLanes; ++lane) {
+      if (!std::equal(p.a_then[lane].begin(), p.a_then[lane].end(), p.a[lane])) {
+        return "register operands of a product under way were changed";
+      }
+    }
+    for (int row = 0; row < p.n_columns; ++row) {
+      for (int k = 0; k < kDepth; ++k) {
+        if (*element(p.descriptor, row, k) != p.b_then[static_cast<size_t>(row * kDepth + k)]) {
+          return "shared memory that a product under way reads was changed";
+        }
+      }
+    }
+    multiply(w, p);
+  }
+  std::erase_if(w.started, is_due);
+  for (auto it = w.sums.begin(); it != w.sums.end();) {
+    float* const d = it->first;
+    const bool busy = std::any_of(w.started.begin(), w.started.end(),
+                                  [&](const Product& p) { return std::find(p.d.begin(), p.d.end(), d) != p.d.end(); });
+    if (!holds_nan_pattern(d, it->second.size())) return "accumulators of a product under way were changed";
+    if (busy) {
+      ++it;
+      continue;
+    }
+    std::copy(it->second.begin(), it->second.end(), d);
+    it = w.sums.erase(it);
+  }
+  return nullptr;
+}
+
+// Lane 0 of the last product of the warp: everything is in next.
+const char* start_product(Warp& w) {
+  if (w.wrong) return "the lanes of a warp multiply by different matrices";
+  if (!w.fenced) return "a product without a fence before its group";
+  Product& p = w.next;
+  if (const char* why = complaint(p.descriptor, p.n_columns)) return why;
+  const size_t n_warps = state().warps.size();
+  if (warp_number() / 4 * 4 + 4 > n_warps) return "a product of a warpgroup that is not complete";
+  std::vector<uint64_t>& of_group = state().descriptors[warp_number() / 4];
+  if (w.n_products == of_group.size()) of_group.push_back(p.descriptor);
+  if (of_group[w.n_products++] != p.descriptor) return "the warps of a warpgroup multiply by different matrices";
+  p.group = w.open_group;
+  p.b_then.resize(static_cast<size_t>(p.n_columns) * kDepth);
+  for (int row = 0; row < p.n_columns; ++row) {
+    for (int k = 0; k < kDepth; ++k) p.b_then[static_cast<size_t>(row * kDepth + k)] = *element(p.descriptor, row, k);
+  }
+  for (size_t lane = 0; lane < kLanes; ++lane) {
+    std::copy_n(p.a[lane], 4, p.a_then[lane].begin());
+    float* const d = p.d[lane];
+    const size_t n = static_cast<size_t>(p.n_columns) / 2;
+    const auto [it, fresh] = w.sums.try_emplace(d);
+    if (fresh) {
+      it->second.assign(d, d + n);
+      std::memset(d, 0xff, n * sizeof(float));
+    } else if (it->second.size() != n || !holds_nan_pattern(d, n)) {
+      return "accumulators of a product under way were changed";
+    }
+  }
+  w.started.push_back(std::move(p));
+  p = {};
+  return nullptr;
+}
+
+}  // namespace
+
+uint32_t shared_address(const void* pointer) {
+  return kSharedWindow + static_cast<uint32_t>(static_cast<const uint8_t*>(pointer) - current().shared);
+}
+
+void mbarrier_init(uint64_t* m, int n_arrivals) {
+  if (!in_shared(m, 8) || reinterpret_cast<uintptr_t>(m) % 8 != 0) fail("a barrier that is not in shared memory");
+  if (n_arrivals < 1 || n_arrivals > kMaxExpected) fail("a barrier for a number of arrivals that it cannot count");
+  *m = kMagic;
+  Barrier b;
+  b.n_arrivals = b.pending = n_arrivals;
+  state().barriers[m] = std::move(b);
+}
+
+void mbarrier_publish() {}
+
+void mbarrier_arrive(uint64_t* m, int expected_bytes) {
+  Barrier& b = barrier_at(m);
+  if (b.pending == 0) fail("one arrival more than a phase of a barrier counts");
+  b.missing_bytes += expected_bytes;
+  if (expected_bytes < 0 || b.missing_bytes > kMaxExpected) fail("more bytes than a barrier counts");
+  --b.pending;
+  end_phase(b);
+}
+
+void mbarrier_wait(uint64_t* m, int parity) {
+  barrier_at(m);
+  struct Wish {
+    const uint64_t* m;
+    uint64_t parity;
+  } wish{m, static_cast<uint64_t>(parity)};
+  wait_until(
+      [](void* argument) {
+        const Wish& w = *static_cast<const Wish*>(argument);
+        Barrier& b = t_state.barriers[w.m];
+        deliver(b);
+        return (b.phase & 1) != w.parity;
+      },
+      &wish);
+}
+
+void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m) {
+  Barrier& b = barrier_at(m);
+  if (n_bytes <= 0 || n_bytes % 16 != 0 || shared_address(to) % 16 != 0 ||
+      reinterpret_cast<uintptr_t>(from) % 16 != 0) {
+    fail("a bulk copy that is not of whole, aligned pieces of 16 bytes");
+  }
+  if (!in_shared(to, n_bytes)) fail("a bulk copy to outside of shared memory");
+  const auto* const source = static_cast<const uint8_t*>(from);
+  b.copies.push_back({static_cast<uint8_t*>(to), std::vector<uint8_t>(source, source + n_bytes)});
+  std::memset(to, 0xff, static_cast<size_t>(n_bytes));
+}
+
+void warpgroup_fence() {
+  warp_barrier();
+  warp().fenced = true;
+}
+
+void warpgroup_commit() {
+  warp_barrier();
+  if (current().thread % kLanes == 0) {
+    ++warp().open_group;
+    warp().fenced = false;
+  }
+  warp_barrier();
+}
+
+void warpgroup_wait(int pending) {
+  warp_barrier();
+  if (current().thread % kLanes == 0) {
+    if (const char* why = finish_products(warp(), pending)) fail(why);
+  }
+  warp_barrier();
+}
+
+void warpgroup_mma(float* d, int n_columns, const uint32_t* a, uint64_t descriptor, float (*value)(uint32_t bits)) {
+  const auto lane = static_cast<size_t>(current().thread % kLanes);
+  Warp& w = warp();
+  warp_barrier();
+  if (lane == 0) {
+    w.next.n_columns = n_columns;
+    w.next.descriptor = descriptor;
+    w.next.value = value;
+    w.wrong = false;
+  }
+  w.next.d[lane] = d;
+  w.next.a[lane] = a;
+  warp_barrier();
+  if (w.next.descriptor != descriptor || w.next.n_columns != n_columns) w.wrong = true;
+  warp_barrier();
+  if (lane == 0) {
+    if (const char* why = start_product(w)) fail(why);
+  }
+  warp_barrier();
+}
+
+}  // namespace glimpse::cuda::host

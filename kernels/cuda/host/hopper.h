@@ -1,0 +1,29 @@
+// The host executor's side of kernels/cuda/layer_hopper.h: barriers in shared memory with their phases, bulk copies,
+// and products of warpgroups from descriptors.
+//
+// Everything asynchronous happens as late as the rules of the layer allow, and what it would read or write is watched
+// from the moment it was started: targets of copies and accumulators hold NaN patterns until waited for, and operands
+// that changed between the start of a product and the wait for it are an error that names the thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace glimpse::cuda::host {
+
+/// Offsets into shared memory start here: a kernel that takes its start for aligned to more than 128 bytes is wrong.
+constexpr uint32_t kSharedWindow = 384;
+
+uint32_t shared_address(const void* pointer);
+void mbarrier_init(uint64_t* m, int n_arrivals);
+void mbarrier_publish();
+void mbarrier_arrive(uint64_t* m, int expected_bytes);
+void mbarrier_wait(uint64_t* m, int parity);
+void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m);
+void warpgroup_fence();
+void warpgroup_commit();
+void warpgroup_wait(int pending);
+/// d: n_columns / 2 floats; a: four registers of two 16-bit elements; value: of the 16 bits of an element.
+void warpgroup_mma(float* d, int n_columns, const uint32_t* a, uint64_t descriptor, float (*value)(uint32_t bits));
+
+}  // namespace glimpse::cuda::host

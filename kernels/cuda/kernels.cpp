@@ -1,0 +1,168 @@
+// Host side of the list of kernels: compiled by the ordinary compiler in every build that has CudaOps.
+#include "kernels/cuda/kernels.h"
+
+#include <string_view>
+
+#include "kernels/cuda/kernels_all.cuh"
+
+namespace glimpse::cuda {
+namespace {
+
+constexpr KernelInfo kInfo[] = {
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) {#name, threads, blocks, sizeof(Args)},
+#include "kernels/cuda/kernels.inc"
+#undef GLIMPSE_CUDA_KERNEL
+};
+static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
+static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
+static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
+static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
+
+}  // namespace
+
+const KernelInfo& kernel_info(Kernel kernel) {
+  return kInfo[static_cast<int>(kernel)];
+}
+
+bool waits_for_dependencies(Kernel kernel) {
+  const std::string_view name = kernel_info(kernel).name;
+  if (name.starts_with("gemv_")) return name.ends_with("_1");  // of one column
+  for (const std::string_view family : {"attend_rows_", "embed_", "rope_rows", "swiglu_rows", "sample"}) {
+    if (name.starts_with(family)) return true;
+  }
+  return false;
+}
+
+Kernel gemv_kernel(Format format, int columns) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return columns == 1 ? Kernel::gemv_##name##_1 : Kernel::gemv_##name##_4;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    case Format::kI8x128:
+      break;
+  }
+  return Kernel::kCount;
+}
+
+Kernel gemm_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_WITHOUT_F32
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::gemm_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    case Format::kF32:
+    case Format::kI8x128:
+      break;
+  }
+  return Kernel::kCount;
+}
+
+Kernel gemm_warpgroup_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::gemm_warpgroup_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+#undef GLIMPSE_CUDA_WITHOUT_F32
+    case Format::kF32:
+    case Format::kI8x128:
+      break;
+  }
+  return Kernel::kCount;
+}
+
+#define GLIMPSE_CUDA_PICK(function, prefix) \
+  Kernel function(Format format) {          \
+    switch (format) {                       \
+      case Format::kF32:                    \
+        return Kernel::prefix##f32;         \
+      case Format::kF16:                    \
+        return Kernel::prefix##f16;         \
+      case Format::kBF16:                   \
+        return Kernel::prefix##bf16;        \
+      case Format::kQ4_0:                   \
+        return Kernel::prefix##q4_0;        \
+      case Format::kQ4_1:                   \
+        return Kernel::prefix##q4_1;        \
+      case Format::kQ5_0:                   \
+        return Kernel::prefix##q5_0;        \
+      case Format::kQ5_1:                   \
+        return Kernel::prefix##q5_1;        \
+      case Format::kQ8_0:                   \
+        return Kernel::prefix##q8_0;        \
+      case Format::kQ2_K:                   \
+        return Kernel::prefix##q2_k;        \
+      case Format::kQ3_K:                   \
+        return Kernel::prefix##q3_k;        \
+      case Format::kQ4_K:                   \
+        return Kernel::prefix##q4_k;        \
+      case Format::kQ5_K:                   \
+        return Kernel::prefix##q5_k;        \
+      case Format::kQ6_K:                   \
+        return Kernel::prefix##q6_k;        \
+      case Format::kIQ4_NL:                 \
+        return Kernel::prefix##iq4_nl;      \
+      case Format::kIQ4_XS:                 \
+        return Kernel::prefix##iq4_xs;      \
+      case Format::kI8x128:                 \
+        break;                              \
+    }                                       \
+    return Kernel::kCount;                  \
+  }
+GLIMPSE_CUDA_PICK(pack_kernel, pack_)
+GLIMPSE_CUDA_PICK(embed_kernel, embed_)
+#undef GLIMPSE_CUDA_PICK
+
+Kernel attend_rows_kernel(CacheType type, int heads) {
+  const bool one = heads == 1;
+  switch (type) {
+    case CacheType::kBf16:
+      return one ? Kernel::attend_rows_bf16_1 : Kernel::attend_rows_bf16_8;
+    case CacheType::kF16:
+      return one ? Kernel::attend_rows_f16_1 : Kernel::attend_rows_f16_8;
+    case CacheType::kF32:
+      break;
+  }
+  return one ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
+}
+Kernel attend_tiles_kernel(CacheType type, int padded_dim) {
+  const bool half = type == CacheType::kF16;
+  if (padded_dim <= 32) return half ? Kernel::attend_tiles_f16_32 : Kernel::attend_tiles_bf16_32;
+  if (padded_dim <= 64) return half ? Kernel::attend_tiles_f16_64 : Kernel::attend_tiles_bf16_64;
+  if (padded_dim <= 80) return half ? Kernel::attend_tiles_f16_80 : Kernel::attend_tiles_bf16_80;
+  return half ? Kernel::attend_tiles_f16_128 : Kernel::attend_tiles_bf16_128;
+}
+
+int gemv_shared_bytes(Format format, int columns, int column_tiles) {
+  return gemv_shared(format, columns, column_tiles).total;
+}
+int gemm_shared_bytes() {
+  return kGemmSharedBytes;
+}
+int gemm_warpgroup_shared_bytes() {
+  return kWgSharedBytes;
+}
+int64_t rows_size(bool tiled, int64_t n, int64_t ld) {
+  return (tiled ? tiled_rows(n) : n) * ld;
+}
+int rows_shared_bytes() {
+  return 32 * static_cast<int>(sizeof(float));
+}
+int attend_rows_shared_bytes(int heads, int padded_dim) {
+  return attend_shared(heads, padded_dim).total;
+}
+int attend_tiles_shared_bytes(int padded_dim) {
+  if (padded_dim <= 32) return attend_tiles_shared<32>();
+  if (padded_dim <= 64) return attend_tiles_shared<64>();
+  return padded_dim <= 80 ? attend_tiles_shared<80>() : attend_tiles_shared<128>();
+}
+int sample_shared_bytes() {
+  return static_cast<int>(sizeof(SampleShared));
+}
+
+}  // namespace glimpse::cuda

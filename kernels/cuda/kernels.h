@@ -1,0 +1,67 @@
+// The list of kernels, for those who launch them: names, threads, arguments and shared memory.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "kernels/cuda/args.h"
+
+namespace glimpse::cuda {
+
+enum class Kernel : int {
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) name,
+#include "kernels/cuda/kernels.inc"
+#undef GLIMPSE_CUDA_KERNEL
+  kCount
+};
+constexpr int kKernels = static_cast<int>(Kernel::kCount);
+
+struct KernelInfo {
+  const char* name;
+  int n_threads;
+  int blocks_per_sm;  // what the compiler was asked to leave room for
+  size_t args_bytes;
+};
+const KernelInfo& kernel_info(Kernel kernel);
+
+/// True for kernels that wait for earlier launches themselves (layer.h, dependency_wait()) and so may begin before
+/// these have ended: those of a decode step.
+bool waits_for_dependencies(Kernel kernel);
+
+/// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
+Kernel gemv_kernel(Format format, int columns);
+Kernel gemm_kernel(Format format);
+/// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
+Kernel gemm_warpgroup_kernel(Format format);
+Kernel pack_kernel(Format format);
+Kernel embed_kernel(Format format);
+/// heads: 1 or 8 query heads per block.
+Kernel attend_rows_kernel(CacheType type, int heads);
+/// The smallest kernel for rows of padded_dim values (at most 128).
+Kernel attend_tiles_kernel(CacheType type, int padded_dim);
+
+/// Dynamic shared memory that a launch needs.
+int gemv_shared_bytes(Format format, int columns, int column_tiles);
+int gemm_shared_bytes();
+int gemm_warpgroup_shared_bytes();
+/// Values of a row of rows_bf16, or of rows_tiled where `tiled`, times their number.
+int64_t rows_size(bool tiled, int64_t n, int64_t ld);
+int rows_shared_bytes();
+int attend_rows_shared_bytes(int heads, int padded_dim);
+int attend_tiles_shared_bytes(int padded_dim);
+int sample_shared_bytes();
+
+/// The kernel as the CUDA runtime launches it: the address of its __global__ function. In builds with CUDA only.
+const void* device_function(Kernel kernel);
+/// The kernel as the host executor runs it. In the host library only.
+using HostFunction = void (*)(const void* args);
+HostFunction host_function(Kernel kernel);
+
+// Shapes of launches, for those who split work.
+constexpr int kRowsPerTileGroup = 64;  // rows of attend_tiles per block
+constexpr int kKeysPerSplit = 128;     // keys of a chunk of attend_rows
+constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles; of both kinds of matrix products
+constexpr int kGemmColumnsPerBlock = 128;
+constexpr int64_t kMaxDeviceHeadDim = 128;
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,211 @@
+// The part of the thin layer that only Hopper has (sm_90a): matrix products of a warpgroup with one operand in shared
+// memory, barriers in shared memory (mbarrier), bulk copies that complete on them. The host twin is host/hopper.h.
+//
+// Facts are from the PTX ISA 9.0: "wgmma.mma_async" with "Register Fragments and Shared Memory Matrix Layouts" and
+// "Matrix Descriptor Format", "mbarrier", "cp.async.bulk". Architectures without these instructions have no
+// GLIMPSE_HAS_WARPGROUPS; a kernel must not use anything of this file there.
+//
+// Rules, which the host executor checks:
+//   - a warpgroup is four consecutive warps, the first a multiple of four; all its threads reach a product;
+//   - before the products of a group, warpgroup_fence(); they are closed by warpgroup_commit();
+//   - until warpgroup_wait() has let a group go, nobody touches its accumulators, its register operands or its shared
+//   memory: the executor multiplies as late as that, and accumulators hold NaN in between;
+//   - what bulk_copy() brings may be read after mbarrier_wait() for the phase that counts its bytes: until then the
+//   target holds NaN patterns on the host.
+#pragma once
+
+#include "kernels/cuda/layer.h"
+
+#if !defined(__CUDACC__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define GLIMPSE_HAS_WARPGROUPS 1
+#else
+#define GLIMPSE_HAS_WARPGROUPS 0
+#endif
+#if !defined(__CUDACC__)
+#include "kernels/cuda/host/hopper.h"
+#endif
+
+namespace glimpse::cuda {
+
+constexpr int kWarpgroup = 4 * kWarp;
+/// A barrier in shared memory: 8 bytes, aligned to 8, opaque.
+using Mbarrier = uint64_t;
+
+// -- operands in shared memory ---------------------------------------------------------------------------------------
+// A matrix of 16-bit values whose rows run along k: pieces of 64 values (128 bytes) per row; eight rows one after
+// another are an atom of 1024 bytes, aligned to 1024, and the atoms of further rows follow. Inside an atom the eight
+// 16-byte chunks of row r are exchanged: chunk c lies at c ^ r ("128-byte swizzle").
+constexpr int kAtomRows = 8;
+constexpr int kAtomColumns = 64;
+constexpr int kAtomBytes = kAtomRows * kAtomColumns * 2;
+
+/// Element (row, k) of an atom of 16-bit values: its index, in elements.
+GLIMPSE_HD constexpr int atom_index(int row, int k) {
+  return row * kAtomColumns + ((k / 8) ^ row) * 8 + k % 8;
+}
+/// Where the hardware finds what the unswizzled address means.
+GLIMPSE_HD constexpr uint32_t swizzled(uint32_t address) {
+  return address ^ (address >> 7 & 7u) << 4;
+}
+/// The descriptor of such a matrix, from its `address` in shared memory: the start of an atom, or 32 bytes more for
+/// each 16 values of k to be skipped. Bits 0-13 address / 16; 16-29 the leading offset, which this layout does not use;
+/// 32-45 bytes from atom to atom of rows / 16; 49-51 zero because atoms are aligned; 62-63 1: 128-byte swizzle.
+GLIMPSE_HD constexpr uint64_t swizzled_descriptor(uint32_t address) {
+  return (address & 0x3ffffu) >> 4 | uint64_t{1} << 16 | uint64_t{kAtomBytes / 16} << 32 | uint64_t{1} << 62;
+}
+
+#if defined(__CUDACC__)
+#if GLIMPSE_HAS_WARPGROUPS
+
+/// The address of something in shared memory as barriers, copies and descriptors know it.
+GLIMPSE_DEVICE uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
+/// One thread; nobody uses the barrier before mbarrier_publish() of that thread and a barrier() of all. n_arrivals: per
+/// phase.
+GLIMPSE_DEVICE void mbarrier_init(Mbarrier* m, int n_arrivals) {
+  asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(m)), "r"(n_arrivals) : "memory");
+}
+/// Makes barriers that this thread initialised known to the copy engine.
+GLIMPSE_DEVICE void mbarrier_publish() {
+  asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+GLIMPSE_DEVICE void mbarrier_arrive(Mbarrier* m) {
+  asm volatile("mbarrier.arrive.release.cta.shared::cta.b64 _, [%0];" ::"r"(shared_address(m)) : "memory");
+}
+/// Arrives, and the phase is not over before `n_bytes` more of bulk copies are here.
+GLIMPSE_DEVICE void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
+  asm volatile("mbarrier.arrive.expect_tx.release.cta.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(m)),
+               "r"(n_bytes)
+               : "memory");
+}
+/// Waits until the phase of this parity is over: 0 for the first, third, ... phase.
+GLIMPSE_DEVICE void mbarrier_wait(Mbarrier* m, int parity) {
+  uint32_t done;
+  do {
+    asm volatile(
+        "{\n.reg .pred over;\n"
+        "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 over, [%1], %2;\n"
+        "selp.b32 %0, 1, 0, over;\n}"
+        : "=r"(done)
+        : "r"(shared_address(m)), "r"(parity)
+        : "memory");
+  } while (done == 0);
+}
+/// Starts to copy from global to shared memory; both addresses and n_bytes are multiples of 16. The bytes count for the
+/// barrier's phase when they are here.
+GLIMPSE_DEVICE void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
+  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
+                   shared_address(to)),
+               "l"(from), "r"(n_bytes), "r"(shared_address(m))
+               : "memory");
+}
+
+/// What the threads of the warpgroup did to registers comes before the products that follow.
+GLIMPSE_DEVICE void warpgroup_fence() {
+  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+/// Closes a group of products.
+GLIMPSE_DEVICE void warpgroup_commit() {
+  asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+/// Waits until at most `pending` groups are still under way.
+template <int pending>
+GLIMPSE_DEVICE void warpgroup_wait() {
+  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(pending) : "memory");
+}
+
+#define GLIMPSE_ACC_8(at)                                                                                            \
+  "+f"(d[at]), "+f"(d[at + 1]), "+f"(d[at + 2]), "+f"(d[at + 3]), "+f"(d[at + 4]), "+f"(d[at + 5]), "+f"(d[at + 6]), \
+      "+f"(d[at + 7])
+#define GLIMPSE_ACC_64                                                                                            \
+  GLIMPSE_ACC_8(0), GLIMPSE_ACC_8(8), GLIMPSE_ACC_8(16), GLIMPSE_ACC_8(24), GLIMPSE_ACC_8(32), GLIMPSE_ACC_8(40), \
+      GLIMPSE_ACC_8(48), GLIMPSE_ACC_8(56)
+
+/// Waits for all groups; only now the accumulators may be read. They are named so that no read moves ahead of the wait.
+GLIMPSE_DEVICE void warpgroup_finish(float (&d)[64]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64::"memory");
+}
+/// d += a b, under way until waited for. 64 x 16 by 16 x 128, bfloat16. Warp w of the warpgroup, with g = lane / 4,
+/// t = lane % 4:
+///   a     as for mma_bf16(), of rows 16w..16w+15
+///   b     its columns are the rows of a matrix in shared memory (above); the same descriptor in all threads
+///   d     d[4j], d[4j + 1]: row 16w + g, columns 8j + 2t, 8j + 2t + 1; d[4j + 2], d[4j + 3]: row 16w + g + 8
+GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
+      "{%64, %65, %66, %67}, %68, add, 1, 1, 0;\n}"
+      : GLIMPSE_ACC_64
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "memory");
+}
+#undef GLIMPSE_ACC_8
+#undef GLIMPSE_ACC_64
+
+#endif
+
+/// 2^23 plus byte i of a word, as a float: exact, and one instruction.
+GLIMPSE_DEVICE float byte_over_2_23(uint32_t word, int i) {
+  return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540u | static_cast<uint32_t>(i)));
+}
+/// Ends the kernel with an error, for code that must not be reached.
+GLIMPSE_DEVICE void trap() {
+  __trap();
+}
+
+#else  // the host executor
+
+inline uint32_t shared_address(const void* pointer) {
+  return host::shared_address(pointer);
+}
+inline void mbarrier_init(Mbarrier* m, int n_arrivals) {
+  host::mbarrier_init(m, n_arrivals);
+}
+inline void mbarrier_publish() {
+  host::mbarrier_publish();
+}
+inline void mbarrier_arrive(Mbarrier* m) {
+  host::mbarrier_arrive(m, 0);
+}
+inline void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
+  host::mbarrier_arrive(m, n_bytes);
+}
+inline void mbarrier_wait(Mbarrier* m, int parity) {
+  host::mbarrier_wait(m, parity);
+}
+inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
+  host::bulk_copy(to, from, n_bytes, m);
+}
+inline void warpgroup_fence() {
+  host::warpgroup_fence();
+}
+inline void warpgroup_commit() {
+  host::warpgroup_commit();
+}
+template <int pending>
+void warpgroup_wait() {
+  host::warpgroup_wait(pending);
+}
+inline void warpgroup_finish(float (&)[64]) {
+  host::warpgroup_wait(0);
+}
+inline void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
+  host::warpgroup_mma(d, 128, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
+}
+inline float byte_over_2_23(uint32_t word, int i) {
+  return bits_to_float(0x4b000000u | (word >> (8 * i) & 255u));
+}
+inline void trap() {
+  host::fail("reached what must not be reached");
+}
+
+#endif
+
+}  // namespace glimpse::cuda

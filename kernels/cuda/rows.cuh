@@ -1,0 +1,112 @@
+// Row by row: packing, embedding look-up, rows for the matrix-matrix kernels, rotation and SwiGLU where they are not
+// fused, and the search for NaN.
+#pragma once
+
+#include "kernels/cuda/cells.cuh"
+#include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/weight_pack.h"
+
+namespace glimpse::cuda {
+
+constexpr int kRowThreads = 256;
+
+/// Grid: x: rows of args.padded_rows. Threads take the cells of a row.
+template <Format format>
+GLIMPSE_DEVICE void pack_rows(const PackArgs& args) {
+  const int row = block_x();
+  const uint8_t* const from = row < args.n_rows ? args.from + row * args.row_bytes : nullptr;
+  GLIMPSE_NO_UNROLL
+  for (int cell = thread_index(); cell < args.w.column_tiles * 4; cell += n_threads()) {
+    pack_cell<format>(from, args.first_row + row, cell, args.w, args.to);
+  }
+}
+
+/// x[i] = row ids[i] of the table. Grid: x: rows.
+template <Format format>
+GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  const int id = args.ids[block_x()];
+  if (id < 0 || id >= args.table.rows) return;
+  float* const x = args.x + block_x() * args.ld;
+  GLIMPSE_NO_UNROLL
+  for (int cell = thread_index(); cell < args.table.column_tiles * 4; cell += n_threads()) {
+    const int row_tile = id / kTileRows, column_tile = cell / 4;
+    GLIMPSE_NO_UNROLL
+    for (int part = 0; part < RawCell<format>::kParts; ++part) {
+      RawCell<format> raw;
+      load_cell<format, false>(args.table, row_tile, column_tile, part, id % kTileRows, cell % 4, raw);
+      const CellScales scales = cell_scales<format>(raw, cell % 8);
+      GLIMPSE_UNROLL
+      for (int step = 0; step < RawCell<format>::kSteps; ++step) {
+        float w[4];
+        cell_floats<format>(raw, scales, step, w);
+        GLIMPSE_UNROLL
+        for (int i = 0; i < 4; ++i) {
+          const int column = cell * kCell + (part * RawCell<format>::kSteps + step) * 4 + i;
+          if (column < args.table.cols) x[column] = w[i];
+        }
+      }
+    }
+  }
+}
+
+/// Grid: x: rows. Shared: 64 floats.
+GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
+  auto* const scratch = reinterpret_cast<float*>(shared());
+  const float* const x = args.x + block_x() * args.ld_x;
+  uint16_t* const out = args.out + block_x() * args.ld_out;
+  const int width = norm_width(args.norm, args.k);
+  for (int first = 0; first < args.k; first += width) {
+    const Moments m = moments(x + first, args.norm, width, scratch);
+    for (int i = thread_index(); i < width; i += n_threads()) {
+      const float y = normalized(x[first + i], args.norm, m, i);
+      out[permuted(first + i)] = static_cast<uint16_t>(pack_bf16(y, 0.0f));
+    }
+  }
+  for (int64_t i = args.k + thread_index(); i < args.ld_out; i += n_threads()) out[permuted(static_cast<int>(i))] = 0;
+}
+
+/// Grid: x: rows.
+GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  const int row = block_x(), half = args.kv.head_dim / 2;
+  const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
+  const float* const cosine = args.cos + angle * args.ld_rope;
+  const float* const sine = args.sin + angle * args.ld_rope;
+  for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
+    float* const at = args.q + row * args.ld_q + i / half * 2 * half + i % half;
+    rotate(cosine[i % half], sine[i % half], at[0], at[half]);
+  }
+  for (int i = thread_index(); i < args.kv.n_heads * half; i += n_threads()) {
+    const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;
+    float a = at[0], b = at[half];
+    rotate(cosine[i % half], sine[i % half], a, b);
+    store_kv(args.kv, args.kv.keys, i / half, slot, i % half, a);
+    store_kv(args.kv, args.kv.keys, i / half, slot, i % half + half, b);
+  }
+}
+
+/// Grid: x: rows.
+GLIMPSE_DEVICE void swiglu_rows(const SwigluArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  const float* const gate = args.gate + block_x() * args.ld_gate;
+  float* const out = args.out + block_x() * args.ld_out;
+  for (int i = thread_index(); i < args.width; i += n_threads()) out[i] = silu(gate[i]) * out[i];
+}
+
+GLIMPSE_DEVICE void find_non_finite(const FiniteArgs& args) {
+  bool bad = false;
+  for (int64_t i = static_cast<int64_t>(block_x()) * n_threads() + thread_index(); i < args.rows * args.cols;
+       i += static_cast<int64_t>(grid_x()) * n_threads()) {
+    const uint32_t bits = float_to_bits(args.x[i / args.cols * args.ld + i % args.cols]);
+    bad |= (bits & 0x7f800000u) == 0x7f800000u;
+  }
+  if (ballot(bad) != 0 && lane_index() == 0) atomic_or(args.flag, 1);
+}
+
+}  // namespace glimpse::cuda

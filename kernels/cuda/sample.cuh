@@ -1,0 +1,232 @@
+// Draws a token on the device: temperature, top-k, top-p, min-p, in the order of engine/generate/sampler.h. One block
+// per row of logits.
+//
+// Weights are integers: exp((x - max) / temperature) in units of 2^-40, so that sums do not depend on the order in
+// which threads add. Thresholds are found digit by digit on the bits of the logits (radix select); of equal logits the
+// lowest ids are kept; the token is the first, by id, at which the running sum of kept weights exceeds u times the
+// total.
+#pragma once
+
+#include "kernels/cuda/args.h"
+
+namespace glimpse::cuda {
+
+constexpr int kSampleThreads = 1024;
+constexpr int kDigits = 256;
+
+struct SampleShared {
+  uint64_t mass[kDigits];
+  uint64_t sums[kSampleThreads];
+  uint64_t group_sums[kSampleThreads / kWarp];
+  int counts[kSampleThreads];
+  int group_counts[kSampleThreads / kWarp];
+  int digits[kDigits];
+  float best[kSampleThreads / kWarp];
+  int best_id[kSampleThreads / kWarp];
+  int invalid;
+  int result;
+  uint32_t prefix;  // of the key of the last token kept
+  int keep_equal;   // how many tokens with exactly that key are kept
+  uint64_t total;
+};
+
+/// Larger logits have larger keys.
+GLIMPSE_DEVICE uint32_t sort_key(float x) {
+  const uint32_t bits = float_to_bits(x);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+
+/// What is left after a threshold: keys above, and the first keep_equal (by id) of those equal to it.
+struct Threshold {
+  uint32_t key = 0;
+  int keep_equal = 0x7fffffff;
+};
+
+GLIMPSE_DEVICE uint64_t sample_weight(float x, float max, float temperature) {
+  float e;
+  if (x == max) {
+    e = 1;  // an infinite maximum, too
+  } else {
+    e = expf((x - max) / temperature);
+  }
+  return static_cast<uint64_t>(e * 1099511627776.0f);
+}
+
+/// Sums over the threads before this one, for values that each thread brings; total in `all`. Contains barriers.
+GLIMPSE_DEVICE uint64_t exclusive_sum(uint64_t mine, SampleShared& s, uint64_t& all) {
+  constexpr int n_groups = kSampleThreads / kWarp;
+  s.sums[thread_index()] = mine;
+  barrier();
+  if (lane_index() == 0) {
+    uint64_t sum = 0;
+    for (int i = 0; i < kWarp; ++i) {
+      const uint64_t value = s.sums[warp_index() * kWarp + i];
+      s.sums[warp_index() * kWarp + i] = sum;
+      sum += value;
+    }
+    s.group_sums[warp_index()] = sum;
+  }
+  barrier();
+  uint64_t before = 0;
+  all = 0;
+  for (int i = 0; i < n_groups; ++i) {
+    if (i < warp_index()) before += s.group_sums[i];
+    all += s.group_sums[i];
+  }
+  before += s.sums[thread_index()];
+  barrier();
+  return before;
+}
+
+/// What was drawn for the block's row, by one thread. place: in args.ids.
+GLIMPSE_DEVICE void give_token(const SampleArgs& args, int place, int id) {
+  args.ids[place] = id;
+  if (args.step == nullptr) return;
+  ++args.step->index;
+  if (id < 0) return;
+  args.step->token = id;
+  ++args.step->n_past;
+  ++args.step->rope_row;
+}
+
+/// Grid: x: rows. Shared: sizeof(SampleShared).
+GLIMPSE_DEVICE void sample(const SampleArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  SampleShared& s = *reinterpret_cast<SampleShared*>(shared());
+  const float* const logits = args.logits + block_x() * args.ld;
+  const int me = thread_index(), vocab = args.vocab;
+  const int place = args.step != nullptr ? args.step->index % kStepRing : block_x();
+  if (me == 0) s.invalid = 0, s.result = -1;
+  barrier();
+
+  // The greatest, the lowest id of equal ones; NaN anywhere makes the row invalid.
+  float best = -INFINITY;
+  int best_id = vocab;
+  bool nan = false;
+  for (int i = me; i < vocab; i += kSampleThreads) {
+    const float x = logits[i];
+    nan |= x != x || (args.step != nullptr && fabsf(x) == INFINITY);
+    if (x > best) best = x, best_id = i;
+  }
+  for (int mask = kWarp / 2; mask > 0; mask /= 2) {
+    const float other = shuffle_xor(best, mask);
+    const int id = shuffle_xor(best_id, mask);
+    if (other > best || (other == best && id < best_id)) best = other, best_id = id;
+  }
+  if (ballot(nan) != 0 && lane_index() == 0) atomic_or(&s.invalid, 1);
+  if (lane_index() == 0) s.best[warp_index()] = best, s.best_id[warp_index()] = best_id;
+  barrier();
+  for (int i = 0; i < kSampleThreads / kWarp; ++i) {
+    if (s.best[i] > best || (s.best[i] == best && s.best_id[i] < best_id)) best = s.best[i], best_id = s.best_id[i];
+  }
+  const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
+  if (s.invalid != 0 || best_id == vocab || greedy) {
+    if (me == 0) give_token(args, place, s.invalid != 0 || best_id == vocab ? -1 : best_id);
+    return;
+  }
+
+  // Each thread owns consecutive ids, so that ranks among equal keys and running sums follow the ids.
+  const int share = (vocab + kSampleThreads - 1) / kSampleThreads;
+  const int begin = me * share < vocab ? me * share : vocab;
+  const int end = begin + share < vocab ? begin + share : vocab;
+
+  // rank of this thread's first token with exactly threshold.key among all such tokens
+  const auto rank_before = [&](const Threshold& threshold) {
+    uint64_t equal = 0, all = 0;
+    for (int i = begin; i < end; ++i) equal += sort_key(logits[i]) == threshold.key ? 1 : 0;
+    return static_cast<int>(exclusive_sum(equal, s, all));
+  };
+  Threshold top_k, top_p;
+  int top_k_rank = 0, top_p_rank = 0;  // of the token at hand
+  const auto passes = [](uint32_t key, const Threshold& threshold, int& rank) {
+    if (key > threshold.key) return true;
+    return key == threshold.key && rank++ < threshold.keep_equal;
+  };
+
+  // Digit by digit from the top: the bucket in which `target` is reached when what lies in greater keys is counted off.
+  // by_mass: target is a sum of weights (of tokens that pass top_k), else a number of tokens.
+  const auto select = [&](bool by_mass, uint64_t target, int top_k_first_rank) {
+    uint64_t above = 0;
+    if (me == 0) s.prefix = 0;
+    for (int shift = 24; shift >= 0; shift -= 8) {
+      for (int i = me; i < kDigits; i += kSampleThreads) s.mass[i] = 0, s.digits[i] = 0;
+      barrier();
+      const uint32_t prefix = s.prefix;
+      int rank = top_k_first_rank;
+      for (int i = begin; i < end; ++i) {
+        const uint32_t key = sort_key(logits[i]);
+        if (by_mass && !passes(key, top_k, rank)) continue;
+        if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
+        const int digit = static_cast<int>(key >> shift & 255u);
+        atomic_add(&s.mass[digit], by_mass ? sample_weight(logits[i], best, args.temperature) : uint64_t{1});
+        atomic_add(&s.digits[digit], 1);
+      }
+      barrier();
+      if (me == 0) {
+        int digit = kDigits - 1;
+        int lowest = digit;  // the lowest digit that any token has: rounding must not walk past it
+        for (int i = kDigits - 1; i >= 0; --i) lowest = s.digits[i] > 0 ? i : lowest;
+        while (digit > lowest && above + s.mass[digit] < target) above += s.mass[digit--];
+        s.prefix = prefix | static_cast<uint32_t>(digit) << shift;
+        if (shift == 0) {
+          // All tokens of this bucket have one key, so one weight.
+          const uint64_t equal = static_cast<uint64_t>(s.digits[digit]), each = s.mass[digit] / equal;
+          const uint64_t missing = target - above;
+          uint64_t keep = each == 0 ? equal : (missing + each - 1) / each;
+          if (keep > equal) keep = equal;
+          s.keep_equal = keep < 1 ? 1 : static_cast<int>(keep);
+        }
+      }
+      barrier();
+    }
+    const Threshold found{s.prefix, s.keep_equal};
+    barrier();
+    return found;
+  };
+
+  int top_k_first = 0, top_p_first = 0;
+  if (args.top_k > 0 && args.top_k < vocab) {
+    top_k = select(false, static_cast<uint64_t>(args.top_k), 0);
+    top_k_first = rank_before(top_k);
+  }
+  const auto kept_weight = [&](int i) {
+    const uint32_t key = sort_key(logits[i]);
+    // Both ranks count every token with the threshold's key, kept or not.
+    const bool in_k = passes(key, top_k, top_k_rank), in_p = passes(key, top_p, top_p_rank);
+    if (!in_k || !in_p) return uint64_t{0};
+    const uint64_t weight = sample_weight(logits[i], best, args.temperature);
+    return weight < static_cast<uint64_t>(args.min_p * 1099511627776.0f) ? uint64_t{0} : weight;
+  };
+  if (args.top_p < 1.0f) {
+    uint64_t mine = 0, all = 0;
+    int rank = top_k_first;
+    for (int i = begin; i < end; ++i) {
+      if (passes(sort_key(logits[i]), top_k, rank)) mine += sample_weight(logits[i], best, args.temperature);
+    }
+    exclusive_sum(mine, s, all);
+    const uint64_t target = static_cast<uint64_t>(static_cast<double>(args.top_p) * static_cast<double>(all));
+    top_p = select(true, target < 1 ? 1 : target, top_k_first);
+    top_p_first = rank_before(top_p);
+  }
+
+  uint64_t mine = 0, all = 0;
+  top_k_rank = top_k_first, top_p_rank = top_p_first;
+  for (int i = begin; i < end; ++i) mine += kept_weight(i);
+  const uint64_t before = exclusive_sum(mine, s, all);
+  uint64_t target = static_cast<uint64_t>(static_cast<double>(args.uniform[place]) * static_cast<double>(all));
+  if (target >= all) target = all - 1;
+  if (before <= target && target < before + mine) {
+    uint64_t sum = before;
+    top_k_rank = top_k_first, top_p_rank = top_p_first;
+    for (int i = begin; i < end; ++i) {
+      sum += kept_weight(i);
+      if (sum > target) {
+        give_token(args, place, i);
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace glimpse::cuda

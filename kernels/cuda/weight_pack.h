@@ -1,0 +1,155 @@
+// Rows of GGUF blocks into the planes of weight_layout.h: one call packs one cell (32 columns of one row). Used by the
+// packing kernel; unpacking is on the host (weight_unpack.cpp).
+#pragma once
+
+#include "kernels/cuda/weight_layout.h"
+
+namespace glimpse::cuda {
+
+namespace pack {
+
+GLIMPSE_DEVICE uint32_t u16_at(const uint8_t* p) {
+  return p[0] | static_cast<uint32_t>(p[1]) << 8;
+}
+GLIMPSE_DEVICE uint32_t u32_at(const uint8_t* p) {
+  return u16_at(p) | u16_at(p + 2) << 16;
+}
+GLIMPSE_DEVICE void put16(uint8_t* to, uint32_t value) {
+  *reinterpret_cast<uint16_t*>(to) = static_cast<uint16_t>(value);
+}
+GLIMPSE_DEVICE void put32(uint8_t* to, uint32_t value) {
+  *reinterpret_cast<uint32_t*>(to) = value;
+}
+
+// The code of element e of a block, unsigned, as blocks.h numbers them (Q8_0: the bits of the int8).
+template <Format format>
+GLIMPSE_DEVICE uint32_t code_at(const uint8_t* b, int e) {
+  const int n = e / 128, j = e % 128 / 32, l = e % 32;
+  const auto nibble = [&](const uint8_t* qs) { return e < 16 ? qs[e] & 15u : qs[e - 16] >> 4; };
+  if constexpr (format == Format::kQ4_0 || format == Format::kIQ4_NL) return nibble(b + 2);
+  if constexpr (format == Format::kQ4_1) return nibble(b + 4);
+  if constexpr (format == Format::kQ5_0) return nibble(b + 6) | (u32_at(b + 2) >> e & 1u) << 4;
+  if constexpr (format == Format::kQ5_1) return nibble(b + 8) | (u32_at(b + 4) >> e & 1u) << 4;
+  if constexpr (format == Format::kQ8_0) return b[2 + e];
+  if constexpr (format == Format::kQ2_K) return b[16 + 32 * n + l] >> (2 * j) & 3u;
+  if constexpr (format == Format::kQ3_K) return (b[32 + 32 * n + l] >> (2 * j) & 3u) | (b[l] >> (4 * n + j) & 1u) << 2;
+  if constexpr (format == Format::kQ4_K) return b[16 + 32 * (e / 64) + l] >> (4 * (e % 64 / 32)) & 15u;
+  if constexpr (format == Format::kQ5_K) {
+    return (b[48 + 32 * (e / 64) + l] >> (4 * (e % 64 / 32)) & 15u) | (b[16 + l] >> (e / 32) & 1u) << 4;
+  }
+  if constexpr (format == Format::kQ6_K) {
+    return (b[64 * n + 32 * (j % 2) + l] >> (4 * (j / 2)) & 15u) | (b[128 + 32 * n + l] >> (2 * j) & 3u) << 4;
+  }
+  if constexpr (format == Format::kIQ4_XS) {
+    const uint32_t byte = b[8 + 16 * (e / 32) + l % 16];
+    return l < 16 ? byte & 15u : byte >> 4;
+  }
+  return 0;
+}
+
+// The scale record of a super-block (see weight_layout.h).
+template <Format format>
+GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t* d) {
+  if constexpr (format == Format::kQ4_K || format == Format::kQ5_K) {
+    const uint8_t* s = b + 4;
+    uint32_t low_scales = 0, low_mins = 0, high = 0;
+    GLIMPSE_NO_UNROLL
+    for (int k = 0; k < 8; ++k) {
+      const uint32_t scale = k < 4 ? s[k] & 63u : (s[k + 4] & 15u) | static_cast<uint32_t>(s[k - 4]) >> 6 << 4;
+      const uint32_t min =
+          k < 4 ? s[k + 4] & 63u : static_cast<uint32_t>(s[k + 4]) >> 4 | static_cast<uint32_t>(s[k]) >> 6 << 4;
+      low_scales |= (scale & 15u) << (4 * k);
+      low_mins |= (min & 15u) << (4 * k);
+      high |= scale >> 4 << (2 * k) | min >> 4 << (16 + 2 * k);
+    }
+    put32(record, u32_at(b));
+    put32(record + 4, low_scales);
+    put32(record + 8, low_mins);
+    put32(record + 12, high);
+  } else if constexpr (format == Format::kQ6_K) {
+    for (int i = 0; i < 16; ++i) record[i] = b[192 + i];
+    put16(d, u16_at(b + 208));
+  } else if constexpr (format == Format::kQ2_K) {
+    for (int i = 0; i < 16; ++i) record[i] = b[i];
+    put32(d, u32_at(b + 80));
+  } else if constexpr (format == Format::kQ3_K) {
+    const uint8_t* s = b + 96;
+    GLIMPSE_NO_UNROLL
+    for (int k = 0; k < 16; ++k) {
+      const uint32_t low = k < 8 ? s[k] & 15u : static_cast<uint32_t>(s[k - 8]) >> 4;
+      const uint32_t high = static_cast<uint32_t>(s[8 + k % 4]) >> (2 * (k / 4)) & 3u;
+      record[k] = static_cast<uint8_t>(static_cast<int>(low | high << 4) - 32);
+    }
+    put16(d, u16_at(b + 108));
+  } else if constexpr (format == Format::kIQ4_XS) {
+    put32(record, u32_at(b));
+    put32(record + 4, u32_at(b + 4));
+  }
+}
+
+constexpr int kBlockBytes[31] = {4, 2, 18, 20, 0,  0, 22, 24,  34, 0, 84, 110, 144, 176, 210, 0,
+                                 0, 0, 0,  0,  18, 0, 0,  136, 0,  0, 0,  0,   0,   0,   2};
+
+}  // namespace pack
+
+/// row_bytes of GGUF blocks at `from` (nullptr: a padding row of zeros); row: of the matrix; cell: columns 32 cell ...
+template <Format format>
+GLIMPSE_DEVICE void pack_cell(const uint8_t* from, int row, int cell, const WeightView& w, uint8_t* to) {
+  constexpr Planes p = planes_of(format);
+  constexpr int block_bytes = pack::kBlockBytes[static_cast<int>(format)];
+  const int row_tile = row / kTileRows, r = row % kTileRows, column_tile = cell / 4, t = cell % 4;
+  const int64_t tile = tile_index(w, row_tile, column_tile);
+  const bool inside = from != nullptr && cell * kCell < w.cols;
+  if constexpr (!p.integer()) {
+    constexpr int element = p.low_bits / 8, per_part = 16 / element;
+    GLIMPSE_NO_UNROLL
+    for (int part = 0; part < p.parts(); ++part) {
+      uint8_t* out = to + low_offset<format>(tile, part, r, t);
+      for (int i = 0; i < per_part; ++i) {
+        const int column = cell * kCell + part * per_part + i;
+        const bool there = from != nullptr && column < w.cols;
+        for (int byte = 0; byte < element; ++byte) {
+          out[i * element + byte] = there ? from[static_cast<int64_t>(column) * element + byte] : uint8_t{0};
+        }
+      }
+    }
+  } else {
+    constexpr int block = p.super ? 256 : 32;
+    const int first = cell * kCell % block;
+    const uint8_t* b = inside ? from + static_cast<int64_t>(cell) * kCell / block * block_bytes : nullptr;
+    constexpr uint32_t low_mask = (1u << p.low_bits) - 1;
+    constexpr int per_word = 8 / p.low_bits;  // steps
+    uint32_t high[2] = {0, 0};
+    GLIMPSE_NO_UNROLL
+    for (int word = 0; word < p.low_bytes() / 4; ++word) {
+      uint32_t low = 0;
+      for (int i = 0; i < per_word; ++i) {
+        const int step = word * per_word + i;
+        for (int byte = 0; byte < 4; ++byte) {
+          const uint32_t code = inside ? pack::code_at<format>(b, first + 4 * step + byte) : 0u;
+          low |= (code & low_mask) << (8 * byte + p.low_bits * i);
+          if constexpr (p.high_bits == 1) high[0] |= (code >> p.low_bits & 1u) << (8 * byte + step);
+          if constexpr (p.high_bits == 2) high[step / 4] |= (code >> p.low_bits & 3u) << (8 * byte + 2 * (step % 4));
+        }
+      }
+      pack::put32(to + low_offset<format>(tile, word / 4, r, t) + word % 4 * 4, low);
+    }
+    for (int i = 0; i < p.high_bits; ++i) pack::put32(to + high_offset<format>(w, tile, r, t) + 4 * i, high[i]);
+    if constexpr (p.super) {
+      if (cell % 8 != 0) return;
+      uint8_t* record = to + scales_offset<format>(w, row_tile, column_tile, r, t);
+      uint8_t* d = to + d_offset<format>(w, row_tile, column_tile, r);
+      if (inside) {
+        pack::pack_super_scales<format>(b, record, d);
+      } else {
+        for (int i = 0; i < p.scale_bytes; ++i) record[i] = 0;
+        for (int i = 0; i < p.d_bytes; ++i) d[i] = 0;
+      }
+    } else {
+      uint8_t* record = to + scales_offset<format>(w, row_tile, column_tile, r, t);
+      for (int i = 0; i < p.scale_bytes; ++i) record[i] = inside ? b[i] : uint8_t{0};
+    }
+  }
+}
+
+}  // namespace glimpse::cuda

@@ -1,0 +1,137 @@
+// CudaOps on the host executor beside RefOps, random data, and how far apart two results are.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "engine/runtime/cuda/cuda_ops.h"
+#include "engine/runtime/cuda/host_device.h"
+#include "kernels/quant/quant.h"
+#include "tests/engine/golden_support.h"
+
+namespace glimpse::cuda {
+
+using glimpse::testing::must;
+using glimpse::testing::nmse;
+
+/// The host executor, or, where GLIMPSE_TEST_GPU is set, the GPU: the same tests check the kernels there.
+inline bool on_gpu() {
+  return std::getenv("GLIMPSE_TEST_GPU") != nullptr;
+}
+inline std::shared_ptr<Device> test_device(const HostDeviceOptions& options) {
+#if defined(GLIMPSE_HAS_CUDA)
+  static const std::shared_ptr<Device> gpu = on_gpu() ? must(open_cuda_device()) : nullptr;
+  if (gpu != nullptr) return gpu;
+#endif
+  return make_host_device(options);
+}
+inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
+  return must(CudaOps::create(test_device(options), 1));
+}
+
+/// A matrix with its planes copied to host memory.
+struct HostCopy {
+  std::vector<uint8_t> bytes;
+  WeightView view;
+  explicit HostCopy(const CudaWeight& weight) : bytes(weight.memory.size()), view(weight.view) {
+    const auto stream = must(test_device({})->make_stream());
+    EXPECT_OK(stream->copy_out(bytes.data(), weight.view.data, bytes.size()));
+    EXPECT_OK(stream->synchronize());
+    view.data = bytes.data();
+  }
+};
+
+inline std::vector<DType> weight_types() {
+  std::vector<DType> types;
+  for (uint32_t id = 0; id < 64; ++id) {
+    const DTypeInfo* info = find_dtype(id);
+    if (info != nullptr && info->is_weight) types.push_back(info->type);
+  }
+  return types;
+}
+
+class Random {
+ public:
+  explicit Random(uint32_t seed) : engine_(seed) {}
+  std::vector<float> gaussian(int64_t n, float scale = 1) {
+    std::normal_distribution<float> normal(0, scale);
+    std::vector<float> out(static_cast<size_t>(n));
+    for (float& v : out) v = normal(engine_);
+    return out;
+  }
+  std::vector<std::byte> bytes(uint64_t n) {
+    std::vector<std::byte> out(n);
+    for (std::byte& b : out) b = static_cast<std::byte>(engine_());
+    return out;
+  }
+  int below(int n) { return static_cast<int>(engine_() % static_cast<uint32_t>(n)); }
+
+ private:
+  std::mt19937 engine_;
+};
+
+/// A matrix of `type` quantised from `values`.
+inline std::vector<std::byte> quantized(DType type, const std::vector<float>& values, int64_t rows, int64_t cols) {
+  const uint64_t row_bytes = dtype_row_bytes(type, static_cast<uint64_t>(cols));
+  std::vector<std::byte> out(static_cast<uint64_t>(rows) * row_bytes);
+  for (int64_t r = 0; r < rows; ++r) {
+    quantize_row_ref(type, values.data() + r * cols, out.data() + static_cast<uint64_t>(r) * row_bytes, cols, nullptr);
+  }
+  return out;
+}
+
+inline WeightSource source_of(std::vector<std::byte> bytes, DType type, int64_t rows, int64_t cols) {
+  WeightSource source;
+  source.name = "some.weight";
+  source.type = type;
+  source.rows = rows;
+  source.cols = cols;
+  source.read_rows = [bytes = std::move(bytes), type, cols](int64_t first, int64_t count, std::span<std::byte> out) {
+    const uint64_t row = dtype_row_bytes(type, static_cast<uint64_t>(cols));
+    std::memcpy(out.data(), bytes.data() + static_cast<uint64_t>(first) * row, static_cast<uint64_t>(count) * row);
+    return Status();
+  };
+  return source;
+}
+
+inline std::shared_ptr<const BackendBuffer> buffer(Ops& ops, const std::vector<float>& values) {
+  std::unique_ptr<BackendBuffer> out = must(ops.allocate(static_cast<int64_t>(values.size()), "test"));
+  ops.upload(values.data(), static_cast<int64_t>(values.size()), out->data);
+  return std::shared_ptr<const BackendBuffer>(std::move(out));
+}
+
+/// NMSE over several results together: single numbers close to zero have no relative error worth the name.
+class ErrorSum {
+ public:
+  void add(const std::vector<float>& got, const std::vector<float>& want) {
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      const double difference = static_cast<double>(got[i]) - want[i];
+      error_ += difference * difference;
+      norm_ += static_cast<double>(want[i]) * want[i];
+    }
+  }
+  double value() const { return norm_ > 0 ? error_ / norm_ : INFINITY; }
+
+ private:
+  double error_ = 0, norm_ = 0;
+};
+
+/// Weights of a norm: about 1, so that what was gaussian stays so.
+inline std::vector<float> norm_weights(Random& random, int64_t n) {
+  std::vector<float> out = random.gaussian(n, 0.1f);
+  for (float& v : out) v += 1;
+  return out;
+}
+
+/// Columns of a block of `type`, or 1.
+inline int64_t block_columns(DType type) {
+  return dtype_info(type).block_length;
+}
+
+}  // namespace glimpse::cuda

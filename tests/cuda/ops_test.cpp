@@ -1,0 +1,341 @@
+// CudaOps on the host executor against RefOps: every operation, every weight type, on both sides of the border between
+// few rows (dot products) and many (matrix fragments).
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kernels/matmul/panel_codes.h"
+#include "tests/cuda/cuda_support.h"
+#include "tests/cuda/side.h"
+
+namespace glimpse::cuda {
+namespace {
+
+class CudaTypes : public ::testing::TestWithParam<DType> {
+ protected:
+  int64_t cols() const { return block_columns(GetParam()) == 256 ? 512 : 288; }
+};
+
+TEST_P(CudaTypes, MultiplyAsTheOracle) {
+  const DType type = GetParam();
+  Random random(1);
+  const int64_t k = cols();
+  ErrorSum linear_error[2], added_error[2];  // of few columns, of many
+  for (const int64_t rows : {1, 37}) {
+    const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
+    const std::vector<float> bias = random.gaussian(rows), scale = norm_weights(random, k);
+    for (const int64_t n : {1, 2, 4, 5, 8, 9, 131}) {
+      SCOPED_TRACE(std::to_string(rows) + " rows, " + std::to_string(n) + " columns");
+      const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
+      std::vector<float> linear[2], added[2];
+      Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
+      for (size_t i = 0; i < 2; ++i) {
+        Side& s = sides[i];
+        const Linear w = s.linear(weight, type, rows, k, bias);
+        const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
+        const Mat in = s.mat(x, n), out = s.poisoned(n, rows), sum = s.mat(residual, n);
+        s.run([&] {
+          s->norm_linear(in, norm, w, Activation::kQuickGelu, out);
+          s->linear_add(in, w, sum);
+        });
+        linear[i] = s.values(out);
+        added[i] = s.values(sum);
+      }
+      const bool many = n > CudaOps::kFewRows;
+      linear_error[many].add(linear[1], linear[0]);
+      added_error[many].add(added[1], added[0]);
+    }
+  }
+  for (const int64_t n : {1, 131}) {
+    EXPECT_LE(linear_error[n > 1].value(), 2 * limit_of(type, n)) << n;  // QuickGELU is steeper than 1 in places
+    EXPECT_LE(added_error[n > 1].value(), limit_of(type, n)) << n;
+  }
+}
+
+// Weights and activations that every step represents exactly: the results must be equal, whatever the path.
+TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
+  const DType type = GetParam();
+  Random random(2);
+  const int64_t k = cols(), rows = 21;
+  const DTypeInfo& info = dtype_info(type);
+  std::vector<std::byte> weight;
+  if (info.block_length == 1) {
+    std::vector<float> values(static_cast<size_t>(rows * k));
+    for (float& v : values) v = static_cast<float>(random.below(255) - 127);
+    weight = quantized(type, values, rows, k);
+  } else {
+    const PanelFormat format = panel_format(type);
+    const PanelLayout layout = panel_layout(format);
+    for (int64_t i = 0; i < rows * k / info.block_length; ++i) {
+      BlockCodes codes;
+      codes.d = 0x3c00;  // 1
+      codes.m = random.below(2) == 0 ? 0x3c00 : 0x4000;
+      for (int s = 0; s < layout.subs(); ++s) {
+        const int scale = 1 + random.below(2);
+        const bool offset = layout.scales == ScaleKind::kSix16 || layout.scales == ScaleKind::kIq4Xs;
+        codes.scale[s] = static_cast<uint8_t>(offset ? 32 + scale : format == PanelFormat::kQ6_K ? 256 - scale : scale);
+        codes.min[s] = static_cast<uint8_t>(random.below(3));
+      }
+      const int codes_of = 1 << (layout.low_bits + layout.high_bits);
+      for (int e = 0; e < layout.block; ++e) {
+        codes.q[e] =
+            static_cast<uint8_t>(format == PanelFormat::kQ8_0 ? random.below(255) - 127 : random.below(codes_of));
+      }
+      std::vector<std::byte> block(info.block_bytes);
+      encode_row_block(format, codes, reinterpret_cast<uint8_t*>(block.data()));
+      weight.insert(weight.end(), block.begin(), block.end());
+    }
+  }
+  for (const int64_t n : {1, 3, 8, 9, 40}) {
+    std::vector<float> x(static_cast<size_t>(n * k));
+    for (float& v : x) v = static_cast<float>(random.below(9) - 4);
+    for (size_t i = 0; i < x.size(); i += 32) x[i] = 127;  // so that the scale of every block is 1
+    std::vector<float> out[2];
+    Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
+    for (size_t i = 0; i < 2; ++i) {
+      Side& s = sides[i];
+      const Linear w = s.linear(weight, type, rows, k, {});
+      const Mat in = s.mat(x, n), y = s.poisoned(n, rows);
+      s.run([&] { s->norm_linear(in, Norm{}, w, Activation::kNone, y); });
+      out[i] = s.values(y);
+    }
+    EXPECT_EQ(out[1], out[0]) << n << " columns";
+  }
+}
+
+// A row's bits depend neither on its neighbours nor on the order in which threads run.
+TEST_P(CudaTypes, RowsDoNotDependOnTheBatch) {
+  const DType type = GetParam();
+  Random random(3);
+  const int64_t k = cols(), rows = 24, n = 150;
+  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
+  const std::vector<float> x = random.gaussian(n * k);
+  const auto compute = [&](HostDeviceOptions options, std::vector<int64_t> cuts) {
+    Side s(host_ops(options));
+    const Linear w = s.linear(weight, type, rows, k, {});
+    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
+    s.run_linear(in, w, cuts, out);
+    return s.values(out);
+  };
+  const auto many = compute({}, {n});
+  EXPECT_EQ(compute({.order = host::Order::kReverse}, {9, 100, 41}), many);
+  EXPECT_EQ(compute({.order = host::Order::kRandom, .n_multiprocessors = 1}, {128, 22}), many);
+  const auto few = compute({}, std::vector<int64_t>(150, 1));
+  std::vector<int64_t> groups;
+  for (int i = 0; i < 150 / 15; ++i) groups.insert(groups.end(), {8, 2, 5});
+  EXPECT_EQ(compute({.order = host::Order::kRandom, .seed = 5, .n_multiprocessors = 1}, groups), few);
+  if (type == DType::kF32) {
+    EXPECT_EQ(few, many);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CudaTypes, ::testing::ValuesIn(weight_types()),
+                         [](const auto& type) { return std::string(dtype_name(type.param)); });
+
+// ---- Fusions -----------------------------------------------------------------------------------------------------
+
+TEST(CudaOps, ActivationsAndNormsMatchTheOracle) {
+  Random random(4);
+  constexpr int64_t kCols = 96, kRows = 40;
+  const auto weight = quantized(DType::kF32, random.gaussian(kRows * kCols, 0.2f), kRows, kCols);
+  const std::vector<float> scale = random.gaussian(kCols), shift = random.gaussian(kCols);
+  for (const auto kind : {Norm::Kind::kNone, Norm::Kind::kRms, Norm::Kind::kLayer}) {
+    for (const int64_t width : {kCols, kCols / 4}) {  // in one piece, in four
+      for (const auto activation : {Activation::kNone, Activation::kQuickGelu, Activation::kGeluErf,
+                                    Activation::kGeluTanh, Activation::kSilu}) {
+        for (const int64_t n : {1, 6, 12}) {
+          const std::vector<float> x = random.gaussian(n * kCols);
+          std::vector<float> out[2];
+          Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
+          for (size_t i = 0; i < 2; ++i) {
+            Side& s = sides[i];
+            const Linear w = s.linear(weight, DType::kF32, kRows, kCols, {});
+            const Norm norm = kind == Norm::Kind::kNone ? Norm{} : s.norm(kind, width, scale, shift);
+            const Mat in = s.mat(x, n), y = s.poisoned(n, kRows);
+            s.run([&] { s->norm_linear(in, norm, w, activation, y); });
+            out[i] = s.values(y);
+          }
+          EXPECT_LE(nmse(out[1], out[0]), 1e-11) << static_cast<int>(kind) << static_cast<int>(activation) << n;
+        }
+      }
+    }
+  }
+}
+
+TEST(CudaOps, SwigluMatchesTheOracle) {
+  Random random(5);
+  constexpr int64_t kCols = 256, kRows = 77;
+  const std::vector<float> gate = random.gaussian(kRows * kCols, 0.1f), up = random.gaussian(kRows * kCols, 0.1f);
+  const std::vector<float> scale = norm_weights(random, kCols), bias = random.gaussian(kRows);
+  for (const auto& [type_gate, type_up] : {std::pair(DType::kQ4_K, DType::kQ4_K), std::pair(DType::kF32, DType::kF32),
+                                           std::pair(DType::kQ8_0, DType::kQ6_K)}) {
+    for (const int64_t n : {1, 7, 33}) {
+      const std::vector<float> x = random.gaussian(n * kCols);
+      std::vector<float> out[2];
+      Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
+      for (size_t i = 0; i < 2; ++i) {
+        Side& s = sides[i];
+        const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
+        const Linear u = s.linear(quantized(type_up, up, kRows, kCols), type_up, kRows, kCols, {});
+        const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
+        const Mat in = s.mat(x, n), y = s.poisoned(n, kRows);
+        s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
+        out[i] = s.values(y);
+      }
+      // A product of two: the errors of both.
+      EXPECT_LE(nmse(out[1], out[0]), 4 * limit_of(type_gate, n)) << n;
+    }
+  }
+}
+
+struct QkvCase {
+  int64_t n_heads, n_kv_heads, head_dim;
+  DType q, k, v;
+};
+
+TEST(CudaOps, ProjectionsAreRotatedAndCached) {
+  Random random(6);
+  constexpr int64_t kCols = 256, kPast = 5;
+  const QkvCase cases[] = {{4, 2, 16, DType::kF32, DType::kF32, DType::kF32},
+                           {3, 1, 12, DType::kF32, DType::kF32, DType::kF32},  // halves of 6 are no whole tiles
+                           {2, 2, 80, DType::kBF16, DType::kBF16, DType::kBF16},
+                           {6, 1, 128, DType::kQ4_K, DType::kQ8_0, DType::kQ6_K},
+                           {2, 1, 10, DType::kQ4_K, DType::kQ4_K, DType::kQ6_K}};
+  for (const QkvCase& c : cases) {
+    const int64_t q_rows = c.n_heads * c.head_dim, kv_rows = c.n_kv_heads * c.head_dim;
+    const std::vector<float> wq = random.gaussian(q_rows * kCols), wk = random.gaussian(kv_rows * kCols),
+                             wv = random.gaussian(kv_rows * kCols), bias = random.gaussian(q_rows),
+                             scale = norm_weights(random, kCols);
+    for (const KvElement element : {KvElement::kF32, KvElement::kBf16, KvElement::kF16}) {
+      ErrorSum q_error[2], k_error[2], v_error[2];  // of few rows, of many
+      for (const int64_t n : {1, 3, 8, 20}) {
+        SCOPED_TRACE(std::to_string(c.head_dim) + ", " + std::to_string(n));
+        const std::vector<float> x = random.gaussian(n * kCols);
+        std::vector<float> cos, sin;
+        for (const float angle : random.gaussian(n * c.head_dim / 2)) {
+          cos.push_back(std::cos(angle));
+          sin.push_back(std::sin(angle));
+        }
+        std::vector<float> q[2], k[2], v[2];
+        Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
+        for (size_t i = 0; i < 2; ++i) {
+          Side& s = sides[i];
+          QkvWeights w{s.linear(quantized(c.q, wq, q_rows, kCols), c.q, q_rows, kCols, bias),
+                       s.linear(quantized(c.k, wk, kv_rows, kCols), c.k, kv_rows, kCols, {}),
+                       s.linear(quantized(c.v, wv, kv_rows, kCols), c.v, kv_rows, kCols,
+                                std::vector<float>(bias.begin(), bias.begin() + kv_rows)),
+                       c.n_heads,
+                       c.n_kv_heads,
+                       c.head_dim};
+          const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
+          const auto kv = must(s->make_kv(c.n_kv_heads, c.head_dim, 40, element));
+          const Mat in = s.mat(x, n), out = s.poisoned(n, q_rows), cosines = s.mat(cos, n), sines = s.mat(sin, n);
+          s.run([&] { s->norm_qkv(in, norm, w, RopeTable{cosines, sines}, kPast, out, *kv); });
+          q[i] = s.values(out);
+          for (int64_t r = 0; r < n; ++r) {
+            for (int64_t h = 0; h < c.n_kv_heads; ++h) {
+              std::vector<float> key(static_cast<size_t>(c.head_dim)), value(key.size());
+              kv->read(h, kPast + r, key.data(), value.data());
+              k[i].insert(k[i].end(), key.begin(), key.end());
+              v[i].insert(v[i].end(), value.begin(), value.end());
+            }
+          }
+          std::vector<float> key(static_cast<size_t>(c.head_dim)), value(key.size());
+          kv->read(0, kPast + n, key.data(), value.data());
+          EXPECT_EQ(key, std::vector<float>(key.size())) << "a position that nobody wrote";
+        }
+        const bool many = n > CudaOps::kFewRows;
+        q_error[many].add(q[1], q[0]);
+        k_error[many].add(k[1], k[0]);
+        v_error[many].add(v[1], v[0]);
+      }
+      for (const int64_t n : {1, 20}) {
+        SCOPED_TRACE(std::to_string(c.head_dim) + ", " + std::to_string(n) + " rows");
+        // Half a unit in the last place, squared.
+        const double rounding = element == KvElement::kBf16 ? 0x1p-16 : element == KvElement::kF16 ? 0x1p-22 : 0;
+        EXPECT_LE(q_error[n > 1].value(), limit_of(c.q, n));
+        EXPECT_LE(k_error[n > 1].value(), limit_of(c.k, n) + rounding);
+        EXPECT_LE(v_error[n > 1].value(), limit_of(c.v, n) + rounding);
+      }
+    }
+  }
+}
+
+TEST(CudaOps, EmbedLeavesRowsWithoutAToken) {
+  Side s(host_ops());
+  const auto table = must(s->pack(source_of(quantized(DType::kF32, {1, 2, 3, 4, 5, 6}, 3, 2), DType::kF32, 3, 2),
+                                  WeightPrecision::kAsStored));
+  const Mat x = s.mat({7, 7, 8, 8, 9, 9}, 3);
+  const int32_t ids[3] = {2, -1, 0};
+  s.run([&] { s->embed(*table, ids, x); });
+  EXPECT_EQ(s.values(x), (std::vector<float>{5, 6, 8, 8, 1, 2}));
+}
+
+TEST(CudaOps, AllFiniteSeesEveryElement) {
+  Random random(7);
+  Side s(host_ops());
+  const std::vector<float> x = random.gaussian(15);
+  s.run([&] { EXPECT_TRUE(s->all_finite(s.mat(x, 3))); });
+  for (const float bad : {INFINITY, -INFINITY, NAN}) {
+    for (size_t i = 0; i < x.size(); ++i) {
+      std::vector<float> y = x;
+      y[i] = bad;
+      const Mat m = s.mat(y, 3);
+      s.run([&] {
+        EXPECT_FALSE(s->all_finite(m));
+        EXPECT_EQ(s->all_finite(m.slice(0, 1)), i >= 5);
+      });
+    }
+  }
+}
+
+TEST(CudaOps, NonFiniteInputsStayNonFinite) {
+  Random random(8);
+  for (const int64_t n : {1, 12}) {
+    for (const float bad : {INFINITY, NAN}) {
+      Side s(host_ops());
+      const Linear w = s.linear(quantized(DType::kQ4_K, random.gaussian(16 * 256), 16, 256), DType::kQ4_K, 16, 256, {});
+      std::vector<float> x = random.gaussian(n * 256);
+      x[77] = bad;
+      const Mat in = s.mat(x, n), out = s.mat(std::vector<float>(static_cast<size_t>(16 * n)), n);
+      s.run([&] {
+        s->norm_linear(in, Norm{}, w, Activation::kNone, out);
+        EXPECT_FALSE(s->all_finite(out.slice(0, 1)));
+      });
+    }
+  }
+}
+
+TEST(CudaOps, TransfersOfAnySizeArriveWhole) {
+  Side s(host_ops());
+  std::vector<float> values(3'000'001);  // more than the staging memory
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  EXPECT_EQ(s.values(s.mat(values, 1)), values);
+}
+
+TEST(CudaOps, DescribesItsDevice) {
+  const std::string text = host_ops()->describe();
+  EXPECT_EQ(text.rfind("cuda ", 0), 0u) << text;
+  if (!on_gpu()) {
+    EXPECT_EQ(text, "cuda host executor");
+  }
+}
+
+// A kernel that the device refuses is an error of the pass, with the kernel's name; nothing after it runs.
+TEST(CudaOps, LaunchErrorsNameTheKernel) {
+  if (on_gpu()) GTEST_SKIP() << "needs a device of little shared memory";
+  HostDeviceOptions options;
+  options.max_shared_bytes = 60 << 10;  // less than the tiles of a matrix product take
+  Side s(host_ops(options));
+  Random random(9);
+  const Linear w = s.linear(quantized(DType::kQ4_0, random.gaussian(16 * 64), 16, 64), DType::kQ4_0, 16, 64, {});
+  const Mat in = s.mat(random.gaussian(9 * 64), 9), out = s.poisoned(9, 16);
+  const Status status = s->run([&] { s->norm_linear(in, Norm{}, w, Activation::kNone, out); });
+  ASSERT_FALSE(status.ok());
+  EXPECT_EQ(status.error().code, ErrorCode::kDevice);
+  EXPECT_NE(status.error().message.find("gemm_q4_0"), std::string::npos) << status.error().message;
+  EXPECT_OK(s->run([&] { s->norm_linear(in.slice(0, 8), Norm{}, w, Activation::kNone, out.slice(0, 8)); }));
+}
+
+}  // namespace
+}  // namespace glimpse::cuda

@@ -1,0 +1,142 @@
+// What ptxas says about every kernel: no register may live in local memory, and none may need more than leaves room for
+// the blocks per multiprocessor that kernels.inc names.
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+
+#include "kernels/cuda/kernels.h"
+
+namespace glimpse::cuda {
+namespace {
+
+struct Usage {
+  int registers = 0, stack = 0, spill_stores = 0, spill_loads = 0;
+};
+
+// {kernel name: {architecture: usage}}
+std::map<std::string, std::map<std::string, Usage>> parse_report(std::istream& in) {
+  static const std::regex kEntry("Compiling entry function '_ZN7glimpse4cuda[0-9]+(\\w+)_kernelE\\w*' for '(\\w+)'");
+  static const std::regex kStack("(\\d+) bytes stack frame, (\\d+) bytes spill stores, (\\d+) bytes spill loads");
+  static const std::regex kRegisters("Used (\\d+) registers");
+  std::map<std::string, std::map<std::string, Usage>> report;
+  Usage* usage = nullptr;
+  std::smatch m;
+  for (std::string line; std::getline(in, line);) {
+    if (std::regex_search(line, m, kEntry)) {
+      usage = &report[m[1].str()][m[2].str()];
+    } else if (usage != nullptr && std::regex_search(line, m, kStack)) {
+      usage->stack = std::stoi(m[1]), usage->spill_stores = std::stoi(m[2]), usage->spill_loads = std::stoi(m[3]);
+    } else if (usage != nullptr && std::regex_search(line, m, kRegisters)) {
+      usage->registers = std::stoi(m[1]);
+    }
+  }
+  return report;
+}
+
+TEST(PtxasReport, IsParsed) {
+  std::istringstream text(
+      "ptxas info    : Compiling entry function '_ZN7glimpse4cuda18gemv_q4_k_1_kernelENS0_10LinearArgsE' for 'sm_90a'\n"
+      "    16 bytes stack frame, 12 bytes spill stores, 24 bytes spill loads\n"
+      "ptxas info    : Used 64 registers, used 1 barriers\n");
+  const Usage usage = parse_report(text).at("gemv_q4_k_1").at("sm_90a");
+  EXPECT_EQ(usage.registers, 64);
+  EXPECT_EQ(usage.stack, 16);
+  EXPECT_EQ(usage.spill_stores, 12);
+  EXPECT_EQ(usage.spill_loads, 24);
+}
+
+TEST(PtxasReport, NoKernelSpillsOrUsesTooManyRegisters) {
+#if !defined(GLIMPSE_PTXAS_DIR)
+  GTEST_SKIP() << "built without CUDA";
+#else
+  std::map<std::string, std::map<std::string, Usage>> report;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().extension() != ".ptxas") continue;
+    std::ifstream in(entry.path());
+    report.merge(parse_report(in));
+  }
+  for (int i = 0; i < kKernels; ++i) {
+    const KernelInfo& info = kernel_info(static_cast<Kernel>(i));
+    const auto found = report.find(info.name);
+    ASSERT_NE(found, report.end()) << info.name << ": ptxas said nothing";
+    for (const auto& [architecture, usage] : found->second) {
+      SCOPED_TRACE(std::string(info.name) + " for " + architecture);
+      EXPECT_EQ(usage.spill_stores, 0);
+      EXPECT_EQ(usage.spill_loads, 0);
+      EXPECT_EQ(usage.stack, 0);
+      EXPECT_LE(usage.registers * info.n_threads * info.blocks_per_sm, 65536);
+    }
+  }
+#endif
+}
+
+// ptxas may wait after each product of a warpgroup, and says so; the kernel would still be right, and slow.
+TEST(PtxasReport, ProductsOfWarpgroupsOverlap) {
+#if !defined(GLIMPSE_PTXAS_DIR)
+  GTEST_SKIP() << "built without CUDA";
+#else
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().extension() != ".ptxas") continue;
+    std::ifstream in(entry.path());
+    for (std::string line; std::getline(in, line);) {
+      EXPECT_EQ(line.find("Performance Loss"), std::string::npos) << line;
+    }
+  }
+#endif
+}
+
+#if defined(GLIMPSE_PTXAS_DIR) && defined(GLIMPSE_CUOBJDUMP)
+// {mangled name: its instructions for sm_90a}
+std::map<std::string, std::string> disassemble(const std::string& object) {
+  std::map<std::string, std::string> functions;
+  const std::string command = "'" GLIMPSE_CUOBJDUMP "' -sass -arch sm_90a '" + object + "' 2>/dev/null";
+  FILE* const pipe = popen(command.c_str(), "r");
+  if (pipe == nullptr) return functions;
+  std::string* body = nullptr;
+  char buffer[4096];
+  while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) {
+    const std::string line = buffer;
+    const size_t at = line.find("Function : ");
+    if (at != std::string::npos) {
+      body = &functions[line.substr(at + 11, line.find_last_not_of(" \n") + 1 - (at + 11))];
+    } else if (body != nullptr) {
+      *body += line;
+    }
+  }
+  pclose(pipe);
+  return functions;
+}
+#endif
+
+TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
+#if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
+  GTEST_SKIP() << "needs nvcc and cuobjdump";
+#else
+  std::map<std::string, std::string> functions;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().filename() == "kernels_warpgroup.cu.o") functions = disassemble(entry.path().string());
+  }
+  if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
+  int n_kernels = 0;
+  for (const auto& [name, body] : functions) {
+    if (name.find("gemm_warpgroup_") == std::string::npos) continue;
+    ++n_kernels;
+    SCOPED_TRACE(name);
+    EXPECT_NE(body.find("HGMMA.64x128x16.F32.BF16"), std::string::npos);
+    EXPECT_NE(body.find("UBLKCP"), std::string::npos);
+    EXPECT_NE(body.find("SYNCS"), std::string::npos) << "barriers in shared memory";
+    EXPECT_EQ(body.find("LDL"), std::string::npos);
+    EXPECT_EQ(body.find("STL"), std::string::npos);
+  }
+  EXPECT_EQ(n_kernels, 14);
+#endif
+}
+
+}  // namespace
+}  // namespace glimpse::cuda

@@ -1,0 +1,185 @@
+// Products of many rows as Hopper computes them, on the host executor: beside the reference, and beside the kernels for
+// other devices, whose products and steps they share: the executor rounds both alike, so results must be equal.
+#include <gtest/gtest.h>
+
+#include "tests/cuda/side.h"
+
+namespace glimpse::cuda {
+namespace {
+
+constexpr HostDeviceOptions kHopper{.warpgroups = true};
+
+class WarpgroupTypes : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    if (on_gpu()) GTEST_SKIP() << "a GPU has one kind of products; CudaTypes tests it";
+  }
+};
+
+TEST_P(WarpgroupTypes, MultiplyAsTheOracleAndAsOtherDevices) {
+  const DType type = GetParam();
+  Random random(1);
+  // An odd number of column tiles (for blocks of 256: more tiles than stages), columns that end inside a tile.
+  const int64_t k = block_columns(type) == 256 ? 768 : 288;
+  ErrorSum linear_error, added_error;
+  struct Case {
+    int64_t rows, n;
+  };
+  for (const Case& c : {Case{1, 9}, Case{37, 131}, Case{150, 40}, Case{20, 300}}) {
+    SCOPED_TRACE(std::to_string(c.rows) + " rows, " + std::to_string(c.n) + " columns");
+    const auto weight = quantized(type, random.gaussian(c.rows * k), c.rows, k);
+    const std::vector<float> bias = random.gaussian(c.rows), scale = norm_weights(random, k);
+    const std::vector<float> x = random.gaussian(c.n * k), residual = random.gaussian(c.n * c.rows);
+    std::vector<float> linear[3], added[3];
+    Side sides[3] = {Side(make_ref_ops()), Side(host_ops(kHopper)), Side(host_ops())};
+    for (size_t i = 0; i < 3; ++i) {
+      Side& s = sides[i];
+      const Linear w = s.linear(weight, type, c.rows, k, bias);
+      const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
+      const Mat in = s.mat(x, c.n), out = s.poisoned(c.n, c.rows), sum = s.mat(residual, c.n);
+      s.run([&] {
+        s->norm_linear(in, norm, w, Activation::kQuickGelu, out);
+        s->linear_add(in, w, sum);
+      });
+      linear[i] = s.values(out);
+      added[i] = s.values(sum);
+    }
+    EXPECT_EQ(linear[1], linear[2]);
+    EXPECT_EQ(added[1], added[2]);
+    linear_error.add(linear[1], linear[0]);
+    added_error.add(added[1], added[0]);
+  }
+  EXPECT_LE(linear_error.value(), 2 * limit_of(type, 9));  // QuickGELU is steeper than 1 in places
+  EXPECT_LE(added_error.value(), limit_of(type, 9));
+}
+
+// A row's bits depend neither on its neighbours, nor on how the rows were cut, nor on the order in which threads run.
+TEST_P(WarpgroupTypes, RowsDoNotDependOnTheBatch) {
+  const DType type = GetParam();
+  Random random(3);
+  const int64_t k = block_columns(type) == 256 ? 768 : 700 / block_columns(type) * block_columns(type);
+  const int64_t rows = 24, n = 150;
+  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
+  const std::vector<float> x = random.gaussian(n * k);
+  const auto compute = [&](HostDeviceOptions options, const std::vector<int64_t>& cuts) {
+    options.warpgroups = true;
+    Side s(host_ops(options));
+    const Linear w = s.linear(weight, type, rows, k, {});
+    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
+    s.run_linear(in, w, cuts, out);
+    return s.values(out);
+  };
+  const auto whole = compute({}, {n});
+  EXPECT_EQ(compute({.order = host::Order::kReverse}, {9, 100, 41}), whole);
+  EXPECT_EQ(compute({.order = host::Order::kRandom, .n_multiprocessors = 1}, {128, 22}), whole);
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WarpgroupTypes, ::testing::ValuesIn(weight_types()),
+                         [](const auto& type) { return std::string(dtype_name(type.param)); });
+
+class Warpgroups : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (on_gpu()) GTEST_SKIP() << "a GPU has one kind of products; CudaOps tests it";
+  }
+};
+
+TEST_F(Warpgroups, ComputeSwigluAsOtherDevices) {
+  Random random(5);
+  constexpr int64_t kCols = 256, kRows = 77, kColumns = 33;
+  const std::vector<float> gate = random.gaussian(kRows * kCols, 0.1f), up = random.gaussian(kRows * kCols, 0.1f);
+  const std::vector<float> scale = norm_weights(random, kCols), bias = random.gaussian(kRows);
+  for (const auto& [type_gate, type_up] : {std::pair(DType::kQ4_K, DType::kQ4_K), std::pair(DType::kQ8_0, DType::kQ6_K),
+                                           std::pair(DType::kF32, DType::kF16)}) {
+    const std::vector<float> x = random.gaussian(kColumns * kCols);
+    std::vector<float> out[3];
+    Side sides[3] = {Side(make_ref_ops()), Side(host_ops(kHopper)), Side(host_ops())};
+    for (size_t i = 0; i < 3; ++i) {
+      Side& s = sides[i];
+      const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
+      const Linear u = s.linear(quantized(type_up, up, kRows, kCols), type_up, kRows, kCols, {});
+      const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
+      const Mat in = s.mat(x, kColumns), y = s.poisoned(kColumns, kRows);
+      s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
+      out[i] = s.values(y);
+    }
+    EXPECT_EQ(out[1], out[2]);
+    EXPECT_LE(nmse(out[1], out[0]), 4 * limit_of(DType::kQ4_K, kColumns));  // a product of two: the errors of both
+  }
+}
+
+TEST_F(Warpgroups, RotateAndCacheAsOtherDevices) {
+  Random random(6);
+  constexpr int64_t kCols = 256, kPast = 5, kColumns = 20;
+  struct Case {
+    int64_t n_heads, n_kv_heads, head_dim;
+    DType q, k, v;
+  };
+  const Case cases[] = {{2, 2, 80, DType::kBF16, DType::kBF16, DType::kBF16},
+                        {6, 1, 128, DType::kQ4_K, DType::kQ8_0, DType::kQ6_K},
+                        {3, 1, 12, DType::kF16, DType::kF16, DType::kF16}};  // halves of 6 are no whole tiles
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.head_dim);
+    const int64_t q_rows = c.n_heads * c.head_dim, kv_rows = c.n_kv_heads * c.head_dim;
+    const std::vector<float> wq = random.gaussian(q_rows * kCols), wk = random.gaussian(kv_rows * kCols),
+                             wv = random.gaussian(kv_rows * kCols), bias = random.gaussian(q_rows),
+                             x = random.gaussian(kColumns * kCols);
+    std::vector<float> cos, sin;
+    for (const float angle : random.gaussian(kColumns * c.head_dim / 2)) {
+      cos.push_back(std::cos(angle));
+      sin.push_back(std::sin(angle));
+    }
+    for (const KvElement element : {KvElement::kF32, KvElement::kBf16}) {
+      std::vector<float> results[2];
+      Side sides[2] = {Side(host_ops(kHopper)), Side(host_ops())};
+      for (size_t i = 0; i < 2; ++i) {
+        Side& s = sides[i];
+        QkvWeights w{s.linear(quantized(c.q, wq, q_rows, kCols), c.q, q_rows, kCols, bias),
+                     s.linear(quantized(c.k, wk, kv_rows, kCols), c.k, kv_rows, kCols, {}),
+                     s.linear(quantized(c.v, wv, kv_rows, kCols), c.v, kv_rows, kCols, {}),
+                     c.n_heads,
+                     c.n_kv_heads,
+                     c.head_dim};
+        const auto kv = must(s->make_kv(c.n_kv_heads, c.head_dim, 40, element));
+        const Mat in = s.mat(x, kColumns), out = s.poisoned(kColumns, q_rows), cosines = s.mat(cos, kColumns),
+                  sines = s.mat(sin, kColumns);
+        s.run([&] { s->norm_qkv(in, Norm{}, w, RopeTable{cosines, sines}, kPast, out, *kv); });
+        results[i] = s.values(out);
+        std::vector<float> key(static_cast<size_t>(c.head_dim)), value(key.size());
+        for (int64_t position = 0; position < kPast + kColumns + 1; ++position) {
+          for (int64_t h = 0; h < c.n_kv_heads; ++h) {
+            kv->read(h, position, key.data(), value.data());
+            results[i].insert(results[i].end(), key.begin(), key.end());
+            results[i].insert(results[i].end(), value.begin(), value.end());
+          }
+        }
+      }
+      EXPECT_EQ(results[0], results[1]);
+      for (const float v : results[0]) ASSERT_TRUE(std::isfinite(v));
+    }
+  }
+}
+
+TEST_F(Warpgroups, NonFiniteInputsStayInTheirRow) {
+  Random random(8);
+  Side s(host_ops(kHopper));
+  const Linear w = s.linear(quantized(DType::kQ4_K, random.gaussian(16 * 256), 16, 256), DType::kQ4_K, 16, 256, {});
+  std::vector<float> x = random.gaussian(12 * 256);
+  x[3 * 256 + 77] = INFINITY;
+  const Mat in = s.mat(x, 12), out = s.poisoned(12, 16);
+  s.run([&] {
+    s->norm_linear(in, Norm{}, w, Activation::kNone, out);
+    EXPECT_TRUE(s->all_finite(out.slice(0, 3)));
+    EXPECT_FALSE(s->all_finite(out.slice(3, 1)));
+    EXPECT_TRUE(s->all_finite(out.slice(4, 8)));
+  });
+}
+
+TEST_F(Warpgroups, ReserveCountsWholeAtoms) {
+  const auto hopper = host_ops(kHopper), other = host_ops();
+  EXPECT_EQ(hopper->reserve_bytes(16, 256), other->reserve_bytes(16, 256));
+  EXPECT_EQ(hopper->reserve_bytes(17, 256), other->reserve_bytes(17, 256) + 7 * 256 * 2);
+}
+
+}  // namespace
+}  // namespace glimpse::cuda

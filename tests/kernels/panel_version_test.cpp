@@ -1,0 +1,63 @@
+// The bytes of packed panels are written to disk, so that they may change only together with their version.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "kernels/matmul/panel_layout.h"
+#include "tests/kernels/panel_test_util.h"
+
+namespace glimpse::test {
+namespace {
+
+// FNV-1a of a full and a short panel over bytes of a fixed sequence.
+uint64_t hash_of_panels(PanelFormat format, Isa isa) {
+  const int64_t block = panel_row_format(format).block_length, cols = block == 1 ? 83 : 3 * block;
+  const uint64_t row_bytes = panel_row_bytes(format, cols), bytes = panel_bytes(format, cols);
+  std::vector<std::byte> rows(row_bytes * kPanelRows);
+  uint32_t state = 1;
+  for (std::byte& b : rows) {
+    state = state * 1664525u + 1013904223u;
+    b = static_cast<std::byte>(state >> 24);
+  }
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const int64_t n_rows : {kPanelRows, int64_t{13}}) {
+    AlignedBuffer panel = allocate(bytes);
+    std::memset(panel.data(), 0xee, bytes);
+    pack_panel(format, rows.data(), row_bytes, n_rows, cols, panel.data(), isa);
+    for (uint64_t i = 0; i < bytes; ++i) hash = (hash ^ static_cast<uint64_t>(panel.data()[i])) * 0x100000001b3u;
+  }
+  return hash;
+}
+
+// A difference here means that packed bytes have changed: raise kPanelLayoutVersion and replace the values below.
+TEST(PanelLayoutVersion, NamesTheBytesOfEveryFormat) {
+  const std::map<std::string, uint64_t> kVersion1 = {
+      {"F32", 0xd05c80389a0f7e06u},    {"F16", 0x1f6758868a959773u},    {"BF16", 0x256555b272315fa3u},
+      {"Q4_0", 0xabf9ef5965ca5554u},   {"Q4_1", 0x89cb8c228901250u},    {"Q5_0", 0x5c99b8a40fb6fbd1u},
+      {"Q5_1", 0xa015271a64f9cc1bu},   {"Q8_0", 0xbcd87023eaa631a2u},   {"Q2_K", 0x95fbfb590edbd2d7u},
+      {"Q3_K", 0x60ab356b4f43c9adu},   {"Q4_K", 0xc14a824ff53a0c95u},   {"Q5_K", 0x239fade13b1a58e8u},
+      {"Q6_K", 0x330e7c678246b221u},   {"IQ4_NL", 0xabf9ef5965ca5554u}, {"IQ4_XS", 0x4d55fe6d830722f7u},
+      {"i8x128", 0x89bc3bc0a2b43eb3u},
+  };
+  ASSERT_EQ(kPanelLayoutVersion, 1u);
+  EXPECT_EQ(kVersion1.size(), all_panel_formats().size());
+  for (const PanelFormat format : all_panel_formats()) {
+    const auto want = kVersion1.find(name_of(format));
+    const uint64_t hash = hash_of_panels(format, Isa::kRef);
+    EXPECT_TRUE(want != kVersion1.end() && want->second == hash)
+        << "{\"" << name_of(format) << "\", 0x" << std::hex << hash << "},";
+  }
+}
+
+TEST(PanelLayoutVersion, PackingOnEveryInstructionSetMakesTheSameBytes) {
+  for (const Isa isa : {Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16}) {
+    if (isa > detect_isa()) continue;
+    for (const PanelFormat format : all_panel_formats()) {
+      EXPECT_EQ(hash_of_panels(format, isa), hash_of_panels(format, Isa::kRef))
+          << name_of(format) << " on " << isa_name(isa);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace glimpse::test

@@ -1,0 +1,126 @@
+#include "tools/eval/trace.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "tokenizer/chat.h"
+
+namespace glimpse::eval {
+namespace {
+
+// Hands activations on until the sink fails.
+class Tap {
+ public:
+  Tap(const TraceInput& input, const ActivationSink& sink) : input_(input), sink_(sink) {}
+
+  TapSink named(std::string prefix) {
+    return
+        [this, prefix = std::move(prefix)](const std::string& name, const float* values, int64_t rows, int64_t cols) {
+          if (!status_.ok()) return;
+          if (input_.on_step) input_.on_step(prefix + name);
+          if (!wanted(prefix + name)) return;
+          status_ = sink_({prefix + name, rows, cols, std::vector<float>(values, values + rows * cols)});
+        };
+  }
+  const Status& status() const { return status_; }
+
+ private:
+  bool wanted(const std::string& name) const {
+    if (input_.prefixes.empty()) return true;
+    return std::any_of(input_.prefixes.begin(), input_.prefixes.end(),
+                       [&](const std::string& prefix) { return name.starts_with(prefix); });
+  }
+
+  const TraceInput& input_;
+  const ActivationSink& sink_;
+  Status status_;
+};
+
+Result<std::vector<TokenId>> raw_ids(const Tokenizer& tokenizer, std::string text,
+                                     const std::vector<ImageEmbedding>& pictures) {
+  constexpr std::string_view kPlace = "<image>";
+  size_t at = 0;
+  for (const ImageEmbedding& picture : pictures) {
+    at = text.find(kPlace, at);
+    if (at == std::string::npos) {
+      return make_error(ErrorCode::kInvalidArgument, "%zu pictures, but fewer places \"<image>\" in the prompt",
+                        pictures.size());
+    }
+    std::string pads = "<|vision_start|>";
+    for (int64_t i = 0; i < picture.n_tokens; ++i) pads += "<|image_pad|>";
+    pads += "<|vision_end|>";
+    text.replace(at, kPlace.size(), pads);
+    at += pads.size();
+  }
+  TokenizeOptions options;
+  options.parse_special = true;
+  return tokenizer.encode(text, options);
+}
+
+Result<std::vector<TokenId>> chat_ids(const Model& model, const std::string& prompt,
+                                      const std::vector<ImageEmbedding>& pictures) {
+  ChatMessage user{"user", {}};
+  for (const ImageEmbedding& picture : pictures) user.parts.push_back({ChatPart::Kind::kImage, "", picture.n_tokens});
+  user.parts.push_back({ChatPart::Kind::kText, prompt, 0});
+  ChatOptions options;
+  options.default_system = default_system_prompt(model.chat_template());
+  GLIMPSE_ASSIGN(TokenizedChat chat, tokenize_chat(model.tokenizer(), {user}, options));
+  return std::move(chat.ids);
+}
+
+}  // namespace
+
+Result<std::vector<int32_t>> trace(const std::shared_ptr<const Model>& model, const TraceInput& input,
+                                   const ActivationSink& sink, const ProgressSink& progress) {
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(input.n_threads));
+  Tap tap(input, sink);
+  std::vector<ImageEmbedding> pictures;
+  for (const std::string& path : input.images) {
+    if (!model->has_vision()) {
+      return make_error(ErrorCode::kInvalidArgument, "pictures need the vision encoder: give its file with --mmproj");
+    }
+    GLIMPSE_ASSIGN(const Picture picture, read_picture(path, model->vision(), input.picture_limits));
+    GLIMPSE_ASSIGN(const auto encoder, VisionEncoder::create(model, *ops, picture.patches.grid.n_patches()));
+    const std::string number = std::to_string(pictures.size()) + "/";
+    GLIMPSE_ASSIGN(ImageEmbedding embedding, encoder->encode(picture.patches, tap.named(number), progress));
+    if (!tap.status().ok()) return tap.status().error();
+    pictures.push_back(std::move(embedding));
+  }
+
+  std::vector<TokenId> ids;
+  if (input.raw) {
+    GLIMPSE_ASSIGN(ids, raw_ids(model->tokenizer(), input.prompt, pictures));
+  } else {
+    GLIMPSE_ASSIGN(ids, chat_ids(*model, input.prompt, pictures));
+  }
+  if (ids.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
+
+  // Pictures' rows, in order: each is the next run of pads.
+  const TokenId pad = model->tokenizer().find("<|image_pad|>");
+  std::vector<TokenId> rows = ids;
+  std::vector<MropePosition> positions;
+  PositionCounter counter;
+  std::vector<float> embeddings;
+  for (const ImageEmbedding& picture : pictures) {
+    const auto from = rows.begin() + static_cast<ptrdiff_t>(positions.size());
+    const auto first = std::find(from, rows.end(), pad);
+    if (rows.end() - first < picture.n_tokens) {
+      return make_error(ErrorCode::kInternal, "a picture of %lld tokens has no place",
+                        static_cast<long long>(picture.n_tokens));
+    }
+    std::fill_n(first, picture.n_tokens, -1);
+    counter.append_text(first - from, positions);
+    counter.append_visual(picture.grid, picture.merge_size, positions);
+    embeddings.insert(embeddings.end(), picture.values.begin(), picture.values.end());
+  }
+  counter.append_text(static_cast<int64_t>(rows.size() - positions.size()), positions);
+
+  const auto n = static_cast<int64_t>(rows.size());
+  GLIMPSE_ASSIGN(const auto decoder, TextDecoder::create(model, *ops, n, n, input.kv_element));
+  std::vector<float> logits(rows.size() * static_cast<size_t>(model->text().vocab_size));
+  GLIMPSE_TRY(decoder->forward({rows, positions, embeddings}, logits, true, tap.named(""), progress));
+  if (!tap.status().ok()) return tap.status().error();
+  return ids;
+}
+
+}  // namespace glimpse::eval
