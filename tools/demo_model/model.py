@@ -51,14 +51,18 @@ class DenseHead(torch.nn.Module):
         super().__init__()
         self.out = torch.nn.Linear(width, POINTS * POINTS * sum(CLASSES) + 4 + 2)
 
-    def loss(self, hidden, batch, device):
-        """hidden (pictures, patches, width). Returns (class loss, box loss)."""
+    def split(self, hidden):
+        """hidden (pictures, patches, width) -> (logits of kind, colour and letter at the points, box and place)."""
         out = self.out(hidden).float()
         n = POINTS * POINTS
-        classes, rest = out[..., :n * sum(CLASSES)].unflatten(-1, (n, sum(CLASSES))), out[..., n * sum(CLASSES):]
+        return out[..., :n * sum(CLASSES)].unflatten(-1, (n, sum(CLASSES))).split(CLASSES, -1), out[..., n * sum(CLASSES):]
+
+    def loss(self, hidden, batch, device):
+        """hidden (pictures, patches, width). Returns (class loss, box loss)."""
+        classes, rest = self.split(hidden)
         labels = batch["labels"].to(device).long()
         total = 0.0
-        for i, logits in enumerate(classes.split(CLASSES, -1)):
+        for i, logits in enumerate(classes):
             # Background is most of a picture: it counts less.
             target = labels[..., i].reshape(-1)
             each = F.cross_entropy(logits.reshape(-1, CLASSES[i]), target, reduction="none")
