@@ -210,6 +210,7 @@ def parse():
     p.add_argument("--budget", type=int, default=144, help="question and answer tokens per picture")
     p.add_argument("--scenes-first", type=int, default=6000, help="batches of the first stage")
     p.add_argument("--see", action="store_true", help="train the encoder alone, with the dense targets")
+    p.add_argument("--keep-seeing", action="store_true", help="leave the encoder's layers as they are")
     p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
@@ -301,11 +302,11 @@ def main():
         """(of the answers or None, of the dense classes, of the boxes)"""
         if args.see:
             return None, *head.loss(models.see(model.model.visual, batch["images"].to(device), batch["grid"])[0], batch, device)
-        hidden, logits, at = models.forward(model, batch, prefixes(batch), device)
+        hidden, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        return (each * weights).sum() / weights.sum(), *head.loss(hidden, batch, device)
+        return (each * weights).sum() / weights.sum(), *(head.loss(hidden.detach() if args.keep_seeing else hidden, batch, device))
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
