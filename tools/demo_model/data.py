@@ -24,6 +24,7 @@ NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
        {"scene": .40, "text": .32, "compare": .08, "chart": .10, "table": .10})
+SEE_MIX = {"scene": .20, "text": .60, "chart": .06, "table": .14}
 
 
 def resize(image, grid):
@@ -127,6 +128,24 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             "local": pad(4, 0, np.int64), "tasks": tasks, "kind": kind}
 
 
+def dense_batch(split, kind, grid, seeds):
+    """Pictures of one kind and size with their dense targets alone."""
+    parts = []
+    for seed in seeds:
+        picture = samples.make(split, kind, grid, seed, 1)[0][0]
+        parts.append((resize(picture.image, grid), *dense_targets(picture, grid)))
+    return {"grid": grid} | dict(zip(("images", "labels", "boxes", "has"), (np.stack(x) for x in zip(*parts))))
+
+
+def seeing_batch(index, patches):
+    """Batch number `index` of the pictures that only the dense targets are learned from."""
+    rng = random.Random(f"see/{index}")
+    kind = rng.choices(list(SEE_MIX), list(SEE_MIX.values()))[0]
+    grid = rng.choice(samples.GRIDS[kind])
+    base = int.from_bytes(hashlib.sha256(f"see/{index}".encode()).digest()[:6], "little")
+    return dense_batch("train", kind, grid, range(base, base + max(2, patches // (4 * grid[0] * grid[1]))))
+
+
 def training_batch(vocabulary, index, patches, budget, stage):
     """Batch number `index` of the endless training set: its pictures hold about `patches` patches."""
     rng = random.Random(f"batch/{index}")
@@ -139,7 +158,7 @@ def training_batch(vocabulary, index, patches, budget, stage):
     return make_batch(vocabulary, "train", kind, grid, range(base, base + n), min(stage, 1), budget)
 
 
-def _work(queue, vocabulary_path, first, step, patches, budget, stage_of):
+def _work(queue, vocabulary_path, first, step, make):
     from vocabulary import Vocabulary
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the trainer's handlers are not for its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -147,7 +166,7 @@ def _work(queue, vocabulary_path, first, step, patches, budget, stage_of):
     parent = os.getppid()
     index = first
     while True:
-        batch = training_batch(vocabulary, index, patches, budget, stage_of(index))
+        batch = make(vocabulary, index)
         while True:
             if os.getppid() != parent:  # it was killed
                 os._exit(0)
@@ -169,13 +188,13 @@ class StageOf:
         return 0 if index < self.scenes_first else 1
 
 
-def stream(vocabulary_path, first, workers, patches, budget, stage_of):
-    """Endless batches from `first` on, in order, made by `workers` processes."""
+def stream(vocabulary_path, first, workers, make):
+    """Endless batches make(vocabulary, index) from `first` on, in order, made by `workers` processes."""
     context = mp.get_context("fork")
     made = [context.Queue(maxsize=6) for _ in range(workers)]
     for i, queue in enumerate(made):
         context.Process(target=_work, daemon=True,
-                        args=(queue, vocabulary_path, first + i, workers, patches, budget, stage_of)).start()
+                        args=(queue, vocabulary_path, first + i, workers, make)).start()
     index = first
     while True:
         got, batch = made[(index - first) % workers].get()

@@ -51,14 +51,18 @@ class DenseHead(torch.nn.Module):
         super().__init__()
         self.out = torch.nn.Linear(width, POINTS * POINTS * sum(CLASSES) + 4 + 2)
 
-    def loss(self, hidden, batch, device):
-        """hidden (pictures, patches, width). Returns (class loss, box loss)."""
+    def split(self, hidden):
+        """hidden (pictures, patches, width) -> (logits of kind, colour and letter at the points, box and place)."""
         out = self.out(hidden).float()
         n = POINTS * POINTS
-        classes, rest = out[..., :n * sum(CLASSES)].unflatten(-1, (n, sum(CLASSES))), out[..., n * sum(CLASSES):]
+        return out[..., :n * sum(CLASSES)].unflatten(-1, (n, sum(CLASSES))).split(CLASSES, -1), out[..., n * sum(CLASSES):]
+
+    def loss(self, hidden, batch, device):
+        """hidden (pictures, patches, width). Returns (class loss, box loss)."""
+        classes, rest = self.split(hidden)
         labels = batch["labels"].to(device).long()
         total = 0.0
-        for i, logits in enumerate(classes.split(CLASSES, -1)):
+        for i, logits in enumerate(classes):
             # Background is most of a picture: it counts less.
             target = labels[..., i].reshape(-1)
             each = F.cross_entropy(logits.reshape(-1, CLASSES[i]), target, reduction="none")
@@ -98,8 +102,17 @@ def attend(q, k, v, mask=None):
     return scores.softmax(-1).to(v.dtype) @ v
 
 
-def see(visual, images, grid):
-    """images (n, H, W, 3) uint8 -> (hidden of the last layer, normalised, (n, patches, C); merged (n, cells, hidden))."""
+def see(visual, images, grid, learn=True):
+    """images (n, H, W, 3) uint8 -> (hidden of the last layer, normalised, (n, patches, C); merged (n, cells, hidden)).
+    With learn = False only the merger gets gradients."""
+    with torch.set_grad_enabled(learn and torch.is_grad_enabled()):
+        x = blocks(visual, images, grid)
+    normed = visual.merger.ln_q(x)
+    return normed, visual.merger.mlp(normed.reshape(len(images), grid[0] * grid[1], -1))
+
+
+def blocks(visual, images, grid):
+    """The encoder up to its last layer: (n, patches, C)."""
     device = images.device
     n = images.shape[0]
     gh, gw = grid
@@ -122,8 +135,7 @@ def see(visual, images, grid):
         a = attend(q, k, v)
         x = x + block.attn.proj(a.transpose(1, 2).reshape(n, -1, h.shape[-1]))
         x = x + block.mlp(block.norm2(x))
-    normed = visual.merger.ln_q(x)
-    return normed, visual.merger.mlp(normed.reshape(n, gh * gw, -1))
+    return x
 
 
 def mrope(position_ids, layer_config, device):
@@ -156,12 +168,12 @@ def think(text, x, position_ids, mask):
     return text.norm(x)
 
 
-def forward(model, batch, prefix, device):
+def forward(model, batch, prefix, device, learn_to_see=True):
     """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (vision hidden, logits (n, vocabulary)
     at the labelled places, their flat indices into `targets`)."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
-    hidden, merged = see(visual, batch["images"].to(device), grid)
+    hidden, merged = see(visual, batch["images"].to(device), grid, learn_to_see)
     prefix_ids, prefix_pos, first = prefix
     prefix_ids = torch.as_tensor(prefix_ids, device=device)
     ids = batch["ids"].to(device)

@@ -10,6 +10,11 @@ machine without them (one GPU, 16 cores, no network; the weights go on from DIR)
   DEMO_FONTS=DIR DEMO_WORDS=DIR/words python3 tools/demo_model/train.py --checkpoints DIR2 --minutes 8 --workers 14 \
       --patches 16384 --budget 192                                          there, as often as the machine is lent
 
+What the decoder is to say must first be seen. --see trains the encoder alone, with the dense targets, at four times the
+pictures per second; a training may begin with it or go back to it:
+
+  python3 tools/demo_model/train.py --checkpoints DIR --see --patches 4096 --minutes 90
+
 The rate is constant after the warm-up, so that more can always follow; --decay ends a training. Checkpoints hold weights,
 their moving average, the optimisers and the number of the next batch; the batches are numbered and reproducible.
 """
@@ -158,6 +163,26 @@ def evaluate(model, vocabulary, prefixes, device, autocast, n):
     return {t: (right[t] / total[t], total[t]) for t in sorted(total)}
 
 
+@torch.no_grad()
+def seeing_accuracy(model, head, autocast, device, n):
+    """Share of the dense points of objects whose kind, colour and letter are right, per kind of picture of the held-out
+    split; the first two sizes of each."""
+    result = {}
+    for kind in data.SEE_MIX:
+        right, total = [0] * 3, [0] * 3
+        for grid in data.samples.GRIDS[kind][:2]:
+            batch = models.tensors(data.dense_batch("heldout", kind, grid, range(n)))
+            with autocast():
+                hidden, _ = models.see(model.model.visual, batch["images"].to(device), grid)
+                classes, _ = head.split(hidden)
+            for i, logits in enumerate(classes):
+                target = batch["labels"][..., i].to(device)
+                right[i] += int(((logits.argmax(-1) == target) & (target > 0)).sum())
+                total[i] += int((target > 0).sum())
+        result[kind] = [round(r / t, 3) if t else None for r, t in zip(right, total)]
+    return result
+
+
 def save(folder, state):
     path = os.path.join(folder, "last.pt")
     torch.save(state, path + ".part")
@@ -181,13 +206,16 @@ def parse():
     p.add_argument("--save-minutes", type=float, default=5)
     p.add_argument("--steps-between-checks", type=int, default=1000)
     p.add_argument("--check-pictures", type=int, default=24, help="per kind and size, at each check")
-    p.add_argument("--patches", type=int, default=1536, help="patches in a batch")
+    p.add_argument("--patches", type=int, default=1024, help="patches in a batch")
     p.add_argument("--budget", type=int, default=144, help="question and answer tokens per picture")
-    p.add_argument("--scenes-first", type=int, default=4000, help="batches of the first stage")
+    p.add_argument("--scenes-first", type=int, default=6000, help="batches of the first stage")
+    p.add_argument("--see", action="store_true", help="train the encoder alone, with the dense targets")
+    p.add_argument("--keep-seeing", action="store_true", help="leave the encoder's layers as they are")
+    p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
-    p.add_argument("--muon-rate", type=float, default=0.02)
-    p.add_argument("--adam-rate", type=float, default=1.5e-3)
+    p.add_argument("--muon-rate", type=float, default=0.006)
+    p.add_argument("--adam-rate", type=float, default=7e-4)
     p.add_argument("--warmup", type=int, default=300)
     p.add_argument("--decay", type=int, default=0, help="let the rate fall to 0 over this many steps, then end")
     p.add_argument("--dense", type=float, default=0.5, help="weight of the dense targets")
@@ -223,6 +251,7 @@ def main():
     head = models.DenseHead(model.config.vision_config.embed_dim).to(device)
     muon, adam = optimisers(model, head)
     state = {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "decay_from": None}
+    seen = {"seeing": 0, "seen": 0}  # batches and pictures of --see
     average = None
     path = os.path.join(args.checkpoints, "last.pt")
     if os.path.exists(path):
@@ -232,8 +261,9 @@ def main():
         muon.load_state_dict(saved["muon"])
         adam.load_state_dict(saved["adam"])
         average = saved["average"]
-        state = saved["state"]
+        state = seen | saved["state"]
     else:
+        state |= seen
         average = {k: v.clone() for k, v in model.state_dict().items()}
     if args.decay and state["decay_from"] is None:
         state["decay_from"] = state["step"]
@@ -257,62 +287,80 @@ def main():
         live = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(average)
         model.eval()
-        result = evaluate(model, vocabulary, prefixes, device, autocast, args.check_pictures)
+        result = {} if args.see else evaluate(model, vocabulary, prefixes, device, autocast, args.check_pictures)
+        seeing = seeing_accuracy(model, head, autocast, device, args.check_pictures)
         model.train()
         model.load_state_dict(live)
-        log.write(json.dumps({"step": state["step"], "pictures": state["pictures"], "accuracy": result}) + "\n")
+        log.write(json.dumps({"step": state["step"], "pictures": state["pictures"], "seen": state["seen"],
+                              "accuracy": result, "seeing": seeing}) + "\n")
         log.flush()
-        print(" ".join(f"{t} {a:.3f}" for t, (a, _) in result.items()), flush=True)
+        print(" ".join(f"{t} {a:.3f}" for t, (a, _) in result.items()), seeing, flush=True)
 
     prefixes = Prefixes(vocabulary)
-    last_save = time.time()
-    sums, count, since = [0.0] * 4, 0, time.time()
-    for batch in data.stream(vocabulary_path, state["step"], args.workers, args.patches, args.budget,
-                             data.StageOf(args.scenes_first)):
-        step = state["step"]
-        muon_rate, adam_rate = rates(args, step, state["decay_from"])
-        for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-        batch = models.tensors(batch)
-        with autocast():
-            hidden, logits, at = models.forward(model, batch, prefixes(batch), device)
-            class_loss, box_loss = head.loss(hidden, batch, device)
+
+    def losses(batch):
+        """(of the answers or None, of the dense classes, of the boxes)"""
+        if args.see:
+            return None, *head.loss(models.see(model.model.visual, batch["images"].to(device), batch["grid"])[0], batch, device)
+        hidden, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        loss = (each * weights).sum() / weights.sum()
-        (loss + args.dense * (class_loss + 4 * box_loss)).backward()
+        return (each * weights).sum() / weights.sum(), *(head.loss(hidden.detach() if args.keep_seeing else hidden, batch, device))
+
+    def step_optimisers(batches):
+        """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
+        muon_rate, adam_rate = rates(args, batches, state["decay_from"])
+        for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
+            for group in optimiser.param_groups:
+                group["lr"] = rate
         torch.nn.utils.clip_grad_norm_(adam.param_groups[0]["params"] + adam.param_groups[1]["params"], 1.0)
-        muon.step()
-        adam.step()
-        muon.zero_grad(set_to_none=True)
-        adam.zero_grad(set_to_none=True)
-        keep = min(args.average, (step + 1) / (step + 10))
+        for optimiser in (muon, adam):
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        keep = min(args.average, (batches + 1) / (batches + 10))
         with torch.no_grad():
             for k, v in model.state_dict().items():
                 average[k].lerp_(v, 1 - keep)
-        state["step"] += 1
-        state["pictures"] += len(batch["images"])
-        state["questions"] += len(batch["tasks"])
+
+    counter, pictures = ("seeing", "seen") if args.see else ("step", "pictures")
+    stage_of = data.StageOf(args.scenes_first)
+    if args.see:
+        make = lambda vocabulary, index: data.seeing_batch(index, args.patches)
+    else:
+        make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index))
+    last_save = time.time()
+    sums, count, since = [0.0] * 4, 0, time.time()
+    for batch in data.stream(vocabulary_path, state[counter], args.workers, make):
+        batch = models.tensors(batch)
+        with autocast():
+            loss, class_loss, box_loss = losses(batch)
+        total = args.dense * (class_loss + 4 * box_loss) + (loss if loss is not None else 0)
+        (total / args.accumulate).backward()
+        state[counter] += 1
+        state[pictures] += len(batch["images"])
+        state["questions"] += len(batch.get("tasks", ()))
         count += 1
         for i, v in enumerate((loss, class_loss, box_loss)):
-            sums[i] += v.item()
+            sums[i] += v.item() if v is not None else 0
         sums[3] += len(batch["images"])
-        if state["step"] % 50 == 0:
-            if not math.isfinite(sums[0]):
+        if state[counter] % 50 == 0:
+            if not math.isfinite(sum(sums)):
                 raise SystemExit("the loss is not finite")
-            line = {"step": state["step"], "pictures": state["pictures"], "loss": round(sums[0] / count, 4),
+            line = {counter: state[counter], pictures: state[pictures], "loss": round(sums[0] / count, 4),
                     "dense": round(sums[1] / count, 4), "box": round(sums[2] / count, 4),
                     "pictures_per_s": round(sums[3] / (time.time() - since), 1)}
             log.write(json.dumps(line) + "\n")
             log.flush()
             print(line, flush=True)
             sums, count, since = [0.0] * 4, 0, time.time()
-        if state["step"] % args.steps_between_checks == 0:
+        if state[counter] % args.accumulate:
+            continue
+        step_optimisers(state[counter] - args.accumulate)
+        if state[counter] % args.steps_between_checks < args.accumulate:
             check()
             since = time.time()
-        done = state["decay_from"] is not None and state["step"] - state["decay_from"] >= args.decay
+        done = not args.see and state["decay_from"] is not None and state["step"] - state["decay_from"] >= args.decay
         if done or stop or time.time() - begin > args.minutes * 60:
             write()
             if done or not stop:
