@@ -50,8 +50,7 @@ GLIMPSE_DEVICE void prefetch_phase(const StepPhase& phase) {
   }
 }
 
-/// Parts of blocks take the blocks of an attention launch: first one for each block, then a second. A function of its
-/// own: inlined beside the products, ptxas keeps a few registers of theirs in memory.
+/// Parts of blocks take the blocks of an attention launch: first one for each block, then a second.
 template <typename T, int kHeads>
 GLIMPSE_DEVICE_CALL void attend_phase(const StepPhase& phase, uint8_t* memory) {
   const AttentionArgs& args = phase.attention;
@@ -67,11 +66,25 @@ GLIMPSE_DEVICE_CALL void attend_phase(const StepPhase& phase, uint8_t* memory) {
   }
 }
 
+/// Products of one column with float weights, which take the most registers.
+template <Format format>
+GLIMPSE_DEVICE_CALL void multiply_floats(const StepPhase& phase, uint8_t* memory) {
+  gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks}, memory);
+}
+template <Format format>
+GLIMPSE_DEVICE void multiply_phase(const StepPhase& phase, uint8_t* memory) {
+  if constexpr (planes_of(format).integer()) {
+    gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks}, memory);
+  } else {
+    multiply_floats<format>(phase, memory);
+  }
+}
+
 GLIMPSE_DEVICE void run_phase(const StepPhase& phase, uint8_t* memory) {
   switch (static_cast<Kernel>(phase.kernel)) {
 #define GLIMPSE_CUDA_FORMAT(name, format)                                                                              \
   case Kernel::gemv_##name##_1:                                                                                        \
-    gemv_block<Format::format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks}, memory);                  \
+    multiply_phase<Format::format>(phase, memory);                                                                     \
     break;                                                                                                             \
   case Kernel::embed_##name:                                                                                           \
     for (int row = block_x(); row < phase.grid[0]; row += phase.n_blocks) embed_row<Format::format>(phase.embed, row); \
