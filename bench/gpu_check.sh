@@ -48,7 +48,7 @@ part() {
 : >"$out/parts.jsonl"
 
 command -v nvidia-smi >/dev/null && nvidia-smi >"$out/nvidia-smi.txt" 2>&1
-part correctness 240 "$test_cuda" --gtest_brief=1 --gtest_filter='-HostExecutor.*:HostHopper.*:PtxasReport.*:Sass.*:CudaStep.NothingButLaunches*'
+part correctness 240 "$test_cuda" --gtest_brief=1 --gtest_filter='-HostExecutor.*:HostHopper.*:PtxasReport.*:Sass.*:CudaRecording.NothingBut*'
 part bench 180 "$gpu_bench"
 
 # Answers of the CPU and of the GPU to the same questions, greedy.
@@ -85,7 +85,7 @@ part bench_model_q8 120 "$glimpse" bench -m "$model" --device cuda --kv-type q8_
 if [[ -z $quick ]]; then
   sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
   if [[ -n $sanitizer ]]; then
-    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaCacheQ8.Extreme*:CudaStep.*'
+    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaCacheQ8.Extreme*:CudaStep.*:CudaRecording.*:-CudaRecording.NothingBut*'
     for tool in memcheck racecheck synccheck initcheck; do
       part "sanitizer_$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$test_cuda" --gtest_brief=1 --gtest_filter="$small"
     done

@@ -6,38 +6,19 @@
 #include <cstring>
 #include <new>
 #include <numeric>
-#include <string>
-#include <vector>
 
-#include "engine/base/half.h"
-#include "kernels/cuda/host/fiber.h"
+#include "kernels/cuda/host/executor_impl.h"
 
 namespace glimpse::cuda::host {
 
 thread_local Current t_current;
+constinit thread_local Executor::Impl* t_impl = nullptr;
 
 namespace {
 
-constexpr int kWarpSize = 32;
 constexpr int kMaxThreads = 1024;
 constexpr int kMaxSharedBytes = 232448;  // what a block may have on sm_90
 constexpr size_t kStackBytes = 128 << 10;
-constexpr size_t kOperandBytes = 48;
-constexpr int kParts = 16;
-
-enum class Wait {
-  kNothing,
-  kBarrier,
-  kPart,
-  kWarp,
-  kShuffle,
-  kBallot,
-  kMma,
-  kMatrices,
-  kMatricesTransposed,
-  kCondition,
-  kEnd
-};
 
 const char* wait_name(Wait wait) {
   switch (wait) {
@@ -66,144 +47,6 @@ const char* wait_name(Wait wait) {
   return "?";
 }
 
-// Lanes meet here. Two sets of slots: a lane that runs ahead to the next meeting must not overwrite what a slower one
-// has yet to read; it cannot run two ahead, for a meeting needs all lanes.
-struct Warp {
-  alignas(8) std::byte operands[2][kWarpSize][kOperandBytes];
-  int arrived = 0;
-  uint32_t generation = 0;
-};
-
-struct ShuffleOperand {
-  uint32_t value;
-  int from;
-};
-struct MmaOperand {
-  uint32_t a[4], b[2];
-  float c[4];
-};
-struct MatricesOperand {
-  const void* row;
-  uint32_t out[4];
-};
-
-struct Copy {
-  void* to;
-  std::byte bytes[16];
-  int group;
-};
-
-struct Fiber {
-  FiberContext context;
-  Wait wait = Wait::kNothing;
-  uint32_t generation = 0;                  // of the meeting it waits for
-  bool (*ready)(void* argument) = nullptr;  // kCondition
-  void* argument = nullptr;
-  const char* what = "";
-  int part = 0;  // kPart
-  std::vector<Copy> copies;
-  int open_group = 0;
-  bool waited = false;  // said dependency_wait()
-};
-
-template <typename T>
-T& operand(Warp& warp, uint32_t generation, int lane) {
-  static_assert(sizeof(T) <= kOperandBytes);
-  return *reinterpret_cast<T*>(warp.operands[generation & 1][lane]);
-}
-
-// c += a b, the sum over k in double, rounded once.
-void multiply(Warp& warp, uint32_t generation, float (*value)(uint32_t bits)) {
-  double a[16][16], b[16][8];
-  for (int lane = 0; lane < kWarpSize; ++lane) {
-    const MmaOperand& in = operand<MmaOperand>(warp, generation, lane);
-    const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) {
-      const int row = g + 8 * (i % 2), column = 2 * t + 8 * (i / 2);
-      a[row][column] = value(in.a[i] & 0xffffu);
-      a[row][column + 1] = value(in.a[i] >> 16);
-    }
-    for (int i = 0; i < 2; ++i) {
-      b[2 * t + 8 * i][g] = value(in.b[i] & 0xffffu);
-      b[2 * t + 8 * i + 1][g] = value(in.b[i] >> 16);
-    }
-  }
-  for (int lane = 0; lane < kWarpSize; ++lane) {
-    MmaOperand& out = operand<MmaOperand>(warp, generation, lane);
-    for (int i = 0; i < 4; ++i) {
-      const int row = lane / 4 + 8 * (i / 2), column = 2 * (lane % 4) + i % 2;
-      double sum = out.c[i];
-      for (int k = 0; k < 16; ++k) sum += a[row][k] * b[k][column];
-      out.c[i] = static_cast<float>(sum);
-    }
-  }
-}
-
-void gather(Warp& warp, uint32_t generation, bool transposed) {
-  uint16_t elements[4][8][8];
-  for (int lane = 0; lane < kWarpSize; ++lane) {
-    std::memcpy(elements[lane / 8][lane % 8], operand<MatricesOperand>(warp, generation, lane).row, 16);
-  }
-  for (int lane = 0; lane < kWarpSize; ++lane) {
-    MatricesOperand& to = operand<MatricesOperand>(warp, generation, lane);
-    const int g = lane / 4, t = lane % 4;
-    for (int i = 0; i < 4; ++i) {
-      const uint16_t low = transposed ? elements[i][2 * t][g] : elements[i][g][2 * t];
-      const uint16_t high = transposed ? elements[i][2 * t + 1][g] : elements[i][g][2 * t + 1];
-      to.out[i] = low | static_cast<uint32_t>(high) << 16;
-    }
-  }
-}
-
-}  // namespace
-
-struct Executor::Impl {
-  // A block of which some threads may be under way.
-  struct Block {
-    Current where;
-    int first = 0;  // its threads' fibers
-    std::vector<Warp> warps;
-    int n_live = 0, at_barrier = 0, n_waits = 0;
-    int at_part[kParts] = {};
-  };
-
-  Impl(Order o, uint64_t seed) : order(o), random(seed * 2 + 1) {}
-  ~Impl() {
-    for (Fiber& fiber : fibers) fiber_release(fiber.context);
-    if (stacks != nullptr) munmap(stacks, stacks_bytes);
-  }
-
-  Status grow(int64_t n_fibers);
-  Block begin_block(const Shape& shape, int number, int first, uint8_t* shared);
-  Status run_blocks(const char* kernel, const Shape& shape, std::vector<Block>& blocks);
-  Status give_turns(const char* kernel, Block& of, const std::vector<int>& order_of, bool& progress);
-  Error deadlock(const char* kernel, const std::vector<Block>& blocks) const;
-  void enter(Block& of, int thread);
-  void pause(Wait wait);
-  std::vector<int> turns(int n);
-  template <typename T, typename Perform>
-  T meet(Wait kind, const T& mine, Perform perform);
-
-  Fiber& fiber_of(const Block& of, int thread) { return fibers[static_cast<size_t>(of.first + thread)]; }
-  Fiber& me() { return fibers[static_cast<size_t>(running)]; }
-
-  Order order;
-  uint64_t random;
-  std::byte* stacks = nullptr;
-  size_t stacks_bytes = 0;
-  std::vector<Fiber> fibers;
-  FiberContext scheduler;
-  void (*body)(const void*) = nullptr;
-  const void* args = nullptr;
-  Block* block = nullptr;  // of the thread that runs
-  int running = 0;         // its fiber
-  int n_threads = 0;
-  std::string failure;
-};
-
-namespace {
-thread_local Executor::Impl* t_impl = nullptr;
-
 void fiber_main(void*) {
   fiber_started();
   Executor::Impl& impl = *t_impl;
@@ -217,6 +60,11 @@ void fiber_main(void*) {
 
 Executor::Executor(Order order, uint64_t seed) : impl_(std::make_unique<Impl>(order, seed)) {}
 Executor::~Executor() = default;
+
+Executor::Impl::~Impl() {
+  for (Fiber& fiber : fibers) fiber_release(fiber.context);
+  if (stacks != nullptr) munmap(stacks, stacks_bytes);
+}
 
 std::vector<int> Executor::Impl::turns(int n) {
   std::vector<int> order_of(static_cast<size_t>(n));
@@ -254,36 +102,6 @@ void Executor::Impl::enter(Block& of, int thread) {
   running = of.first + thread;
   t_current.thread = thread;
   fiber_switch(scheduler, me().context, false);
-}
-
-// The running thread waits; returns when it has been let go.
-void Executor::Impl::pause(Wait wait) {
-  Fiber& fiber = me();
-  fiber.wait = wait;
-  fiber_switch(fiber.context, scheduler, false);
-}
-
-// All lanes of the warp bring an operand; the last one performs; each goes on with its own.
-template <typename T, typename Perform>
-T Executor::Impl::meet(Wait kind, const T& mine, Perform perform) {
-  const int mine_of = t_current.thread, lane = mine_of % kWarpSize, first = running - lane;
-  Warp& warp = block->warps[static_cast<size_t>(mine_of / kWarpSize)];
-  const uint32_t generation = warp.generation;
-  operand<T>(warp, generation, lane) = mine;
-  me().wait = kind;
-  if (++warp.arrived < kWarpSize) {
-    pause(kind);
-    return operand<T>(warp, generation, lane);
-  }
-  // Everybody is here: if not for the same thing, they stay, and the scheduler finds that nobody can go on.
-  for (int i = 0; i < kWarpSize; ++i) {
-    if (fibers[static_cast<size_t>(first + i)].wait != kind) pause(kind);
-  }
-  perform(warp, generation);
-  warp.arrived = 0;
-  ++warp.generation;
-  for (int i = 0; i < kWarpSize; ++i) fibers[static_cast<size_t>(first + i)].wait = Wait::kNothing;
-  return operand<T>(warp, generation, lane);
 }
 
 Error Executor::Impl::deadlock(const char* kernel, const std::vector<Block>& blocks) const {
@@ -417,107 +235,6 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
   for (uint8_t* memory : shared) ::operator delete[](memory, alignment);
   t_impl = outer;
   return status;
-}
-
-void block_barrier() {
-  ++t_impl->block->at_barrier;
-  t_impl->pause(Wait::kBarrier);
-}
-
-void part_barrier(int number, int n) {
-  Executor::Impl& impl = *t_impl;
-  if (number < 1 || number >= kParts || n % kWarpSize != 0) fail("a part barrier with a number or count that is none");
-  impl.me().part = number;
-  if (++impl.block->at_part[number] < n) {
-    impl.pause(Wait::kPart);
-    return;
-  }
-  impl.block->at_part[number] = 0;
-  for (int i = 0; i < impl.n_threads; ++i) {
-    Fiber& fiber = impl.fiber_of(*impl.block, i);
-    if (fiber.wait == Wait::kPart && fiber.part == number) fiber.wait = Wait::kNothing;
-  }
-}
-
-void dependency_wait() {
-  bool& waited = t_impl->me().waited;
-  if (!waited) ++t_impl->block->n_waits;
-  waited = true;
-}
-
-void warp_barrier() {
-  t_impl->meet(Wait::kWarp, ShuffleOperand{}, [](Warp&, uint32_t) {});
-}
-
-uint32_t shuffle(uint32_t value, int from_lane) {
-  const auto perform = [](Warp& warp, uint32_t generation) {
-    uint32_t values[kWarpSize];
-    for (int i = 0; i < kWarpSize; ++i) values[i] = operand<ShuffleOperand>(warp, generation, i).value;
-    for (int i = 0; i < kWarpSize; ++i) {
-      ShuffleOperand& to = operand<ShuffleOperand>(warp, generation, i);
-      to.value = values[to.from % kWarpSize];
-    }
-  };
-  return t_impl->meet(Wait::kShuffle, ShuffleOperand{value, from_lane}, perform).value;
-}
-
-uint32_t ballot(bool predicate) {
-  const auto perform = [](Warp& warp, uint32_t generation) {
-    uint32_t bits = 0;
-    for (int i = 0; i < kWarpSize; ++i) bits |= operand<ShuffleOperand>(warp, generation, i).value << i;
-    for (int i = 0; i < kWarpSize; ++i) operand<ShuffleOperand>(warp, generation, i).value = bits;
-  };
-  return t_impl->meet(Wait::kBallot, ShuffleOperand{predicate ? 1u : 0u, 0}, perform).value;
-}
-
-void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits)) {
-  MmaOperand mine{};
-  std::copy_n(a, 4, mine.a);
-  std::copy_n(b, 2, mine.b);
-  std::copy_n(c, 4, mine.c);
-  mine = t_impl->meet(Wait::kMma, mine, [value](Warp& warp, uint32_t g) { multiply(warp, g, value); });
-  std::copy_n(mine.c, 4, c);
-}
-
-void load_matrices(uint32_t (&out)[4], const void* row, bool transposed) {
-  const Wait kind = transposed ? Wait::kMatricesTransposed : Wait::kMatrices;
-  const MatricesOperand mine = t_impl->meet(kind, MatricesOperand{row, {}},
-                                            [transposed](Warp& warp, uint32_t g) { gather(warp, g, transposed); });
-  std::copy_n(mine.out, 4, out);
-}
-
-void copy_later(void* to, const void* from, bool valid) {
-  Fiber& fiber = t_impl->me();
-  Copy copy{to, {}, fiber.open_group};
-  if (valid) std::memcpy(copy.bytes, from, sizeof copy.bytes);
-  fiber.copies.push_back(copy);
-}
-
-void close_copies() {
-  ++t_impl->me().open_group;
-}
-
-void wait_copies(int pending) {
-  Fiber& fiber = t_impl->me();
-  const auto done = [&](const Copy& copy) { return copy.group < fiber.open_group - pending; };
-  for (const Copy& copy : fiber.copies) {
-    if (done(copy)) std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
-  }
-  std::erase_if(fiber.copies, done);
-}
-
-void wait_until(bool (*ready)(void*), void* argument, const char* what) {
-  if (ready(argument)) return;
-  Fiber& fiber = t_impl->me();
-  fiber.ready = ready;
-  fiber.argument = argument;
-  fiber.what = what;
-  t_impl->pause(Wait::kCondition);
-}
-
-void fail(const char* what) {
-  t_impl->failure = what;
-  for (;;) t_impl->pause(Wait::kEnd);
 }
 
 }  // namespace glimpse::cuda::host

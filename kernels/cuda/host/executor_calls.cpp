@@ -1,0 +1,126 @@
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/cuda/host/executor_impl.h"
+
+namespace glimpse::cuda::host {
+
+// The running thread waits; returns when it has been let go.
+void Executor::Impl::pause(Wait wait) {
+  Fiber& fiber = me();
+  fiber.wait = wait;
+  fiber_switch(fiber.context, scheduler, false);
+}
+
+// All lanes of the warp bring an operand; the last one performs; each goes on with its own.
+template <typename T, typename Perform>
+T Executor::Impl::meet(Wait kind, const T& mine, Perform perform) {
+  const int mine_of = t_current.thread, lane = mine_of % kWarpSize, first = running - lane;
+  Warp& warp = block->warps[static_cast<size_t>(mine_of / kWarpSize)];
+  const uint32_t generation = warp.generation;
+  operand<T>(warp, generation, lane) = mine;
+  me().wait = kind;
+  if (++warp.arrived < kWarpSize) {
+    pause(kind);
+    return operand<T>(warp, generation, lane);
+  }
+  // Everybody is here: if not for the same thing, they stay, and the scheduler finds that nobody can go on.
+  for (int i = 0; i < kWarpSize; ++i) {
+    if (fibers[static_cast<size_t>(first + i)].wait != kind) pause(kind);
+  }
+  perform(warp, generation);
+  warp.arrived = 0;
+  ++warp.generation;
+  for (int i = 0; i < kWarpSize; ++i) fibers[static_cast<size_t>(first + i)].wait = Wait::kNothing;
+  return operand<T>(warp, generation, lane);
+}
+
+void block_barrier() {
+  ++t_impl->block->at_barrier;
+  t_impl->pause(Wait::kBarrier);
+}
+
+void part_barrier(int number, int n) {
+  Executor::Impl& impl = *t_impl;
+  if (number < 1 || number >= kParts || n % kWarpSize != 0) fail("a part barrier with a number or count that is none");
+  impl.me().part = number;
+  if (++impl.block->at_part[number] < n) {
+    impl.pause(Wait::kPart);
+    return;
+  }
+  impl.block->at_part[number] = 0;
+  for (int i = 0; i < impl.n_threads; ++i) {
+    Fiber& fiber = impl.fiber_of(*impl.block, i);
+    if (fiber.wait == Wait::kPart && fiber.part == number) fiber.wait = Wait::kNothing;
+  }
+}
+
+void dependency_wait() {
+  bool& waited = t_impl->me().waited;
+  if (!waited) ++t_impl->block->n_waits;
+  waited = true;
+}
+
+void warp_barrier() {
+  t_impl->meet(Wait::kWarp, ShuffleOperand{}, [](Warp&, uint32_t) {});
+}
+
+uint32_t shuffle(uint32_t value, int from_lane) {
+  return t_impl->meet(Wait::kShuffle, ShuffleOperand{value, from_lane}, shuffle_values).value;
+}
+
+uint32_t ballot(bool predicate) {
+  return t_impl->meet(Wait::kBallot, ShuffleOperand{predicate ? 1u : 0u, 0}, collect_votes).value;
+}
+
+void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits)) {
+  MmaOperand mine{};
+  std::copy_n(a, 4, mine.a);
+  std::copy_n(b, 2, mine.b);
+  std::copy_n(c, 4, mine.c);
+  mine = t_impl->meet(Wait::kMma, mine, [value](Warp& warp, uint32_t g) { multiply_fragments(warp, g, value); });
+  std::copy_n(mine.c, 4, c);
+}
+
+void load_matrices(uint32_t (&out)[4], const void* row, bool transposed) {
+  const Wait kind = transposed ? Wait::kMatricesTransposed : Wait::kMatrices;
+  const MatricesOperand mine = t_impl->meet(
+      kind, MatricesOperand{row, {}}, [transposed](Warp& warp, uint32_t g) { gather_matrices(warp, g, transposed); });
+  std::copy_n(mine.out, 4, out);
+}
+
+void copy_later(void* to, const void* from, bool valid) {
+  Fiber& fiber = t_impl->me();
+  Copy copy{to, {}, fiber.open_group};
+  if (valid) std::memcpy(copy.bytes, from, sizeof copy.bytes);
+  fiber.copies.push_back(copy);
+}
+
+void close_copies() {
+  ++t_impl->me().open_group;
+}
+
+void wait_copies(int pending) {
+  Fiber& fiber = t_impl->me();
+  const auto done = [&](const Copy& copy) { return copy.group < fiber.open_group - pending; };
+  for (const Copy& copy : fiber.copies) {
+    if (done(copy)) std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
+  }
+  std::erase_if(fiber.copies, done);
+}
+
+void wait_until(bool (*ready)(void*), void* argument, const char* what) {
+  if (ready(argument)) return;
+  Fiber& fiber = t_impl->me();
+  fiber.ready = ready;
+  fiber.argument = argument;
+  fiber.what = what;
+  t_impl->pause(Wait::kCondition);
+}
+
+void fail(const char* what) {
+  t_impl->failure = what;
+  for (;;) t_impl->pause(Wait::kEnd);
+}
+
+}  // namespace glimpse::cuda::host
