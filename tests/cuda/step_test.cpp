@@ -146,6 +146,21 @@ TEST(CudaStep, LogitsOfTheLastSlotAreComputedAgainToTheSameBits) {
   EXPECT_EQ(steps.step(best(want), {}, {0, 0, 0}), best(next));
 }
 
+// A recording points at memory that is too small for a later, larger user of the same Ops.
+TEST(CudaStep, StepsGoOnWhenTheirMemoryHasGrown) {
+  for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kPersistent}) {
+    const auto model = load_on(golden_path("quantized/model.gguf"), "", decode);
+    Reader steps(model, 64, KvElement::kF16), launches(model, 64, KvElement::kF16);
+    TokenId token = 9;
+    for (int i = 0; i < 6; ++i) {
+      const TokenId want = best(launches.forward(token, model->text().vocab_size));
+      ASSERT_EQ(steps.step(token, {}, {0, 0, 0}), want);
+      token = want;
+      if (i == 2) EXPECT_OK(steps.ops->reserve(1024, 4096));
+    }
+  }
+}
+
 TEST(CudaStep, DrawsAreThoseOfTheSamplingKernelOnTheSameLogits) {
   const auto model = load_on(golden_path("tied/model.gguf"), "", CudaDecode::kGraph);
   const int64_t vocab = model->text().vocab_size;

@@ -65,7 +65,11 @@ void CudaOps::launch(Kernel kernel, const LaunchShape& shape, const void* args) 
 Status CudaOps::grow(Memory& memory, uint64_t n_bytes, const char* purpose) {
   if (memory.size() >= n_bytes) return {};
   GLIMPSE_TRY(stream_->synchronize());  // somebody may still use the old one
-  memory = Memory();
+  if (recorded_) {
+    retired_.push_back(std::move(memory));
+  } else {
+    memory = Memory();
+  }
   GLIMPSE_ASSIGN(memory, Memory::on_device(device_, n_bytes, purpose));
   return {};
 }

@@ -115,9 +115,11 @@ class CudaOps final : public Ops {
   ThreadTeam team_;
   Memory staging_;  // pinned, in both directions
   uint64_t staged_ = 0;
-  Memory ring_[2], raw_;       // packing: pinned, on the device
-  Memory act_, spare_, ids_;   // of reserve(): bfloat16 rows, unfused products, token ids
-  Memory partials_, tickets_;  // attention
+  Memory ring_[2], raw_;         // packing: pinned, on the device
+  Memory act_, spare_, ids_;     // of reserve(): bfloat16 rows, unfused products, token ids
+  Memory partials_, tickets_;    // attention
+  std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
+  bool recorded_ = false;
   Memory flag_;
   StepState* step_ = nullptr;  // while a step is recorded
   Phases* phases_ = nullptr;   // takes what would be launched

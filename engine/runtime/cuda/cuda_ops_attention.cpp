@@ -10,8 +10,16 @@
 namespace glimpse::cuda {
 namespace {
 
-constexpr uint64_t kPartialBytes = 16u << 20;  // chunks of keys that blocks share; where it is too little, they do not
+constexpr uint64_t kLeastPartialBytes = 16u << 20;
 constexpr uint64_t kTickets = 4096;
+
+// Chunks of keys that blocks share; where it is too little, they do not. Enough for a row of a decode step with up to
+// eight query heads per key/value head, whatever the context.
+uint64_t partial_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) {
+  const auto n_chunks = static_cast<uint64_t>(8 * n_kv_heads * ceil_div(capacity, kKeysPerSplit));
+  const auto padded = static_cast<uint64_t>(padded_head_dim(head_dim));
+  return std::max(kLeastPartialBytes, n_chunks * (padded + 2) * sizeof(float));
+}
 
 // Of one position of a head: keys or values.
 uint64_t position_bytes(KvElement element, int64_t head_dim) {
@@ -73,8 +81,8 @@ uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacit
   return 2 * static_cast<uint64_t>(positions) * position_bytes(element, head_dim);
 }
 
-uint64_t CudaOps::kv_scratch_bytes(int64_t, int64_t, int64_t) const {
-  return kPartialBytes + kTickets * sizeof(int32_t);
+uint64_t CudaOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
+  return partial_bytes(n_kv_heads, head_dim, capacity) + kTickets * sizeof(int32_t);
 }
 
 Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
@@ -96,7 +104,7 @@ Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t he
   kv->stream = stream_;
   GLIMPSE_ASSIGN(kv->memory, Memory::on_device(device_, kv_bytes(n_kv_heads, head_dim, capacity, element),
                                                "keys and values of a layer"));
-  GLIMPSE_TRY(grow(partials_, kPartialBytes, "attention"));
+  GLIMPSE_TRY(grow(partials_, partial_bytes(n_kv_heads, head_dim, kv->capacity), "attention"));
   GLIMPSE_TRY(grow(tickets_, kTickets * sizeof(int32_t), "attention"));
   return std::unique_ptr<KvStore>(std::move(kv));
 }

@@ -189,6 +189,7 @@ Status CudaOps::add_phase(Kernel kernel, const LaunchShape& shape, const void* a
 Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepRecorder&)> body) {
   if (decode_ == CudaDecode::kLaunches) return std::unique_ptr<StepProgram>();
   GLIMPSE_ASSIGN(std::unique_ptr<CudaStep> step, CudaStep::create(device_, stream_));
+  recorded_ = true;
   Recorder recorder(*this, *step);
   DecodeStepArgs persistent;
   LaunchShape shape;
