@@ -74,7 +74,7 @@ class Runner {
   Result<Prepared> prepare(const TestSpec& test);
   static Status set_up(Engine& engine, const Prepared& input);
   static Status once(Engine& engine, const Prepared& input, Timeline& timeline);
-  static Status warm_up(Engine& engine, const Prepared& input);
+  Status warm_up(Engine& engine, const Prepared& input);
   Result<Cost> count(const Prepared& input, int n_threads, const Roofline& roofline);
   EngineOptions engine_options(int n_threads, ProfiledOps::Mode mode) const;
 

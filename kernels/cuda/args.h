@@ -256,6 +256,7 @@ struct DecodeStepArgs {
   uint32_t* epoch = nullptr;    // launches so far
   int32_t* left = nullptr;      // blocks that have left this launch; zero between launches
   int32_t* given_up = nullptr;  // pinned: becomes the number of the phase whose wait took too long
+  int32_t prefetch_bytes = 0;   // of the next phase's weights that a block asks for: more would not stay in L2
 };
 
 }  // namespace glimpse::cuda

@@ -197,13 +197,15 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       if (pair == 0) to[padded] = max[head], to[padded + 1] = sum[head];
     }
   }
-  fence();
   part_of_block.wait();
   int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y;
-  if (me == 0) *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
+  if (me == 0) {
+    fence();  // what the threads stored before the barrier comes before the ticket is taken
+    *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
+    fence();  // and what others stored before theirs can be read behind the next
+  }
   part_of_block.wait();
   if (*last_flag == 0) return;
-  fence();
   if (me == 0) *ticket = 0;  // as the next launch expects it
   for (int i = me; i < n_heads * dim; i += kAttendThreads) {
     const float* const from = partial + i / dim * args.n_splits * record;

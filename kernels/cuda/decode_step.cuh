@@ -1,7 +1,7 @@
 // A decode step as one launch that stays: what a recording holds as launches, here as phases in device memory that all
 // blocks of a cooperative launch go through together. The bodies are those of the launches, so the bits are, too.
 //
-// Between phases a block asks for the weights of its next products, says that it is done (release) and waits until all
+// Between phases a block says that it is done (release), asks for the weights of its next products and waits until all
 // blocks that had work in the phase before have said so (acquire). So the memory goes on delivering while blocks wait
 // for one another. Counters never go back: a launch waits for its epoch's share.
 #pragma once
@@ -17,7 +17,7 @@ constexpr int kStepThreads = kGemvThreads;
 constexpr int kStepParts = kStepThreads / kAttendThreads;
 static_assert(kStepThreads % kAttendThreads == 0);
 
-/// Offsets in shared memory: two phases, a flag, then what a phase's body needs.
+/// Offsets in shared memory: two phases, a flag and the epoch, then what a phase's body needs.
 constexpr int kStepFlagAt = 2 * static_cast<int>(sizeof(StepPhase));
 constexpr int kStepBodyAt = kStepFlagAt + 128;
 static_assert(sizeof(StepPhase) % 128 == 0);
@@ -30,18 +30,21 @@ GLIMPSE_DEVICE void load_phase(const DecodeStepArgs& args, int number, StepPhase
   }
 }
 
-/// The weights that this block multiplies with in a phase.
+/// Asks for the first n_bytes or so of the weights that this block multiplies with in a phase.
 template <Format format>
-GLIMPSE_DEVICE void prefetch_pairs(const LinearArgs& args, int n_blocks) {
+GLIMPSE_DEVICE void prefetch_pairs(const LinearArgs& args, int n_blocks, int n_bytes) {
   const int n_pairs = count_pairs_of(args);
-  for (int index = block_x(); index < n_pairs; index += n_blocks) prefetch_pair<format>(args, index);
+  const int pair_bytes = 2 * kCellsPerTile * planes_of(format).low_bytes() * args.segment[0].w[0].column_tiles;
+  for (int index = block_x(); index < n_pairs && n_bytes > 0; index += n_blocks, n_bytes -= pair_bytes) {
+    prefetch_pair<format>(args, index);
+  }
 }
-GLIMPSE_DEVICE void prefetch_phase(const StepPhase& phase) {
+GLIMPSE_DEVICE void prefetch_phase(const StepPhase& phase, int n_bytes) {
   if (block_x() >= phase.n_blocks) return;
   switch (static_cast<Kernel>(phase.kernel)) {
-#define GLIMPSE_CUDA_FORMAT(name, format)                         \
-  case Kernel::gemv_##name##_1:                                   \
-    prefetch_pairs<Format::format>(phase.linear, phase.n_blocks); \
+#define GLIMPSE_CUDA_FORMAT(name, format)                                  \
+  case Kernel::gemv_##name##_1:                                            \
+    prefetch_pairs<Format::format>(phase.linear, phase.n_blocks, n_bytes); \
     break;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
@@ -130,20 +133,21 @@ GLIMPSE_DEVICE void run_phase(const StepPhase& phase, uint8_t* memory) {
 GLIMPSE_DEVICE void decode_step(const DecodeStepArgs& args) {
   auto* const slots = reinterpret_cast<StepPhase*>(shared());
   auto* const go_on = reinterpret_cast<int*>(shared() + kStepFlagAt);
+  auto* const epoch = reinterpret_cast<uint32_t*>(go_on + 1);
+  if (thread_index() == 0) *epoch = *args.epoch + 1;  // until all blocks have left, nobody changes it
   load_phase(args, 0, slots);
   barrier();
-  prefetch_phase(slots[0]);
+  prefetch_phase(slots[0], args.prefetch_bytes);
   GLIMPSE_NO_UNROLL
   for (int number = 0; number < args.n_phases; ++number) {
     const StepPhase& phase = slots[number % 2];
     if (block_x() < phase.n_blocks) {
       if (number > 0) {
         if (thread_index() == 0) {
-          *go_on =
-              wait_for_count(args.arrived + number - 1,
-                             (*args.epoch + 1) * static_cast<uint32_t>(phase.n_blocks_before), args.given_up, number)
-                  ? 1
-                  : 0;
+          *go_on = wait_for_count(args.arrived + number - 1, *epoch * static_cast<uint32_t>(phase.n_blocks_before),
+                                  args.given_up, number)
+                       ? 1
+                       : 0;
           fence();
         }
         barrier();
@@ -159,7 +163,7 @@ GLIMPSE_DEVICE void decode_step(const DecodeStepArgs& args) {
     if (number + 1 < args.n_phases) {
       load_phase(args, number + 1, slots + (number + 1) % 2);
       barrier();
-      prefetch_phase(slots[(number + 1) % 2]);
+      prefetch_phase(slots[(number + 1) % 2], args.prefetch_bytes);
     }
   }
   // Nobody reads the epoch of this launch any more when the last block leaves.

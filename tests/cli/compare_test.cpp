@@ -21,8 +21,9 @@ const std::string kData = GLIMPSE_TEST_DIR "/compare/data/";
 class Peer {
  public:
   Peer() {
-    script("llama-bench", "--n-depth --flash-attn --output", "cat " + kData + "llama_bench.json");
-    script("llama-mtmd-cli", "--mmproj --image-max-tokens --perf --verbosity --jinja --flash-attn",
+    script("llama-bench", "--n-depth --flash-attn --output --device", "cat " + kData + "llama_bench.json");
+    script("llama-mtmd-cli",
+           "--mmproj --image-max-tokens --perf --verbosity --jinja --flash-attn --device --no-mmproj-offload",
            "cat " + kData + "mtmd.log >&2; printf '\\n an answer\\n\\n'");
     // glimpse itself, but for figures of texts.
     write("glimpse",
@@ -102,20 +103,32 @@ TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
   EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
 }
 
-TEST(Compare, DeviceIsPassedOnToBothEngines) {
-  const Peer peer;
-  const RunResult result = peer.compare({"--quick", "--n-depth", "0", "--device", "auto", "--cuda-decode", "launches"});
-  ASSERT_EQ(result.exit_code, 0) << result.err;
-  EXPECT_THAT(result.out, HasSubstr("on the GPU"));
-  for (const char* call : {"glimpse bench[^\n]*", "glimpse run[^\n]*"}) {
-    EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "--device auto --cuda-decode launches"));
-  }
-  for (const char* call : {"llama-bench -m[^\n]*", "llama-mtmd-cli -m[^\n]*"}) {
-    EXPECT_THAT(peer.calls(), testing::ContainsRegex(std::string(call) + "-ngl 99"));
-  }
+// Recorded output of glimpse, too: there may be no GPU.
+TEST(Compare, BothEnginesRunOnTheSameDevice) {
+  Peer peer;
+  peer.write("glimpse", "cat " + kData + "llama_bench.json");
+  ASSERT_EQ(
+      peer.compare({"--quick", "--n-depth", "0", "--device", "cuda", "--cuda-decode", "launches"}, false).exit_code, 0);
+  EXPECT_THAT(peer.calls(), testing::ContainsRegex("glimpse bench[^\n]*--device cuda --cuda-decode launches"));
+  EXPECT_THAT(peer.calls(), testing::ContainsRegex("llama-bench -m[^\n]*-ngl 99"));
   const Peer other;
-  EXPECT_EQ(other.compare({"--quick", "--n-depth", "0", "--device", "cuda", "--gpu-layers", "0"}).exit_code, 0);
-  EXPECT_THAT(other.calls(), Not(testing::ContainsRegex("-ngl|--device")));
+  const RunResult result = other.compare({"--quick", "--n-depth", "0", "--device", "cuda", "--gpu-layers", "0"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("On the CPU."));
+  EXPECT_THAT(other.calls(), Not(testing::ContainsRegex("-ngl|--device cuda")));
+  for (const char* call :
+       {"llama-bench -m[^\n]*--device none", "llama-mtmd-cli -m[^\n]*--device none --no-mmproj-off"}) {
+    EXPECT_THAT(other.calls(), testing::ContainsRegex(call));
+  }
+}
+
+TEST(Compare, DeviceAutoIsAnsweredOnceForBoth) {
+  const RunResult gpu = run_glimpse({"run", "-m", golden("tied/model.gguf"), "-p", "a", "-n", "1", "--device", "cuda"});
+  const Peer peer;
+  ASSERT_EQ(peer.compare({"--quick", "--n-depth", "0", "--device", "auto"}, false).exit_code, 0);
+  const bool there = gpu.exit_code == 0;
+  EXPECT_THAT(peer.calls(),
+              testing::ContainsRegex(there ? "llama-bench -m[^\n]*-ngl 99" : "llama-bench -m[^\n]*--device none"));
 }
 
 TEST(Compare, PicturesAreComparedWithoutTexts) {
@@ -148,13 +161,15 @@ TEST(Compare, MissingAndOldProgramsAreNamed) {
   expect_refused(peer.compare({"--quick"}), {"llama-bench", "--llama-bin"});
   peer.script("llama-bench", "--output", "true");
   expect_refused(peer.compare({"--quick"}), {"llama-bench is too old", "--n-depth"});
-  peer.script("llama-bench", "--n-depth --flash-attn --output", "echo oops >&2; exit 4");
+  peer.script("llama-bench", "--n-depth --flash-attn --output --device", "echo oops >&2; exit 4");
   expect_refused(peer.compare({"--quick"}), {"llama-bench failed (status 4)", "oops"});
-  peer.script("llama-bench", "--n-depth --flash-attn --output", "echo no json");
+  peer.script("llama-bench", "--n-depth --flash-attn --output --device", "echo no json");
   expect_refused(peer.compare({"--quick"}), {"-o json"});
-  peer.script("llama-bench", "--n-depth --flash-attn --output", "sleep 60");
+  peer.script("llama-bench", "--n-depth --flash-attn --output --device", "sleep 60");
   expect_refused(peer.compare({"--quick", "--timeout", "2"}), {"llama-bench did not end within 2 s"});
-  peer.script("llama-mtmd-cli", "--mmproj --image-max-tokens --perf --verbosity --jinja --flash-attn", "echo quiet");
+  peer.script("llama-mtmd-cli",
+              "--mmproj --image-max-tokens --perf --verbosity --jinja --flash-attn --device --no-mmproj-offload",
+              "echo quiet");
   expect_refused(peer.compare({"--quick"}), {"llama-mtmd-cli printed no line", "too old"});
 }
 
@@ -171,7 +186,7 @@ TEST(Compare, ReportsAreNotOverwrittenAndNotLeftHalf) {
 
 TEST(Compare, InterruptEndsTheProgramThatRunsAndWritesNothing) {
   Peer peer;
-  peer.script("llama-bench", "--n-depth --flash-attn --output", "sleep 60");
+  peer.script("llama-bench", "--n-depth --flash-attn --output --device", "sleep 60");
   const std::string html = peer.dir().file("r.html"), calls = peer.dir().file("calls");
   bool sent = false;
   RunSetup setup;

@@ -150,7 +150,8 @@ TEST(CudaStep, LogitsOfTheLastSlotAreComputedAgainToTheSameBits) {
 TEST(CudaStep, StepsGoOnWhenTheirMemoryHasGrown) {
   for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kPersistent}) {
     const auto model = load_on(golden_path("quantized/model.gguf"), "", decode);
-    Reader steps(model, 64, KvElement::kF16), launches(model, 64, KvElement::kF16);
+    // Keys and values go through that memory on their way to a cache of q8_0.
+    Reader steps(model, 64, KvElement::kQ8_0), launches(model, 64, KvElement::kQ8_0);
     TokenId token = 9;
     for (int i = 0; i < 6; ++i) {
       const TokenId want = best(launches.forward(token, model->text().vocab_size));

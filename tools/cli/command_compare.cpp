@@ -83,8 +83,8 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
     unless_given("--n-depth", s.depths, std::vector<int64_t>{});
     unless_given("--n-answer", s.n_answer, 16);
   }
-  s.on_gpu = c.where.wants_gpu();
-  if (s.on_gpu) s.our_device = {"--device", c.where.device, "--cuda-decode", c.where.cuda_decode};
+  s.on_gpu = runs_on_gpu(c.where);
+  if (s.on_gpu) s.our_device = {"--device", "cuda", "--cuda-decode", c.where.cuda_decode};
   if (s.n_threads == 0) s.n_threads = available_cpus();
   if (s.prompts.empty()) s.prompts = {"What is in this picture?"};
   if (s.glimpse_program.empty()) {

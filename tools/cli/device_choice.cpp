@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "engine/model/model.h"
+#include "engine/runtime/ops.h"
 
 namespace glimpse::cli {
 namespace {
@@ -37,6 +38,12 @@ int32_t device_number(const DeviceChoice& choice) {
 }
 
 }  // namespace
+
+bool runs_on_gpu(const DeviceChoice& choice) {
+  const int32_t device = device_number(choice);
+  if (device == GLIMPSE_DEVICE_AUTO) return make_cuda_ops(CudaOpsOptions{.n_threads = 1}).ok();
+  return device == GLIMPSE_DEVICE_CUDA;
+}
 
 void add_device_choice(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--device", choice.device, "cpu, cuda, or auto: the GPU when there is one")

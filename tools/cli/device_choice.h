@@ -15,10 +15,10 @@ namespace glimpse::cli {
 struct DeviceChoice {
   std::string device = "cpu", gpu_layers = "all", cuda_decode = "graph";
 
-  /// False when the CPU was asked for, by either name.
-  bool wants_gpu() const { return device != "cpu" && gpu_layers != "0"; }
 };
 
+/// Where a model runs with this choice; `auto` is answered by the machine.
+bool runs_on_gpu(const DeviceChoice& choice);
 /// Adds the three options: `choice` holds known names, or the command line is refused.
 void add_device_choice(CLI::App& command, DeviceChoice& choice);
 /// The names as the library takes them.

@@ -68,7 +68,7 @@ std::string describe(const Settings& s) {
                   static_cast<long long>(s.image_max_tokens), static_cast<long long>(s.n_answer),
                   s.vision_precision.c_str());
   }
-  if (s.on_gpu) out += "All layers on the GPU, where there is one. ";
+  out += s.on_gpu ? "All layers on the GPU. " : "On the CPU. ";
   return out + "llama.cpp with flash attention.";
 }
 
@@ -123,10 +123,11 @@ Status Runner::check_peer() {
   std::string version;
   if (!s_.images.empty()) {
     GLIMPSE_TRY(check_help(peer(s_, "llama-mtmd-cli"),
-                           {"--mmproj", "--image-max-tokens", "--perf", "--verbosity", "--jinja", "--flash-attn"},
+                           {"--mmproj", "--image-max-tokens", "--perf", "--verbosity", "--jinja", "--flash-attn",
+                            "--device", "--no-mmproj-offload"},
                            &version));
   }
-  return check_help(peer(s_, "llama-bench"), {"--n-depth", "--flash-attn", "--output"}, &c_.their_version);
+  return check_help(peer(s_, "llama-bench"), {"--n-depth", "--flash-attn", "--output", "--device"}, &c_.their_version);
 }
 
 Result<std::vector<BenchRow>> Runner::bench(bool ours) {
@@ -151,7 +152,11 @@ Result<std::vector<BenchRow>> Runner::bench(bool ours) {
       arguments.insert(arguments.end(), s_.our_device.begin(), s_.our_device.end());
     } else {
       arguments.insert(arguments.end(), {"-fa", "1"});
-      if (s_.on_gpu) arguments.insert(arguments.end(), {"-ngl", "99"});
+      if (s_.on_gpu) {
+        arguments.insert(arguments.end(), {"-ngl", "99"});
+      } else {
+        arguments.insert(arguments.end(), {"--device", "none"});
+      }
     }
     GLIMPSE_ASSIGN(const ProcessResult done, call(ours ? s_.glimpse_program : peer(s_, "llama-bench"), arguments));
     GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, parse_bench(done.out));
@@ -187,7 +192,11 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
     arguments.insert(arguments.end(), s_.our_device.begin(), s_.our_device.end());
   } else {
     arguments.insert(arguments.end(), {"--perf", "-lv", "4", "--jinja", "-fa", "on"});
-    if (s_.on_gpu) arguments.insert(arguments.end(), {"-ngl", "99"});
+    if (s_.on_gpu) {
+      arguments.insert(arguments.end(), {"-ngl", "99"});
+    } else {
+      arguments.insert(arguments.end(), {"--device", "none", "--no-mmproj-offload"});
+    }
   }
   GLIMPSE_ASSIGN(const ProcessResult done, call(ours ? s_.glimpse_program : peer(s_, "llama-mtmd-cli"), arguments));
   GLIMPSE_ASSIGN(PictureRun run, ours ? parse_glimpse_run(done.out) : parse_mtmd(done.err, done.out));

@@ -22,7 +22,7 @@ struct Settings {
   std::vector<int64_t> depths = {2048};   // tokens are generated also after so many; 0 is always measured
   std::string vision_precision = "auto";  // ours
   std::vector<std::string> our_device;    // options of `glimpse run` and `glimpse bench`: where it runs
-  bool on_gpu = false;                    // ours; llama.cpp is then told to keep all layers there too
+  bool on_gpu = false;                    // ours; llama.cpp is told to run there too, or to leave GPUs alone
   int64_t n_answer = 64;                  // tokens of an answer
   int64_t context = 4096;
   int64_t image_max_tokens = 1280;

@@ -310,7 +310,7 @@ def main():
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
-        muon_rate, adam_rate = rates(args, batches, state["decay_from"])
+        muon_rate, adam_rate = rates(args, batches, None if args.see else state["decay_from"])
         for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate

@@ -139,6 +139,7 @@ class CudaDevice final : public Device {
   }
   int n_multiprocessors() const override { return properties_.multiProcessorCount; }
   int max_shared_bytes() const override { return static_cast<int>(properties_.sharedMemPerBlockOptin); }
+  int64_t l2_bytes() const override { return properties_.l2CacheSize; }
   bool has_warpgroups() const override {
 #if defined(GLIMPSE_CUDA_SM_90A)
     return properties_.major == 9 && properties_.minor == 0;

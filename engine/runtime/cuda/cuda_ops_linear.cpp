@@ -175,9 +175,10 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   const int64_t kv_width = w.n_kv_heads * w.head_dim;
   Mat keys, values;  // on their way to the cache
   if (!fused || q8) {
-    fail(grow(spare_, 2 * static_cast<uint64_t>(x.rows * kv_width) * sizeof(float), "products of a pass"));
+    const uint64_t n_values = static_cast<uint64_t>(x.rows * kv_width) * (q8 ? 2 : 1);
+    fail(grow(spare_, n_values * sizeof(float), "products of a pass"));
     keys = Mat::contiguous(spare_.as<float>(), x.rows, kv_width);
-    values = Mat::contiguous(spare_.as<float>() + x.rows * kv_width, x.rows, kv_width);
+    if (q8) values = Mat::contiguous(spare_.as<float>() + x.rows * kv_width, x.rows, kv_width);
   }
   Product p[3];
   const Linear* const linears[3] = {&w.q, &w.k, &w.v};

@@ -191,6 +191,16 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
   GLIMPSE_ASSIGN(std::unique_ptr<CudaStep> step, CudaStep::create(device_, stream_));
   recorded_ = true;
   Recorder recorder(*this, *step);
+  // Whatever ends this early, a C++ exception of an allocation too: the next launch is an ordinary one again.
+  struct Ordinary {
+    CudaOps& ops;
+    bool recording = false;
+    ~Ordinary() {
+      ops.phases_ = nullptr;
+      ops.step_ = nullptr;
+      if (recording) (void)ops.stream_->end_recording();
+    }
+  } ordinary{*this};
   DecodeStepArgs persistent;
   LaunchShape shape;
   if (decode_ == CudaDecode::kPersistent) {
@@ -212,10 +222,13 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
             device_->describe().c_str(), phases.shared_bytes());
       }
       GLIMPSE_ASSIGN(persistent, step->keep(device_, phases.share_out(n_blocks)));
+      // Half of L2 for what is to come; the other half has what is there.
+      persistent.prefetch_bytes = static_cast<int32_t>(device_->l2_bytes() / 2 / n_blocks);
       shape = {{n_blocks, 1, 1}, phases.shared_bytes(), true};
     }
   }
   GLIMPSE_TRY(stream_->begin_recording());
+  ordinary.recording = true;
   status_ = {};
   if (decode_ == CudaDecode::kGraph) {
     step_ = step->state();
@@ -225,6 +238,7 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
     launch(Kernel::decode_step, shape, &persistent);
   }
   recorder.launch_draw();
+  ordinary.recording = false;
   auto recording = stream_->end_recording();
   GLIMPSE_TRY(Status(status_));
   if (!recording.ok()) return std::move(recording).error();

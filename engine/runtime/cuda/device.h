@@ -59,6 +59,7 @@ class Device {
   virtual std::string describe() const = 0;
   virtual int n_multiprocessors() const = 0;
   virtual int max_shared_bytes() const = 0;  // that a block may have
+  virtual int64_t l2_bytes() const = 0;
   /// Whether it runs this build's kernels for warpgroups (sm_90a).
   virtual bool has_warpgroups() const = 0;
   /// Blocks of a cooperative launch: as many as are there at once with that much shared memory each. 0: it has none.

@@ -101,6 +101,7 @@ class HostDevice final : public Device {
   std::string describe() const override { return "host executor"; }
   int n_multiprocessors() const override { return options_.n_multiprocessors; }
   int max_shared_bytes() const override { return options_.max_shared_bytes; }
+  int64_t l2_bytes() const override { return 64 << 10; }
   bool has_warpgroups() const override { return options_.warpgroups; }
   int cooperative_blocks(Kernel, int shared_bytes) const override {
     return shared_bytes <= options_.max_shared_bytes ? options_.cooperative_blocks : 0;
@@ -121,6 +122,7 @@ class HostDevice final : public Device {
     return memory;
   }
   void free(void* memory) override {
+    std::memset(memory, 0xff, sizes_[memory]);  // who still reads it reads NaN
     free_ += sizes_[memory];
     sizes_.erase(memory);
     ::operator delete(memory, kAlignment);
