@@ -306,7 +306,9 @@ def main():
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
-        return (each * weights).sum() / weights.sum(), *(head.loss(hidden.detach() if args.keep_seeing else hidden, batch, device))
+        answers = (each * weights).sum() / weights.sum()
+        # An encoder that is left alone learns nothing from the dense targets.
+        return (answers, None, None) if args.keep_seeing else (answers, *head.loss(hidden, batch, device))
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
@@ -335,7 +337,9 @@ def main():
         batch = models.tensors(batch)
         with autocast():
             loss, class_loss, box_loss = losses(batch)
-        total = args.dense * (class_loss + 4 * box_loss) + (loss if loss is not None else 0)
+        total = loss if loss is not None else 0
+        if class_loss is not None:
+            total = total + args.dense * (class_loss + 4 * box_loss)
         (total / args.accumulate).backward()
         state[counter] += 1
         state[pictures] += len(batch["images"])
