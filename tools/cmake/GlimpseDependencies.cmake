@@ -1,5 +1,9 @@
 # Everything the library links: all are Debian packages (tools/install_deps.sh lists them).
 find_package(Threads REQUIRED)
+set(suffixes ${CMAKE_FIND_LIBRARY_SUFFIXES})
+if(GLIMPSE_STATIC_DEPENDENCIES)
+  set(CMAKE_FIND_LIBRARY_SUFFIXES .a)  # a cache entry of this name would be hidden by the platform's variable
+endif()
 find_package(JPEG REQUIRED)
 find_package(PNG REQUIRED)
 find_package(PkgConfig REQUIRED)
@@ -9,6 +13,7 @@ if(GLIMPSE_WEBP)
   pkg_check_modules(WEBP IMPORTED_TARGET libwebp)
   set(GLIMPSE_HAS_WEBP ${WEBP_FOUND})
 endif()
+set(CMAKE_FIND_LIBRARY_SUFFIXES ${suffixes})
 set(GLIMPSE_HAS_OPENMP OFF)
 if(GLIMPSE_OPENMP)
   find_package(OpenMP COMPONENTS CXX)
