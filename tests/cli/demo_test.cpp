@@ -84,6 +84,20 @@ INSTANTIATE_TEST_SUITE_P(Ways, DemoEval,
                                          Way{"Q4_K_M", "int8", "q8_0", 10}),
                          [](const auto& one) { return one.param.text + "_" + one.param.vision; });
 
+// What README shows.
+TEST_F(Demo, DescribesTheSamplePicture) {
+  const std::string readme = read_all(GLIMPSE_SOURCE_DIR "/README.md");
+  const std::string prompt = "$ tools/run.sh\n";
+  const size_t begin = readme.find(prompt);
+  ASSERT_NE(begin, std::string::npos);
+  const size_t answer = begin + prompt.size();
+  std::vector<std::string> arguments = {"run", "--image", demo("sample.png"), "Describe this picture."};
+  for (const std::string& argument : pair("Q8_0")) arguments.push_back(argument);
+  const RunResult result = run_glimpse(arguments);
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_EQ(result.out, readme.substr(answer, readme.find('\n', answer) + 1 - answer));
+}
+
 TEST_F(Demo, BoxesAreInPixelsOfThePicture) {
   // The first box that transformers found with these weights.
   size_t i = 0;

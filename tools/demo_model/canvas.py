@@ -1,4 +1,5 @@
 """A picture with a second, hidden one beside it that says which object covers each pixel."""
+import dataclasses
 import math
 
 import numpy as np
@@ -34,9 +35,25 @@ def contrast(a, b):
     return math.sqrt(sum((x - y) ** 2 for x, y in zip(a, b)))
 
 
+@dataclasses.dataclass
+class Thing:
+    """Something drawn. box: x1, y1, x2, y2 in pixels. A character knows the text that it belongs to (`line`, the `row`-th
+    of the picture) and its place in it (`index`); a bar has its label for a line. `link` is what a table or chart puts
+    beside it: the value of a name, the name of a value."""
+    kind: int
+    colour: int
+    char: int
+    box: tuple
+    radius: float = 0.0
+    line: str = ""
+    row: int = 0
+    index: int = 0
+    link: str = ""
+
+
 class Canvas:
-    """Draws with pixel coordinates of the final picture. `objects` has one (kind, colour, char, box) per drawn thing, box
-    as x1, y1, x2, y2 in pixels; index() holds 1 + its number for each pixel, 0 for background."""
+    """Draws with pixel coordinates of the final picture. `objects` has one Thing per drawn thing; index() holds 1 + its
+    number for each pixel, 0 for background."""
 
     def __init__(self, width, height, background):
         self.width, self.height, self.background = width, height, background
@@ -46,11 +63,11 @@ class Canvas:
         self.label_draw = ImageDraw.Draw(self.label)
         self.objects = []
 
-    def add(self, kind, colour, char, box):
+    def add(self, kind, colour, char, box, **more):
         if len(self.objects) >= 254:
             return 0
-        self.objects.append((KINDS.index(kind), 1 + COLOUR_NAMES.index(colour),
-                             1 + CHARS.index(char) if char in CHARS and char else 0, box))
+        self.objects.append(Thing(KINDS.index(kind), 1 + COLOUR_NAMES.index(colour),
+                                  1 + CHARS.index(char) if char in CHARS and char else 0, box, **more))
         return len(self.objects)
 
     def polygon(self, points, fill, label):
@@ -64,7 +81,7 @@ class Canvas:
         points = outline(shape, cx, cy, r, angle)
         xs, ys = [p[0] for p in points], [p[1] for p in points]
         box = (min(xs), min(ys), max(xs), max(ys))
-        label = self.add(shape, colour, "", box)
+        label = self.add(shape, colour, "", box, radius=r)
         if shape == "ring":
             self.draw.ellipse([v * SCALE for v in box], outline=fill, width=max(2, int(r * SCALE * 0.42)))
             self.label_draw.ellipse([v * SCALE for v in box], fill=label)
@@ -72,8 +89,8 @@ class Canvas:
             self.polygon(points, fill, label)
         return box
 
-    def rectangle(self, kind, colour, fill, box):
-        label = self.add(kind, colour, "", box)
+    def rectangle(self, kind, colour, fill, box, **more):
+        label = self.add(kind, colour, "", box, **more)
         scaled = [v * SCALE for v in box]
         self.draw.rectangle(scaled, fill=fill)
         self.label_draw.rectangle(scaled, fill=label)
@@ -85,7 +102,7 @@ class Canvas:
         box = font(font_index, int(size * SCALE)).getbbox(text)
         return box[2] / SCALE, box[3] / SCALE, box[1] / SCALE
 
-    def text(self, x, y, text, colour, fill, font_index, size):
+    def text(self, x, y, text, colour, fill, font_index, size, **more):
         """Text whose ink starts at (x, y). Returns the bounding box of the ink."""
         f = font(font_index, int(size * SCALE))
         left, top, right, bottom = f.getbbox(text)
@@ -96,7 +113,7 @@ class Canvas:
                 continue
             start, end = ox + f.getlength(text[:i]), ox + f.getlength(text[:i + 1])
             cell = (start, oy + top, end - 1, oy + bottom)
-            label = self.add("text", colour, char, tuple(v / SCALE for v in cell))
+            label = self.add("text", colour, char, tuple(v / SCALE for v in cell), line=text, index=i, **more)
             self.label_draw.rectangle(cell, fill=label)
         return x, y, x + (right - left) / SCALE, y + (bottom - top) / SCALE
 

@@ -13,50 +13,23 @@ import numpy as np
 from PIL import Image
 
 import samples
-from words import KINDS
+from targets import dense_targets
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
-POINTS = 2  # dense targets per side of a patch
 PREFIX = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
 ASK = "<|im_end|>\n<|im_start|>assistant\n"
 NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
        {"scene": .40, "text": .32, "compare": .08, "chart": .10, "table": .10})
-SEE_MIX = {"scene": .20, "text": .60, "chart": .06, "table": .14}
+SEE_MIX = {"scene": .34, "text": .42, "chart": .12, "table": .12}
 
 
 def resize(image, grid):
     """What smart_resize and the image processor do for sizes of this task: stretch to the multiple of 28."""
     size = (grid[1] * samples.UNIT, grid[0] * samples.UNIT)
     return np.asarray(image if image.size == size else image.resize(size, Image.BICUBIC))
-
-
-def merge_order(a, grid, side):
-    """(rows * side, columns * side, ...) in raster order -> (merged cells, 4 patches, ...) for side = 2, the order of the
-    vision encoder; with side = 2 * POINTS the points of a patch come last, as (cells, 4, POINTS * POINTS)."""
-    gh, gw = grid
-    inner = side // 2
-    rest = a.shape[2:]
-    a = a.reshape(gh, 2, inner, gw, 2, inner, *rest)
-    a = a.transpose(0, 3, 1, 4, 2, 5, *range(6, 6 + len(rest)))
-    return a.reshape(gh * gw * 4, inner * inner, *rest)
-
-
-def dense_targets(picture, grid):
-    """(patches, POINTS^2, 3) kind, colour, char; (patches, 4) box of the shape or bar at the patch's middle, in [0, 1];
-    (patches) whether there is one."""
-    canvas = picture.canvas
-    side = 2 * POINTS
-    points = canvas.index(grid[1] * side, grid[0] * side)
-    table = np.array([(0, 0, 0)] + [o[:3] for o in canvas.objects], np.int64)
-    labels = merge_order(table[points].astype(np.uint8), grid, side)
-    middle = merge_order(canvas.index(grid[1] * 2, grid[0] * 2), grid, 2)[:, 0]
-    boxes = np.array([(0, 0, 0, 0)] + [o[3] for o in canvas.objects], np.float32)
-    boxes /= np.array([canvas.width, canvas.height, canvas.width, canvas.height], np.float32)
-    has = (middle > 0) & (table[middle, 0] != KINDS.index("text"))
-    return labels, boxes[middle], has
 
 
 def prefix_tokens(vocabulary, grid, n_pictures):
@@ -96,14 +69,13 @@ def encode_dialog(vocabulary, turns):
 
 def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
     """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring."""
-    images, labels, boxes, has = [], [], [], []
+    images, dense = [], []
     rows, tasks = [], []
     for row, seed in enumerate(seeds):
         pictures, questions = samples.make(split, kind, grid, seed, level, exact)
         for picture in pictures:
             images.append(resize(picture.image, grid))
-            for into, value in zip((labels, boxes, has), dense_targets(picture, grid)):
-                into.append(value)
+            dense.append(dense_targets(picture, grid))
         ids, targets, block, weights, local = [], [], [], [], []
         number = 0
         for turns, task in questions:
@@ -122,19 +94,21 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
     length = max(len(r[0]) for r in rows)
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
     n_pictures = len(images) // len(rows)
-    return {"grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "labels": np.stack(labels),
-            "boxes": np.stack(boxes), "has": np.stack(has), "ids": pad(0, vocabulary.pad, np.int64),
+    return stacked(dense) | {
+            "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
             "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
             "local": pad(4, 0, np.int64), "tasks": tasks, "kind": kind}
 
 
+def stacked(parts):
+    """A list of dicts of arrays as one, with the list's index first."""
+    return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+
+
 def dense_batch(split, kind, grid, seeds):
     """Pictures of one kind and size with their dense targets alone."""
-    parts = []
-    for seed in seeds:
-        picture = samples.make(split, kind, grid, seed, 1)[0][0]
-        parts.append((resize(picture.image, grid), *dense_targets(picture, grid)))
-    return {"grid": grid} | dict(zip(("images", "labels", "boxes", "has"), (np.stack(x) for x in zip(*parts))))
+    pictures = [samples.make(split, kind, grid, seed, 1)[0][0] for seed in seeds]
+    return {"grid": grid} | stacked([{"images": resize(p.image, grid)} | dense_targets(p, grid) for p in pictures])
 
 
 def seeing_batch(index, patches):

@@ -2,7 +2,7 @@
 
   python3 tools/demo_model/measure.py --hf DIR/hf --cases models/heldout --out answers.json
   glimpse eval -m DIR/demo-f32.gguf --mmproj DIR/mmproj-demo-f32.gguf --vision-precision f32 --kv-type f32 --json > g.json
-  python3 tools/demo_model/measure.py --compare answers.json g.json
+  python3 tools/demo_model/measure.py --compare answers.json g.json --hf DIR/hf      (--hf: how close differing answers were)
   python3 tools/demo_model/measure.py --llama llama-mtmd-cli --pair DIR/demo-f32.gguf DIR/mmproj-demo-f32.gguf \
       --cases models/heldout --limit 60 --compare answers.json     (first questions on one picture of a multiple of 28)
 """
@@ -44,31 +44,53 @@ def load_cases(folder, limit):
     return cases if not limit else cases[::max(1, len(cases) // limit)][:limit]
 
 
-def ask_transformers(folder, cases_folder, cases):
-    from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
-    model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
-    pad, end = model.config.image_token_id, tokenizer.convert_tokens_to_ids("<|im_end|>")
-    answers = []
-    for case in cases:
+class Transformers:
+    """The model of export.py's hf/, in float32 and greedy."""
+
+    def __init__(self, folder):
+        from transformers import AutoTokenizer, Qwen2VLForConditionalGeneration, Qwen2VLImageProcessorPil
+        self.model = Qwen2VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.processor = Qwen2VLImageProcessorPil.from_pretrained(folder)
+        self.end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+
+    def see(self, cases_folder, case):
+        """(the pictures' tensors, the prompt up to the first question)"""
         images = [Image.open(os.path.join(cases_folder, name)).convert("RGB") for name in case["pictures"]]
-        seen = processor(images=images, return_tensors="pt")
+        seen = self.processor(images=images, return_tensors="pt")
         counts = [int(t * h * w // 4) for t, h, w in seen["image_grid_thw"].tolist()]
         text = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
-        text += "".join("<|vision_start|>" + "<|image_pad|>" * n + "<|vision_end|>" for n in counts)
+        return seen, text + "".join("<|vision_start|>" + "<|image_pad|>" * n + "<|vision_end|>" for n in counts)
+
+    def inputs(self, seen, text):
+        ids = torch.tensor([self.tokenizer.encode(text, add_special_tokens=False)])
+        return dict(input_ids=ids, attention_mask=torch.ones_like(ids), **seen,
+                    mm_token_type_ids=(ids == self.model.config.image_token_id).int())
+
+    @torch.no_grad()
+    def answers(self, cases_folder, case):
+        """The answer of each turn; a later question follows the answers given before."""
+        seen, text = self.see(cases_folder, case)
+        out = []
         for i, (question, _) in enumerate(case["turns"]):
             text += ("" if i == 0 else "<|im_end|>\n<|im_start|>user\n") + question + "<|im_end|>\n<|im_start|>assistant\n"
-            ids = torch.tensor([tokenizer.encode(text, add_special_tokens=False)])
-            with torch.no_grad():
-                out = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **seen,
-                                     mm_token_type_ids=(ids == pad).int(), do_sample=False, max_new_tokens=96,
-                                     eos_token_id=end, pad_token_id=end)
-            said = out[0, ids.shape[1]:].tolist()
-            said = tokenizer.decode(said[:said.index(end)] if end in said else said, skip_special_tokens=False)
-            text += said
-        answers.append(said)
-    return answers
+            inputs = self.inputs(seen, text)
+            said = self.model.generate(**inputs, do_sample=False, max_new_tokens=96, eos_token_id=self.end,
+                                       pad_token_id=self.end)[0, inputs["input_ids"].shape[1]:].tolist()
+            said = said[:said.index(self.end)] if self.end in said else said
+            out.append(self.tokenizer.decode(said, skip_special_tokens=False))
+            text += out[-1]
+        return out
+
+    @torch.no_grad()
+    def margin(self, cases_folder, case, answer, other):
+        """By how much `answer` beats `other` in the logits where they part. Only for cases of one turn."""
+        seen, text = self.see(cases_folder, case)
+        text += case["turns"][0][0] + "<|im_end|>\n<|im_start|>assistant\n"
+        a, b = (self.tokenizer.encode(x + "<|im_end|>", add_special_tokens=False) for x in (answer, other))
+        n = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+        logits = self.model(**self.inputs(seen, text + self.tokenizer.decode(a[:n], skip_special_tokens=False))).logits[0, -1]
+        return float(logits[a[n]] - logits[b[n]])
 
 
 def ask_llama(program, pair, cases_folder, cases):
@@ -106,9 +128,10 @@ def main():
     p.add_argument("--pair", nargs=2)
     args = p.parse_args()
     torch.set_num_threads(2)
-    if args.hf:
+    if args.hf and not args.compare:
         cases = load_cases(args.cases, args.limit)
-        answers = ask_transformers(args.hf, args.cases, cases)
+        model = Transformers(args.hf)
+        answers = [model.answers(args.cases, case)[-1] for case in cases]
         result = table(cases, answers)
         for task, row in result.items():
             print(f"{task:10} {row['right']:4} / {row['cases']:<4} {100 * row['accuracy']:.1f}%")
@@ -129,8 +152,13 @@ def main():
             pairs = [(i, c["answer"]) for i, c in enumerate(json.load(file)["cases"])]
     different = [(i, said) for i, said in pairs if said != reference[i]]
     print(f"{len(pairs) - len(different)} of {len(pairs)} answers are the same")
+    model = Transformers(args.hf) if args.hf and different else None
+    cases = load_cases(args.cases, 0)
     for i, said in different[:20]:
-        print(f"  case {i}: {reference[i]!r} became {said!r}")
+        margin = ""
+        if model and len(cases[i]["turns"]) == 1:
+            margin = f" (logits apart by {model.margin(args.cases, cases[i], reference[i], said):.2g})"
+        print(f"  case {i}: {reference[i]!r} became {said!r}{margin}")
 
 
 if __name__ == "__main__":

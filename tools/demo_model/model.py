@@ -7,13 +7,12 @@ import torch
 import torch.nn.functional as F
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
-from data import MEAN, POINTS, STD
-from words import CHARS, COLOUR_NAMES, KINDS
+from data import MEAN, STD
+from head import patch_coordinates
 
 SIZES = {  # hidden, decoder layers, decoder ffn, vision layers, vision mlp ratio
-    "nano": (256, 2, 512, 2, 2), "small": (256, 4, 768, 4, 3), "base": (256, 5, 768, 6, 3)}
+    "nano": (256, 2, 512, 2, 2), "small": (256, 4, 768, 6, 3), "base": (256, 5, 768, 6, 3)}
 HEAD_DIM = 64
-CLASSES = (len(KINDS), 1 + len(COLOUR_NAMES), 1 + len(CHARS))
 
 
 def config(vocabulary, size):
@@ -40,50 +39,6 @@ def config(vocabulary, size):
 def create(vocabulary, size):
     torch.manual_seed(1)
     return Qwen2VLForConditionalGeneration(config(vocabulary, size)).float()
-
-
-class DenseHead(torch.nn.Module):
-    """Reads kind, colour and letter at the points of each patch, the box around its middle, and the patch's own place off
-    the vision encoder's last layer. Used in training alone: it teaches the encoder to see long before the decoder has
-    learned to ask."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.out = torch.nn.Linear(width, POINTS * POINTS * sum(CLASSES) + 4 + 2)
-
-    def split(self, hidden):
-        """hidden (pictures, patches, width) -> (logits of kind, colour and letter at the points, box and place)."""
-        out = self.out(hidden).float()
-        n = POINTS * POINTS
-        return out[..., :n * sum(CLASSES)].unflatten(-1, (n, sum(CLASSES))).split(CLASSES, -1), out[..., n * sum(CLASSES):]
-
-    def loss(self, hidden, batch, device):
-        """hidden (pictures, patches, width). Returns (class loss, box loss)."""
-        classes, rest = self.split(hidden)
-        labels = batch["labels"].to(device).long()
-        total = 0.0
-        for i, logits in enumerate(classes):
-            # Background is most of a picture: it counts less.
-            target = labels[..., i].reshape(-1)
-            each = F.cross_entropy(logits.reshape(-1, CLASSES[i]), target, reduction="none")
-            weight = torch.where(target > 0, 1.0, 0.25)
-            total = total + (each * weight).sum() / weight.sum()
-        has = batch["has"].to(device).float()[..., None]
-        box = (torch.abs(rest[..., :4] - batch["boxes"].to(device)) * has).sum() / (4 * has.sum() + 1)
-        place = torch.abs(rest[..., 4:] - patch_places(batch["grid"], device)).mean()
-        return total, box + place
-
-
-def patch_coordinates(grid, device):
-    """(patches, 2) row and column of each patch, in the encoder's order."""
-    gh, gw = grid
-    r, c = torch.arange(gh * 2, device=device), torch.arange(gw * 2, device=device)
-    rc = torch.stack(torch.meshgrid(r, c, indexing="ij"), -1)
-    return rc.reshape(gh, 2, gw, 2, 2).transpose(1, 2).reshape(-1, 2)
-
-
-def patch_places(grid, device):
-    return (patch_coordinates(grid, device).float() + .5) / torch.tensor([grid[0] * 2, grid[1] * 2], device=device)
 
 
 def rotate_half(x):
@@ -169,7 +124,7 @@ def think(text, x, position_ids, mask):
 
 
 def forward(model, batch, prefix, device, learn_to_see=True):
-    """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (vision hidden, logits (n, vocabulary)
+    """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (what see() returns, logits (n, vocabulary)
     at the labelled places, their flat indices into `targets`)."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
@@ -193,7 +148,7 @@ def forward(model, batch, prefix, device, learn_to_see=True):
     targets = batch["targets"].to(device).reshape(-1)
     at = (targets >= 0).nonzero()[:, 0]
     logits = F.linear(x.reshape(b * t, -1)[at], text.embed_tokens.weight)
-    return hidden, logits, at
+    return (hidden, merged), logits, at
 
 
 def check(vocabulary, size="nano"):

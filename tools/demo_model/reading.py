@@ -54,9 +54,9 @@ def text_picture(rng, width, height, words, big=False):
     if total + 2 * rise > height - 6 or max(s[0] for s in sizes) > width - 10:
         degrees = rise = 0
     y = rng.uniform(2 + rise, max(2.1 + rise, height - total - 3 - rise))
-    for text, s in zip(lines, sizes):
+    for row, (text, s) in enumerate(zip(lines, sizes)):
         x = rng.uniform(2, max(2.1, width - s[0] - 3))
-        canvas.text(x, y, text, colour, fill, face, size)
+        canvas.text(x, y, text, colour, fill, face, size, row=row)
         y += s[1] - s[2] + 7
     if degrees:
         canvas.rotate(degrees)
@@ -113,13 +113,14 @@ def chart_picture(rng, width, height, words, big=False):
     for i in range(n):
         x1 = left + slot * (i + .18)
         x2 = left + slot * (i + .82)
-        canvas.rectangle("bar", colours[i], jitter(rng, colours[i], 15), (x1, bottom - values[i] * unit, x2, bottom))
+        canvas.rectangle("bar", colours[i], jitter(rng, colours[i], 15), (x1, bottom - values[i] * unit, x2, bottom),
+                         line=labels[i], link=str(values[i]))
         s = canvas.text_size(labels[i], face, size)
-        canvas.text((x1 + x2 - s[0]) / 2, bottom + 4, labels[i], "black", dark, face, size)
+        canvas.text((x1 + x2 - s[0]) / 2, bottom + 4, labels[i], "black", dark, face, size, link=str(values[i]))
         if not axis:
             s = canvas.text_size(str(values[i]), face, size)
             canvas.text((x1 + x2 - s[0]) / 2, bottom - values[i] * unit - (s[1] - s[2]) - 3, str(values[i]), "black", dark,
-                        face, size)
+                        face, size, link=labels[i])
     canvas.line([(left, top - 6), (left, bottom), (width - 3, bottom)], dark)
     questions = []
     for i in rng.sample(range(n), min(n, 3)):
@@ -164,8 +165,8 @@ def table_picture(rng, width, height, words, big=False):
             canvas.line([(x, 3), (x, 3 + n * row)], (120, 120, 120), .5)
     for i in range(n):
         y = 3 + row * i + max(2, (row - size) / 2)
-        canvas.text(7, y, names[i], "black", dark, face, size)
-        canvas.text(middle + 6, y, str(values[i]), "black", dark, face, size)
+        canvas.text(7, y, names[i], "black", dark, face, size, row=i, link=str(values[i]))
+        canvas.text(middle + 6, y, str(values[i]), "black", dark, face, size, row=i, link=names[i])
     questions = []
     for i in rng.sample(range(n), min(n, 3)):
         questions.append(([(rng.choice([f"What is the value of {names[i]}?", f"What number is next to {names[i]}?",

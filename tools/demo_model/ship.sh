@@ -27,7 +27,7 @@ ask() {  # name, text model, mmproj, options: answers to WORK/name.json, the dif
   local name=$1 text=$2 mmproj=$3
   shift 3
   "$glimpse" eval -m "$text" --mmproj "$mmproj" --cases "$models/heldout" --json "$@" >"$work/$name.json"
-  echo "$name: $(python3 "$here/measure.py" --compare "$models/measured.json" "$work/$name.json" | sed -n 1p)"
+  echo "$name: $(python3 "$here/measure.py" --hf "$work/hf" --cases "$models/heldout" --compare "$models/measured.json" "$work/$name.json")"
 }
 f32=(--vision-precision f32 --kv-type f32)
 ask f32 "$work/demo-f32.gguf" "$work/mmproj-demo-f32.gguf" "${f32[@]}"

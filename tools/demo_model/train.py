@@ -33,6 +33,7 @@ import torch
 import data
 import model as models
 import words
+from head import DenseHead
 from vocabulary import Vocabulary
 
 # Memory that is given back to the system and faulted in again each step costs more than the step, and threads that spin
@@ -165,22 +166,32 @@ def evaluate(model, vocabulary, prefixes, device, autocast, n):
 
 @torch.no_grad()
 def seeing_accuracy(model, head, autocast, device, n):
-    """Share of the dense points of objects whose kind, colour and letter are right, per kind of picture of the held-out
-    split; the first two sizes of each."""
+    """Share of what the dense head says rightly of held-out pictures, per kind of picture; the first two sizes of each."""
     result = {}
     for kind in data.SEE_MIX:
-        right, total = [0] * 3, [0] * 3
+        sums = {}
         for grid in data.samples.GRIDS[kind][:2]:
             batch = models.tensors(data.dense_batch("heldout", kind, grid, range(n)))
             with autocast():
-                hidden, _ = models.see(model.model.visual, batch["images"].to(device), grid)
-                classes, _ = head.split(hidden)
-            for i, logits in enumerate(classes):
-                target = batch["labels"][..., i].to(device)
-                right[i] += int(((logits.argmax(-1) == target) & (target > 0)).sum())
-                total[i] += int((target > 0).sum())
-        result[kind] = [round(r / t, 3) if t else None for r, t in zip(right, total)]
+                seen = models.see(model.model.visual, batch["images"].to(device), grid)
+                right = head.right(*seen, batch, device)
+            for name, (a, b) in right.items():
+                a0, b0 = sums.get(name, (0, 0))
+                sums[name] = a0 + a, b0 + b
+        result[kind] = {name: round(a / b, 3) for name, (a, b) in sums.items() if b}
     return result
+
+
+def load(model, head, optimisers, saved, keep_seeing):
+    """The state of a checkpoint; returns the moving average of the weights. With keep_seeing the encoder becomes that
+    average, which is what will be exported."""
+    if keep_seeing:
+        saved["model"] |= {k: v.clone() for k, v in saved["average"].items() if ".visual." in k}
+    model.load_state_dict(saved["model"])
+    head.load_state_dict(saved["head"])
+    for optimiser, was in zip(optimisers, (saved["muon"], saved["adam"])):
+        optimiser.load_state_dict(was)
+    return saved["average"]
 
 
 def save(folder, state):
@@ -248,7 +259,7 @@ def main():
     vocabulary = Vocabulary(vocabulary_path)
     device = torch.device(args.device)
     model = models.create(vocabulary, args.size).to(device)
-    head = models.DenseHead(model.config.vision_config.embed_dim).to(device)
+    head = DenseHead(model.config.vision_config.embed_dim, model.config.vision_config.hidden_size).to(device)
     muon, adam = optimisers(model, head)
     state = {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "decay_from": None}
     seen = {"seeing": 0, "seen": 0}  # batches and pictures of --see
@@ -256,11 +267,7 @@ def main():
     path = os.path.join(args.checkpoints, "last.pt")
     if os.path.exists(path):
         saved = torch.load(path, map_location=device, weights_only=True)
-        model.load_state_dict(saved["model"])
-        head.load_state_dict(saved["head"])
-        muon.load_state_dict(saved["muon"])
-        adam.load_state_dict(saved["adam"])
-        average = saved["average"]
+        average = load(model, head, (muon, adam), saved, args.keep_seeing)
         state = seen | saved["state"]
     else:
         state |= seen
@@ -299,16 +306,16 @@ def main():
     prefixes = Prefixes(vocabulary)
 
     def losses(batch):
-        """(of the answers or None, of the dense classes, of the boxes)"""
+        """(of the answers or None, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
         if args.see:
-            return None, *head.loss(models.see(model.model.visual, batch["images"].to(device), batch["grid"])[0], batch, device)
-        hidden, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing)
+            return None, *head.loss(*models.see(model.model.visual, batch["images"].to(device), batch["grid"]), batch, device)
+        seen, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         answers = (each * weights).sum() / weights.sum()
         # An encoder that is left alone learns nothing from the dense targets.
-        return (answers, None, None) if args.keep_seeing else (answers, *head.loss(hidden, batch, device))
+        return (answers, None, None, None) if args.keep_seeing else (answers, *head.loss(*seen, batch, device))
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
@@ -332,32 +339,32 @@ def main():
     else:
         make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index))
     last_save = time.time()
-    sums, count, since = [0.0] * 4, 0, time.time()
+    sums, count, since = [0.0] * 5, 0, time.time()
     for batch in data.stream(vocabulary_path, state[counter], args.workers, make):
         batch = models.tensors(batch)
         with autocast():
-            loss, class_loss, box_loss = losses(batch)
+            loss, points, told, box = losses(batch)
         total = loss if loss is not None else 0
-        if class_loss is not None:
-            total = total + args.dense * (class_loss + 4 * box_loss)
+        if points is not None:
+            total = total + args.dense * (points + told + 4 * box)
         (total / args.accumulate).backward()
         state[counter] += 1
         state[pictures] += len(batch["images"])
         state["questions"] += len(batch.get("tasks", ()))
         count += 1
-        for i, v in enumerate((loss, class_loss, box_loss)):
+        for i, v in enumerate((loss, points, told, box)):
             sums[i] += v.item() if v is not None else 0
-        sums[3] += len(batch["images"])
+        sums[4] += len(batch["images"])
         if state[counter] % 50 == 0:
             if not math.isfinite(sum(sums)):
                 raise SystemExit("the loss is not finite")
             line = {counter: state[counter], pictures: state[pictures], "loss": round(sums[0] / count, 4),
-                    "dense": round(sums[1] / count, 4), "box": round(sums[2] / count, 4),
-                    "pictures_per_s": round(sums[3] / (time.time() - since), 1)}
+                    "points": round(sums[1] / count, 4), "told": round(sums[2] / count, 4),
+                    "box": round(sums[3] / count, 4), "pictures_per_s": round(sums[4] / (time.time() - since), 1)}
             log.write(json.dumps(line) + "\n")
             log.flush()
             print(line, flush=True)
-            sums, count, since = [0.0] * 4, 0, time.time()
+            sums, count, since = [0.0] * 5, 0, time.time()
         if state[counter] % args.accumulate:
             continue
         step_optimisers(state[counter] - args.accumulate)
