@@ -101,7 +101,8 @@ std::pair<double, double> wilson_interval(size_t right, size_t n) {
   const double count = static_cast<double>(n), share = static_cast<double>(right) / count;
   const double scale = 1 + kZ * kZ / count, middle = share + kZ * kZ / (2 * count);
   const double spread = kZ * std::sqrt(share * (1 - share) / count + kZ * kZ / (4 * count * count));
-  return {std::max(0.0, (middle - spread) / scale), std::min(1.0, (middle + spread) / scale)};
+  // At the ends the interval ends at 0 and 1 exactly, which rounding would miss by a hair.
+  return {right == 0 ? 0.0 : (middle - spread) / scale, right == n ? 1.0 : (middle + spread) / scale};
 }
 
 }  // namespace glimpse::cases

@@ -35,7 +35,7 @@ def wilson(right, n, z=1.959964):
     share = right / n
     middle, scale = share + z * z / (2 * n), 1 + z * z / n
     spread = z * (share * (1 - share) / n + z * z / (4 * n * n)) ** .5
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    return 0.0 if right == 0 else (middle - spread) / scale, 1.0 if right == n else (middle + spread) / scale
 
 
 def load_cases(folder, limit):
@@ -103,8 +103,8 @@ def ask_llama(program, pair, cases_folder, cases):
         if len(case["pictures"]) > 1 or len(case["turns"]) > 1 or width % 28 or height % 28 or width * height < 8 * 784:
             continue
         run = subprocess.run([program, "-m", pair[0], "--mmproj", pair[1], "--image", path, "-p", case["turns"][0][0],
-                              "--temp", "0", "-n", "96", "--jinja", "-sys", "You are a helpful assistant.", "-t", "2",
-                              "--special"], capture_output=True, text=True, check=False)
+                              "--temp", "0", "-n", "96", "--jinja", "-sys", "You are a helpful assistant.", "-t", "2"],
+                             capture_output=True, text=True, check=False)
         answers[i] = run.stdout.strip().removesuffix("<|im_end|>").strip()
     return answers
 
