@@ -43,6 +43,46 @@ def finish(w):
     w.close()
 
 
+def text_tensors(model):
+    """(name in the file, parameter) of the decoder."""
+    lm = model.model.language_model
+    yield "token_embd.weight", lm.embed_tokens.weight
+    for i, layer in enumerate(lm.layers):
+        b, a = f"blk.{i}.", layer.self_attn
+        yield b + "attn_norm.weight", layer.input_layernorm.weight
+        for name, part in (("attn_q", a.q_proj), ("attn_k", a.k_proj), ("attn_v", a.v_proj)):
+            yield b + name + ".weight", part.weight
+            yield b + name + ".bias", part.bias
+        yield b + "attn_output.weight", a.o_proj.weight
+        yield b + "ffn_norm.weight", layer.post_attention_layernorm.weight
+        for name, part in (("ffn_gate", layer.mlp.gate_proj), ("ffn_up", layer.mlp.up_proj),
+                           ("ffn_down", layer.mlp.down_proj)):
+            yield b + name + ".weight", part.weight
+    yield "output_norm.weight", lm.norm.weight
+
+
+def vision_tensors(model):
+    """(name in the file, parameter or a view of a part of it) of the encoder and the projector."""
+    v = model.model.visual
+    kernel = v.patch_embed.proj.weight  # (C, 3, 2, p, p)
+    yield "v.patch_embd.weight", kernel[:, :, 0]
+    yield "v.patch_embd.weight.1", kernel[:, :, 1]
+    for i, block in enumerate(v.blocks):
+        b = f"v.blk.{i}."
+        parts = [("ln1", block.norm1.weight, block.norm1.bias), ("ln2", block.norm2.weight, block.norm2.bias),
+                 ("attn_out", block.attn.proj.weight, block.attn.proj.bias),
+                 ("ffn_up", block.mlp.fc1.weight, block.mlp.fc1.bias),
+                 ("ffn_down", block.mlp.fc2.weight, block.mlp.fc2.bias)]
+        parts += [(name, *x) for name, x in zip(("attn_q", "attn_k", "attn_v"), zip(
+            block.attn.qkv.weight.chunk(3), block.attn.qkv.bias.chunk(3)))]
+        for name, weight, bias in parts:
+            yield b + name + ".weight", weight
+            yield b + name + ".bias", bias
+    for name, module in (("v.post_ln", v.merger.ln_q), ("mm.0", v.merger.mlp[0]), ("mm.2", v.merger.mlp[2])):
+        yield name + ".weight", module.weight
+        yield name + ".bias", module.bias
+
+
 def write_text(path, model, vocabulary, half):
     c, lm = model.config.text_config, model.model.language_model
     w = start(path, "qwen2vl", "model", sum(p.numel() for p in lm.parameters()), half)
@@ -65,25 +105,14 @@ def write_text(path, model, vocabulary, half):
     w.add_bos_token_id(vocabulary.pad)
     w.add_add_bos_token(False)
     w.add_chat_template(CHAT_TEMPLATE)
-    put(w, "token_embd.weight", lm.embed_tokens.weight, half)
-    for i, layer in enumerate(lm.layers):
-        b, a = f"blk.{i}.", layer.self_attn
-        put(w, b + "attn_norm.weight", layer.input_layernorm.weight, half)
-        for name, part in (("attn_q", a.q_proj), ("attn_k", a.k_proj), ("attn_v", a.v_proj)):
-            put(w, b + name + ".weight", part.weight, half)
-            put(w, b + name + ".bias", part.bias, half)
-        put(w, b + "attn_output.weight", a.o_proj.weight, half)
-        put(w, b + "ffn_norm.weight", layer.post_attention_layernorm.weight, half)
-        for name, part in (("ffn_gate", layer.mlp.gate_proj), ("ffn_up", layer.mlp.up_proj),
-                           ("ffn_down", layer.mlp.down_proj)):
-            put(w, b + name + ".weight", part.weight, half)
-    put(w, "output_norm.weight", lm.norm.weight, half)
+    for name, tensor in text_tensors(model):
+        put(w, name, tensor, half)
     finish(w)
 
 
 def write_mmproj(path, model, half):
-    c, v = model.config.vision_config, model.model.visual
-    w = start(path, "clip", "mmproj", sum(p.numel() for p in v.parameters()), half)
+    c = model.config.vision_config
+    w = start(path, "clip", "mmproj", sum(p.numel() for p in model.model.visual.parameters()), half)
     w.add_bool("clip.has_vision_encoder", True)
     w.add_string("clip.projector_type", "qwen2vl_merger")
     w.add_uint32("clip.vision.projection_dim", c.hidden_size)
@@ -96,23 +125,8 @@ def write_mmproj(path, model, half):
     w.add_float32("clip.vision.attention.layer_norm_epsilon", 1e-6)
     w.add_array("clip.vision.image_mean", [float(x) for x in MEAN])
     w.add_array("clip.vision.image_std", [float(x) for x in STD])
-    kernel = v.patch_embed.proj.weight  # (C, 3, 2, p, p)
-    put(w, "v.patch_embd.weight", kernel[:, :, 0], half)
-    put(w, "v.patch_embd.weight.1", kernel[:, :, 1], half)
-    for i, block in enumerate(v.blocks):
-        b = f"v.blk.{i}."
-        parts = [("ln1", block.norm1.weight, block.norm1.bias), ("ln2", block.norm2.weight, block.norm2.bias),
-                 ("attn_out", block.attn.proj.weight, block.attn.proj.bias),
-                 ("ffn_up", block.mlp.fc1.weight, block.mlp.fc1.bias),
-                 ("ffn_down", block.mlp.fc2.weight, block.mlp.fc2.bias)]
-        parts += [(name, *x) for name, x in zip(("attn_q", "attn_k", "attn_v"), zip(
-            block.attn.qkv.weight.chunk(3), block.attn.qkv.bias.chunk(3)))]
-        for name, weight, bias in parts:
-            put(w, b + name + ".weight", weight, half)
-            put(w, b + name + ".bias", bias, half)
-    for name, module in (("v.post_ln", v.merger.ln_q), ("mm.0", v.merger.mlp[0]), ("mm.2", v.merger.mlp[2])):
-        put(w, name + ".weight", module.weight, half)
-        put(w, name + ".bias", module.bias, half)
+    for name, tensor in vision_tensors(model):
+        put(w, name, tensor, half)
     finish(w)
 
 

@@ -6,7 +6,8 @@
 # CHECKPOINTS: folder of last.pt. WORK: a folder for what is not committed. GLIMPSE: the binary. QUANTIZE: a program that is
 # called with IN OUT TYPE: llama.cpp's llama-quantize, or "GLIMPSE quantize".
 # SCALE=0.1 in the environment takes a tenth of the held-out set, to try the road.
-# Writes models/demo-Q8_0.gguf, demo-Q4_K_M.gguf, mmproj-demo-f16.gguf, heldout/ and measured.json; prints what the card says.
+# Writes models/demo-Q8_0.gguf, demo-Q4_K_M.gguf, mmproj-demo-f16.gguf, training.json, heldout/ and measured.json; prints
+# what the card says.
 set -euo pipefail
 checkpoints=$1 work=$2 glimpse=$3 quantize=$4
 root="$(cd "$(dirname "$0")/../.." && pwd)"
@@ -20,6 +21,7 @@ for type in Q8_0 Q4_K_M; do
   $quantize "$work/demo-f32.gguf" "$models/demo-$type.gguf" "$type" >"$work/quantize-$type.log" 2>&1
 done
 cp "$work/mmproj-demo-f16.gguf" "$models/"
+cp "$work/state.json" "$models/training.json"
 python3 "$here/heldout.py" --out "$models/heldout" --scale "${SCALE:-1}"
 python3 "$here/measure.py" --hf "$work/hf" --cases "$models/heldout" --out "$models/measured.json"
 

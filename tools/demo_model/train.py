@@ -16,7 +16,8 @@ pictures per second; a training may begin with it or go back to it:
   python3 tools/demo_model/train.py --checkpoints DIR --see --patches 4096 --minutes 90
 
 The rate is constant after the warm-up, so that more can always follow; --decay ends a training. Checkpoints hold weights,
-their moving average, the optimisers and the number of the next batch; the batches are numbered and reproducible.
+their moving average, the optimisers and the number of the next batch; the batches are numbered and reproducible. Where
+there is no checkpoint, adopt.py makes one of the pair in models/.
 """
 import argparse
 import fcntl
@@ -99,8 +100,8 @@ def optimisers(model, head):
     return Muon(matrices, 1.0), adam
 
 
-def rates(args, step, decay_from):
-    warm = min(1.0, (step + 1) / args.warmup)
+def rates(args, step, warm_from, decay_from):
+    warm = min(1.0, (step - warm_from + 1) / args.warmup)
     if decay_from is not None:
         warm *= max(0.0, 1 - (step - decay_from) / args.decay)
     return args.muon_rate * warm, args.adam_rate * warm
@@ -189,8 +190,9 @@ def load(model, head, optimisers, saved, keep_seeing):
         saved["model"] |= {k: v.clone() for k, v in saved["average"].items() if ".visual." in k}
     model.load_state_dict(saved["model"])
     head.load_state_dict(saved["head"])
-    for optimiser, was in zip(optimisers, (saved["muon"], saved["adam"])):
-        optimiser.load_state_dict(was)
+    for optimiser, name in zip(optimisers, ("muon", "adam")):
+        if name in saved:  # not in those of adopt.py
+            optimiser.load_state_dict(saved[name])
     return saved["average"]
 
 
@@ -262,7 +264,8 @@ def main():
     head = DenseHead(model.config.vision_config.embed_dim, model.config.vision_config.hidden_size).to(device)
     muon, adam = optimisers(model, head)
     state = {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "decay_from": None}
-    seen = {"seeing": 0, "seen": 0}  # batches and pictures of --see
+    # Batches and pictures of --see; where the optimisers began: at 0, or where adopt.py took a training up.
+    seen = {"seeing": 0, "seen": 0, "warm_from": {"seeing": 0, "step": 0}}
     average = None
     path = os.path.join(args.checkpoints, "last.pt")
     if os.path.exists(path):
@@ -319,7 +322,7 @@ def main():
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
-        muon_rate, adam_rate = rates(args, batches, None if args.see else state["decay_from"])
+        muon_rate, adam_rate = rates(args, batches, state["warm_from"][counter], None if args.see else state["decay_from"])
         for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -327,7 +330,8 @@ def main():
         for optimiser in (muon, adam):
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-        keep = min(args.average, (batches + 1) / (batches + 10))
+        taken = batches - state["warm_from"][counter]
+        keep = min(args.average, (taken + 1) / (taken + 10))
         with torch.no_grad():
             for k, v in model.state_dict().items():
                 average[k].lerp_(v, 1 - keep)
