@@ -9,6 +9,7 @@ from words import CHARS
 LETTERS = 1 + len(CHARS)
 N = POINTS * POINTS
 WHAT = list(CLASSES[:2])
+SIDE, BELL = 100, 1.5  # steps of a side of a box, as it is said; the width of the bell around the right one, in steps
 
 
 def patch_coordinates(grid, device):
@@ -32,11 +33,26 @@ def weighted(logits, target):
     return (each * weight).sum() / weight.sum()
 
 
+def sides_loss(logits, boxes):
+    """Cross entropy of (n, 4, SIDE) logits to bells around the sides of boxes (n, 4) in [0, 1]: a neighbour is nearly right,
+    and a linear layer that must draw bells finds places that a decoder can turn into digits."""
+    steps = torch.arange(SIDE, device=boxes.device) + .5
+    bell = (-.5 * ((boxes[..., None] * SIDE - steps) / BELL) ** 2).softmax(-1)
+    return -(bell * logits.float().log_softmax(-1)).sum(-1).mean() if len(boxes) else logits.sum() * 0
+
+
+def overlaps(a, b):
+    """Intersection over union of boxes (n, 4)."""
+    inner = (torch.minimum(a[:, 2:], b[:, 2:]) - torch.maximum(a[:, :2], b[:, :2])).clamp(min=0).prod(-1)
+    return inner / ((a[:, 2:] - a[:, :2]).clamp(min=0).prod(-1) + (b[:, 2:] - b[:, :2]).prod(-1) - inner)
+
+
 class ThingHead(torch.nn.Module):
-    """What can be said of one thing: kind, colour, text, what stands beside it, facts."""
+    """What can be said of one thing: kind, colour, box, text, what stands beside it, facts."""
 
     def __init__(self, width):
         super().__init__()
+        self.sides = torch.nn.Linear(width, 4 * SIDE)
         self.what = torch.nn.Linear(width, sum(WHAT))
         self.line = torch.nn.Linear(width, LINE * LETTERS)
         self.link = torch.nn.Linear(width, LINK * LETTERS)
@@ -67,7 +83,14 @@ class ThingHead(torch.nn.Module):
                 total = total + (F.cross_entropy(logits[known].float(), target[known]) / 6 if known.any() else 0)
             else:
                 total = total + (2 if name == "line" else 1) * weighted(logits, target)
-        return total
+        solid, boxes = self.boxes(batch, index, device)
+        return total + sides_loss(self.sides(hidden[solid]).unflatten(-1, (4, SIDE)), boxes)
+
+    @staticmethod
+    def boxes(batch, index, device):
+        """(which of the patches `index` show a shape or bar, its box (., 4))"""
+        solid = batch["has"].to(device).flatten()[index] == 2
+        return solid, batch["boxes"].to(device).flatten(0, 1)[index[solid]]
 
     def right(self, hidden, batch, index, device):
         """{name: (right, of)}; texts only as a whole."""
@@ -76,6 +99,9 @@ class ThingHead(torch.nn.Module):
             target = targets[name]
             known = (target != UNTOLD).all(-1) if name in FACTS else (target > 0).any(-1)
             out[name] = ((logits.argmax(-1) == target).all(-1) & known).sum(), known.sum()
+        solid, boxes = self.boxes(batch, index, device)
+        said = (self.sides(hidden[solid]).unflatten(-1, (4, SIDE)).argmax(-1) + .5) / SIDE
+        out["box"] = (overlaps(said, boxes) >= .7).sum(), solid.sum()
         return out
 
 
@@ -93,6 +119,11 @@ def things_of_cells(batch, device):
     return half * 2 + (~has[half, 0]).long(), half
 
 
+def as_read(merged):
+    """Merged cells as the decoder's first layer sees them."""
+    return F.rms_norm(merged.float(), merged.shape[-1:])
+
+
 class DenseHead(torch.nn.Module):
     """Linear layers from the encoder's width, and from that of the merged cells that the decoder gets."""
 
@@ -102,6 +133,7 @@ class DenseHead(torch.nn.Module):
         self.place = torch.nn.Linear(width, 4 + 2)  # the box, the patch's own place
         self.patch = ThingHead(width)
         self.cell = torch.nn.ModuleList([ThingHead(merged_width), ThingHead(merged_width)])  # upper and lower half
+        self.here = torch.nn.Linear(merged_width, 2 * LINE * LETTERS)  # the letters in each half of a cell
 
     def at_points(self, hidden):
         """(..., width) -> logits of CLASSES, each (..., points, classes)."""
@@ -112,18 +144,25 @@ class DenseHead(torch.nn.Module):
         index, _ = things_of_patches(batch, device)
         yield self.patch, hidden.flatten(0, 1)[index], index
         index, half = things_of_cells(batch, device)
-        merged = F.rms_norm(merged.float(), merged.shape[-1:])  # as the decoder's first layer sees them
         for lower, head in enumerate(self.cell):
             mine = half % 2 == lower
             yield head, merged.flatten(0, 1)[half[mine] // 2], index[mine]
 
+    def letters(self, merged, batch, device):
+        """(logits (cells * 2, LINE, LETTERS), targets) of the letters in the halves of the cells."""
+        return self.here(merged).unflatten(-1, (2, LINE, LETTERS)).flatten(0, 2), batch["here"].to(device).flatten(0, 1).long()
+
     def loss(self, hidden, merged, batch, device):
         """hidden (pictures, patches, width), merged (pictures, cells, merged width). Returns (loss of the points, of the
         things, of the boxes)."""
+        merged = as_read(merged)
         labels = batch["labels"].to(device).long()
         points = sum(weighted(logits.flatten(0, -2), labels[..., i].flatten())
                      for i, logits in enumerate(self.at_points(hidden)))
         told = sum(head.loss(x, batch, index, device) for head, x, index in self.of_things(hidden, merged, batch, device))
+        logits, target = self.letters(merged, batch, device)
+        if target.any():
+            told = told + 2 * weighted(logits.flatten(0, 1), target.flatten())
         solid = (batch["has"].to(device) == 2).float()[..., None]
         rest = self.place(hidden).float()
         box = (torch.abs(rest[..., :4] - batch["boxes"].to(device)) * solid).sum() / (4 * solid.sum() + 1)
@@ -134,9 +173,12 @@ class DenseHead(torch.nn.Module):
     def right(self, hidden, merged, batch, device):
         """{name: (right, of)} of letters at the points, of things as the patches tell them, and, after "cell ", of things as
         the cells tell them."""
+        merged = as_read(merged)
         labels, out = batch["labels"].to(device), {}
         target = labels[..., 2]
         out["letter"] = ((self.at_points(hidden)[2].argmax(-1) == target) & (target > 0)).sum(), (target > 0).sum()
+        logits, target = self.letters(merged, batch, device)
+        out["cell letter"] = ((logits.argmax(-1) == target) & (target > 0)).sum(), (target > 0).sum()
         for head, x, index in self.of_things(hidden, merged, batch, device):
             before = "" if head is self.patch else "cell "
             for name, (a, b) in head.right(x, batch, index, device).items():

@@ -75,13 +75,32 @@ def facts_of(canvas):
     return out
 
 
+def letters_of_halves(canvas, grid):
+    """(cells * 2, LINE): the letters whose middles lie in the upper and lower half of each merged cell, each at its place in
+    its text; 0 where it is not here."""
+    gh, gw = grid
+    fine = POINTS * 7  # samples per side of a cell
+    index = canvas.index(gw * fine, gh * fine)
+    rows, columns = np.nonzero(index)
+    thing = index[rows, columns]
+    count = np.bincount(thing, minlength=256)
+    row, column = (np.bincount(thing, v, 256) / np.maximum(count, 1) for v in (rows, columns))
+    out = np.zeros((gh * gw * 2, LINE), np.uint8)
+    for i, o in enumerate(canvas.objects, 1):
+        if count[i] and o.char and o.index < LINE:
+            half, cell = int(row[i] / fine * 2), int(column[i] / fine)
+            out[(half // 2 * gw + cell) * 2 + half % 2, o.index] = o.char
+    return out
+
+
 def dense_targets(picture, grid):
     """A dict of arrays, all in the order of the encoder's patches:
     labels (patches, POINTS^2, 4): CLASSES of the points;
     has (patches): 0 nothing is there, 1 a text, 2 a shape or bar;
     boxes (patches, 4): of the shape or bar, in [0, 1];
     what (patches, 2): kind and colour; line (patches, LINE), link (patches, LINK): letters, as in `labels`;
-    facts (patches, FACTS): classes, UNTOLD where there is none."""
+    facts (patches, FACTS): classes, UNTOLD where there is none;
+    here (cells * 2, LINE): see letters_of_halves."""
     canvas = picture.canvas
     side = 2 * POINTS
     points = merge_order(canvas.index(grid[1] * side, grid[0] * side), grid, side)
@@ -96,5 +115,5 @@ def dense_targets(picture, grid):
     line = np.array([[0] * LINE] + [spelled(o.line, LINE) for o in things], np.uint8)
     link = np.array([[0] * LINK] + [spelled(o.link, LINK) for o in things], np.uint8)
     facts = np.concatenate((np.full((1, len(FACTS)), UNTOLD, np.uint8), facts_of(canvas)))
-    return {"labels": table[points], "has": np.where(kinds == NONE, 0, np.where(kinds == TEXT, 1, 2)).astype(np.uint8),
+    return {"here": letters_of_halves(canvas, grid), "labels": table[points], "has": np.where(kinds == NONE, 0, np.where(kinds == TEXT, 1, 2)).astype(np.uint8),
             "what": table[thing, :2], "boxes": boxes[thing], "line": line[thing], "link": link[thing], "facts": facts[thing]}
