@@ -22,7 +22,7 @@ ASK = "<|im_end|>\n<|im_start|>assistant\n"
 NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
-       {"scene": .40, "text": .32, "compare": .08, "chart": .10, "table": .10})
+       {"scene": .42, "text": .30, "compare": .06, "chart": .07, "table": .15})
 SEE_MIX = {"scene": .34, "text": .42, "chart": .12, "table": .12}
 
 
@@ -86,7 +86,7 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             ids += a
             targets += t
             block += [number] * len(a)
-            weights += [count ** -.5 if x >= 0 else 0.0 for x in t]
+            weights += [count ** -.2 if x >= 0 else 0.0 for x in t]
             local += range(len(a))
             tasks.append((row, number, task, turns))
             number += 1
