@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 import samples
+from looks import Looks, mark
 from targets import dense_targets
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -55,20 +56,29 @@ def prefix_positions(ids, image_id, grid):
     return np.array(out, np.int64).T, p
 
 
-def encode_dialog(vocabulary, turns):
-    """(ids, labels): labels are -1 outside the answers; labels[i] is what must follow ids[i]."""
-    ids, marks = [], []
+def encode_dialog(vocabulary, turns, looks, task):
+    """(ids, labels, names, reads): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names, reads
+    (tokens, cells) bool: where a name of the question, and what must follow in the answer, look; see looks.py."""
+    ids, marks, names, reads = [], [], [], []
     for i, (question, answer) in enumerate(turns):
-        head = vocabulary.encode(("" if i == 0 else "\n<|im_start|>user\n") + question + ASK)
-        tail = vocabulary.encode(answer) + [vocabulary.end]
-        ids += head + tail
-        marks += [0] * len(head) + [1] * len(tail)
+        before = "" if i == 0 else "\n<|im_start|>user\n"
+        head, head_at = vocabulary.encode_with_offsets(before + question + ASK)
+        tail, tail_at = vocabulary.encode_with_offsets(answer)
+        n, m = len(head), len(head) + len(tail) + 1
+        ids += head + tail + [vocabulary.end]
+        marks += [0] * n + [1] * (m - n)
+        name, read = np.zeros((2, m, looks.cells), bool)
+        mark(looks.names(question), [(a - len(before), b - len(before)) for a, b in head_at], name, 0, True)
+        mark(looks.answer(question, answer, task), tail_at, read, n - 1, False)
+        names.append(name)
+        reads.append(read)
     labels = [ids[i + 1] if marks[i + 1] else -1 for i in range(len(ids) - 1)]
-    return ids[:-1], labels
+    return ids[:-1], labels, np.concatenate(names)[:-1], np.concatenate(reads)[:-1]
 
 
 def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
-    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring."""
+    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; "names"
+    and "reads" (B, T, cells): see encode_dialog."""
     images, dense = [], []
     rows, tasks = [], []
     for row, seed in enumerate(seeds):
@@ -76,10 +86,12 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
         for picture in pictures:
             images.append(resize(picture.image, grid))
             dense.append(dense_targets(picture, grid))
+        looks = Looks(pictures, grid, [d["thing"] for d in dense[-len(pictures):]])
         ids, targets, block, weights, local = [], [], [], [], []
+        names, reads = [np.zeros((0, looks.cells), bool)], [np.zeros((0, looks.cells), bool)]
         number = 0
         for turns, task in questions:
-            a, t = encode_dialog(vocabulary, turns)
+            a, t, name, read = encode_dialog(vocabulary, turns, looks, task)
             if len(ids) + len(a) > budget:
                 continue
             count = sum(x >= 0 for x in t)
@@ -88,16 +100,19 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             block += [number] * len(a)
             weights += [count ** -.2 if x >= 0 else 0.0 for x in t]
             local += range(len(a))
+            names.append(name)
+            reads.append(read)
             tasks.append((row, number, task, turns))
             number += 1
-        rows.append((ids, targets, block, weights, local))
+        rows.append((ids, targets, block, weights, local, np.concatenate(names), np.concatenate(reads)))
     length = max(len(r[0]) for r in rows)
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
+    cells = lambda i: np.stack([np.pad(r[i], ((0, length - len(r[i])), (0, 0))) for r in rows])
     n_pictures = len(images) // len(rows)
     return stacked(dense) | {
             "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
             "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
-            "local": pad(4, 0, np.int64), "tasks": tasks, "kind": kind}
+            "local": pad(4, 0, np.int64), "names": cells(5), "reads": cells(6), "tasks": tasks, "kind": kind}
 
 
 def stacked(parts):

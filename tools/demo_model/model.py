@@ -13,6 +13,9 @@ from head import patch_coordinates
 SIZES = {  # hidden, decoder layers, decoder ffn, vision layers, vision mlp ratio
     "nano": (256, 2, 512, 2, 2), "small": (256, 4, 768, 6, 3), "base": (256, 5, 768, 6, 3)}
 HEAD_DIM = 64
+# Where training teaches attention: at layer LOOKS["names"] a name of the question looks at what it names, at layer
+# LOOKS["reads"] an answer looks at what it is read off, with one head of each group.
+LOOKS = {"names": 1, "reads": 2}
 
 
 def config(vocabulary, size):
@@ -46,24 +49,26 @@ def rotate_half(x):
     return torch.cat((-b, a), -1)
 
 
-def attend(q, k, v, mask=None):
+def attend(q, k, v, mask=None, look=None):
     """softmax(q k^T / sqrt(d)) v, (B, heads, T, d). On the CPU three plain steps in bfloat16 are twice as fast, forth and
-    back, as the fused call."""
-    if q.is_cuda:
+    back, as the fused call. look: called with the softmax, if any."""
+    if q.is_cuda and look is None:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -1e30)
-    return scores.softmax(-1).to(v.dtype) @ v
+    shares = scores.softmax(-1)
+    if look is not None:
+        look(shares)
+    return shares.to(v.dtype) @ v
 
 
 def see(visual, images, grid, learn=True):
     """images (n, H, W, 3) uint8 -> (hidden of the last layer, normalised, (n, patches, C); merged (n, cells, hidden)).
-    With learn = False only the merger gets gradients."""
+    With learn = False nothing of it gets gradients."""
     with torch.set_grad_enabled(learn and torch.is_grad_enabled()):
-        x = blocks(visual, images, grid)
-    normed = visual.merger.ln_q(x)
-    return normed, visual.merger.mlp(normed.reshape(len(images), grid[0] * grid[1], -1))
+        normed = visual.merger.ln_q(blocks(visual, images, grid))
+        return normed, visual.merger.mlp(normed.reshape(len(images), grid[0] * grid[1], -1))
 
 
 def blocks(visual, images, grid):
@@ -107,25 +112,33 @@ def mrope(position_ids, layer_config, device):
     return angle.cos(), angle.sin()
 
 
-def think(text, x, position_ids, mask):
-    """Decoder layers: x (B, T, hidden), mask (B, 1, T, T) bool, True where attention is allowed."""
+def think(text, x, position_ids, mask, look=lambda number: None):
+    """Decoder layers: x (B, T, hidden), mask (B, 1, T, T) bool, True where attention is allowed; look(layer): see attend."""
     cos, sin = mrope(position_ids, text.config, x.device)
     b, t, _ = x.shape
-    for layer in text.layers:
+    for number, layer in enumerate(text.layers):
         a = layer.self_attn
         h = layer.input_layernorm(x)
         q, k, v = (proj(h).reshape(b, t, -1, a.head_dim).transpose(1, 2) for proj in (a.q_proj, a.k_proj, a.v_proj))
         q, k = (q * cos + rotate_half(q) * sin).to(v.dtype), (k * cos + rotate_half(k) * sin).to(v.dtype)
         k, v = (z.repeat_interleave(a.num_key_value_groups, 1) for z in (k, v))
-        h = attend(q, k, v, mask)
+        h = attend(q, k, v, mask, look(number))
         x = x + a.o_proj(h.transpose(1, 2).reshape(b, t, -1))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
     return text.norm(x)
 
 
-def forward(model, batch, prefix, device, learn_to_see=True):
+def look_loss(shares, image_at, where):
+    """Mean of -log of the attention that falls on the cells `where` (B, T, cells), of the tokens that have any. shares
+    (B, heads, T, keys), image_at: the keys that are cells."""
+    row, token = where.any(-1).nonzero(as_tuple=True)
+    there = (shares[row, :, token][..., image_at] * where[row, token][:, None]).sum(-1)
+    return -there.clamp(min=1e-6).log().mean()
+
+
+def forward(model, batch, prefix, device, learn_to_see=True, looks=None):
     """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (what see() returns, logits (n, vocabulary)
-    at the labelled places, their flat indices into `targets`)."""
+    at the labelled places, their flat indices into `targets`). `looks`: a list that gets the losses of LOOKS."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
     hidden, merged = see(visual, batch["images"].to(device), grid, learn_to_see)
@@ -144,7 +157,16 @@ def forward(model, batch, prefix, device, learn_to_see=True):
     order = torch.arange(n + t, device=device)
     mask = (block[:, None, :] == -2) | (block[:, None, :] == block[:, :, None])
     mask = (mask & (order[None, :] <= order[:, None]))[:, None]
-    x = think(text, x, positions, mask)[:, n:]
+
+    def look(number):
+        names = [name for name, layer in LOOKS.items() if layer == number and looks is not None]
+        where = batch[names[0]].to(device) if names else None
+        if where is None or not where.any():
+            return None
+        groups = text.layers[number].self_attn.num_key_value_groups
+        return lambda shares: looks.append(look_loss(shares[:, ::groups, n:], image_at, where))
+
+    x = think(text, x, positions, mask, look)[:, n:]
     targets = batch["targets"].to(device).reshape(-1)
     at = (targets >= 0).nonzero()[:, 0]
     logits = F.linear(x.reshape(b * t, -1)[at], text.embed_tokens.weight)

@@ -75,26 +75,34 @@ def facts_of(canvas):
     return out
 
 
-def letters_of_halves(canvas, grid):
-    """(cells * 2, LINE): the letters whose middles lie in the upper and lower half of each merged cell, each at its place in
-    its text; 0 where it is not here."""
+def middles(canvas, grid):
+    """The half of a merged cell, 2 * cell + (0 upper, 1 lower), in which the middle of each thing lies; -1 where it cannot be
+    seen."""
     gh, gw = grid
     fine = POINTS * 7  # samples per side of a cell
     index = canvas.index(gw * fine, gh * fine)
     rows, columns = np.nonzero(index)
     thing = index[rows, columns]
     count = np.bincount(thing, minlength=256)
-    row, column = (np.bincount(thing, v, 256) / np.maximum(count, 1) for v in (rows, columns))
-    out = np.zeros((gh * gw * 2, LINE), np.uint8)
-    for i, o in enumerate(canvas.objects, 1):
-        if count[i] and o.char and o.index < LINE:
-            half, cell = int(row[i] / fine * 2), int(column[i] / fine)
-            out[(half // 2 * gw + cell) * 2 + half % 2, o.index] = o.char
+    row, column = ((np.bincount(thing, v, 256) / np.maximum(count, 1)) for v in (rows, columns))
+    half = (row / fine * 2).astype(int)
+    where = (half // 2 * gw + (column / fine).astype(int)) * 2 + half % 2
+    return np.where(count > 0, where, -1)[1:len(canvas.objects) + 1]
+
+
+def letters_of_halves(canvas, grid):
+    """(cells * 2, LINE): the letters whose middles lie in the upper and lower half of each merged cell, each at its place in
+    its text; 0 where it is not here."""
+    out = np.zeros((grid[0] * grid[1] * 2, LINE), np.uint8)
+    for o, half in zip(canvas.objects, middles(canvas, grid)):
+        if half >= 0 and o.char and o.index < LINE:
+            out[half, o.index] = o.char
     return out
 
 
 def dense_targets(picture, grid):
     """A dict of arrays, all in the order of the encoder's patches:
+    thing (patches): 1 + the number of the canvas's thing that the patch is about, or 0;
     labels (patches, POINTS^2, 4): CLASSES of the points;
     has (patches): 0 nothing is there, 1 a text, 2 a shape or bar;
     boxes (patches, 4): of the shape or bar, in [0, 1];
@@ -115,5 +123,6 @@ def dense_targets(picture, grid):
     line = np.array([[0] * LINE] + [spelled(o.line, LINE) for o in things], np.uint8)
     link = np.array([[0] * LINK] + [spelled(o.link, LINK) for o in things], np.uint8)
     facts = np.concatenate((np.full((1, len(FACTS)), UNTOLD, np.uint8), facts_of(canvas)))
-    return {"here": letters_of_halves(canvas, grid), "labels": table[points], "has": np.where(kinds == NONE, 0, np.where(kinds == TEXT, 1, 2)).astype(np.uint8),
+    return {"thing": thing.astype(np.uint8), "here": letters_of_halves(canvas, grid), "labels": table[points],
+            "has": np.where(kinds == NONE, 0, np.where(kinds == TEXT, 1, 2)).astype(np.uint8),
             "what": table[thing, :2], "boxes": boxes[thing], "line": line[thing], "link": link[thing], "facts": facts[thing]}

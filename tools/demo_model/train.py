@@ -223,7 +223,8 @@ def parse():
     p.add_argument("--budget", type=int, default=144, help="question and answer tokens per picture")
     p.add_argument("--scenes-first", type=int, default=6000, help="batches of the first stage")
     p.add_argument("--see", action="store_true", help="train the encoder alone, with the dense targets")
-    p.add_argument("--keep-seeing", action="store_true", help="leave the encoder's layers as they are")
+    p.add_argument("--keep-seeing", action="store_true", help="leave the encoder as it is")
+    p.add_argument("--look", type=float, default=0.3, help="weight of the attention that is taught: see looks.py")
     p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
@@ -309,16 +310,19 @@ def main():
     prefixes = Prefixes(vocabulary)
 
     def losses(batch):
-        """(of the answers or None, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
+        """(of the answers or None, of the looks, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
         if args.see:
-            return None, *head.loss(*models.see(model.model.visual, batch["images"].to(device), batch["grid"]), batch, device)
-        seen, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing)
+            return None, None, *head.loss(*models.see(model.model.visual, batch["images"].to(device), batch["grid"]), batch, device)
+        looks = [] if args.look else None
+        seen, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing, looks)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         answers = (each * weights).sum() / weights.sum()
+        look = sum(looks) if looks else None
         # An encoder that is left alone learns nothing from the dense targets.
-        return (answers, None, None, None) if args.keep_seeing else (answers, *head.loss(*seen, batch, device))
+        dense = (None, None, None) if args.keep_seeing else head.loss(*seen, batch, device)
+        return answers, look, *dense
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
@@ -343,12 +347,14 @@ def main():
     else:
         make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index))
     last_save = time.time()
-    sums, count, since = [0.0] * 5, 0, time.time()
+    sums, count, since = [0.0] * 6, 0, time.time()
     for batch in data.stream(vocabulary_path, state[counter], args.workers, make):
         batch = models.tensors(batch)
         with autocast():
-            loss, points, told, box = losses(batch)
+            loss, look, points, told, box = losses(batch)
         total = loss if loss is not None else 0
+        if look is not None:
+            total = total + args.look * look
         if points is not None:
             total = total + args.dense * (points + told + 4 * box)
         (total / args.accumulate).backward()
@@ -356,19 +362,20 @@ def main():
         state[pictures] += len(batch["images"])
         state["questions"] += len(batch.get("tasks", ()))
         count += 1
-        for i, v in enumerate((loss, points, told, box)):
+        for i, v in enumerate((loss, look, points, told, box)):
             sums[i] += v.item() if v is not None else 0
-        sums[4] += len(batch["images"])
+        sums[5] += len(batch["images"])
         if state[counter] % 50 == 0:
             if not math.isfinite(sum(sums)):
                 raise SystemExit("the loss is not finite")
             line = {counter: state[counter], pictures: state[pictures], "loss": round(sums[0] / count, 4),
-                    "points": round(sums[1] / count, 4), "told": round(sums[2] / count, 4),
-                    "box": round(sums[3] / count, 4), "pictures_per_s": round(sums[4] / (time.time() - since), 1)}
+                    "look": round(sums[1] / count, 4), "points": round(sums[2] / count, 4),
+                    "told": round(sums[3] / count, 4), "box": round(sums[4] / count, 4),
+                    "pictures_per_s": round(sums[5] / (time.time() - since), 1)}
             log.write(json.dumps(line) + "\n")
             log.flush()
             print(line, flush=True)
-            sums, count, since = [0.0] * 5, 0, time.time()
+            sums, count, since = [0.0] * 6, 0, time.time()
         if state[counter] % args.accumulate:
             continue
         step_optimisers(state[counter] - args.accumulate)

@@ -96,6 +96,11 @@ class Vocabulary:
     def encode(self, text):
         return self.tokenizer.encode(text, add_special_tokens=False).ids
 
+    def encode_with_offsets(self, text):
+        """(ids, [(start, end)] of their characters)"""
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
     def decode(self, ids):
         return self.tokenizer.decode(ids, skip_special_tokens=False)
 

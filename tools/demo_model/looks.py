@@ -1,0 +1,102 @@
+"""Where a question and its answer should look: for each of their tokens the merged cells that show what it speaks of. The
+decoder is taught to attend there (see model.LOOKS), which it would find out by itself only after many times the pictures."""
+import re
+
+import numpy as np
+
+from targets import TEXT, middles
+from words import COLOUR_NAMES, ITEMS, KINDS, SHAPES
+
+NAME = re.compile(rf"\b(?:({'|'.join(COLOUR_NAMES)}) )?({'|'.join(SHAPES)}|bar)(?:e?s)?\b|"
+                  rf"\b({'|'.join(COLOUR_NAMES)})\b(?! background)", re.IGNORECASE)
+ROW = re.compile(rf"\b(?:{'|'.join(ITEMS)}|\d+)\b", re.IGNORECASE)
+BOX = re.compile(r"<\|box_start\|>(.*?)<\|box_end\|>")
+
+
+def cells_of_things(canvas, thing):
+    """(things, cells) bool: the cells that tell each thing of the picture. thing: that of each patch, 0 for none, as in
+    targets.dense_targets; a cell tells what the left patch of its upper and lower half shows, or else the right one."""
+    halves = thing.reshape(-1, 2, 2)
+    told = np.where(halves[..., 0] > 0, halves[..., 0], halves[..., 1])
+    number = np.arange(1, len(canvas.objects) + 1)[:, None, None]
+    out = (told[None] == number).any(-1)
+    hidden = ~out.any(-1)
+    out[hidden] = (halves.reshape(len(halves), 4)[None] == number[hidden]).any(-1)
+    return out
+
+
+class Looks:
+    """Of one example: `pictures`, the size of each in cells and the things of their patches. cells: those of all pictures in
+    a row."""
+
+    def __init__(self, pictures, grid, things):
+        self.things = [(n, i, o) for n, p in enumerate(pictures) for i, o in enumerate(p.canvas.objects)]
+        self.cells_of = [cells_of_things(p.canvas, t) for p, t in zip(pictures, things)]
+        self.cells = sum(c.shape[1] for c in self.cells_of)
+        self.letters = {(o.row, o.index): np.arange(self.cells) == half // 2  # of pictures to read, which come alone
+                        for (_, _, o), half in zip(self.things, middles(pictures[0].canvas, grid)) if o.kind == TEXT}
+        self.rows = any(o.link and o.kind == TEXT for _, _, o in self.things)
+
+    def union(self, wanted):
+        """(cells) bool: where the things are for which wanted(thing) holds."""
+        out = np.zeros(self.cells, bool)
+        start = 0
+        for n, cells in enumerate(self.cells_of):
+            for picture, i, o in self.things:
+                if picture == n and wanted(o):
+                    out[start:start + cells.shape[1]] |= cells[i]
+            start += cells.shape[1]
+        return out
+
+    def named(self, match):
+        colour, kind = match.group(1) or match.group(3), match.group(2)
+        kind = kind and KINDS.index(kind.lower())
+        colour = colour and 1 + COLOUR_NAMES.index(colour.lower())
+        return self.union(lambda o: o.kind != TEXT and kind in (None, o.kind) and colour in (None, o.colour))
+
+    def names(self, text):
+        """[(start, end, cells)] of what a text names."""
+        if self.rows:
+            return [(*m.span(), self.union(lambda o, m=m: o.line.lower() == m.group().lower())) for m in ROW.finditer(text)]
+        return [(*m.span(), self.named(m)) for m in NAME.finditer(text)]
+
+    def spelled(self, answer):
+        """names() of each letter of the picture's lines, where the answer has them, from above."""
+        spans, at = [], 0
+        for row, line in sorted({(o.row, o.line) for _, _, o in self.things}):
+            start = answer.find(line, at)
+            if start >= 0:
+                at = start + len(line)
+                spans += [(start + i, start + i + 1, self.letters[row, i]) for i in range(len(line)) if (row, i) in self.letters]
+        return spans
+
+    def answer(self, question, answer, task):
+        """[(start, end, cells)] of what the parts of an answer are read off."""
+        whole = 0, len(answer)
+        if task in ("table", "chart"):
+            asked = [m.group().lower() for m in ROW.finditer(question)]
+            return [(*whole, self.union(lambda o: o.link.lower() in asked))] if self.rows and asked else []
+        if task == "letter":
+            last = max(index for _, index in self.letters)
+            return [(*whole, self.letters[0, 0 if "first" in question else last])]
+        if task == "ocr" or answer.startswith(("The word", "The number", "Two lines")):
+            return self.spelled(answer)
+        if task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer):
+            return [(*whole, np.logical_or.reduce([c for _, _, c in self.names(question)] or [np.zeros(self.cells, bool)]))]
+        if task == "describe":
+            order = sorted((o for _, _, o in self.things if o.radius), key=lambda o: o.box[0] + o.box[2])
+            spans = [m.span() for m in NAME.finditer(answer) if m.group(1) and m.group(2)]
+            return [(*span, self.union(lambda o, one=one: o is one)) for span, one in zip(spans, order)]
+        if task in ("position", "size", "box"):
+            named = self.names(answer)
+            return named + [(*m.span(1), named[0][2]) for m in BOX.finditer(answer) if named]
+        return []
+
+
+def mark(spans, offsets, rows, shift, last_only):
+    """Puts the cells of spans of a text, where they are any, into the rows of its tokens, moved by `shift`."""
+    for start, end, cells in spans:
+        if cells.any():
+            inside = [i for i, (a, b) in enumerate(offsets) if a < end and b > start]
+            for i in inside[-1:] if last_only else inside:
+                rows[i + shift] |= cells
