@@ -108,10 +108,11 @@ class Canvas:
         left, top, right, bottom = f.getbbox(text)
         ox, oy = x * SCALE - left, y * SCALE - top
         self.draw.text((ox, oy), text, fill=fill, font=f)
+        ends = [ox + f.getlength(text[:i]) for i in range(len(text) + 1)]
         for i, char in enumerate(text):
             if char == " ":
                 continue
-            start, end = ox + f.getlength(text[:i]), ox + f.getlength(text[:i + 1])
+            start, end = ends[i:i + 2]
             cell = (start, oy + top, end - 1, oy + bottom)
             label = self.add("text", colour, char, tuple(v / SCALE for v in cell), line=text, index=i, **more)
             self.label_draw.rectangle(cell, fill=label)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 import samples
-from looks import Looks, mark
+from looks import Looks, mark, numbers_of_boxes
 from targets import dense_targets
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
@@ -24,7 +24,7 @@ NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
        {"scene": .42, "text": .30, "compare": .06, "chart": .07, "table": .15})
-SEE_MIX = {"scene": .34, "text": .42, "chart": .12, "table": .12}
+SEE_MIX = {"scene": .20, "text": .25, "page": .40, "chart": .05, "table": .10}
 
 
 def resize(image, grid):
@@ -57,9 +57,10 @@ def prefix_positions(ids, image_id, grid):
 
 
 def encode_dialog(vocabulary, turns, looks, task):
-    """(ids, labels, names, reads): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names, reads
-    (tokens, cells) bool: where a name of the question, and what must follow in the answer, look; see looks.py."""
-    ids, marks, names, reads = [], [], [], []
+    """(ids, labels, names, reads, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names,
+    reads (tokens, cells) bool: where a name of the question, and what must follow in the answer, look; see looks.py. sides:
+    where the digits of a box must follow, the number that they say, in [0, 1]; -1 elsewhere."""
+    ids, marks, names, reads, sides = [], [], [], [], []
     for i, (question, answer) in enumerate(turns):
         before = "" if i == 0 else "\n<|im_start|>user\n"
         head, head_at = vocabulary.encode_with_offsets(before + question + ASK)
@@ -70,15 +71,21 @@ def encode_dialog(vocabulary, turns, looks, task):
         name, read = np.zeros((2, m, looks.cells), bool)
         mark(looks.names(question), [(a - len(before), b - len(before)) for a, b in head_at], name, 0, True)
         mark(looks.answer(question, answer, task), tail_at, read, n - 1, False)
+        side = np.full(m, -1, np.float32)
+        for a, b, number in numbers_of_boxes(answer):
+            for i, (start, end) in enumerate(tail_at):
+                if a <= start and end <= b:
+                    side[n - 1 + i] = (number + 5) / 1000  # the middle of its step
         names.append(name)
         reads.append(read)
+        sides.append(side)
     labels = [ids[i + 1] if marks[i + 1] else -1 for i in range(len(ids) - 1)]
-    return ids[:-1], labels, np.concatenate(names)[:-1], np.concatenate(reads)[:-1]
+    return ids[:-1], labels, *(np.concatenate(x)[:-1] for x in (names, reads, sides))
 
 
 def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
     """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; "names"
-    and "reads" (B, T, cells): see encode_dialog."""
+    and "reads" (B, T, cells), "sides" (B, T): see encode_dialog."""
     images, dense = [], []
     rows, tasks = [], []
     for row, seed in enumerate(seeds):
@@ -87,11 +94,11 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             images.append(resize(picture.image, grid))
             dense.append(dense_targets(picture, grid))
         looks = Looks(pictures, grid, [d["thing"] for d in dense[-len(pictures):]])
-        ids, targets, block, weights, local = [], [], [], [], []
+        ids, targets, block, weights, local, sides = [], [], [], [], [], []
         names, reads = [np.zeros((0, looks.cells), bool)], [np.zeros((0, looks.cells), bool)]
         number = 0
         for turns, task in questions:
-            a, t, name, read = encode_dialog(vocabulary, turns, looks, task)
+            a, t, name, read, side = encode_dialog(vocabulary, turns, looks, task)
             if len(ids) + len(a) > budget:
                 continue
             count = sum(x >= 0 for x in t)
@@ -100,11 +107,12 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             block += [number] * len(a)
             weights += [count ** -.2 if x >= 0 else 0.0 for x in t]
             local += range(len(a))
+            sides += side.tolist()
             names.append(name)
             reads.append(read)
             tasks.append((row, number, task, turns))
             number += 1
-        rows.append((ids, targets, block, weights, local, np.concatenate(names), np.concatenate(reads)))
+        rows.append((ids, targets, block, weights, local, sides, np.concatenate(names), np.concatenate(reads)))
     length = max(len(r[0]) for r in rows)
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
     cells = lambda i: np.stack([np.pad(r[i], ((0, length - len(r[i])), (0, 0))) for r in rows])
@@ -112,7 +120,8 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
     return stacked(dense) | {
             "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
             "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
-            "local": pad(4, 0, np.int64), "names": cells(5), "reads": cells(6), "tasks": tasks, "kind": kind}
+            "local": pad(4, 0, np.int64), "sides": pad(5, -1.0, np.float32),
+            "names": cells(6), "reads": cells(7), "tasks": tasks, "kind": kind}
 
 
 def stacked(parts):
@@ -130,7 +139,7 @@ def seeing_batch(index, patches):
     """Batch number `index` of the pictures that only the dense targets are learned from."""
     rng = random.Random(f"see/{index}")
     kind = rng.choices(list(SEE_MIX), list(SEE_MIX.values()))[0]
-    grid = rng.choice(samples.GRIDS[kind])
+    grid = rng.choice(samples.SEEN_GRIDS[kind])
     base = int.from_bytes(hashlib.sha256(f"see/{index}".encode()).digest()[:6], "little")
     return dense_batch("train", kind, grid, range(base, base + max(2, patches // (4 * grid[0] * grid[1]))))
 

@@ -34,7 +34,7 @@ def weighted(logits, target):
 
 
 def sides_loss(logits, boxes):
-    """Cross entropy of (n, 4, SIDE) logits to bells around the sides of boxes (n, 4) in [0, 1]: a neighbour is nearly right,
+    """Cross entropy of (..., SIDE) logits to bells around the sides of boxes (...) in [0, 1]: a neighbour is nearly right,
     and a linear layer that must draw bells finds places that a decoder can turn into digits."""
     steps = torch.arange(SIDE, device=boxes.device) + .5
     bell = (-.5 * ((boxes[..., None] * SIDE - steps) / BELL) ** 2).softmax(-1)
@@ -134,6 +134,7 @@ class DenseHead(torch.nn.Module):
         self.patch = ThingHead(width)
         self.cell = torch.nn.ModuleList([ThingHead(merged_width), ThingHead(merged_width)])  # upper and lower half
         self.here = torch.nn.Linear(merged_width, 2 * LINE * LETTERS)  # the letters in each half of a cell
+        self.said = torch.nn.Linear(merged_width, SIDE)  # the side of a box that the decoder is about to say: see lessons.py
 
     def at_points(self, hidden):
         """(..., width) -> logits of CLASSES, each (..., points, classes)."""
@@ -162,7 +163,7 @@ class DenseHead(torch.nn.Module):
         told = sum(head.loss(x, batch, index, device) for head, x, index in self.of_things(hidden, merged, batch, device))
         logits, target = self.letters(merged, batch, device)
         if target.any():
-            told = told + 2 * weighted(logits.flatten(0, 1), target.flatten())
+            told = told + 4 * weighted(logits.flatten(0, 1), target.flatten())
         solid = (batch["has"].to(device) == 2).float()[..., None]
         rest = self.place(hidden).float()
         box = (torch.abs(rest[..., :4] - batch["boxes"].to(device)) * solid).sum() / (4 * solid.sum() + 1)

@@ -1,5 +1,5 @@
 """Where a question and its answer should look: for each of their tokens the merged cells that show what it speaks of. The
-decoder is taught to attend there (see model.LOOKS), which it would find out by itself only after many times the pictures."""
+decoder is taught to attend there (see lessons.py), which it would find out by itself only after many times the pictures."""
 import re
 
 import numpy as np
@@ -81,7 +81,8 @@ class Looks:
             return [(*whole, self.letters[0, 0 if "first" in question else last])]
         if task == "ocr" or answer.startswith(("The word", "The number", "Two lines")):
             return self.spelled(answer)
-        if task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer):
+        if (task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer) or
+                task == "size" and NAME.search(question)):  # to be compared, which comes before knowing the answer's place
             return [(*whole, np.logical_or.reduce([c for _, _, c in self.names(question)] or [np.zeros(self.cells, bool)]))]
         if task == "describe":
             order = sorted((o for _, _, o in self.things if o.radius), key=lambda o: o.box[0] + o.box[2])
@@ -91,6 +92,12 @@ class Looks:
             named = self.names(answer)
             return named + [(*m.span(1), named[0][2]) for m in BOX.finditer(answer) if named]
         return []
+
+
+def numbers_of_boxes(answer):
+    """[(start, end, number)] of the coordinates in an answer."""
+    return [(m.start(1) + d.start(), m.start(1) + d.end(), int(d.group())) for m in BOX.finditer(answer)
+            for d in re.finditer(r"\d+", m.group(1))]
 
 
 def mark(spans, offsets, rows, shift, last_only):

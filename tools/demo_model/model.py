@@ -13,9 +13,6 @@ from head import patch_coordinates
 SIZES = {  # hidden, decoder layers, decoder ffn, vision layers, vision mlp ratio
     "nano": (256, 2, 512, 2, 2), "small": (256, 4, 768, 6, 3), "base": (256, 5, 768, 6, 3)}
 HEAD_DIM = 64
-# Where training teaches attention: at layer LOOKS["names"] a name of the question looks at what it names, at layer
-# LOOKS["reads"] an answer looks at what it is read off, with one head of each group.
-LOOKS = {"names": 1, "reads": 2}
 
 
 def config(vocabulary, size):
@@ -112,8 +109,8 @@ def mrope(position_ids, layer_config, device):
     return angle.cos(), angle.sin()
 
 
-def think(text, x, position_ids, mask, look=lambda number: None):
-    """Decoder layers: x (B, T, hidden), mask (B, 1, T, T) bool, True where attention is allowed; look(layer): see attend."""
+def think(text, x, position_ids, mask, lessons=None):
+    """Decoder layers: x (B, T, hidden), mask (B, 1, T, T) bool, True where attention is allowed; lessons: see lessons.py."""
     cos, sin = mrope(position_ids, text.config, x.device)
     b, t, _ = x.shape
     for number, layer in enumerate(text.layers):
@@ -122,23 +119,17 @@ def think(text, x, position_ids, mask, look=lambda number: None):
         q, k, v = (proj(h).reshape(b, t, -1, a.head_dim).transpose(1, 2) for proj in (a.q_proj, a.k_proj, a.v_proj))
         q, k = (q * cos + rotate_half(q) * sin).to(v.dtype), (k * cos + rotate_half(k) * sin).to(v.dtype)
         k, v = (z.repeat_interleave(a.num_key_value_groups, 1) for z in (k, v))
-        h = attend(q, k, v, mask, look(number))
+        h = attend(q, k, v, mask, lessons and lessons.attention(number))
         x = x + a.o_proj(h.transpose(1, 2).reshape(b, t, -1))
         x = x + layer.mlp(layer.post_attention_layernorm(x))
+        if lessons:
+            lessons.after(number, x)
     return text.norm(x)
 
 
-def look_loss(shares, image_at, where):
-    """Mean of -log of the attention that falls on the cells `where` (B, T, cells), of the tokens that have any. shares
-    (B, heads, T, keys), image_at: the keys that are cells."""
-    row, token = where.any(-1).nonzero(as_tuple=True)
-    there = (shares[row, :, token][..., image_at] * where[row, token][:, None]).sum(-1)
-    return -there.clamp(min=1e-6).log().mean()
-
-
-def forward(model, batch, prefix, device, learn_to_see=True, looks=None):
+def forward(model, batch, prefix, device, learn_to_see=True, lessons=None):
     """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (what see() returns, logits (n, vocabulary)
-    at the labelled places, their flat indices into `targets`). `looks`: a list that gets the losses of LOOKS."""
+    at the labelled places, their flat indices into `targets`). lessons: what the decoder is taught inside, see lessons.py."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
     hidden, merged = see(visual, batch["images"].to(device), grid, learn_to_see)
@@ -157,16 +148,7 @@ def forward(model, batch, prefix, device, learn_to_see=True, looks=None):
     order = torch.arange(n + t, device=device)
     mask = (block[:, None, :] == -2) | (block[:, None, :] == block[:, :, None])
     mask = (mask & (order[None, :] <= order[:, None]))[:, None]
-
-    def look(number):
-        names = [name for name, layer in LOOKS.items() if layer == number and looks is not None]
-        where = batch[names[0]].to(device) if names else None
-        if where is None or not where.any():
-            return None
-        groups = text.layers[number].self_attn.num_key_value_groups
-        return lambda shares: looks.append(look_loss(shares[:, ::groups, n:], image_at, where))
-
-    x = think(text, x, positions, mask, look)[:, n:]
+    x = think(text, x, positions, mask, lessons)[:, n:]
     targets = batch["targets"].to(device).reshape(-1)
     at = (targets >= 0).nonzero()[:, 0]
     logits = F.linear(x.reshape(b * t, -1)[at], text.embed_tokens.weight)

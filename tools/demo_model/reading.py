@@ -86,6 +86,32 @@ def text_picture(rng, width, height, words, big=False):
     return canvas, questions
 
 
+def page_picture(rng, width, height, words):
+    """Full of words and numbers of many fonts, sizes and colours, for the dense targets alone: ten times the letters of a
+    text_picture, and most of them small. Returns (canvas, no questions)."""
+    background = pick_background(rng)
+    canvas = Canvas(width, height, background[1])
+    largest = rng.choice([14, 18, 24, 30])
+    y, row = rng.uniform(1, 5), 0
+    while y < height - 9:
+        size, face = rng.uniform(8.5, largest), rng.randrange(len(FONT_FILES))
+        x, lowest = rng.uniform(1, 6), 0
+        while True:
+            text = str(rng.randint(0, 10 ** rng.randint(1, 6) - 1)) if rng.random() < .2 else random_word(rng, words)
+            right, bottom, top = canvas.text_size(text, face, size)
+            if x + right > width - 2 or y + bottom - top > height - 2:
+                break
+            colour, fill = ink(rng, background)
+            canvas.text(x, y, text, colour, fill, face, size, row=row)
+            x += right + size * rng.uniform(.35, .8)
+            lowest = max(lowest, bottom - top)
+        y += (lowest or size * .4) + rng.uniform(1.5, 6)
+        row += lowest > 0
+    if rng.random() < .33:
+        canvas.rotate(rng.uniform(-5, 5))
+    return canvas, []
+
+
 def chart_picture(rng, width, height, words, big=False):
     """Two to five bars of values 1 to 10, labelled A, B, ..., with the values on the bars or on an axis with lines."""
     background = ("white", jitter(rng, "white", 8))

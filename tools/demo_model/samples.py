@@ -114,11 +114,13 @@ def read(maker):
 
 KINDS = {"scene": scene, "compare": compare, "text": read(reading.text_picture), "chart": read(reading.chart_picture),
          "table": read(reading.table_picture)}
+SEEN = {"page": read(reading.page_picture)}  # without questions
 # Merged rows x columns of the pictures of each kind.
 GRIDS = {"scene": [(4, 4), (4, 5), (5, 4), (5, 5), (3, 5), (4, 6), (6, 4), (5, 6), (6, 6), (6, 8), (8, 6)],
          "compare": [(4, 4), (3, 4)],
          "text": [(2, 5), (2, 6), (3, 5), (4, 4), (4, 5), (5, 5), (2, 7), (3, 4), (3, 8)],
          "chart": [(4, 4), (4, 5), (5, 5), (4, 6)], "table": [(4, 4), (5, 4), (4, 5), (5, 5)]}
+SEEN_GRIDS = GRIDS | {"page": [(4, 4), (4, 5), (3, 5), (5, 5), (2, 6)]}
 
 
 def make(split, kind, grid, seed, level=1, exact=False):
@@ -126,7 +128,7 @@ def make(split, kind, grid, seed, level=1, exact=False):
     rng = random.Random(f"{split}/{kind}/{grid[0]}x{grid[1]}/{seed}/{level}")
     nrng = np.random.Generator(np.random.PCG64(rng.getrandbits(64)))
     width, height = pixel_size(rng, grid, exact)
-    return KINDS[kind](rng, nrng, width, height, split, level)
+    return (KINDS | SEEN)[kind](rng, nrng, width, height, split, level)
 
 
 assert cap

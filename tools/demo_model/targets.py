@@ -71,7 +71,7 @@ def facts_of(canvas):
     rows = len({o.row for o in things if o.kind == TEXT})
     for i, o in enumerate(things):
         if o.kind == TEXT and not solid:
-            out[i, at["rank_y"]], out[i, at["number"]] = o.row, rows
+            out[i, at["rank_y"]], out[i, at["number"]] = min(MOST - 1, o.row), min(MOST - 1, rows)
     return out
 
 

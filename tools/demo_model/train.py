@@ -35,6 +35,7 @@ import data
 import model as models
 import words
 from head import DenseHead
+from lessons import Lessons
 from vocabulary import Vocabulary
 
 # Memory that is given back to the system and faulted in again each step costs more than the step, and threads that spin
@@ -171,7 +172,7 @@ def seeing_accuracy(model, head, autocast, device, n):
     result = {}
     for kind in data.SEE_MIX:
         sums = {}
-        for grid in data.samples.GRIDS[kind][:2]:
+        for grid in data.samples.SEEN_GRIDS[kind][:2]:
             batch = models.tensors(data.dense_batch("heldout", kind, grid, range(n)))
             with autocast():
                 seen = models.see(model.model.visual, batch["images"].to(device), grid)
@@ -224,14 +225,14 @@ def parse():
     p.add_argument("--scenes-first", type=int, default=6000, help="batches of the first stage")
     p.add_argument("--see", action="store_true", help="train the encoder alone, with the dense targets")
     p.add_argument("--keep-seeing", action="store_true", help="leave the encoder as it is")
-    p.add_argument("--look", type=float, default=0.3, help="weight of the attention that is taught: see looks.py")
+    p.add_argument("--lessons", type=float, default=0.3, help="weight of what is taught inside the decoder: see lessons.py")
     p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
     p.add_argument("--workers", type=int, default=1)
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--muon-rate", type=float, default=0.006)
     p.add_argument("--adam-rate", type=float, default=7e-4)
     p.add_argument("--warmup", type=int, default=300)
-    p.add_argument("--decay", type=int, default=0, help="let the rate fall to 0 over this many steps, then end")
+    p.add_argument("--decay", type=int, default=0, help="let the rate fall to 0 over this many batches, then end")
     p.add_argument("--dense", type=float, default=0.5, help="weight of the dense targets")
     p.add_argument("--average", type=float, default=0.998, help="of the weights, per step")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -263,10 +264,11 @@ def main():
     device = torch.device(args.device)
     model = models.create(vocabulary, args.size).to(device)
     head = DenseHead(model.config.vision_config.embed_dim, model.config.vision_config.hidden_size).to(device)
+    groups = model.config.text_config.num_attention_heads // model.config.text_config.num_key_value_heads
     muon, adam = optimisers(model, head)
     state = {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "decay_from": None}
     # Batches and pictures of --see; where the optimisers began: at 0, or where adopt.py took a training up.
-    seen = {"seeing": 0, "seen": 0, "warm_from": {"seeing": 0, "step": 0}}
+    seen = {"seeing": 0, "seen": 0, "see_decay_from": None, "warm_from": {"seeing": 0, "step": 0}}
     average = None
     path = os.path.join(args.checkpoints, "last.pt")
     if os.path.exists(path):
@@ -276,8 +278,8 @@ def main():
     else:
         state |= seen
         average = {k: v.clone() for k, v in model.state_dict().items()}
-    if args.decay and state["decay_from"] is None:
-        state["decay_from"] = state["step"]
+    counter, pictures, falls = ("seeing", "seen", "see_decay_from") if args.see else ("step", "pictures", "decay_from")
+    state[falls] = (state[counter] if state[falls] is None else state[falls]) if args.decay else None
     print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, step {state['step']}, {device}", flush=True)
 
     def autocast():
@@ -310,23 +312,24 @@ def main():
     prefixes = Prefixes(vocabulary)
 
     def losses(batch):
-        """(of the answers or None, of the looks, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
+        """(of the answers or None, of the lessons, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
         if args.see:
             return None, None, *head.loss(*models.see(model.model.visual, batch["images"].to(device), batch["grid"]), batch, device)
-        looks = [] if args.look else None
-        seen, logits, at = models.forward(model, batch, prefixes(batch), device, not args.keep_seeing, looks)
+        prefix = prefixes(batch)
+        lessons = Lessons(batch, prefix[0], vocabulary.image, groups, head.said, device) if args.lessons else None
+        seen, logits, at = models.forward(model, batch, prefix, device, not args.keep_seeing, lessons)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
         each = torch.nn.functional.cross_entropy(logits.float(), targets, reduction="none")
         answers = (each * weights).sum() / weights.sum()
-        look = sum(looks) if looks else None
+        taught = sum(lessons.losses) if lessons and lessons.losses else None
         # An encoder that is left alone learns nothing from the dense targets.
         dense = (None, None, None) if args.keep_seeing else head.loss(*seen, batch, device)
-        return answers, look, *dense
+        return answers, taught, *dense
 
     def step_optimisers(batches):
         """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
-        muon_rate, adam_rate = rates(args, batches, state["warm_from"][counter], None if args.see else state["decay_from"])
+        muon_rate, adam_rate = rates(args, batches, state["warm_from"][counter], state[falls])
         for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -340,7 +343,6 @@ def main():
             for k, v in model.state_dict().items():
                 average[k].lerp_(v, 1 - keep)
 
-    counter, pictures = ("seeing", "seen") if args.see else ("step", "pictures")
     stage_of = data.StageOf(args.scenes_first)
     if args.see:
         make = lambda vocabulary, index: data.seeing_batch(index, args.patches)
@@ -351,10 +353,10 @@ def main():
     for batch in data.stream(vocabulary_path, state[counter], args.workers, make):
         batch = models.tensors(batch)
         with autocast():
-            loss, look, points, told, box = losses(batch)
+            loss, taught, points, told, box = losses(batch)
         total = loss if loss is not None else 0
-        if look is not None:
-            total = total + args.look * look
+        if taught is not None:
+            total = total + args.lessons * taught
         if points is not None:
             total = total + args.dense * (points + told + 4 * box)
         (total / args.accumulate).backward()
@@ -362,14 +364,14 @@ def main():
         state[pictures] += len(batch["images"])
         state["questions"] += len(batch.get("tasks", ()))
         count += 1
-        for i, v in enumerate((loss, look, points, told, box)):
+        for i, v in enumerate((loss, taught, points, told, box)):
             sums[i] += v.item() if v is not None else 0
         sums[5] += len(batch["images"])
         if state[counter] % 50 == 0:
             if not math.isfinite(sum(sums)):
                 raise SystemExit("the loss is not finite")
             line = {counter: state[counter], pictures: state[pictures], "loss": round(sums[0] / count, 4),
-                    "look": round(sums[1] / count, 4), "points": round(sums[2] / count, 4),
+                    "lessons": round(sums[1] / count, 4), "points": round(sums[2] / count, 4),
                     "told": round(sums[3] / count, 4), "box": round(sums[4] / count, 4),
                     "pictures_per_s": round(sums[5] / (time.time() - since), 1)}
             log.write(json.dumps(line) + "\n")
@@ -382,7 +384,7 @@ def main():
         if state[counter] % args.steps_between_checks < args.accumulate:
             check()
             since = time.time()
-        done = not args.see and state["decay_from"] is not None and state["step"] - state["decay_from"] >= args.decay
+        done = state[falls] is not None and state[counter] - state[falls] >= args.decay
         if done or stop or time.time() - begin > args.minutes * 60:
             write()
             if done or not stop:

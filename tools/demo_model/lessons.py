@@ -1,0 +1,41 @@
+"""What the decoder is taught inside its layers, beside its answers: where to attend (looks.py says where), and the number
+that it is about to say of a box."""
+import torch
+
+from head import as_read, sides_loss
+
+# At layer LOOKS["names"] a name of the question looks at what it names, at layer LOOKS["reads"] an answer looks at what it
+# is read off, both with one head of each group. SIDES: after this layer a linear layer reads the side of the box off what
+# is to become its digits.
+LOOKS = {"names": 1, "reads": 2}
+SIDES = 2
+
+
+class Lessons:
+    """Of one batch of data.make_batch. `losses` fills while the decoder runs. prefix_ids: tokens before the questions;
+    groups: query heads per group; said: DenseHead's linear layer."""
+
+    def __init__(self, batch, prefix_ids, image_id, groups, said, device):
+        self.batch, self.device, self.groups, self.said = batch, device, groups, said
+        self.prefix = len(prefix_ids)
+        self.image_at = (torch.as_tensor(prefix_ids, device=device) == image_id).nonzero()[:, 0]
+        self.losses = []
+
+    def attention(self, number):
+        """What attend() is to call at layer `number` with its shares (B, heads, T, keys), or None."""
+        names = [name for name, layer in LOOKS.items() if layer == number and self.batch[name].any()]
+        return (lambda shares: self.look(shares, self.batch[names[0]].to(self.device))) if names else None
+
+    def look(self, shares, where):
+        """Mean of -log of the attention that falls on the cells `where` (B, T, cells), of the tokens that have any."""
+        row, token = where.any(-1).nonzero(as_tuple=True)
+        mine = shares[row, ::self.groups, self.prefix + token][..., self.image_at]
+        there = (mine * where[row, token][:, None]).sum(-1)
+        self.losses.append(-there.clamp(min=1e-6).log().mean())
+
+    def after(self, number, x):
+        """x (B, T, hidden): what layer `number` leaves."""
+        sides = self.batch["sides"].to(self.device)
+        row, token = (sides >= 0).nonzero(as_tuple=True)
+        if number == SIDES and len(row):
+            self.losses.append(sides_loss(self.said(as_read(x[row, self.prefix + token])), sides[row, token]))
