@@ -1,5 +1,6 @@
 """A picture with a second, hidden one beside it that says which object covers each pixel."""
 import dataclasses
+import functools
 import math
 
 import numpy as np
@@ -21,6 +22,17 @@ def font(index, size):
             _fonts.clear()
         _fonts[key] = ImageFont.truetype(_paths[index], size)
     return _fonts[key]
+
+
+@functools.lru_cache(maxsize=256)
+def ink_box(font_index, size, text):
+    """(left, top, right, bottom) of the ink of a text, drawn at (0, 0) in a font of `size` pixels."""
+    return font(font_index, size).getbbox(text)
+
+
+@functools.lru_cache(maxsize=100_000)
+def advance(font_index, size, char):
+    return font(font_index, size).getlength(char)
 
 
 def jitter(rng, name, by=22):
@@ -56,8 +68,10 @@ class Canvas:
     number for each pixel, 0 for background."""
 
     def __init__(self, width, height, background):
-        self.width, self.height, self.background = width, height, background
-        self.image = Image.new("RGB", (width * SCALE, height * SCALE), background)
+        """background: (name of its colour, its RGB)"""
+        self.width, self.height = width, height
+        self.background_colour, self.background = 1 + COLOUR_NAMES.index(background[0]), background[1]
+        self.image = Image.new("RGB", (width * SCALE, height * SCALE), self.background)
         self.draw = ImageDraw.Draw(self.image)
         self.label = Image.new("L", self.image.size, 0)
         self.label_draw = ImageDraw.Draw(self.label)
@@ -99,20 +113,20 @@ class Canvas:
         self.draw.line([(x * SCALE, y * SCALE) for x, y in points], fill=fill, width=int(width * SCALE))
 
     def text_size(self, text, font_index, size):
-        box = font(font_index, int(size * SCALE)).getbbox(text)
+        box = ink_box(font_index, int(size * SCALE), text)
         return box[2] / SCALE, box[3] / SCALE, box[1] / SCALE
 
     def text(self, x, y, text, colour, fill, font_index, size, **more):
         """Text whose ink starts at (x, y). Returns the bounding box of the ink."""
-        f = font(font_index, int(size * SCALE))
-        left, top, right, bottom = f.getbbox(text)
+        pixels = int(size * SCALE)
+        left, top, right, bottom = ink_box(font_index, pixels, text)
         ox, oy = x * SCALE - left, y * SCALE - top
-        self.draw.text((ox, oy), text, fill=fill, font=f)
-        ends = [ox + f.getlength(text[:i]) for i in range(len(text) + 1)]
+        self.draw.text((ox, oy), text, fill=fill, font=font(font_index, pixels))
+        end = ox
         for i, char in enumerate(text):
+            start, end = end, end + advance(font_index, pixels, char)
             if char == " ":
                 continue
-            start, end = ends[i:i + 2]
             cell = (start, oy + top, end - 1, oy + bottom)
             label = self.add("text", colour, char, tuple(v / SCALE for v in cell), line=text, index=i, **more)
             self.label_draw.rectangle(cell, fill=label)

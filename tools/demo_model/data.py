@@ -186,6 +186,28 @@ class StageOf:
         return 0 if index < self.scenes_first else 1
 
 
+def _prepare(vocabulary_path, make):
+    global _maker
+    from vocabulary import Vocabulary
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    vocabulary = Vocabulary(vocabulary_path)
+    _maker = lambda index: make(vocabulary, index)
+
+
+def _made(index):
+    return _maker(index)
+
+
+def in_turns(vocabulary_path, first, workers, make, ahead):
+    """As stream(), but the processes rest while batches are used: `ahead` batches are made, then used, and so on. Threads that
+    share a product between them wait for each other, so on few cores nothing should run beside them."""
+    with mp.get_context("fork").Pool(workers, _prepare, (vocabulary_path, make)) as pool:
+        while True:
+            yield from pool.map(_made, range(first, first + ahead), chunksize=1)
+            first += ahead
+
+
 def stream(vocabulary_path, first, workers, make):
     """Endless batches make(vocabulary, index) from `first` on, in order, made by `workers` processes."""
     context = mp.get_context("fork")

@@ -26,19 +26,26 @@ def patch_places(grid, device):
 
 def weighted(logits, target):
     """Cross entropy in which class 0 (background, or nothing more) counts less: it is most of what there is."""
-    if not len(target):
-        return logits.sum() * 0
     each = F.cross_entropy(logits.float(), target, reduction="none")
     weight = torch.where(target > 0, 1.0, 0.25)
     return (each * weight).sum() / weight.sum()
 
 
-def sides_loss(logits, boxes):
+def known_facts(logits, target):
+    """Cross entropy of those that are told: logits (n, classes), target (n)."""
+    known = target != UNTOLD
+    each = F.cross_entropy(logits.float(), torch.where(known, target, 0), reduction="none")
+    return (each * known).sum() / known.sum().clamp(min=1)
+
+
+def sides_loss(logits, boxes, count=None):
     """Cross entropy of (..., SIDE) logits to bells around the sides of boxes (...) in [0, 1]: a neighbour is nearly right,
-    and a linear layer that must draw bells finds places that a decoder can turn into digits."""
+    and a linear layer that must draw bells finds places that a decoder can turn into digits. count (...): 0 or 1, which of
+    them count."""
     steps = torch.arange(SIDE, device=boxes.device) + .5
     bell = (-.5 * ((boxes[..., None] * SIDE - steps) / BELL) ** 2).softmax(-1)
-    return -(bell * logits.float().log_softmax(-1)).sum(-1).mean() if len(boxes) else logits.sum() * 0
+    each = -(bell * logits.float().log_softmax(-1)).sum(-1)
+    return each.mean() if count is None else (each * count).sum() / count.expand(each.shape).sum().clamp(min=1)
 
 
 def overlaps(a, b):
@@ -74,17 +81,10 @@ class ThingHead(torch.nn.Module):
         return out | {name: facts[:, i:i + 1] for i, name in enumerate(FACTS)}
 
     def loss(self, hidden, batch, index, device):
-        targets = self.targets(batch, index, device)
-        total = 0.0
-        for name, logits in self.logits(hidden).items():
-            logits, target = logits.flatten(0, 1), targets[name].flatten()
-            if name in FACTS:
-                known = target != UNTOLD
-                total = total + (F.cross_entropy(logits[known].float(), target[known]) / 6 if known.any() else 0)
-            else:
-                total = total + (2 if name == "line" else 1) * weighted(logits, target)
-        solid, boxes = self.boxes(batch, index, device)
-        return total + sides_loss(self.sides(hidden[solid]).unflatten(-1, (4, SIDE)), boxes)
+        """hidden (n, width): what is told of the n patches `index`, of which there is at least one."""
+        pick = lambda name: batch[name].to(device).flatten(0, 1)[index]
+        solid = (batch["has"].to(device).flatten()[index] == 2).float()
+        return things_loss(self, hidden, self.targets(batch, index, device), pick("boxes"), solid)
 
     @staticmethod
     def boxes(batch, index, device):
@@ -106,9 +106,8 @@ class ThingHead(torch.nn.Module):
 
 
 def things_of_patches(batch, device):
-    """(index of the patches that show something, index of their hidden states): the same numbers, patches in a row."""
-    index = (batch["has"].to(device).flatten() > 0).nonzero()[:, 0]
-    return index, index
+    """Index of the patches that show something, patches of all pictures in a row."""
+    return (batch["has"].to(device).flatten() > 0).nonzero()[:, 0]
 
 
 def things_of_cells(batch, device):
@@ -119,9 +118,44 @@ def things_of_cells(batch, device):
     return half * 2 + (~has[half, 0]).long(), half
 
 
+def in_steps(index, step):
+    """index, filled up to a multiple of `step` with a second turn of its own entries: kernels for matrix products are made for
+    each number of rows that occurs, which costs more than the product."""
+    n = len(index)
+    return index[torch.arange(-(-n // step) * step, device=index.device) % n] if n else index
+
+
 def as_read(merged):
     """Merged cells as the decoder's first layer sees them."""
     return F.rms_norm(merged.float(), merged.shape[-1:])
+
+
+def things_loss(head, hidden, targets, boxes, solid):
+    """The loss of a ThingHead; boxes (n, 4) count where solid (n) is 1."""
+    total = sides_loss(head.sides(hidden).unflatten(-1, (4, SIDE)), boxes, solid[:, None])
+    for name, logits in head.logits(hidden).items():
+        logits, target = logits.flatten(0, 1), targets[name].flatten()
+        if name in FACTS:
+            total = total + known_facts(logits, target) / 6
+        else:
+            total = total + (2 if name == "line" else 1) * weighted(logits, target)
+    return total
+
+
+def points_loss(head, hidden, labels):
+    """Of a DenseHead's points: hidden (pictures, patches, width), labels (pictures, patches, points, CLASSES)."""
+    return sum(weighted(logits.flatten(0, -2), labels[..., i].flatten()) for i, logits in enumerate(head.at_points(hidden)))
+
+
+def letters_loss(head, merged, target):
+    """Of a DenseHead's letters in the halves of cells."""
+    return weighted(head.letters(merged).flatten(0, 1), target.flatten())
+
+
+def speed_up():
+    """Lets torch compile the losses from here on."""
+    global things_loss, points_loss, letters_loss
+    things_loss, points_loss, letters_loss = (torch.compile(f, dynamic=True) for f in (things_loss, points_loss, letters_loss))
 
 
 class DenseHead(torch.nn.Module):
@@ -134,36 +168,43 @@ class DenseHead(torch.nn.Module):
         self.patch = ThingHead(width)
         self.cell = torch.nn.ModuleList([ThingHead(merged_width), ThingHead(merged_width)])  # upper and lower half
         self.here = torch.nn.Linear(merged_width, 2 * LINE * LETTERS)  # the letters in each half of a cell
+        self.background = torch.nn.Linear(merged_width, WHAT[1])  # the colour of the background, told by every cell
         self.said = torch.nn.Linear(merged_width, SIDE)  # the side of a box that the decoder is about to say: see lessons.py
 
     def at_points(self, hidden):
         """(..., width) -> logits of CLASSES, each (..., points, classes)."""
         return self.points(hidden).unflatten(-1, (N, sum(CLASSES))).split(CLASSES, -1)
 
-    def of_things(self, hidden, merged, batch, device):
-        """(head, its input, index of the patches it is asked about) of patches and of halves of cells."""
-        index, _ = things_of_patches(batch, device)
+    def of_things(self, hidden, merged, batch, device, step=1):
+        """(head, its input, index of the patches it is asked about) of patches and of halves of cells; step: see in_steps."""
+        index = in_steps(things_of_patches(batch, device), step)
         yield self.patch, hidden.flatten(0, 1)[index], index
         index, half = things_of_cells(batch, device)
         for lower, head in enumerate(self.cell):
-            mine = half % 2 == lower
+            mine = in_steps((half % 2 == lower).nonzero()[:, 0], step)
             yield head, merged.flatten(0, 1)[half[mine] // 2], index[mine]
 
-    def letters(self, merged, batch, device):
-        """(logits (cells * 2, LINE, LETTERS), targets) of the letters in the halves of the cells."""
-        return self.here(merged).unflatten(-1, (2, LINE, LETTERS)).flatten(0, 2), batch["here"].to(device).flatten(0, 1).long()
+    def letters(self, merged):
+        """Logits (cells * 2, LINE, LETTERS) of the letters in the halves of the cells; batch["here"] has the targets."""
+        return self.here(merged).unflatten(-1, (2, LINE, LETTERS)).flatten(0, 2)
+
+    def backgrounds(self, merged, batch, device):
+        """(logits (cells, colours), targets) of the background, told by all cells in a row."""
+        target = batch["background"].to(device).long().expand(merged.shape[:2])
+        return self.background(merged).flatten(0, 1), target.flatten()
 
     def loss(self, hidden, merged, batch, device):
         """hidden (pictures, patches, width), merged (pictures, cells, merged width). Returns (loss of the points, of the
         things, of the boxes)."""
         merged = as_read(merged)
-        labels = batch["labels"].to(device).long()
-        points = sum(weighted(logits.flatten(0, -2), labels[..., i].flatten())
-                     for i, logits in enumerate(self.at_points(hidden)))
-        told = sum(head.loss(x, batch, index, device) for head, x, index in self.of_things(hidden, merged, batch, device))
-        logits, target = self.letters(merged, batch, device)
-        if target.any():
-            told = told + 4 * weighted(logits.flatten(0, 1), target.flatten())
+        points = points_loss(self, hidden, batch["labels"].to(device).long())
+        told = sum(head.loss(x, batch, index, device) for head, x, index in self.of_things(hidden, merged, batch, device, 128)
+                   if len(index))
+        logits, target = self.backgrounds(merged, batch, device)
+        told = told + F.cross_entropy(logits.float(), target)
+        here = batch["here"].to(device).flatten(0, 1).long()
+        if here.any():
+            told = told + 4 * letters_loss(self, merged, here)
         solid = (batch["has"].to(device) == 2).float()[..., None]
         rest = self.place(hidden).float()
         box = (torch.abs(rest[..., :4] - batch["boxes"].to(device)) * solid).sum() / (4 * solid.sum() + 1)
@@ -178,8 +219,10 @@ class DenseHead(torch.nn.Module):
         labels, out = batch["labels"].to(device), {}
         target = labels[..., 2]
         out["letter"] = ((self.at_points(hidden)[2].argmax(-1) == target) & (target > 0)).sum(), (target > 0).sum()
-        logits, target = self.letters(merged, batch, device)
+        logits, target = self.letters(merged), batch["here"].to(device).flatten(0, 1)
         out["cell letter"] = ((logits.argmax(-1) == target) & (target > 0)).sum(), (target > 0).sum()
+        logits, target = self.backgrounds(merged, batch, device)
+        out["cell background"] = (logits.argmax(-1) == target).sum(), torch.tensor(len(target))
         for head, x, index in self.of_things(hidden, merged, batch, device):
             before = "" if head is self.patch else "cell "
             for name, (a, b) in head.right(x, batch, index, device).items():

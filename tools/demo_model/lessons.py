@@ -18,18 +18,19 @@ class Lessons:
     def __init__(self, batch, prefix_ids, image_id, groups, said, device):
         self.batch, self.device, self.groups, self.said = batch, device, groups, said
         self.prefix = len(prefix_ids)
-        self.image_at = (torch.as_tensor(prefix_ids, device=device) == image_id).nonzero()[:, 0]
+        image_at = (torch.as_tensor(prefix_ids, device=device) == image_id).nonzero()[:, 0]
+        self.looked_at = torch.cat((image_at, image_at[-1:] + 1))  # the cells, and nowhere: see looks.py
         self.losses = []
 
     def attention(self, number):
-        """What attend() is to call at layer `number` with its shares (B, heads, T, keys), or None."""
+        """What the shares (B, heads, T, keys) of attention at layer `number` are to be given to, or None."""
         names = [name for name, layer in LOOKS.items() if layer == number and self.batch[name].any()]
         return (lambda shares: self.look(shares, self.batch[names[0]].to(self.device))) if names else None
 
     def look(self, shares, where):
         """Mean of -log of the attention that falls on the cells `where` (B, T, cells), of the tokens that have any."""
         row, token = where.any(-1).nonzero(as_tuple=True)
-        mine = shares[row, ::self.groups, self.prefix + token][..., self.image_at]
+        mine = shares[row, ::self.groups, self.prefix + token][..., self.looked_at]
         there = (mine * where[row, token][:, None]).sum(-1)
         self.losses.append(-there.clamp(min=1e-6).log().mean())
 

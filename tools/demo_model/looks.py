@@ -1,5 +1,6 @@
-"""Where a question and its answer should look: for each of their tokens the merged cells that show what it speaks of. The
-decoder is taught to attend there (see lessons.py), which it would find out by itself only after many times the pictures."""
+"""Where a question and its answer should look: for each of their tokens the merged cells that show what it speaks of, or
+"nowhere", the token behind the last picture, where the picture has none of it. The decoder is taught to attend there (see
+lessons.py), which it would find out by itself only after many times the pictures."""
 import re
 
 import numpy as np
@@ -7,9 +8,12 @@ import numpy as np
 from targets import TEXT, middles
 from words import COLOUR_NAMES, ITEMS, KINDS, SHAPES
 
+BAR = KINDS.index("bar")
+
 NAME = re.compile(rf"\b(?:({'|'.join(COLOUR_NAMES)}) )?({'|'.join(SHAPES)}|bar)(?:e?s)?\b|"
                   rf"\b({'|'.join(COLOUR_NAMES)})\b(?! background)", re.IGNORECASE)
 ROW = re.compile(rf"\b(?:{'|'.join(ITEMS)}|\d+)\b", re.IGNORECASE)
+BACKGROUND = re.compile(r"\w+(?= background)")
 BOX = re.compile(r"<\|box_start\|>(.*?)<\|box_end\|>")
 
 
@@ -27,12 +31,13 @@ def cells_of_things(canvas, thing):
 
 class Looks:
     """Of one example: `pictures`, the size of each in cells and the things of their patches. cells: those of all pictures in
-    a row."""
+    a row, and nowhere as the last one."""
 
     def __init__(self, pictures, grid, things):
         self.things = [(n, i, o) for n, p in enumerate(pictures) for i, o in enumerate(p.canvas.objects)]
         self.cells_of = [cells_of_things(p.canvas, t) for p, t in zip(pictures, things)]
-        self.cells = sum(c.shape[1] for c in self.cells_of)
+        self.cells = sum(c.shape[1] for c in self.cells_of) + 1
+        self.nowhere, self.anywhere = (np.arange(self.cells) == self.cells - 1), (np.arange(self.cells) < self.cells - 1)
         self.letters = {(o.row, o.index): np.arange(self.cells) == half // 2  # of pictures to read, which come alone
                         for (_, _, o), half in zip(self.things, middles(pictures[0].canvas, grid)) if o.kind == TEXT}
         self.rows = any(o.link and o.kind == TEXT for _, _, o in self.things)
@@ -54,11 +59,23 @@ class Looks:
         colour = colour and 1 + COLOUR_NAMES.index(colour.lower())
         return self.union(lambda o: o.kind != TEXT and kind in (None, o.kind) and colour in (None, o.colour))
 
+    def or_nowhere(self, cells):
+        return cells if cells.any() else self.nowhere
+
     def names(self, text):
         """[(start, end, cells)] of what a text names."""
         if self.rows:
-            return [(*m.span(), self.union(lambda o, m=m: o.line.lower() == m.group().lower())) for m in ROW.finditer(text)]
-        return [(*m.span(), self.named(m)) for m in NAME.finditer(text)]
+            return [(*m.span(), self.or_nowhere(self.union(lambda o, m=m: o.line.lower() == m.group().lower())))
+                    for m in ROW.finditer(text)]
+        return [(*m.span(), self.or_nowhere(self.named(m))) for m in NAME.finditer(text)]
+
+    def counted(self, question):
+        """The cells of what is to be counted: what the question names, or else all shapes and bars, or rows."""
+        named = [] if self.rows else self.names(question)
+        if named:
+            return np.logical_or.reduce([cells for _, _, cells in named])
+        solid = self.union(lambda o: o.radius or o.kind == BAR)
+        return self.or_nowhere(solid if solid.any() or not self.rows else self.union(lambda o: o.kind == TEXT))
 
     def spelled(self, answer):
         """names() of each letter of the picture's lines, where the answer has them, from above."""
@@ -76,20 +93,31 @@ class Looks:
         if task in ("table", "chart"):
             asked = [m.group().lower() for m in ROW.finditer(question)]
             return [(*whole, self.union(lambda o: o.link.lower() in asked))] if self.rows and asked else []
+        if task == "count":
+            return [(*whole, self.counted(question))]
+        if task == "colour" and "background" in question:
+            return [(*whole, self.anywhere)]
+        if task == "colour" and "the text" in question:
+            return [(*whole, self.union(lambda o: o.kind == TEXT))]
         if task == "letter":
             last = max(index for _, index in self.letters)
             return [(*whole, self.letters[0, 0 if "first" in question else last])]
+        grounds = [(*m.span(), self.anywhere) for m in BACKGROUND.finditer(answer)]
         if task == "ocr" or answer.startswith(("The word", "The number", "Two lines")):
-            return self.spelled(answer)
+            return self.spelled(answer) + grounds
         if (task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer) or
                 task == "size" and NAME.search(question)):  # to be compared, which comes before knowing the answer's place
             return [(*whole, np.logical_or.reduce([c for _, _, c in self.names(question)] or [np.zeros(self.cells, bool)]))]
         if task == "describe":
             order = sorted((o for _, _, o in self.things if o.radius), key=lambda o: o.box[0] + o.box[2])
             spans = [m.span() for m in NAME.finditer(answer) if m.group(1) and m.group(2)]
-            return [(*span, self.union(lambda o, one=one: o is one)) for span, one in zip(spans, order)]
+            return [(*span, self.union(lambda o, one=one: o is one)) for span, one in zip(spans, order)] + grounds
+        if answer.startswith("There is no "):
+            return [(0, 1, self.nowhere)]
         if task in ("position", "size", "box"):
             named = self.names(answer)
+            if task == "box":
+                named += [(0, 1, cells) for _, _, cells in named]
             return named + [(*m.span(1), named[0][2]) for m in BOX.finditer(answer) if named]
         return []
 

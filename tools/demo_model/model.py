@@ -46,18 +46,23 @@ def rotate_half(x):
     return torch.cat((-b, a), -1)
 
 
-def attend(q, k, v, mask=None, look=None):
-    """softmax(q k^T / sqrt(d)) v, (B, heads, T, d). On the CPU three plain steps in bfloat16 are twice as fast, forth and
-    back, as the fused call. look: called with the softmax, if any."""
-    if q.is_cuda and look is None:
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+def attend(q, k, v, mask=None, with_shares=False):
+    """(softmax(q k^T / sqrt(d)) v, the softmax if asked for), q, k, v (B, heads, T, d). On the CPU three plain steps in
+    bfloat16 are twice as fast, forth and back, as the fused call."""
+    if q.is_cuda and not with_shares:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask), None
     scores = (q @ k.transpose(-1, -2)).float() * q.shape[-1] ** -.5
     if mask is not None:
         scores = scores.masked_fill(~mask, -1e30)
     shares = scores.softmax(-1)
-    if look is not None:
-        look(shares)
-    return shares.to(v.dtype) @ v
+    return shares.to(v.dtype) @ v, shares if with_shares else None
+
+
+def speed_up():
+    """Lets torch compile the layers from here on: half as fast again on two cores, after half a minute for the compiler."""
+    global encoder_layer, decoder_layer
+    encoder_layer = torch.compile(encoder_layer, dynamic=True)
+    decoder_layer = torch.compile(decoder_layer, dynamic=True)
 
 
 def see(visual, images, grid, learn=True):
@@ -86,13 +91,22 @@ def blocks(visual, images, grid):
     angle = torch.cat((angle, angle), -1)
     cos, sin = angle.cos(), angle.sin()
     for block in visual.blocks:
-        h = block.norm1(x)
-        q, k, v = block.attn.qkv(h).reshape(n, -1, 3, block.attn.num_heads, d).permute(2, 0, 3, 1, 4)
-        q, k = (q * cos + rotate_half(q) * sin).to(v.dtype), (k * cos + rotate_half(k) * sin).to(v.dtype)
-        a = attend(q, k, v)
-        x = x + block.attn.proj(a.transpose(1, 2).reshape(n, -1, h.shape[-1]))
-        x = x + block.mlp(block.norm2(x))
+        x = encoder_layer(block, x.float(), cos, sin)
     return x
+
+
+def turned(q, k, cos, sin, kind):
+    """Rotary embedding of queries and keys, as `kind`."""
+    return (q * cos + rotate_half(q) * sin).to(kind), (k * cos + rotate_half(k) * sin).to(kind)
+
+
+def encoder_layer(block, x, cos, sin):
+    """One layer of the encoder: x (n, patches, C); cos, sin (patches, head_dim)."""
+    n, patches, width = x.shape
+    q, k, v = block.attn.qkv(block.norm1(x)).reshape(n, patches, 3, block.attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    a, _ = attend(*turned(q, k, cos, sin, v.dtype), v)
+    x = x + block.attn.proj(a.transpose(1, 2).reshape(n, patches, width))
+    return x + block.mlp(block.norm2(x))
 
 
 def mrope(position_ids, layer_config, device):
@@ -112,19 +126,27 @@ def mrope(position_ids, layer_config, device):
 def think(text, x, position_ids, mask, lessons=None):
     """Decoder layers: x (B, T, hidden), mask (B, 1, T, T) bool, True where attention is allowed; lessons: see lessons.py."""
     cos, sin = mrope(position_ids, text.config, x.device)
-    b, t, _ = x.shape
     for number, layer in enumerate(text.layers):
-        a = layer.self_attn
-        h = layer.input_layernorm(x)
-        q, k, v = (proj(h).reshape(b, t, -1, a.head_dim).transpose(1, 2) for proj in (a.q_proj, a.k_proj, a.v_proj))
-        q, k = (q * cos + rotate_half(q) * sin).to(v.dtype), (k * cos + rotate_half(k) * sin).to(v.dtype)
-        k, v = (z.repeat_interleave(a.num_key_value_groups, 1) for z in (k, v))
-        h = attend(q, k, v, mask, lessons and lessons.attention(number))
-        x = x + a.o_proj(h.transpose(1, 2).reshape(b, t, -1))
-        x = x + layer.mlp(layer.post_attention_layernorm(x))
+        look = lessons and lessons.attention(number)
+        x, shares = decoder_layer(layer, x.float(), cos, sin, mask, bool(look))
+        if look:
+            look(shares)
         if lessons:
             lessons.after(number, x)
     return text.norm(x)
+
+
+def decoder_layer(layer, x, cos, sin, mask, with_shares):
+    """(what one layer of the decoder leaves, its attention (B, heads, T, T) if asked for)"""
+    a = layer.self_attn
+    b, t, _ = x.shape
+    h = layer.input_layernorm(x)
+    q, k, v = (proj(h).reshape(b, t, -1, a.head_dim).transpose(1, 2) for proj in (a.q_proj, a.k_proj, a.v_proj))
+    q, k = turned(q, k, cos, sin, v.dtype)
+    k, v = (z.repeat_interleave(a.num_key_value_groups, 1) for z in (k, v))
+    h, shares = attend(q, k, v, mask, with_shares)
+    x = x + a.o_proj(h.transpose(1, 2).reshape(b, t, -1))
+    return x + layer.mlp(layer.post_attention_layernorm(x)), shares
 
 
 def forward(model, batch, prefix, device, learn_to_see=True, lessons=None):

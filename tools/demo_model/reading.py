@@ -29,7 +29,7 @@ def random_word(rng, words):
 def text_picture(rng, width, height, words, big=False):
     """One word or number, sometimes two lines. Returns (canvas, questions)."""
     background = pick_background(rng)
-    canvas = Canvas(width, height, background[1])
+    canvas = Canvas(width, height, background)
     colour, fill = ink(rng, background)
     lines = []
     kind = rng.random()
@@ -90,7 +90,7 @@ def page_picture(rng, width, height, words):
     """Full of words and numbers of many fonts, sizes and colours, for the dense targets alone: ten times the letters of a
     text_picture, and most of them small. Returns (canvas, no questions)."""
     background = pick_background(rng)
-    canvas = Canvas(width, height, background[1])
+    canvas = Canvas(width, height, background)
     largest = rng.choice([14, 18, 24, 30])
     y, row = rng.uniform(1, 5), 0
     while y < height - 9:
@@ -115,7 +115,7 @@ def page_picture(rng, width, height, words):
 def chart_picture(rng, width, height, words, big=False):
     """Two to five bars of values 1 to 10, labelled A, B, ..., with the values on the bars or on an axis with lines."""
     background = ("white", jitter(rng, "white", 8))
-    canvas = Canvas(width, height, background[1])
+    canvas = Canvas(width, height, background)
     n = rng.randint(2, 5)
     values = [rng.randint(1, 10) for _ in range(n)]
     colours = rng.sample([c for c in COLOUR_NAMES if c not in ("white", "yellow")], n)
@@ -173,7 +173,7 @@ def chart_picture(rng, width, height, words, big=False):
 def table_picture(rng, width, height, words, big=False):
     """Two to five rows of a name and a number."""
     background = ("white", jitter(rng, "white", 10))
-    canvas = Canvas(width, height, background[1])
+    canvas = Canvas(width, height, background)
     n = rng.randint(2, min(5, int(height // 22)))
     names = rng.sample(ITEMS, n)
     values = [rng.randint(0, 99) for _ in range(n)]

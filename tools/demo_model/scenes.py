@@ -60,7 +60,7 @@ def place(rng, width, height, count, background, big=False):
 
 
 def draw(rng, width, height, background, objects):
-    canvas = Canvas(width, height, background[1])
+    canvas = Canvas(width, height, background)
     if rng.random() < .15:  # a faint gradient
         step = [rng.uniform(-.12, .12) for _ in range(3)]
         for y in range(height * 2):

@@ -3,6 +3,8 @@ will have to give about it, in the form in which it will have to give them.
 
 A patch has POINTS x POINTS points with kind, colour, letter and the letter's place in its text; and one thing, that at its
 middle or else at a point: the thing's text and what a table or chart puts beside it, letter by letter, and FACTS."""
+import math
+
 import numpy as np
 
 from words import CHARS, COLOUR_NAMES, KINDS
@@ -12,10 +14,10 @@ LINE, LINK = 8, 5  # letters kept of a text, and of what stands beside it
 CLASSES = (len(KINDS), 1 + len(COLOUR_NAMES), 1 + len(CHARS), 1 + LINE)  # of a point: kind, colour, letter, its place
 MOST = 7  # classes of a rank or number: 0 to 6
 # Digits of the box as it is said in tens of thousandths; thirds of the picture; ranks among the shapes or bars from the
-# left, from above and by size; how many there are, of its shape, of its colour.
+# left, from above and by size; how many there are, of its shape, of its colour; the radius of a shape, in steps of 15 %.
 DIGITS = [f"{side}{digit}" for side in ("x1", "y1", "x2", "y2") for digit in ("tens", "ones")]
 FACTS = dict.fromkeys(DIGITS, 10) | {"across": 3, "down": 3} | dict.fromkeys(
-    ["rank_x", "rank_y", "rank_size", "number", "same_kind", "same_colour"], MOST)
+    ["rank_x", "rank_y", "rank_size", "number", "same_kind", "same_colour"], MOST) | {"radius": 12}
 UNTOLD = 255  # this fact is not learned here
 NONE, TEXT = KINDS.index("none"), KINDS.index("text")
 
@@ -47,6 +49,11 @@ def ranks(values):
     return [order.index(i) for i in range(len(values))]
 
 
+def radius_step(share):
+    """Class of a radius, given as a share of the picture's shorter side."""
+    return max(0, min(FACTS["radius"] - 1, int(math.log(share / .08) / math.log(1.15))))
+
+
 def facts_of(canvas):
     """(things, facts): classes of FACTS for each thing of the picture, UNTOLD where it has none."""
     things = canvas.objects
@@ -68,6 +75,8 @@ def facts_of(canvas):
         for name, number in (("number", len(solid)), ("same_kind", sum(things[j].kind == o.kind for j in solid)),
                              ("same_colour", sum(things[j].colour == o.colour for j in solid))):
             out[i, at[name]] = min(MOST - 1, number)
+        if o.radius:
+            out[i, at["radius"]] = radius_step(o.radius / min(canvas.width, canvas.height))
     rows = len({o.row for o in things if o.kind == TEXT})
     for i, o in enumerate(things):
         if o.kind == TEXT and not solid:
@@ -108,7 +117,8 @@ def dense_targets(picture, grid):
     boxes (patches, 4): of the shape or bar, in [0, 1];
     what (patches, 2): kind and colour; line (patches, LINE), link (patches, LINK): letters, as in `labels`;
     facts (patches, FACTS): classes, UNTOLD where there is none;
-    here (cells * 2, LINE): see letters_of_halves."""
+    here (cells * 2, LINE): see letters_of_halves;
+    background (1): its colour, which every cell is to tell."""
     canvas = picture.canvas
     side = 2 * POINTS
     points = merge_order(canvas.index(grid[1] * side, grid[0] * side), grid, side)
@@ -123,6 +133,7 @@ def dense_targets(picture, grid):
     line = np.array([[0] * LINE] + [spelled(o.line, LINE) for o in things], np.uint8)
     link = np.array([[0] * LINK] + [spelled(o.link, LINK) for o in things], np.uint8)
     facts = np.concatenate((np.full((1, len(FACTS)), UNTOLD, np.uint8), facts_of(canvas)))
-    return {"thing": thing.astype(np.uint8), "here": letters_of_halves(canvas, grid), "labels": table[points],
+    return {"background": np.array([canvas.background_colour], np.uint8), "thing": thing.astype(np.uint8),
+            "here": letters_of_halves(canvas, grid), "labels": table[points],
             "has": np.where(kinds == NONE, 0, np.where(kinds == TEXT, 1, 2)).astype(np.uint8),
             "what": table[thing, :2], "boxes": boxes[thing], "line": line[thing], "link": link[thing], "facts": facts[thing]}

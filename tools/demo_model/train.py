@@ -32,16 +32,16 @@ import time
 import torch
 
 import data
+import head as heads
 import model as models
 import words
-from head import DenseHead
 from lessons import Lessons
 from vocabulary import Vocabulary
 
 # Memory that is given back to the system and faulted in again each step costs more than the step, and threads that spin
 # take the time of others. Both are read when the process starts.
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "17179869184",
-               "MALLOC_TOP_PAD_": "268435456", "OMP_WAIT_POLICY": "PASSIVE"}
+               "MALLOC_TOP_PAD_": "268435456"}
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -228,6 +228,7 @@ def parse():
     p.add_argument("--lessons", type=float, default=0.3, help="weight of what is taught inside the decoder: see lessons.py")
     p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
     p.add_argument("--workers", type=int, default=1)
+    p.add_argument("--ahead", type=int, default=0, help="make that many batches at a time and rest in between: for few cores")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--muon-rate", type=float, default=0.006)
     p.add_argument("--adam-rate", type=float, default=7e-4)
@@ -236,6 +237,7 @@ def parse():
     p.add_argument("--dense", type=float, default=0.5, help="weight of the dense targets")
     p.add_argument("--average", type=float, default=0.998, help="of the weights, per step")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--eager", action="store_true", help="do not compile the layers")
     p.add_argument("--f32", action="store_true", help="no bfloat16")
     p.add_argument("--pack-fonts", metavar="DIR", help="copy fonts and words to DIR and end")
     return p.parse_args()
@@ -263,7 +265,7 @@ def main():
     vocabulary = Vocabulary(vocabulary_path)
     device = torch.device(args.device)
     model = models.create(vocabulary, args.size).to(device)
-    head = DenseHead(model.config.vision_config.embed_dim, model.config.vision_config.hidden_size).to(device)
+    head = heads.DenseHead(model.config.vision_config.embed_dim, model.config.vision_config.hidden_size).to(device)
     groups = model.config.text_config.num_attention_heads // model.config.text_config.num_key_value_heads
     muon, adam = optimisers(model, head)
     state = {"step": 0, "pictures": 0, "questions": 0, "seconds": 0.0, "decay_from": None}
@@ -310,6 +312,9 @@ def main():
         print(" ".join(f"{t} {a:.3f}" for t, (a, _) in result.items()), seeing, flush=True)
 
     prefixes = Prefixes(vocabulary)
+    if not args.eager:
+        models.speed_up()
+        heads.speed_up()
 
     def losses(batch):
         """(of the answers or None, of the lessons, of the points, of texts and facts, of the boxes: see DenseHead.loss)"""
@@ -350,7 +355,9 @@ def main():
         make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index))
     last_save = time.time()
     sums, count, since = [0.0] * 6, 0, time.time()
-    for batch in data.stream(vocabulary_path, state[counter], args.workers, make):
+    batches = (data.in_turns(vocabulary_path, state[counter], args.workers, make, args.ahead) if args.ahead else
+               data.stream(vocabulary_path, state[counter], args.workers, make))
+    for batch in batches:
         batch = models.tensors(batch)
         with autocast():
             loss, taught, points, told, box = losses(batch)
