@@ -24,7 +24,7 @@ NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
        {"scene": .42, "text": .30, "compare": .06, "chart": .07, "table": .15})
-SEE_MIX = {"scene": .20, "text": .25, "page": .40, "chart": .05, "table": .10}
+SEE_MIX = {"scene": .14, "text": .16, "page": .58, "chart": .04, "table": .08}
 
 
 def resize(image, grid):
@@ -113,7 +113,7 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             tasks.append((row, number, task, turns))
             number += 1
         rows.append((ids, targets, block, weights, local, sides, np.concatenate(names), np.concatenate(reads)))
-    length = max(len(r[0]) for r in rows)
+    length = -(-max(len(r[0]) for r in rows) // 16) * 16  # few sizes: see head.in_steps
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
     cells = lambda i: np.stack([np.pad(r[i], ((0, length - len(r[i])), (0, 0))) for r in rows])
     n_pictures = len(images) // len(rows)
@@ -144,8 +144,9 @@ def seeing_batch(index, patches):
     return dense_batch("train", kind, grid, range(base, base + max(2, patches // (4 * grid[0] * grid[1]))))
 
 
-def training_batch(vocabulary, index, patches, budget, stage):
-    """Batch number `index` of the endless training set: its pictures hold about `patches` patches."""
+def training_batch(vocabulary, index, patches, budget, stage, pages=0):
+    """Batch number `index` of the endless training set: its pictures hold about `patches` patches. With `pages`, "also" holds
+    a batch for the dense targets alone, of that many patches."""
     rng = random.Random(f"batch/{index}")
     mix = MIX[min(stage, 1)]
     kind = rng.choices(list(mix), list(mix.values()))[0]
@@ -153,7 +154,8 @@ def training_batch(vocabulary, index, patches, budget, stage):
     grid = rng.choice(grids[:4] if stage == 0 else grids)
     n = max(2, patches // (4 * grid[0] * grid[1] * (2 if kind == "compare" else 1)))
     base = int.from_bytes(hashlib.sha256(f"{index}".encode()).digest()[:6], "little")
-    return make_batch(vocabulary, "train", kind, grid, range(base, base + n), min(stage, 1), budget)
+    batch = make_batch(vocabulary, "train", kind, grid, range(base, base + n), min(stage, 1), budget)
+    return batch | ({"also": seeing_batch(f"beside {index}", pages)} if pages else {})
 
 
 def _work(queue, vocabulary_path, first, step, make):
@@ -186,26 +188,17 @@ class StageOf:
         return 0 if index < self.scenes_first else 1
 
 
-def _prepare(vocabulary_path, make):
-    global _maker
-    from vocabulary import Vocabulary
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    vocabulary = Vocabulary(vocabulary_path)
-    _maker = lambda index: make(vocabulary, index)
-
-
-def _made(index):
-    return _maker(index)
-
-
-def in_turns(vocabulary_path, first, workers, make, ahead):
-    """As stream(), but the processes rest while batches are used: `ahead` batches are made, then used, and so on. Threads that
-    share a product between them wait for each other, so on few cores nothing should run beside them."""
-    with mp.get_context("fork").Pool(workers, _prepare, (vocabulary_path, make)) as pool:
-        while True:
-            yield from pool.map(_made, range(first, first + ahead), chunksize=1)
-            first += ahead
+def made_here(vocabulary, first, step, make, keep=128):
+    """Endless batches make(vocabulary, index), index = first, first + step, ..., made by this process when they are needed.
+    Each comes twice, the second time some `keep` batches later: making one takes a third of the time of a step, and at twice
+    nothing is learned by heart."""
+    rng, kept = random.Random(f"again/{first}"), []
+    while True:
+        kept.append(make(vocabulary, first))
+        yield kept[-1]
+        first += step
+        if len(kept) > keep:
+            yield kept.pop(rng.randrange(keep))
 
 
 def stream(vocabulary_path, first, workers, make):

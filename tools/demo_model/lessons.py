@@ -2,7 +2,7 @@
 that it is about to say of a box."""
 import torch
 
-from head import as_read, sides_loss
+from head import as_read, in_steps, sides_loss
 
 # At layer LOOKS["names"] a name of the question looks at what it names, at layer LOOKS["reads"] an answer looks at what it
 # is read off, both with one head of each group. SIDES: after this layer a linear layer reads the side of the box off what
@@ -37,6 +37,6 @@ class Lessons:
     def after(self, number, x):
         """x (B, T, hidden): what layer `number` leaves."""
         sides = self.batch["sides"].to(self.device)
-        row, token = (sides >= 0).nonzero(as_tuple=True)
+        row, token = in_steps((sides >= 0).nonzero(), 64).unbind(-1)
         if number == SIDES and len(row):
             self.losses.append(sides_loss(self.said(as_read(x[row, self.prefix + token])), sides[row, token]))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from transformers import Qwen2VLConfig, Qwen2VLForConditionalGeneration
 
 from data import MEAN, STD
-from head import patch_coordinates
+from head import in_steps, patch_coordinates
 
 SIZES = {  # hidden, decoder layers, decoder ffn, vision layers, vision mlp ratio
     "nano": (256, 2, 512, 2, 2), "small": (256, 4, 768, 6, 3), "base": (256, 5, 768, 6, 3)}
@@ -151,7 +151,7 @@ def decoder_layer(layer, x, cos, sin, mask, with_shares):
 
 def forward(model, batch, prefix, device, learn_to_see=True, lessons=None):
     """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (what see() returns, logits (n, vocabulary)
-    at the labelled places, their flat indices into `targets`). lessons: what the decoder is taught inside, see lessons.py."""
+    at the labelled places, their flat indices into `targets`; some of them twice). lessons: what the decoder is taught inside, see lessons.py."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
     hidden, merged = see(visual, batch["images"].to(device), grid, learn_to_see)
@@ -172,7 +172,7 @@ def forward(model, batch, prefix, device, learn_to_see=True, lessons=None):
     mask = (mask & (order[None, :] <= order[:, None]))[:, None]
     x = think(text, x, positions, mask, lessons)[:, n:]
     targets = batch["targets"].to(device).reshape(-1)
-    at = (targets >= 0).nonzero()[:, 0]
+    at = in_steps((targets >= 0).nonzero()[:, 0], 128)
     logits = F.linear(x.reshape(b * t, -1)[at], text.embed_tokens.weight)
     return (hidden, merged), logits, at
 
@@ -208,7 +208,7 @@ def check(vocabulary, size="nano"):
 
 
 def tensors(batch):
-    return {k: torch.from_numpy(v) if hasattr(v, "dtype") else v for k, v in batch.items()}
+    return {k: torch.from_numpy(v) if hasattr(v, "dtype") else tensors(v) if isinstance(v, dict) else v for k, v in batch.items()}
 
 
 if __name__ == "__main__":

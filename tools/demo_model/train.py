@@ -36,6 +36,7 @@ import head as heads
 import model as models
 import words
 from lessons import Lessons
+from team import Team
 from vocabulary import Vocabulary
 
 # Memory that is given back to the system and faulted in again each step costs more than the step, and threads that spin
@@ -224,11 +225,12 @@ def parse():
     p.add_argument("--budget", type=int, default=144, help="question and answer tokens per picture")
     p.add_argument("--scenes-first", type=int, default=6000, help="batches of the first stage")
     p.add_argument("--see", action="store_true", help="train the encoder alone, with the dense targets")
+    p.add_argument("--pages", type=int, default=0, help="patches of pictures for the dense targets alone, beside each batch")
     p.add_argument("--keep-seeing", action="store_true", help="leave the encoder as it is")
     p.add_argument("--lessons", type=float, default=0.3, help="weight of what is taught inside the decoder: see lessons.py")
-    p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers")
+    p.add_argument("--accumulate", type=int, default=1, help="batches per step of the optimisers, for each of the team")
     p.add_argument("--workers", type=int, default=1)
-    p.add_argument("--ahead", type=int, default=0, help="make that many batches at a time and rest in between: for few cores")
+    p.add_argument("--team", type=int, default=1, help="processes of one thread each that learn together: see team.py")
     p.add_argument("--threads", type=int, default=2)
     p.add_argument("--muon-rate", type=float, default=0.006)
     p.add_argument("--adam-rate", type=float, default=7e-4)
@@ -255,12 +257,14 @@ def main():
         os.execv(sys.executable, [sys.executable] + sys.argv)
     begin = time.time()
     os.makedirs(args.checkpoints, exist_ok=True)
-    lock = open(os.path.join(args.checkpoints, "lock"), "w", encoding="utf-8")
+    lock = open(os.path.join(args.checkpoints, "lock"), "a", encoding="utf-8")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if "DEMO_RANK" not in os.environ:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         raise SystemExit(f"another training writes to {args.checkpoints}") from None
-    torch.set_num_threads(args.threads)
+    torch.set_num_threads(1 if args.team > 1 else args.threads)
+    team = Team(args.team)
     vocabulary_path = os.path.join(HERE, "vocabulary.json")
     vocabulary = Vocabulary(vocabulary_path)
     device = torch.device(args.device)
@@ -282,7 +286,9 @@ def main():
         average = {k: v.clone() for k, v in model.state_dict().items()}
     counter, pictures, falls = ("seeing", "seen", "see_decay_from") if args.see else ("step", "pictures", "decay_from")
     state[falls] = (state[counter] if state[falls] is None else state[falls]) if args.decay else None
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, step {state['step']}, {device}", flush=True)
+    state[counter] -= state[counter] % (args.team * args.accumulate)
+    if team.first:
+        print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, step {state['step']}, {device}", flush=True)
 
     def autocast():
         return torch.autocast(device.type, torch.bfloat16, enabled=not args.f32)
@@ -294,11 +300,15 @@ def main():
     before = state["seconds"]
 
     def write():
+        if not team.first:
+            return
         state["seconds"] = before + time.time() - begin
         save(args.checkpoints, {"model": model.state_dict(), "head": head.state_dict(), "muon": muon.state_dict(),
                                 "adam": adam.state_dict(), "average": average, "state": state, "size": args.size})
 
     def check():
+        if not team.first:
+            return
         live = {k: v.clone() for k, v in model.state_dict().items()}
         model.load_state_dict(average)
         model.eval()
@@ -329,11 +339,17 @@ def main():
         answers = (each * weights).sum() / weights.sum()
         taught = sum(lessons.losses) if lessons and lessons.losses else None
         # An encoder that is left alone learns nothing from the dense targets.
-        dense = (None, None, None) if args.keep_seeing else head.loss(*seen, batch, device)
+        if args.keep_seeing:
+            return answers, taught, None, None, None
+        dense = head.loss(*seen, batch, device)
+        if "also" in batch:
+            also = batch["also"]
+            more = head.loss(*models.see(model.model.visual, also["images"].to(device), also["grid"]), also, device)
+            dense = [a + b for a, b in zip(dense, more)]
         return answers, taught, *dense
 
     def step_optimisers(batches):
-        """One step with the gradients of the last `args.accumulate` batches; `batches` were made before it."""
+        """One step with the gradients of the last batches; `batches` were made before it."""
         muon_rate, adam_rate = rates(args, batches, state["warm_from"][counter], state[falls])
         for optimiser, rate in ((muon, muon_rate), (adam, adam_rate)):
             for group in optimiser.param_groups:
@@ -352,11 +368,15 @@ def main():
     if args.see:
         make = lambda vocabulary, index: data.seeing_batch(index, args.patches)
     else:
-        make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index))
+        make = lambda vocabulary, index: data.training_batch(vocabulary, index, args.patches, args.budget, stage_of(index),
+                                                               args.pages)
+    learning = [p for name, p in model.named_parameters() if not (
+        args.see and ".visual." not in name or args.keep_seeing and ".visual." in name)] + list(head.parameters())
     last_save = time.time()
     sums, count, since = [0.0] * 6, 0, time.time()
-    batches = (data.in_turns(vocabulary_path, state[counter], args.workers, make, args.ahead) if args.ahead else
+    batches = (data.made_here(vocabulary, state[counter] + team.rank, team.size, make) if team.size > 1 else
                data.stream(vocabulary_path, state[counter], args.workers, make))
+    at_once, new = team.size * args.accumulate, [0, 0]  # batches per step; pictures and questions of this process since the last
     for batch in batches:
         batch = models.tensors(batch)
         with autocast():
@@ -367,14 +387,21 @@ def main():
         if points is not None:
             total = total + args.dense * (points + told + 4 * box)
         (total / args.accumulate).backward()
-        state[counter] += 1
-        state[pictures] += len(batch["images"])
-        state["questions"] += len(batch.get("tasks", ()))
+        state[counter] += team.size
+        new = [new[0] + len(batch["images"]), new[1] + len(batch.get("tasks", ()))]
         count += 1
         for i, v in enumerate((loss, taught, points, told, box)):
             sums[i] += v.item() if v is not None else 0
-        sums[5] += len(batch["images"])
-        if state[counter] % 50 == 0:
+        if state[counter] % at_once:
+            continue
+        over = bool(stop) or time.time() - begin > args.minutes * 60
+        ended, *new = team.add_up(learning, [over, *new])
+        state[pictures] += int(new[0])
+        state["questions"] += int(new[1])
+        sums[5] += new[0]
+        new = [0, 0]
+        step_optimisers(state[counter] - at_once)
+        if team.first and state[counter] % 100 < at_once:
             if not math.isfinite(sum(sums)):
                 raise SystemExit("the loss is not finite")
             line = {counter: state[counter], pictures: state[pictures], "loss": round(sums[0] / count, 4),
@@ -385,14 +412,11 @@ def main():
             log.flush()
             print(line, flush=True)
             sums, count, since = [0.0] * 6, 0, time.time()
-        if state[counter] % args.accumulate:
-            continue
-        step_optimisers(state[counter] - args.accumulate)
-        if state[counter] % args.steps_between_checks < args.accumulate:
+        if state[counter] % args.steps_between_checks < at_once:
             check()
             since = time.time()
         done = state[falls] is not None and state[counter] - state[falls] >= args.decay
-        if done or stop or time.time() - begin > args.minutes * 60:
+        if done or ended:
             write()
             if done or not stop:
                 check()
