@@ -23,7 +23,7 @@ ASK = "<|im_end|>\n<|im_start|>assistant\n"
 NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
-       {"scene": .42, "text": .30, "compare": .06, "chart": .07, "table": .15})
+       {"scene": .46, "text": .34, "compare": .06, "chart": .04, "table": .10})
 SEE_MIX = {"scene": .14, "text": .16, "page": .58, "chart": .04, "table": .08}
 
 
@@ -57,10 +57,10 @@ def prefix_positions(ids, image_id, grid):
 
 
 def encode_dialog(vocabulary, turns, looks, task):
-    """(ids, labels, names, reads, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names,
-    reads (tokens, cells) bool: where a name of the question, and what must follow in the answer, look; see looks.py. sides:
-    where the digits of a box must follow, the number that they say, in [0, 1]; -1 elsewhere."""
-    ids, marks, names, reads, sides = [], [], [], [], []
+    """(ids, labels, names, reads, seconds, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names,
+    reads, seconds (tokens, cells) bool: where a name of the question, and what must follow in the answer, look, the answer with
+    its first and second head; see looks.py. sides: where the digits of a box must follow, the number that they say, in [0, 1]; -1 elsewhere."""
+    ids, marks, names, reads, seconds, sides = [], [], [], [], [], []
     for i, (question, answer) in enumerate(turns):
         before = "" if i == 0 else "\n<|im_start|>user\n"
         head, head_at = vocabulary.encode_with_offsets(before + question + ASK)
@@ -68,24 +68,26 @@ def encode_dialog(vocabulary, turns, looks, task):
         n, m = len(head), len(head) + len(tail) + 1
         ids += head + tail + [vocabulary.end]
         marks += [0] * n + [1] * (m - n)
-        name, read = np.zeros((2, m, looks.cells), bool)
+        name, *read = np.zeros((3, m, looks.cells), bool)
         mark(looks.names(question), [(a - len(before), b - len(before)) for a, b in head_at], name, 0, True)
-        mark(looks.answer(question, answer, task), tail_at, read, n - 1, False)
+        for second in range(2):
+            mark(looks.answer(question, answer, task, second), tail_at, read[second], n - 1, False)
         side = np.full(m, -1, np.float32)
         for a, b, number in numbers_of_boxes(answer):
             for i, (start, end) in enumerate(tail_at):
                 if a <= start and end <= b:
                     side[n - 1 + i] = (number + 5) / 1000  # the middle of its step
         names.append(name)
-        reads.append(read)
+        reads.append(read[0])
+        seconds.append(read[1])
         sides.append(side)
     labels = [ids[i + 1] if marks[i + 1] else -1 for i in range(len(ids) - 1)]
-    return ids[:-1], labels, *(np.concatenate(x)[:-1] for x in (names, reads, sides))
+    return ids[:-1], labels, *(np.concatenate(x)[:-1] for x in (names, reads, seconds, sides))
 
 
 def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
-    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; "names"
-    and "reads" (B, T, cells), "sides" (B, T): see encode_dialog."""
+    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; "names",
+    "reads" and "seconds" (B, T, cells), "sides" (B, T): see encode_dialog."""
     images, dense = [], []
     rows, tasks = [], []
     for row, seed in enumerate(seeds):
@@ -95,10 +97,10 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             dense.append(dense_targets(picture, grid))
         looks = Looks(pictures, grid, [d["thing"] for d in dense[-len(pictures):]])
         ids, targets, block, weights, local, sides = [], [], [], [], [], []
-        names, reads = [np.zeros((0, looks.cells), bool)], [np.zeros((0, looks.cells), bool)]
+        names, reads, seconds = ([np.zeros((0, looks.cells), bool)] for _ in range(3))
         number = 0
         for turns, task in questions:
-            a, t, name, read, side = encode_dialog(vocabulary, turns, looks, task)
+            a, t, name, read, second, side = encode_dialog(vocabulary, turns, looks, task)
             if len(ids) + len(a) > budget:
                 continue
             count = sum(x >= 0 for x in t)
@@ -110,9 +112,11 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             sides += side.tolist()
             names.append(name)
             reads.append(read)
+            seconds.append(second)
             tasks.append((row, number, task, turns))
             number += 1
-        rows.append((ids, targets, block, weights, local, sides, np.concatenate(names), np.concatenate(reads)))
+        rows.append((ids, targets, block, weights, local, sides, np.concatenate(names), np.concatenate(reads),
+                     np.concatenate(seconds)))
     length = -(-max(len(r[0]) for r in rows) // 16) * 16  # few sizes: see head.in_steps
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
     cells = lambda i: np.stack([np.pad(r[i], ((0, length - len(r[i])), (0, 0))) for r in rows])
@@ -121,7 +125,7 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
             "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
             "local": pad(4, 0, np.int64), "sides": pad(5, -1.0, np.float32),
-            "names": cells(6), "reads": cells(7), "tasks": tasks, "kind": kind}
+            "names": cells(6), "reads": cells(7), "seconds": cells(8), "tasks": tasks, "kind": kind}
 
 
 def stacked(parts):

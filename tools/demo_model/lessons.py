@@ -5,7 +5,7 @@ import torch
 from head import as_read, in_steps, sides_loss
 
 # At layer LOOKS["names"] a name of the question looks at what it names, at layer LOOKS["reads"] an answer looks at what it
-# is read off, both with one head of each group. SIDES: after this layer a linear layer reads the side of the box off what
+# is read off, both with one head of each group; the heads of the groups part where two things are compared. SIDES: after this layer a linear layer reads the side of the box off what
 # is to become its digits.
 LOOKS = {"names": 1, "reads": 2}
 SIDES = 2
@@ -24,14 +24,17 @@ class Lessons:
 
     def attention(self, number):
         """What the shares (B, heads, T, keys) of attention at layer `number` are to be given to, or None."""
-        names = [name for name, layer in LOOKS.items() if layer == number and self.batch[name].any()]
-        return (lambda shares: self.look(shares, self.batch[names[0]].to(self.device))) if names else None
+        heads = {LOOKS["names"]: ("names", "names"), LOOKS["reads"]: ("reads", "seconds")}.get(number)
+        if not heads or not self.batch[heads[0]].any():
+            return None
+        return lambda shares: self.look(shares, [self.batch[name].to(self.device) for name in heads])
 
     def look(self, shares, where):
-        """Mean of -log of the attention that falls on the cells `where` (B, T, cells), of the tokens that have any."""
-        row, token = where.any(-1).nonzero(as_tuple=True)
+        """Mean of -log of the attention that falls on the cells `where`, (B, T, cells) for the first group's head and for those of
+        the others, of the tokens that have any."""
+        row, token = where[0].any(-1).nonzero(as_tuple=True)
         mine = shares[row, ::self.groups, self.prefix + token][..., self.looked_at]
-        there = (mine * where[row, token][:, None]).sum(-1)
+        there = torch.stack([(mine[:, i] * where[min(i, 1)][row, token]).sum(-1) for i in range(mine.shape[1])])
         self.losses.append(-there.clamp(min=1e-6).log().mean())
 
     def after(self, number, x):

@@ -87,8 +87,9 @@ class Looks:
                 spans += [(start + i, start + i + 1, self.letters[row, i]) for i in range(len(line)) if (row, i) in self.letters]
         return spans
 
-    def answer(self, question, answer, task):
-        """[(start, end, cells)] of what the parts of an answer are read off."""
+    def answer(self, question, answer, task, second=0):
+        """[(start, end, cells)] of what the parts of an answer are read off by the first or second head that is shown its
+        place. They differ where two things are compared: a mean over both would not tell which is where."""
         whole = 0, len(answer)
         if task in ("table", "chart"):
             asked = [m.group().lower() for m in ROW.finditer(question)]
@@ -107,7 +108,10 @@ class Looks:
             return self.spelled(answer) + grounds
         if (task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer) or
                 task == "size" and NAME.search(question)):  # to be compared, which comes before knowing the answer's place
-            return [(*whole, np.logical_or.reduce([c for _, _, c in self.names(question)] or [np.zeros(self.cells, bool)]))]
+            named = [cells for _, _, cells in self.names(question)]
+            if len(named) == 2 and task != "followup":  # each with a head of its own
+                return [(*whole, named[second])]
+            return [(*whole, np.logical_or.reduce(named or [np.zeros(self.cells, bool)]))]
         if task == "describe":
             order = sorted((o for _, _, o in self.things if o.radius), key=lambda o: o.box[0] + o.box[2])
             spans = [m.span() for m in NAME.finditer(answer) if m.group(1) and m.group(2)]
