@@ -1,7 +1,7 @@
 """Trains the demo model. Resumable: stop it at any time (signal, --minutes) and give the same command again.
 
-  python3 tools/demo_model/train.py --checkpoints DIR                       two CPU cores: days; useful after hours
-  python3 tools/demo_model/train.py --checkpoints DIR --decay 4000          the last steps: the rate falls to 0, then it ends
+  python3 tools/demo_model/train.py --checkpoints DIR --team 2              two CPU cores: days; useful after hours
+  python3 tools/demo_model/train.py --checkpoints DIR --team 2 --decay 4000 the last steps: the rate falls to 0, then it ends
 
 Needs torch >= 2.4, transformers >= 5, tokenizers, Pillow, numpy, Debian's fonts named in words.py and wamerican. On a
 machine without them (one GPU, 16 cores, no network; the weights go on from DIR) carry two small folders along:
@@ -10,10 +10,10 @@ machine without them (one GPU, 16 cores, no network; the weights go on from DIR)
   DEMO_FONTS=DIR DEMO_WORDS=DIR/words python3 tools/demo_model/train.py --checkpoints DIR2 --minutes 8 --workers 14 \
       --patches 16384 --budget 192                                          there, as often as the machine is lent
 
-What the decoder is to say must first be seen. --see trains the encoder alone, with the dense targets, at four times the
+What the decoder is to say must first be seen. --see trains the encoder alone, with the dense targets, at three times the
 pictures per second; a training may begin with it or go back to it:
 
-  python3 tools/demo_model/train.py --checkpoints DIR --see --patches 4096 --minutes 90
+  python3 tools/demo_model/train.py --checkpoints DIR --team 2 --see --patches 2048 --accumulate 2 --minutes 90
 
 The rate is constant after the warm-up, so that more can always follow; --decay ends a training. Checkpoints hold weights,
 their moving average, the optimisers and the number of the next batch; the batches are numbered and reproducible. Where
@@ -255,6 +255,8 @@ def main():
     if any(os.environ.get(k) != v for k, v in ENVIRONMENT.items()):
         os.environ.update(ENVIRONMENT)
         os.execv(sys.executable, [sys.executable] + sys.argv)
+    if args.team > 1 and args.device != "cpu":
+        raise SystemExit("--team is for CPUs: a GPU is one device for all")
     begin = time.time()
     os.makedirs(args.checkpoints, exist_ok=True)
     lock = open(os.path.join(args.checkpoints, "lock"), "a", encoding="utf-8")
