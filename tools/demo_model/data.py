@@ -57,9 +57,10 @@ def prefix_positions(ids, image_id, grid):
 
 
 def encode_dialog(vocabulary, turns, looks, task):
-    """(ids, labels, names, reads, seconds, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i]. names,
-    reads, seconds (tokens, cells) bool: where a name of the question, and what must follow in the answer, look, the answer with
-    its first and second head; see looks.py. sides: where the digits of a box must follow, the number that they say, in [0, 1]; -1 elsewhere."""
+    """(ids, labels, names, reads, seconds, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i].
+    names, reads, seconds (tokens, cells) bool: where a name of the question, and what must follow in the answer, look, the
+    answer with its first and second head; see looks.py. sides: where the digits of a box must follow, the number that they
+    say, in [0, 1]; -1 elsewhere."""
     ids, marks, names, reads, seconds, sides = [], [], [], [], [], []
     for i, (question, answer) in enumerate(turns):
         before = "" if i == 0 else "\n<|im_start|>user\n"
@@ -194,8 +195,7 @@ class StageOf:
 
 def made_here(vocabulary, first, step, make, keep=128):
     """Endless batches make(vocabulary, index), index = first, first + step, ..., made by this process when they are needed.
-    Each comes twice, the second time some `keep` batches later: making one takes a third of the time of a step, and at twice
-    nothing is learned by heart."""
+    Each comes twice, the second time some `keep` batches later: making one takes a quarter of the time of a step."""
     rng, kept = random.Random(f"again/{first}"), []
     while True:
         kept.append(make(vocabulary, first))

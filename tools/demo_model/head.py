@@ -120,8 +120,8 @@ def things_of_cells(batch, device):
 
 
 def in_steps(index, step):
-    """index, filled up to a multiple of `step` with a second turn of its own entries: kernels for matrix products are made for
-    each number of rows that occurs, which costs more than the product."""
+    """index, filled up to a multiple of `step` with a second turn of its own entries: kernels for matrix products are made
+    for each number of rows that occurs, which costs more than the product."""
     n = len(index)
     return index[torch.arange(-(-n // step) * step, device=index.device) % n] if n else index
 

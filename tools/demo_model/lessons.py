@@ -5,8 +5,8 @@ import torch
 from head import as_read, in_steps, sides_loss
 
 # At layer LOOKS["names"] a name of the question looks at what it names, at layer LOOKS["reads"] an answer looks at what it
-# is read off, both with one head of each group; the heads of the groups part where two things are compared. SIDES: after this layer a linear layer reads the side of the box off what
-# is to become its digits.
+# is read off, both with one head of each group; the heads of the groups part where two things are compared. SIDES: after
+# this layer a linear layer reads the side of the box off what is to become its digits.
 LOOKS = {"names": 1, "reads": 2}
 SIDES = 2
 
@@ -30,8 +30,8 @@ class Lessons:
         return lambda shares: self.look(shares, [self.batch[name].to(self.device) for name in heads])
 
     def look(self, shares, where):
-        """Mean of -log of the attention that falls on the cells `where`, (B, T, cells) for the first group's head and for those of
-        the others, of the tokens that have any."""
+        """Mean of -log of the attention that falls on the cells `where`, (B, T, cells) for the first group's head and for
+        those of the others, of the tokens that have any."""
         row, token = where[0].any(-1).nonzero(as_tuple=True)
         mine = shares[row, ::self.groups, self.prefix + token][..., self.looked_at]
         there = torch.stack([(mine[:, i] * where[min(i, 1)][row, token]).sum(-1) for i in range(mine.shape[1])])

@@ -151,7 +151,8 @@ def decoder_layer(layer, x, cos, sin, mask, with_shares):
 
 def forward(model, batch, prefix, device, learn_to_see=True, lessons=None):
     """batch of data.make_batch as tensors; prefix: (ids, positions, next). Returns (what see() returns, logits (n, vocabulary)
-    at the labelled places, their flat indices into `targets`; some of them twice). lessons: what the decoder is taught inside, see lessons.py."""
+    at the labelled places, their flat indices into `targets`; some of them twice). lessons: what the decoder is taught
+    inside, see lessons.py."""
     visual, text = model.model.visual, model.model.language_model
     grid, n_pictures = batch["grid"], batch["n_pictures"]
     hidden, merged = see(visual, batch["images"].to(device), grid, learn_to_see)
@@ -208,7 +209,8 @@ def check(vocabulary, size="nano"):
 
 
 def tensors(batch):
-    return {k: torch.from_numpy(v) if hasattr(v, "dtype") else tensors(v) if isinstance(v, dict) else v for k, v in batch.items()}
+    return {k: torch.from_numpy(v) if hasattr(v, "dtype") else tensors(v) if isinstance(v, dict) else v
+            for k, v in batch.items()}
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Several processes that train one model: each makes and learns its own batches on one core, and they add up their gradients
-before each step. On two cores that is a third faster than two threads, which wait for each other in every product."""
+before each step. Two threads of one process are as fast on two cores as long as nothing else runs, but they wait for each
+other in every product, and so for whatever takes a core from one of them, such as the making of batches."""
 import os
 import subprocess
 import sys
@@ -18,8 +19,8 @@ class Team:
             return
         place = os.environ.get("DEMO_TEAM") or os.path.join(tempfile.mkdtemp(prefix="demo-team-"), "meeting")
         if self.rank == 0:
-            self.others = [subprocess.Popen([sys.executable] + sys.argv, env=os.environ | {"DEMO_RANK": str(i), "DEMO_TEAM": place})
-                           for i in range(1, size)]
+            for i in range(1, size):
+                subprocess.Popen([sys.executable] + sys.argv, env=os.environ | {"DEMO_RANK": str(i), "DEMO_TEAM": place})
         dist.init_process_group("gloo", init_method=f"file://{place}", rank=self.rank, world_size=size)
 
     @property

@@ -290,7 +290,8 @@ def main():
     state[falls] = (state[counter] if state[falls] is None else state[falls]) if args.decay else None
     state[counter] -= state[counter] % (args.team * args.accumulate)
     if team.first:
-        print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, step {state['step']}, {device}", flush=True)
+        size = sum(p.numel() for p in model.parameters()) / 1e6
+        print(f"{size:.2f}M parameters, step {state['step']}, {device}", flush=True)
 
     def autocast():
         return torch.autocast(device.type, torch.bfloat16, enabled=not args.f32)
