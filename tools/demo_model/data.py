@@ -13,8 +13,8 @@ import numpy as np
 from PIL import Image
 
 import samples
-from looks import Looks, mark, numbers_of_boxes
-from targets import dense_targets
+from looks import Looks, mark, numbers_of_boxes, spelling
+from targets import AHEAD, dense_targets
 
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
@@ -23,7 +23,7 @@ ASK = "<|im_end|>\n<|im_start|>assistant\n"
 NEXT = "<|im_end|>\n<|im_start|>user\n"
 # Shares of the kinds of picture, first while the model learns to see at all, then for good.
 MIX = ({"scene": .55, "text": .33, "compare": .04, "chart": .04, "table": .04},
-       {"scene": .46, "text": .34, "compare": .06, "chart": .04, "table": .10})
+       {"scene": .40, "text": .46, "compare": .04, "chart": .03, "table": .07})
 SEE_MIX = {"scene": .14, "text": .16, "page": .58, "chart": .04, "table": .08}
 
 
@@ -57,11 +57,14 @@ def prefix_positions(ids, image_id, grid):
 
 
 def encode_dialog(vocabulary, turns, looks, task):
-    """(ids, labels, names, reads, seconds, sides): labels are -1 outside the answers; labels[i] is what must follow ids[i].
-    names, reads, seconds (tokens, cells) bool: where a name of the question, and what must follow in the answer, look, the
-    answer with its first and second head; see looks.py. sides: where the digits of a box must follow, the number that they
-    say, in [0, 1]; -1 elsewhere."""
-    ids, marks, names, reads, seconds, sides = [], [], [], [], [], []
+    """(ids, labels, taught): labels are -1 outside the answers; labels[i] is what must follow ids[i]. taught has arrays for
+    the tokens, what is marked for a token being about what must follow it:
+    names, reads, seconds (tokens, cells) bool: where a name of the question, and the answer with its first and second head,
+    look; see looks.py.
+    sides (tokens): where the digits of a box follow, the number that they say, in [0, 1]; -1 elsewhere.
+    compared (tokens, 2): where an answer begins that compares two things, what is compared; see Looks.compared; -1 elsewhere.
+    spelled (tokens, 1 + AHEAD): see looks.spelling."""
+    ids, marks, parts = [], [], []
     for i, (question, answer) in enumerate(turns):
         before = "" if i == 0 else "\n<|im_start|>user\n"
         head, head_at = vocabulary.encode_with_offsets(before + question + ASK)
@@ -69,26 +72,26 @@ def encode_dialog(vocabulary, turns, looks, task):
         n, m = len(head), len(head) + len(tail) + 1
         ids += head + tail + [vocabulary.end]
         marks += [0] * n + [1] * (m - n)
-        name, *read = np.zeros((3, m, looks.cells), bool)
-        mark(looks.names(question), [(a - len(before), b - len(before)) for a, b in head_at], name, 0, True)
-        for second in range(2):
-            mark(looks.answer(question, answer, task, second), tail_at, read[second], n - 1, False)
-        side = np.full(m, -1, np.float32)
+        part = {name: np.zeros((m, looks.cells), bool) for name in ("names", "reads", "seconds")} | {
+            "sides": np.full(m, -1, np.float32), "compared": np.full((m, 2), -1, np.float32),
+            "spelled": np.full((m, 1 + AHEAD), -1, np.int64)}
+        mark(looks.names(question), [(a - len(before), b - len(before)) for a, b in head_at], part["names"], 0, True)
+        for second, name in enumerate(("reads", "seconds")):
+            mark(looks.answer(question, answer, task, second), tail_at, part[name], n - 1, False)
         for a, b, number in numbers_of_boxes(answer):
-            for i, (start, end) in enumerate(tail_at):
+            for j, (start, end) in enumerate(tail_at):
                 if a <= start and end <= b:
-                    side[n - 1 + i] = (number + 5) / 1000  # the middle of its step
-        names.append(name)
-        reads.append(read[0])
-        seconds.append(read[1])
-        sides.append(side)
+                    part["sides"][n - 1 + j] = (number + 5) / 1000  # the middle of its step
+        part["compared"][n - 1] = looks.compared(question) or -1
+        part["spelled"][n - 1:-1] = spelling(looks.lines(answer, task), tail_at, AHEAD)
+        parts.append(part)
     labels = [ids[i + 1] if marks[i + 1] else -1 for i in range(len(ids) - 1)]
-    return ids[:-1], labels, *(np.concatenate(x)[:-1] for x in (names, reads, seconds, sides))
+    return ids[:-1], labels, {name: np.concatenate([part[name] for part in parts])[:-1] for name in parts[0]}
 
 
 def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False):
-    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; "names",
-    "reads" and "seconds" (B, T, cells), "sides" (B, T): see encode_dialog."""
+    """A dict of arrays. B pictures or pairs, T suffix tokens; `tasks` lists (row, block, task, turns) for scoring; what
+    encode_dialog says is taught, as (B, T, ...)."""
     images, dense = [], []
     rows, tasks = [], []
     for row, seed in enumerate(seeds):
@@ -97,11 +100,10 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             images.append(resize(picture.image, grid))
             dense.append(dense_targets(picture, grid))
         looks = Looks(pictures, grid, [d["thing"] for d in dense[-len(pictures):]])
-        ids, targets, block, weights, local, sides = [], [], [], [], [], []
-        names, reads, seconds = ([np.zeros((0, looks.cells), bool)] for _ in range(3))
+        ids, targets, block, weights, local, taught = [], [], [], [], [], []
         number = 0
         for turns, task in questions:
-            a, t, name, read, second, side = encode_dialog(vocabulary, turns, looks, task)
+            a, t, part = encode_dialog(vocabulary, turns, looks, task)
             if len(ids) + len(a) > budget:
                 continue
             count = sum(x >= 0 for x in t)
@@ -110,23 +112,18 @@ def make_batch(vocabulary, split, kind, grid, seeds, level, budget, exact=False)
             block += [number] * len(a)
             weights += [count ** -.2 if x >= 0 else 0.0 for x in t]
             local += range(len(a))
-            sides += side.tolist()
-            names.append(name)
-            reads.append(read)
-            seconds.append(second)
+            taught.append(part)
             tasks.append((row, number, task, turns))
             number += 1
-        rows.append((ids, targets, block, weights, local, sides, np.concatenate(names), np.concatenate(reads),
-                     np.concatenate(seconds)))
+        rows.append((ids, targets, block, weights, local, {k: np.concatenate([p[k] for p in taught]) for k in taught[0]}))
     length = -(-max(len(r[0]) for r in rows) // 16) * 16  # few sizes: see head.in_steps
     pad = lambda i, value, type_: np.array([list(r[i]) + [value] * (length - len(r[i])) for r in rows], type_)
-    cells = lambda i: np.stack([np.pad(r[i], ((0, length - len(r[i])), (0, 0))) for r in rows])
+    fill = lambda x: np.pad(x, ((0, length - len(x)),) + ((0, 0),) * (x.ndim - 1), constant_values=0 if x.dtype == bool else -1)
     n_pictures = len(images) // len(rows)
-    return stacked(dense) | {
-            "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
-            "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
-            "local": pad(4, 0, np.int64), "sides": pad(5, -1.0, np.float32),
-            "names": cells(6), "reads": cells(7), "seconds": cells(8), "tasks": tasks, "kind": kind}
+    return stacked(dense) | {name: np.stack([fill(r[5][name]) for r in rows]) for name in rows[0][5]} | {
+        "grid": grid, "n_pictures": n_pictures, "images": np.stack(images), "ids": pad(0, vocabulary.pad, np.int64),
+        "targets": pad(1, -1, np.int64), "block": pad(2, -1, np.int32), "weights": pad(3, 0.0, np.float32),
+        "local": pad(4, 0, np.int64), "tasks": tasks, "kind": kind}
 
 
 def stacked(parts):

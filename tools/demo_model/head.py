@@ -3,7 +3,7 @@ teaches the encoder to see long before the decoder has learned to ask."""
 import torch
 import torch.nn.functional as F
 
-from targets import CLASSES, FACTS, LINE, LINK, POINTS, UNTOLD
+from targets import AHEAD, CLASSES, FACTS, LINE, LINK, POINTS, ROWS, UNTOLD
 from words import CHARS
 
 LETTERS = 1 + len(CHARS)
@@ -170,7 +170,12 @@ class DenseHead(torch.nn.Module):
         self.cell = torch.nn.ModuleList([ThingHead(merged_width), ThingHead(merged_width)])  # upper and lower half
         self.here = torch.nn.Linear(merged_width, 2 * LINE * LETTERS)  # the letters in each half of a cell
         self.background = torch.nn.Linear(merged_width, WHAT[1])  # the colour of the background, told by every cell
-        self.said = torch.nn.Linear(merged_width, SIDE)  # the side of a box that the decoder is about to say: see lessons.py
+        # Inside the decoder, see lessons.py: the side of a box that it is about to say; what it compares of two things;
+        # in which line and where in it the next letter stands; this letter and those behind it.
+        self.said = torch.nn.Linear(merged_width, SIDE)
+        self.compared = torch.nn.Linear(merged_width, 2 * SIDE)
+        self.spelled_at = torch.nn.Linear(merged_width, ROWS * (1 + LINE))
+        self.spelled = torch.nn.Linear(merged_width, AHEAD * LETTERS)
 
     def at_points(self, hidden):
         """(..., width) -> logits of CLASSES, each (..., points, classes)."""

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from targets import TEXT, middles
+from targets import LINE, TEXT, middles, spelled
 from words import COLOUR_NAMES, ITEMS, KINDS, SHAPES
 
 BAR = KINDS.index("bar")
@@ -41,6 +41,7 @@ class Looks:
         self.letters = {(o.row, o.index): np.arange(self.cells) == half // 2  # of pictures to read, which come alone
                         for (_, _, o), half in zip(self.things, middles(pictures[0].canvas, grid)) if o.kind == TEXT}
         self.rows = any(o.link and o.kind == TEXT for _, _, o in self.things)
+        self.sizes = [(p.canvas.width, p.canvas.height) for p in pictures]
 
     def union(self, wanted):
         """(cells) bool: where the things are for which wanted(thing) holds."""
@@ -53,11 +54,13 @@ class Looks:
             start += cells.shape[1]
         return out
 
-    def named(self, match):
+    @staticmethod
+    def named(match):
+        """Whether a thing is one that a match of NAME speaks of."""
         colour, kind = match.group(1) or match.group(3), match.group(2)
         kind = kind and KINDS.index(kind.lower())
         colour = colour and 1 + COLOUR_NAMES.index(colour.lower())
-        return self.union(lambda o: o.kind != TEXT and kind in (None, o.kind) and colour in (None, o.colour))
+        return lambda o: o.kind != TEXT and kind in (None, o.kind) and colour in (None, o.colour)
 
     def or_nowhere(self, cells):
         return cells if cells.any() else self.nowhere
@@ -67,7 +70,7 @@ class Looks:
         if self.rows:
             return [(*m.span(), self.or_nowhere(self.union(lambda o, m=m: o.line.lower() == m.group().lower())))
                     for m in ROW.finditer(text)]
-        return [(*m.span(), self.or_nowhere(self.named(m))) for m in NAME.finditer(text)]
+        return [(*m.span(), self.or_nowhere(self.union(self.named(m)))) for m in NAME.finditer(text)]
 
     def counted(self, question):
         """The cells of what is to be counted: what the question names, or else all shapes and bars, or rows."""
@@ -77,15 +80,36 @@ class Looks:
         solid = self.union(lambda o: o.radius or o.kind == BAR)
         return self.or_nowhere(solid if solid.any() or not self.rows else self.union(lambda o: o.kind == TEXT))
 
-    def spelled(self, answer):
-        """names() of each letter of the picture's lines, where the answer has them, from above."""
-        spans, at = [], 0
-        for row, line in sorted({(o.row, o.line) for _, _, o in self.things}):
-            start = answer.find(line, at)
-            if start >= 0:
-                at = start + len(line)
-                spans += [(start + i, start + i + 1, self.letters[row, i]) for i in range(len(line)) if (row, i) in self.letters]
-        return spans
+    def lines(self, answer, task):
+        """[(start, row, line)] of the picture's lines that an answer spells, from above."""
+        found, at = [], 0
+        if task == "ocr" or answer.startswith(("The word", "The number", "Two lines")):
+            for row, line in sorted({(o.row, o.line) for _, _, o in self.things}):
+                start = answer.find(line, at)
+                if start >= 0:
+                    at = start + len(line)
+                    found.append((start, row, line))
+        return found
+
+    def spelled(self, lines):
+        """names() of each letter of what lines() found."""
+        return [(start + i, start + i + 1, self.letters[row, i]) for start, row, line in lines for i in range(len(line))
+                if (row, i) in self.letters]
+
+    def compared(self, question):
+        """Of the two things that a question compares what it compares, in [0, 1]: how far from the left or from above, or how
+        large; or None."""
+        found = [[o for _, _, o in self.things if self.named(m)(o)] for m in NAME.finditer(question)]
+        if len(self.sizes) > 1 or [len(x) for x in found] != [1, 1]:
+            return None
+        width, height = self.sizes[0]
+        if re.search(r"\b(left|right)\b", question):
+            return [(o.box[0] + o.box[2]) / 2 / width for (o,) in found]
+        if re.search(r"\b(above|below)\b", question):
+            return [(o.box[1] + o.box[3]) / 2 / height for (o,) in found]
+        if re.search(r"\b(bigger|smaller)\b", question):
+            return [min(1, 2 * o.radius / min(width, height)) for (o,) in found]
+        return None
 
     def answer(self, question, answer, task, second=0):
         """[(start, end, cells)] of what the parts of an answer are read off by the first or second head that is shown its
@@ -104,8 +128,9 @@ class Looks:
             last = max(index for _, index in self.letters)
             return [(*whole, self.letters[0, 0 if "first" in question else last])]
         grounds = [(*m.span(), self.anywhere) for m in BACKGROUND.finditer(answer)]
-        if task == "ocr" or answer.startswith(("The word", "The number", "Two lines")):
-            return self.spelled(answer) + grounds
+        spelled = self.lines(answer, task)
+        if spelled or task == "ocr":
+            return self.spelled(spelled) + grounds
         if (task in ("colour", "shape", "followup", "yesno", "compare") or task == "position" and not NAME.search(answer) or
                 task == "size" and NAME.search(question)):  # to be compared, which comes before knowing the answer's place
             named = [cells for _, _, cells in self.names(question)]
@@ -130,6 +155,20 @@ def numbers_of_boxes(answer):
     """[(start, end, number)] of the coordinates in an answer."""
     return [(m.start(1) + d.start(), m.start(1) + d.end(), int(d.group())) for m in BOX.finditer(answer)
             for d in re.finditer(r"\d+", m.group(1))]
+
+
+def spelling(lines, offsets, ahead):
+    """(tokens + 1, 1 + ahead) of the tokens of an answer and of its end, with what lines() found: the place of the next
+    letter, row * (1 + LINE) + its place in the line, and the classes of this letter and of those behind it, 0 behind the end
+    of the line; -1 where no line is spelled and none has just ended."""
+    out = np.full((len(offsets) + 1, 1 + ahead), -1, np.int64)
+    end = offsets[-1][1]
+    for start, row, line in lines:
+        for i, (a, b) in enumerate(offsets + [(end, end)]):
+            at = max(a, start) - start
+            if at < len(line) and b > start or at == len(line):
+                out[i] = [row * (1 + LINE) + min(at, LINE)] + spelled(line[at:], ahead)
+    return out
 
 
 def mark(spans, offsets, rows, shift, last_only):

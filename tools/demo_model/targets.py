@@ -11,6 +11,7 @@ from words import CHARS, COLOUR_NAMES, KINDS
 
 POINTS = 2  # per side of a patch
 LINE, LINK = 8, 5  # letters kept of a text, and of what stands beside it
+ROWS, AHEAD = 2, 3  # lines of a picture to read; letters that the decoder is taught to know before it says the next one
 CLASSES = (len(KINDS), 1 + len(COLOUR_NAMES), 1 + len(CHARS), 1 + LINE)  # of a point: kind, colour, letter, its place
 MOST = 7  # classes of a rank or number: 0 to 6
 # Digits of the box as it is said in tens of thousandths; thirds of the picture; ranks among the shapes or bars from the

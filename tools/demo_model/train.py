@@ -334,7 +334,7 @@ def main():
         if args.see:
             return None, None, *head.loss(*models.see(model.model.visual, batch["images"].to(device), batch["grid"]), batch, device)
         prefix = prefixes(batch)
-        lessons = Lessons(batch, prefix[0], vocabulary.image, groups, head.said, device) if args.lessons else None
+        lessons = Lessons(batch, prefix[0], vocabulary.image, groups, head, device) if args.lessons else None
         seen, logits, at = models.forward(model, batch, prefix, device, not args.keep_seeing, lessons)
         targets = batch["targets"].to(device).reshape(-1)[at]
         weights = batch["weights"].to(device).reshape(-1)[at]
