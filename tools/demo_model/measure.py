@@ -102,13 +102,15 @@ def ask_llama(program, pair, cases_folder, cases):
         # Below 8 merged tokens llama.cpp enlarges the picture, transformers does not.
         if len(case["pictures"]) > 1 or len(case["turns"]) > 1 or width % 28 or height % 28 or width * height < 8 * 784:
             continue
-        for _ in range(2):  # rarely it ends well and prints nothing, and answers when asked again
+        for _ in range(10):  # what its thread for printing has not printed at its end is lost, three newlines being the last
             run = subprocess.run([program, "-m", pair[0], "--mmproj", pair[1], "--image", path, "-p", case["turns"][0][0],
                                   "--temp", "0", "-n", "96", "--jinja", "-sys", "You are a helpful assistant.", "-t", "2"],
                                  capture_output=True, text=True, check=True)
             answers[i] = run.stdout.strip().removesuffix("<|im_end|>").strip()
-            if answers[i]:
+            if run.stdout.endswith("\n\n\n"):
                 break
+        else:
+            raise SystemExit(f"{program}: never printed the whole answer to case {i}")
     return answers
 
 
