@@ -7,9 +7,9 @@ from head import SIDE, as_read, in_steps, sides_loss
 from targets import AHEAD
 
 # At layer LOOKS["names"] a name of the question looks at what it names, at layer LOOKS["reads"] an answer looks at what it
-# is read off, both with one head of each group; the heads of the groups part where two things are compared. Behind
-# the first of these layers a linear layer reads the place of the next letter off what is to become it, so that the second can look
-# there; behind the second the letters, the side of a box, and what is compared.
+# is read off, both with one head of each group; the heads of the groups part where two things are compared. Behind the
+# first of these layers a linear layer reads the place of the next letter off what is to become it, so that the second can
+# look there; behind the second the letters, the side of a box, and what is compared.
 LOOKS = {"names": 1, "reads": 2}
 
 
