@@ -117,14 +117,15 @@ class Bench {
     const double bytes_once = bytes, flop = 2 * weights;
     if (!recorded) {
       report(
-          "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { all(); }, bytes_once, flop);
+          "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { all(); }, bytes_once, flop, Timing::kLaunches);
       return;
     }
     need(stream_->begin_recording());
     all();
     const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
     report(
-        "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop);
+        "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop,
+        Timing::kLaunches);
   }
 
   void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys,
@@ -210,18 +211,44 @@ class Bench {
     return tickets_.as<int32_t>();
   }
 
+  // Microseconds of each of `count` launches, several times: as a recording, whose kernels overlap as those of a decode
+  // step do and in which the host has no part; or launched one by one.
+  enum class Timing { kReplays, kLaunches };
   template <typename Launch>
-  void report(const char* kind, const char* label, const char* type, int64_t m, int64_t k, int64_t n,
-              const Launch& launch, double bytes, double flop) {
+  std::vector<double> time_replays(const Launch& launch, uint64_t count) {
+    launch(0);  // what is allocated at the first launch cannot be recorded
+    need(stream_->synchronize());
+    need(stream_->begin_recording());
+    for (uint64_t i = 0; i < count; ++i) launch(i);
+    const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
+    return time([&] { need(stream_->play(recording)); }, count);
+  }
+  template <typename Launch>
+  std::vector<double> time_launches(const Launch& launch, uint64_t count) {
+    const auto all = [&] {
+      for (uint64_t i = 0; i < count; ++i) launch(i);
+    };
+    return time(all, count);
+  }
+  template <typename Work>
+  std::vector<double> time(const Work& work, uint64_t count) {
     std::vector<double> us;
-    uint64_t i = 0;
     for (int batch = 0; batch < 9; ++batch) {
-      constexpr int kLaunches = 20;
       const auto begin = Clock::now();
-      for (int j = 0; j < kLaunches; ++j) launch(i++);
+      work();
       need(stream_->synchronize());
-      if (batch > 0) us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - begin).count() / kLaunches);
+      const double here = std::chrono::duration<double, std::micro>(Clock::now() - begin).count();
+      if (batch > 0) us.push_back(here / static_cast<double>(count));
     }
+    return us;
+  }
+
+  template <typename Launch>
+  void report(const char* kind, const char* label, const char* type, int64_t m, int64_t k, int64_t columns,
+              const Launch& launch, double bytes, double flop, Timing timing = Timing::kReplays) {
+    // Enough launches that the weights of one replay do not fit into L2.
+    const auto n = static_cast<uint64_t>(std::clamp(256e6 / bytes, 20.0, 192.0));
+    std::vector<double> us = timing == Timing::kReplays ? time_replays(launch, n) : time_launches(launch, 20);
     std::sort(us.begin(), us.end());
     const double median = us[us.size() / 2];
     const double tflop_s = std::max(rates_.mma_tflop_s, rates_.wgmma_tflop_s);
@@ -231,7 +258,7 @@ class Bench {
                        {"type", type},
                        {"m", m},
                        {"k", k},
-                       {"n", n},
+                       {"n", columns},
                        {"median_us", median},
                        {"min_us", us.front()},
                        {"gb_s", bytes / median * 1e-3},
@@ -240,7 +267,7 @@ class Bench {
     std::puts(line.dump().c_str());
     std::fflush(stdout);
     std::fprintf(stderr, "%-10s %-22s %-5s n %5lld  %9.2f us  %7.0f GB/s  %7.1f TFLOP/s  %5.1f%% of roofline\n", kind,
-                 label, type, static_cast<long long>(n), median, bytes / median * 1e-3, flop / median * 1e-6,
+                 label, type, static_cast<long long>(columns), median, bytes / median * 1e-3, flop / median * 1e-6,
                  100 * floor_us / median);
   }
 

@@ -1,27 +1,34 @@
 #!/usr/bin/env bash
-# Everything that needs a GPU, with one command, on a machine where nothing is built or installed.
+# Everything that needs a GPU, on a machine where nothing is built or installed and whose time is short.
 #
-#   bench/gpu_check.sh [--bin DIR] [--out DIR] [--quick] [--only REGEX] [--sanitizer PROGRAM]
+#   bench/gpu_check.sh [--bin DIR] [--out DIR] [--seconds N] [--model FILE --mmproj FILE] [--quick] PART...
 #
-# --bin: the programs of the preset gpu, built beforehand (build/gpu); --out: for JSON and logs (gpu_check);
-# --quick: no sanitizers, a small model; --only: parts whose whole name matches, where a visit is short (the model is
-# made when it is not there yet); --sanitizer: compute-sanitizer, else that of PATH or of a toolkit; its wheel on PyPI,
-# nvidia-cuda-sanitizer-api, unpacked, can be carried along. Each part has its own time limit and runs whatever became
-# of the others. The last lines are a table; the exit status is the number of parts that failed.
+# Parts:  right  every test on the device, a group a process; the demo model's answers on CPU and GPU, each way to decode
+#         fast   decode, prefill and pictures of a model of 2B; the kernels beside the roofline of the same GPU
+#         why    counters of the kernels of a decode step, a prefill and a picture; memory checks of small tests
+#
+# --bin: the programs of the preset gpu, built beforehand (build/gpu). --out: at most seven files (gpu_check). --seconds:
+# after them no step begins, and none lasts longer (540). --model, --mmproj: else a model of random weights is made
+# beside the tests, in /tmp. --quick: small sizes, to try the script itself. Every step has its own process and limit;
+# what it printed is in PART.log even when this program is killed. Each step's result is a line on standard output, and
+# in summary.txt; the exit status is the number of steps that failed.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-bin=$root/build/gpu out=gpu_check quick= only='.*' sanitizer=
+bin=$root/build/gpu out=gpu_check seconds=540 quick= model= mmproj= parts=()
 while [[ $# -gt 0 ]]; do
   case $1 in
-    -h|--help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --bin) bin=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
+    --seconds) seconds=$2; shift 2 ;;
     --quick) quick=1; shift ;;
-    --only) only=$2; shift 2 ;;
-    --sanitizer) sanitizer=$2; shift 2 ;;
+    --model) model=$2; shift 2 ;;
+    --mmproj) mmproj=$2; shift 2 ;;
+    right|fast|why) parts+=("$1"); shift ;;
     *) echo "gpu_check.sh: unknown argument '$1'" >&2; exit 2 ;;
   esac
 done
+[[ ${#parts[@]} -gt 0 ]] || parts=(right fast why)
 glimpse=$bin/glimpse test_cuda=$bin/tests/test_cuda gpu_bench=$bin/bench/gpu_bench
 for program in "$glimpse" "$test_cuda" "$gpu_bench"; do
   [[ -x $program ]] || { echo "gpu_check.sh: $program is missing: cmake --preset gpu && cmake --build --preset gpu" >&2; exit 2; }
@@ -29,117 +36,179 @@ done
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export GLIMPSE_TEST_GPU=1 GLIMPSE_TEST_DATA=$root/tests
-failed=0
-table=()
+failed=0 summary=() now=
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
 
-# part NAME SECONDS COMMAND...: output to NAME.log
-part() {
-  local name=$1 limit=$2 start status seconds verdict
+left() { echo $((seconds - SECONDS)); }
+say() { summary+=("$1"); echo "$1"; }
+
+# step NAME LIMIT COMMAND...: output to NAME.txt in the scratch folder and behind a heading in the part's log, which
+# grows while it runs. Sets verdict and took.
+step() {
+  local name=$1 limit=$2 start=$EPOCHREALTIME status
   shift 2
-  [[ $name =~ ^($only)$ ]] || return 0
-  start=$(date +%s.%N)
-  timeout "$limit" "$@" >"$out/$name.log" 2>"$out/$name.err"
-  status=$?
-  seconds=$(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN { printf "%.1f", b - a }')
-  case $status in
-    0) verdict=ok ;;
-    124) verdict="over $limit s" failed=$((failed + 1)) ;;
-    *) verdict="failed ($status)" failed=$((failed + 1)) ;;
-  esac
-  table+=("$(printf '%-28s %-14s %8s s  %s' "$name" "$verdict" "$seconds" "$(tail -n 1 "$out/$name.log" | cut -c1-100)")")
-  printf '{"part": "%s", "status": %d, "seconds": %s}\n' "$name" "$status" "$seconds" >>"$out/parts.jsonl"
-  return $status
-}
-[[ $only != '.*' ]] || : >"$out/parts.jsonl"
-
-command -v nvidia-smi >/dev/null && nvidia-smi >"$out/nvidia-smi.txt" 2>&1
-part correctness 240 "$test_cuda" --gtest_brief=1 --gtest_filter='-HostExecutor.*:HostHopper.*:PtxasReport.*:Sass.*:CudaRecording.NothingBut*'
-part bench 180 "$gpu_bench"
-
-# Answers of the CPU and of the GPU to the same questions, greedy.
-model=$out/model.gguf mmproj=$out/mmproj.gguf preset=qwen2-vl-2b
-[[ -z $quick ]] || preset=tiny
-if [[ ! -s $model || ! -s $mmproj ]]; then
-  only="$only|synth" part synth 240 "$glimpse" synth --preset "$preset" --type Q4_K_M -m "$model" --mmproj "$mmproj" --force
-fi
-n_words=$([[ -z $quick ]] && echo 1000 || echo 250)
-words=$(yes 'word' | head -n "$n_words" | tr '\n' ' ')
-ask=("$glimpse" run -m "$model" --json -p)
-part decode_graph 120 "${ask[@]}" 'What is this?' -n 256 --device cuda --cuda-decode graph
-part decode_launches 120 "${ask[@]}" 'What is this?' -n 256 --device cuda --cuda-decode launches
-part decode_persistent 120 "${ask[@]}" 'What is this?' -n 256 --device cuda --cuda-decode persistent
-part decode_graph_4k 120 "${ask[@]}" "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode graph
-part decode_launches_4k 120 "${ask[@]}" "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode launches
-part decode_persistent_4k 120 "${ask[@]}" "$words $words $words" -n 256 -c 4096 -b 1024 --device cuda --cuda-decode persistent
-part decode_graph_q8 120 "${ask[@]}" "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode graph
-part decode_launches_q8 120 "${ask[@]}" "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode launches
-part decode_persistent_q8 120 "${ask[@]}" "$words" -n 256 -c 4096 -b 1024 --device cuda --kv-type q8_0 --cuda-decode persistent
-part decode_graph_drawn 120 "${ask[@]}" 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
-part decode_graph_drawn_again 120 "${ask[@]}" 'What is this?' -n 256 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
-part prefill_gpu 120 "${ask[@]}" "$words" -n 2 -c 4096 -b 1024 --device cuda
-part answer_cpu 180 "${ask[@]}" 'What is this?' -n 8 --device cpu
-part answer_gpu 120 "${ask[@]}" 'What is this?' -n 8 --device cuda
-picture=$root/tests/data/chelsea.jpg
-see=("$glimpse" run -m "$model" --mmproj "$mmproj" --image "$picture" -p 'What is this?' -n 8 --json --device cuda)
-part image_448_gpu 120 "${see[@]}" --image-min-tokens 240 --image-max-tokens 256
-part image_1008_gpu 120 "${see[@]}" --image-min-tokens 1250 --image-max-tokens 1296
-
-# The whole model as `glimpse bench` reports it, with percentages of this GPU's roofline.
-part bench_model 180 "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda
-part bench_persistent 120 "$glimpse" bench -m "$model" --device cuda --cuda-decode persistent -n 128 -p 0
-part bench_model_q8 120 "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 -n 128 -p 512
-
-# Small sizes only: the tools slow kernels down by orders of magnitude.
-if [[ -z $quick ]]; then
-  [[ -n $sanitizer ]] || sanitizer=$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)
-  if [[ -n $sanitizer ]]; then
-    small='CudaTypes/*AreExact*:*CudaTypes*AreExact*:CudaOps.*:DeviceSample.Greedy*:CudaAttention.Large*:CudaCacheQ8.Extreme*:CudaStep.*:CudaRecording.*:-CudaRecording.NothingBut*'
-    for tool in memcheck racecheck synccheck initcheck; do
-      part "sanitizer_$tool" 150 "$sanitizer" --tool "$tool" --error-exitcode 9 "$test_cuda" --gtest_brief=1 --gtest_filter="$small"
-    done
+  verdict=
+  if [[ $(left) -lt 1 ]]; then
+    verdict='no time left' took=0
   else
-    table+=("$(printf '%-28s %s' sanitizers 'compute-sanitizer is not on this machine')")
+    [[ $limit -lt $(left) ]] || limit=$(left)
+    printf '\n== %s: %s\n' "$name" "$*" >>"$out/$now.log"
+    timeout -k 3 "$limit" "$@" 2>&1 | tee "$scratch/$name.txt" >>"$out/$now.log"
+    status=${PIPESTATUS[0]}
+    took=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
+    case $status in
+      0) verdict=ok ;;
+      124|137) verdict="over $limit s" ;;
+      *) verdict="failed ($status)" ;;
+    esac
   fi
-fi
+  printf '{"part": "%s", "step": "%s", "verdict": "%s", "seconds": %s}\n' "$now" "$name" "$verdict" "$took" >>"$out/steps.jsonl"
+  [[ $verdict == ok ]] || failed=$((failed + 1))
+  [[ $verdict == ok ]]
+}
+# shown NAME LIMIT PATTERN COMMAND...: a step, and the lines of its output that the summary repeats.
+shown() {
+  local name=$1 limit=$2 pattern=$3
+  shift 3
+  step "$name" "$limit" "$@"
+  say "$(printf '%-20s %s, %s s' "$name" "$verdict" "$took")"
+  [[ ! -f $scratch/$name.txt ]] || while IFS= read -r line; do say "    ${line:0:170}"; done < <(
+    if [[ $verdict == ok ]]; then grep -E "$pattern" "$scratch/$name.txt" | sed 's/  */ /g; s/^| .* | \(tg\|pp\|img\)/\1/' | head -n 24; else tail -n 4 "$scratch/$name.txt"; fi)
+}
+# tests NAME LIMIT FILTER: a group of test_cuda; of a failure the tests' names, the first lines and the last test begun.
+tests() {
+  local name=$1 log=$scratch/$1.txt
+  step "$name" "$2" "$test_cuda" --gtest_filter="$3"
+  [[ -f $log ]] || { say "$(printf '%-20s %s' "$name" "$verdict")"; return; }
+  say "$(printf '%-20s %s, %s s: %s ok, %s skipped' "$name" "$verdict" "$took" "$(grep -c '\[       OK \]' "$log")" \
+                "$(grep -c '\[  SKIPPED \].*(' "$log")")"
+  [[ $verdict == ok ]] && return
+  say "    last begun: $(grep -F '[ RUN      ]' "$log" | tail -n 1)"
+  while IFS= read -r line; do say "    ${line:0:170}"; done < <(
+    grep -E '^\[  FAILED  \] .*\(' "$log" | head -n 12
+    grep -m 3 -A 5 -E ': Failure|rror:' "$log" | cut -c1-170 | head -n 16)
+}
 
-echo
-[[ -f $out/bench.err ]] && cat "$out/bench.err"
-echo
-cat "$out/bench_model.log" "$out/bench_persistent.log" "$out/bench_model_q8.log" 2>/dev/null
-echo
-figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$out/$1.log" 2>/dev/null | head -n 1; }
-for way in decode_{graph,persistent,launches}{,_4k,_q8} decode_graph_drawn; do
-  printf '%-28s %s tokens/s\n' "$way" "$(figure $way decode_tokens_per_second)"
-done
-printf '%-28s %s ms, %s tokens\n' 'prefill' "$(figure prefill_gpu prefill_ms)" "$(figure prefill_gpu prompt_tokens)"
-printf '%-28s %s ms, %s tokens\n' 'image, about 448 x 448' "$(figure image_448_gpu image_encode_ms)" "$(figure image_448_gpu image_tokens)"
-printf '%-28s %s ms, %s tokens\n' 'image, about 1008 x 1008' "$(figure image_1008_gpu image_encode_ms)" "$(figure image_1008_gpu image_tokens)"
-answers() { [[ -f $out/$1.log ]] && tr -d ' \n' <"$out/$1.log" | sed -n 's/.*"tokens":\[\([0-9,]*\)\].*/\1/p'; }
-# same WHAT PART PART: both parts answered, with the same tokens
+# A model of real shapes and random weights, made while the tests run. A part that comes later finds it.
+start_model() {
+  [[ -z $model ]] || return 0
+  model=/tmp/gpu_check.gguf mmproj=/tmp/gpu_check_mmproj.gguf
+  [[ ! -s $model.done && ! -e $model.begun ]] || return 0
+  : >$model.begun
+  GLIMPSE="$glimpse" setsid bash -c '"$GLIMPSE" synth --preset qwen2-vl-2b --type Q4_K_M -m "$0" --mmproj "$1" --force &&
+    echo done >"$0.done"; echo "synth: rc $?, $SECONDS s"' "$model" "$mmproj" >/tmp/gpu_check_synth.log 2>&1 &
+}
+wait_for_model() {
+  start_model
+  [[ -e $model.begun ]] || return 0  # it was given
+  while [[ ! -s $model.done && $(left) -gt 3 ]] && ! grep -q 'synth: rc' /tmp/gpu_check_synth.log; do sleep 0.5; done
+  say "model: $(tail -n 1 /tmp/gpu_check_synth.log)"
+}
+
+device_facts() {
+  { uname -r; nproc; command -v nvidia-smi >/dev/null && nvidia-smi &&
+    nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,clocks.max.sm,power.limit,temperature.gpu --format=csv; } \
+    >>"$out/$now.log" 2>&1
+  say "$(grep -m 1 -E '^NVIDIA' "$out/$now.log" || echo 'no nvidia-smi')"
+}
+
+part_right() {
+  device_facts
+  start_model
+  tests device 20 'Device.*:DevicePack.*:*DeviceWeight*'
+  tests exact 30 '*CudaTypes.AreExact*'
+  tests oracle 40 '*CudaTypes.Multiply*'
+  tests ring 40 'CudaRing*'
+  tests cut 30 '*CudaTypes.Rows*'
+  tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*'
+  tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*'
+  tests attention 30 'CudaAttention.*:CudaCacheQ8.*'
+  tests sample 20 'DeviceSample.*'
+  tests step 30 'CudaStep.*:CudaRecording.*-CudaRecording.NothingBut*'
+  tests golden 30 'Conversations*:*GoldenModel*'
+  local demo=(-m "$root/models/demo-Q4_K_M.gguf" --mmproj "$root/models/mmproj-demo-f16.gguf") way
+  for way in cpu 'cuda --cuda-decode launches' 'cuda --cuda-decode graph' 'cuda --cuda-decode persistent'; do
+    shown "demo_${way##* }" 25 '^all ' "$glimpse" eval "${demo[@]}" --limit 8 --device $way
+  done
+}
+
+# figure STEP NAME: a number of its JSON. tokens STEP: those of its answer.
+figure() { sed -n "s/^ *\"$2\": \([0-9.]*\).*/\1/p" "$scratch/$1.txt" 2>/dev/null | head -n 1; }
+tokens() { [[ -f $scratch/$1.txt ]] && tr -d ' \n' <"$scratch/$1.txt" | sed -n 's/.*"tokens":\[\([0-9,]*\)\].*/\1/p'; }
 same() {
-  [[ $only == '.*' || -f $out/$2.log && -f $out/$3.log ]] || return 0  # not of this visit
-  if [[ -n $(answers "$2") && $(answers "$2") == "$(answers "$3")" ]]; then
-    echo "$1: the same tokens"
+  if [[ -n $(tokens "$1") && $(tokens "$1") == "$(tokens "$2")" ]]; then
+    say "$1 and $2: the same tokens"
   else
-    echo "$1 differ: see $2.log and $3.log"
+    say "$1 and $2 DIFFER"
     failed=$((failed + 1))
   fi
 }
-same 'graph and launches, 256 tokens' decode_graph decode_launches
-same 'graph and persistent, 256 tokens' decode_graph decode_persistent
-same 'graph and persistent, long context' decode_graph_4k decode_persistent_4k
-same 'graph and persistent, cache of q8_0' decode_graph_q8 decode_persistent_q8
-same 'graph and launches, long context' decode_graph_4k decode_launches_4k
-same 'graph and launches, cache of q8_0' decode_graph_q8 decode_launches_q8
-same 'two answers drawn with one seed' decode_graph_drawn decode_graph_drawn_again
-if [[ $only != '.*' && ! -f $out/answer_cpu.log ]]; then
-  :
-elif [[ -n $(answers answer_cpu) && $(answers answer_cpu) == "$(answers answer_gpu)" ]]; then
-  echo 'CPU and GPU answer alike'
-else
-  echo "CPU and GPU differ: $(answers answer_cpu) and $(answers answer_gpu)"
-fi
+
+part_fast() {
+  [[ " ${parts[*]} " == *' right '* ]] || device_facts
+  wait_for_model
+  local way ask=("$glimpse" run -m "$model" --json -p) prompt='Tell me about this.'
+  for way in graph launches persistent; do
+    step "run_$way" 25 "${ask[@]}" "$prompt" -n 128 --device cuda --cuda-decode $way
+    say "$(printf '%-20s %s, %s s: %s tokens/s' "run_$way" "$verdict" "$took" "$(figure "run_$way" decode_tokens_per_second)")"
+  done
+  step run_drawn 25 "${ask[@]}" "$prompt" -n 128 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
+  say "$(printf '%-20s %s, %s s: %s tokens/s' run_drawn "$verdict" "$took" "$(figure run_drawn decode_tokens_per_second)")"
+  same run_graph run_launches
+  same run_graph run_persistent
+  local row='\| *(tg|pp|img)[0-9]' depths=0,3000 prompts=32,128,1024 images=448x448,1008x1008
+  local more=(--image-max-tokens 1296)
+  [[ -z $quick ]] || depths=0,100 prompts=16,32 images=60x40 more=(--no-roofline -r 1)
+  for way in graph launches persistent; do
+    shown "bench_$way" 30 "$row" "$glimpse" bench -m "$model" --device cuda --cuda-decode $way -n 128 -p 0 -d $depths ${quick:+--no-roofline}
+  done
+  shown bench_q8 25 "$row" "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 --no-roofline -n 128 -p 0 -d ${depths#0,}
+  shown bench_prefill 40 "$row" "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda -n 0 -p $prompts -b 1024 \
+    --image $images "${more[@]}"
+  shown kernels 90 'roofline|copy' bash -c '"$0" 2>&1 >"$1"' "$gpu_bench" "$out/kernels.jsonl"
+  if command -v python3 >/dev/null && python3 -c 'import torch' 2>/dev/null; then
+    shown library 40 'us$' python3 "$(dirname "$0")/gpu_library.py"
+  fi
+}
+
+part_why() {
+  wait_for_model
+  local run=("$glimpse" run -m "$model" --device cuda) counters name
+  counters=(ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --section Occupancy)
+  if command -v ncu >/dev/null; then
+    step ncu_decode 40 "${counters[@]}" -s 400 -c 8 "${run[@]}" -p hi -n 8 --cuda-decode launches
+    say "ncu_decode $verdict, $took s"
+    step ncu_persistent 40 "${counters[@]}" -k regex:decode_step -c 1 "${run[@]}" -p hi -n 8 --cuda-decode persistent
+    say "ncu_persistent $verdict, $took s"
+    step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
+      --image "$root/tests/data/chelsea.jpg" -p x -n 1
+    say "ncu_picture $verdict, $took s"
+    for name in ncu_decode ncu_persistent ncu_picture; do
+      [[ ! -f $scratch/$name.txt ]] || while IFS= read -r line; do say "    ${line:0:150}"; done < <(
+        grep -E 'Context|Duration|DRAM Throughput|Memory Throughput|Compute \(SM\) Throughput|Achieved Occupancy' \
+          "$scratch/$name.txt" | sed 's/  */ /g' | head -n 40)
+    done
+  else
+    say 'ncu is not on this machine'
+  fi
+  if command -v compute-sanitizer >/dev/null; then
+    local small='CudaTypes/*AreExact*Q4_K:*CudaTypes*AreExact*BF16:CudaStep.Greedy*:DeviceSample.Greedy*'
+    for name in memcheck racecheck; do
+      shown "$name" 35 'ERROR SUMMARY|RACECHECK SUMMARY|PASSED' compute-sanitizer --tool "$name" --error-exitcode 9 \
+        "$test_cuda" --gtest_filter="$small"
+    done
+  fi
+}
+
+: >"$out/steps.jsonl"
+for now in "${parts[@]}"; do
+  : >"$out/$now.log"
+  say "---- $now"
+  "part_$now"
+done
+[[ ! -f /tmp/gpu_check_synth.log ]] || cp /tmp/gpu_check_synth.log "$out/synth.log"
+printf '%s\n' "${summary[@]}" >"$out/summary.txt"
 echo
-printf '%s\n' "${table[@]}"
-[[ $only != '.*' ]] || rm -f "$model" "$mmproj"
+echo "$failed steps failed, $SECONDS s; the logs are in $out"
 exit "$failed"

@@ -14,7 +14,6 @@ namespace glimpse::cli_test {
 namespace {
 
 using testing::HasSubstr;
-using testing::Not;
 
 class GpuCheck : public ::testing::Test {
  protected:
@@ -25,49 +24,77 @@ class GpuCheck : public ::testing::Test {
     program("bin/glimpse",
             "n=$#; while [ $n -gt 0 ]; do a=$1; shift; [ \"$a\" = cuda ] && a=cpu; set -- \"$@\" \"$a\"; n=$((n - 1)); "
             "done\nexec " GLIMPSE_BINARY " \"$@\"");
-    program("bin/tests/test_cuda", "echo tests");
-    program("bin/bench/gpu_bench", "echo rates");
-    program("sanitizer", "echo \"$@\"");
-    std::filesystem::copy(golden("tied/model.gguf"), dir_.file("out/model.gguf"));
-    std::filesystem::copy(golden("tied/mmproj.gguf"), dir_.file("out/mmproj.gguf"));
+    program("bin/tests/test_cuda", R"(echo "[ RUN      ] A.B
+[       OK ] A.B (3 ms)
+$1")");
+    program("bin/bench/gpu_bench", R"(echo '{"kind": "device"}'
+echo 'linear 3 us 4% of roofline' >&2)");
+    program("ncu", "echo \"  gemv Context 1\n  Duration us 4 $*\"");
+    program("compute-sanitizer", "echo \"ERROR SUMMARY: 0 errors $2\"");
   }
   void program(const std::string& name, const std::string& body) const {
     chmod(dir_.write(name, "#!/bin/sh\n" + body + "\n").c_str(), 0755);
   }
-  // Exit status; what it prints is in text_.
+  // Exit status; what it prints is in text_. The stand-ins for tools come first in PATH, and there is no PyTorch.
   int check(const std::string& options) {
-    const std::string command = "bash " GLIMPSE_SOURCE_DIR "/bench/gpu_check.sh --bin " + dir_.file("bin") + " --out " +
-                                dir_.file("out") + " --sanitizer " + dir_.file("sanitizer") + " " + options + " > " +
-                                dir_.file("text") + " 2>&1";
+    program("python3", "exit 1");
+    const std::string command = "PATH=" + dir_.file("") +
+                                ":$PATH bash " GLIMPSE_SOURCE_DIR "/bench/gpu_check.sh --bin " + dir_.file("bin") +
+                                " --out " + dir_.file("out") + " --model " + golden("tied/model.gguf") + " --mmproj " +
+                                golden("tied/mmproj.gguf") + " " + options + " > " + dir_.file("text") + " 2>&1";
     const int status = std::system(command.c_str());
     text_ = read_all(dir_.file("text"));
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
   }
+  std::string log(const std::string& name) const { return read_all(dir_.file("out/" + name)); }
   ScratchDir dir_;
   std::string text_;
 };
 
-TEST_F(GpuCheck, PartsThatWereChosenRunAndAreCompared) {
-  ASSERT_EQ(check("--only 'decode_(graph|launches)|answer_.*|image_448_gpu|bench|sanitizer_memcheck'"), 0) << text_;
-  for (const char* part : {"bench ", "decode_graph ", "decode_launches ", "image_448_gpu ", "sanitizer_memcheck "}) {
-    EXPECT_THAT(text_, testing::ContainsRegex(std::string(part) + " *ok ")) << part;
+TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
+  ASSERT_EQ(check("--quick fast why"), 0) << text_;
+  for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_persistent", "bench_prefill", "kernels",
+                           "ncu_decode", "racecheck"}) {
+    EXPECT_THAT(text_, testing::ContainsRegex("\n" + std::string(step) + " +ok, [0-9.]+ s")) << step;
   }
-  EXPECT_THAT(text_, testing::ContainsRegex("\ndecode_graph +[0-9.]+ tokens/s\n"));
-  EXPECT_THAT(text_, testing::ContainsRegex("\nimage, about 448 x 448 +[0-9.]+ ms, 2[0-9]+ tokens\n"));
-  EXPECT_THAT(text_, HasSubstr("graph and launches, 256 tokens: the same tokens"));
-  EXPECT_THAT(text_, HasSubstr("CPU and GPU answer alike"));
-  EXPECT_THAT(text_, HasSubstr("--tool memcheck"));
-  for (const char* other : {"differ", "racecheck", "correctness", "long context", "\nsynth"}) {
-    EXPECT_THAT(text_, Not(HasSubstr(other)));
+  EXPECT_THAT(text_, testing::ContainsRegex("\nrun_persistent +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
+  EXPECT_THAT(text_, HasSubstr("run_graph and run_persistent: the same tokens"));
+  for (const char* row : {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "Duration us 4", "0 errors"}) {
+    EXPECT_THAT(text_, HasSubstr(row));
   }
-  EXPECT_TRUE(std::filesystem::exists(dir_.file("out/model.gguf"))) << "for the next visit";
+  EXPECT_THAT(log("why.log"), HasSubstr("Duration us 4 --clock-control none"));
+  EXPECT_THAT(log("fast.log"), HasSubstr("\"decode_tokens_per_second\""));
+  EXPECT_EQ(log("kernels.jsonl"), "{\"kind\": \"device\"}\n");
+  EXPECT_THAT(log("summary.txt"), HasSubstr("---- why"));
+  EXPECT_LE(std::distance(std::filesystem::directory_iterator(dir_.file("out")), {}), 7);
 }
 
-TEST_F(GpuCheck, PartsThatFailAreCountedAndTheOthersRun) {
-  program("bin/bench/gpu_bench", "exit 3");
-  EXPECT_EQ(check("--only 'bench|correctness'"), 1);
-  EXPECT_THAT(text_, HasSubstr("failed (3)"));
-  EXPECT_THAT(text_, testing::ContainsRegex("\ncorrectness +ok "));
+TEST_F(GpuCheck, AGroupThatFailsNamesItsTestsAndTheOthersRun) {
+  program("bin/tests/test_cuda", R"(case $1 in
+*Ring*) echo "[ RUN      ] CudaRing.X
+a_test.cpp:7: Failure
+  want 1
+[  FAILED  ] CudaRing.X (3 ms)";
+          exit 1;; *Sample*) echo "[ RUN      ] DeviceSample.Y";
+  exec sleep 60;
+  ;
+esac
+echo "[       OK ] A.B (3 ms)")");
+  EXPECT_EQ(check("--seconds 2 right"), 8) << text_;  // two, and what the sleeper left no time for
+EXPECT_THAT(text_, testing::ContainsRegex("\nring +failed .1., [0-9.]+ s: 0 ok"));
+EXPECT_THAT(text_, HasSubstr("last begun: [ RUN      ] CudaRing.X"));
+EXPECT_THAT(text_, HasSubstr("a_test.cpp:7: Failure"));
+EXPECT_THAT(text_, testing::ContainsRegex("\nattention +ok, [0-9.]+ s: 1 ok, 0 skipped"));
+EXPECT_THAT(text_, testing::ContainsRegex("\nsample +over [0-9]+ s"));
+EXPECT_THAT(text_, HasSubstr("last begun: [ RUN      ] DeviceSample.Y"));
+EXPECT_THAT(text_, HasSubstr("no time left"));
+}
+
+TEST_F(GpuCheck, OtherAnswersOfAnotherWayToDecodeAreAFailure) {
+  program("bin/glimpse", "case \"$*\" in *launches*) t=2;; *) t=1;; esac\necho \"{\\\"tokens\\\": [1, $t]}\"");
+  EXPECT_EQ(check("--quick fast"), 1) << text_;
+  EXPECT_THAT(text_, HasSubstr("run_graph and run_launches DIFFER"));
+  EXPECT_THAT(text_, HasSubstr("run_graph and run_persistent: the same tokens"));
 }
 
 TEST_F(GpuCheck, MissingProgramsAreNamed) {

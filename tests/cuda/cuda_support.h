@@ -34,6 +34,41 @@ inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
   return must(CudaOps::create(test_device(options), 1));
 }
 
+/// A device that says it has no warpgroups, so that its products of many rows are those of other architectures.
+class WithoutWarpgroups final : public Device {
+ public:
+  explicit WithoutWarpgroups(std::shared_ptr<Device> device) : device_(std::move(device)) {}
+  std::string describe() const override { return device_->describe(); }
+  int n_multiprocessors() const override { return device_->n_multiprocessors(); }
+  int max_shared_bytes() const override { return device_->max_shared_bytes(); }
+  int64_t l2_bytes() const override { return device_->l2_bytes(); }
+  bool has_warpgroups() const override { return false; }
+  int cooperative_blocks(Kernel kernel, int shared_bytes) const override {
+    return device_->cooperative_blocks(kernel, shared_bytes);
+  }
+  uint64_t free_bytes() const override { return device_->free_bytes(); }
+  Result<std::unique_ptr<Stream>> make_stream() override { return device_->make_stream(); }
+  Result<void*> allocate(uint64_t n_bytes, const char* purpose) override { return device_->allocate(n_bytes, purpose); }
+  void free(void* memory) override { device_->free(memory); }
+  Result<void*> allocate_pinned(uint64_t n_bytes, const char* purpose) override {
+    return device_->allocate_pinned(n_bytes, purpose);
+  }
+  void free_pinned(void* memory) override { device_->free_pinned(memory); }
+
+ private:
+  const std::shared_ptr<Device> device_;
+};
+
+/// Operations whose products of many rows are those of warpgroups; of a GPU, what it has.
+inline std::unique_ptr<CudaOps> warpgroup_ops(HostDeviceOptions options = {}) {
+  options.warpgroups = true;
+  return host_ops(options);
+}
+/// The same on a device of another architecture.
+inline std::unique_ptr<CudaOps> portable_ops(HostDeviceOptions options = {}) {
+  return must(CudaOps::create(std::make_shared<WithoutWarpgroups>(test_device(options)), 1));
+}
+
 /// A matrix with its planes copied to host memory.
 struct HostCopy {
   std::vector<uint8_t> bytes;

@@ -1,18 +1,32 @@
-// Products of many rows as Hopper computes them, on the host executor: beside the reference, and beside the kernels for
-// other devices, whose products and steps they share: the executor rounds both alike, so results must be equal.
+// Products of many rows as Hopper computes them: beside the reference, and beside the kernels for other devices, whose
+// products and steps they share. The executor rounds both alike, so results must be equal; a GPU sums the 16 products
+// of a step in an order of its own for each instruction.
 #include <gtest/gtest.h>
+
+#include <tuple>
 
 #include "tests/cuda/side.h"
 
 namespace glimpse::cuda {
 namespace {
 
-constexpr HostDeviceOptions kHopper{.warpgroups = true};
+// On a GPU each of some hundred additions to a float rounds, or cuts off, by at most 2^-23 of it; where results are
+// rounded to bfloat16 on their way, a few in a thousand come out a bit of 2^-8 apart.
+void expect_same(const std::vector<float>& warpgroups, const std::vector<float>& portable, bool rounded = false) {
+  if (on_gpu()) {
+    EXPECT_LE(nmse(warpgroups, portable), rounded ? 1e-6 : 1e-9);
+  } else {
+    EXPECT_EQ(warpgroups, portable);
+  }
+}
+bool has_warpgroups() {
+  return test_device({.warpgroups = true})->has_warpgroups();
+}
 
 class WarpgroupTypes : public ::testing::TestWithParam<DType> {
  protected:
   void SetUp() override {
-    if (on_gpu()) GTEST_SKIP() << "a GPU has one kind of products; CudaTypes tests it";
+    if (!has_warpgroups()) GTEST_SKIP() << "this GPU has no warpgroups";
   }
 };
 
@@ -31,7 +45,7 @@ TEST_P(WarpgroupTypes, MultiplyAsTheOracleAndAsOtherDevices) {
     const std::vector<float> bias = random.gaussian(c.rows), scale = norm_weights(random, k);
     const std::vector<float> x = random.gaussian(c.n * k), residual = random.gaussian(c.n * c.rows);
     std::vector<float> linear[3], added[3];
-    Side sides[3] = {Side(make_ref_ops()), Side(host_ops(kHopper)), Side(host_ops())};
+    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
     for (size_t i = 0; i < 3; ++i) {
       Side& s = sides[i];
       const Linear w = s.linear(weight, type, c.rows, k, bias);
@@ -44,8 +58,8 @@ TEST_P(WarpgroupTypes, MultiplyAsTheOracleAndAsOtherDevices) {
       linear[i] = s.values(out);
       added[i] = s.values(sum);
     }
-    EXPECT_EQ(linear[1], linear[2]);
-    EXPECT_EQ(added[1], added[2]);
+    expect_same(linear[1], linear[2]);
+    expect_same(added[1], added[2]);
     linear_error.add(linear[1], linear[0]);
     added_error.add(added[1], added[0]);
   }
@@ -62,8 +76,7 @@ TEST_P(WarpgroupTypes, RowsDoNotDependOnTheBatch) {
   const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
   const std::vector<float> x = random.gaussian(n * k);
   const auto compute = [&](HostDeviceOptions options, const std::vector<int64_t>& cuts) {
-    options.warpgroups = true;
-    Side s(host_ops(options));
+    Side s(warpgroup_ops(options));
     const Linear w = s.linear(weight, type, rows, k, {});
     const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
     s.run_linear(in, w, cuts, out);
@@ -77,10 +90,34 @@ TEST_P(WarpgroupTypes, RowsDoNotDependOnTheBatch) {
 INSTANTIATE_TEST_SUITE_P(Types, WarpgroupTypes, ::testing::ValuesIn(weight_types()),
                          [](const auto& type) { return std::string(dtype_name(type.param)); });
 
+// Rows of real models: the ring of stages goes round many times, and ends at other stages. On the executor a few
+// columns, for its fibers are slow; a GPU multiplies several blocks of them.
+TEST(CudaRing, GoesRoundForLongRows) {
+  Random random(11);
+  const int64_t n = on_gpu() ? 300 : 9;
+  for (const auto& [type, rows, k] : {std::tuple(DType::kQ4_K, 40, 1536), std::tuple(DType::kQ6_K, 24, 8960),
+                                      std::tuple(DType::kBF16, 40, 1280), std::tuple(DType::kQ8_0, 72, 5120)}) {
+    SCOPED_TRACE(std::string(dtype_name(type)) + " of " + std::to_string(k));
+    const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
+    const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
+    std::vector<float> added[3];
+    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
+    for (size_t i = 0; i < 3; ++i) {
+      Side& s = sides[i];
+      const Linear w = s.linear(weight, type, rows, k, {});
+      const Mat in = s.mat(x, n), sum = s.mat(residual, n);
+      s.run([&] { s->linear_add(in, w, sum); });
+      added[i] = s.values(sum);
+    }
+    expect_same(added[1], added[2]);
+    for (size_t i = 1; i < 3; ++i) EXPECT_LE(nmse(added[i], added[0]), limit_of(type, n)) << i;
+  }
+}
+
 class Warpgroups : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (on_gpu()) GTEST_SKIP() << "a GPU has one kind of products; CudaOps tests it";
+    if (!has_warpgroups()) GTEST_SKIP() << "this GPU has no warpgroups";
   }
 };
 
@@ -93,7 +130,7 @@ TEST_F(Warpgroups, ComputeSwigluAsOtherDevices) {
                                            std::pair(DType::kF32, DType::kF16)}) {
     const std::vector<float> x = random.gaussian(kColumns * kCols);
     std::vector<float> out[3];
-    Side sides[3] = {Side(make_ref_ops()), Side(host_ops(kHopper)), Side(host_ops())};
+    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
     for (size_t i = 0; i < 3; ++i) {
       Side& s = sides[i];
       const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
@@ -103,7 +140,7 @@ TEST_F(Warpgroups, ComputeSwigluAsOtherDevices) {
       s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
       out[i] = s.values(y);
     }
-    EXPECT_EQ(out[1], out[2]);
+    expect_same(out[1], out[2]);
     EXPECT_LE(nmse(out[1], out[0]), 4 * limit_of(DType::kQ4_K, kColumns));  // a product of two: the errors of both
   }
 }
@@ -131,7 +168,7 @@ TEST_F(Warpgroups, RotateAndCacheAsOtherDevices) {
     }
     for (const KvElement element : {KvElement::kF32, KvElement::kBf16}) {
       std::vector<float> results[2];
-      Side sides[2] = {Side(host_ops(kHopper)), Side(host_ops())};
+      Side sides[2] = {Side(warpgroup_ops()), Side(portable_ops())};
       for (size_t i = 0; i < 2; ++i) {
         Side& s = sides[i];
         QkvWeights w{s.linear(quantized(c.q, wq, q_rows, kCols), c.q, q_rows, kCols, bias),
@@ -154,7 +191,7 @@ TEST_F(Warpgroups, RotateAndCacheAsOtherDevices) {
           }
         }
       }
-      EXPECT_EQ(results[0], results[1]);
+      expect_same(results[0], results[1], element == KvElement::kBf16);
       for (const float v : results[0]) ASSERT_TRUE(std::isfinite(v));
     }
   }
@@ -162,7 +199,7 @@ TEST_F(Warpgroups, RotateAndCacheAsOtherDevices) {
 
 TEST_F(Warpgroups, NonFiniteInputsStayInTheirRow) {
   Random random(8);
-  Side s(host_ops(kHopper));
+  Side s(warpgroup_ops());
   const Linear w = s.linear(quantized(DType::kQ4_K, random.gaussian(16 * 256), 16, 256), DType::kQ4_K, 16, 256, {});
   std::vector<float> x = random.gaussian(12 * 256);
   x[3 * 256 + 77] = INFINITY;
@@ -176,7 +213,7 @@ TEST_F(Warpgroups, NonFiniteInputsStayInTheirRow) {
 }
 
 TEST_F(Warpgroups, ReserveCountsWholeAtoms) {
-  const auto hopper = host_ops(kHopper), other = host_ops();
+  const auto hopper = warpgroup_ops(), other = portable_ops();
   EXPECT_EQ(hopper->reserve_bytes(16, 256), other->reserve_bytes(16, 256));
   EXPECT_EQ(hopper->reserve_bytes(17, 256), other->reserve_bytes(17, 256) + 7 * 256 * 2);
 }
