@@ -1,5 +1,4 @@
 // glimpse_encode_image_* and glimpse_embedding_*: pictures in, embeddings out.
-#include <chrono>
 #include <cstring>
 
 #include "engine/capi/handles.h"
@@ -9,23 +8,22 @@ using namespace glimpse::capi;
 
 namespace {
 
-// Decodes with `decode` (timed into the session's timings) and encodes.
-template <typename Decode>
+// Encodes the picture that `open` gives a reader of.
+template <typename Open>
 glimpse_status encode(glimpse_session* session, glimpse_embedding** out, glimpse_progress_callback progress,
-                      void* progress_user, Decode&& decode) {
+                      void* progress_user, Open&& open) {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(clear_out(out));
     GLIMPSE_TRY(require(session, "session"));
-    const auto start = std::chrono::steady_clock::now();
-    GLIMPSE_ASSIGN(const Image image, decode());
-    Timings timings;
-    timings.image_decode = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-    GLIMPSE_ASSIGN(auto embedding,
-                   session->session->encode_image(image, &timings, progress_sink(progress, progress_user)));
+    const ProgressSink sink = progress_sink(progress, progress_user);
+    GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> picture, open(session->session->decode_options(sink)));
+    GLIMPSE_ASSIGN(auto embedding, session->session->encode_image(*picture, nullptr, sink));
     *out = new glimpse_embedding{std::move(embedding)};
     return {};
   });
 }
+
+using Opened = Result<std::unique_ptr<ImageReader>>;
 
 }  // namespace
 
@@ -34,26 +32,26 @@ extern "C" {
 glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
                                           glimpse_progress_callback progress, void* progress_user,
                                           glimpse_embedding** out) {
-  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+  return encode(session, out, progress, progress_user, [&](const DecodeOptions& options) -> Opened {
     GLIMPSE_TRY(require(bytes, "bytes"));
-    return decode_image({static_cast<const std::byte*>(bytes), n_bytes}, {});
+    return open_image({static_cast<const std::byte*>(bytes), n_bytes}, options);
   });
 }
 
 glimpse_status glimpse_encode_image_file(glimpse_session* session, const char* path, glimpse_progress_callback progress,
                                          void* progress_user, glimpse_embedding** out) {
-  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+  return encode(session, out, progress, progress_user, [&](const DecodeOptions& options) -> Opened {
     GLIMPSE_TRY(require(path, "path"));
-    return load_image(path, {});
+    return open_image_file(path, options);
   });
 }
 
 glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t* rgb, int32_t width, int32_t height,
                                         size_t stride, glimpse_progress_callback progress, void* progress_user,
                                         glimpse_embedding** out) {
-  return encode(session, out, progress, progress_user, [&]() -> Result<Image> {
+  return encode(session, out, progress, progress_user, [&](const DecodeOptions& options) -> Opened {
     GLIMPSE_TRY(require(rgb, "rgb"));
-    const ImageLimits limits;
+    const ImageLimits& limits = options.limits;
     if (width < 1 || height < 1 || width > limits.max_width || height > limits.max_height ||
         static_cast<uint64_t>(width) * static_cast<uint64_t>(height) > limits.max_pixels) {
       return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is outside the limits", width,
@@ -64,11 +62,7 @@ glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t*
     if (stride < row) {
       return make_error(ErrorCode::kInvalidArgument, "stride %zu is less than 3 * width = %zu", stride, row);
     }
-    Image image{width, height, std::vector<uint8_t>(row * static_cast<size_t>(height))};
-    for (size_t y = 0; y < static_cast<size_t>(height); ++y) {
-      std::memcpy(image.pixels.data() + y * row, rgb + y * stride, row);
-    }
-    return image;
+    return read_pixels_of(rgb, width, height, stride);
   });
 }
 

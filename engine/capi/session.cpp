@@ -36,6 +36,15 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.min_image_tokens = params.image_min_tokens;
   options.max_image_tokens = params.image_max_tokens;
   options.n_speculate = params.n_speculate;
+  if (params.image_source_max_pixels < 1 || params.image_source_max_memory < 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "image_source_max_pixels is %lld and image_source_max_memory is %lld: each must be at least 1",
+                      static_cast<long long>(params.image_source_max_pixels),
+                      static_cast<long long>(params.image_source_max_memory));
+  }
+  options.source_limits.max_pixels = static_cast<uint64_t>(params.image_source_max_pixels);
+  options.source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
+  options.source_limits.max_scans = params.image_source_max_scans;
   options.log = log_sink(params.log, params.log_user);
   return options;
 }
@@ -110,6 +119,9 @@ void glimpse_session_params_init(glimpse_session_params* params) {
   params->kv_type = GLIMPSE_KV_F16;
   params->image_min_pixels = defaults.image_limits.min_pixels;
   params->image_max_pixels = defaults.image_limits.max_pixels;
+  params->image_source_max_pixels = static_cast<int64_t>(defaults.source_limits.max_pixels);
+  params->image_source_max_memory = static_cast<int64_t>(defaults.source_limits.max_memory);
+  params->image_source_max_scans = defaults.source_limits.max_scans;
 }
 
 glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
@@ -124,6 +136,7 @@ glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_se
     filled.decoder_scratch = planned.decoder_scratch;
     filled.vision_scratch = planned.vision_scratch;
     filled.total = planned.total();
+    filled.image_reading = planned.image_reading;
     return write_info(filled, plan);
   });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/aligned_buffer.h"
 #include "engine/generate/image_budget.h"
 #include "engine/generate/session_impl.h"
 
@@ -20,7 +21,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads));
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
-  const uint64_t needed = plan.total() - plan.weights, available = s.ops->available_bytes();
+  const uint64_t needed = plan.total() - plan.weights - plan.image_reading, available = s.ops->available_bytes();
   if (needed > available) {
     return make_error(ErrorCode::kOutOfMemory,
                       "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context or fewer image "
@@ -49,39 +50,66 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
 // -- pictures
 // ----------------------------------------------------------------------------------------------------------
 
-Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image& image, Timings* timings,
+DecodeOptions Session::decode_options(const ProgressSink& progress) const {
+  DecodeOptions options;
+  options.limits = impl_->sizes.source_limits;
+  options.progress = progress;
+  return options;
+}
+
+// That reading and resizing the picture stays within the limit, and within what the machine has.
+Status Session::Impl::check_reading(const ImageInfo& info, ImageSize resized) const {
+  const uint64_t needed = info.memory + read_resized_bytes(info, resized);
+  const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
+  if (needed > sizes.source_limits.max_memory) {
+    return make_error(ErrorCode::kTooLarge,
+                      "reading a picture of %lld x %lld pixels takes %.1f MiB of memory; the limit is %.1f MiB",
+                      static_cast<long long>(info.width), static_cast<long long>(info.height), mib(needed),
+                      mib(sizes.source_limits.max_memory));
+  }
+  if (const uint64_t available = available_memory_bytes(); needed > available) {
+    return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",
+                      mib(needed), mib(available));
+  }
+  return {};
+}
+
+Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader& picture, Timings* timings,
                                                                     const ProgressSink& progress) {
   Impl& s = *impl_;
   if (!s.model->has_vision()) {
     return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
   }
-  if (image.width < 1 || image.height < 1 ||
-      image.pixels.size() != 3 * static_cast<size_t>(image.width) * static_cast<size_t>(image.height)) {
-    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels with %zu bytes: want 3 per pixel",
-                      image.width, image.height, image.pixels.size());
-  }
+  const ImageInfo info = picture.info();
   const VisionConfig& vision = s.model->vision();
-  GLIMPSE_ASSIGN(const ImageCost cost, effective_image_size(image.width, image.height, vision, s.sizes.image_limits));
+  GLIMPSE_ASSIGN(const ImageCost cost,
+                 effective_image_size(info.upright_width(), info.upright_height(), vision, s.sizes.image_limits));
   if (cost.n_tokens > s.sizes.context) {
     return make_error(ErrorCode::kContextFull,
                       "the picture needs %lld tokens; the context holds %lld: use a larger context, or "
                       "--image-max-tokens",
                       static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context));
   }
+  GLIMPSE_TRY(s.check_reading(info, cost.resized));
 
   Timings one;
-  if (timings != nullptr) one.image_decode = timings->image_decode;
   Clock::time_point start = Clock::now();
-  GLIMPSE_ASSIGN(const Image resized, resize_bicubic(image, cost.resized, &s.team));
-  GLIMPSE_ASSIGN(const Patches patches, extract_patches(resized, vision.patch, &s.team, s.vision->patch_form()));
-  one.image_resize = ms_since(start);
+  Patches patches;
+  {
+    GLIMPSE_ASSIGN(const Image resized, read_resized(picture, cost.resized, &s.team, &one.image_resize));
+    one.image_decode = ms_since(start) - one.image_resize;
+    start = Clock::now();
+    GLIMPSE_ASSIGN(patches, extract_patches(resized, vision.patch, &s.team, s.vision->patch_form()));
+    one.image_resize += ms_since(start);
+  }
   start = Clock::now();
   GLIMPSE_ASSIGN(ImageEmbedding embedding, s.vision->encode(patches, {}, progress));
   one.image_encode = ms_since(start);
-  embedding.original = {image.width, image.height};
+  embedding.original = {info.upright_width(), info.upright_height()};
   one.n_image_tokens = embedding.n_tokens;
   log(s.log_sink, LogLevel::kDebug,
-      format("picture: %d x %d, resized to %lld x %lld, %lld tokens", image.width, image.height,
+      format("picture: %lld x %lld, resized to %lld x %lld, %lld tokens",
+             static_cast<long long>(embedding.original.width), static_cast<long long>(embedding.original.height),
              static_cast<long long>(embedding.resized.width), static_cast<long long>(embedding.resized.height),
              static_cast<long long>(embedding.n_tokens)));
 
@@ -90,6 +118,18 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
   s.pictures.image_encode += one.image_encode;
   if (timings != nullptr) *timings = one;
   return std::shared_ptr<const ImageEmbedding>(std::make_shared<ImageEmbedding>(std::move(embedding)));
+}
+
+Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image& image, Timings* timings,
+                                                                    const ProgressSink& progress) {
+  if (image.width < 1 || image.height < 1 ||
+      image.pixels.size() != 3 * static_cast<size_t>(image.width) * static_cast<size_t>(image.height)) {
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels with %zu bytes: want 3 per pixel",
+                      image.width, image.height, image.pixels.size());
+  }
+  const auto reader =
+      read_pixels_of(image.pixels.data(), image.width, image.height, 3 * static_cast<size_t>(image.width));
+  return encode_image(*reader, timings, progress);
 }
 
 // -- the prompt

@@ -26,6 +26,7 @@ struct SessionOptions {
   ResizeLimits image_limits;     // min_pixels, max_pixels
   int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
+  ImageLimits source_limits;  // of pictures as they come, before they are resized
   KvElement kv_element = KvElement::kF16;
   /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
   /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
@@ -41,7 +42,11 @@ struct MemoryPlan {
   uint64_t decoder_scratch = 0;
   uint64_t vision_scratch =
       0;  // with the resized pixels, patches and embedding of one picture, kept while it is encoded
-  uint64_t total() const { return weights + kv_cache + decoder_scratch + vision_scratch; }
+  /// While a picture is read: its file, what its format's decoder holds, rows on their way through the resizing. At
+  /// most: source_limits.max_memory, which is checked before anything is allocated; with JPEG, PNG, BMP and PPM as they
+  /// usually are it is a few MiB. Not allocated with the session.
+  uint64_t image_reading = 0;
+  uint64_t total() const { return weights + kv_cache + decoder_scratch + vision_scratch + image_reading; }
 };
 /// Errors: kInvalidArgument names the option and its range.
 Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& options);
@@ -105,10 +110,16 @@ class Session {
   /// plan_session().
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, const SessionOptions& options);
 
-  /// Resizes and encodes a picture. timings: nullptr, or the record of this one picture; its image_decode is the
-  /// caller's, the rest is filled. Errors: kInvalidArgument (pixels that contradict the size, aspect ratio), kMismatch
-  /// (model without vision), kContextFull (the picture alone exceeds the context; nothing was encoded), kNumeric,
-  /// kCancelled.
+  /// With what encoded pictures are to be opened for encode_image().
+  DecodeOptions decode_options(const ProgressSink& progress) const;
+
+  /// Reads, resizes and encodes a picture, which is not held whole unless its format asks for that. timings: nullptr,
+  /// or the record of this one picture. Errors: those of the reader, kInvalidArgument (aspect ratio), kMismatch (model
+  /// without vision), kTooLarge (source_limits), kOutOfMemory, kContextFull (the picture alone exceeds the context;
+  /// nothing was read or encoded), kNumeric, kCancelled.
+  Result<std::shared_ptr<const ImageEmbedding>> encode_image(ImageReader& picture, Timings* timings,
+                                                             const ProgressSink& progress);
+  /// The same with pixels in memory. Errors also: kInvalidArgument (pixels that contradict the size).
   Result<std::shared_ptr<const ImageEmbedding>> encode_image(const Image& image, Timings* timings,
                                                              const ProgressSink& progress);
 

@@ -53,7 +53,8 @@ struct Session::Impl {
   Timings timings;
   Timings pictures;  // encoded for the next turn
 
-  // The prompt: session.cpp.
+  // Pictures and the prompt: session.cpp.
+  Status check_reading(const ImageInfo& info, ImageSize resized) const;
   Status check_fits(const PromptInput& input) const;
   Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
   Status forward(const PromptInput& input, const ProgressSink& progress);

@@ -15,6 +15,12 @@ Status check_range(const char* name, int64_t value, int64_t least, int64_t most)
                     static_cast<long long>(value), static_cast<long long>(least), static_cast<long long>(most));
 }
 
+Status check_source_limits(const ImageLimits& limits) {
+  if (limits.max_pixels < 1) return make_error(ErrorCode::kInvalidArgument, "image_source_max_pixels is 0");
+  if (limits.max_memory < 1) return make_error(ErrorCode::kInvalidArgument, "image_source_max_memory is 0");
+  return check_range("image_source_max_scans", limits.max_scans, 1, 1 << 20);
+}
+
 double mib(uint64_t n_bytes) {
   return static_cast<double>(n_bytes) / (1 << 20);
 }
@@ -40,6 +46,8 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
   }
   sizes.batch = std::min(options.batch, sizes.context);
   sizes.n_speculate = std::min<int64_t>(options.n_speculate, sizes.batch - 1);
+  sizes.source_limits = options.source_limits;
+  GLIMPSE_TRY(check_source_limits(sizes.source_limits));
   if (!model.has_vision()) return sizes;
 
   const VisionConfig& vision = model.vision();
@@ -69,6 +77,7 @@ MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes
   plan.vision_scratch = VisionEncoder::plan_bytes(model, ops, sizes.max_image_patches) +
                         static_cast<uint64_t>(pixels) * (sizeof(uint8_t) + sizeof(float)) +
                         static_cast<uint64_t>(embedding) * sizeof(float);
+  plan.image_reading = sizes.source_limits.max_memory;
   return plan;
 }
 
@@ -79,8 +88,11 @@ Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& option
 }
 
 std::string describe(const MemoryPlan& plan) {
-  return format("cache %.0f MiB, decoder %.0f MiB, vision encoder %.0f MiB; weights %.0f MiB, shared",
-                mib(plan.kv_cache), mib(plan.decoder_scratch), mib(plan.vision_scratch), mib(plan.weights));
+  return format(
+      "cache %.0f MiB, decoder %.0f MiB, vision encoder %.0f MiB; weights %.0f MiB, shared; while a picture "
+      "is read at most %.0f MiB",
+      mib(plan.kv_cache), mib(plan.decoder_scratch), mib(plan.vision_scratch), mib(plan.weights),
+      mib(plan.image_reading));
 }
 
 }  // namespace glimpse

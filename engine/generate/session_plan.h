@@ -9,8 +9,9 @@ struct SessionSizes {
   int n_threads = 1;
   int64_t context = 0;
   int64_t batch = 0;
-  int64_t n_speculate = 0;       // below batch: a token and its drafts are one pass
-  ResizeLimits image_limits;     // with vision
+  int64_t n_speculate = 0;    // below batch: a token and its drafts are one pass
+  ResizeLimits image_limits;  // with vision
+  ImageLimits source_limits;
   int64_t max_image_tokens = 0;  // of one picture: what image_limits allow and the context holds
   int64_t max_image_patches = 0;
 };

@@ -45,6 +45,15 @@ Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, co
 /// or above 65535 on a side; those of selected_isa(); kOutOfMemory.
 Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team);
 
+/// The same of a picture that is being read, turned upright: it is resized strip by strip and never held whole, unless
+/// its reader must. The bytes are those of resize_bicubic(read_image(reader), size): both passes can wait for the rows
+/// they need, and instead of the picture its filters are mirrored and the small result is turned.
+/// size: upright. resize_ms: nullptr, or where the time spent here and not in the reader is added.
+/// Errors: those of the reader; kInvalidArgument: a size as for resize_bicubic(); kOutOfMemory.
+Result<Image> read_resized(ImageReader& reader, ImageSize size, ThreadTeam* team, double* resize_ms);
+/// Bytes that read_resized() holds at most beside the reader's and the result.
+uint64_t read_resized_bytes(const ImageInfo& info, ImageSize size);
+
 /// What the patch geometry and pixel statistics of a model are.
 struct PatchConfig {
   int64_t patch_size = 14;

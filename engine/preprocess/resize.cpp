@@ -26,19 +26,6 @@ int32_t to_fixed(double weight) {
   return static_cast<int32_t>(scaled < 0 ? scaled - 0.5 : scaled + 0.5);  // truncates: rounds half away from zero
 }
 
-struct Kernels {
-  decltype(&resize_horizontal_ref) horizontal;
-  decltype(&resize_vertical_ref) vertical;
-  int64_t overread;
-};
-
-// AVX-512 has no version of its own: AVX2 shrinks 24 megapixels in 0.03 s on one thread, a fraction of what decoding
-// them takes.
-Kernels kernels_for(Isa isa) {
-  if (isa >= Isa::kAvx2) return {resize_horizontal_avx2, resize_vertical_avx2, kResizeOverread};
-  return {resize_horizontal_ref, resize_vertical_ref, 0};
-}
-
 Status check_arguments(const Image& image, ImageSize size) {
   if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide ||
       image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * kChannels) {
@@ -52,14 +39,6 @@ Status check_arguments(const Image& image, ImageSize size) {
   return {};
 }
 
-void run(ThreadTeam* team, FunctionRef<void(int, int)> work) {
-  if (team != nullptr) {
-    team->parallel(work);
-  } else {
-    work(0, 1);
-  }
-}
-
 // A view of pixels between the passes.
 struct Pixels {
   const uint8_t* data;
@@ -67,13 +46,14 @@ struct Pixels {
 };
 
 // out: (in.height, n_outputs).
-void horizontal_pass(const Kernels& kernels, const Pixels& in, int64_t n_outputs, uint8_t* out, ThreadTeam* team) {
+void horizontal_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_outputs, uint8_t* out,
+                     ThreadTeam* team) {
   const ResizeFilter filter = make_bicubic_filter(in.width, n_outputs);
   const ResizeFilterView view = filter.view();
   const int64_t in_stride = in.width * kChannels, out_stride = n_outputs * kChannels;
   // The kernel may read past a row, which must not be past the picture: the last rows take the plain way.
   const int64_t n_fast = std::max<int64_t>(0, in.height - ceil_div(kernels.overread, in_stride));
-  run(team, [&](int thread, int n_threads) {
+  run_on(team, [&](int thread, int n_threads) {
     const WorkRange rows = split_work(in.height, thread, n_threads);
     const int64_t middle = std::clamp(n_fast, rows.begin, rows.end);
     kernels.horizontal(view, in.data + rows.begin * in_stride, in_stride, middle - rows.begin,
@@ -83,23 +63,36 @@ void horizontal_pass(const Kernels& kernels, const Pixels& in, int64_t n_outputs
 }
 
 // out: (n_outputs, in.width).
-void vertical_pass(const Kernels& kernels, const Pixels& in, int64_t n_outputs, uint8_t* out, ThreadTeam* team) {
+void vertical_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_outputs, uint8_t* out, ThreadTeam* team) {
   const ResizeFilter filter = make_bicubic_filter(in.height, n_outputs);
   const ResizeFilterView view = filter.view();
-  run(team, [&](int thread, int n_threads) {
+  run_on(team, [&](int thread, int n_threads) {
     const WorkRange rows = split_work(n_outputs, thread, n_threads);
-    kernels.vertical(view, in.data, in.width * kChannels, rows.begin, rows.end, out);
+    const int64_t row_bytes = in.width * kChannels;
+    kernels.vertical(view, in.data, 0, row_bytes, rows.begin, rows.end, out + rows.begin * row_bytes);
   });
 }
 
-// Pillow 13 begins with the rows when that takes away most; before 13 it always began with the columns, which moves
-// some pixels by a level, because the intermediate is rounded to 8 bits. (Rule found by comparing both orders with
-// Pillow 13.0.0 on 1454 random sizes.)
-bool vertical_goes_first(const Image& image, ImageSize size) {
-  return size.height < image.height && image.height - size.height > 2 * (image.width - size.width);
+}  // namespace
+
+// AVX-512 has no version of its own: AVX2 shrinks 24 megapixels in 0.03 s on one thread, a fraction of what decoding
+// them takes.
+ResizeKernels resize_kernels(Isa isa) {
+  if (isa >= Isa::kAvx2) return {resize_horizontal_avx2, resize_vertical_avx2, kResizeOverread};
+  return {resize_horizontal_ref, resize_vertical_ref, 0};
 }
 
-}  // namespace
+void run_on(ThreadTeam* team, FunctionRef<void(int, int)> work) {
+  if (team != nullptr) {
+    team->parallel(work);
+  } else {
+    work(0, 1);
+  }
+}
+
+bool vertical_goes_first(ImageSize from, ImageSize to) {
+  return to.height < from.height && from.height - to.height > 2 * (from.width - to.width);
+}
 
 ResizeFilter make_bicubic_filter(int64_t n_inputs, int64_t n_outputs) {
   const double scale = static_cast<double>(n_inputs) / static_cast<double>(n_outputs);
@@ -121,7 +114,6 @@ ResizeFilter make_bicubic_filter(int64_t n_inputs, int64_t n_outputs) {
   }
   filter.n_taps = (longest + 3) / 4 * 4;
   filter.weights.resize(static_cast<size_t>(n_outputs * filter.n_taps));
-  filter.split.resize(filter.weights.size() * 2);
 
   std::vector<double> exact(static_cast<size_t>(longest));
   for (int64_t i = 0; i < n_outputs; ++i) {
@@ -133,21 +125,26 @@ ResizeFilter make_bicubic_filter(int64_t n_inputs, int64_t n_outputs) {
       sum += exact[k];
     }
     int32_t* weights = filter.weights.data() + i * filter.n_taps;
-    int16_t* split = filter.split.data() + i * filter.n_taps * 2;
-    for (size_t k = 0; k < count; ++k) {
-      weights[k] = to_fixed(sum != 0 ? exact[k] / sum : exact[k]);
-      split[k / 4 * 8 + k % 4] = static_cast<int16_t>(weights[k] >> kResizeLowBits);
-      split[k / 4 * 8 + 4 + k % 4] = static_cast<int16_t>(weights[k] & ((1 << kResizeLowBits) - 1));
-    }
+    for (size_t k = 0; k < count; ++k) weights[k] = to_fixed(sum != 0 ? exact[k] / sum : exact[k]);
   }
+  split_weights(filter);
   return filter;
+}
+
+void split_weights(ResizeFilter& filter) {
+  filter.split.resize(filter.weights.size() * 2);
+  for (size_t k = 0; k < filter.weights.size(); ++k) {  // rows are whole groups of 4 taps
+    int16_t* split = filter.split.data() + k / 4 * 8 + k % 4;
+    split[0] = static_cast<int16_t>(filter.weights[k] >> kResizeLowBits);
+    split[4] = static_cast<int16_t>(filter.weights[k] & ((1 << kResizeLowBits) - 1));
+  }
 }
 
 Result<Image> resize_bicubic_on(Isa isa, const Image& image, ImageSize size, ThreadTeam* team) {
   GLIMPSE_TRY(check_arguments(image, size));
   const bool horizontal = size.width != image.width, vertical = size.height != image.height;
   if (!horizontal && !vertical) return image;
-  const Kernels kernels = kernels_for(isa);
+  const ResizeKernels kernels = resize_kernels(isa);
 
   Image out;
   out.width = static_cast<int>(size.width);
@@ -163,7 +160,7 @@ Result<Image> resize_bicubic_on(Isa isa, const Image& image, ImageSize size, Thr
     vertical_pass(kernels, in, size.height, out.pixels.data(), team);
     return out;
   }
-  const bool vertical_first = vertical_goes_first(image, size);
+  const bool vertical_first = vertical_goes_first({image.width, image.height}, size);
   const int64_t width = vertical_first ? image.width : size.width;
   const int64_t height = vertical_first ? size.height : image.height;
   GLIMPSE_ASSIGN(AlignedBuffer intermediate, AlignedBuffer::allocate(static_cast<uint64_t>(width * height * kChannels),

@@ -123,14 +123,14 @@ void resize_horizontal_avx2(const ResizeFilterView& filter, const uint8_t* in, i
   for (; row < n_rows; ++row) horizontal_rows<1>(filter, in + row * in_stride, in_stride, out + row * out_stride);
 }
 
-void resize_vertical_avx2(const ResizeFilterView& filter, const uint8_t* in, int64_t row_bytes, int64_t begin,
-                          int64_t end, uint8_t* out) {
-  if (row_bytes < 32) return resize_vertical_ref(filter, in, row_bytes, begin, end, out);
-  for (int64_t i = begin; i < end; ++i) {
-    const uint8_t* rows = in + filter.first[i] * row_bytes;
+void resize_vertical_avx2(const ResizeFilterView& filter, const uint8_t* in, int64_t in_row, int64_t row_bytes,
+                          int64_t begin, int64_t end, uint8_t* out) {
+  if (row_bytes < 32) return resize_vertical_ref(filter, in, in_row, row_bytes, begin, end, out);
+  for (int64_t i = begin; i < end; ++i, out += row_bytes) {
+    const uint8_t* rows = in + (filter.first[i] - in_row) * row_bytes;
     for (int64_t x = 0; x < row_bytes; x += 32) {
       const int64_t at = x + 32 <= row_bytes ? x : row_bytes - 32;  // the last block overlaps the one before
-      vertical_block(filter, i, rows + at, row_bytes, out + i * row_bytes + at);
+      vertical_block(filter, i, rows + at, row_bytes, out + at);
     }
   }
 }

@@ -32,10 +32,11 @@ void resize_horizontal_ref(const ResizeFilterView& filter, const uint8_t* in, in
 void resize_horizontal_avx2(const ResizeFilterView& filter, const uint8_t* in, int64_t in_stride, int64_t n_rows,
                             uint8_t* out);
 
-/// Across rows: output rows [begin, end) from in (n_inputs, row_bytes) to out (n_outputs, row_bytes).
-void resize_vertical_ref(const ResizeFilterView& filter, const uint8_t* in, int64_t row_bytes, int64_t begin,
-                         int64_t end, uint8_t* out);
-void resize_vertical_avx2(const ResizeFilterView& filter, const uint8_t* in, int64_t row_bytes, int64_t begin,
-                          int64_t end, uint8_t* out);
+/// Across rows: output rows [begin, end) to out (end - begin, row_bytes). in: input rows from in_row on, as many as
+/// those outputs need.
+void resize_vertical_ref(const ResizeFilterView& filter, const uint8_t* in, int64_t in_row, int64_t row_bytes,
+                         int64_t begin, int64_t end, uint8_t* out);
+void resize_vertical_avx2(const ResizeFilterView& filter, const uint8_t* in, int64_t in_row, int64_t row_bytes,
+                          int64_t begin, int64_t end, uint8_t* out);
 
 }  // namespace glimpse

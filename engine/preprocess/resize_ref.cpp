@@ -31,15 +31,15 @@ void resize_horizontal_ref(const ResizeFilterView& filter, const uint8_t* in, in
   }
 }
 
-void resize_vertical_ref(const ResizeFilterView& filter, const uint8_t* in, int64_t row_bytes, int64_t begin,
-                         int64_t end, uint8_t* out) {
-  for (int64_t i = begin; i < end; ++i) {
-    const uint8_t* column = in + filter.first[i] * row_bytes;
+void resize_vertical_ref(const ResizeFilterView& filter, const uint8_t* in, int64_t in_row, int64_t row_bytes,
+                         int64_t begin, int64_t end, uint8_t* out) {
+  for (int64_t i = begin; i < end; ++i, out += row_bytes) {
+    const uint8_t* column = in + (filter.first[i] - in_row) * row_bytes;
     const int32_t* weight = filter.weights + i * filter.n_taps;
     for (int64_t x = 0; x < row_bytes; ++x) {
       int32_t sum = kHalf;
       for (int32_t k = 0; k < filter.count[i]; ++k) sum += weight[k] * column[k * row_bytes + x];
-      out[i * row_bytes + x] = to_level(sum);
+      out[x] = to_level(sum);
     }
   }
 }

@@ -6,6 +6,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
+#include <vector>
 
 #include "loaders/image/decoder.h"
 
@@ -171,12 +173,6 @@ Result<Header> read_header(std::span<const std::byte> file, const ImageLimits& l
   return header;
 }
 
-// Rows of the file, from the first stored one, go to these rows of the picture.
-uint8_t* output_row(Image& image, const Header& header, int64_t stored_row) {
-  const int64_t y = header.top_down ? stored_row : header.height - 1 - stored_row;
-  return image.pixels.data() + y * header.width * 3;
-}
-
 void unpack_row(const Header& header, const std::byte* in, uint8_t* out) {
   for (int64_t x = 0; x < header.width; ++x, out += 3) {
     if (header.bits <= 8) {
@@ -205,29 +201,54 @@ bool alpha_is_unused(const Header& header, const std::byte* data, size_t stride)
   return true;
 }
 
-Result<Image> decode_uncompressed(std::span<const std::byte> data, Header& header) {
-  const size_t stride = (static_cast<size_t>(header.width) * header.bits + 31) / 32 * 4;
-  // Some writers leave out the padding of the last row.
-  const size_t last_row = (static_cast<size_t>(header.width) * header.bits + 7) / 8;
-  const size_t needed = stride * static_cast<size_t>(header.height - 1) + last_row;
-  if (data.size() < needed) {
-    return make_error(ErrorCode::kTruncated, "BMP: %zu bytes of pixels, %zu needed for %lld x %lld", data.size(),
-                      needed, static_cast<long long>(header.width), static_cast<long long>(header.height));
+// Uncompressed rows, which may be taken in any order.
+class BmpReader final : public ImageReader {
+ public:
+  BmpReader(Header header, const DecodeOptions& options) : header_(std::move(header)) {
+    progress_ = options.progress;
+    info_.width = header_.width;
+    info_.height = header_.height;
+    info_.memory = sizeof *this;
   }
-  if (header.fields[3].mask != 0 && alpha_is_unused(header, data.data(), stride)) header.fields[3] = {};
-  Image image = allocate_image(header.width, header.height);
-  for (int64_t row = 0; row < header.height; ++row) {
-    unpack_row(header, data.data() + static_cast<size_t>(row) * stride, output_row(image, header, row));
-  }
-  return image;
-}
 
-// Writes runs of palette colours; what falls outside the row is dropped, as Pillow drops it.
+  Status open(std::span<const std::byte> data) {
+    data_ = data.data();
+    stride_ = (static_cast<size_t>(header_.width) * header_.bits + 31) / 32 * 4;
+    // Some writers leave out the padding of the last row.
+    const size_t last_row = (static_cast<size_t>(header_.width) * header_.bits + 7) / 8;
+    const size_t needed = stride_ * static_cast<size_t>(header_.height - 1) + last_row;
+    if (data.size() < needed) {
+      return make_error(ErrorCode::kTruncated, "BMP: %zu bytes of pixels, %zu needed for %lld x %lld", data.size(),
+                        needed, static_cast<long long>(header_.width), static_cast<long long>(header_.height));
+    }
+    if (header_.fields[3].mask != 0 && alpha_is_unused(header_, data_, stride_)) header_.fields[3] = {};
+    return {};
+  }
+
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    for (int64_t i = 0; i < n_rows; ++i, ++y_, rgb += header_.width * 3) {
+      const int64_t stored = header_.top_down ? y_ : header_.height - 1 - y_;
+      unpack_row(header_, data_ + static_cast<size_t>(stored) * stride_, rgb);
+    }
+    return {};
+  }
+
+ private:
+  Header header_;
+  const std::byte* data_ = nullptr;
+  size_t stride_ = 0;
+  int64_t y_ = 0;
+};
+
+// Writes runs of palette indices to a picture stored from the bottom; what falls outside the row is dropped, as Pillow
+// drops it.
 class RleCanvas {
  public:
-  RleCanvas(Image& image, const Header& header) : image_(image), header_(header) {}
+  RleCanvas(const Header& header, uint8_t* indices) : header_(header), indices_(indices) {}
   bool below_last_row() const { return y_ >= header_.height; }
   bool complete() const { return y_ >= header_.height || (y_ == header_.height - 1 && x_ >= header_.width); }
+  bool outside() const { return x_ > header_.width || y_ >= header_.height; }
+  int64_t y() const { return y_; }
   void end_line() {
     x_ = 0;
     ++y_;
@@ -238,35 +259,73 @@ class RleCanvas {
   }
   void put(uint32_t index) {
     if (x_ < header_.width && y_ < header_.height) {
-      std::copy_n(header_.palette[index].data(), 3, output_row(image_, header_, y_) + x_ * 3);
+      indices_[y_ * header_.width + x_] = static_cast<uint8_t>(index);
     }
     ++x_;
   }
 
  private:
-  Image& image_;
   const Header& header_;
+  uint8_t* indices_;
   int64_t x_ = 0, y_ = 0;
+};
+
+// Runs, which must be read from the first: the whole picture is held as indices.
+class RleReader final : public ImageReader {
+ public:
+  RleReader(Header header, std::span<const std::byte> data, const DecodeOptions& options)
+      : header_(std::move(header)), data_(data) {
+    progress_ = options.progress;
+    rows_begin_ = kRunsShare;
+    info_.width = header_.width;
+    info_.height = header_.height;
+    info_.memory = sizeof *this + static_cast<uint64_t>(header_.width) * static_cast<uint64_t>(header_.height);
+  }
+
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    if (indices_.empty()) {
+      indices_.resize(static_cast<size_t>(header_.width) * static_cast<size_t>(header_.height));
+      GLIMPSE_TRY(decode_runs());
+    }
+    for (int64_t i = 0; i < n_rows; ++i, ++y_) {
+      const int64_t stored = header_.top_down ? y_ : header_.height - 1 - y_;
+      const uint8_t* in = indices_.data() + stored * header_.width;
+      for (int64_t x = 0; x < header_.width; ++x, rgb += 3) std::copy_n(header_.palette[in[x]].data(), 3, rgb);
+    }
+    return {};
+  }
+
+ private:
+  static constexpr double kRunsShare = 0.5;
+
+  Status decode_runs();
+
+  const Header header_;
+  const std::span<const std::byte> data_;
+  std::vector<uint8_t> indices_;  // 0 where no run reaches
+  int64_t y_ = 0;
 };
 
 // Runs are (count, value); a count of 0 escapes: 0 end of line, 1 end of bitmap, 2 move, n >= 3 that many pixels
 // verbatim, padded to 16 bits. RLE4 values hold two pixels, the high nibble first.
-Result<Image> decode_rle(std::span<const std::byte> data, const Header& header) {
-  Image image = allocate_image(header.width, header.height);
-  for (size_t i = 0; i < image.pixels.size(); ++i) image.pixels[i] = header.palette[0][i % 3];  // where no run reaches
-  RleCanvas canvas(image, header);
-  const bool rle4 = header.compression == kRle4;
+Status RleReader::decode_runs() {
+  RleCanvas canvas(header_, indices_.data());
+  const std::span<const std::byte> data = data_;
+  const bool rle4 = header_.compression == kRle4;
   const auto pixel = [rle4](uint32_t value, uint32_t i) {
     return !rle4 ? value : i % 2 == 0 ? value >> 4 : value & 15;
   };
   size_t at = 0;
-  while (!canvas.below_last_row()) {
+  for (int64_t n_escapes = 0; !canvas.below_last_row();) {
     if (data.size() - at < 2) {
       if (canvas.complete()) break;  // every pixel was there: only the end mark is missing
       return make_error(ErrorCode::kTruncated, "BMP: the run-length data end in the middle of the picture");
     }
     const uint32_t count = load_u8(&data[at]), value = load_u8(&data[at + 1]);
     at += 2;
+    if (count == 0 && ++n_escapes % 4096 == 0) {
+      GLIMPSE_TRY(report(kRunsShare * (static_cast<double>(canvas.y()) / static_cast<double>(header_.height))));
+    }
     if (count > 0) {
       for (uint32_t i = 0; i < count; ++i) canvas.put(pixel(value, i));
     } else if (value == 0) {
@@ -284,21 +343,22 @@ Result<Image> decode_rle(std::span<const std::byte> data, const Header& header) 
       at = std::min(data.size(), at + n_bytes + (n_bytes & 1));
     }
   }
-  return image;
+  return {};
 }
 
 }  // namespace
 
-Result<DecodedImage> decode_bmp(std::span<const std::byte> bytes, const ImageLimits& limits) {
-  GLIMPSE_ASSIGN(Header header, read_header(bytes, limits));
+ImageReaderResult open_bmp(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  GLIMPSE_ASSIGN(Header header, read_header(bytes, options.limits));
   const std::span<const std::byte> data = bytes.subspan(header.data_offset);
-  DecodedImage decoded;
   if (header.compression == kRle4 || header.compression == kRle8) {
-    GLIMPSE_ASSIGN(decoded.image, decode_rle(data, header));
-  } else {
-    GLIMPSE_ASSIGN(decoded.image, decode_uncompressed(data, header));
+    auto reader = std::make_unique<RleReader>(std::move(header), data, options);
+    GLIMPSE_TRY(check_memory("run-length BMP", reader->info().memory, options.limits));
+    return std::unique_ptr<ImageReader>(std::move(reader));
   }
-  return decoded;
+  auto reader = std::make_unique<BmpReader>(std::move(header), options);
+  GLIMPSE_TRY(reader->open(data));
+  return std::unique_ptr<ImageReader>(std::move(reader));
 }
 
 }  // namespace glimpse

@@ -1,39 +1,80 @@
-// The façade: which format, which decoder, upright.
+// The façade: which format, which decoder; whole pictures out of rows.
+#include <algorithm>
+#include <exception>
 #include <utility>
 #include <vector>
 
-#include "engine/base/file.h"
 #include "loaders/image/decoder.h"
-#include "loaders/image/image.h"
-#include "loaders/image/orientation.h"
+#include "loaders/image/orient.h"
+#include "loaders/image/source.h"
 
 namespace glimpse {
 namespace {
 
 using ull = unsigned long long;
 
-Result<DecodedImage> decode_stored(std::span<const std::byte> bytes, const ImageLimits& limits) {
+ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOptions& options) {
   GLIMPSE_ASSIGN(const ImageFormat format, sniff_format(bytes));
   switch (format) {
     case ImageFormat::kJpeg:
-      return decode_jpeg(bytes, limits);
+      return open_jpeg(bytes, options);
     case ImageFormat::kPng:
-      return decode_png(bytes, limits);
+      return open_png(bytes, options);
     case ImageFormat::kBmp:
-      return decode_bmp(bytes, limits);
+      return open_bmp(bytes, options);
     case ImageFormat::kPpm:
-      return decode_ppm(bytes, limits);
+      return open_ppm(bytes, options);
     case ImageFormat::kWebp:
       break;
   }
 #ifdef GLIMPSE_HAS_WEBP
-  return decode_webp(bytes, limits);
+  return open_webp(bytes, options);
 #else
   return make_error(ErrorCode::kUnsupported,
                     "this is a WebP picture, and this build of glimpse was made without "
                     "libwebp; convert it to PNG or JPEG");
 #endif
 }
+
+// A file in memory and the reader of its bytes.
+class ReaderOfFile final : public ImageReader {
+ public:
+  explicit ReaderOfFile(std::vector<std::byte> bytes, std::string path)
+      : bytes_(std::move(bytes)), path_(std::move(path)) {}
+  Status open(const DecodeOptions& options) {
+    GLIMPSE_ASSIGN(reader_, open_image(bytes_, options));
+    info_ = reader_->info();
+    info_.memory += bytes_.capacity();
+    return {};
+  }
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    Status status = reader_->read_rows(n_rows, rgb);
+    if (!status.ok()) return with_context(status.error(), path_);
+    return status;
+  }
+
+ private:
+  const std::vector<std::byte> bytes_;
+  const std::string path_;
+  std::unique_ptr<ImageReader> reader_;
+};
+
+class ReaderOfPixels final : public ImageReader {
+ public:
+  ReaderOfPixels(const uint8_t* rgb, int64_t width, int64_t height, size_t stride) : next_(rgb), stride_(stride) {
+    info_.width = width;
+    info_.height = height;
+  }
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    const size_t row = 3 * static_cast<size_t>(info_.width);
+    for (int64_t y = 0; y < n_rows; ++y, rgb += row, next_ += stride_) std::copy_n(next_, row, rgb);
+    return {};
+  }
+
+ private:
+  const uint8_t* next_;
+  size_t stride_;
+};
 
 }  // namespace
 
@@ -57,12 +98,45 @@ Status check_size(const char* format, int64_t width, int64_t height, const Image
   return {};
 }
 
-Image allocate_image(int64_t width, int64_t height) {
-  Image image;
-  image.width = static_cast<int>(width);
-  image.height = static_cast<int>(height);
-  image.pixels.resize(static_cast<size_t>(width) * static_cast<size_t>(height) * 3);
-  return image;
+Status check_memory(const char* what, uint64_t needed, const ImageLimits& limits) {
+  if (needed <= limits.max_memory) return {};
+  return make_error(ErrorCode::kTooLarge, "%s: reading it takes %llu MiB of memory; the limit is %llu MiB", what,
+                    static_cast<ull>((needed + (1 << 20) - 1) >> 20), static_cast<ull>(limits.max_memory >> 20));
+}
+
+namespace {
+constexpr char kStage[] = "read image";
+
+Error cancelled() {
+  return {ErrorCode::kCancelled, "cancelled while the picture was read"};
+}
+}  // namespace
+
+bool GuardedProgress::report(double fraction) noexcept {
+  if (!sink_) return true;
+  try {
+    return sink_(kStage, fraction);
+  } catch (...) {
+    thrown_ = std::current_exception();
+    return false;
+  }
+}
+
+Error GuardedProgress::error() const {
+  if (thrown_) std::rethrow_exception(thrown_);
+  return cancelled();
+}
+
+Status ImageReader::report(double fraction) const {
+  if (progress_ && !progress_(kStage, fraction)) return cancelled();
+  return {};
+}
+
+Status ImageReader::read_rows(int64_t n_rows, uint8_t* rgb) {
+  GLIMPSE_TRY(decode_rows(n_rows, rgb));
+  n_read_ += n_rows;
+  return report(rows_begin_ + (1 - rows_begin_) * (static_cast<double>(n_read_) /
+                                                   static_cast<double>(std::max<int64_t>(1, info_.height))));
 }
 
 void composite_over_white(const uint8_t* rgba, int64_t n_pixels, uint8_t* rgb) {
@@ -71,22 +145,49 @@ void composite_over_white(const uint8_t* rgba, int64_t n_pixels, uint8_t* rgb) {
   }
 }
 
-Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
+ImageReaderResult open_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
   if (bytes.size() > options.limits.max_bytes) {
     return make_error(ErrorCode::kTooLarge, "the picture's file has %llu bytes; the limit is %llu",
                       static_cast<ull>(bytes.size()), static_cast<ull>(options.limits.max_bytes));
   }
-  GLIMPSE_ASSIGN(DecodedImage decoded, decode_stored(bytes, options.limits));
-  if (!options.apply_exif_orientation) return std::move(decoded.image);
-  return apply_orientation(std::move(decoded.image), decoded.orientation);
+  return open_stored(bytes, options);
+}
+
+ImageReaderResult open_image_file(const std::string& path, const DecodeOptions& options) {
+  GLIMPSE_ASSIGN(std::vector<std::byte> bytes, read_picture_file(path, options));  // its messages name the path
+  DecodeOptions rest = options;
+  rest.limits.max_memory -= std::min<uint64_t>(rest.limits.max_memory, bytes.capacity());
+  auto reader = std::make_unique<ReaderOfFile>(std::move(bytes), path);
+  const Status opened = reader->open(rest);
+  if (!opened.ok()) return with_context(opened.error(), path);
+  return std::unique_ptr<ImageReader>(std::move(reader));
+}
+
+std::unique_ptr<ImageReader> read_pixels_of(const uint8_t* rgb, int64_t width, int64_t height, size_t stride) {
+  return std::make_unique<ReaderOfPixels>(rgb, width, height, stride);
+}
+
+Result<Image> read_image(ImageReader& reader) {
+  const ImageInfo& info = reader.info();
+  Image image;
+  image.width = static_cast<int>(info.width);
+  image.height = static_cast<int>(info.height);
+  image.pixels.resize(static_cast<size_t>(info.width) * static_cast<size_t>(info.height) * 3);
+  const int64_t row_bytes = info.width * 3, at_once = std::max<int64_t>(1, (1 << 20) / row_bytes);
+  for (int64_t y = 0; y < info.height; y += at_once) {
+    GLIMPSE_TRY(reader.read_rows(std::min(at_once, info.height - y), image.pixels.data() + y * row_bytes));
+  }
+  return apply_orientation(std::move(image), info.orientation);
+}
+
+Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> reader, open_image(bytes, options));
+  return read_image(*reader);
 }
 
 Result<Image> load_image(const std::string& path, const DecodeOptions& options) {
-  auto bytes = read_file(path, options.limits.max_bytes);  // its messages name the path
-  if (!bytes.ok()) return std::move(bytes).error();
-  auto image = decode_image(bytes.value(), options);
-  if (!image.ok()) return with_context(std::move(image).error(), path);
-  return image;
+  GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> reader, open_image_file(path, options));
+  return read_image(*reader);
 }
 
 }  // namespace glimpse

@@ -1,12 +1,15 @@
-// What the decoders share: their common signature, the size check, alpha over white. Private to loaders/image.
+// What the decoders share: their common signature, the checks of size and memory, alpha over white. Private to
+// loaders/image.
 //
-// Rules for every decoder: the size in the header is checked with check_size() before anything is allocated for
-// pixels; where the format bounds how many pixels its bytes can hold, that is checked too; a file that ends early is
-// kTruncated, even if all that is missing is its last byte.
+// Rules for every decoder: opening reads the header and allocates nothing of size; the size is checked with
+// check_size(), the bytes needed while decoding with check_memory(); where the format bounds how many pixels its bytes
+// can hold, that is checked too; a file that ends before its last pixel is kTruncated.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <memory>
 #include <span>
 #include <string>
 
@@ -15,20 +18,16 @@
 
 namespace glimpse {
 
-/// A picture as stored, and what its EXIF block says about how to hold it.
-struct DecodedImage {
-  Image image;
-  int orientation = 1;  // 1..8; 1: upright, also when the file does not say
-};
+using ImageReaderResult = Result<std::unique_ptr<ImageReader>>;
 
 /// bytes: the whole file, its format already recognised. Errors: kTruncated, kCorrupt, kUnsupported, kTooLarge.
-Result<DecodedImage> decode_jpeg(std::span<const std::byte> bytes, const ImageLimits& limits);
-Result<DecodedImage> decode_png(std::span<const std::byte> bytes, const ImageLimits& limits);
+ImageReaderResult open_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options);
+ImageReaderResult open_png(std::span<const std::byte> bytes, const DecodeOptions& options);
 #ifdef GLIMPSE_HAS_WEBP
-Result<DecodedImage> decode_webp(std::span<const std::byte> bytes, const ImageLimits& limits);
+ImageReaderResult open_webp(std::span<const std::byte> bytes, const DecodeOptions& options);
 #endif
-Result<DecodedImage> decode_bmp(std::span<const std::byte> bytes, const ImageLimits& limits);
-Result<DecodedImage> decode_ppm(std::span<const std::byte> bytes, const ImageLimits& limits);
+ImageReaderResult open_bmp(std::span<const std::byte> bytes, const DecodeOptions& options);
+ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions& options);
 
 enum class ImageFormat { kJpeg, kPng, kWebp, kBmp, kPpm };
 
@@ -39,8 +38,22 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes);
 /// Errors: kCorrupt when a side is not positive, kTooLarge when a limit is exceeded. format: for the message.
 Status check_size(const char* format, int64_t width, int64_t height, const ImageLimits& limits);
 
-/// An Image with its pixels allocated (zero). Precondition: check_size() accepted the size.
-Image allocate_image(int64_t width, int64_t height);
+/// Errors: kTooLarge when `needed` bytes are above limits.max_memory. what: "progressive JPEG", for the message.
+Status check_memory(const char* what, uint64_t needed, const ImageLimits& limits);
+
+/// Reports to DecodeOptions::progress from C code that calls us back, which no exception may pass.
+class GuardedProgress {
+ public:
+  explicit GuardedProgress(const ProgressSink& sink) : sink_(sink) {}
+  /// false: stop and return error().
+  bool report(double fraction) noexcept;
+  /// kCancelled. Throws what the sink threw.
+  Error error() const;
+
+ private:
+  ProgressSink sink_;
+  std::exception_ptr thrown_;
+};
 
 /// value over white: (value * alpha + 255 * (255 - alpha)) / 255, rounded to nearest. The rounding of Pillow's
 /// paste() with a mask, (t + (t >> 8)) >> 8 with t = x + 128, which is exact for every 0 <= x <= 255^2.
@@ -51,7 +64,7 @@ inline uint8_t over_white(unsigned value, unsigned alpha) {
 /// rgba: n_pixels * 4 bytes, not premultiplied. rgb: n_pixels * 3 bytes.
 void composite_over_white(const uint8_t* rgba, int64_t n_pixels, uint8_t* rgb);
 
-/// Little-endian loads from bytes that were checked to be there.
+/// Loads from bytes that were checked to be there.
 inline uint32_t load_u8(const std::byte* p) {
   return std::to_integer<uint32_t>(*p);
 }
@@ -61,8 +74,11 @@ inline uint32_t load_le16(const std::byte* p) {
 inline uint32_t load_le32(const std::byte* p) {
   return load_le16(p) | load_le16(p + 2) << 16;
 }
+inline uint32_t load_be16(const std::byte* p) {
+  return load_u8(p) << 8 | load_u8(p + 1);
+}
 inline uint32_t load_be32(const std::byte* p) {
-  return load_u8(p) << 24 | load_u8(p + 1) << 16 | load_u8(p + 2) << 8 | load_u8(p + 3);
+  return load_be16(p) << 16 | load_be16(p + 2);
 }
 
 }  // namespace glimpse

@@ -1,8 +1,9 @@
-// PNG through libpng. Everything becomes 8-bit RGB or RGBA inside libpng; alpha is then composited over white.
+// PNG through libpng, which inflates, filters and puts interlaced passes together; samples become RGB here, so that an
+// interlaced picture is held as it is stored and not expanded.
 //
 // libpng reports errors by calling our on_error, which jumps to the setjmp of the function that called into libpng.
 // longjmp over a frame that holds C++ objects is undefined, therefore every function here with a setjmp holds only
-// plain values, and all that owns memory (the Session, the pixels) lives in the caller's frame.
+// plain values, and all that owns memory (the Session, the rows) lives in the caller's frame.
 #include <png.h>
 
 #include <algorithm>
@@ -10,63 +11,23 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 #include <vector>
 
 #include "loaders/image/decoder.h"
 #include "loaders/image/orientation.h"
+#include "loaders/image/png_chunks.h"
 
 namespace glimpse {
 namespace {
 
-// PNG (W3C, third edition), section 5: 8 bytes of signature, then chunks of length, type, data, CRC.
-constexpr size_t kSignatureBytes = 8, kChunkOverhead = 12;
+// Of the work on an interlaced picture: its passes, before the first row.
+constexpr double kPassesShare = 0.9;
 
-struct Header {
-  uint32_t width = 0, height = 0;
-  int bit_depth = 0, color_type = 0;
-  uint64_t n_idat_bytes = 0;  // compressed pixels
-  int orientation = 1;
-
-  uint64_t bits_per_pixel() const {
-    const int channels = color_type == PNG_COLOR_TYPE_RGB          ? 3
-                         : color_type == PNG_COLOR_TYPE_RGB_ALPHA  ? 4
-                         : color_type == PNG_COLOR_TYPE_GRAY_ALPHA ? 2
-                                                                   : 1;
-    return static_cast<uint64_t>(channels * bit_depth);
-  }
-};
-
-// What has to be known before libpng is let loose on the file. bytes: begins with the signature.
-Result<Header> scan_chunks(std::span<const std::byte> bytes, const ImageLimits& limits) {
-  Header header;
-  for (size_t at = kSignatureBytes; bytes.size() - at >= kChunkOverhead;) {
-    const std::byte* chunk = bytes.data() + at;
-    const uint64_t length = load_be32(chunk);
-    const char* type = reinterpret_cast<const char*>(chunk + 4);
-    if (length > bytes.size() - at - kChunkOverhead) break;  // truncated: libpng will say so, if it matters
-    const std::span<const std::byte> data = bytes.subspan(at + 8, static_cast<size_t>(length));
-    if (at == kSignatureBytes) {
-      if (std::memcmp(type, "IHDR", 4) != 0 || length != 13) {
-        return make_error(ErrorCode::kCorrupt, "PNG: the file does not begin with a header chunk");
-      }
-      header.width = load_be32(data.data());
-      header.height = load_be32(data.data() + 4);
-      header.bit_depth = static_cast<int>(load_u8(data.data() + 8));
-      header.color_type = static_cast<int>(load_u8(data.data() + 9));
-      GLIMPSE_TRY(check_size("PNG", header.width, header.height, limits));
-    } else if (std::memcmp(type, "IDAT", 4) == 0) {
-      header.n_idat_bytes += length;
-    } else if (std::memcmp(type, "eXIf", 4) == 0) {
-      header.orientation = parse_exif_orientation(data);
-    } else if (std::memcmp(type, "IEND", 4) == 0) {
-      return header;
-    }
-    at += kChunkOverhead + static_cast<size_t>(length);
-  }
-  return make_error(ErrorCode::kTruncated, "PNG: the file ends before its end chunk (IEND)");
-}
+// What libpng is given after the pixels, in place of whatever the file has there: nothing that follows changes them.
+constexpr uint8_t kEndChunk[] = {0, 0, 0, 0, 'I', 'E', 'N', 'D', 0xae, 0x42, 0x60, 0x82};
 
 // One libpng reader over a buffer. Not movable: libpng keeps pointers to it.
 struct Session {
@@ -74,6 +35,8 @@ struct Session {
   png_infop info = nullptr;
   const std::byte* next = nullptr;
   size_t n_left = 0;
+  bool at_end_chunk = false;  // next points into kEndChunk
+  bool may_end = false;       // the file holds all of its pixels' chunks: kEndChunk may follow
   jmp_buf jump = {};
   ErrorCode code = ErrorCode::kCorrupt;
   char message[160] = "";
@@ -92,10 +55,28 @@ struct Session {
   std::longjmp(session.jump, 1);
 }
 
-void on_warning(png_structp, png_const_charp) {}  // print nothing; none of them changes pixels
+// Print nothing. The table in README.md goes through all of them; one speaks of pixels that are not what was written.
+void on_warning(png_structp png, png_const_charp message) {
+  if (std::strstr(message, "incorrect data check") != nullptr) png_error(png, "the checksum of the pixels is wrong");
+}
+
+png_voidp allocate(png_structp png, png_alloc_size_t n_bytes) {
+  void* memory = std::malloc(n_bytes);
+  if (memory == nullptr) static_cast<Session*>(png_get_mem_ptr(png))->code = ErrorCode::kOutOfMemory;
+  return memory;
+}
+
+void release(png_structp, png_voidp memory) {
+  std::free(memory);
+}
 
 void read_bytes(png_structp png, png_bytep out, size_t n_bytes) {
   Session& session = *static_cast<Session*>(png_get_io_ptr(png));
+  if (session.n_left == 0 && session.may_end && !session.at_end_chunk) {
+    session.at_end_chunk = true;
+    session.next = reinterpret_cast<const std::byte*>(kEndChunk);
+    session.n_left = sizeof kEndChunk;
+  }
   if (n_bytes > session.n_left) {
     session.code = ErrorCode::kTruncated;
     png_error(png, "the file ends in the middle of the picture");
@@ -105,10 +86,11 @@ void read_bytes(png_structp png, png_bytep out, size_t n_bytes) {
   session.n_left -= n_bytes;
 }
 
-// Reads up to the first IDAT and asks for 8-bit RGB(A). channels: 3 or 4. false: session.error() says why.
-bool read_header(Session& session, const ImageLimits& limits, int& n_passes, size_t& channels) {
+// Reads up to the first IDAT. false: session.error() says why.
+bool read_header(Session& session, const PngChunks& chunks, const ImageLimits& limits) {
   if (setjmp(session.jump) != 0) return false;
-  session.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &session, on_error, on_warning);
+  session.png =
+      png_create_read_struct_2(PNG_LIBPNG_VER_STRING, &session, on_error, on_warning, &session, allocate, release);
   if (session.png != nullptr) session.info = png_create_info_struct(session.png);
   if (session.info == nullptr) {
     session.code = ErrorCode::kOutOfMemory;
@@ -117,75 +99,121 @@ bool read_header(Session& session, const ImageLimits& limits, int& n_passes, siz
   }
   png_structp png = session.png;
   png_set_read_fn(png, &session, read_bytes);
-  // Of the ancillary chunks only tRNS changes pixels. The others are skipped unread: a compressed text or colour
-  // profile of gigabytes is never inflated.
+  // Ancillary chunks are skipped unread: a compressed text or colour profile of gigabytes is never inflated. tRNS, the
+  // only one that changes pixels, is applied here.
   png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, nullptr, -1);
+  png_set_keep_unknown_chunks(png, PNG_HANDLE_CHUNK_NEVER, reinterpret_cast<png_const_bytep>("tRNS"), 1);
   png_set_user_limits(png, static_cast<png_uint_32>(limits.max_width), static_cast<png_uint_32>(limits.max_height));
   png_set_chunk_cache_max(png, 16);
   png_set_chunk_malloc_max(png, 1u << 20);
   png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
+  // Some encoders declare a deflate window smaller than the distances they use; the largest one reads them all.
+  png_set_option(png, PNG_MAXIMUM_INFLATE_WINDOW, PNG_OPTION_ON);
   png_read_info(png, session.info);
-  png_set_expand(png);    // palette to RGB, grey to 8 bits, tRNS to alpha
-  png_set_strip_16(png);  // the high byte
-  png_set_gray_to_rgb(png);
-  n_passes = png_set_interlace_handling(png);
+  if (chunks.strips_16()) png_set_strip_16(png);  // the high byte
+  png_set_interlace_handling(png);
   png_read_update_info(png, session.info);
-  channels = png_get_channels(png, session.info);
-  if (png_get_bit_depth(png, session.info) != 8 || (channels != 3 && channels != 4)) {
-    png_error(png, "unexpected pixel layout");
-  }
+  if (png_get_rowbytes(png, session.info) != chunks.row_bytes()) png_error(png, "unexpected pixel layout");
   return true;
 }
 
-// Reads all rows to `rows`: (height, width, channels) when keep_rows, else one row that is composited into `rgb` as
-// soon as it is there.
-bool read_rows(Session& session, const Header& header, int n_passes, bool keep_rows, size_t row_bytes, uint8_t* rows,
-               uint8_t* rgb) {
+// The next rows of a pass to `rows`, row_bytes apart (0: each over the one before).
+bool read_stored_rows(Session& session, int64_t n_rows, uint8_t* rows, size_t row_bytes) {
   if (setjmp(session.jump) != 0) return false;
-  for (int pass = 0; pass < n_passes; ++pass) {
-    for (uint32_t y = 0; y < header.height; ++y) {
-      png_read_row(session.png, keep_rows ? rows + y * row_bytes : rows, nullptr);
-      if (!keep_rows) composite_over_white(rows, header.width, rgb + y * (size_t{header.width} * 3));
-    }
-  }
+  for (int64_t y = 0; y < n_rows; ++y) png_read_row(session.png, rows + static_cast<size_t>(y) * row_bytes, nullptr);
+  return true;
+}
+
+// After the last row: reads the rest of the pixels' stream with its checksums.
+bool read_end(Session& session) {
+  if (setjmp(session.jump) != 0) return false;
   png_read_end(session.png, nullptr);
   return true;
 }
 
+class PngReader final : public ImageReader {
+ public:
+  PngReader(PngChunks chunks, const DecodeOptions& options) : chunks_(std::move(chunks)), limits_(options.limits) {
+    progress_ = options.progress;
+    if (chunks_.interlaced) rows_begin_ = kPassesShare;
+    info_.width = chunks_.width;
+    info_.height = chunks_.height;
+    info_.memory = sizeof *this + memory();
+    if (options.apply_exif_orientation) info_.orientation = chunks_.orientation();
+  }
+
+  Status open(std::span<const std::byte> bytes) {
+    GLIMPSE_TRY(check_memory(chunks_.interlaced ? "interlaced PNG" : "PNG", info_.memory, limits_));
+    session_.next = bytes.data();
+    session_.n_left = chunks_.pixels_end;
+    session_.may_end = chunks_.pixels_are_whole;
+    if (!read_header(session_, chunks_, limits_)) return session_.error();
+    return {};
+  }
+
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    const size_t row_bytes = chunks_.row_bytes();
+    if (rows_.empty()) {
+      rows_.resize(row_bytes * (chunks_.interlaced ? chunks_.height : 1));
+      if (chunks_.interlaced) GLIMPSE_TRY(read_passes());
+    }
+    for (int64_t y = 0; y < n_rows; ++y, ++n_given_, rgb += info_.width * 3) {
+      const uint8_t* row = rows_.data();
+      if (chunks_.interlaced) {
+        row += n_given_ * row_bytes;
+      } else if (!read_stored_rows(session_, 1, rows_.data(), 0)) {
+        return session_.error();
+      }
+      chunks_.expand_row(row, rgb);
+    }
+    if (n_given_ == chunks_.height && !read_end(session_)) return session_.error();
+    return {};
+  }
+
+ private:
+  // Of libpng (three rows, zlib's window and tables, its read buffer) and of rows_.
+  uint64_t memory() const {
+    constexpr uint64_t kLibrary = 96 << 10;
+    return kLibrary + uint64_t{chunks_.stored_row_bytes()} * 4 +
+           uint64_t{chunks_.row_bytes()} * (chunks_.interlaced ? chunks_.height : 1);
+  }
+
+  // Interlaced passes fill in the pixels of earlier ones: all rows must stay.
+  Status read_passes() {
+    constexpr int kPasses = 7;
+    const int64_t at_once = std::max<int64_t>(1, (1 << 20) / static_cast<int64_t>(chunks_.row_bytes()));
+    for (int pass = 0; pass < kPasses; ++pass) {
+      for (int64_t y = 0; y < chunks_.height; y += at_once) {
+        const int64_t n = std::min<int64_t>(at_once, chunks_.height - y);
+        uint8_t* rows = rows_.data() + static_cast<size_t>(y) * chunks_.row_bytes();
+        if (!read_stored_rows(session_, n, rows, chunks_.row_bytes())) return session_.error();
+        GLIMPSE_TRY(report(kPassesShare * (pass + static_cast<double>(y + n) / chunks_.height) / kPasses));
+      }
+    }
+    return {};
+  }
+
+  const PngChunks chunks_;
+  const ImageLimits limits_;
+  Session session_;
+  std::vector<uint8_t> rows_;  // as stored: all of an interlaced picture, else one
+  uint32_t n_given_ = 0;
+};
+
 }  // namespace
 
-Result<DecodedImage> decode_png(std::span<const std::byte> bytes, const ImageLimits& limits) {
-  GLIMPSE_ASSIGN(const Header header, scan_chunks(bytes, limits));
+ImageReaderResult open_png(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  GLIMPSE_ASSIGN(PngChunks chunks, scan_png_chunks(bytes, options.limits));
   // Deflate expands at most 1032 times (RFC 1951: 258 bytes for 2 bits), so few bytes cannot be a large picture.
   // One filter byte per row; interlacing only adds to that.
-  const uint64_t n_raw = ((header.bits_per_pixel() * header.width + 7) / 8 + 1) * header.height;
-  if (n_raw / 1032 > header.n_idat_bytes) {
+  const uint64_t n_raw = (uint64_t{chunks.stored_row_bytes()} + 1) * chunks.height;
+  if (n_raw / 1032 > chunks.n_idat_bytes) {
     return make_error(ErrorCode::kTruncated, "PNG: %llu compressed bytes cannot hold %u x %u pixels",
-                      static_cast<unsigned long long>(header.n_idat_bytes), header.width, header.height);
+                      static_cast<unsigned long long>(chunks.n_idat_bytes), chunks.width, chunks.height);
   }
-
-  Session session;
-  session.next = bytes.data();
-  session.n_left = bytes.size();
-  int n_passes = 1;
-  size_t channels = 0;
-  if (!read_header(session, limits, n_passes, channels)) return session.error();
-
-  DecodedImage decoded;
-  decoded.orientation = header.orientation;
-  decoded.image = allocate_image(header.width, header.height);
-  uint8_t* rgb = decoded.image.pixels.data();
-  const size_t row_bytes = channels * header.width;
-  const bool has_alpha = channels == 4, interlaced = n_passes > 1;
-  // Interlaced passes fill in the pixels of earlier ones: all rows must stay, with their alpha.
-  std::vector<uint8_t> rgba(has_alpha ? row_bytes * (interlaced ? header.height : 1) : 0);
-  if (!read_rows(session, header, n_passes, interlaced || !has_alpha, row_bytes, has_alpha ? rgba.data() : rgb, rgb)) {
-    return session.error();
-  }
-  if (has_alpha && interlaced) {
-    composite_over_white(rgba.data(), int64_t{header.width} * header.height, rgb);
-  }
-  return decoded;
+  auto reader = std::make_unique<PngReader>(std::move(chunks), options);
+  GLIMPSE_TRY(reader->open(bytes));
+  return std::unique_ptr<ImageReader>(std::move(reader));
 }
 
 }  // namespace glimpse

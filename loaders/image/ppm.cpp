@@ -76,41 +76,64 @@ std::vector<uint8_t> scale_table(int64_t max_value) {
   return table;
 }
 
-void store(uint8_t* pixels, size_t sample, size_t channels, uint8_t value) {
-  if (channels == 3) {
-    pixels[sample] = value;
-  } else {
-    pixels[sample * 3] = pixels[sample * 3 + 1] = pixels[sample * 3 + 2] = value;
+class PpmReader final : public ImageReader {
+ public:
+  PpmReader(const Header& header, Scanner scanner, const DecodeOptions& options)
+      : header_(header), scanner_(scanner), table_(scale_table(header.max_value)) {
+    progress_ = options.progress;
+    info_.width = header.width;
+    info_.height = header.height;
+    info_.memory = sizeof *this + table_.size();
   }
-}
 
-Status read_plain(Scanner& scanner, const Header& header, size_t n_samples, uint8_t* pixels) {
-  const std::vector<uint8_t> table = scale_table(header.max_value);
-  for (size_t i = 0; i < n_samples; ++i) {
-    GLIMPSE_ASSIGN(const int64_t value, scanner.number("sample", header.max_value));
-    store(pixels, i, header.channels, table[static_cast<size_t>(value)]);
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    const size_t n_pixels = static_cast<size_t>(n_rows) * static_cast<size_t>(header_.width);
+    GLIMPSE_TRY(header_.plain ? read_plain(n_pixels, rgb) : read_binary(n_pixels, rgb));
+    return {};
   }
-  return {};
-}
 
-Status read_binary(std::span<const std::byte> data, const Header& header, size_t n_samples, uint8_t* pixels) {
-  const std::vector<uint8_t> table = scale_table(header.max_value);
-  const size_t sample_bytes = header.max_value > 255 ? 2 : 1;  // 16 bits: most significant byte first
-  for (size_t i = 0; i < n_samples; ++i) {
-    const std::byte* p = data.data() + i * sample_bytes;
-    const uint32_t value = sample_bytes == 2 ? load_u8(p) << 8 | load_u8(p + 1) : load_u8(p);
-    if (value > table.size() - 1) {
-      return make_error(ErrorCode::kCorrupt, "PPM: sample %zu is %u, above the maximum %lld", i, value,
-                        static_cast<long long>(header.max_value));
+ private:
+  void store(uint8_t* pixel, size_t channel, uint32_t value) const {
+    pixel[channel] = table_[value];
+    if (header_.channels == 1) pixel[1] = pixel[2] = pixel[0];
+  }
+
+  Status read_plain(size_t n_pixels, uint8_t* rgb) {
+    for (size_t i = 0; i < n_pixels; ++i, rgb += 3) {
+      for (size_t c = 0; c < header_.channels; ++c) {
+        GLIMPSE_ASSIGN(const int64_t value, scanner_.number("sample", header_.max_value));
+        store(rgb, c, static_cast<uint32_t>(value));
+      }
     }
-    store(pixels, i, header.channels, table[value]);
+    return {};
   }
-  return {};
-}
+
+  // That the bytes are there was checked when the file was opened.
+  Status read_binary(size_t n_pixels, uint8_t* rgb) {
+    const std::byte* p = scanner_.rest().data();
+    const size_t sample_bytes = header_.max_value > 255 ? 2 : 1;  // 16 bits: most significant byte first
+    for (size_t i = 0; i < n_pixels; ++i, rgb += 3) {
+      for (size_t c = 0; c < header_.channels; ++c, p += sample_bytes) {
+        const uint32_t value = sample_bytes == 2 ? load_be16(p) : load_u8(p);
+        if (value > header_.max_value) {
+          return make_error(ErrorCode::kCorrupt, "PPM: a sample is %u, above the maximum %lld", value,
+                            static_cast<long long>(header_.max_value));
+        }
+        store(rgb, c, value);
+      }
+    }
+    scanner_.skip(n_pixels * header_.channels * sample_bytes);
+    return {};
+  }
+
+  const Header header_;
+  Scanner scanner_;
+  const std::vector<uint8_t> table_;
+};
 
 }  // namespace
 
-Result<DecodedImage> decode_ppm(std::span<const std::byte> bytes, const ImageLimits& limits) {
+ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions& options) {
   Header header;
   const uint32_t kind = load_u8(&bytes[1]);  // '2', '3', '5' or '6': sniff_format() saw to that
   header.channels = kind == '3' || kind == '6' ? 3 : 1;
@@ -119,7 +142,7 @@ Result<DecodedImage> decode_ppm(std::span<const std::byte> bytes, const ImageLim
   scanner.skip(2);
   GLIMPSE_ASSIGN(header.width, scanner.number("width", INT32_MAX));
   GLIMPSE_ASSIGN(header.height, scanner.number("height", INT32_MAX));
-  GLIMPSE_TRY(check_size("PPM", header.width, header.height, limits));
+  GLIMPSE_TRY(check_size("PPM", header.width, header.height, options.limits));
   GLIMPSE_ASSIGN(header.max_value, scanner.number("maximum value", 65535));
   if (header.max_value == 0) return make_error(ErrorCode::kCorrupt, "PPM: the maximum value is 0");
 
@@ -131,18 +154,13 @@ Result<DecodedImage> decode_ppm(std::span<const std::byte> bytes, const ImageLim
     return make_error(ErrorCode::kTruncated, "PPM: %zu bytes of samples, %zu needed for %lld x %lld pixels", available,
                       needed, static_cast<long long>(header.width), static_cast<long long>(header.height));
   }
-  DecodedImage decoded;
-  decoded.image = allocate_image(header.width, header.height);
-  if (header.plain) {
-    GLIMPSE_TRY(read_plain(scanner, header, n_samples, decoded.image.pixels.data()));
-  } else {
+  if (!header.plain) {
     if (!is_space(load_u8(scanner.rest().data()))) {
       return make_error(ErrorCode::kCorrupt, "PPM: no white space between the header and the samples");
     }
     scanner.skip(1);
-    GLIMPSE_TRY(read_binary(scanner.rest(), header, n_samples, decoded.image.pixels.data()));
   }
-  return decoded;
+  return std::unique_ptr<ImageReader>(std::make_unique<PpmReader>(header, scanner, options));
 }
 
 }  // namespace glimpse

@@ -12,7 +12,12 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr auto kReadable = "glimpse reads JPEG, PNG, WebP, BMP and PPM";
+constexpr auto kReadable =
+    "glimpse reads JPEG, PNG, BMP, PPM"
+#ifdef GLIMPSE_HAS_WEBP
+    ", WebP"
+#endif
+    ;
 constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
 
 struct Signature {
@@ -33,7 +38,6 @@ constexpr Signature kForeign[] = {
     {"\0\0\0\x0cjP  \r\n\x87\n"sv, "a JPEG 2000 picture"},
     {"\xff\x4f\xff\x51"sv, "a JPEG 2000 codestream"},
     {"\0\0\1\0"sv, "an ICO icon"},
-    {"\0\0\2\0"sv, "a CUR cursor"},
     {"8BPS"sv, "a Photoshop document (PSD)"},
     {"%PDF"sv, "a PDF document"},
     {"%!PS"sv, "a PostScript document"},
@@ -59,6 +63,49 @@ constexpr Signature kForeign[] = {
 
 Error foreign(const std::string& what) {
   return make_error(ErrorCode::kUnsupported, "this is %s; %s", what.c_str(), kReadable);
+}
+
+// TGA has no signature at its beginning. Of the current version there is one at the end; of the old one only a header
+// of 18 bytes whose fields go together: length of the identification, whether there is a colour map, kind of picture,
+// colour map (first, length, bits), origin (x, y), size, bits per pixel, descriptor. (Truevision TGA 2.0, section C.)
+bool is_tga(std::span<const std::byte> bytes) {
+  constexpr std::string_view kFooter = "TRUEVISION-XFILE.\0"sv;
+  if (bytes.size() < 18) return false;
+  const std::string_view all(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto u8 = [&](size_t at) { return load_u8(&bytes[at]); };
+  const uint32_t kind = u8(2), bits = u8(16);
+  const bool mapped = kind == 1 || kind == 9, known = mapped || kind == 2 || kind == 3 || kind == 10 || kind == 11;
+  if (!known || u8(1) > 1) return false;
+  if (all.ends_with(kFooter)) return true;
+  if (mapped != (u8(1) == 1) || load_le16(&bytes[12]) == 0 || load_le16(&bytes[14]) == 0 || (u8(17) & 0xc0) != 0) {
+    return false;
+  }
+  if (mapped) return bits == 8 && load_le16(&bytes[5]) > 0;
+  const bool no_map = load_le16(&bytes[3]) == 0 && load_le16(&bytes[5]) == 0;
+  return no_map && (bits == 8 || bits == 15 || bits == 16 || bits == 24 || bits == 32);
+}
+
+bool is_cursor(std::string_view head) {  // reserved, type 2, how many: at least one
+  return head.starts_with("\0\0\2\0"sv) && head.size() >= 6 && (head[4] != '\0' || head[5] != '\0');
+}
+
+// Text that stands for a picture: what it is and how to make a file of it. nullptr: none of that.
+const char* encoded_name(std::string_view head) {
+  if (head.starts_with("data:image/")) {
+    return "a data URI, text that holds a picture: decode what follows its comma (base64 -d) and give that file";
+  }
+  // The first bytes of JPEG, PNG, GIF, WebP (RIFF) and BMP, in base64.
+  for (const std::string_view start : {"/9j/"sv, "iVBORw0KGgo"sv, "R0lGOD"sv, "UklGR"sv, "Qk0"sv}) {
+    if (!head.starts_with(start)) continue;
+    const auto in_base64 = [](char c) {
+      return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
+             std::string_view("+/=\r\n").find(c) != std::string_view::npos;
+    };
+    if (head.size() >= 16 && std::all_of(head.begin(), head.end(), in_base64)) {
+      return "the base64 text of a picture: decode it first (base64 -d) and give that file";
+    }
+  }
+  return nullptr;
 }
 
 // ISO base media files (ISO/IEC 14496-12): a 'ftyp' box lists brands: the major one, a version, the compatible ones.
@@ -127,6 +174,7 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   if (head.starts_with("\x89PNG"sv) && head.size() >= kPngSignature.size()) {
     return make_error(ErrorCode::kCorrupt, "PNG: damaged signature (was the file transferred as text?)");
   }
+  if (is_cursor(head)) return foreign("a CUR cursor");
   for (const Signature& signature : kForeign) {
     if (head.starts_with(signature.bytes)) return foreign(signature.name);
   }
@@ -140,6 +188,9 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
     }
   }
   if (head.starts_with("RIFF")) return make_error(ErrorCode::kTruncated, "WebP: the file ends inside its header");
+  if (const char* name = encoded_name(head)) return foreign(name);
+  if (is_tga(bytes))
+    return foreign("a TGA (Targa) picture: convert it to PNG, for example: magick picture.tga picture.png");
   if (const char* text = text_name(head)) return foreign(text);
 
   std::string beginning;

@@ -96,85 +96,143 @@ Error decode_error(VP8StatusCode status) {
   }
 }
 
-// Decodes a still WebP of the given size to `out`: (height, width, channels).
-Status decode_still(std::span<const std::byte> file, int64_t width, int64_t height, size_t channels,
-                    std::span<uint8_t> out) {
-  WebPDecoderConfig config;
-  if (WebPInitDecoderConfig(&config) == 0)
-    return make_error(ErrorCode::kInternal, "WebP: another libwebp than built for");
-  const auto* data = reinterpret_cast<const uint8_t*>(file.data());
-  if (const VP8StatusCode status = WebPGetFeatures(data, file.size(), &config.input); status != VP8_STATUS_OK) {
-    return decode_error(status);
+// libwebp decodes whole pictures only: here one is held, as RGB or, when it may have alpha, RGBA, and given in rows.
+class WebpReader final : public ImageReader {
+ public:
+  explicit WebpReader(const DecodeOptions& options) : options_(options) {
+    progress_ = options.progress;
+    rows_begin_ = kDecodeShare;
   }
-  if (config.input.width != width || config.input.height != height) {
-    return make_error(ErrorCode::kCorrupt, "WebP: the frame is %d x %d, its header says %lld x %lld",
-                      config.input.width, config.input.height, static_cast<long long>(width),
-                      static_cast<long long>(height));
-  }
-  config.output.colorspace = channels == 4 ? MODE_RGBA : MODE_RGB;
-  config.output.is_external_memory = 1;
-  config.output.u.RGBA.rgba = out.data();
-  config.output.u.RGBA.stride = static_cast<int>(width * static_cast<int64_t>(channels));
-  config.output.u.RGBA.size = out.size();
-  const VP8StatusCode status = WebPDecode(data, file.size(), &config);
-  if (status != VP8_STATUS_OK) return decode_error(status);
-  return {};
-}
 
-Result<Image> decode_pixels(std::span<const std::byte> file, int64_t width, int64_t height, bool has_alpha) {
-  Image image = allocate_image(width, height);
-  if (!has_alpha) {
-    GLIMPSE_TRY(decode_still(file, width, height, 3, image.pixels));
-    return image;
+  Status open(std::span<const std::byte> bytes) {
+    WebPBitstreamFeatures features;
+    const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
+    if (const VP8StatusCode status = WebPGetFeatures(data, bytes.size(), &features); status != VP8_STATUS_OK) {
+      return decode_error(status);
+    }
+    GLIMPSE_TRY(check_size("WebP", features.width, features.height, options_.limits));
+    info_.width = features.width;
+    info_.height = features.height;
+    const auto chunks = bytes.subspan(kRiffHeaderBytes);
+    if (options_.apply_exif_orientation) info_.orientation = find_tags(chunks).orientation();
+    file_ = bytes;
+    channels_ = features.has_alpha != 0 ? 4 : 3;
+    frame_.width = features.width;
+    frame_.height = features.height;
+    bool lossless = features.format == 2;
+    if (features.has_animation != 0) {
+      GLIMPSE_ASSIGN(frame_, first_frame(chunks));
+      if (frame_.x + frame_.width > info_.width || frame_.y + frame_.height > info_.height) {
+        return make_error(ErrorCode::kCorrupt, "WebP: the first frame reaches outside the canvas");
+      }
+      file_ = frame_.file;
+      channels_ = 4;
+      lossless = true;  // or not: the larger estimate
+    }
+    info_.memory = sizeof *this + frame_.file.capacity() + memory(lossless);
+    return check_memory("WebP", info_.memory, options_.limits);
   }
-  std::vector<uint8_t> rgba(static_cast<size_t>(width) * static_cast<size_t>(height) * 4);
-  GLIMPSE_TRY(decode_still(file, width, height, 4, rgba));
-  composite_over_white(rgba.data(), width * height, image.pixels.data());
-  return image;
-}
 
-// The canvas of an animation: transparent (so white) where the first frame does not reach.
-Result<Image> decode_animation(std::span<const std::byte> chunks, int64_t width, int64_t height) {
-  GLIMPSE_ASSIGN(const Frame frame, first_frame(chunks));
-  if (frame.x + frame.width > width || frame.y + frame.height > height) {
-    return make_error(ErrorCode::kCorrupt, "WebP: the first frame reaches outside the canvas");
+  Status decode_rows(int64_t n_rows, uint8_t* rgb) override {
+    if (pixels_.empty()) GLIMPSE_TRY(decode());
+    const size_t row_bytes = static_cast<size_t>(frame_.width) * channels_;
+    for (int64_t i = 0; i < n_rows; ++i, ++y_, rgb += info_.width * 3) {
+      const int64_t y = y_ - frame_.y;
+      const bool inside = y >= 0 && y < frame_.height;
+      // The canvas of an animation is transparent (so white) where the first frame does not reach.
+      if (!inside || frame_.width != info_.width) std::fill_n(rgb, info_.width * 3, uint8_t{255});
+      if (!inside) continue;
+      const uint8_t* row = pixels_.data() + static_cast<size_t>(y) * row_bytes;
+      if (channels_ == 3) {
+        std::memcpy(rgb, row, row_bytes);
+      } else {
+        composite_over_white(row, frame_.width, rgb + frame_.x * 3);
+      }
+    }
+    return {};
   }
-  GLIMPSE_ASSIGN(Image part, decode_pixels(frame.file, frame.width, frame.height, true));
-  if (frame.width == width && frame.height == height) return part;
-  Image canvas = allocate_image(width, height);
-  std::fill(canvas.pixels.begin(), canvas.pixels.end(), uint8_t{255});
-  for (int64_t y = 0; y < frame.height; ++y) {
-    std::memcpy(canvas.pixels.data() + ((frame.y + y) * width + frame.x) * 3, part.pixels.data() + y * frame.width * 3,
-                static_cast<size_t>(frame.width) * 3);
+
+ private:
+  static constexpr double kDecodeShare = 0.9;
+
+  static OrientationTags find_tags(std::span<const std::byte> chunks) {
+    OrientationTags tags;
+    Chunk chunk;
+    while (next_chunk(chunks, chunk)) {
+      if (chunk.data.size() > OrientationTags::kMost) continue;
+      if (is(chunk, "EXIF") && tags.exif.empty()) tags.exif.assign(chunk.data.begin(), chunk.data.end());
+      if (is(chunk, "XMP ") && tags.xmp.empty()) tags.xmp.assign(chunk.data.begin(), chunk.data.end());
+    }
+    return tags;
   }
-  return canvas;
-}
+
+  // Beside the pixels given: lossless pictures, and the alpha of lossy ones, are decoded to 32 bits a pixel first; then
+  // there are tables and the rows in work. (Prefix codes are counted for as many groups as libwebp's encoder makes.)
+  uint64_t memory(bool lossless) const {
+    constexpr uint64_t kTables = 1 << 20, kPrefixCodes = 2600 * 11264, kBytesPerColumn = 160;
+    const uint64_t n_pixels = static_cast<uint64_t>(frame_.width) * static_cast<uint64_t>(frame_.height);
+    const bool holds_words = lossless || channels_ == 4;
+    return n_pixels * (channels_ + (holds_words ? 4 : 0) + (channels_ == 4 && !lossless ? 1 : 0)) +
+           static_cast<uint64_t>(frame_.width) * kBytesPerColumn + kTables + (holds_words ? kPrefixCodes : 0);
+  }
+
+  Status configure(WebPDecoderConfig& config) {
+    if (WebPInitDecoderConfig(&config) == 0) {
+      return make_error(ErrorCode::kInternal, "WebP: another libwebp than built for");
+    }
+    const auto* data = reinterpret_cast<const uint8_t*>(file_.data());
+    if (const VP8StatusCode status = WebPGetFeatures(data, file_.size(), &config.input); status != VP8_STATUS_OK) {
+      return decode_error(status);
+    }
+    if (config.input.width != frame_.width || config.input.height != frame_.height) {
+      return make_error(ErrorCode::kCorrupt, "WebP: the frame is %d x %d, its header says %lld x %lld",
+                        config.input.width, config.input.height, static_cast<long long>(frame_.width),
+                        static_cast<long long>(frame_.height));
+    }
+    pixels_.resize(static_cast<size_t>(frame_.width) * static_cast<size_t>(frame_.height) * channels_);
+    config.output.colorspace = channels_ == 4 ? MODE_RGBA : MODE_RGB;
+    config.output.is_external_memory = 1;
+    config.output.u.RGBA.rgba = pixels_.data();
+    config.output.u.RGBA.stride = static_cast<int>(static_cast<size_t>(frame_.width) * channels_);
+    config.output.u.RGBA.size = pixels_.size();
+    return {};
+  }
+
+  // In pieces of the file, so that it can be cancelled between them.
+  Status decode() {
+    WebPDecoderConfig config;
+    GLIMPSE_TRY(configure(config));
+    const std::unique_ptr<WebPIDecoder, decltype(&WebPIDelete)> decoder(WebPIDecode(nullptr, 0, &config), WebPIDelete);
+    if (decoder == nullptr) return make_error(ErrorCode::kOutOfMemory, "WebP: out of memory");
+    const auto* data = reinterpret_cast<const uint8_t*>(file_.data());
+    const size_t piece = std::max<size_t>(size_t{64} << 10, file_.size() / 32);
+    VP8StatusCode status = VP8_STATUS_SUSPENDED;
+    for (size_t n = 0; n < file_.size() && status == VP8_STATUS_SUSPENDED;) {
+      n = std::min(file_.size(), n + piece);
+      status = WebPIUpdate(decoder.get(), data, n);
+      GLIMPSE_TRY(report(kDecodeShare * (static_cast<double>(n) / static_cast<double>(file_.size()))));
+    }
+    if (status != VP8_STATUS_OK) return decode_error(status);
+    return {};
+  }
+
+  const DecodeOptions options_;
+  std::span<const std::byte> file_;  // a still picture
+  Frame frame_;                      // where on the canvas it lies
+  size_t channels_ = 3;
+  std::vector<uint8_t> pixels_;  // (frame_.height, frame_.width, channels_)
+  int64_t y_ = 0;
+};
 
 }  // namespace
 
-Result<DecodedImage> decode_webp(std::span<const std::byte> bytes, const ImageLimits& limits) {
+ImageReaderResult open_webp(std::span<const std::byte> bytes, const DecodeOptions& options) {
   if (bytes.size() < kRiffHeaderBytes || load_le32(bytes.data() + 4) > bytes.size() - 8) {
     return make_error(ErrorCode::kTruncated, "WebP: the file is shorter than its header says");
   }
-  const auto* data = reinterpret_cast<const uint8_t*>(bytes.data());
-  WebPBitstreamFeatures features;
-  if (const VP8StatusCode status = WebPGetFeatures(data, bytes.size(), &features); status != VP8_STATUS_OK) {
-    return decode_error(status);
-  }
-  GLIMPSE_TRY(check_size("WebP", features.width, features.height, limits));
-
-  DecodedImage decoded;
-  const auto chunks = bytes.subspan(kRiffHeaderBytes);
-  Chunk chunk;
-  for (auto rest = chunks; next_chunk(rest, chunk);) {
-    if (is(chunk, "EXIF")) decoded.orientation = parse_exif_orientation(chunk.data);
-  }
-  if (features.has_animation != 0) {
-    GLIMPSE_ASSIGN(decoded.image, decode_animation(chunks, features.width, features.height));
-  } else {
-    GLIMPSE_ASSIGN(decoded.image, decode_pixels(bytes, features.width, features.height, features.has_alpha != 0));
-  }
-  return decoded;
+  auto reader = std::make_unique<WebpReader>(options);
+  GLIMPSE_TRY(reader->open(bytes));
+  return std::unique_ptr<ImageReader>(std::move(reader));
 }
 
 }  // namespace glimpse

@@ -37,7 +37,9 @@ static void plans_before_it_allocates(void) {
   CHECK_OK(glimpse_plan_session(model, &params, &small));
   CHECK(small.struct_size == sizeof small);
   CHECK(small.weights > 0 && small.kv_cache > 0 && small.decoder_scratch > 0 && small.vision_scratch > 0);
-  CHECK(small.total == small.weights + small.kv_cache + small.decoder_scratch + small.vision_scratch);
+  CHECK(small.total == small.weights + small.kv_cache + small.decoder_scratch + small.vision_scratch +
+                           small.image_reading);
+  CHECK(small.image_reading == 256u << 20 && (uint64_t)params.image_source_max_memory == small.image_reading);
   params.n_ctx = 512;
   params.kv_type = GLIMPSE_KV_F32;
   CHECK_OK(glimpse_plan_session(model, &params, &large));

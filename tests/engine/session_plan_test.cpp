@@ -13,7 +13,8 @@ TEST(SessionPlan, CountsTheCacheExactlyAndGrowsWithEveryOption) {
   const MemoryPlan plan = must(plan_session(*model, options));
   EXPECT_EQ(plan.weights, model->weight_bytes());
   EXPECT_EQ(plan.kv_cache, 2u * 2 * 2 * 16 * 256 * sizeof(float));  // layers, K and V, heads, head_dim, context
-  EXPECT_EQ(plan.total(), plan.weights + plan.kv_cache + plan.decoder_scratch + plan.vision_scratch);
+  EXPECT_EQ(plan.total(),
+            plan.weights + plan.kv_cache + plan.decoder_scratch + plan.vision_scratch + plan.image_reading);
 
   SessionOptions more = options;
   more.context = 512;
@@ -76,6 +77,9 @@ TEST(SessionPlan, RejectsOptionsOutsideTheirRangeByName) {
   expect_rejected([](SessionOptions& o) { o.max_image_tokens = -1; }, "max_image_tokens");
   expect_rejected([](SessionOptions& o) { o.min_image_tokens = 9, o.max_image_tokens = 8; }, "min_image_tokens");
   expect_rejected([](SessionOptions& o) { o.image_limits = {0, 783}; }, "image_limits");
+  expect_rejected([](SessionOptions& o) { o.source_limits.max_pixels = 0; }, "image_source_max_pixels");
+  expect_rejected([](SessionOptions& o) { o.source_limits.max_memory = 0; }, "image_source_max_memory");
+  expect_rejected([](SessionOptions& o) { o.source_limits.max_scans = 0; }, "image_source_max_scans");
   expect_rejected([](SessionOptions& o) { o.image_limits = {5000, 4000}; }, "image_limits");
 }
 

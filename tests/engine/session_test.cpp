@@ -255,14 +255,13 @@ TEST(Session, PenaltiesSeeThePromptAndTheAnswer) {
 TEST(Session, TimingsAreFilled) {
   const auto session = make_session();
   Timings one;
-  one.image_decode = 1000;
   const auto picture = must(session->encode_image(golden_pictures()[0], &one, {}));
-  EXPECT_EQ(one.image_decode, 1000);
+  EXPECT_GT(one.image_decode, 0);
   EXPECT_GT(one.image_resize, 0);
   EXPECT_GT(one.image_encode, 0);
   EXPECT_EQ(one.n_image_tokens, 4);
   const Answer answer = must(session->generate({{"user", {{"", picture}}}}, greedy(3)));
-  EXPECT_EQ(answer.timings.image_decode, 1000);
+  EXPECT_EQ(answer.timings.image_decode, one.image_decode);
   EXPECT_EQ(answer.timings.image_encode, one.image_encode);
   EXPECT_GT(answer.timings.prefill, 0);
   EXPECT_GT(answer.timings.decode, 0);

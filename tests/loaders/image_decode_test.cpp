@@ -5,6 +5,7 @@
 #include <map>
 
 #include "loaders/image/decoder.h"
+#include "loaders/image/orient.h"
 #include "loaders/image/orientation.h"
 #include "tests/loaders/image_support.h"
 
@@ -32,6 +33,8 @@ TEST(ImageDecode, EveryFixtureHasTheSamePixelsAsPillow) {
   EXPECT_GE(n_by_kind["ppm"], 10);
   EXPECT_GE(n_by_kind["exif"], webp ? 27 : 19);
   EXPECT_GE(n_by_kind["webp"], webp ? 8 : 0);
+  EXPECT_GE(n_by_kind["odd"], 11);
+  EXPECT_GE(n_by_kind["turned"], 29);
 }
 
 TEST(ImageDecode, ReadsThePhotograph) {
@@ -101,15 +104,15 @@ TEST(ImageOrientation, TurningBackGivesTheSamePicture) {
 
 TEST(ImageOrientation, DamagedExifMeansUpright) {
   const Bytes whole = bytes_of({"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0", 28});
-  ASSERT_EQ(parse_exif_orientation(whole), 6);
+  ASSERT_EQ(exif_orientation(whole).value_or(1), 6);
   for (size_t n = 0; n < whole.size(); ++n) {
-    EXPECT_EQ(parse_exif_orientation(std::span(whole).first(n)), 1) << n << " bytes";
+    EXPECT_EQ(exif_orientation(std::span(whole).first(n)).value_or(1), 1) << n << " bytes";
   }
   for (size_t i = 0; i < whole.size(); ++i) {
     for (int bit = 0; bit < 8; ++bit) {
       Bytes broken = whole;
       broken[i] ^= static_cast<std::byte>(1 << bit);
-      const int orientation = parse_exif_orientation(broken);
+      const int orientation = exif_orientation(broken).value_or(1);
       EXPECT_TRUE(orientation >= 1 && orientation <= 8);
     }
   }

@@ -1,4 +1,5 @@
 // glimpse run: one question about any number of pictures. Written on the public API alone.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -30,7 +31,8 @@ struct RunOptions {
   std::vector<std::string> images, stop, logit_bias;
   int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
   int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
-  int64_t image_min_pixels = 0, image_max_pixels = 0;
+  int64_t image_min_pixels = 0, image_max_pixels = 0, source_max_pixels = 0, source_max_mib = 0;
+  int32_t source_max_scans = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
   bool json = false, verbose = false, special = false, reference = false, force = false;
@@ -40,7 +42,7 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("-m,--model", o.model, "text model, GGUF (the first shard of a split one)")->required();
   run.add_option("--mmproj", o.mmproj, "vision encoder, GGUF");
   // One value per flag, or a list would swallow the question that follows it.
-  run.add_option("--image", o.images, "picture: JPEG, PNG, WebP, BMP or PPM; may be given several times")
+  run.add_option("--image", o.images, "picture, or '-' for standard input; may be given several times")
       ->allow_extra_args(false);
   run.add_option("-p,--prompt,prompt", o.prompt, "the question");
   run.add_option("-f,--file", o.prompt_file, "read the question from a file ('-': standard input)");
@@ -76,6 +78,12 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
   run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
+  run.add_option("--image-source-max-pixels", o.source_max_pixels, "refuse picture files of more; default: 178956970")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  run.add_option("--image-source-max-memory", o.source_max_mib, "MiB that reading a picture may take; default: 256")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
+  run.add_option("--image-source-max-scans", o.source_max_scans, "refuse JPEG files of more scans; default: 100")
+      ->check(CLI::Range(1, 1 << 20));
   add_vision_precision(run, o.vision_precision);
   add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
   add_device_choice(run, o.where);
@@ -226,7 +234,25 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
   return json;
 }
 
+// "-" is standard input.
+std::string picture_path(const std::string& path) {
+  return path == "-" ? "/dev/stdin" : path;
+}
+
+// A pipe can be read once: standard input is one picture or the question, and there is no picture to draw boxes on.
+void check_pipes(const RunOptions& o) {
+  const auto n_inputs = std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" ? 1 : 0);
+  if (n_inputs > 1) throw std::runtime_error("standard input ('-') can be read once: one --image or -f");
+  for (const std::string& path : o.boxes.empty() ? std::vector<std::string>() : o.images) {
+    std::error_code unknown;
+    if (std::filesystem::is_fifo(picture_path(path), unknown)) {
+      throw std::runtime_error("--boxes draws on a file; " + path + " is a pipe: save the picture first");
+    }
+  }
+}
+
 int run(const RunOptions& o) {
+  check_pipes(o);
   const std::string prompt = read_prompt(o);  // while Ctrl-C still ends a wait for standard input
   if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
   if (!o.images.empty() && o.mmproj.empty()) {
@@ -270,12 +296,16 @@ int run(const RunOptions& o) {
   session_params.image_max_tokens = o.image_max_tokens;
   if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;
   if (o.image_max_pixels > 0) session_params.image_max_pixels = o.image_max_pixels;
+  if (o.source_max_pixels != 0) session_params.image_source_max_pixels = o.source_max_pixels;
+  if (o.source_max_mib != 0) session_params.image_source_max_memory = o.source_max_mib * (1 << 20);
+  if (o.source_max_scans != 0) session_params.image_source_max_scans = o.source_max_scans;
   if (o.verbose) session_params.log = log_message;
   api::Session session(model, session_params);
   const double load_ms = ms_since(start);
 
   std::vector<api::Embedding> embeddings;
-  for (const std::string& path : o.images) embeddings.push_back(session.encode_image_file(path, progress));
+  for (const std::string& path : o.images)
+    embeddings.push_back(session.encode_image_file(picture_path(path), progress));
   api::Message user{"user", {}};
   for (const api::Embedding& embedding : embeddings) user.parts.push_back({"", &embedding});
   user.parts.push_back({prompt, nullptr});

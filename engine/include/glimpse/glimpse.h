@@ -68,7 +68,7 @@ typedef enum glimpse_log_level {
 
 /* One message without a newline at its end. */
 typedef void (*glimpse_log_callback)(void* user, glimpse_log_level level, const char* message);
-/* stage: "load", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails with
+/* stage: "load", "read image", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails with
  * GLIMPSE_ERROR_CANCELLED and leaves its object as it was. */
 typedef int (*glimpse_progress_callback)(void* user, const char* stage, double fraction);
 /* A piece of the answer: complete, valid UTF-8, NUL-terminated, n_bytes long. Return 0 to stop; what was said stays. */
@@ -169,6 +169,11 @@ typedef struct glimpse_session_params {
   /* Prompt lookup: up to this many tokens (at most 15) are drafted from what was said before and run with the next one;
    * faster where the answer repeats, and the same answer always. 0: off */
   int32_t n_speculate;
+  /* Limits on pictures as they come, checked before anything is allocated for their pixels. What exceeds one is
+   * GLIMPSE_ERROR_TOO_LARGE. */
+  int64_t image_source_max_pixels; /* width times height of the file; where Pillow refuses: 178956970 */
+  int64_t image_source_max_memory; /* bytes held while a picture is read: glimpse_memory_plan.image_reading; 256 MiB */
+  int32_t image_source_max_scans;  /* of a JPEG: 100 */
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -181,6 +186,9 @@ typedef struct glimpse_memory_plan {
   uint64_t decoder_scratch;
   uint64_t vision_scratch;
   uint64_t total;
+  /* While a picture is read: its file if glimpse reads it, what its decoder holds, rows on their way through the
+   * resizing. At most; usually a few MiB. Part of total, but not allocated with the session. */
+  uint64_t image_reading;
 } glimpse_memory_plan;
 GLIMPSE_API glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
                                                 glimpse_memory_plan* plan);
@@ -198,7 +206,7 @@ GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
  * session of the same model. */
 typedef struct glimpse_embedding glimpse_embedding;
 
-/* An encoded picture in memory: JPEG, PNG, WebP, BMP, PPM. */
+/* An encoded picture in memory: JPEG, PNG, WebP, BMP, PPM. A file may be a pipe, which is read to its end. */
 GLIMPSE_API glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
                                                       glimpse_progress_callback progress, void* progress_user,
                                                       glimpse_embedding** out);

@@ -255,9 +255,9 @@ def make_png():
     few_rows = png(rgb, 2, 8)
     (HERE / "bad_png_few_rows.png").write_bytes(
         few_rows[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", w, h + 5, 8, 2, 0, 0, 0)) + few_rows[33:])
-    # 60000 x 4000 pixels that 100 bytes of deflate cannot hold.
+    # 40000 x 4000 pixels that 100 bytes of deflate cannot hold.
     (HERE / "bad_png_promises.png").write_bytes(
-        few_rows[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 4000, 8, 2, 0, 0, 0)) + few_rows[33:])
+        few_rows[:8] + chunk(b"IHDR", struct.pack(">IIBBBBB", 40000, 4000, 8, 2, 0, 0, 0)) + few_rows[33:])
 
 
 # ---------------------------------------------------------------- BMP
@@ -417,8 +417,169 @@ def make_orientations():
         np.rot90(np.asarray(image), 1).copy())
 
 
+# ---------------------------------------------------------------- harmless irregularities
+
+def jpeg_scans(data):
+    """(start, end) of each scan: its header, its entropy-coded data and the tables that follow it before the next."""
+    starts = [i for i in range(len(data) - 1) if data[i] == 0xFF and data[i + 1] == 0xDA]
+    return list(zip(starts, starts[1:] + [data.rindex(b"\xff\xd9")]))
+
+
+def scan_parameters(data, start):
+    """Ss, Se, Ah, Al of a scan."""
+    at = start + 5 + 2 * data[start + 4]
+    return data[at], data[at + 1], data[at + 2] >> 4, data[at + 2] & 15
+
+
+def make_irregular_jpeg():
+    rgb = Image.fromarray(picture(53, 37))
+    plain = saved(rgb, format="JPEG", quality=80)
+    start = jpeg_scans(plain)[0][0]
+    patched = bytearray(plain)
+    patched[start + 5 + 2 * plain[start + 4] + 1] = 0  # Se, which a sequential scan has no use for
+    add("odd_jpeg_sos_se0.jpg", bytes(patched))
+
+    progressive = saved(rgb, format="JPEG", quality=60, progressive=True)
+    scans = jpeg_scans(progressive)
+    kinds = [scan_parameters(progressive, start) for start, _ in scans]
+    first_ac = next(i for i, (ss, _, ah, al) in enumerate(kinds) if ss > 0 and ah == 0 and al > 0)
+    refinement = next(i for i, (ss, _, ah, _) in enumerate(kinds) if ss > 0 and ah > 0)
+
+    def repeated(i):
+        start, end = scans[i]
+        return progressive[:end] + progressive[start:end] + progressive[end:]
+
+    add("odd_jpeg_repeated_scan.jpg", repeated(first_ac))
+    (HERE / "bad_jpeg_repeated_refinement.jpg").write_bytes(repeated(refinement))
+    grey = saved(Image.fromarray(picture(53, 37, 1)[:, :, 0]), format="JPEG", quality=60, progressive=True)
+    parts = [grey[start:end] for start, end in jpeg_scans(grey)]
+    head, tail = grey[:jpeg_scans(grey)[0][0]], b"\xff\xd9"
+    # Tables that a scan needs stand at the end of the part before it: part 0 ends with those of part 1.
+    split = parts[0].index(b"\xff\xc4")
+    dc, ac_tables = parts[0][:split], parts[0][split:]
+    add("odd_jpeg_ac_before_dc.jpg", head + ac_tables + parts[1][:parts[1].index(b"\xff\xc4")] + head[head.index(b"\xff\xc4"):] + dc +
+        parts[1][parts[1].index(b"\xff\xc4"):] + b"".join(parts[2:]) + tail)
+    (HERE / "bad_jpeg_no_dc.jpg").write_bytes(head + ac_tables + b"".join(parts[1:2]) + tail)
+
+
+def make_irregular_png():
+    rgb = picture(60, 44)
+    good = png(rgb, 2, 8)
+    header = good[:33]
+    repeated = np.concatenate([rgb[:22]] * 2)  # the lower half repeats the upper: distances of thousands of bytes
+    flat = b"".join(b"\0" + row.tobytes() for row in repeated)
+    deflated = zlib.compress(flat, 9)
+
+    def with_stream(stream, tail=b""):
+        return header + chunk(b"IDAT", stream) + tail
+
+    end = chunk(b"IEND", b"")
+    cmf = 0x08  # a window of 256 bytes
+    flags = (31 - cmf * 256 % 31) % 31
+    add("odd_png_small_window.png", with_stream(bytes([cmf, flags]) + deflated[2:], end))
+    add("odd_png_no_end.png", with_stream(deflated))
+    add("odd_png_cut_after_pixels.png", with_stream(deflated, chunk(b"tEXt", b"Comment\0words") + end[:6]))
+    (HERE / "bad_png_cut_in_text.png").write_bytes(with_stream(deflated, chunk(b"tEXt", b"Comment\0words")[:11]))
+    add("odd_png_bytes_after_stream.png", with_stream(deflated + b"more", end))
+    add("odd_png_more_rows.png", with_stream(zlib.compress(flat + flat[:1000]), end))
+    add("odd_png_text_checksum_after_pixels.png", with_stream(deflated, chunk(b"tEXt", b"a\0b")[:-1] + b"?" + end))
+    text = chunk(b"tEXt", b"a\0b")
+    (HERE / "bad_png_text_checksum.png").write_bytes(header + text[:-1] + b"?" + chunk(b"IDAT", deflated) + end)
+    wrong = deflated[:-1] + bytes([deflated[-1] ^ 1])
+    (HERE / "bad_png_stream_checksum.png").write_bytes(with_stream(wrong, end))
+    indices = np.arange(60 * 44).reshape(44, 60, 1) % 16
+    few = chunk(b"PLTE", bytes(range(0, 240, 8)))  # 10 of 16 colours: the others are black
+    add("odd_png_few_colours.png", png(indices, 3, 4, extra=[few]))
+    long_alpha = chunk(b"tRNS", bytes(range(0, 240, 16)))
+    add("odd_png_more_alphas_than_colours.png", png(indices, 3, 4, extra=[few, long_alpha]))
+
+
+# ---------------------------------------------------------------- orientation elsewhere
+
+def tiff_entry(kind, count, data, order="<"):
+    return struct.pack(order + "HHI", 0x0112, kind, count) + data.ljust(4, b"\0")
+
+
+def tiff_block(entries, extra=b"", order="<", head=None):
+    head = head or (b"II*\0" if order == "<" else b"MM\0*")
+    return (head + struct.pack(order + "I", 8) + struct.pack(order + "H", len(entries)) + b"".join(entries) +
+            struct.pack(order + "I", 0) + extra)
+
+
+def make_more_orientations():
+    image = Image.fromarray(picture(11, 6, seed=9))
+    plain = saved(image, format="JPEG", quality=95, subsampling=0)
+
+    def jpeg(*bodies):
+        return plain[:2] + b"".join(segment(0xE1, body) for body in bodies) + plain[2:]
+
+    six = tiff_block([tiff_entry(3, 1, b"\6\0")])
+    one = tiff_block([tiff_entry(3, 1, b"\1\0")])
+    exif = b"Exif\0\0"
+    attribute = b'<x:xmpmeta><rdf:Description tiff:Orientation="6" tiff:Make="m"/></x:xmpmeta>'
+    element = b"<x:xmpmeta><tiff:Make>m</tiff:Make><tiff:Orientation>6</tiff:Orientation></x:xmpmeta>"
+    xmp = b"http://ns.adobe.com/xap/1.0/\0"
+    at = 8 + 2 + 12 + 4  # where the bytes after the only entry begin
+    blocks = {
+        "twice": (exif + exif + six,),
+        "count2": (exif + tiff_block([tiff_entry(3, 2, b"\6\0\1\0")]),),
+        "long": (exif + tiff_block([tiff_entry(4, 1, b"\6\0\0\0")]),),
+        "longs": (exif + tiff_block([tiff_entry(4, 2, struct.pack("<I", at))], struct.pack("<II", 6, 1)),),
+        "rational": (exif + tiff_block([tiff_entry(5, 1, struct.pack("<I", at))], struct.pack("<II", 12, 2)),),
+        "double": (exif + tiff_block([tiff_entry(12, 1, struct.pack("<I", at))], struct.pack("<d", 6)),),
+        "float": (exif + tiff_block([tiff_entry(11, 1, struct.pack("<f", 6))]),),
+        "byte": (exif + tiff_block([tiff_entry(1, 1, b"\6")]),),  # bytes are no number to Pillow
+        "swapped_head": (exif + tiff_block([tiff_entry(3, 1, b"\0\6", ">")], order=">", head=b"MM*\0"),),
+        "first_of_two": (exif + tiff_block([tiff_entry(3, 1, b"\6\0"), tiff_entry(3, 1, b"\1\0")]),),
+        "unknown_kind_first": (exif + tiff_block([tiff_entry(99, 1, b"\1\0"), tiff_entry(3, 1, b"\6\0")]),),
+        "outside_first": (exif + tiff_block([tiff_entry(3, 9, b"\0\x90"), tiff_entry(3, 1, b"\6\0")]),),
+        "in_parts": (exif + six[:14], exif + six[14:]),
+        "xmp_attribute": (xmp + attribute,),
+        "xmp_element": (xmp + element,),
+        "xmp_last_of_two": (xmp + attribute.replace(b"6", b"1"), xmp + attribute),
+        "xmp_other_quotes": (xmp + attribute.replace(b'"6"', b"'6'"),),
+        "xmp_after_exif_without": (exif + tiff_block([]), xmp + attribute),
+        "xmp_against_exif": (exif + one, xmp + attribute),
+        "xmp_against_bad_exif": (exif + tiff_block([tiff_entry(3, 1, b"\x09\0")]), xmp + attribute),
+    }
+    for name, bodies in blocks.items():
+        add(f"turned_{name}.jpg", jpeg(*bodies))
+
+    pixels = np.asarray(image)
+
+    def png_with(*chunks, after=()):
+        return png(pixels, 2, 8, extra=chunks, after=after)
+
+    key = b"XML:com.adobe.xmp"
+    hexed = six.hex()
+    profile = (f"\nexif\n{len(six):8}\n" +
+               "\n".join(hexed[i:i + 72] for i in range(0, len(hexed), 72)) + "\n").encode()
+    raw_key = b"Raw profile type exif"
+    files = {
+        "xmp": (chunk(b"iTXt", key + b"\0\0\0\0\0" + attribute),),
+        "xmp_deflated": (chunk(b"iTXt", key + b"\0\1\0en\0key\0" + zlib.compress(element)),),
+        "xmp_ztxt": (chunk(b"zTXt", key + b"\0\0" + zlib.compress(attribute)),),
+        "raw_profile": (chunk(b"zTXt", raw_key + b"\0\0" + zlib.compress(profile)),),
+        "raw_profile_plain": (chunk(b"tEXt", raw_key + b"\0" + profile),),
+        "raw_profile_against_exif": (chunk(b"tEXt", raw_key + b"\0" + profile), chunk(b"eXIf", one)),
+        "text_exif": (chunk(b"tEXt", b"exif\0" + six),),
+        "exif_twice": (chunk(b"eXIf", exif + six),),
+    }
+    for name, chunks in files.items():
+        add(f"turned_{name}.png", png_with(*chunks))
+    add("turned_xmp_late.png", png_with(after=[chunk(b"iTXt", key + b"\0\0\0\0\0" + attribute)]))
+    # A packet of megabytes is not looked at (Pillow refuses the picture).
+    bomb = chunk(b"iTXt", key + b"\0\1\0\0\0" + zlib.compress(attribute + bytes(8 << 20), 9))
+    add("turned_not_xmp_bomb.png", png_with(bomb), pixels)
+    for name, body in (("attribute", attribute), ("element", element)):
+        add(f"turned_xmp_{name}.webp", saved(image, format="WEBP", lossless=True, xmp=body))
+
+
 if __name__ == "__main__":
     make_jpeg()
+    make_irregular_jpeg()
+    make_irregular_png()
+    make_more_orientations()
     make_png()
     make_bmp()
     make_ppm()
