@@ -33,14 +33,18 @@ void Probe::see(const char* name, const float* host, int64_t rows, int64_t cols)
   if (active()) show(name, std::vector<float>(host, host + rows * cols), cols);
 }
 
-void Probe::see_kv(const KvStore& kv, int64_t first, int64_t count) {
+void Probe::see_kv(Segments segments) {
   if (!active()) return;
-  const int64_t width = kv.n_kv_heads * kv.head_dim;
-  std::vector<float> keys(static_cast<size_t>(count * width)), values(keys.size());
-  for (int64_t r = 0; r < count; ++r) {
-    for (int64_t head = 0; head < kv.n_kv_heads; ++head) {
-      const int64_t at = r * width + head * kv.head_dim;
-      kv.read(head, first + r, keys.data() + at, values.data() + at);
+  const int64_t dim = segments[0].kv->head_dim, width = segments[0].kv->n_kv_heads * dim;
+  std::vector<float> keys, values;
+  for (const Segment& s : segments) {
+    for (int64_t i = 0; i < s.n_rows; ++i) {
+      const size_t row = keys.size();
+      keys.resize(row + static_cast<size_t>(width));
+      values.resize(keys.size());
+      for (int64_t at = 0; at < width; at += dim) {
+        s.kv->read(at / dim, s.n_past + i, keys.data() + row + at, values.data() + row + at);
+      }
     }
   }
   show("k", keys, width);

@@ -23,8 +23,8 @@ class Probe {
 
   void see(const char* name, Mat x);
   void see(const char* name, const float* host, int64_t rows, int64_t cols);
-  /// Positions [first, first + count) of a cache, as rows of (n_kv_heads * head_dim): "k" and "v".
-  void see_kv(const KvStore& kv, int64_t first, int64_t count);
+  /// What the rows of a pass wrote to their stores, as rows of (n_kv_heads * head_dim): "k" and "v".
+  void see_kv(Segments segments);
 
   // An activation that is made some rows at a time: rows are collected, finish() shows them as one.
   void see_rows(Mat rows);

@@ -25,13 +25,12 @@ struct DecoderScratch {
   RopeTable rope;  // (T, head_dim / 2)
 };
 
-// One decoder layer (Qwen2VLDecoderLayer.forward). x is updated in place; positions [0, n_past) of kv are filled.
-void decoder_layer(Ops& op, const DecoderLayerWeights& w, int64_t n_past, KvStore& kv, const DecoderScratch& s,
-                   Probe& probe) {
-  op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, n_past, s.q, kv);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v to kv
+// One decoder layer (Qwen2VLDecoderLayer.forward). x is updated in place.
+void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, const DecoderScratch& s, Probe& probe) {
+  op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, segments, s.q);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
-  probe.see_kv(kv, n_past, s.x.rows);
-  op.attention(s.q, kv, w.qkv.n_heads, AttentionSpec{.causal = true, .n_past = n_past}, s.attn);
+  probe.see_kv(segments);
+  op.attention(s.q, w.qkv.n_heads, segments, s.attn);
   probe.see("attn", s.attn);
   op.linear_add(s.attn, w.attn_output, s.x);  // x += Wo attn
   probe.see("attn_out", s.x);
@@ -106,7 +105,6 @@ struct TextDecoder::Impl {
   Status run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress);
   Status compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite);
   void head(const Pass& pass, Mat all, Probe& probe, bool* finite);
-  void scrub(const Pass& pass);
   Result<std::unique_ptr<StepProgram>> record_step(int64_t n_positions, const DrawOptions& draw);
   Status fill_step_rope(int64_t n_positions);
 };
@@ -261,7 +259,6 @@ Status TextDecoder::Impl::run_pass(const Pass& pass, const TapSink& tap, const P
   Probe search(ops, no_tap);
   search.search_non_finite();
   GLIMPSE_TRY(compute(pass, search, {}, &finite));
-  scrub(pass);
   return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (rows %lld to %lld)",
                     search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite().c_str(),
                     static_cast<long long>(n_past),
@@ -295,7 +292,8 @@ Status TextDecoder::Impl::compute(const Pass& pass, Probe& probe, const Progress
         return;
       }
       if (probe.active()) probe.enter("blk." + std::to_string(layer) + ".");
-      decoder_layer(ops, w.layers[layer], n_past, *kv[layer], s, probe);
+      const Segment rows_of_layer{.kv = kv[layer].get(), .n_rows = n, .n_past = n_past};
+      decoder_layer(ops, w.layers[layer], std::span(&rows_of_layer, 1), s, probe);
     }
     *finite = ops.all_finite(s.x);
     head(pass, s.x, probe, finite);
@@ -319,21 +317,6 @@ void TextDecoder::Impl::head(const Pass& pass, Mat all, Probe& probe, bool* fini
   }
   probe.enter("");
   if (pass.n_logits > 0) probe.finish("logits", c.vocab_size);
-}
-
-// Slots after n_past are multiplied with a probability of zero, so they must be finite: overwrites what a failed pass
-// left there with the keys and values of a zero input.
-void TextDecoder::Impl::scrub(const Pass& pass) {
-  const TextWeights& w = model->text_weights();
-  const auto n = static_cast<int64_t>(pass.ids.size());
-  const DecoderScratch s = scratch(n);
-  const std::vector<float> zeros(static_cast<size_t>(config().hidden_size));
-  (void)ops.run([&] {
-    for (int64_t r = 0; r < n; ++r) ops.upload(zeros.data(), config().hidden_size, s.x.row(r));
-    for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      ops.norm_qkv(s.x, w.layers[layer].attn_norm, w.layers[layer].qkv, s.rope, n_past, s.q, *kv[layer]);
-    }
-  });
 }
 
 Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
@@ -370,7 +353,8 @@ Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(int64_t n_po
   return ops.record_step([&](StepRecorder& step) {
     step.embed_token(*w.token_embd, s.x);
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      decoder_layer(ops, w.layers[layer], n_positions - 1, *kv[layer], s, probe);
+      const Segment row{.kv = kv[layer].get(), .n_rows = 1, .n_past = n_positions - 1};
+      decoder_layer(ops, w.layers[layer], std::span(&row, 1), s, probe);
     }
     ops.norm_linear(s.x, w.output_norm, w.output, Activation::kNone, out);
     step.draw(out, draw);

@@ -38,14 +38,13 @@ void vision_ffn(Ops& op, const VisionLayerWeights& w, Activation activation, con
   probe.finish("ffn", width);
 }
 
-// One block (Qwen2VLVisionBlock.forward) over one temporal slice: every patch sees every patch.
-void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, KvStore& kv, const VisionScratch& s,
-                  Probe& probe) {
-  const int64_t n = s.x.rows;
-  op.norm_qkv(s.x, w.norm1, w.qkv, s.rope, 0, s.q, kv);  // h = LayerNorm(x); q = rope(Wq h + bq); k, v to kv
+// One block (Qwen2VLVisionBlock.forward): every patch sees every patch of its segment.
+void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, Segments segments,
+                  const VisionScratch& s, Probe& probe) {
+  op.norm_qkv(s.x, w.norm1, w.qkv, s.rope, segments, s.q);  // h = LayerNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
-  probe.see_kv(kv, 0, n);
-  op.attention(s.q, kv, w.qkv.n_heads, AttentionSpec{.causal = false, .n_keys = n}, s.attn);
+  probe.see_kv(segments);
+  op.attention(s.q, w.qkv.n_heads, segments, s.attn);
   probe.see("attn", s.attn);
   op.linear_add(s.attn, w.attn_output, s.x);  // x += Wo attn + bo
   probe.see("attn_out", s.x);
@@ -251,8 +250,6 @@ Status VisionEncoder::Impl::run_slice(const Slice& slice, const TapSink& tap, co
   Probe search(ops, no_tap);
   search.search_non_finite();
   GLIMPSE_TRY(compute(slice, search, {}, &finite));
-  GLIMPSE_ASSIGN(kv, ops.make_kv(config().num_heads, config().head_dim, round_up(max_patches, kKeyBlock),
-                                 model->vision_kv_element()));  // a NaN must not stay behind the next picture's keys
   return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the vision encoder, first in %s",
                     search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite().c_str());
 }
@@ -263,6 +260,7 @@ Status VisionEncoder::Impl::compute(const Slice& slice, Probe& probe, const Prog
   const int64_t n = slice.frames[0]->grid.n_patches();
   const VisionScratch s = scratch(n);
   const Activation activation = c.use_gelu ? Activation::kGeluTanh : Activation::kQuickGelu;
+  const Segment picture{.kv = kv.get(), .n_rows = n, .causal = false};
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
     ops.upload(host_cos.data(), n * (c.head_dim / 2), s.rope.cos.data);
@@ -278,7 +276,7 @@ Status VisionEncoder::Impl::compute(const Slice& slice, Probe& probe, const Prog
         return;
       }
       if (probe.active()) probe.enter("v.blk." + std::to_string(layer) + ".");
-      vision_layer(ops, w.layers[layer], activation, *kv, s, probe);
+      vision_layer(ops, w.layers[layer], activation, std::span(&picture, 1), s, probe);
     }
     merge(slice, s, probe, finite);
   }));

@@ -35,6 +35,12 @@ uint64_t largest_scratch(int64_t max_cols) {
   return bytes;
 }
 
+// Kernels compute scores of kKeyStep keys at a time: behind the last head there must be memory where a segment begins
+// so late that these are not there.
+uint64_t read_ahead_bytes(KvElement element, int64_t head_dim) {
+  return kv_head_bytes(element, head_dim, kKeyStep - kKeyAlign);
+}
+
 // Rows of one matrix on their way from the file into panels; one per thread.
 class PanelPacker {
  public:
@@ -110,8 +116,15 @@ class PanelPacker {
 }  // namespace
 
 void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  load_key(head_element(kv_head), head_keys(kv_head), head_dim, position, key);
-  load_value(head_element(kv_head), head_values(kv_head), head_dim, position, value);
+  // An int8 segment is read from the block that it begins with.
+  int64_t first = 0;
+  if (element == KvElement::kInt8) {
+    first = position / kKeyBlock * kKeyBlock;
+    while (first > 0 && begins_at(kv_head, first) == Begins::kNothing) first -= kKeyBlock;
+  }
+  const uint64_t at = kv_head_bytes(element, head_dim, first);
+  load_key(head_element(kv_head, first), head_keys(kv_head) + at, head_dim, position - first, key);
+  load_value(head_element(kv_head, first), head_values(kv_head) + at, head_dim, position - first, value);
 }
 
 CpuOps::CpuOps(Isa isa, int n_threads) : isa_(isa), team_(n_threads), workers_(static_cast<size_t>(n_threads)) {}
@@ -210,7 +223,9 @@ void CpuOps::download(const float* backend, int64_t n_floats, float* host) {
 }
 
 uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
-  return 2 * static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
+  const uint64_t heads =
+      static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
+  return 2 * heads + read_ahead_bytes(element, head_dim);
 }
 
 uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
@@ -230,9 +245,11 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
   kv->capacity = round_up(capacity, kKeyBlock);
   kv->element = element;
   kv->head_bytes = kv_head_bytes(element, head_dim, kv->capacity);
-  if (element == KvElement::kInt8) kv->is_int8.assign(static_cast<size_t>(n_kv_heads), 0);
+  if (element == KvElement::kInt8) {
+    kv->begins.assign(static_cast<size_t>(n_kv_heads * kv->capacity / kKeyBlock), CpuKv::Begins::kNothing);
+  }
   const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
-  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
+  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes + read_ahead_bytes(element, head_dim), "keys"));
   GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
   if (kv_rows_.size() < rows) {

@@ -36,14 +36,24 @@ struct CpuKv final : KvStore {
   uint64_t head_bytes = 0;
   AlignedBuffer keys;
   AlignedBuffer values;
-  /// kInt8: 1 for the heads whose panels hold int8 now, 0 for those that stayed bfloat16.
-  std::vector<uint8_t> is_int8;
+  /// kInt8: what begins in a block of keys, by block and head.
+  enum class Begins : uint8_t { kNothing, kBf16, kInt8 };
+  std::vector<Begins> begins;
 
-  /// What the panels of a head hold.
-  KvElement head_element(int64_t head) const {
-    if (element != KvElement::kInt8) return element;
-    return is_int8[static_cast<size_t>(head)] != 0 ? KvElement::kInt8 : KvElement::kBf16;
+  Begins& begins_at(int64_t head, int64_t position) {
+    return begins[static_cast<size_t>(position / kKeyBlock * n_kv_heads + head)];
   }
+  Begins begins_at(int64_t head, int64_t position) const {
+    return begins[static_cast<size_t>(position / kKeyBlock * n_kv_heads + head)];
+  }
+  /// What the panels of a head hold for the segment that begins at first_key.
+  KvElement head_element(int64_t head, int64_t first_key) const {
+    if (element != KvElement::kInt8) return element;
+    const bool is_int8 = first_key % kKeyBlock == 0 && begins_at(head, first_key) == Begins::kInt8;
+    return is_int8 ? KvElement::kInt8 : KvElement::kBf16;
+  }
+  /// kInt8: the segment's keys and values were written anew, as bfloat16.
+  void begin_segment(int64_t first_key, int64_t end_key);
 
   std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
   std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
@@ -80,9 +90,8 @@ class CpuOps final : public Ops {
 
   Status run(FunctionRef<void()> body) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
-  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                KvStore& kv) override;
-  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;
+  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override;
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
@@ -95,7 +104,7 @@ class CpuOps final : public Ops {
   static constexpr int64_t kChunk = 512;  // rows of x per pass over the weights
   /// Fewer keys are attended to in bfloat16: int8 saves next to nothing then, and every key weighs more.
   static constexpr int64_t kMinInt8Keys = 1024;
-  static constexpr int kMaxFormats = 3;   // q, k and v of one layer may each want another
+  static constexpr int kMaxFormats = 3;  // q, k and v of one layer may each want another
   static constexpr int64_t kTileFloats = 2 * kTilePanels * kChunk * kPanelRows;  // gate and up
 
   /// Scratch of one thread; sized by grow_linear and grow_attention.
@@ -134,9 +143,10 @@ class CpuOps final : public Ops {
   Status grow_linear(int64_t max_rows, int64_t max_cols);
   static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
-  void quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv);
-  void attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
-  void attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out);
+  void store_rows(Segments segments, int64_t first, WorkRange rows, Mat keys, Mat values, Worker& worker) const;
+  void quantize_segment_heads(Mat q, int64_t n_heads, Segments segments);
+  void attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Mat out);
+  void attend_split(Mat q, int64_t n_heads, Segments segments, Mat out);
 
   const Isa isa_;
   ThreadTeam team_;

@@ -1,5 +1,5 @@
-// CpuOps: attention. Work items are (key/value head, block of query rows); the query heads of a group are stacked as
-// rows of one block, so that each key and value is read once for all of them.
+// CpuOps: attention. Work items are (segment, key/value head, block of query rows); the query heads of a group are
+// stacked as rows of one block, so that each key and value is read once for all of them.
 #include <algorithm>
 
 #include "engine/base/checked.h"
@@ -19,22 +19,82 @@ AttentionState state_at(float* floats, int64_t d) {
   return {floats + kMaxQueryRows * d, floats + kMaxQueryRows * (d + 1), floats};
 }
 
-// The query rows of one item: tokens [token, token + n_tokens) times the heads of one group.
+// How the work of one segment is cut. group: query heads per key/value head.
+struct Cut {
+  const Segment& segment;
+  const CpuKv& kv;
+  int64_t group, n_rows, block_rows, n_blocks, n_key_blocks;
+
+  Cut(const Segment& s, int64_t n_heads)
+      : segment(s),
+        kv(static_cast<const CpuKv&>(*s.kv)),
+        group(n_heads / kv.n_kv_heads),
+        n_rows(s.n_rows * group),
+        // Whole tokens per block, so that a group's rows stay together.
+        block_rows(group <= kMaxQueryRows ? kMaxQueryRows / group * group : kMaxQueryRows),
+        n_blocks(ceil_div(n_rows, block_rows)),
+        n_key_blocks(s.n_rows == 0 ? 0 : ceil_div(s.end_key() - s.first_key, kKeyBlock)) {}
+  int64_t n_items() const { return kv.n_kv_heads * n_blocks; }                       // each with all its keys
+  int64_t n_split_items() const { return n_blocks * kv.n_kv_heads * n_key_blocks; }  // each with one block of them
+};
+
+// Finds the segments of ascending item numbers.
+class Cursor {
+ public:
+  using Count = int64_t (Cut::*)() const;
+  Cursor(Segments segments, int64_t n_heads, Count count) : segments_(segments), n_heads_(n_heads), count_(count) {}
+  /// The segment of an item of all; *item becomes its number there.
+  Cut find(int64_t* item) {
+    for (;; ++index_) {
+      const Cut cut(segments_[index_], n_heads_);
+      const int64_t count = (cut.*count_)();
+      if (*item < before_ + count) {
+        *item -= before_;
+        return cut;
+      }
+      before_ += count;
+    }
+  }
+  /// Items of all segments before the one found last.
+  int64_t before() const { return before_; }
+
+ private:
+  const Segments segments_;
+  const int64_t n_heads_;
+  const Count count_;
+  size_t index_ = 0;
+  int64_t before_ = 0;
+};
+
+// One head's keys and values as a segment sees them, from first_key on, and the kernel for them.
+struct Panels {
+  const std::byte *keys, *values;
+  KvElement element;
+  const AttentionKernel& kernel;
+
+  Panels(const Cut& cut, int64_t head, Isa isa)
+      : keys(cut.kv.head_keys(head) + kv_head_bytes(cut.kv.element, cut.kv.head_dim, cut.segment.first_key)),
+        values(cut.kv.head_values(head) + kv_head_bytes(cut.kv.element, cut.kv.head_dim, cut.segment.first_key)),
+        element(cut.kv.head_element(head, cut.segment.first_key)),
+        kernel(select_attention_kernel(element, isa)) {}
+};
+
+// The query rows of one item: rows [first, first + n) of a segment's tokens times the heads of one group.
 struct QueryRows {
   const float* q[kMaxQueryRows];
   float* out[kMaxQueryRows];
-  int64_t n_visible[kMaxQueryRows];  // keys from the start of the cache
+  int64_t n_visible[kMaxQueryRows];  // keys from the segment's first on
   int64_t n_rows = 0;
   int64_t max_visible = 0;
 
-  QueryRows(Mat q_mat, Mat out_mat, int64_t kv_head, int64_t group, int64_t first_row, int64_t n, int64_t head_dim,
-            const AttentionSpec& spec) {
-    for (int64_t r = first_row; r < first_row + n; ++r) {
-      const int64_t token = r / group;
-      const int64_t head = kv_head * group + r % group;
-      q[n_rows] = q_mat.row(token) + head * head_dim;
-      out[n_rows] = out_mat.row(token) + head * head_dim;
-      n_visible[n_rows] = spec.causal ? spec.n_past + token + 1 : spec.n_keys;
+  QueryRows(const Cut& cut, Mat q_mat, Mat out_mat, int64_t kv_head, int64_t first, int64_t n) {
+    const int64_t head_dim = cut.kv.head_dim;
+    for (int64_t r = first; r < first + n; ++r) {
+      const int64_t token = r / cut.group, row = cut.segment.first_row + token;
+      const int64_t head = kv_head * cut.group + r % cut.group;
+      q[n_rows] = q_mat.row(row) + head * head_dim;
+      out[n_rows] = out_mat.row(row) + head * head_dim;
+      n_visible[n_rows] = cut.segment.n_visible(token);
       max_visible = std::max(max_visible, n_visible[n_rows]);
       ++n_rows;
     }
@@ -47,6 +107,13 @@ struct QueryRows {
 };
 
 }  // namespace
+
+void CpuKv::begin_segment(int64_t first_key, int64_t end_key) {
+  for (int64_t head = 0; head < n_kv_heads; ++head) {
+    for (int64_t at = first_key; at < end_key; at += kKeyBlock) begins_at(head, at) = Begins::kNothing;
+    begins_at(head, first_key) = Begins::kBf16;
+  }
+}
 
 uint64_t CpuOps::attention_state_bytes(int64_t d) {
   return static_cast<uint64_t>(state_floats(d)) * sizeof(float);
@@ -72,73 +139,81 @@ Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
 
 // Turns the heads that can bear it into int8. Decided and converted head by head, each by one thread, from its keys,
 // values and queries alone: the same for any number of threads.
-void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, CpuKv& kv) {
-  std::fill(kv.is_int8.begin(), kv.is_int8.end(), uint8_t{0});
-  const int64_t n_keys = q.rows, end = round_up(n_keys, kKeyBlock), group = n_heads / kv.n_kv_heads;
-  const bool large = n_keys >= kMinInt8Keys && isa_ >= Isa::kAvx512Vnni;
+void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
+  for (const Segment& s : segments) static_cast<CpuKv&>(*s.kv).begin_segment(s.first_key, s.end_key());
+  if (isa_ < Isa::kAvx512Vnni) return;  // slower there than bfloat16
+  const int64_t n_kv_heads = segments[0].kv->n_kv_heads, group = n_heads / n_kv_heads;
+  const int64_t n_items = static_cast<int64_t>(segments.size()) * n_kv_heads;
   next_item_.store(0, std::memory_order_relaxed);
   team_.parallel([&](int thread, int) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    for (int64_t head = next_item_.fetch_add(1); head < kv.n_kv_heads; head = next_item_.fetch_add(1)) {
-      std::byte *const keys = kv.head_keys(head), *const values = kv.head_values(head);
+    for (int64_t item = next_item_.fetch_add(1); item < n_items; item = next_item_.fetch_add(1)) {
+      const Segment& s = segments[static_cast<size_t>(item / n_kv_heads)];
+      const int64_t head = item % n_kv_heads;
+      CpuKv& kv = static_cast<CpuKv&>(*s.kv);
+      if (s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 || s.first_key != s.n_past) continue;
+      const uint64_t at = kv_head_bytes(kv.element, kv.head_dim, s.first_key);
+      std::byte *const keys = kv.head_keys(head) + at, *const values = kv.head_values(head) + at;
       // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
       float* const zero = worker.state.as<float>();
       std::fill_n(zero, kv.head_dim, 0.0f);
-      store_keys(isa_, kv.element, zero, 0, end - n_keys, kv.head_dim, n_keys, keys);
-      store_values(isa_, kv.element, zero, 0, end - n_keys, kv.head_dim, n_keys, values);
-      if (!large) continue;
-      const SegmentQueries queries{q.data + head * group * kv.head_dim, q.ld, q.rows, group};
-      const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, n_keys, keys, values, worker.scores.data());
+      const int64_t n_behind = round_up(s.n_rows, kKeyBlock) - s.n_rows;
+      store_keys(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, keys);
+      store_values(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, values);
+      const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
+      const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
       if (!fits_int8(estimate)) continue;
-      quantize_segment(kv.head_dim, n_keys, keys, values, worker.scores.data());
-      kv.is_int8[static_cast<size_t>(head)] = 1;
+      quantize_segment(kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+      kv.begins_at(head, s.first_key) = CpuKv::Begins::kInt8;
     }
   });
 }
 
-void CpuOps::attention(Mat q, const KvStore& store, int64_t n_heads, const AttentionSpec& spec, Mat out) {
-  const CpuKv& kv = static_cast<const CpuKv&>(store);
-  const int64_t group = n_heads / kv.n_kv_heads;
-  const int64_t n_items = kv.n_kv_heads * ceil_div(q.rows * group, kMaxQueryRows);
-  const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
-  const bool split_keys = n_items < team_.n_threads() && q.rows * group <= kMaxQueryRows && n_keys > kKeyBlock;
+void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
+  int64_t n_items = 0, n_split = 0, d = 0;
+  bool one_block = true;  // of query rows, in every segment
+  for (const Segment& s : segments) {
+    const Cut cut(s, n_heads);
+    n_items += cut.n_items();
+    n_split += cut.n_split_items();
+    one_block = one_block && cut.n_blocks <= 1;
+    d = padded_head_dim(cut.kv.head_dim);
+  }
+  const bool fits = static_cast<uint64_t>(n_split) * attention_state_bytes(d) <= partials_.size();
   next_item_.store(0, std::memory_order_relaxed);
-  if (split_keys) {
-    attend_split(q, kv, group, spec, out);
+  if (one_block && n_items < team_.n_threads() && n_split > n_items && fits) {
+    attend_split(q, n_heads, segments, out);
   } else {
-    attend_items(q, kv, group, spec, out);
+    attend_items(q, n_heads, segments, n_items, out);
   }
 }
 
 // Each item runs through its key blocks in ascending order. Threads take the next item when they are free; where rows
 // see different numbers of keys, the last ones see the most and go first; otherwise a head's rows follow each other, so
 // that its keys and values stay in cache.
-void CpuOps::attend_items(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out) {
-  const int64_t d = padded_head_dim(kv.head_dim);
-  const int64_t n_rows = q.rows * group;
-  // Whole tokens per block, so that a group's rows stay together.
-  const int64_t block_rows = group <= kMaxQueryRows ? kMaxQueryRows / group * group : kMaxQueryRows;
-  const int64_t n_blocks = ceil_div(n_rows, block_rows);
-  const int64_t n_items = n_blocks * kv.n_kv_heads;
+void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Mat out) {
   const auto work = [&](int thread, int) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    const AttentionState state = state_at(worker.state.as<float>(), d);
-    for (int64_t item = next_item_.fetch_add(1); item < n_items; item = next_item_.fetch_add(1)) {
-      const int64_t head = spec.causal ? item % kv.n_kv_heads : item / n_blocks;
-      const int64_t block = spec.causal ? item / kv.n_kv_heads : item % n_blocks;
-      const int64_t first = (n_blocks - 1 - block) * block_rows;
-      const KvElement element = kv.head_element(head);
-      const AttentionKernel& kernel = select_attention_kernel(element, isa_);
-      const QueryRows rows(q, out, head, group, first, std::min(block_rows, n_rows - first), kv.head_dim, spec);
-      prepare_queries(isa_, element, rows.q, rows.n_rows, kv.head_dim, kv.head_keys(head), worker.queries.data());
+    Cursor cursor(segments, n_heads, &Cut::n_items);
+    for (int64_t next = next_item_.fetch_add(1); next < n_items; next = next_item_.fetch_add(1)) {
+      int64_t item = next;
+      const Cut cut = cursor.find(&item);
+      const int64_t head_dim = cut.kv.head_dim, d = padded_head_dim(head_dim);
+      const AttentionState state = state_at(worker.state.as<float>(), d);
+      const int64_t head = cut.segment.causal ? item % cut.kv.n_kv_heads : item / cut.n_blocks;
+      const int64_t block = cut.segment.causal ? item / cut.kv.n_kv_heads : item % cut.n_blocks;
+      const int64_t first = (cut.n_blocks - 1 - block) * cut.block_rows;
+      const Panels panels(cut, head, isa_);
+      const QueryRows rows(cut, q, out, head, first, std::min(cut.block_rows, cut.n_rows - first));
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.keys, worker.queries.data());
       reset_attention_state(state, rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       for (int64_t key = 0; key < rows.max_visible; key += kKeyBlock) {
         rows.visible_in_block(key, visible);
-        kernel.run(worker.queries.data(), rows.n_rows, d, kv.head_keys(head), kv.head_values(head), key, visible, state,
-                   worker.scores.data());
+        panels.kernel.run(worker.queries.data(), rows.n_rows, d, panels.keys, panels.values, key, visible, state,
+                          worker.scores.data());
       }
-      finish_attention(isa_, state, rows.n_rows, kv.head_dim, rows.out);
+      finish_attention(isa_, state, rows.n_rows, head_dim, rows.out);
     }
   };
   if (n_items == 1) {
@@ -148,39 +223,49 @@ void CpuOps::attend_items(Mat q, const CpuKv& kv, int64_t group, const Attention
   }
 }
 
-// Few query rows, many keys (decode on many threads): each (head, key block) is an item with a state of its own; the
-// states of a head are merged in ascending order, which gives the bits of attend_items.
-void CpuOps::attend_split(Mat q, const CpuKv& kv, int64_t group, const AttentionSpec& spec, Mat out) {
-  const int64_t d = padded_head_dim(kv.head_dim);
-  const int64_t n_rows = q.rows * group;
-  const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
-  const int64_t n_key_blocks = ceil_div(n_keys, kKeyBlock);
-  const int64_t n_items = kv.n_kv_heads * n_key_blocks;
-  const auto partial = [&](int64_t item) { return state_at(partials_.as<float>() + item * state_floats(d), d); };
+// Few query rows, many keys (decode on many threads): each (segment, head, key block) is an item with a state of its
+// own; the states of a head are merged in ascending order, which gives the bits of attend_items.
+void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
+  int64_t n_items = 0, n_merges = 0;
+  for (const Segment& s : segments) {
+    n_items += Cut(s, n_heads).n_split_items();
+    n_merges += Cut(s, n_heads).n_items();
+  }
+  const auto partial = [&](int64_t item, int64_t d) {
+    return state_at(partials_.as<float>() + item * state_floats(d), d);
+  };
   team_.parallel([&](int thread, int n_threads) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    for (int64_t item = next_item_.fetch_add(1); item < n_items; item = next_item_.fetch_add(1)) {
-      const int64_t head = item / n_key_blocks;
-      const int64_t key = item % n_key_blocks * kKeyBlock;
-      const QueryRows rows(q, out, head, group, 0, n_rows, kv.head_dim, spec);
-      const KvElement element = kv.head_element(head);
-      const AttentionKernel& kernel = select_attention_kernel(element, isa_);
-      prepare_queries(isa_, element, rows.q, n_rows, kv.head_dim, kv.head_keys(head), worker.queries.data());
-      reset_attention_state(partial(item), n_rows, d);
+    Cursor cursor(segments, n_heads, &Cut::n_split_items);
+    for (int64_t next = next_item_.fetch_add(1); next < n_items; next = next_item_.fetch_add(1)) {
+      int64_t item = next;
+      const Cut cut = cursor.find(&item);
+      const int64_t d = padded_head_dim(cut.kv.head_dim), head = item / cut.n_key_blocks;
+      const int64_t key = item % cut.n_key_blocks * kKeyBlock;
+      const Panels panels(cut, head, isa_);
+      const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.keys, worker.queries.data());
+      reset_attention_state(partial(next, d), rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);
-      kernel.run(worker.queries.data(), n_rows, d, kv.head_keys(head), kv.head_values(head), key, visible,
-                 partial(item), worker.scores.data());
+      panels.kernel.run(worker.queries.data(), rows.n_rows, d, panels.keys, panels.values, key, visible,
+                        partial(next, d), worker.scores.data());
     }
     team_.barrier();
-    const WorkRange heads = split_work(kv.n_kv_heads, thread, n_threads);
-    for (int64_t head = heads.begin; head < heads.end; ++head) {
-      const AttentionState state = partial(head * n_key_blocks);
-      for (int64_t block = 1; block < n_key_blocks; ++block) {
-        merge_attention_states(isa_, state, partial(head * n_key_blocks + block), n_rows, d);
+    // The heads of all segments; `first` runs through the items in which their states begin.
+    const WorkRange mine = split_work(n_merges, thread, n_threads);
+    int64_t merge = 0, first = 0;
+    for (const Segment& s : segments) {
+      const Cut cut(s, n_heads);
+      const int64_t d = padded_head_dim(cut.kv.head_dim);
+      for (int64_t head = 0; head < cut.n_items(); ++head, ++merge, first += cut.n_key_blocks) {
+        if (merge < mine.begin || merge >= mine.end) continue;
+        for (int64_t block = 1; block < cut.n_key_blocks; ++block) {
+          merge_attention_states(isa_, partial(first, d), partial(first + block, d), cut.n_rows, d);
+        }
+        const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
+        finish_attention(isa_, partial(first, d), cut.n_rows, cut.kv.head_dim, rows.out);
       }
-      const QueryRows rows(q, out, head, group, 0, n_rows, kv.head_dim, spec);
-      finish_attention(isa_, state, n_rows, kv.head_dim, rows.out);
     }
   });
 }

@@ -151,9 +151,30 @@ void CpuOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Line
   });
 }
 
-void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                      KvStore& store) {
-  CpuKv& kv = static_cast<CpuKv&>(store);
+// Keys and values of rows [rows.begin, rows.end) of a chunk that begins with row `first` of the pass, into the stores.
+void CpuOps::store_rows(Segments segments, int64_t first, WorkRange rows, Mat keys, Mat values, Worker& worker) const {
+  for (const Segment& s : segments) {
+    CpuKv& kv = static_cast<CpuKv&>(*s.kv);
+    const int64_t begin = std::max(rows.begin, s.first_row - first);
+    const int64_t end = std::min(rows.end, s.first_row + s.n_rows - first);
+    if (begin >= end) continue;
+    const int64_t position = s.n_past + first + begin - s.first_row;
+    // The value behind an odd number of bfloat16 has weight zero, and must not be a NaN of a pass that failed.
+    const bool pad = position + end - begin == s.end_key() && s.end_key() % 2 != 0;
+    float* const zero = worker.state.as<float>();
+    if (pad) std::fill_n(zero, kv.head_dim, 0.0f);
+    for (int64_t h = 0; h < kv.n_kv_heads; ++h) {
+      const int64_t column = h * kv.head_dim;
+      store_keys(isa_, kv.element, keys.row(begin) + column, keys.ld, end - begin, kv.head_dim, position,
+                 kv.head_keys(h));
+      store_values(isa_, kv.element, values.row(begin) + column, values.ld, end - begin, kv.head_dim, position,
+                   kv.head_values(h));
+      if (pad) store_value(isa_, kv.element, zero, kv.head_dim, s.end_key(), kv.head_values(h));
+    }
+  }
+}
+
+void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
   const Linear* const parts[3] = {&w.q, &w.k, &w.v};
   const int64_t head_dim = w.head_dim;
   const int64_t kv_width = w.n_kv_heads * head_dim;
@@ -194,15 +215,11 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
       for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
     }
-    const int64_t n = tokens.end - tokens.begin, position = n_past + first + tokens.begin;
-    for (int64_t h = 0; h < w.n_kv_heads && n > 0; ++h) {
-      store_keys(isa_, kv.element, k_rows.row(tokens.begin) + h * head_dim, k_rows.ld, n, head_dim, position,
-                 kv.head_keys(h));
-      store_values(isa_, kv.element, v_rows.row(tokens.begin) + h * head_dim, v_rows.ld, n, head_dim, position,
-                   kv.head_values(h));
-    }
+    store_rows(segments, first, tokens, k_rows, v_rows, worker);
   });
-  if (kv.element == KvElement::kInt8) quantize_segment_heads(q, w.n_heads, kv);
+  if (!segments.empty() && static_cast<const CpuKv&>(*segments[0].kv).element == KvElement::kInt8) {
+    quantize_segment_heads(q, w.n_heads, segments);
+  }
 }
 
 }  // namespace glimpse

@@ -89,8 +89,8 @@ struct RopeTable {
   Mat sin;
 };
 
-/// Keys and values of one layer in the backend's layout. A store of kInt8 is filled by one norm_qkv() from position 0
-/// on and attended to as a whole.
+/// Keys and values of one layer in the backend's layout. A store of kInt8 takes segments that see themselves as a
+/// whole: not causal, from first_key = n_past on.
 class KvStore {
  public:
   virtual ~KvStore() = default;
@@ -101,11 +101,22 @@ class KvStore {
   virtual void read(int64_t kv_head, int64_t position, float* key, float* value) const = 0;
 };
 
-struct AttentionSpec {
-  bool causal = true;
-  int64_t n_past = 0;  // causal: row r sees keys [0, n_past + r + 1); otherwise every row sees keys [0, n_keys)
-  int64_t n_keys = 0;  // non-causal only
+/// Rows of a pass that belong to one key/value store: a conversation, a still picture, a window of one, a slice of a
+/// video. What a row becomes depends on its own segment alone: the same bits in any company and order.
+struct Segment {
+  KvStore* kv = nullptr;
+  int64_t first_row = 0, n_rows = 0;  // rows of x
+  int64_t n_past = 0;                 // row first_row + i stands at position n_past + i of the store
+  int64_t first_key = 0;              // keys before this position are not seen; a multiple of kKeyAlign, <= n_past
+  bool causal = true;                 // row i sees keys up to its own position; otherwise up to that of the last row
+
+  int64_t end_key() const { return n_past + n_rows; }
+  /// Keys that row i of the segment sees, from first_key on.
+  int64_t n_visible(int64_t i) const { return (causal ? n_past + i + 1 : end_key()) - first_key; }
 };
+/// What a pass runs over: segments in the order of their rows, which together are all rows, with stores of one shape.
+/// Stores may repeat where positions do not. The position behind a segment's last may be overwritten with zeros.
+using Segments = std::span<const Segment>;
 
 /// How a step draws its token; as SamplerOptions.
 struct DrawOptions {
@@ -214,11 +225,12 @@ class Ops {
   virtual void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) = 0;
 
   /// h = norm(x); q = rope(Wq h + bq) into `q` (n, n_heads * head_dim); keys rope(Wk h + bk) and values Wv h + bv into
-  /// positions [n_past, n_past + n) of `kv`.
-  virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                        KvStore& kv) = 0;
-  /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head.
-  virtual void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) = 0;
+  /// the positions of the segments. rope: a row per row of x.
+  virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                        Mat q) = 0;
+  /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head, over the keys that a row's segment
+  /// lets it see.
+  virtual void attention(Mat q, int64_t n_heads, Segments segments, Mat out) = 0;
   /// x += W in + b.
   virtual void linear_add(Mat in, const Linear& w, Mat x) = 0;
   /// out = silu(Wg h + bg) * (Wu h + bu), h = norm(x).
@@ -232,9 +244,9 @@ class Ops {
 
   /// Whether record_step() records.
   virtual bool records_steps() const { return false; }
-  /// Records what `body` does: the pass of one row. In it norm_qkv() and attention() are called with the greatest
-  /// n_past that a step may have and with the rotation table of all positions; nothing is uploaded, downloaded or
-  /// looked at. The bits of a step are those of the same operations in run(). nullptr: this backend records nothing.
+  /// Records what `body` does: the pass of one row. In it norm_qkv() and attention() are called with a segment of the
+  /// greatest n_past that a step may have and with the rotation table of all positions; nothing is uploaded, downloaded
+  /// or looked at. The bits of a step are those of the same operations in run(). nullptr: this backend records nothing.
   virtual Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> /*body*/) {
     return std::unique_ptr<StepProgram>();
   }

@@ -1,5 +1,6 @@
 #include "engine/runtime/profiled_ops.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace glimpse {
@@ -131,35 +132,39 @@ void ProfiledOps::embed(const PackedWeight& table, std::span<const int32_t> ids,
   report(record, execute);
 }
 
-void ProfiledOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                           KvStore& kv) {
-  const auto execute = [&] { inner_.norm_qkv(x, norm, w, rope, n_past, q, kv); };
+void ProfiledOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                           Mat q) {
+  const auto execute = [&] { inner_.norm_qkv(x, norm, w, rope, segments, q); };
   if (!sink_ && mode_ == Mode::kExecute) return execute();
   OpRecord record;
   record.kind = OpKind::kNormQkv;
   record.rows = x.rows;
-  record.bytes = float_bytes(x) + float_bytes(q) + float_bytes(rope.cos) + float_bytes(rope.sin) +
-                 static_cast<double>(x.rows) * shape_of(kv).position_bytes;
+  record.bytes = float_bytes(x) + float_bytes(q) + float_bytes(rope.cos) + float_bytes(rope.sin);
+  for (const Segment& s : segments) record.bytes += static_cast<double>(s.n_rows) * shape_of(*s.kv).position_bytes;
   for (const Linear* part : {&w.q, &w.k, &w.v}) add_product(record, *part->weight);
   report(record, execute);
 }
 
-void ProfiledOps::attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) {
-  const auto execute = [&] { inner_.attention(q, kv, n_heads, spec, out); };
+void ProfiledOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
+  const auto execute = [&] { inner_.attention(q, n_heads, segments, out); };
   if (!sink_ && mode_ == Mode::kExecute) return execute();
   OpRecord record;
   record.kind = OpKind::kAttention;
   record.rows = q.rows;
   record.n_heads = n_heads;
-  record.head_dim = kv.head_dim;
-  record.n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
-  const auto n = static_cast<double>(q.rows);
-  const double pairs =
-      spec.causal ? n * static_cast<double>(spec.n_past) + n * (n + 1) / 2 : n * static_cast<double>(spec.n_keys);
-  const KvShape shape = shape_of(kv);
-  record.element = shape.element;
-  record.flop = 4 * pairs * static_cast<double>(n_heads) * static_cast<double>(kv.head_dim);
-  record.bytes = float_bytes(q) + float_bytes(out) + static_cast<double>(record.n_keys) * shape.position_bytes;
+  record.bytes = float_bytes(q) + float_bytes(out);
+  for (const Segment& s : segments) {
+    if (s.n_rows == 0) continue;
+    const KvShape shape = shape_of(*s.kv);
+    const int64_t n_keys = s.end_key() - s.first_key;
+    const auto n = static_cast<double>(s.n_rows);
+    const double pairs = n * static_cast<double>(n_keys) - (s.causal ? n * (n - 1) / 2 : 0);
+    record.head_dim = s.kv->head_dim;
+    record.n_keys = std::max(record.n_keys, n_keys);
+    record.element = shape.element;
+    record.flop += 4 * pairs * static_cast<double>(n_heads) * static_cast<double>(record.head_dim);
+    record.bytes += static_cast<double>(n_keys) * shape.position_bytes;
+  }
   report(record, execute);
 }
 

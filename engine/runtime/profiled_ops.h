@@ -42,7 +42,7 @@ struct OpRecord {
   int64_t rows = 0;                                        // of the input: tokens, patches, groups of patches
   std::array<const PackedWeight*, kMaxWeights> weights{};  // they live as long as the model
   int n_weights = 0;
-  int64_t n_heads = 0, head_dim = 0, n_keys = 0;  // attention; n_keys: those that the last row sees
+  int64_t n_heads = 0, head_dim = 0, n_keys = 0;  // attention; n_keys: the most that a row sees
   KvElement element = KvElement::kBf16;           // attention
   double flop = 0;
   double bytes = 0;
@@ -108,9 +108,8 @@ class ProfiledOps final : public Ops {
   bool prefers_levels() const override { return inner_.prefers_levels(); }
   void download(const float* backend, int64_t n_floats, float* host) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
-  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                KvStore& kv) override;
-  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;
+  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override;
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;

@@ -246,39 +246,34 @@ class RefOps final : public Ops {
     }
   }
 
-  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                KvStore& kv) override {
-    RefKv& store = static_cast<RefKv&>(kv);
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                Mat q) override {
     const Wide h = normalize(x, norm);
     const Wide queries = project(h, w.q), keys = project(h, w.k), values = project(h, w.v);
     const int64_t d = w.head_dim;
-    for (int64_t r = 0; r < x.rows; ++r) {
-      const float *cos = rope.cos.row(r), *sin = rope.sin.row(r);
-      for (int64_t i = 0; i < w.n_heads; ++i) rotate(queries.row(r) + i * d, cos, sin, d, q.row(r) + i * d);
-      for (int64_t i = 0; i < w.n_kv_heads; ++i) {
-        rotate(keys.row(r) + i * d, cos, sin, d, store.key(i, n_past + r));
-        for (int64_t j = 0; j < d; ++j) store.value(i, n_past + r)[j] = static_cast<float>(values.row(r)[i * d + j]);
+    for (const Segment& segment : segments) {
+      RefKv& store = static_cast<RefKv&>(*segment.kv);
+      for (int64_t i = 0; i < segment.n_rows; ++i) {
+        const int64_t r = segment.first_row + i, position = segment.n_past + i;
+        const float *cos = rope.cos.row(r), *sin = rope.sin.row(r);
+        for (int64_t head = 0; head < w.n_heads; ++head) {
+          rotate(queries.row(r) + head * d, cos, sin, d, q.row(r) + head * d);
+        }
+        for (int64_t head = 0; head < w.n_kv_heads; ++head) {
+          rotate(keys.row(r) + head * d, cos, sin, d, store.key(head, position));
+          std::transform(values.row(r) + head * d, values.row(r) + (head + 1) * d, store.value(head, position),
+                         [](double v) { return static_cast<float>(v); });
+        }
       }
     }
   }
 
-  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override {
-    const RefKv& store = static_cast<const RefKv&>(kv);
-    const int64_t d = kv.head_dim;
-    const int64_t heads_per_kv = n_heads / kv.n_kv_heads;
-    std::vector<double> p, sum(static_cast<size_t>(d));
-    for (int64_t r = 0; r < q.rows; ++r) {
-      const int64_t n_keys = spec.causal ? spec.n_past + r + 1 : spec.n_keys;
-      p.resize(static_cast<size_t>(n_keys));
-      for (int64_t head = 0; head < n_heads; ++head) {
-        const int64_t kv_head = head / heads_per_kv;
-        softmax_scores(q.row(r) + head * d, store, kv_head, p);  // p = softmax(q k^T / sqrt(d))
-        std::fill(sum.begin(), sum.end(), 0);
-        for (int64_t key = 0; key < n_keys; ++key) {
-          const float* value = store.value(kv_head, key);
-          for (int64_t j = 0; j < d; ++j) sum[static_cast<size_t>(j)] += p[static_cast<size_t>(key)] * value[j];
-        }
-        for (int64_t j = 0; j < d; ++j) out.row(r)[head * d + j] = static_cast<float>(sum[static_cast<size_t>(j)]);
+  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override {
+    for (const Segment& segment : segments) {
+      const RefKv& store = static_cast<const RefKv&>(*segment.kv);
+      for (int64_t i = 0; i < segment.n_rows; ++i) {
+        const int64_t r = segment.first_row + i;
+        attend_row(q.row(r), store, n_heads, segment.first_key, segment.n_visible(i), out.row(r));
       }
     }
   }
@@ -334,11 +329,29 @@ class RefOps final : public Ops {
     }
   }
 
-  static void softmax_scores(const float* query, const RefKv& store, int64_t kv_head, std::vector<double>& p) {
+  // All heads of one row over keys [first_key, first_key + n_keys).
+  static void attend_row(const float* q, const RefKv& store, int64_t n_heads, int64_t first_key, int64_t n_keys,
+                         float* out) {
+    const int64_t d = store.head_dim, heads_per_kv = n_heads / store.n_kv_heads;
+    std::vector<double> p(static_cast<size_t>(n_keys)), sum(static_cast<size_t>(d));
+    for (int64_t head = 0; head < n_heads; ++head) {
+      const int64_t kv_head = head / heads_per_kv;
+      softmax_scores(q + head * d, store, kv_head, first_key, p);  // p = softmax(q k^T / sqrt(d))
+      std::fill(sum.begin(), sum.end(), 0);
+      for (int64_t key = 0; key < n_keys; ++key) {
+        const float* value = store.value(kv_head, first_key + key);
+        for (int64_t j = 0; j < d; ++j) sum[static_cast<size_t>(j)] += p[static_cast<size_t>(key)] * value[j];
+      }
+      for (int64_t j = 0; j < d; ++j) out[head * d + j] = static_cast<float>(sum[static_cast<size_t>(j)]);
+    }
+  }
+
+  static void softmax_scores(const float* query, const RefKv& store, int64_t kv_head, int64_t first_key,
+                             std::vector<double>& p) {
     const double scale = 1 / std::sqrt(static_cast<double>(store.head_dim));
     double highest = -std::numeric_limits<double>::infinity();
     for (size_t key = 0; key < p.size(); ++key) {
-      const float* k = store.key(kv_head, static_cast<int64_t>(key));
+      const float* k = store.key(kv_head, first_key + static_cast<int64_t>(key));
       double dot = 0;
       for (int64_t j = 0; j < store.head_dim; ++j) dot += static_cast<double>(query[j]) * k[j];
       p[key] = dot * scale;

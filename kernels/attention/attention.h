@@ -11,7 +11,9 @@
 
 namespace glimpse {
 
-constexpr int64_t kKeyBlock = 256;     // keys per block; block b covers positions [256 b, 256 b + 256)
+constexpr int64_t kKeyBlock = 256;     // keys per block; block b covers keys [256 b, 256 b + 256)
+constexpr int64_t kKeyAlign = 16;      // keys that a panel holds side by side: where panels may be cut
+constexpr int64_t kKeyStep = 64;       // scores are computed for so many keys at a time, whether they exist or not
 constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
 /// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value. kInt8: stored as kBf16, then, when a whole
@@ -31,8 +33,10 @@ constexpr int64_t padded_head_dim(int64_t head_dim) {
 ///   keys   kBf16: [capacity / 16][d / 2][16 positions][2]   kF16, kF32: [capacity / 16][d][16 positions]
 ///   values kBf16: [capacity / 2][d][2 positions]            kF16, kF32: [capacity][d]
 /// kQ8_0 (attention_q8.h) stores int8 with a binary16 scale per position and 32 dimensions, in groups of 16 positions.
-/// All start at a 64-byte boundary. Unwritten positions must be zero or finite: they are multiplied by a probability
-/// of zero.
+/// All start at a 64-byte boundary, and so do the panels from any multiple of kKeyAlign positions on, but of kInt8:
+/// these are panels themselves, whose first key has the number 0 below. The value behind an odd number of values of
+/// kBf16 is multiplied by a probability of zero and must be finite; what else lies behind the visible keys may be
+/// anything, but has to be readable up to a multiple of kKeyStep keys.
 ///
 /// Rounding is to nearest even. A finite value beyond the range of binary16 becomes +-65504; NaN and infinities stay
 /// what they are, so that the engine's check of its results finds them. kQ8_0 rounds to multiples of a scale that fits
@@ -78,9 +82,9 @@ void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int
 /// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
 /// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.
 /// queries: from prepare_queries, n_rows rows, n_rows <= kMaxQueryRows. keys, values: the head's panels.
-/// key_begin: a multiple of 256. n_visible[r]: number of keys of this block that row r attends to (0..256, the first
-/// ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes(), 64-byte aligned. NaN and infinite scores
-/// give NaN.
+/// key_begin: a multiple of 256, counted from where the panels given begin. n_visible[r]: number of keys of this block
+/// that row r attends to (0..256, the first ones); rows with 0 are left unchanged. scratch: attention_scratch_bytes(),
+/// 64-byte aligned. NaN and infinite scores give NaN.
 using AttendBlockFn = void (*)(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys,
                                const std::byte* values, int64_t key_begin, const int32_t* n_visible,
                                const AttentionState& state, std::byte* scratch);

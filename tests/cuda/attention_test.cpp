@@ -39,20 +39,22 @@ class Attention {
     const int64_t half = shape.head_dim / 2;
     const auto one = buffer(*ops_, std::vector<float>(static_cast<size_t>(n_positions * half), 1.0f));
     const auto zero = buffer(*ops_, std::vector<float>(static_cast<size_t>(n_positions * half), 0.0f));
+    const glimpse::Segment all{.kv = kv_.get(), .n_rows = n_positions};
     EXPECT_OK(ops_->run([&] {
       ops_->norm_qkv(
           Mat::contiguous(in_->data, n_positions, kWidth), Norm{}, w,
-          RopeTable{Mat::contiguous(one->data, n_positions, half), Mat::contiguous(zero->data, n_positions, half)}, 0,
-          Mat::contiguous(q_->data, n_positions, q_rows), *kv_);
+          RopeTable{Mat::contiguous(one->data, n_positions, half), Mat::contiguous(zero->data, n_positions, half)},
+          std::span(&all, 1), Mat::contiguous(q_->data, n_positions, q_rows));
     }));
   }
 
   /// Rows [first, first + count) of the positions as queries.
-  std::vector<float> attend(int64_t first, int64_t count, const AttentionSpec& spec) {
+  std::vector<float> attend(int64_t first, int64_t count, bool causal = true) {
     const int64_t width = shape_.n_heads * shape_.head_dim;
     const auto out = buffer(*ops_, std::vector<float>(static_cast<size_t>(count * width), NAN));
+    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = count, .n_past = first, .causal = causal};
     EXPECT_OK(ops_->run([&] {
-      ops_->attention(Mat::contiguous(q_->data + first * width, count, width), *kv_, shape_.n_heads, spec,
+      ops_->attention(Mat::contiguous(q_->data + first * width, count, width), shape_.n_heads, std::span(&rows, 1),
                       Mat::contiguous(out->data, count, width));
     }));
     std::vector<float> values(static_cast<size_t>(count * width));
@@ -87,11 +89,10 @@ TEST(CudaAttention, MatchesTheOracle) {
         Attention want(make_ref_ops(), shape, KvElement::kF32, x, n), got(host_ops(), shape, element, x, n);
         for (const int64_t count : {int64_t{1}, int64_t{8}, int64_t{9}, n}) {
           if (count > n) continue;
-          const AttentionSpec causal{.causal = true, .n_past = n - count};
           ErrorSum& sum = error[count > CudaOps::kFewRows];
-          sum.add(got.attend(n - count, count, causal), want.attend(n - count, count, causal));
-          const AttentionSpec full{.causal = false, .n_keys = n};
-          sum.add(got.attend(0, count, full), want.attend(0, count, full));
+          for (const bool causal : {true, false}) {
+            sum.add(got.attend(n - count, count, causal), want.attend(n - count, count, causal));
+          }
         }
       }
       for (const bool many : {false, true}) {
@@ -114,7 +115,7 @@ TEST(CudaAttention, RowsDoNotDependOnTheBatch) {
         std::vector<float> all;
         int64_t first = 0;
         for (const int64_t count : cuts) {
-          const auto part = a.attend(first, count, AttentionSpec{.causal = true, .n_past = first});
+          const auto part = a.attend(first, count);
           all.insert(all.end(), part.begin(), part.end());
           first += count;
         }
@@ -142,8 +143,8 @@ TEST(CudaAttention, LargeScoresDoNotOverflow) {
   for (const KvElement element : kCaches) {
     Attention a(host_ops(), {1, 1, 16}, element, x, kPositions);
     for (const int64_t count : {5, 200}) {
-      const auto out = a.attend(kPositions - count, count, AttentionSpec{.causal = true, .n_past = kPositions - count});
-      const auto first = a.attend(0, 1, AttentionSpec{.causal = true});  // sees one key: its value
+      const auto out = a.attend(kPositions - count, count);
+      const auto first = a.attend(0, 1);  // sees one key: its value
       for (const float v : first) EXPECT_TRUE(std::isfinite(v));
       // Scores of millions leave one key each: every output is somebody's value.
       for (const float v : out) EXPECT_TRUE(std::isfinite(v) && std::abs(v) < 30000);

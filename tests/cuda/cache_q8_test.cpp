@@ -43,7 +43,8 @@ class Filled {
     q_ = side_.poisoned(n_, q_rows);
     const Mat in = side_.mat(x, n_);
     const RopeTable rope{side_.mat(cosines, n_), side_.mat(sines, n_)};
-    side_.run([&] { side_->norm_qkv(in, Norm{}, w, rope, kPast, q_, *kv_); });
+    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = n_, .n_past = kPast};
+    side_.run([&] { side_->norm_qkv(in, Norm{}, w, rope, std::span(&rows, 1), q_); });
   }
 
   struct Row {
@@ -59,8 +60,8 @@ class Filled {
   // The last `count` rows.
   std::vector<float> attend(int64_t count) {
     const Mat out = side_.poisoned(count, q_.cols);
-    const AttentionSpec spec{.causal = true, .n_past = kPast + n_ - count};
-    side_.run([&] { side_->attention(q_.slice(n_ - count, count), *kv_, shape_.n_heads, spec, out); });
+    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = count, .n_past = kPast + n_ - count};
+    side_.run([&] { side_->attention(q_.slice(n_ - count, count), shape_.n_heads, std::span(&rows, 1), out); });
     return side_.values(out);
   }
   // Puts what another cache holds into this one of floats or halves.

@@ -230,7 +230,8 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
           const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
           const auto kv = must(s->make_kv(c.n_kv_heads, c.head_dim, 40, element));
           const Mat in = s.mat(x, n), out = s.poisoned(n, q_rows), cosines = s.mat(cos, n), sines = s.mat(sin, n);
-          s.run([&] { s->norm_qkv(in, norm, w, RopeTable{cosines, sines}, kPast, out, *kv); });
+          const glimpse::Segment rows{.kv = kv.get(), .n_rows = n, .n_past = kPast};
+          s.run([&] { s->norm_qkv(in, norm, w, RopeTable{cosines, sines}, std::span(&rows, 1), out); });
           q[i] = s.values(out);
           for (int64_t r = 0; r < n; ++r) {
             for (int64_t h = 0; h < c.n_kv_heads; ++h) {

@@ -180,7 +180,8 @@ TEST_F(Warpgroups, RotateAndCacheAsOtherDevices) {
         const auto kv = must(s->make_kv(c.n_kv_heads, c.head_dim, 40, element));
         const Mat in = s.mat(x, kColumns), out = s.poisoned(kColumns, q_rows), cosines = s.mat(cos, kColumns),
                   sines = s.mat(sin, kColumns);
-        s.run([&] { s->norm_qkv(in, Norm{}, w, RopeTable{cosines, sines}, kPast, out, *kv); });
+        const glimpse::Segment rows{.kv = kv.get(), .n_rows = kColumns, .n_past = kPast};
+        s.run([&] { s->norm_qkv(in, Norm{}, w, RopeTable{cosines, sines}, std::span(&rows, 1), out); });
         results[i] = s.values(out);
         std::vector<float> key(static_cast<size_t>(c.head_dim)), value(key.size());
         for (int64_t position = 0; position < kPast + kColumns + 1; ++position) {

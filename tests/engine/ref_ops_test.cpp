@@ -148,7 +148,8 @@ TEST_F(RefOpsTest, QkvRotatesPairsHalfAHeadApartAndStoresKeys) {
   std::vector<float> cos = {0, 1}, sin = {1, 0};  // pair 0 turns by 90 degrees, pair 1 not at all
   const auto kv = must(ops_->make_kv(1, 4, 10, KvElement::kF32));
   EXPECT_EQ(kv->capacity, 256);
-  ops_->norm_qkv(mat(x, 1), Norm{}, w, RopeTable{mat(cos, 1), mat(sin, 1)}, 5, mat(q, 1), *kv);
+  const Segment segment{.kv = kv.get(), .n_rows = 1, .n_past = 5};
+  ops_->norm_qkv(mat(x, 1), Norm{}, w, RopeTable{mat(cos, 1), mat(sin, 1)}, std::span(&segment, 1), mat(q, 1));
   EXPECT_EQ(q, (std::vector<float>{-3, 2, 1, 4}));
   float key[4], value[4];
   kv->read(0, 5, key, value);
@@ -170,12 +171,14 @@ TEST_F(RefOpsTest, AttentionMatchesItsDefinition) {
   std::vector<float> x = gaussian(kKeys * 8), q(kKeys * kHeads * kDim);
   std::vector<float> cos(kKeys * kDim / 2, 1.0f), sin(kKeys * kDim / 2, 0.0f);
   const auto kv = must(ops_->make_kv(kKvHeads, kDim, kKeys, KvElement::kF32));
-  ops_->norm_qkv(mat(x, kKeys), Norm{}, w, RopeTable{mat(cos, kKeys), mat(sin, kKeys)}, 0, mat(q, kKeys), *kv);
+  const Segment whole{.kv = kv.get(), .n_rows = kKeys};
+  ops_->norm_qkv(mat(x, kKeys), Norm{}, w, RopeTable{mat(cos, kKeys), mat(sin, kKeys)}, std::span(&whole, 1),
+                 mat(q, kKeys));
   for (const bool causal : {true, false}) {
     const int64_t rows = kKeys - kPast;
     std::vector<float> out(static_cast<size_t>(rows * kHeads * kDim));
-    ops_->attention(mat(q, kKeys).slice(kPast, rows), *kv, kHeads,
-                    AttentionSpec{.causal = causal, .n_past = kPast, .n_keys = kKeys}, mat(out, rows));
+    const Segment segment{.kv = kv.get(), .n_rows = rows, .n_past = kPast, .causal = causal};
+    ops_->attention(mat(q, kKeys).slice(kPast, rows), kHeads, std::span(&segment, 1), mat(out, rows));
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t head = 0; head < kHeads; ++head) {
         const int64_t visible = causal ? kPast + r + 1 : kKeys;
@@ -205,8 +208,9 @@ TEST_F(RefOpsTest, LargeScoresDoNotOverflow) {
   QkvWeights w{linear(identity, {}, 2, 2), linear(identity, {}, 2, 2), linear(identity, {}, 2, 2), 1, 1, 2};
   std::vector<float> x = {1e4f, 0, 0, 1e4f}, q(4), out(4), cos = {1, 1}, sin = {0, 0};
   const auto kv = must(ops_->make_kv(1, 2, 2, KvElement::kF32));
-  ops_->norm_qkv(mat(x, 2), Norm{}, w, RopeTable{mat(cos, 2), mat(sin, 2)}, 0, mat(q, 2), *kv);
-  ops_->attention(mat(q, 2), *kv, 1, AttentionSpec{.causal = false, .n_keys = 2}, mat(out, 2));
+  const Segment segment{.kv = kv.get(), .n_rows = 2, .causal = false};
+  ops_->norm_qkv(mat(x, 2), Norm{}, w, RopeTable{mat(cos, 2), mat(sin, 2)}, std::span(&segment, 1), mat(q, 2));
+  ops_->attention(mat(q, 2), 1, std::span(&segment, 1), mat(out, 2));
   EXPECT_EQ(out, x);  // each row attends to itself alone
 }
 

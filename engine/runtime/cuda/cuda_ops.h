@@ -65,9 +65,8 @@ class CudaOps final : public Ops {
 
   Status run(FunctionRef<void()> body) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
-  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                KvStore& kv) override;
-  void attention(Mat q, const KvStore& kv, int64_t n_heads, const AttentionSpec& spec, Mat out) override;
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;
+  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override;
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
@@ -103,6 +102,9 @@ class CudaOps final : public Ops {
   Status add_phase(Kernel kernel, const LaunchShape& shape, const void* args);
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
   void multiply_group(Format format, LinearArgs& args);
+  void qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, const glimpse::Segment& segment,
+                   Mat q);
+  void attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& segment, Mat out);
   Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
   Status pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to);
   const void* stage(const void* host, uint64_t n_bytes);

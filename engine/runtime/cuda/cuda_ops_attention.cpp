@@ -109,22 +109,37 @@ Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t he
   return std::unique_ptr<KvStore>(std::move(kv));
 }
 
-void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const AttentionSpec& spec, Mat out) {
-  if (q.rows == 0) return;
-  const auto& kv = static_cast<const CudaKv&>(store);
+void CudaOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
+  for (const glimpse::Segment& s : segments) {
+    if (s.n_rows == 0) continue;
+    attend_segment(q.slice(s.first_row, s.n_rows), n_heads, s, out.slice(s.first_row, s.n_rows));
+  }
+}
+
+void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& segment, Mat out) {
+  const auto& kv = static_cast<const CudaKv&>(*segment.kv);
   AttentionArgs args;
   args.q = q.data;
   args.ld_q = q.ld;
   args.out = out.data;
   args.ld_out = out.ld;
   args.kv = kv.view();
+  if (segment.first_key > 0) {
+    if (kv.element == KvElement::kQ8_0) {
+      return fail(make_error(ErrorCode::kUnsupported, "windows of a q8_0 cache on the CUDA backend"));
+    }
+    const auto bytes = static_cast<uint64_t>(segment.first_key) * position_bytes(kv.element, kv.head_dim);
+    args.kv.keys = static_cast<std::byte*>(args.kv.keys) + bytes;
+    args.kv.values = static_cast<std::byte*>(args.kv.values) + bytes;
+  }
   args.n_heads = static_cast<int32_t>(n_heads);
   args.group = static_cast<int32_t>(n_heads / kv.n_kv_heads);
   args.n = static_cast<int32_t>(q.rows);
-  args.causal = spec.causal ? 1 : 0;
-  args.n_past = spec.n_past;
+  const int64_t n_keys = segment.end_key() - segment.first_key;
+  args.causal = segment.causal ? 1 : 0;
+  args.n_past = segment.n_past - segment.first_key;
   args.step = step_;
-  args.n_keys = spec.n_keys;
+  args.n_keys = n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
   const int padded = args.kv.padded_dim;
   if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
@@ -134,7 +149,6 @@ void CudaOps::attention(Mat q, const KvStore& store, int64_t n_heads, const Atte
   }
   const int heads = attend_heads(args.kv.type, args.group, phases_ != nullptr);
   const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
-  const int64_t n_keys = spec.causal ? spec.n_past + q.rows : spec.n_keys;
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
   const uint64_t partials = static_cast<uint64_t>(q.rows * n_heads * n_chunks * (padded + 2)) * sizeof(float);
   // Few rows leave most of the device idle unless the keys are shared out.

@@ -167,9 +167,20 @@ void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Lin
   launch(Kernel::swiglu_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }
 
-void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, int64_t n_past, Mat q,
-                       KvStore& store) {
-  const KvView kv = static_cast<CudaKv&>(store).view();
+// Kernels write to one store and from one slot on: segments get launches of their own.
+void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
+  for (const glimpse::Segment& s : segments) {
+    // A recorded step finds its row in the table by itself.
+    const RopeTable rows =
+        step_ != nullptr ? rope
+                         : RopeTable{rope.cos.slice(s.first_row, s.n_rows), rope.sin.slice(s.first_row, s.n_rows)};
+    qkv_segment(x.slice(s.first_row, s.n_rows), norm, w, rows, s, q.slice(s.first_row, s.n_rows));
+  }
+}
+
+void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope,
+                          const glimpse::Segment& segment, Mat q) {
+  const KvView kv = static_cast<CudaKv&>(*segment.kv).view();
   // A thread ends with rows of two tiles: halves of a head, where these are whole tiles.
   const bool fused = w.head_dim % (2 * kTileRows) == 0, q8 = kv.type == CacheType::kQ8_0;
   const int64_t kv_width = w.n_kv_heads * w.head_dim;
@@ -197,7 +208,7 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   common.cos = rope.cos.data;
   common.sin = rope.sin.data;
   common.ld_rope = rope.cos.ld;
-  common.n_past = n_past;
+  common.n_past = segment.n_past;
   common.step = step_;
   common.kv = kv;
   multiply(x, norm, p, common);
@@ -213,7 +224,7 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
   args.sin = rope.sin.data;
   args.ld_rope = rope.cos.ld;
   args.n = static_cast<int32_t>(x.rows);
-  args.n_past = n_past;
+  args.n_past = segment.n_past;
   args.step = step_;
   args.kv = kv;
   launch(q8 ? Kernel::store_q8 : Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
