@@ -72,26 +72,26 @@ Ops& Engine::text_ops() {
 // --------------------------------------------------------------------------------------------------------------
 
 Status Engine::make_decoder(int64_t context) {
-  if (decoder_ && decoder_->context() == context) {
-    decoder_->truncate(0);
+  if (cache_ && cache_->context() == context) {
+    cache_->truncate(0);
     return {};
   }
   decoder_.reset();  // before the next one is allocated
+  cache_.reset();
   if (context == 0) return {};
-  GLIMPSE_ASSIGN(decoder_, TextDecoder::create(model_, text_ops(), context, options_.batch, options_.kv_element));
+  GLIMPSE_ASSIGN(cache_, KvCache::create(*model_, text_ops(), context, options_.kv_element));
+  GLIMPSE_ASSIGN(decoder_, TextDecoder::create(model_, text_ops(), context, options_.batch));
   return {};
 }
 
 void Engine::truncate(int64_t n) {
-  if (decoder_) decoder_->truncate(n);
+  if (cache_) cache_->truncate(n);
 }
 
 Status Engine::forward(std::span<const TokenId> ids, std::span<float> logits) {
-  positions_.clear();
-  PositionCounter counter;
-  counter.set_next(static_cast<int32_t>(decoder_->n_past()));
-  counter.append_text(static_cast<int64_t>(ids.size()), positions_);
-  return decoder_->forward({ids, positions_, {}}, logits, false, {}, options_.progress);
+  PassInput input(static_cast<int32_t>(cache_->n_past()));
+  input.append_text(ids);
+  return decoder_->forward(*cache_, input.rows(), logits, false, {}, options_.progress);
 }
 
 Status Engine::fill(std::span<const TokenId> ids) {
@@ -107,7 +107,7 @@ Status Engine::run_tokens(std::span<const TokenId> ids, Timeline& timeline) {
   return timeline.timed(Stage::kGenerate, [&]() -> Status {
     TokenId id = ids.empty() ? 0 : ids[0];
     for (size_t i = 0; i < ids.size(); ++i) {
-      const auto past = static_cast<int32_t>(decoder_->n_past());
+      const auto past = static_cast<int32_t>(cache_->n_past());
       GLIMPSE_ASSIGN(const std::optional<TokenId> drawn,
                      step(id, {past, past, past}, static_cast<int64_t>(ids.size() - i - 1)));
       if (!drawn) GLIMPSE_TRY(forward(std::span(&id, 1), logits_));
@@ -125,7 +125,7 @@ Result<std::optional<TokenId>> Engine::step(TokenId id, const MropePosition& pos
   constexpr int64_t kStepsAhead = 2;  // a session's
   const std::array<float, 1 + kStepsAhead> luck{};
   const auto n = static_cast<size_t>(1 + std::min(kStepsAhead, n_left));
-  return decoder_->step(id, position, {}, std::span(luck).first(n));
+  return decoder_->step(*cache_, id, position, {}, std::span(luck).first(n));
 }
 
 // -- pictures
@@ -196,11 +196,11 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
   const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
   GLIMPSE_ASSIGN(const PromptInput input,
                  conversation.prompt(question(turn, std::move(picture)), model_->text().hidden_size));
-  return static_cast<int64_t>(input.ids.size());
+  return input.pass.n_rows();
 }
 
 Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeline) {
-  decoder_->truncate(0);
+  cache_->truncate(0);
   std::shared_ptr<const ImageEmbedding> picture;
   if (!turn.picture.empty()) {
     GLIMPSE_ASSIGN(ImageEmbedding embedding, encode(turn.picture, timeline));
@@ -212,9 +212,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
     return conversation.prompt(messages, model_->text().hidden_size);
   }));
   const auto prefill = [&] {
-    std::vector<float> joined;
-    const TextDecoder::Input rows{input.ids, input.positions, input.embedding_rows(joined)};
-    return decoder_->forward(rows, logits_, false, {}, options_.progress);
+    return decoder_->forward(*cache_, input.pass.rows(), logits_, false, {}, options_.progress);
   };
   GLIMPSE_TRY(timeline.timed(Stage::kPrefill, prefill));
   conversation.commit(input);
@@ -243,7 +241,8 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
         accept(*drawn);
         continue;
       }
-      GLIMPSE_TRY(decoder_->forward({conversation.pending(), positions, {}}, logits_, false, {}, options_.progress));
+      const PassRows row{conversation.pending(), positions, {}};
+      GLIMPSE_TRY(decoder_->forward(*cache_, row, logits_, false, {}, options_.progress));
       conversation.commit_pending();
       GLIMPSE_TRY(draw());
     }

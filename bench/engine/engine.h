@@ -10,7 +10,10 @@
 #include "bench/engine/timeline.h"
 #include "engine/base/thread_team.h"
 #include "engine/generate/image_budget.h"
+#include "engine/model/kv_cache.h"
 #include "engine/model/model.h"
+#include "engine/model/text_decoder.h"
+#include "engine/model/vision_encoder.h"
 #include "engine/runtime/profiled_ops.h"
 
 namespace glimpse::bench {
@@ -82,11 +85,11 @@ class Engine {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<ProfiledOps> profiled_;
   std::vector<OpRecord>* records_ = nullptr;
+  std::unique_ptr<KvCache> cache_;
   std::unique_ptr<TextDecoder> decoder_;
   std::unique_ptr<VisionEncoder> encoder_;
   int64_t encoder_patches_ = 0;
   std::vector<float> logits_;
-  std::vector<MropePosition> positions_;
 };
 
 /// Digits, each of which is a token of its own, so that the text has n tokens. Errors: kUnsupported when this

@@ -31,16 +31,6 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_siz
 
 }  // namespace
 
-std::span<const float> PromptInput::embedding_rows(std::vector<float>& joined) const {
-  if (pictures.empty()) return {};
-  if (pictures.size() == 1) return pictures[0]->values;
-  joined.clear();
-  for (const ImageEmbedding* picture : pictures) {
-    joined.insert(joined.end(), picture->values.begin(), picture->values.end());
-  }
-  return joined;
-}
-
 std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const {
   std::vector<MropePosition> positions;
   PositionCounter counter = positions_;
@@ -101,30 +91,21 @@ Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) con
   if (chat.visuals.size() != pictures.size()) {
     return make_error(ErrorCode::kInternal, "%zu places for %zu pictures", chat.visuals.size(), pictures.size());
   }
-  const size_t n_pending = input.history_ids.size();
+  const auto n_pending = static_cast<int64_t>(input.history_ids.size());
   input.history_ids.insert(input.history_ids.end(), chat.ids.begin(), chat.ids.end());
-  input.ids = input.history_ids;
-  input.positions.reserve(input.ids.size());
-
-  PositionCounter counter;
-  counter.set_next(positions_.next() - static_cast<int32_t>(n_cached() - input.n_before));
+  std::vector<PicturePlace> places;
   for (size_t i = 0; i < pictures.size(); ++i) {
-    const ImageEmbedding& picture = *pictures[i];
-    const size_t begin = n_pending + static_cast<size_t>(chat.visuals[i].position);
-    std::fill_n(input.ids.begin() + static_cast<ptrdiff_t>(begin), picture.n_tokens, -1);
-    counter.append_text(static_cast<int64_t>(begin - input.positions.size()), input.positions);
-    counter.append_visual(picture.grid, picture.merge_size, input.positions);
-    input.n_image_tokens += picture.n_tokens;
+    places.push_back({n_pending + static_cast<int64_t>(chat.visuals[i].position), pictures[i]});
+    input.n_image_tokens += pictures[i]->n_tokens;
   }
-  counter.append_text(static_cast<int64_t>(input.ids.size() - input.positions.size()), input.positions);
-  input.next_position = counter.next();
-  return {};
+  input.pass = PassInput(positions_.next() - static_cast<int32_t>(n_cached() - input.n_before));
+  return input.pass.append(input.history_ids, places);
 }
 
 void Conversation::commit(const PromptInput& input) {
   cached_.insert(cached_.end(), input.history_ids.begin(), input.history_ids.end());
   pending_.clear();
-  positions_.set_next(input.next_position);
+  positions_.set_next(input.pass.next_position());
   turn_ = Turn::kPrompted;
 }
 

@@ -9,23 +9,19 @@
 
 #include "engine/base/result.h"
 #include "engine/generate/session.h"
+#include "engine/model/pass_input.h"
 #include "engine/model/positions.h"
 #include "tokenizer/chat.h"
 
 namespace glimpse {
 
-/// The rows that new messages add to the cache, for TextDecoder::forward().
+/// The rows that new messages add to the cache.
 struct PromptInput {
-  std::vector<TokenId> history_ids;      // pad tokens where embedding rows stand in
-  std::vector<TokenId> ids;              // the same, but -1 there
-  std::vector<MropePosition> positions;  // one per id
+  std::vector<TokenId> history_ids;  // pad tokens where rows of pictures stand in
+  PassInput pass;                    // the rows
   std::vector<const ImageEmbedding*> pictures;
   int64_t n_image_tokens = 0;
-  int64_t n_before = 0;       // cache slots in use when these rows go in
-  int32_t next_position = 0;  // after these rows
-
-  /// The rows of all pictures; joined is where they are put together when there are several.
-  std::span<const float> embedding_rows(std::vector<float>& joined) const;
+  int64_t n_before = 0;  // cache slots in use when these rows go in
 };
 
 /// Bookkeeping only: the owner runs the decoder and says what entered the cache. Pending tokens, all text, belong to

@@ -136,7 +136,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
 // --------------------------------------------------------------------------------------------------------
 
 Status Session::Impl::check_fits(const PromptInput& input) const {
-  const auto n = static_cast<long long>(input.ids.size());
+  const auto n = static_cast<long long>(input.pass.n_rows());
   const auto used = static_cast<long long>(input.n_before), context = static_cast<long long>(sizes.context);
   if (n <= context - used) return {};
   const size_t n_pictures = input.pictures.size();
@@ -165,11 +165,9 @@ void Session::Impl::roll_back() {
 }
 
 Status Session::Impl::forward(const PromptInput& input, const ProgressSink& progress) {
-  std::vector<float> joined;
-  const TextDecoder::Input rows{input.ids, input.positions, input.embedding_rows(joined)};
   ProgressSink as_prefill;
   if (progress) as_prefill = [&](std::string_view, double fraction) { return progress("prefill", fraction); };
-  return decoder->append(rows, as_prefill);
+  return decoder->append(input.pass.rows(), as_prefill);
 }
 
 Status Session::Impl::prefill(const std::vector<Message>& messages, const ProgressSink& progress) {
@@ -190,7 +188,7 @@ Status Session::Impl::prefill(const std::vector<Message>& messages, const Progre
 
   timings = std::exchange(pictures, {});
   timings.prefill = ms_since(start);
-  timings.n_prompt_tokens = static_cast<int64_t>(input.ids.size());
+  timings.n_prompt_tokens = input.pass.n_rows();
   timings.n_image_tokens = input.n_image_tokens;
   timings.n_cached_tokens = input.n_before;
   return {};

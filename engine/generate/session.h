@@ -11,6 +11,7 @@
 #include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/generate/sampler.h"
+#include "engine/model/image_embedding.h"
 #include "engine/model/model.h"
 #include "loaders/image/image.h"
 #include "tokenizer/chat.h"

@@ -14,6 +14,7 @@
 #include "engine/generate/session.h"
 #include "engine/generate/session_plan.h"
 #include "engine/generate/speculative_decoder.h"
+#include "engine/model/vision_encoder.h"
 
 namespace glimpse {
 

@@ -5,6 +5,9 @@
 #include "engine/base/checked.h"
 #include "engine/base/cpu_features.h"
 #include "engine/generate/image_budget.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/text_decoder.h"
+#include "engine/model/vision_encoder.h"
 
 namespace glimpse {
 namespace {
@@ -63,11 +66,9 @@ MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes
   const TextConfig& text = model.text();
   MemoryPlan plan;
   plan.weights = model.weight_bytes();
-  plan.kv_cache = static_cast<uint64_t>(text.num_hidden_layers) *
-                  ops.kv_bytes(text.num_key_value_heads, text.head_dim, round_up(sizes.context, kKeyBlock), kv_element);
+  plan.kv_cache = KvCache::plan_bytes(model, ops, sizes.context, kv_element);
   const uint64_t logits = sizeof(float) * static_cast<uint64_t>((1 + sizes.n_speculate) * text.vocab_size);
-  plan.decoder_scratch =
-      TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch, kv_element) - plan.kv_cache + logits;
+  plan.decoder_scratch = TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch) + logits;
   if (!model.has_vision()) return plan;
 
   const VisionConfig& vision = model.vision();

@@ -1,4 +1,5 @@
-// A session's decoder with the logits of its last slot. It may run draft tokens in the pass of a token that is known.
+// A session's decoder and cache, with the logits of the last slot. It may run draft tokens in the pass of a token that
+// is known.
 #pragma once
 
 #include <memory>
@@ -8,7 +9,8 @@
 #include <vector>
 
 #include "engine/generate/session_plan.h"
-#include "engine/model/model.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/text_decoder.h"
 
 namespace glimpse {
 
@@ -17,7 +19,7 @@ namespace glimpse {
 /// it, they are the bits that a pass of its own would give. Whatever else enters or is forgotten drops the drafts.
 class SpeculativeDecoder {
  public:
-  /// Holds 1 + sizes.n_speculate rows of logits. Errors: those of TextDecoder::create().
+  /// Holds 1 + sizes.n_speculate rows of logits. Errors: those of KvCache::create() and TextDecoder::create().
   static Result<SpeculativeDecoder> create(const std::shared_ptr<const Model>& model, Ops& ops,
                                            const SessionSizes& sizes, KvElement kv_element);
 
@@ -25,11 +27,11 @@ class SpeculativeDecoder {
   /// truncate() or an error. After step() they are computed again, which takes a pass.
   std::span<float> logits();
   /// Slots of the conversation: without the drafts.
-  int64_t n_past() const { return n_past_; }
+  int64_t n_past() const { return cache_->n_past() - static_cast<int64_t>(drafts().size()); }
 
   /// Rows of a prompt, or any others, without drafts. Errors: those of TextDecoder::forward(); n_past() is then as
   /// before.
-  Status append(const TextDecoder::Input& rows, const ProgressSink& progress);
+  Status append(const PassRows& rows, const ProgressSink& progress);
   /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
@@ -47,11 +49,12 @@ class SpeculativeDecoder {
   void truncate(int64_t n);
 
  private:
-  SpeculativeDecoder(std::unique_ptr<TextDecoder> decoder, int64_t vocab_size, int64_t n_rows);
+  SpeculativeDecoder(std::unique_ptr<KvCache> cache, std::unique_ptr<TextDecoder> decoder, int64_t vocab_size,
+                     int64_t n_rows);
   std::span<float> rows(size_t first, size_t n) { return std::span(logits_).subspan(first * vocab_, n * vocab_); }
 
-  std::unique_ptr<TextDecoder> decoder_;  // its cache holds the drafts too
-  int64_t n_past_ = 0;
+  std::unique_ptr<KvCache> cache_;        // holds the drafts too
+  std::unique_ptr<TextDecoder> decoder_;  // goes first: its steps may be under way
   size_t vocab_;
   std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
   bool has_logits_ = false;

@@ -1,13 +1,14 @@
 // Image embeddings as bytes. Layout, little-endian:
 //   "GLIE", u32 version (1), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
 //   height, then n_tokens * width floats.
+#include "engine/model/image_embedding.h"
+
 #include <bit>
 #include <cmath>
 #include <cstring>
 #include <optional>
 
 #include "engine/base/checked.h"
-#include "engine/model/model.h"
 
 namespace glimpse {
 namespace {

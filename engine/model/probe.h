@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/model/model.h"
+#include "engine/model/tap.h"
 #include "engine/runtime/ops.h"
 
 namespace glimpse {

@@ -2,11 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <utility>
+#include <vector>
 
 #include "engine/base/checked.h"
 #include "engine/model/decode_steps.h"
-#include "engine/model/model.h"
 #include "engine/model/probe.h"
+#include "engine/model/text_decoder.h"
 #include "engine/model/weights.h"
 
 namespace glimpse {
@@ -63,6 +64,58 @@ int64_t step_rope_floats(const TextConfig& c, const Ops& ops, int64_t context) {
   return ops.records_steps() ? context * (c.head_dim / 2) : 0;
 }
 
+// The rows of one input that are in a pass.
+struct PassPart {
+  KvCache* cache = nullptr;
+  PassRows rows;
+  int64_t first_row = 0;  // in the pass
+  int64_t n_logits = 0;   // of its last rows
+  float* logits = nullptr;
+
+  int64_t n_rows() const { return static_cast<int64_t>(rows.ids.size()); }
+};
+
+// Cuts inputs into passes. A pass takes the next rows of the inputs in their order.
+class PassCutter {
+ public:
+  PassCutter(std::span<const TextDecoder::Input> inputs, int64_t hidden_size, int64_t vocab_size)
+      : inputs_(inputs), hidden_(static_cast<size_t>(hidden_size)), vocab_(vocab_size) {}
+
+  // The next n rows; there are so many.
+  void next(int64_t n, std::vector<PassPart>& parts) {
+    parts.clear();
+    for (int64_t row = 0; row < n;) {
+      const TextDecoder::Input& input = inputs_[input_];
+      const auto n_rows = static_cast<int64_t>(input.rows.ids.size());
+      const int64_t count = std::min(n - row, n_rows - taken_);
+      PassPart part;
+      part.cache = input.cache;
+      part.first_row = row;
+      part.rows.ids = input.rows.ids.subspan(static_cast<size_t>(taken_), static_cast<size_t>(count));
+      part.rows.positions = input.rows.positions.subspan(static_cast<size_t>(taken_), static_cast<size_t>(count));
+      const auto n_pictures =
+          static_cast<size_t>(std::count(part.rows.ids.begin(), part.rows.ids.end(), PassRows::kPicture));
+      part.rows.embeddings = input.rows.embeddings.subspan(embedding_, n_pictures * hidden_);
+      embedding_ += part.rows.embeddings.size();
+      const int64_t first_wanted = input.logits.empty() ? n_rows : input.all_logits ? 0 : n_rows - 1;
+      part.n_logits = std::max<int64_t>(0, taken_ + count - std::max(first_wanted, taken_));
+      part.logits = input.logits.data() + std::max<int64_t>(0, taken_ - first_wanted) * vocab_;
+      parts.push_back(part);
+      row += count;
+      taken_ += count;
+      if (taken_ == n_rows) ++input_, taken_ = 0, embedding_ = 0;
+    }
+  }
+
+ private:
+  const std::span<const TextDecoder::Input> inputs_;
+  const size_t hidden_;
+  const int64_t vocab_;
+  size_t input_ = 0;
+  int64_t taken_ = 0;     // rows of that input
+  size_t embedding_ = 0;  // floats of its embeddings
+};
+
 }  // namespace
 
 struct TextDecoder::Impl {
@@ -70,23 +123,22 @@ struct TextDecoder::Impl {
 
   const std::shared_ptr<const Model> model;
   Ops& ops;
-  int64_t context = 0, batch = 0, n_past = 0;
-  std::vector<std::unique_ptr<KvStore>> kv;  // one per layer
+  int64_t context = 0, batch = 0;
   std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, logits;
   std::vector<float> host_cos, host_sin;  // (batch, head_dim / 2)
+  std::vector<TokenId> ids;               // (batch)
+  std::vector<PassPart> parts;            // of the pass at hand
+  std::vector<Segment> segments;          // one per part
   // Rotations of text at positions [0, n_step_rope) of the context, where the backend records steps.
   std::unique_ptr<BackendBuffer> step_cos, step_sin;
   int64_t n_step_rope = 0;
+  KvCache::Revision stepped;           // of the cache that steps go on in
   std::unique_ptr<DecodeSteps> steps;  // goes first: steps that are under way use the memory above
 
-  // One pass over rows [first, first + n) of the input. logits: n_logits rows, the last ones of the pass.
-  struct Pass {
-    std::span<const TokenId> ids;
-    std::span<const MropePosition> positions;
-    std::span<const float> embeddings;
-    int64_t n_logits = 0;
-    float* logits = nullptr;
-    int64_t rows_before = 0, rows_total = 0;  // for progress
+  // How far the passes of a run are.
+  struct Progress {
+    const ProgressSink& sink;
+    int64_t rows_before = 0, rows_total = 0;
   };
 
   const TextConfig& config() const { return model->text(); }
@@ -101,30 +153,31 @@ struct TextDecoder::Impl {
             RopeTable{rows(rope_cos, n, half), rows(rope_sin, n, half)}};
   }
 
-  Status check(const Input& input, std::span<float> out, bool all_logits) const;
-  Status run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress);
-  Status compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite);
-  void head(const Pass& pass, Mat all, Probe& probe, bool* finite);
-  Result<std::unique_ptr<StepProgram>> record_step(int64_t n_positions, const DrawOptions& draw);
+  Status check(const Input& input) const;
+  Status run(std::span<const Input> inputs, const TapSink& tap, const ProgressSink& progress);
+  Status run_pass(int64_t n, const TapSink& tap, const Progress& progress);
+  Status compute(int64_t n, Probe& probe, const Progress& progress, bool* finite);
+  void embed(const DecoderScratch& s);
+  Segments segments_of_layer(size_t layer);
+  void head(Mat all, Probe& probe, bool* finite);
+  Result<std::unique_ptr<StepProgram>> record_step(const KvCache& cache, int64_t n_positions, const DrawOptions& draw);
   Status fill_step_rope(int64_t n_positions);
+  DecodeSteps& steps_of(const KvCache& cache);
 };
 
 TextDecoder::TextDecoder() = default;
 TextDecoder::~TextDecoder() = default;
 
-uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch,
-                                 KvElement element) {
+uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch) {
   const TextConfig& c = model.text();
   const int64_t rows = std::clamp<int64_t>(batch, 1, std::max<int64_t>(1, context));
-  const auto layers = static_cast<uint64_t>(c.num_hidden_layers);
   return DecoderSizes(c, rows).bytes() + ops.reserve_bytes(rows, widest_input(c)) +
          ops.kv_scratch_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)) +
-         layers * ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element) +
          2 * sizeof(float) * static_cast<uint64_t>(step_rope_floats(c, ops, context));
 }
 
 Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
-                                                         int64_t batch, KvElement element) {
+                                                         int64_t batch) {
   if (context < 1 || context > int64_t{1} << 30 || batch < 1) {
     return make_error(ErrorCode::kInvalidArgument, "a context of %lld positions in batches of %lld rows",
                       static_cast<long long>(context), static_cast<long long>(batch));
@@ -136,11 +189,6 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   d.context = context;
   d.batch = std::min(batch, context);
   const DecoderSizes sizes(c, d.batch);
-  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv,
-                   ops.make_kv(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element));
-    d.kv.push_back(std::move(kv));
-  }
   GLIMPSE_ASSIGN(d.x, ops.allocate(sizes.x, "residual stream"));
   GLIMPSE_ASSIGN(d.q, ops.allocate(sizes.q, "queries"));
   GLIMPSE_ASSIGN(d.attn, ops.allocate(sizes.q, "attention output"));
@@ -151,172 +199,209 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   GLIMPSE_TRY(ops.reserve(d.batch, widest_input(c)));
   d.host_cos.resize(static_cast<size_t>(sizes.rope));
   d.host_sin.resize(static_cast<size_t>(sizes.rope));
+  d.ids.resize(static_cast<size_t>(d.batch));
   if (ops.records_steps()) {
     GLIMPSE_ASSIGN(d.step_cos, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
     GLIMPSE_ASSIGN(d.step_sin, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
   }
-  d.steps = std::make_unique<DecodeSteps>(
-      [&d](int64_t n_positions, const DrawOptions& draw) { return d.record_step(n_positions, draw); }, context);
   return decoder;
 }
 
-int64_t TextDecoder::context() const {
-  return impl_->context;
-}
 int64_t TextDecoder::batch() const {
   return impl_->batch;
 }
-int64_t TextDecoder::n_past() const {
-  return impl_->n_past;
-}
-void TextDecoder::truncate(int64_t n) {
-  if (n < impl_->n_past) impl_->steps->forget();
-  impl_->n_past = std::clamp<int64_t>(n, 0, impl_->n_past);
-}
 
-Status TextDecoder::Impl::check(const Input& input, std::span<float> out, bool all_logits) const {
+Status TextDecoder::Impl::check(const Input& input) const {
   const TextConfig& c = config();
-  const auto n = static_cast<int64_t>(input.ids.size());
+  const PassRows& rows = input.rows;
+  const auto n = static_cast<int64_t>(rows.ids.size());
   if (n == 0) return make_error(ErrorCode::kInvalidArgument, "an input of no rows");
-  if (n > context - n_past) {
+  if (n > input.cache->n_left()) {
     return make_error(ErrorCode::kContextFull,
                       "%lld more positions do not fit: the context has %lld, %lld are used, %lld are left",
-                      static_cast<long long>(n), static_cast<long long>(context), static_cast<long long>(n_past),
-                      static_cast<long long>(context - n_past));
+                      static_cast<long long>(n), static_cast<long long>(input.cache->context()),
+                      static_cast<long long>(input.cache->n_past()), static_cast<long long>(input.cache->n_left()));
   }
   int64_t n_embeddings = 0;
-  for (const TokenId id : input.ids) {
-    if (id < -1 || id >= c.vocab_size) {
+  for (const TokenId id : rows.ids) {
+    if (id != PassRows::kPicture && (id < 0 || id >= c.vocab_size)) {
       return make_error(ErrorCode::kInvalidArgument, "token %d is outside the vocabulary of %lld", id,
                         static_cast<long long>(c.vocab_size));
     }
-    if (id == -1) ++n_embeddings;
+    if (id == PassRows::kPicture) ++n_embeddings;
   }
-  if (input.positions.size() != input.ids.size()) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu positions for %zu rows", input.positions.size(),
-                      input.ids.size());
+  if (rows.positions.size() != rows.ids.size()) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu positions for %zu rows", rows.positions.size(),
+                      rows.ids.size());
   }
-  if (static_cast<int64_t>(input.embeddings.size()) != n_embeddings * c.hidden_size) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu embedding values for %lld rows of %lld",
-                      input.embeddings.size(), static_cast<long long>(n_embeddings),
-                      static_cast<long long>(c.hidden_size));
+  if (static_cast<int64_t>(rows.embeddings.size()) != n_embeddings * c.hidden_size) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu embedding values for %lld rows of %lld", rows.embeddings.size(),
+                      static_cast<long long>(n_embeddings), static_cast<long long>(c.hidden_size));
   }
-  if (!std::all_of(input.embeddings.begin(), input.embeddings.end(), [](float v) { return std::isfinite(v); })) {
+  if (!std::all_of(rows.embeddings.begin(), rows.embeddings.end(), [](float v) { return std::isfinite(v); })) {
     return make_error(ErrorCode::kNumeric, "a NaN or an infinity among the embeddings given");
   }
-  const int64_t want = out.empty() ? 0 : (all_logits ? n : 1) * c.vocab_size;
-  if (static_cast<int64_t>(out.size()) != want) {
-    return make_error(ErrorCode::kInvalidArgument, "room for %zu logits, want %lld", out.size(),
+  const int64_t want = input.logits.empty() ? 0 : (input.all_logits ? n : 1) * c.vocab_size;
+  if (static_cast<int64_t>(input.logits.size()) != want) {
+    return make_error(ErrorCode::kInvalidArgument, "room for %zu logits, want %lld", input.logits.size(),
                       static_cast<long long>(want));
   }
   return {};
 }
 
-Status TextDecoder::forward(const Input& input, std::span<float> logits, bool all_logits, const TapSink& tap,
-                            const ProgressSink& progress) {
-  Impl& d = *impl_;
-  GLIMPSE_TRY(d.check(input, logits, all_logits));
-  d.steps->forget();
-  const auto n = static_cast<int64_t>(input.ids.size());
-  const int64_t n_before = d.n_past;
-  auto embeddings = input.embeddings;
+Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap, const ProgressSink& progress) {
+  int64_t n = 0;
+  std::vector<int64_t> n_before;
+  for (const Input& input : inputs) {
+    GLIMPSE_TRY(check(input));
+    const auto same = [&](const Input& other) { return other.cache == input.cache; };
+    if (std::count_if(inputs.begin(), inputs.end(), same) > 1) {
+      return make_error(ErrorCode::kInvalidArgument, "a cache stands in a pass twice");
+    }
+    n += static_cast<int64_t>(input.rows.ids.size());
+    n_before.push_back(input.cache->n_past());
+  }
+  for (const Input& input : inputs) input.cache->begin_pass();
+  PassCutter cutter(inputs, config().hidden_size, config().vocab_size);
   // Passes of equal size: a last one of a few rows would read all weights for them.
-  const int64_t n_passes = ceil_div(n, d.batch);
+  const int64_t n_passes = ceil_div(n, batch);
   for (int64_t i = 0; i < n_passes; ++i) {
     const int64_t first = n * i / n_passes, count = n * (i + 1) / n_passes - first;
-    Impl::Pass pass;
-    pass.ids = input.ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-    pass.positions = input.positions.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
-    const auto n_rows = static_cast<size_t>(std::count(pass.ids.begin(), pass.ids.end(), -1));
-    pass.embeddings = embeddings.first(n_rows * static_cast<size_t>(d.config().hidden_size));
-    embeddings = embeddings.subspan(pass.embeddings.size());
-    if (!logits.empty() && all_logits) {
-      pass.n_logits = count;
-      pass.logits = logits.data() + first * d.config().vocab_size;
-    } else if (!logits.empty() && first + count == n) {
-      pass.n_logits = 1;
-      pass.logits = logits.data();
-    }
-    pass.rows_before = first;
-    pass.rows_total = n;
-    Status status = d.run_pass(pass, tap, progress);
+    cutter.next(count, parts);
+    Status status = run_pass(count, tap, {progress, first, n});
     if (!status.ok()) {
-      d.n_past = n_before;
+      for (size_t j = 0; j < inputs.size(); ++j) inputs[j].cache->truncate(n_before[j]);
       return status;
     }
-    d.n_past += count;
+    for (const PassPart& part : parts) part.cache->advance(part.n_rows());
   }
   return {};
 }
 
-Status TextDecoder::Impl::run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress) {
+Status TextDecoder::run(std::span<const Input> inputs, const TapSink& tap, const ProgressSink& progress) {
+  return impl_->run(inputs, tap, progress);
+}
+
+Status TextDecoder::forward(KvCache& cache, const PassRows& rows, std::span<float> logits, bool all_logits,
+                            const TapSink& tap, const ProgressSink& progress) {
+  const Input input{&cache, rows, logits, all_logits};
+  return impl_->run(std::span(&input, 1), tap, progress);
+}
+
+Status TextDecoder::Impl::run_pass(int64_t n, const TapSink& tap, const Progress& progress) {
   bool finite = true;
   Probe probe(ops, tap);
-  GLIMPSE_TRY(compute(pass, probe, progress, &finite));
+  GLIMPSE_TRY(compute(n, probe, progress, &finite));
   if (finite) return {};
   // The same pass again, looking at every step, so that the message can name the first bad one.
   const TapSink no_tap;
+  const ProgressSink no_progress;
   Probe search(ops, no_tap);
   search.search_non_finite();
-  GLIMPSE_TRY(compute(pass, search, {}, &finite));
+  GLIMPSE_TRY(compute(n, search, {no_progress}, &finite));
+  const std::string where = search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite();
+  if (parts.size() > 1) {
+    return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (%zu texts in one pass)",
+                      where.c_str(), parts.size());
+  }
+  const int64_t n_past = parts[0].cache->n_past();
   return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (rows %lld to %lld)",
-                    search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite().c_str(),
-                    static_cast<long long>(n_past),
-                    static_cast<long long>(n_past) + static_cast<long long>(pass.ids.size()) - 1);
+                    where.c_str(), static_cast<long long>(n_past), static_cast<long long>(n_past + n - 1));
 }
 
-Status TextDecoder::Impl::compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite) {
+// The input of the first layer and the rotations of all.
+void TextDecoder::Impl::embed(const DecoderScratch& s) {
+  const int64_t half = config().head_dim / 2, hidden = config().hidden_size;
+  ops.upload(host_cos.data(), s.x.rows * half, s.rope.cos.data);
+  ops.upload(host_sin.data(), s.x.rows * half, s.rope.sin.data);
+  for (const PassPart& part : parts) {  // pictures' rows; embed() leaves them as they are
+    const auto begin = part.rows.ids.begin(), end = part.rows.ids.end();
+    const float* embedding = part.rows.embeddings.data();
+    for (auto first = std::find(begin, end, PassRows::kPicture); first != end;) {
+      const auto behind = std::find_if(first, end, [](TokenId id) { return id != PassRows::kPicture; });
+      ops.upload(embedding, (behind - first) * hidden, s.x.row(part.first_row + (first - begin)));
+      embedding += (behind - first) * hidden;
+      first = std::find(behind, end, PassRows::kPicture);
+    }
+  }
+  ops.embed(*model->text_weights().token_embd, std::span(ids).first(static_cast<size_t>(s.x.rows)), s.x);
+}
+
+Segments TextDecoder::Impl::segments_of_layer(size_t layer) {
+  segments.clear();
+  for (const PassPart& part : parts) {
+    segments.push_back({.kv = part.cache->layer(layer),
+                        .first_row = part.first_row,
+                        .n_rows = part.n_rows(),
+                        .n_past = part.cache->n_past()});
+  }
+  return segments;
+}
+
+Status TextDecoder::Impl::compute(int64_t n, Probe& probe, const Progress& progress, bool* finite) {
   const TextConfig& c = config();
-  const auto n = static_cast<int64_t>(pass.ids.size());
   const TextWeights& w = model->text_weights();
   const DecoderScratch s = scratch(n);
-  fill_mrope_table(pass.positions, c.mrope_section, c.rope_theta, c.head_dim, host_cos.data(), host_sin.data());
+  for (const PassPart& part : parts) {
+    const int64_t at = part.first_row * (c.head_dim / 2);
+    fill_mrope_table(part.rows.positions, c.mrope_section, c.rope_theta, c.head_dim, host_cos.data() + at,
+                     host_sin.data() + at);
+    std::copy(part.rows.ids.begin(), part.rows.ids.end(), ids.begin() + part.first_row);
+  }
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
-    ops.upload(host_cos.data(), n * (c.head_dim / 2), s.rope.cos.data);
-    ops.upload(host_sin.data(), n * (c.head_dim / 2), s.rope.sin.data);
-    const float* embedding = pass.embeddings.data();
-    for (int64_t r = 0; r < n; ++r) {  // pictures' rows; embed() leaves them as they are
-      if (pass.ids[static_cast<size_t>(r)] >= 0) continue;
-      ops.upload(embedding, c.hidden_size, s.x.row(r));
-      embedding += c.hidden_size;
-    }
-    ops.embed(*w.token_embd, pass.ids, s.x);
+    embed(s);
     probe.enter("");
     probe.see("embd", s.x);
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      const double done = static_cast<double>(pass.rows_before) +
+      const double done = static_cast<double>(progress.rows_before) +
                           static_cast<double>(n) * static_cast<double>(layer) / static_cast<double>(w.layers.size());
-      if (progress && !progress("decode", done / static_cast<double>(pass.rows_total))) {
+      if (progress.sink && !progress.sink("decode", done / static_cast<double>(progress.rows_total))) {
         cancelled = true;
         return;
       }
       if (probe.active()) probe.enter("blk." + std::to_string(layer) + ".");
-      const Segment rows_of_layer{.kv = kv[layer].get(), .n_rows = n, .n_past = n_past};
-      decoder_layer(ops, w.layers[layer], std::span(&rows_of_layer, 1), s, probe);
+      decoder_layer(ops, w.layers[layer], segments_of_layer(layer), s, probe);
     }
     *finite = ops.all_finite(s.x);
-    head(pass, s.x, probe, finite);
+    head(s.x, probe, finite);
   }));
   if (cancelled) return make_error(ErrorCode::kCancelled, "the decoder was cancelled");
   return {};
 }
 
-// logits = W_out RMSNorm(x) for the last n_logits rows of the pass.
-void TextDecoder::Impl::head(const Pass& pass, Mat all, Probe& probe, bool* finite) {
+// logits = W_out RMSNorm(x) for the rows asked for; of neighbouring ones, some at once.
+void TextDecoder::Impl::head(Mat all, Probe& probe, bool* finite) {
   const TextConfig& c = config();
   const TextWeights& w = model->text_weights();
-  for (int64_t first = 0; first < pass.n_logits; first += kLogitRows) {
-    const int64_t count = std::min(kLogitRows, pass.n_logits - first);
-    const Mat x_rows = all.slice(all.rows - pass.n_logits + first, count);
-    const Mat out = rows(logits, count, c.vocab_size);
-    ops.norm_linear(x_rows, w.output_norm, w.output, Activation::kNone, out);
-    *finite = ops.all_finite(out) && *finite;
-    ops.download(out.data, count * c.vocab_size, pass.logits + first * c.vocab_size);
-    probe.see_rows(out);
+  bool any = false;
+  for (size_t begin = 0; begin < parts.size();) {
+    // Parts [begin, end) whose wanted rows lie side by side: of all but the first that is all rows.
+    size_t end = begin + 1;
+    int64_t n = parts[begin].n_logits;
+    while (end < parts.size() && n > 0 && parts[end].n_logits == parts[end].n_rows()) n += parts[end++].n_logits;
+    const int64_t first_row = parts[begin].first_row + parts[begin].n_rows() - parts[begin].n_logits;
+    size_t part = begin;
+    int64_t row_of_part = 0;
+    for (int64_t first = 0; first < n; first += kLogitRows) {
+      const int64_t count = std::min(kLogitRows, n - first);
+      const Mat out = rows(logits, count, c.vocab_size);
+      ops.norm_linear(all.slice(first_row + first, count), w.output_norm, w.output, Activation::kNone, out);
+      *finite = ops.all_finite(out) && *finite;
+      probe.see_rows(out);
+      for (int64_t row = 0; row < count;) {
+        const int64_t here = std::min(count - row, parts[part].n_logits - row_of_part);
+        ops.download(out.row(row), here * c.vocab_size, parts[part].logits + row_of_part * c.vocab_size);
+        row += here;
+        row_of_part += here;
+        if (row_of_part == parts[part].n_logits) ++part, row_of_part = 0;
+      }
+    }
+    any = any || n > 0;
+    begin = end;
   }
   probe.enter("");
-  if (pass.n_logits > 0) probe.finish("logits", c.vocab_size);
+  if (any) probe.finish("logits", c.vocab_size);
 }
 
 Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
@@ -340,7 +425,8 @@ Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
 }
 
 // The pass of compute() and head() for one row of text whose place the backend knows.
-Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(int64_t n_positions, const DrawOptions& draw) {
+Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(const KvCache& cache, int64_t n_positions,
+                                                                    const DrawOptions& draw) {
   const TextConfig& c = config();
   const TextWeights& w = model->text_weights();
   if (step_cos == nullptr) return std::unique_ptr<StepProgram>();
@@ -353,7 +439,7 @@ Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(int64_t n_po
   return ops.record_step([&](StepRecorder& step) {
     step.embed_token(*w.token_embd, s.x);
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      const Segment row{.kv = kv[layer].get(), .n_rows = 1, .n_past = n_positions - 1};
+      const Segment row{.kv = cache.layer(layer), .n_rows = 1, .n_past = n_positions - 1};
       decoder_layer(ops, w.layers[layer], std::span(&row, 1), s, probe);
     }
     ops.norm_linear(s.x, w.output_norm, w.output, Activation::kNone, out);
@@ -361,23 +447,39 @@ Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(int64_t n_po
   });
 }
 
-Result<std::optional<TokenId>> TextDecoder::step(TokenId id, const MropePosition& position, const DrawOptions& draw,
-                                                 std::span<const float> uniform) {
+// The recorded steps of a cache: those of another one are dropped, and what was begun is worthless when something else
+// has written to it.
+DecodeSteps& TextDecoder::Impl::steps_of(const KvCache& cache) {
+  if (steps == nullptr || !stepped.of_same_cache(cache.revision())) {
+    steps = nullptr;  // goes before its successor is recorded
+    steps = std::make_unique<DecodeSteps>(
+        [this, &cache](int64_t n_positions, const DrawOptions& draw) { return record_step(cache, n_positions, draw); },
+        std::min(context, cache.context()));
+  } else if (!(stepped == cache.revision())) {
+    steps->forget();
+  }
+  stepped = cache.revision();
+  return *steps;
+}
+
+Result<std::optional<TokenId>> TextDecoder::step(KvCache& cache, TokenId id, const MropePosition& position,
+                                                 const DrawOptions& draw, std::span<const float> uniform) {
   Impl& d = *impl_;
-  GLIMPSE_TRY(d.check({std::span(&id, 1), std::span(&position, 1), {}}, {}, false));
+  GLIMPSE_TRY(d.check({&cache, {std::span(&id, 1), std::span(&position, 1), {}}, {}}));
   const bool text = id >= 0 && position.t >= 0 && position.t == position.h && position.t == position.w;
   if (!text || uniform.empty()) return std::optional<TokenId>();
-  GLIMPSE_ASSIGN(const std::optional<TokenId> next, d.steps->next({id, d.n_past, position.t}, draw, uniform));
-  if (next) ++d.n_past;
+  DecodeSteps& steps = d.steps_of(cache);
+  GLIMPSE_ASSIGN(const std::optional<TokenId> next, steps.next({id, cache.n_past(), position.t}, draw, uniform));
+  if (next) cache.advance(1);
   return next;
 }
 
-Status TextDecoder::last_logits(TokenId id, const MropePosition& position, std::span<float> logits) {
-  Impl& d = *impl_;
-  if (d.n_past == 0) return make_error(ErrorCode::kInvalidArgument, "no slot is filled");
-  --d.n_past;
-  Status done = forward({std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
-  if (!done.ok()) ++d.n_past;
+Status TextDecoder::last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits) {
+  const int64_t n = cache.n_past();
+  if (n == 0) return make_error(ErrorCode::kInvalidArgument, "no slot is filled");
+  cache.truncate(n - 1);
+  Status done = forward(cache, {std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
+  if (!done.ok()) cache.advance(1);
   return done;
 }
 

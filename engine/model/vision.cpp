@@ -4,8 +4,9 @@
 #include <utility>
 
 #include "engine/base/checked.h"
-#include "engine/model/model.h"
+#include "engine/model/positions.h"
 #include "engine/model/probe.h"
+#include "engine/model/vision_encoder.h"
 #include "engine/model/weights.h"
 
 namespace glimpse {

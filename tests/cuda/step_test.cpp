@@ -29,9 +29,9 @@ TokenId best(const std::vector<float>& logits) {
 // A decoder that has read a few tokens, on ops of its own.
 struct Reader {
   std::unique_ptr<Ops> ops;
-  std::unique_ptr<TextDecoder> decoder;
+  std::unique_ptr<OneText> decoder;
   Reader(const std::shared_ptr<const Model>& model, int64_t context, KvElement kv)
-      : ops(must(model->make_ops(1))), decoder(must(TextDecoder::create(model, *ops, context, 64, kv))) {}
+      : ops(must(model->make_ops(1))), decoder(must(OneText::create(model, *ops, context, 64, kv))) {}
   void read(const std::vector<TokenId>& ids) {
     EXPECT_OK(decoder->forward({ids, text_positions(decoder->n_past(), ids.size()), {}}, {}, false, {}, {}));
   }

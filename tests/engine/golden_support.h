@@ -13,7 +13,10 @@
 #include <string>
 #include <vector>
 
+#include "engine/model/kv_cache.h"
 #include "engine/model/model.h"
+#include "engine/model/text_decoder.h"
+#include "engine/model/vision_encoder.h"
 #include "engine/model/weights.h"
 #include "kernels/quant/quant.h"
 #include "loaders/gguf/gguf.h"
@@ -216,7 +219,35 @@ struct CaseInput {
   std::vector<MropePosition> positions;
   std::vector<float> embeddings;
 
-  TextDecoder::Input view() const { return {ids, positions, embeddings}; }
+  PassRows view() const { return {ids, positions, embeddings}; }
+};
+
+/// A decoder and the cache of one text, which most tests want.
+class OneText {
+ public:
+  static Result<std::unique_ptr<OneText>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
+                                                 int64_t batch, KvElement element) {
+    auto text = std::make_unique<OneText>();
+    GLIMPSE_ASSIGN(text->cache, KvCache::create(*model, ops, context, element));
+    GLIMPSE_ASSIGN(text->decoder, TextDecoder::create(std::move(model), ops, context, batch));
+    return text;
+  }
+  Status forward(const PassRows& rows, std::span<float> logits, bool all_logits, const TapSink& tap,
+                 const ProgressSink& progress) {
+    return decoder->forward(*cache, rows, logits, all_logits, tap, progress);
+  }
+  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                      std::span<const float> uniform) {
+    return decoder->step(*cache, id, position, draw, uniform);
+  }
+  Status last_logits(TokenId id, const MropePosition& position, std::span<float> logits) {
+    return decoder->last_logits(*cache, id, position, logits);
+  }
+  void truncate(int64_t n) { cache->truncate(n); }
+  int64_t n_past() const { return cache->n_past(); }
+
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<TextDecoder> decoder;
 };
 
 inline CaseInput case_input(const Model& model, const GoldenCase& golden, std::vector<float> embeddings) {

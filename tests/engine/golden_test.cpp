@@ -98,7 +98,7 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
 
     const CaseInput input = testing::case_input(*model, golden, embeddings);
     const auto n = static_cast<int64_t>(input.ids.size());
-    const auto decoder = must(TextDecoder::create(model, *ops, 64, n, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, *ops, 64, n, GetParam().kv));
     double limit = 0;
     std::vector<float> logits(static_cast<size_t>(n * model->text().vocab_size));
     EXPECT_OK(decoder->forward(input.view(), logits, true,
@@ -124,7 +124,7 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
     const GoldenCase golden(std::string(folder) + "/" + file);
     const auto model = testing::load_golden(folder, GetParam());
     const auto ops = testing::make_ops(*model, GetParam());
-    const auto decoder = must(TextDecoder::create(model, *ops, 64, 64, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, *ops, 64, 64, GetParam().kv));
     std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
     testing::ErrorBudget budget(GetParam(), folder);
     double limit = 0;  // of the logits

@@ -43,7 +43,7 @@ void expect_mmproj_refused(ModelEditor& editor, ErrorCode code, const std::vecto
 
 std::vector<float> logits_of(std::shared_ptr<const Model> model, std::vector<TokenId> ids) {
   const auto ops = must(model->make_ops(1));
-  const auto decoder = must(TextDecoder::create(model, *ops, 16, 16, KvElement::kF32));
+  const auto decoder = must(testing::OneText::create(model, *ops, 16, 16, KvElement::kF32));
   PositionCounter counter;
   std::vector<MropePosition> positions;
   counter.append_text(static_cast<int64_t>(ids.size()), positions);

@@ -30,14 +30,14 @@ CaseInput text_input(std::vector<TokenId> ids, int32_t first_position = 0) {
 // All logits of a prompt that is fed in calls of rows_per_call rows, in batches of `batch`.
 std::vector<float> run_all(std::shared_ptr<const Model> model, Ops& ops, const Backend& backend, const CaseInput& input,
                            int64_t batch, int64_t rows_per_call) {
-  const auto decoder = must(TextDecoder::create(model, ops, 64, batch, backend.kv));
+  const auto decoder = must(testing::OneText::create(model, ops, 64, batch, backend.kv));
   const int64_t vocab = model->text().vocab_size;
   const auto n = static_cast<int64_t>(input.ids.size());
   std::vector<float> out(static_cast<size_t>(n * vocab));
   int64_t embedding = 0;
   for (int64_t first = 0; first < n; first += rows_per_call) {
     const int64_t count = std::min(rows_per_call, n - first);
-    TextDecoder::Input part = input.view();
+    PassRows part = input.view();
     part.ids = part.ids.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     part.positions = part.positions.subspan(static_cast<size_t>(first), static_cast<size_t>(count));
     const int64_t rows = std::count(part.ids.begin(), part.ids.end(), -1);
@@ -88,9 +88,9 @@ TEST_P(ModelBits, AreTheSameForEveryThreadCountAndCut) {
 TEST_P(ModelBits, ATruncatedCacheEqualsAFreshOne) {
   const auto model = testing::load_golden("tied", GetParam(), "");
   const auto ops = testing::make_ops(*model, GetParam());
-  const auto forward = [&](TextDecoder& decoder, const CaseInput& input, size_t first, size_t n) {
+  const auto forward = [&](testing::OneText& decoder, const CaseInput& input, size_t first, size_t n) {
     std::vector<float> logits(n * 320);
-    const TextDecoder::Input part = {input.view().ids.subspan(first, n), input.view().positions.subspan(first, n), {}};
+    const PassRows part = {input.view().ids.subspan(first, n), input.view().positions.subspan(first, n), {}};
     EXPECT_OK(decoder.forward(part, logits, true, {}, {}));
     return logits;
   };
@@ -99,14 +99,14 @@ TEST_P(ModelBits, ATruncatedCacheEqualsAFreshOne) {
     old_ids[i] = static_cast<TokenId>(i * i * 29 % 307);
     new_ids[i] = static_cast<TokenId>(i * i * 31 % 311);
   }
-  const auto fresh = must(TextDecoder::create(model, *ops, 290, 290, GetParam().kv));
+  const auto fresh = must(testing::OneText::create(model, *ops, 290, 290, GetParam().kv));
   const CaseInput wanted = text_input(new_ids);
   const std::vector<float> want = forward(*fresh, wanted, 0, 290);
   for (const size_t end : {1, 16, 23, 250, 257}) {
     std::vector<TokenId> ids = new_ids;  // agrees with the new ones up to `end`
     std::copy(old_ids.begin() + static_cast<std::ptrdiff_t>(end), old_ids.end(),
               ids.begin() + static_cast<std::ptrdiff_t>(end));
-    const auto decoder = must(TextDecoder::create(model, *ops, 290, 290, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, *ops, 290, 290, GetParam().kv));
     forward(*decoder, text_input(ids), 0, 290);
     decoder->truncate(static_cast<int64_t>(end));
     for (size_t first = end, n = 1; first < 290; first += n, n = n * 3 + 1) {
@@ -131,8 +131,8 @@ TEST_P(ModelBits, AreTheSameWhereKeysCrossBlocks) {
     backend.n_threads = threads;
     const auto ops = testing::make_ops(*model, backend);
     for (const int64_t batch : {530, 100}) {
-      const auto decoder = must(TextDecoder::create(model, *ops, 530, batch, backend.kv));
-      TextDecoder::Input part = input.view();
+      const auto decoder = must(testing::OneText::create(model, *ops, 530, batch, backend.kv));
+      PassRows part = input.view();
       const size_t n_prefill = batch == 530 ? 530 : 525;
       part.ids = part.ids.first(n_prefill);
       part.positions = part.positions.first(n_prefill);
@@ -151,7 +151,7 @@ TEST_P(ModelBits, AreTheSameWhereKeysCrossBlocks) {
   const Backend reference = {.name = "ref", .reference = true};
   const auto oracle = testing::load_golden("tied", reference, "");
   const auto ops = testing::make_ops(*oracle, reference);
-  const auto decoder = must(TextDecoder::create(oracle, *ops, 530, 530, KvElement::kF32));
+  const auto decoder = must(testing::OneText::create(oracle, *ops, 530, 530, KvElement::kF32));
   std::vector<float> exact(530 * 320);
   testing::ErrorBudget budget(GetParam(), "tied");
   double limit = 0;
@@ -163,7 +163,7 @@ TEST_P(ModelBits, AreTheSameWhereKeysCrossBlocks) {
 TEST_P(ModelBits, TruncateAndRepeatGivesTheSame) {
   const auto model = testing::load_golden("tied", GetParam());
   const auto ops = testing::make_ops(*model, GetParam());
-  const auto decoder = must(TextDecoder::create(model, *ops, 32, 8, GetParam().kv));
+  const auto decoder = must(testing::OneText::create(model, *ops, 32, 8, GetParam().kv));
   const CaseInput begin = text_input({1, 2, 3, 4, 5, 6, 7}), other = text_input({200, 201, 202}, 4),
                   rest = text_input({5, 6, 7}, 4);
   std::vector<float> a(320), b(320), c(320);
@@ -184,7 +184,7 @@ TEST_P(ModelBits, OverflowNamesTheStepAndLeavesNothingBehind) {
   const auto plain = testing::load_golden("tied", reference, "");
   const auto plain_ops = testing::make_ops(*plain, reference);
   const auto peak = [&](const std::vector<TokenId>& tokens) {
-    const auto decoder = must(TextDecoder::create(plain, *plain_ops, 8, 8, KvElement::kF32));
+    const auto decoder = must(testing::OneText::create(plain, *plain_ops, 8, 8, KvElement::kF32));
     float most = 0;
     EXPECT_OK(decoder->forward(text_input(tokens).view(), {}, false,
                                [&](const std::string& name, const float* values, int64_t rows, int64_t cols) {
@@ -218,8 +218,8 @@ TEST_P(ModelBits, OverflowNamesTheStepAndLeavesNothingBehind) {
     model = must(Model::load(options));
   }
   const auto ops = testing::make_ops(*model, GetParam());
-  const auto decoder = must(TextDecoder::create(model, *ops, 8, 8, GetParam().kv));
-  const auto fresh = must(TextDecoder::create(model, *ops, 8, 8, GetParam().kv));
+  const auto decoder = must(testing::OneText::create(model, *ops, 8, 8, GetParam().kv));
+  const auto fresh = must(testing::OneText::create(model, *ops, 8, 8, GetParam().kv));
   std::vector<float> want(2 * 320), got(2 * 320);
   EXPECT_OK(fresh->forward(text_input(quiet).view(), want, true, {}, {}));
 
@@ -282,7 +282,8 @@ class DecoderState : public ::testing::Test {
   const Backend backend_ = {.name = "ref", .reference = true};
   const std::shared_ptr<const Model> model_ = testing::load_golden("tied", backend_);
   const std::unique_ptr<Ops> ops_ = testing::make_ops(*model_, backend_);
-  const std::unique_ptr<TextDecoder> decoder_ = must(TextDecoder::create(model_, *ops_, 10, 4, KvElement::kF32));
+  const std::unique_ptr<testing::OneText> decoder_ =
+      must(testing::OneText::create(model_, *ops_, 10, 4, KvElement::kF32));
 
   void expect_refused(const Status& status, ErrorCode code, const std::string& part) {
     ASSERT_FALSE(status.ok());
@@ -292,8 +293,8 @@ class DecoderState : public ::testing::Test {
 };
 
 TEST_F(DecoderState, ContextAndBatchAreAsAskedFor) {
-  EXPECT_EQ(decoder_->context(), 10);
-  EXPECT_EQ(decoder_->batch(), 4);
+  EXPECT_EQ(decoder_->cache->context(), 10);
+  EXPECT_EQ(decoder_->decoder->batch(), 4);
   EXPECT_EQ(decoder_->n_past(), 0);
 }
 
@@ -359,17 +360,18 @@ TEST_F(DecoderState, CancelLeavesTheCacheAsItWas) {
 }
 
 TEST_F(DecoderState, PlanGrowsWithContextAndBatch) {
-  const uint64_t small = TextDecoder::plan_bytes(*model_, *ops_, 256, 16, KvElement::kF32);
   const uint64_t kv = ops_->kv_bytes(2, 16, 256, KvElement::kF32);
-  EXPECT_EQ(TextDecoder::plan_bytes(*model_, *ops_, 512, 16, KvElement::kF32) - small, 2 * kv);
-  EXPECT_EQ(TextDecoder::plan_bytes(*model_, *ops_, 200, 16, KvElement::kF32), small);  // rounded up
-  EXPECT_GT(TextDecoder::plan_bytes(*model_, *ops_, 256, 32, KvElement::kF32), small);
+  EXPECT_EQ(KvCache::plan_bytes(*model_, *ops_, 256, KvElement::kF32), 2 * kv);
+  EXPECT_EQ(KvCache::plan_bytes(*model_, *ops_, 512, KvElement::kF32), 4 * kv);
+  EXPECT_EQ(KvCache::plan_bytes(*model_, *ops_, 200, KvElement::kF32), 2 * kv);  // rounded up
+  EXPECT_GT(TextDecoder::plan_bytes(*model_, *ops_, 256, 32), TextDecoder::plan_bytes(*model_, *ops_, 256, 16));
 }
 
 TEST_F(DecoderState, SizesThatMakeNoSenseAreRefused) {
-  EXPECT_FALSE(TextDecoder::create(model_, *ops_, 0, 1, KvElement::kF32).ok());
-  EXPECT_FALSE(TextDecoder::create(model_, *ops_, 8, 0, KvElement::kF32).ok());
-  EXPECT_FALSE(TextDecoder::create(model_, *ops_, int64_t{1} << 40, 8, KvElement::kF32).ok());
+  EXPECT_FALSE(testing::OneText::create(model_, *ops_, 0, 1, KvElement::kF32).ok());
+  EXPECT_FALSE(TextDecoder::create(model_, *ops_, 0, 1).ok());
+  EXPECT_FALSE(testing::OneText::create(model_, *ops_, 8, 0, KvElement::kF32).ok());
+  EXPECT_FALSE(testing::OneText::create(model_, *ops_, int64_t{1} << 40, 8, KvElement::kF32).ok());
   EXPECT_FALSE(VisionEncoder::create(model_, *ops_, 0).ok());
 }
 

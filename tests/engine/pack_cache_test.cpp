@@ -75,7 +75,7 @@ class PackCacheTest : public ::testing::Test {
   /// Logits after a few tokens, then the embeddings of pictures.
   static std::vector<float> answer(const std::shared_ptr<const Model>& model) {
     const auto ops = must(model->make_ops(2));
-    const auto decoder = must(TextDecoder::create(model, *ops, 16, 16, KvElement::kBf16));
+    const auto decoder = must(testing::OneText::create(model, *ops, 16, 16, KvElement::kBf16));
     PositionCounter counter;
     std::vector<MropePosition> positions;
     counter.append_text(3, positions);

@@ -19,7 +19,7 @@ std::vector<TokenId> some_ids(int64_t n) {
 }
 
 // Appends n rows of text; returns the last row's logits.
-std::vector<float> forward(const Model& model, TextDecoder& decoder, int64_t n) {
+std::vector<float> forward(const Model& model, OneText& decoder, int64_t n) {
   std::vector<MropePosition> positions;
   PositionCounter counter;
   counter.set_next(static_cast<int32_t>(decoder.n_past()));
@@ -38,7 +38,7 @@ struct Pass {
 Pass run(const std::shared_ptr<const Model>& model, ProfiledOps::Mode mode, int64_t n_past, int64_t n) {
   const std::unique_ptr<Ops> inner = must(model->make_ops(2));
   ProfiledOps ops(*inner, mode);
-  const auto decoder = must(TextDecoder::create(model, ops, kContext, kContext, KvElement::kBf16));
+  const auto decoder = must(OneText::create(model, ops, kContext, kContext, KvElement::kBf16));
   if (n_past > 0) forward(*model, *decoder, n_past);
   Pass pass;
   ops.set_sink([&](const OpRecord& record) { pass.records.push_back(record); });
@@ -49,11 +49,11 @@ Pass run(const std::shared_ptr<const Model>& model, ProfiledOps::Mode mode, int6
 TEST(ProfiledOps, GivesTheSameLogits) {
   const auto model = tied_model(false);
   const std::unique_ptr<Ops> ops = must(model->make_ops(2));
-  const auto decoder = must(TextDecoder::create(model, *ops, kContext, kContext, KvElement::kBf16));
+  const auto decoder = must(OneText::create(model, *ops, kContext, kContext, KvElement::kBf16));
   const std::vector<float> plain = forward(*model, *decoder, 9);
   EXPECT_EQ(run(model, ProfiledOps::Mode::kExecute, 0, 9).logits, plain);
   ProfiledOps silent(*ops);  // without a sink
-  const auto silent_decoder = must(TextDecoder::create(model, silent, kContext, kContext, KvElement::kBf16));
+  const auto silent_decoder = must(OneText::create(model, silent, kContext, kContext, KvElement::kBf16));
   EXPECT_EQ(forward(*model, *silent_decoder, 9), plain);
 }
 
@@ -132,7 +132,7 @@ TEST(ProfiledOps, PassesErrorsOn) {
   const auto model = tied_model(false);
   const std::unique_ptr<Ops> inner = must(model->make_ops(1));
   ProfiledOps ops(*inner);
-  const auto decoder = must(TextDecoder::create(model, ops, 4, 4, KvElement::kF32));
+  const auto decoder = must(OneText::create(model, ops, 4, 4, KvElement::kF32));
   const std::vector<TokenId> ids = some_ids(5);
   const std::vector<MropePosition> positions(5);
   EXPECT_EQ(decoder->forward({ids, positions, {}}, {}, false, {}, {}).error().code, ErrorCode::kContextFull);

@@ -28,7 +28,7 @@ std::shared_ptr<const Model> tied(WeightPrecision precision = WeightPrecision::k
 // Logits of every row of `ids` in one pass, (n, vocab).
 std::vector<float> all_logits(const std::shared_ptr<const Model>& model, Ops& ops, const std::vector<int32_t>& ids) {
   const auto n = static_cast<int64_t>(ids.size());
-  const auto decoder = must(TextDecoder::create(model, ops, n, n, KvElement::kF32));
+  const auto decoder = must(glimpse::testing::OneText::create(model, ops, n, n, KvElement::kF32));
   std::vector<MropePosition> positions;
   PositionCounter counter;
   counter.append_text(n, positions);

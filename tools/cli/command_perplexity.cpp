@@ -8,6 +8,7 @@
 #include <string>
 
 #include "engine/model/model.h"
+#include "engine/model/vision_encoder.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
 #include "tools/cli/kv_type.h"

@@ -1,6 +1,6 @@
 // Activations by tap name: of a run in memory, or of a GGUF that a run (or another engine) wrote; and how two differ.
 //
-// The names are those of TapSink (engine/model/model.h); the vision encoder's have the picture's number before them:
+// The names are those of TapSink (engine/model/tap.h); the vision encoder's have the picture's number before them:
 // "0/v.blk.3.q". A file holds one F32 tensor (cols, rows) per activation and the prompt's token ids as "ids" (I32);
 // other tensors are ignored. tests/golden holds such files, made from transformers.
 #pragma once

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/model/image_embedding.h"
 #include "engine/model/model.h"
 #include "tokenizer/chat.h"
 #include "tools/eval/kl_base.h"

@@ -14,7 +14,8 @@ constexpr int64_t kBatch = 512;
 Result<Scorer> Scorer::create(std::shared_ptr<const Model> model, Ops& ops, int64_t context, KvElement kv_element) {
   Scorer scorer;
   scorer.model_ = model;
-  GLIMPSE_ASSIGN(scorer.decoder_, TextDecoder::create(model, ops, context, std::min(context, kBatch), kv_element));
+  GLIMPSE_ASSIGN(scorer.cache_, KvCache::create(*model, ops, context, kv_element));
+  GLIMPSE_ASSIGN(scorer.decoder_, TextDecoder::create(model, ops, context, std::min(context, kBatch)));
   scorer.logits_.resize(static_cast<size_t>(kRowsAtOnce * model->text().vocab_size));
   return scorer;
 }
@@ -22,22 +23,13 @@ Result<Scorer> Scorer::create(std::shared_ptr<const Model> model, Ops& ops, int6
 Status Scorer::run(const Sequence& sequence, const PictureRows& picture,
                    FunctionRef<Status(int64_t row, std::span<const float> logits)> on_row,
                    const ProgressSink& progress) {
-  const auto n = static_cast<int64_t>(sequence.ids.size());
   const int64_t n_vocab = model_->text().vocab_size;
-  std::vector<TokenId> ids = sequence.ids;
-  std::vector<MropePosition> positions;
-  PositionCounter counter;
-  std::span<const float> embeddings;
-  if (picture.embedding != nullptr) {
-    const ImageEmbedding& e = *picture.embedding;
-    std::fill_n(ids.begin() + static_cast<ptrdiff_t>(picture.position), e.n_tokens, -1);
-    counter.append_text(picture.position, positions);
-    counter.append_visual(e.grid, e.merge_size, positions);
-    embeddings = e.values;
-  }
-  counter.append_text(n - static_cast<int64_t>(positions.size()), positions);
+  PassInput input;
+  const PicturePlace place{picture.position, picture.embedding};
+  GLIMPSE_TRY(input.append(sequence.ids, {&place, picture.embedding != nullptr ? size_t{1} : size_t{0}}));
+  const PassRows rows = input.rows();
 
-  decoder_->truncate(0);
+  cache_->truncate(0);
   const int64_t end = sequence.first + sequence.n_scored;
   int64_t row = 0;
   while (row < end) {
@@ -45,11 +37,11 @@ Status Scorer::run(const Sequence& sequence, const PictureRows& picture,
     const bool scored = row >= sequence.first;
     const int64_t count = scored ? std::min(kRowsAtOnce, end - row) : sequence.first - row;
     const auto at = static_cast<size_t>(row), length = static_cast<size_t>(count);
-    const TextDecoder::Input input{std::span(ids).subspan(at, length), std::span(positions).subspan(at, length),
-                                   scored ? std::span<const float>() : embeddings};
+    const PassRows part{rows.ids.subspan(at, length), rows.positions.subspan(at, length),
+                        scored ? std::span<const float>() : rows.embeddings};
     const std::span<float> out =
         scored ? std::span(logits_).first(static_cast<size_t>(count * n_vocab)) : std::span<float>();
-    GLIMPSE_TRY(decoder_->forward(input, out, true, {}, progress));
+    GLIMPSE_TRY(decoder_->forward(*cache_, part, out, true, {}, progress));
     for (int64_t i = 0; scored && i < count; ++i) {
       GLIMPSE_TRY(on_row(row - sequence.first + i,
                          out.subspan(static_cast<size_t>(i * n_vocab), static_cast<size_t>(n_vocab))));

@@ -7,7 +7,9 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/model/kv_cache.h"
 #include "engine/model/model.h"
+#include "engine/model/text_decoder.h"
 #include "tools/eval/kl_base.h"
 
 namespace glimpse::eval {
@@ -30,6 +32,7 @@ class Scorer {
 
  private:
   std::shared_ptr<const Model> model_;
+  std::unique_ptr<KvCache> cache_;
   std::unique_ptr<TextDecoder> decoder_;
   std::vector<float> logits_;
 };

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/model/text_decoder.h"
+#include "engine/model/vision_encoder.h"
 #include "tokenizer/chat.h"
 
 namespace glimpse::eval {
@@ -97,28 +99,21 @@ Result<std::vector<int32_t>> trace(const std::shared_ptr<const Model>& model, co
 
   // Pictures' rows, in order: each is the next run of pads.
   const TokenId pad = model->tokenizer().find("<|image_pad|>");
-  std::vector<TokenId> rows = ids;
-  std::vector<MropePosition> positions;
-  PositionCounter counter;
-  std::vector<float> embeddings;
+  std::vector<PicturePlace> places;
+  int64_t at = 0;
   for (const ImageEmbedding& picture : pictures) {
-    const auto from = rows.begin() + static_cast<ptrdiff_t>(positions.size());
-    const auto first = std::find(from, rows.end(), pad);
-    if (rows.end() - first < picture.n_tokens) {
-      return make_error(ErrorCode::kInternal, "a picture of %lld tokens has no place",
-                        static_cast<long long>(picture.n_tokens));
-    }
-    std::fill_n(first, picture.n_tokens, -1);
-    counter.append_text(first - from, positions);
-    counter.append_visual(picture.grid, picture.merge_size, positions);
-    embeddings.insert(embeddings.end(), picture.values.begin(), picture.values.end());
+    at = std::find(ids.begin() + static_cast<ptrdiff_t>(at), ids.end(), pad) - ids.begin();
+    places.push_back({at, &picture});
+    at = std::min(at + picture.n_tokens, static_cast<int64_t>(ids.size()));
   }
-  counter.append_text(static_cast<int64_t>(rows.size() - positions.size()), positions);
+  PassInput rows;
+  GLIMPSE_TRY(rows.append(ids, places));
 
-  const auto n = static_cast<int64_t>(rows.size());
-  GLIMPSE_ASSIGN(const auto decoder, TextDecoder::create(model, *ops, n, n, input.kv_element));
-  std::vector<float> logits(rows.size() * static_cast<size_t>(model->text().vocab_size));
-  GLIMPSE_TRY(decoder->forward({rows, positions, embeddings}, logits, true, tap.named(""), progress));
+  const int64_t n = rows.n_rows();
+  GLIMPSE_ASSIGN(const auto cache, KvCache::create(*model, *ops, n, input.kv_element));
+  GLIMPSE_ASSIGN(const auto decoder, TextDecoder::create(model, *ops, n, n));
+  std::vector<float> logits(ids.size() * static_cast<size_t>(model->text().vocab_size));
+  GLIMPSE_TRY(decoder->forward(*cache, rows.rows(), logits, true, tap.named(""), progress));
   if (!tap.status().ok()) return tap.status().error();
   return ids;
 }

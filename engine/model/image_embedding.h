@@ -1,0 +1,30 @@
+// A picture as the decoder takes it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/preprocess/preprocess.h"
+
+namespace glimpse {
+
+/// What the vision encoder makes of a picture: rows that stand in for token embeddings. Independent of the text around
+/// it: cacheable, savable.
+struct ImageEmbedding {
+  GridThw grid;  // patches, unmerged
+  int64_t merge_size = 2;
+  int64_t n_tokens = 0;       // grid.t * grid.h * grid.w / merge_size^2
+  int64_t width = 0;          // the decoder's hidden_size
+  ImageSize original;         // pixels of the picture as given (upright); the caller sets it
+  ImageSize resized;          // pixels that the encoder saw
+  std::vector<float> values;  // (n_tokens, width)
+};
+
+/// Bytes in a versioned little-endian format (magic "GLIE"), and back. Errors of load: kCorrupt, kTruncated.
+std::vector<std::byte> save_embedding(const ImageEmbedding& embedding);
+Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes);
+
+}  // namespace glimpse

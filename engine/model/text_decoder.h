@@ -1,0 +1,64 @@
+// The decoder's forward pass: rows of one or several texts to keys, values and logits.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+
+#include "engine/base/log.h"
+#include "engine/base/result.h"
+#include "engine/model/kv_cache.h"
+#include "engine/model/model.h"
+#include "engine/model/pass_input.h"
+#include "engine/model/tap.h"
+#include "engine/runtime/ops.h"
+
+namespace glimpse {
+
+/// Scratch memory of the decoder's passes, sized once. It belongs to no text: the caches do.
+class TextDecoder {
+ public:
+  ~TextDecoder();
+  /// batch: most rows of one pass. context: slots of the longest cache, which recorded steps need to know. ops: that
+  /// the caches were made on. Errors: kInvalidArgument, kOutOfMemory.
+  static Result<std::unique_ptr<TextDecoder>> create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
+                                                     int64_t batch);
+  static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch);
+
+  int64_t batch() const;
+
+  /// Rows that go into one cache, and which logits are wanted of them.
+  struct Input {
+    KvCache* cache = nullptr;
+    PassRows rows;
+    std::span<float> logits;  // empty, or (vocab_size) for the last row, or (rows, vocab_size)
+    bool all_logits = false;  // of all rows
+  };
+  /// Appends the rows of each input to its cache: any number, in passes of at most `batch` rows of all texts together.
+  /// A row's results do not depend on the other inputs. Errors: kContextFull (says how many slots are left),
+  /// kInvalidArgument (an id outside the vocabulary, a cache twice), kNumeric, kCancelled (progress returned false).
+  /// After an error all caches are as before.
+  Status run(std::span<const Input> inputs, const TapSink& tap, const ProgressSink& progress);
+  /// The same for one.
+  Status forward(KvCache& cache, const PassRows& rows, std::span<float> logits, bool all_logits, const TapSink& tap,
+                 const ProgressSink& progress);
+
+  /// Appends the text token `id` and lets the backend draw the one that follows, as forward() and a draw in one;
+  /// further steps may be begun before they are asked for. uniform: numbers in [0, 1], the luck of this draw and of the
+  /// next ones; as many steps are begun at most, so none past the last slot of the context or the end of an answer is
+  /// when the caller gives no more. nullopt: the backend cannot, or the step's logits were not finite; nothing was
+  /// appended, and forward() does it or has the error. Errors: kContextFull, kInvalidArgument, kDevice.
+  Result<std::optional<TokenId>> step(KvCache& cache, TokenId id, const MropePosition& position,
+                                      const DrawOptions& draw, std::span<const float> uniform);
+  /// The logits of the last slot, into which `id` went at `position`, computed again: (vocab_size). Errors: kNumeric,
+  /// kDevice, kInvalidArgument when no slot is filled.
+  Status last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits);
+
+ private:
+  TextDecoder();
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace glimpse
