@@ -240,14 +240,15 @@ class BmpReader final : public ImageReader {
   int64_t y_ = 0;
 };
 
-// Writes runs of palette indices to a picture stored from the bottom; what falls outside the row is dropped, as Pillow
-// drops it.
+// Writes runs of palette indices to a picture stored from the bottom. What a run of one colour puts past the end of its
+// row is dropped, as Pillow drops it.
 class RleCanvas {
  public:
   RleCanvas(const Header& header, uint8_t* indices) : header_(header), indices_(indices) {}
   bool below_last_row() const { return y_ >= header_.height; }
   bool complete() const { return y_ >= header_.height || (y_ == header_.height - 1 && x_ >= header_.width); }
-  bool outside() const { return x_ > header_.width || y_ >= header_.height; }
+  // Whether `n` more pixels pass the end of the row, or lie below the last one.
+  bool has_room(int64_t n) const { return y_ < header_.height && n <= header_.width - x_; }
   int64_t y() const { return y_; }
   void end_line() {
     x_ = 0;
@@ -335,8 +336,12 @@ Status RleReader::decode_runs() {
     } else if (value == 2) {
       if (data.size() - at < 2) return make_error(ErrorCode::kTruncated, "BMP: the run-length data end in a move");
       canvas.move(load_u8(&data[at]), load_u8(&data[at + 1]));
+      if (!canvas.has_room(0)) return make_error(ErrorCode::kCorrupt, "BMP: a move leaves the picture");
       at += 2;
     } else {
+      if (!canvas.has_room(value)) {
+        return make_error(ErrorCode::kCorrupt, "BMP: a run of %u pixels leaves its row", value);
+      }
       const size_t n_bytes = rle4 ? (value + 1) / 2 : value;
       if (data.size() - at < n_bytes) return make_error(ErrorCode::kTruncated, "BMP: the run-length data end in a run");
       for (uint32_t i = 0; i < value; ++i) canvas.put(pixel(load_u8(&data[at + (rle4 ? i / 2 : i)]), i));

@@ -13,6 +13,13 @@ namespace {
 
 using ull = unsigned long long;
 
+// A format whose library this build does not have.
+[[maybe_unused]] Error missing(const char* format, const char* library) {
+  return make_error(ErrorCode::kUnsupported,
+                    "this is a %s picture, and this build of glimpse was made without %s; convert it to PNG or JPEG",
+                    format, library);
+}
+
 ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOptions& options) {
   GLIMPSE_ASSIGN(const ImageFormat format, sniff_format(bytes));
   switch (format) {
@@ -25,15 +32,19 @@ ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOpti
     case ImageFormat::kPpm:
       return open_ppm(bytes, options);
     case ImageFormat::kWebp:
-      break;
-  }
 #ifdef GLIMPSE_HAS_WEBP
-  return open_webp(bytes, options);
+      return open_webp(bytes, options);
 #else
-  return make_error(ErrorCode::kUnsupported,
-                    "this is a WebP picture, and this build of glimpse was made without "
-                    "libwebp; convert it to PNG or JPEG");
+      return missing("WebP", "libwebp");
 #endif
+    case ImageFormat::kGif:
+#ifdef GLIMPSE_HAS_GIF
+      return open_gif(bytes, options);
+#else
+      return missing("GIF", "giflib");
+#endif
+  }
+  return make_error(ErrorCode::kInternal, "an unknown picture format");
 }
 
 // A file in memory and the reader of its bytes.

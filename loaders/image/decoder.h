@@ -26,10 +26,13 @@ ImageReaderResult open_png(std::span<const std::byte> bytes, const DecodeOptions
 #ifdef GLIMPSE_HAS_WEBP
 ImageReaderResult open_webp(std::span<const std::byte> bytes, const DecodeOptions& options);
 #endif
+#ifdef GLIMPSE_HAS_GIF
+ImageReaderResult open_gif(std::span<const std::byte> bytes, const DecodeOptions& options);
+#endif
 ImageReaderResult open_bmp(std::span<const std::byte> bytes, const DecodeOptions& options);
 ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions& options);
 
-enum class ImageFormat { kJpeg, kPng, kWebp, kBmp, kPpm };
+enum class ImageFormat { kJpeg, kPng, kWebp, kGif, kBmp, kPpm };
 
 /// Tells formats apart by their first bytes. Errors: kUnsupported names a format that glimpse does not read,
 /// kTruncated when the bytes end inside a signature.

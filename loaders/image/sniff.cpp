@@ -17,6 +17,9 @@ constexpr auto kReadable =
 #ifdef GLIMPSE_HAS_WEBP
     ", WebP"
 #endif
+#ifdef GLIMPSE_HAS_GIF
+    ", GIF"
+#endif
     ;
 constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
 
@@ -27,8 +30,6 @@ struct Signature {
 
 // Formats of a fixed beginning that glimpse does not read.
 constexpr Signature kForeign[] = {
-    {"GIF87a"sv, "a GIF picture"},
-    {"GIF89a"sv, "a GIF picture"},
     {"II*\0"sv, "a TIFF (or camera raw) picture"},
     {"MM\0*"sv, "a TIFF (or camera raw) picture"},
     {"II+\0"sv, "a BigTIFF picture"},
@@ -165,6 +166,7 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   if (head.starts_with("\xff\xd8\xff"sv)) return ImageFormat::kJpeg;
   if (head.starts_with(kPngSignature)) return ImageFormat::kPng;
   if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP") return ImageFormat::kWebp;
+  if (head.starts_with("GIF87a") || head.starts_with("GIF89a")) return ImageFormat::kGif;
   if (head.starts_with("BM") && (head.size() < 18 || head.substr(15, 3) == "\0\0\0"sv)) return ImageFormat::kBmp;
   if (head.size() >= 3 && head[0] == 'P' && std::strchr("2356", head[1]) != nullptr && head[1] != '\0' &&
       (is_space(head[2]) || head[2] == '#')) {

@@ -198,22 +198,17 @@ class WebpReader final : public ImageReader {
     return {};
   }
 
-  // In pieces of the file, so that it can be cancelled between them.
+  // At once: the decoder that takes pieces of a file (WebPIDecoder), between which one could cancel, crashes in libwebp
+  // 1.2.4 where memory runs out, or calls that damage.
   Status decode() {
     WebPDecoderConfig config;
     GLIMPSE_TRY(configure(config));
-    const std::unique_ptr<WebPIDecoder, decltype(&WebPIDelete)> decoder(WebPIDecode(nullptr, 0, &config), WebPIDelete);
-    if (decoder == nullptr) return make_error(ErrorCode::kOutOfMemory, "WebP: out of memory");
+    GLIMPSE_TRY(report(0));
     const auto* data = reinterpret_cast<const uint8_t*>(file_.data());
-    const size_t piece = std::max<size_t>(size_t{64} << 10, file_.size() / 32);
-    VP8StatusCode status = VP8_STATUS_SUSPENDED;
-    for (size_t n = 0; n < file_.size() && status == VP8_STATUS_SUSPENDED;) {
-      n = std::min(file_.size(), n + piece);
-      status = WebPIUpdate(decoder.get(), data, n);
-      GLIMPSE_TRY(report(kDecodeShare * (static_cast<double>(n) / static_cast<double>(file_.size()))));
+    if (const VP8StatusCode status = WebPDecode(data, file_.size(), &config); status != VP8_STATUS_OK) {
+      return decode_error(status);
     }
-    if (status != VP8_STATUS_OK) return decode_error(status);
-    return {};
+    return report(kDecodeShare);
   }
 
   const DecodeOptions options_;

@@ -195,6 +195,52 @@ TEST(Run, CudaAnswersOrSaysWhatIsMissing) {
   }
 }
 
+TEST(Run, PicturesComeFromAPipe) {
+  const std::vector<std::string> rest = {"-n", "4", "-c", "256", "--image-max-tokens", "16", "what is this?"};
+  const auto ask = [&](std::vector<std::string> images, const std::string& input) {
+    std::vector<std::string> arguments = with_text_model({"--mmproj", golden("tied/mmproj.gguf")});
+    arguments.insert(arguments.end(), images.begin(), images.end());
+    arguments.insert(arguments.end(), rest.begin(), rest.end());
+    RunSetup setup;
+    setup.input = input;
+    return run_glimpse(arguments, setup);
+  };
+  const std::string bytes = read_all(picture());
+  const RunResult file = ask({"--image", picture()}, "");
+  EXPECT_EQ(file.exit_code, 0) << file.err;
+  for (const char* name : {"-", "/dev/stdin"}) {
+    const RunResult piped = ask({"--image", name}, bytes);
+    EXPECT_EQ(piped.exit_code, 0) << name << piped.err;
+    EXPECT_EQ(piped.out, file.out) << name;
+  }
+  const RunResult twice = ask({"--image", "-", "--image", "-"}, bytes);
+  EXPECT_EQ(twice.exit_code, 1);
+  EXPECT_THAT(twice.err, HasSubstr("standard input"));
+  const RunResult drawn = ask({"--image", "-", "--boxes", "/nonexistent/boxes.png"}, bytes);
+  EXPECT_EQ(drawn.exit_code, 1);
+  EXPECT_THAT(drawn.err, HasSubstr("pipe"));
+}
+
+TEST(Run, PictureFilesHaveLimits) {
+  const auto ask = [&](std::vector<std::string> more) {
+    more.insert(more.end(), {"-n", "1", "-p", "what?"});
+    return run_glimpse(with_picture(more));
+  };
+  const RunResult pixels = ask({"--image-source-max-pixels", "100"});
+  EXPECT_EQ(pixels.exit_code, 1);
+  EXPECT_THAT(pixels.err, HasSubstr("the limit is 100"));
+  const std::string bomb = GLIMPSE_TEST_DIR "/loaders/data/image/bomb_rle8_16384.bmp";
+  const RunResult memory =
+      ask({"--image", bomb, "--image-source-max-pixels", "300000000", "--image-source-max-memory", "64"});
+  EXPECT_EQ(memory.exit_code, 1);
+  EXPECT_THAT(memory.err, HasSubstr("the limit is 64 MiB"));
+  const std::string progressive = GLIMPSE_TEST_DIR "/loaders/data/image/jpeg_420_progressive.jpg";
+  const RunResult scans = ask({"--image", progressive, "--image-source-max-scans", "3"});
+  EXPECT_EQ(scans.exit_code, 1);
+  EXPECT_THAT(scans.err, HasSubstr("3 scans"));
+  EXPECT_EQ(ask({"--image-source-max-pixels", "10000"}).exit_code, 0);
+}
+
 TEST(Run, AutoAndNoGpuLayersNeedNoGpu) {
   const std::vector<std::string> question = {"-n", "2", "-p", "hello", "--verbose"};
   const auto ask = [&](std::vector<std::string> more) {

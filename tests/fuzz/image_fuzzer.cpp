@@ -1,10 +1,12 @@
 // Every decoder, reached through the façade. Limits are low, so that the fuzzer looks for bugs and not for time.
 // Seeds: tests/fuzz/corpus/image/<format>.
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "loaders/image/image.h"
@@ -36,14 +38,51 @@ void mend_png(std::vector<uint8_t>& png) {
   }
 }
 
-void decode(std::span<const uint8_t> data) {
+glimpse::DecodeOptions low_limits() {
   glimpse::DecodeOptions options;
   options.limits.max_bytes = 1 << 20;
   options.limits.max_width = options.limits.max_height = 2048;
   options.limits.max_pixels = 1 << 18;
+  options.limits.max_memory = 4 << 20;
+  options.limits.max_scans = 20;
+  return options;
+}
+
+// Rows taken by ones and threes are those of the whole picture.
+void compare_rows(std::span<const uint8_t> data, const glimpse::Image& whole) {
+  glimpse::DecodeOptions options = low_limits();
+  options.apply_exif_orientation = false;
+  auto reader = glimpse::open_image(std::as_bytes(data), options);
+  if (!reader.ok()) std::abort();
+  const glimpse::ImageInfo& info = reader.value()->info();
+  if (info.memory > options.limits.max_memory || info.orientation != 1) std::abort();
+  std::vector<uint8_t> rows(whole.pixels.size());
+  const int64_t row_bytes = info.width * 3;
+  int64_t y = 0;
+  for (int64_t n = 1; y < info.height; y += n, n = n == 1 ? 3 : 1) {
+    n = std::min(n, info.height - y);
+    if (!reader.value()->read_rows(n, rows.data() + y * row_bytes).ok()) std::abort();
+  }
+  if (rows != whole.pixels) std::abort();
+}
+
+// Cancelled at some call: that, or what the file would give anyway.
+void cancel(std::span<const uint8_t> data) {
+  glimpse::DecodeOptions options = low_limits();
+  int n_left = data.empty() ? 0 : data[data.size() / 2] % 8;
+  options.progress = [&n_left](std::string_view, double fraction) {
+    if (!(fraction >= 0 && fraction <= 1)) std::abort();
+    return n_left-- > 0;
+  };
+  const auto image = glimpse::decode_image(std::as_bytes(data), options);
+  if (image.ok() && n_left < 0) std::abort();
+}
+
+void decode(std::span<const uint8_t> data) {
+  glimpse::DecodeOptions options = low_limits();
   const auto image = glimpse::decode_image(std::as_bytes(data), options);
   if (!image.ok()) {
-    if (image.error().message.empty()) std::abort();
+    if (image.error().message.empty() || image.error().code == glimpse::ErrorCode::kInternal) std::abort();
     return;
   }
   const auto n_pixels = static_cast<uint64_t>(image->width) * static_cast<uint64_t>(image->height);
@@ -51,6 +90,11 @@ void decode(std::span<const uint8_t> data) {
       image->pixels.size() != n_pixels * 3) {
     std::abort();
   }
+  options.apply_exif_orientation = false;
+  const auto stored = glimpse::decode_image(std::as_bytes(data), options);
+  if (!stored.ok()) std::abort();
+  compare_rows(data, stored.value());
+  cancel(data);
 }
 
 }  // namespace

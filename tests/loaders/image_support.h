@@ -60,6 +60,14 @@ inline bool has_webp() {
   const auto image = decode_image(fixture("webp_1x1.webp"), {});
   return image.ok() || image.error().code != ErrorCode::kUnsupported;
 }
+inline bool has_gif() {
+  const auto image = decode_image(fixture("gif_1x1.gif"), {});
+  return image.ok() || image.error().code != ErrorCode::kUnsupported;
+}
+/// Whether this build of the library reads the fixture of that name.
+inline bool is_readable(const std::string& name) {
+  return name.ends_with(".webp") ? has_webp() : name.ends_with(".gif") ? has_gif() : true;
+}
 inline bool is_webp(const std::string& name) {
   return name.ends_with(".webp");
 }

@@ -342,6 +342,11 @@ def make_bmp():
         blank = bmp(w, h, bits, data + bytes([w, 0, 0, 0]) * 6 + end, colors, compression=compression)
         add(f"bmp_{name}_early_end.bmp", bmp(w, h, bits, data + end, colors, compression=compression),
             to_rgb(Image.open(io.BytesIO(blank))))
+    for name, data in (("verbatim_past_row", bytes([10, 1, 0, 12]) + bytes(range(12)) + b"\0\0"),
+                       ("move_past_row", bytes([10, 1, 0, 2, 12, 0, 3, 3, 0, 0])),
+                       ("move_past_top", bytes([10, 1, 0, 2, 0, 12, 3, 3, 0, 0]))):
+        damaged = data + bytes([w, 7, 0, 0]) * 10 + bytes([0, 1])
+        (HERE / f"bad_bmp_{name}.bmp").write_bytes(bmp(w, h, 8, damaged, palette, compression=1))
     rows = b"".join(bytes([w, 10 + y, 0, 0]) for y in range(h))
     add("bmp_rle8_no_end_mark.bmp", bmp(w, h, 8, rows, palette, compression=1))
 
@@ -394,6 +399,72 @@ def make_webp():
     frame = le24(4 // 2) + le24(6 // 2) + le24(10 - 1) + le24(8 - 1) + le24(50) + b"\0" + still[12:]
     add("webp_animated_part.webp", riff([(b"VP8X", struct.pack("<I", 0x12) + le24(24 - 1) + le24(20 - 1)),
                                          (b"ANIM", bytes(6)), (b"ANMF", frame)]))
+
+
+# ---------------------------------------------------------------- GIF
+
+def lzw(indices, code_size=8):
+    """Codes that stand for one index each: cleared before the dictionary would need longer ones."""
+    clear, end = 1 << code_size, (1 << code_size) + 1
+    codes, bits, n_bits, out = [clear], 0, 0, bytearray()
+    for i, index in enumerate(indices):
+        if i > 0 and i % ((1 << code_size) - 2) == 0:
+            codes.append(clear)
+        codes.append(int(index))
+    for code in codes + [end]:
+        bits |= code << n_bits
+        n_bits += code_size + 1
+        while n_bits >= 8:
+            out.append(bits & 255)
+            bits >>= 8
+            n_bits -= 8
+    if n_bits:
+        out.append(bits)
+    return bytes([code_size]) + b"".join(bytes([len(out[i:i + 255])]) + bytes(out[i:i + 255])
+                                         for i in range(0, len(out), 255)) + b"\0"
+
+
+def gif(screen, palette, frames, trailer=b";", version=b"89a"):
+    """frames: (left, top, indices (h, w), local palette, interlaced, transparent). Palettes: (256, 3) or None."""
+    out = b"GIF" + version + struct.pack("<HHBBB", *screen, 0xF7 if palette is not None else 0x70, 3, 0)
+    out += palette.tobytes() if palette is not None else b""
+    for left, top, indices, local, interlaced, transparent in frames:
+        if transparent is not None:
+            out += b"!\xf9\4\1\0\0" + bytes([transparent]) + b"\0"
+        h, w = indices.shape
+        order = [y for first, step in ((0, 8), (4, 8), (2, 4), (1, 2)) for y in range(first, h, step)]
+        rows = indices[order] if interlaced else indices
+        out += b"," + struct.pack("<HHHHB", left, top, w, h, (0x87 if local is not None else 0) | (64 if interlaced else 0))
+        out += (local.tobytes() if local is not None else b"") + lzw(rows.reshape(-1))
+    return out + trailer
+
+
+def make_gif():
+    rng = np.random.default_rng(13)
+    palette, other = (rng.integers(0, 256, (256, 3), dtype=np.uint8) for _ in range(2))
+    indices = rng.integers(0, 256, (23, 31))
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1)
+    full = (31, 23)
+    add("gif_palette.gif", gif(full, palette, [(0, 0, indices, None, False, None)]))
+    add("gif_87a.gif", gif(full, palette, [(0, 0, indices, None, False, None)], version=b"87a"))
+    add("gif_local_palette.gif", gif(full, palette, [(0, 0, indices, other, False, None)]))
+    add("gif_no_palette.gif", gif(full, None, [(0, 0, indices, None, False, None)]))
+    add("gif_ramp.gif", gif(full, ramp, [(0, 0, indices, None, False, 9)]))
+    add("gif_interlaced.gif", gif(full, palette, [(0, 0, indices, None, True, None)]))
+    add("gif_transparent.gif", gif(full, palette, [(0, 0, indices, None, False, int(indices[3, 4]))]))
+    add("gif_part.gif", gif((40, 30), palette, [(5, 4, indices, None, False, None)]))
+    add("gif_part_transparent.gif", gif((40, 30), palette, [(5, 4, indices, None, True, 7)]))
+    add("gif_outside.gif", gif((20, 10), palette, [(5, 4, indices, other, False, None)]))
+    add("gif_animated.gif", gif(full, palette, [(0, 0, indices, None, False, None), (3, 3, indices[:9, :9], other, False, 2)]))
+    add("gif_no_end.gif", gif(full, palette, [(0, 0, indices, None, False, None)], trailer=b""))
+    add("gif_1x1.gif", gif((1, 1), palette, [(0, 0, indices[:1, :1], None, False, None)]))
+    # Packed by a real encoder, after a comment; a few colours.
+    few = Image.fromarray(picture(50, 40)).quantize(11)
+    add("gif_few_colours.gif", saved(few, format="GIF", comment=b"words before the picture"))
+    (HERE / "bad_gif_no_frame.gif").write_bytes(gif(full, palette, []))
+    (HERE / "bad_gif_few_pixels.gif").write_bytes(
+        gif(full, palette, [(0, 0, indices, None, False, None)]).replace(struct.pack("<HH", 31, 23) + b"\0\x08", struct.pack("<HH", 31, 99) + b"\0\x08"))
+    (HERE / "bad_gif_empty_frame.gif").write_bytes(gif(full, palette, [(0, 0, indices[:0], None, False, None)]))
 
 
 # ---------------------------------------------------------------- EXIF orientation
@@ -584,6 +655,7 @@ if __name__ == "__main__":
     make_bmp()
     make_ppm()
     make_webp()
+    make_gif()
     make_orientations()
     lines = [f"{name} {w} {h} {digest:016x}" for name, (w, h, digest) in sorted(expected.items())]
     (HERE / "expected.txt").write_text("\n".join(lines) + "\n")

@@ -1,0 +1,232 @@
+#include "tests/memory/big_pictures.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <iterator>
+#include <span>
+
+extern "C" {
+#include <jpeglib.h>
+}
+#include <png.h>
+#ifdef GLIMPSE_HAS_WEBP
+#include <webp/encode.h>
+#endif
+
+namespace glimpse::testing {
+namespace {
+
+// Waves: compress well, but not to nothing.
+uint8_t sample(int x, int y, int c) {
+  return static_cast<uint8_t>((x * (c + 1) >> 3) ^ (y >> 2));
+}
+
+std::vector<uint8_t> rows_of(int width, int height, int channels) {
+  std::vector<uint8_t> rows;
+  rows.reserve(static_cast<size_t>(width) * height * channels);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int c = 0; c < channels; ++c) rows.push_back(sample(x, y, c));
+    }
+  }
+  return rows;
+}
+
+std::vector<std::byte> as_bytes_vector(const void* data, size_t n) {
+  const auto* p = static_cast<const std::byte*>(data);
+  return {p, p + n};
+}
+
+// channels: 1, 3 or 4 (CMYK).
+std::vector<std::byte> jpeg(int width, int height, int channels, int chroma, bool progressive) {
+  jpeg_compress_struct c;
+  jpeg_error_mgr errors;
+  c.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&c);
+  unsigned char* out = nullptr;
+  unsigned long n = 0;
+  jpeg_mem_dest(&c, &out, &n);
+  c.image_width = static_cast<JDIMENSION>(width);
+  c.image_height = static_cast<JDIMENSION>(height);
+  c.input_components = channels;
+  c.in_color_space = channels == 1 ? JCS_GRAYSCALE : channels == 3 ? JCS_RGB : JCS_CMYK;
+  jpeg_set_defaults(&c);
+  jpeg_set_quality(&c, 60, TRUE);
+  if (channels == 3) c.comp_info[0].h_samp_factor = c.comp_info[0].v_samp_factor = chroma;
+  if (progressive) jpeg_simple_progression(&c);
+  jpeg_start_compress(&c, TRUE);
+  std::vector<uint8_t> row(static_cast<size_t>(width) * channels);
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) {
+      for (int k = 0; k < channels; ++k) row[static_cast<size_t>(x) * channels + k] = sample(x, y, k);
+    }
+    JSAMPROW rows = row.data();
+    jpeg_write_scanlines(&c, &rows, 1);
+  }
+  jpeg_finish_compress(&c);
+  jpeg_destroy_compress(&c);
+  const auto bytes = as_bytes_vector(out, n);
+  std::free(out);
+  return bytes;
+}
+
+void append(png_structp png, png_bytep data, size_t n) {
+  auto& out = *static_cast<std::vector<std::byte>*>(png_get_io_ptr(png));
+  out.insert(out.end(), reinterpret_cast<std::byte*>(data), reinterpret_cast<std::byte*>(data) + n);
+}
+
+std::vector<std::byte> png(int width, int height, int type, int channels, int depth, bool interlaced) {
+  std::vector<std::byte> out;
+  png_structp writer = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
+  png_infop info = png_create_info_struct(writer);
+  png_set_write_fn(writer, &out, append, nullptr);
+  png_set_IHDR(writer, info, static_cast<png_uint_32>(width), static_cast<png_uint_32>(height), depth, type,
+               interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
+               PNG_FILTER_TYPE_DEFAULT);
+  png_set_compression_level(writer, 1);
+  png_write_info(writer, info);
+  const int row_bytes = (width * channels * depth + 7) / 8;
+  std::vector<uint8_t> rows = rows_of(row_bytes, height, 1);
+  std::vector<png_bytep> pointers;
+  for (int y = 0; y < height; ++y) pointers.push_back(rows.data() + static_cast<size_t>(y) * row_bytes);
+  png_write_image(writer, pointers.data());
+  png_write_end(writer, nullptr);
+  png_destroy_write_struct(&writer, &info);
+  return out;
+}
+
+std::vector<std::byte> ppm(int width, int height) {
+  const std::string head = "P6 " + std::to_string(width) + " " + std::to_string(height) + " 255\n";
+  std::vector<std::byte> bytes = as_bytes_vector(head.data(), head.size());
+  const std::vector<uint8_t> rows = rows_of(width, height, 3);
+  const auto more = std::as_bytes(std::span(rows));
+  bytes.insert(bytes.end(), more.begin(), more.end());
+  return bytes;
+}
+
+void append_le(std::vector<std::byte>& out, uint32_t value, int n) {
+  for (int i = 0; i < n; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
+}
+
+// bits: 24, or 8 with runs.
+std::vector<std::byte> bmp(int width, int height, int bits) {
+  std::vector<std::byte> out = {std::byte{'B'}, std::byte{'M'}};
+  const uint32_t palette = bits == 8 ? 1024 : 0;
+  for (const uint32_t v : {0u, 0u, 54 + palette, 40u, static_cast<uint32_t>(width), static_cast<uint32_t>(height)}) {
+    append_le(out, v, 4);
+  }
+  append_le(out, 1, 2);
+  append_le(out, static_cast<uint32_t>(bits), 2);
+  append_le(out, bits == 8 ? 1 : 0, 4);
+  for (int i = 0; i < 5; ++i) append_le(out, 0, 4);
+  out.resize(out.size() + palette, std::byte{77});
+  for (int y = 0; y < height; ++y) {
+    if (bits == 8) {
+      for (int x = 0; x < width; x += 255) {
+        append_le(out, static_cast<uint32_t>(std::min(255, width - x)), 1);
+        append_le(out, sample(x, y, 0), 1);
+      }
+      append_le(out, 0, 2);
+    } else {
+      for (int i = 0; i < (width * 3 + 3) / 4 * 4; ++i) out.push_back(static_cast<std::byte>(sample(i, y, 0)));
+    }
+  }
+  append_le(out, 0x0100, 2);
+  return out;
+}
+
+#ifdef GLIMPSE_HAS_WEBP
+std::vector<std::byte> webp(int width, int height, bool alpha, bool lossless) {
+  const int channels = alpha ? 4 : 3;
+  const std::vector<uint8_t> rows = rows_of(width, height, channels);
+  uint8_t* out = nullptr;
+  WebPConfig config;
+  WebPConfigInit(&config);
+  config.method = 0;
+  config.lossless = lossless ? 1 : 0;
+  config.quality = lossless ? 0 : 50;
+  WebPPicture picture;
+  WebPPictureInit(&picture);
+  picture.use_argb = lossless ? 1 : 0;
+  picture.width = width;
+  picture.height = height;
+  WebPMemoryWriter writer;
+  WebPMemoryWriterInit(&writer);
+  picture.writer = WebPMemoryWrite;
+  picture.custom_ptr = &writer;
+  (alpha ? WebPPictureImportRGBA : WebPPictureImportRGB)(&picture, rows.data(), width * channels);
+  WebPEncode(&config, &picture);
+  out = writer.mem;
+  const auto bytes = as_bytes_vector(out, writer.size);
+  WebPMemoryWriterClear(&writer);
+  WebPPictureFree(&picture);
+  return bytes;
+}
+#endif
+
+}  // namespace
+
+const std::vector<BigPicture>& big_pictures() {
+  static const std::vector<BigPicture> all = [] {
+    std::vector<BigPicture> made = {
+        {"JPEG 4:2:0 4000 x 3000", jpeg(4000, 3000, 3, 2, false), true},
+        {"JPEG 4:4:4 3000 x 2000", jpeg(3000, 2000, 3, 1, false), true},
+        {"JPEG grey 9000 x 600", jpeg(9000, 600, 1, 1, false), true},
+        {"JPEG CMYK 2000 x 1500", jpeg(2000, 1500, 4, 1, false), true},
+        {"JPEG 4:2:0 progressive 3000 x 2000", jpeg(3000, 2000, 3, 2, true), false},
+        {"JPEG 4:4:4 progressive 2000 x 1500", jpeg(2000, 1500, 3, 1, true), false},
+        {"PNG RGB 4000 x 3000", png(4000, 3000, PNG_COLOR_TYPE_RGB, 3, 8, false), true},
+        {"PNG RGBA 16 bits 2000 x 1500", png(2000, 1500, PNG_COLOR_TYPE_RGB_ALPHA, 4, 16, false), true},
+        {"PNG interlaced RGBA 2000 x 1500", png(2000, 1500, PNG_COLOR_TYPE_RGB_ALPHA, 4, 8, true), false},
+        {"PNG interlaced 1 bit 8000 x 8000", png(8000, 8000, PNG_COLOR_TYPE_GRAY, 1, 1, true), false},
+        {"PPM 3000 x 2000", ppm(3000, 2000), true},
+        {"BMP 3000 x 2000", bmp(3000, 2000, 24), true},
+        {"BMP run-length 4000 x 3000", bmp(4000, 3000, 8), false},
+    };
+#ifdef GLIMPSE_HAS_WEBP
+    made.push_back({"WebP lossy 2500 x 2000", webp(2500, 2000, false, false), false});
+    made.push_back({"WebP lossy with alpha 2500 x 2000", webp(2500, 2000, true, false), false});
+    made.push_back({"WebP lossless 2500 x 2000", webp(2500, 2000, false, true), false});
+    made.push_back({"WebP lossless with alpha 2500 x 2000", webp(2500, 2000, true, true), false});
+#endif
+    return made;
+  }();
+  return all;
+}
+
+std::vector<SmallPicture> small_pictures() {
+  std::vector<SmallPicture> all;
+  for (const char* name : {
+           "jpeg_420.jpg",
+           "jpeg_420_progressive.jpg",
+           "jpeg_cmyk.jpg",
+           "exif_6.jpg",
+           "png_rgb8.png",
+           "png_palette4_trns.png",
+           "png_rgba16_interlaced.png",
+           "turned_xmp_deflated.png",
+           "turned_raw_profile.png",
+           "bmp_rle8.bmp",
+           "ppm_p6.ppm",
+#ifdef GLIMPSE_HAS_WEBP
+           "webp_lossy.webp",
+           "webp_lossless_alpha.webp",
+           "webp_animated_part.webp",
+#endif
+#ifdef GLIMPSE_HAS_GIF
+           "gif_interlaced.gif",
+           "gif_part.gif",
+#endif
+       }) {
+    std::ifstream in(std::string(GLIMPSE_TEST_DIR "/loaders/data/image/") + name, std::ios::binary);
+    const std::vector<char> text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    all.push_back({name, as_bytes_vector(text.data(), text.size())});
+  }
+  return all;
+}
+
+}  // namespace glimpse::testing
