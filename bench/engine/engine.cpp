@@ -6,6 +6,7 @@
 
 #include "engine/generate/answer_writer.h"
 #include "engine/generate/conversation.h"
+#include "engine/generate/picture_encoder.h"
 #include "engine/generate/random.h"
 #include "engine/generate/sampler.h"
 #include "engine/model/weights.h"
@@ -150,11 +151,14 @@ Status Engine::make_encoder(int64_t n_patches) {
 Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeline& timeline) {
   GLIMPSE_ASSIGN(const Image image, timeline.timed(Stage::kDecode, [&] { return decode_image(picture, {}); }));
   GLIMPSE_ASSIGN(const ImageCost cost, image_cost(image.width, image.height));
-  GLIMPSE_ASSIGN(const Image resized,
-                 timeline.timed(Stage::kResize, [&] { return resize_bicubic(image, cost.resized, &team_); }));
-  GLIMPSE_ASSIGN(const Patches patches, timeline.timed(Stage::kPatches, [&] {
-    return extract_patches(resized, model_->vision().patch, &team_, encoder_->patch_form());
-  }));
+  const Clock::time_point prepare = Clock::now();
+  GLIMPSE_ASSIGN(const PreparedPicture prepared,
+                 prepare_picture(image, cost, model_->vision().patch, &team_, encoder_->patch_form()));
+  const Clock::time_point end_of_patches = Clock::now();
+  const auto patches =
+      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(prepared.patches_ms));
+  timeline.spans.push_back({Stage::kResize, prepare, end_of_patches - patches});
+  timeline.spans.push_back({Stage::kPatches, end_of_patches - patches, end_of_patches});
 
   EncoderMarks marks;
   marks.merger = model_->vision_weights().merger_fc1.weight.get();
@@ -166,7 +170,7 @@ Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeli
       },
       [&marks, records](const OpRecord& record) { return records != nullptr || marks.is_border(record); });
   const Clock::time_point start = Clock::now();
-  Result<ImageEmbedding> embedding = encoder_->encode(patches, {}, options_.progress);
+  Result<ImageEmbedding> embedding = encoder_->encode(prepared.patches, {}, options_.progress);
   const Clock::time_point end = Clock::now();
   record_to(records);
   if (!embedding.ok()) return std::move(embedding).error();

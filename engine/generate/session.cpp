@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/base/aligned_buffer.h"
-#include "engine/generate/image_budget.h"
 #include "engine/generate/session_impl.h"
 
 namespace glimpse {
@@ -37,9 +35,10 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (!decoder.ok()) return explain(decoder.error());
   s.decoder.emplace(std::move(decoder).value());
   if (s.model->has_vision()) {
-    auto vision = VisionEncoder::create(s.model, *s.ops, sizes.max_image_patches);
-    if (!vision.ok()) return explain(vision.error());
-    s.vision = std::move(vision).value();
+    auto encoder = PictureEncoder::create(s.model, *s.ops, s.team, {sizes.image_limits, sizes.source_limits},
+                                          sizes.max_image_patches);
+    if (!encoder.ok()) return explain(encoder.error());
+    s.encoder = std::move(encoder).value();
   }
   log(options.log, LogLevel::kInfo,
       format("session: context %lld, %s; %s", static_cast<long long>(sizes.context), s.ops->describe().c_str(),
@@ -57,23 +56,6 @@ DecodeOptions Session::decode_options(const ProgressSink& progress) const {
   return options;
 }
 
-// That reading and resizing the picture stays within the limit, and within what the machine has.
-Status Session::Impl::check_reading(const ImageInfo& info, ImageSize resized) const {
-  const uint64_t needed = info.memory + read_resized_bytes(info, resized);
-  const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
-  if (needed > sizes.source_limits.max_memory) {
-    return make_error(ErrorCode::kTooLarge,
-                      "reading a picture of %lld x %lld pixels takes %.1f MiB of memory; the limit is %.1f MiB",
-                      static_cast<long long>(info.width), static_cast<long long>(info.height), mib(needed),
-                      mib(sizes.source_limits.max_memory));
-  }
-  if (const uint64_t available = available_memory_bytes(); needed > available) {
-    return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",
-                      mib(needed), mib(available));
-  }
-  return {};
-}
-
 Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader& picture, Timings* timings,
                                                                     const ProgressSink& progress) {
   Impl& s = *impl_;
@@ -81,31 +63,20 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
     return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
   }
   const ImageInfo info = picture.info();
-  const VisionConfig& vision = s.model->vision();
-  GLIMPSE_ASSIGN(const ImageCost cost,
-                 effective_image_size(info.upright_width(), info.upright_height(), vision, s.sizes.image_limits));
+  GLIMPSE_ASSIGN(const ImageCost cost, s.encoder->cost(info.upright_width(), info.upright_height()));
   if (cost.n_tokens > s.sizes.context) {
     return make_error(ErrorCode::kContextFull,
                       "the picture needs %lld tokens; the context holds %lld: use a larger context, or "
                       "--image-max-tokens",
                       static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context));
   }
-  GLIMPSE_TRY(s.check_reading(info, cost.resized));
 
   Timings one;
-  Clock::time_point start = Clock::now();
-  Patches patches;
-  {
-    GLIMPSE_ASSIGN(const Image resized, read_resized(picture, cost.resized, &s.team, &one.image_resize));
-    one.image_decode = ms_since(start) - one.image_resize;
-    start = Clock::now();
-    GLIMPSE_ASSIGN(patches, extract_patches(resized, vision.patch, &s.team, s.vision->patch_form()));
-    one.image_resize += ms_since(start);
-  }
-  start = Clock::now();
-  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.vision->encode(patches, {}, progress));
-  one.image_encode = ms_since(start);
-  embedding.original = {info.upright_width(), info.upright_height()};
+  PictureEncoder::Times times;
+  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.encoder->encode(picture, &times, progress));
+  one.image_decode = times.decode;
+  one.image_resize = times.resize;
+  one.image_encode = times.encode;
   one.n_image_tokens = embedding.n_tokens;
   log(s.log_sink, LogLevel::kDebug,
       format("picture: %lld x %lld, resized to %lld x %lld, %lld tokens",
@@ -122,11 +93,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
 
 Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image& image, Timings* timings,
                                                                     const ProgressSink& progress) {
-  if (image.width < 1 || image.height < 1 ||
-      image.pixels.size() != 3 * static_cast<size_t>(image.width) * static_cast<size_t>(image.height)) {
-    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels with %zu bytes: want 3 per pixel",
-                      image.width, image.height, image.pixels.size());
-  }
+  GLIMPSE_TRY(check_pixels(image));
   const auto reader =
       read_pixels_of(image.pixels.data(), image.width, image.height, 3 * static_cast<size_t>(image.width));
   return encode_image(*reader, timings, progress);

@@ -11,10 +11,10 @@
 #include "engine/base/thread_team.h"
 #include "engine/generate/answer_writer.h"
 #include "engine/generate/conversation.h"
+#include "engine/generate/picture_encoder.h"
 #include "engine/generate/session.h"
 #include "engine/generate/session_plan.h"
 #include "engine/generate/speculative_decoder.h"
-#include "engine/model/vision_encoder.h"
 
 namespace glimpse {
 
@@ -44,8 +44,8 @@ struct Session::Impl {
   const SessionSizes sizes;
   LogSink log_sink;
   std::unique_ptr<Ops> ops;
-  ThreadTeam team;  // for pictures' pixels
-  std::unique_ptr<VisionEncoder> vision;
+  ThreadTeam team;                            // for pictures' pixels
+  std::unique_ptr<PictureEncoder> encoder;    // where the model has eyes
   std::optional<SpeculativeDecoder> decoder;  // always, once created; n_past() is conversation.n_cached()
 
   Conversation conversation;
@@ -55,7 +55,6 @@ struct Session::Impl {
   Timings pictures;  // encoded for the next turn
 
   // Pictures and the prompt: session.cpp.
-  Status check_reading(const ImageInfo& info, ImageSize resized) const;
   Status check_fits(const PromptInput& input) const;
   Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
   Status forward(const PromptInput& input, const ProgressSink& progress);

@@ -97,11 +97,19 @@ struct VisionEncoder::Impl {
   const VisionConfig& config() const { return model->vision(); }
   int64_t group() const { return config().patch.merge_size * config().patch.merge_size; }
 
-  // One temporal slice: a still picture (frames[1] == nullptr) or two frames of a video.
+  // A still picture (frames[1] == nullptr) or two frames of a video: patches that see one another.
   struct Slice {
     const Patches* frames[2] = {nullptr, nullptr};
     float* out = nullptr;  // (n_patches / group, projection_dim), host
-    int64_t index = 0, count = 1;
+
+    int64_t n_patches() const { return frames[0]->grid.n_patches(); }
+  };
+  // Slices that go through together.
+  struct Pass {
+    std::span<const Slice> slices;
+    std::vector<Segment> segments;  // one per slice
+    int64_t n_rows = 0;
+    int64_t rows_before = 0, rows_total = 0;  // for progress
   };
 
   VisionScratch scratch(int64_t n) const {
@@ -112,13 +120,14 @@ struct VisionEncoder::Impl {
   }
 
   Status check(const Patches& patches) const;
-  Result<ImageEmbedding> encode(std::span<const Patches> frames, bool video, const TapSink& tap,
-                                const ProgressSink& progress);
-  Status run_slice(const Slice& slice, const TapSink& tap, const ProgressSink& progress);
-  Status compute(const Slice& slice, Probe& probe, const ProgressSink& progress, bool* finite);
-  void embed_patches(const Slice& slice, const VisionScratch& s);
+  ImageEmbedding outline(const GridThw& grid) const;
+  Status run(std::span<const Slice> slices, const TapSink& tap, const ProgressSink& progress);
+  Pass first_pass(std::span<const Slice> slices, bool alone) const;
+  Status run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress);
+  Status compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite);
+  void embed_patches(const Slice& slice, Mat x, Mat hidden_rows);
   void upload(const Patches& patches, int64_t first, int64_t n, Mat rows);
-  void merge(const Slice& slice, const VisionScratch& s, Probe& probe, bool* finite);
+  void merge(const Pass& pass, const VisionScratch& s, Probe& probe, bool* finite);
 };
 
 VisionEncoder::VisionEncoder() = default;
@@ -173,12 +182,44 @@ PatchForm VisionEncoder::patch_form() const {
 }
 
 Result<ImageEmbedding> VisionEncoder::encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress) {
-  return impl_->encode(std::span(&patches, 1), false, tap, progress);
+  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> one, encode(std::span(&patches, 1), tap, progress));
+  return std::move(one[0]);
+}
+
+Result<std::vector<ImageEmbedding>> VisionEncoder::encode(std::span<const Patches> pictures, const TapSink& tap,
+                                                          const ProgressSink& progress) {
+  std::vector<ImageEmbedding> embeddings;
+  for (const Patches& patches : pictures) {
+    GLIMPSE_TRY(impl_->check(patches));
+    embeddings.push_back(impl_->outline(patches.grid));
+  }
+  std::vector<Impl::Slice> slices;
+  for (size_t i = 0; i < pictures.size(); ++i) slices.push_back({{&pictures[i]}, embeddings[i].values.data()});
+  GLIMPSE_TRY(impl_->run(slices, tap, progress));
+  return embeddings;
 }
 
 Result<ImageEmbedding> VisionEncoder::encode_video(std::span<const Patches> frames, const TapSink& tap,
                                                    const ProgressSink& progress) {
-  return impl_->encode(frames, true, tap, progress);
+  if (frames.empty()) return make_error(ErrorCode::kInvalidArgument, "a video of no frames");
+  const GridThw& grid = frames[0].grid;
+  for (const Patches& frame : frames) {
+    GLIMPSE_TRY(impl_->check(frame));
+    if (frame.grid.h != grid.h || frame.grid.w != grid.w) {
+      return make_error(ErrorCode::kInvalidArgument, "frames of %lld x %lld and %lld x %lld patches in one video",
+                        static_cast<long long>(grid.h), static_cast<long long>(grid.w),
+                        static_cast<long long>(frame.grid.h), static_cast<long long>(frame.grid.w));
+    }
+  }
+  const size_t n_slices = (frames.size() + 1) / 2;
+  ImageEmbedding embedding = impl_->outline({static_cast<int64_t>(n_slices), grid.h, grid.w});
+  std::vector<Impl::Slice> slices;
+  for (size_t t = 0; t < n_slices; ++t) {  // the last frame, repeated, where there is no second
+    slices.push_back({{&frames[2 * t], &frames[std::min(2 * t + 1, frames.size() - 1)]},
+                      embedding.values.data() + t * (embedding.values.size() / n_slices)});
+  }
+  GLIMPSE_TRY(impl_->run(slices, tap, progress));
+  return embedding;
 }
 
 Status VisionEncoder::Impl::check(const Patches& patches) const {
@@ -204,82 +245,103 @@ Status VisionEncoder::Impl::check(const Patches& patches) const {
   return {};
 }
 
-Result<ImageEmbedding> VisionEncoder::Impl::encode(std::span<const Patches> frames, bool video, const TapSink& tap,
-                                                   const ProgressSink& progress) {
-  if (frames.empty()) return make_error(ErrorCode::kInvalidArgument, "a video of no frames");
+ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid) const {
   const VisionConfig& c = config();
-  const GridThw& grid = frames[0].grid;
-  for (const Patches& frame : frames) {
-    GLIMPSE_TRY(check(frame));
-    if (frame.grid.h != grid.h || frame.grid.w != grid.w) {
-      return make_error(ErrorCode::kInvalidArgument, "frames of %lld x %lld and %lld x %lld patches in one video",
-                        static_cast<long long>(grid.h), static_cast<long long>(grid.w),
-                        static_cast<long long>(frame.grid.h), static_cast<long long>(frame.grid.w));
-    }
-  }
-  const auto n_frames = static_cast<int64_t>(frames.size());
   ImageEmbedding embedding;
-  embedding.grid = {video ? ceil_div(n_frames, 2) : 1, grid.h, grid.w};
+  embedding.grid = grid;
   embedding.merge_size = c.patch.merge_size;
-  embedding.n_tokens = embedding.grid.n_patches() / group();
+  embedding.n_tokens = grid.n_patches() / group();
   embedding.width = c.projection_dim;
   embedding.resized = {grid.w * c.patch.patch_size, grid.h * c.patch.patch_size};
   embedding.original = embedding.resized;
   embedding.values.resize(static_cast<size_t>(embedding.n_tokens * embedding.width));
-
-  fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, host_cos.data(), host_sin.data());
-  const int64_t slice_values = grid.h * grid.w / group() * c.projection_dim;
-  for (int64_t t = 0; t < embedding.grid.t; ++t) {
-    Slice slice;
-    slice.frames[0] = &frames[static_cast<size_t>(2 * t)];
-    if (video) slice.frames[1] = &frames[static_cast<size_t>(std::min(2 * t + 1, n_frames - 1))];  // the last, repeated
-    slice.out = embedding.values.data() + t * slice_values;
-    slice.index = t;
-    slice.count = embedding.grid.t;
-    GLIMPSE_TRY(run_slice(slice, tap, progress));
-  }
   return embedding;
 }
 
-Status VisionEncoder::Impl::run_slice(const Slice& slice, const TapSink& tap, const ProgressSink& progress) {
+// As many of the slices as the scratch takes, from the first on. Keys of a slice begin where panels may be cut; large
+// ones, which may become int8, have whole blocks to themselves.
+VisionEncoder::Impl::Pass VisionEncoder::Impl::first_pass(std::span<const Slice> slices, bool alone) const {
+  Pass pass;
+  int64_t position = 0;
+  for (const Slice& slice : slices) {
+    const int64_t n = slice.n_patches();
+    const int64_t unit = n > kKeyBlock ? kKeyBlock : kKeyAlign, first_key = round_up(position, unit);
+    const bool fits = pass.n_rows + n <= max_patches && first_key + n <= kv->capacity;
+    if (!pass.segments.empty() && (alone || !fits)) break;
+    pass.segments.push_back({.kv = kv.get(),
+                             .first_row = pass.n_rows,
+                             .n_rows = n,
+                             .n_past = first_key,
+                             .first_key = first_key,
+                             .causal = false});
+    pass.n_rows += n;
+    position = first_key + round_up(n, unit);
+  }
+  pass.slices = slices.first(pass.segments.size());
+  return pass;
+}
+
+Status VisionEncoder::Impl::run(std::span<const Slice> slices, const TapSink& tap, const ProgressSink& progress) {
+  int64_t n = 0, done = 0;
+  for (const Slice& slice : slices) n += slice.n_patches();
+  while (!slices.empty()) {
+    Pass pass = first_pass(slices, static_cast<bool>(tap));
+    pass.rows_before = done;
+    pass.rows_total = n;
+    GLIMPSE_TRY(run_pass(pass, tap, progress));
+    done += pass.n_rows;
+    slices = slices.subspan(pass.slices.size());
+  }
+  return {};
+}
+
+Status VisionEncoder::Impl::run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress) {
   bool finite = true;
   Probe probe(ops, tap);
-  GLIMPSE_TRY(compute(slice, probe, progress, &finite));
+  GLIMPSE_TRY(compute(pass, probe, progress, &finite));
   if (finite) return {};
   // The same pass again, looking at every step, so that the message can name the first bad one.
   const TapSink no_tap;
   Probe search(ops, no_tap);
   search.search_non_finite();
-  GLIMPSE_TRY(compute(slice, search, {}, &finite));
+  GLIMPSE_TRY(compute(pass, search, {}, &finite));
   return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the vision encoder, first in %s",
                     search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite().c_str());
 }
 
-Status VisionEncoder::Impl::compute(const Slice& slice, Probe& probe, const ProgressSink& progress, bool* finite) {
+Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite) {
   const VisionConfig& c = config();
   const VisionWeights& w = model->vision_weights();
-  const int64_t n = slice.frames[0]->grid.n_patches();
-  const VisionScratch s = scratch(n);
+  const VisionScratch s = scratch(pass.n_rows);
+  const int64_t half = c.head_dim / 2;
   const Activation activation = c.use_gelu ? Activation::kGeluTanh : Activation::kQuickGelu;
-  const Segment picture{.kv = kv.get(), .n_rows = n, .causal = false};
+  for (size_t i = 0; i < pass.slices.size(); ++i) {
+    const GridThw& grid = pass.slices[i].frames[0]->grid;
+    const int64_t at = pass.segments[i].first_row * half;
+    fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, host_cos.data() + at,
+                           host_sin.data() + at);
+  }
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
-    ops.upload(host_cos.data(), n * (c.head_dim / 2), s.rope.cos.data);
-    ops.upload(host_sin.data(), n * (c.head_dim / 2), s.rope.sin.data);
-    embed_patches(slice, s);
+    ops.upload(host_cos.data(), pass.n_rows * half, s.rope.cos.data);
+    ops.upload(host_sin.data(), pass.n_rows * half, s.rope.sin.data);
+    for (size_t i = 0; i < pass.slices.size(); ++i) {
+      embed_patches(pass.slices[i], s.x.slice(pass.segments[i].first_row, pass.segments[i].n_rows), s.hidden);
+    }
     probe.enter("v.");
     probe.see("patch_embd", s.x);
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      const double done =
-          static_cast<double>(slice.index) + static_cast<double>(layer) / static_cast<double>(w.layers.size());
-      if (progress && !progress("encode image", done / static_cast<double>(slice.count))) {
+      const double done = static_cast<double>(pass.rows_before) + static_cast<double>(pass.n_rows) *
+                                                                      static_cast<double>(layer) /
+                                                                      static_cast<double>(w.layers.size());
+      if (progress && !progress("encode image", done / static_cast<double>(pass.rows_total))) {
         cancelled = true;
         return;
       }
       if (probe.active()) probe.enter("v.blk." + std::to_string(layer) + ".");
-      vision_layer(ops, w.layers[layer], activation, std::span(&picture, 1), s, probe);
+      vision_layer(ops, w.layers[layer], activation, pass.segments, s, probe);
     }
-    merge(slice, s, probe, finite);
+    merge(pass, s, probe, finite);
   }));
   if (cancelled) return make_error(ErrorCode::kCancelled, "the vision encoder was cancelled");
   return {};
@@ -296,13 +358,13 @@ void VisionEncoder::Impl::upload(const Patches& patches, int64_t first, int64_t 
 }
 
 // x = K0 f0 + K1 f1, or (K0 + K1) f for a still picture.
-void VisionEncoder::Impl::embed_patches(const Slice& slice, const VisionScratch& s) {
+void VisionEncoder::Impl::embed_patches(const Slice& slice, Mat x_all, Mat hidden_rows) {
   const VisionWeights& w = model->vision_weights();
   const int64_t length = slice.frames[0]->row_length;
   const bool still = slice.frames[1] == nullptr;
-  for (int64_t first = 0; first < s.x.rows; first += kChunkRows) {
-    const int64_t n = std::min(kChunkRows, s.x.rows - first);
-    const Mat in = Mat::contiguous(s.hidden.data, n, length), x_rows = s.x.slice(first, n);
+  for (int64_t first = 0; first < x_all.rows; first += kChunkRows) {
+    const int64_t n = std::min(kChunkRows, x_all.rows - first);
+    const Mat in = Mat::contiguous(hidden_rows.data, n, length), x_rows = x_all.slice(first, n);
     upload(*slice.frames[0], first, n, in);
     ops.norm_linear(in, Norm{}, still ? w.patch_embed_still : w.patch_embed_frame[0], Activation::kNone, x_rows);
     if (still) continue;
@@ -313,11 +375,13 @@ void VisionEncoder::Impl::embed_patches(const Slice& slice, const VisionScratch&
 
 // Four neighbouring patches become one token: out = W2 GELU(W0 [LN(x0) LN(x1) LN(x2) LN(x3)] + b0) + b2. Merge order
 // makes them neighbours in memory too.
-void VisionEncoder::Impl::merge(const Slice& slice, const VisionScratch& s, Probe& probe, bool* finite) {
+void VisionEncoder::Impl::merge(const Pass& pass, const VisionScratch& s, Probe& probe, bool* finite) {
   const VisionConfig& c = config();
   const VisionWeights& w = model->vision_weights();
   const Mat groups = s.x.join_rows(group());
   const int64_t chunk = std::max<int64_t>(1, kChunkRows / group());
+  size_t slice = 0;
+  int64_t row_of_slice = 0;
   probe.enter("v.");
   for (int64_t first = 0; first < groups.rows; first += chunk) {
     const int64_t n = std::min(chunk, groups.rows - first);
@@ -327,10 +391,19 @@ void VisionEncoder::Impl::merge(const Slice& slice, const VisionScratch& s, Prob
     probe.see_rows(h);
     ops.norm_linear(h, Norm{}, w.merger_fc2, Activation::kNone, tokens_out);
     *finite = ops.all_finite(tokens_out) && *finite;
-    ops.download(tokens_out.data, n * c.projection_dim, slice.out + first * c.projection_dim);
+    for (int64_t row = 0; row < n;) {
+      const int64_t n_tokens = pass.slices[slice].n_patches() / group();
+      const int64_t here = std::min(n - row, n_tokens - row_of_slice);
+      ops.download(tokens_out.row(row), here * c.projection_dim,
+                   pass.slices[slice].out + row_of_slice * c.projection_dim);
+      row += here;
+      row_of_slice += here;
+      if (row_of_slice == n_tokens) ++slice, row_of_slice = 0;
+    }
   }
   probe.finish("merger", groups.cols);
-  probe.see("embd", slice.out, groups.rows, c.projection_dim);
+  // With a tap, a pass has one slice.
+  if (pass.slices.size() == 1) probe.see("embd", pass.slices[0].out, groups.rows, c.projection_dim);
 }
 
 }  // namespace glimpse

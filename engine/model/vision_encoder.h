@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "engine/base/log.h"
 #include "engine/base/result.h"
@@ -14,11 +15,12 @@
 
 namespace glimpse {
 
-/// The vision encoder's scratch memory, sized once for a number of patches. One per session.
+/// The vision encoder's scratch memory, sized once for a number of patches.
 class VisionEncoder {
  public:
   ~VisionEncoder();
-  /// max_patches: of one temporal slice. Errors: kOutOfMemory.
+  /// max_patches: of the largest still picture or temporal slice; smaller ones share a pass where they fit into it
+  /// together. Errors: kOutOfMemory.
   static Result<std::unique_ptr<VisionEncoder>> create(std::shared_ptr<const Model> model, Ops& ops,
                                                        int64_t max_patches);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t max_patches);
@@ -28,6 +30,10 @@ class VisionEncoder {
   /// Runs the encoder on one still picture's patches. Errors: kTooLarge (more patches than planned), kNumeric (a NaN or
   /// infinity, names the layer), kCancelled.
   Result<ImageEmbedding> encode(const Patches& patches, const TapSink& tap, const ProgressSink& progress);
+  /// The same for several, in as few passes as they fit into (one each when there is a tap). What becomes of a picture
+  /// does not depend on the others; an error is that of all.
+  Result<std::vector<ImageEmbedding>> encode(std::span<const Patches> pictures, const TapSink& tap,
+                                             const ProgressSink& progress);
   /// Runs the encoder on the frames of a video, two per temporal slice (an odd last frame counts twice); grid.t is the
   /// number of pairs. Attention stays inside a slice. Errors: as encode(); kInvalidArgument for no frames or frames of
   /// different sizes.

@@ -90,7 +90,8 @@ struct RopeTable {
 };
 
 /// Keys and values of one layer in the backend's layout. A store of kInt8 takes segments that see themselves as a
-/// whole: not causal, from first_key = n_past on.
+/// whole: not causal, from first_key = n_past on. Those that begin at a multiple of kKeyBlock have the rest of their
+/// last block to themselves.
 class KvStore {
  public:
   virtual ~KvStore() = default;

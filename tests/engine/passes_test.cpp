@@ -2,6 +2,7 @@
 // written down by hand.
 #include <gtest/gtest.h>
 
+#include "engine/generate/picture_encoder.h"
 #include "tests/engine/golden_backends.h"
 #include "tests/engine/golden_support.h"
 
@@ -117,6 +118,45 @@ TEST_P(Passes, WantLogitsOfAnyOfTheirTexts) {
   EXPECT_EQ(last.logits, want_last);
 }
 
+std::vector<Image> some_images() {
+  std::vector<Image> images;
+  for (const char* file : {"tied/case-image.gguf", "tied/case-images.gguf"}) {
+    for (Image& image : testing::GoldenCase(file).pictures()) images.push_back(std::move(image));
+  }
+  Image large{28 * 20, 28 * 18, std::vector<uint8_t>(28 * 20 * 28 * 18 * 3)};  // 1440 patches: int8 where there is any
+  for (size_t i = 0; i < large.pixels.size(); ++i) large.pixels[i] = static_cast<uint8_t>(i * 2654435761u >> 13);
+  images.insert(images.begin() + 1, large);
+  return images;
+}
+
+TEST_P(Passes, PicturesInOnePassAreTheSameAsAlone) {
+  if (!kPromptsTogether) GTEST_SKIP() << "four patches are one row of the merger: few rows alone, many together";
+  const auto model = testing::load_golden("tied", GetParam());
+  const auto ops = testing::make_ops(*model, GetParam());
+  std::vector<Patches> patches;
+  for (const Image& image : some_images()) patches.push_back(testing::patches_of(image, model->vision()));
+  const auto alone = must(VisionEncoder::create(model, *ops, 1440)),
+             small = must(VisionEncoder::create(model, *ops, 1500)),
+             roomy = must(VisionEncoder::create(model, *ops, 4000));
+  std::vector<std::vector<float>> want;
+  for (const Patches& picture : patches) want.push_back(must(alone->encode(picture, {}, {})).values);
+  for (VisionEncoder* encoder : {small.get(), roomy.get()}) {  // in several passes, in one
+    int n_asked = 0;
+    double before = -1;
+    const auto got = must(encoder->encode(patches, {}, [&](std::string_view, double fraction) {
+      EXPECT_GT(fraction, before);
+      EXPECT_LT(fraction, 1);
+      before = fraction;
+      return ++n_asked > 0;
+    }));
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i].values, want[i]) << "picture " << i;
+    if (encoder == roomy.get()) {
+      EXPECT_EQ(n_asked, model->vision().num_hidden_layers);
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, Passes, ::testing::ValuesIn(testing::golden_backends()),
                          [](const auto& test) { return test.param.name; });
 
@@ -148,6 +188,44 @@ TEST(PassErrors, LeaveEveryCacheAsItWas) {
   ASSERT_FALSE(full.ok());
   EXPECT_EQ(full.error().code, ErrorCode::kContextFull);
   EXPECT_EQ(one.cache->n_past(), 9);
+}
+
+TEST(PictureEncoder, GivesSeveralPicturesWhatItGivesEach) {
+  const auto model = testing::load_golden("tied", {.name = "cpu"});
+  const auto ops = must(model->make_ops(2));
+  ThreadTeam team(2);
+  PictureEncoder::Limits limits;
+  limits.resized = {784, 784 * 16};
+  const auto encoder = must(PictureEncoder::create(model, *ops, team, limits, 128));
+  const std::vector<Image> images = some_images();
+  const auto readers_of = [](const std::vector<Image>& all) {
+    std::vector<std::unique_ptr<ImageReader>> readers;
+    for (const Image& i : all) readers.push_back(read_pixels_of(i.pixels.data(), i.width, i.height, 3u * i.width));
+    return readers;
+  };
+  const auto encode = [&](const std::vector<std::unique_ptr<ImageReader>>& readers, PictureEncoder::Times* times) {
+    std::vector<ImageReader*> pointers;
+    for (const auto& reader : readers) pointers.push_back(reader.get());
+    return encoder->encode(pointers, times, {});
+  };
+  PictureEncoder::Times times;
+  const auto together = must(encode(readers_of(images), &times));
+  ASSERT_EQ(together.size(), images.size());
+  EXPECT_GT(times.encode, 0);
+  const auto readers = readers_of(images);
+  for (size_t i = 0; i < images.size(); ++i) {
+    const ImageCost cost = must(encoder->cost(images[i].width, images[i].height));
+    EXPECT_EQ(together[i].n_tokens, cost.n_tokens);
+    EXPECT_EQ(together[i].original.width, images[i].width);
+    EXPECT_EQ(together[i].values, must(encoder->encode(*readers[i], nullptr, {})).values);
+  }
+  // The memory to read one of them is over the limit: none is encoded.
+  limits.source.max_memory = 1;
+  const auto strict = must(PictureEncoder::create(model, *ops, team, limits, 128));
+  const auto again = readers_of(images);
+  const auto refused = strict->encode(*again[1], nullptr, {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kTooLarge);
 }
 
 // The worked example of get_rope_index, twice: text, a merged grid of 2 x 3, text.

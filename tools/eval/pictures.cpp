@@ -1,6 +1,6 @@
 #include "tools/eval/pictures.h"
 
-#include "engine/generate/image_budget.h"
+#include "engine/generate/picture_encoder.h"
 #include "loaders/image/image.h"
 
 namespace glimpse::eval {
@@ -23,9 +23,9 @@ Result<Picture> read_picture(const std::string& path, const VisionConfig& vision
   GLIMPSE_ASSIGN(const Image image, load_image(path, {}));
   GLIMPSE_ASSIGN(const ResizeLimits pixels, effective_limits({}, limits.min_tokens, limits.max_tokens, vision));
   GLIMPSE_ASSIGN(const ImageCost cost, effective_image_size(image.width, image.height, vision, pixels));
-  GLIMPSE_ASSIGN(const Image resized, resize_bicubic(image, cost.resized, nullptr));
+  GLIMPSE_ASSIGN(PreparedPicture prepared, prepare_picture(image, cost, vision.patch, nullptr));
   Picture picture;
-  GLIMPSE_ASSIGN(picture.patches, extract_patches(resized, vision.patch, nullptr));
+  picture.patches = std::move(prepared.patches);
   picture.digest = digest_of(image);
   return picture;
 }
