@@ -3,20 +3,24 @@
 #include <algorithm>
 #include <string_view>
 
+#include "tokenizer/utf8.h"
+
 namespace glimpse {
 namespace {
 
 constexpr std::string_view kRoles[] = {"system", "user", "assistant"};
 constexpr std::string_view kImStart = "<|im_start|>", kImEnd = "<|im_end|>";
+constexpr std::string_view kImagePad = "<|image_pad|>", kVideoPad = "<|video_pad|>";
 constexpr int64_t kMaxPads = int64_t{1} << 24;  // far beyond any context; keeps the ids below 64 MB
 
 /// Writes the rendered template as ids. Text gathers until the next control token, because the words of the template
 /// and those of the user share fragments: "user\n" and a message that begins with "\n" make one "\n\n".
 class ChatWriter {
  public:
-  ChatWriter(const Tokenizer& tokenizer, const ChatOptions& options)
+  /// raw: control tokens in a text are recognised.
+  ChatWriter(const Tokenizer& tokenizer, const ChatOptions& options, bool raw)
       : tokenizer_(tokenizer),
-        text_options_{.parse_special = false, .normalize_nfc = options.normalize_nfc},
+        text_options_{.parse_special = raw, .normalize_nfc = options.normalize_nfc},
         add_vision_id_(options.add_vision_id),
         n_images_(options.n_images_before),
         n_videos_(options.n_videos_before) {}
@@ -40,14 +44,23 @@ class ChatWriter {
                         message.role.c_str());
     }
     GLIMPSE_TRY(open(message.role));
-    for (const ChatPart& part : message.parts) {
+    GLIMPSE_TRY(parts(message.parts, "the " + message.role + "'s text"));
+    return close();
+  }
+
+  /// what: names the texts in an error.
+  Status parts(const std::vector<ChatPart>& parts, const std::string& what) {
+    size_t n_bytes = 0;
+    for (const ChatPart& part : parts) {
       if (part.kind == ChatPart::Kind::kText) {
+        GLIMPSE_TRY(check_prompt_text(part.text, what, n_bytes));
+        n_bytes += part.text.size();
         text(part.text);
       } else {
         GLIMPSE_TRY(visual(part));
       }
     }
-    return close();
+    return {};
   }
 
   Status open(std::string_view role) {
@@ -72,6 +85,14 @@ class ChatWriter {
  private:
   Status flush() {
     GLIMPSE_ASSIGN(const std::vector<TokenId> ids, tokenizer_.encode(text_, text_options_));
+    if (text_options_.parse_special) {
+      for (const std::string_view name : {kImagePad, kVideoPad}) {
+        const TokenId pad = tokenizer_.find(name);
+        if (pad < 0 || std::find(ids.begin(), ids.end(), pad) == ids.end()) continue;
+        return make_error(ErrorCode::kInvalidArgument, "%.*s stands in the text, but no picture has its place there",
+                          static_cast<int>(name.size()), name.data());
+      }
+    }
     chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
     text_.clear();
     return {};
@@ -94,7 +115,7 @@ class ChatWriter {
     n_pads_ += part.n_tokens;
     if (add_vision_id_) text(format("%s %lld: ", is_video ? "Video" : "Picture", static_cast<long long>(count)));
     GLIMPSE_TRY(control("<|vision_start|>"));
-    GLIMPSE_TRY(control(is_video ? "<|video_pad|>" : "<|image_pad|>"));
+    GLIMPSE_TRY(control(is_video ? kVideoPad : kImagePad));
     chat_.visuals.push_back({.position = static_cast<int64_t>(chat_.ids.size()) - 1,
                              .n_tokens = part.n_tokens,
                              .is_video = is_video,
@@ -143,9 +164,22 @@ bool read_literal(std::string_view source, size_t begin, char quote, std::string
 
 }  // namespace
 
+Status check_prompt_text(std::string_view text, std::string_view what, size_t n_before) {
+  const size_t bad = find_invalid_utf8(text), zero = text.find('\0');
+  const size_t at = std::min(bad, zero);
+  if (at == std::string_view::npos) return {};
+  const auto name = format("%.*s", static_cast<int>(what.size()), what.data());
+  if (at == zero) {
+    return make_error(ErrorCode::kInvalidArgument, "%s has a zero byte at byte %zu: no text has one", name.c_str(),
+                      n_before + at);
+  }
+  return make_error(ErrorCode::kInvalidArgument, "%s is not valid UTF-8 at byte %zu (0x%02x)", name.c_str(),
+                    n_before + at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
+}
+
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                     const ChatOptions& options) {
-  ChatWriter writer(tokenizer, options);
+  ChatWriter writer(tokenizer, options, false);
   if (!messages.empty() && messages[0].role != "system" && !options.default_system.empty()) {
     GLIMPSE_TRY(writer.open("system"));
     writer.text(options.default_system);
@@ -157,7 +191,7 @@ Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vecto
 
 Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                                  bool answer_ended, const ChatOptions& options) {
-  ChatWriter writer(tokenizer, options);
+  ChatWriter writer(tokenizer, options, false);
   if (answer_ended) {
     writer.text("\n");
   } else {
@@ -165,6 +199,13 @@ Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, con
   }
   for (const ChatMessage& message : messages) GLIMPSE_TRY(writer.message(message));
   return writer.finish(options.add_generation_prompt);
+}
+
+Result<TokenizedChat> tokenize_raw(const Tokenizer& tokenizer, const std::vector<ChatPart>& parts,
+                                   const ChatOptions& options) {
+  ChatWriter writer(tokenizer, options, true);
+  GLIMPSE_TRY(writer.parts(parts, "the raw text"));
+  return writer.finish(false);
 }
 
 std::string default_system_prompt(const std::string& chat_template) {

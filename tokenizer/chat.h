@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/base/result.h"
@@ -47,9 +48,13 @@ struct TokenizedChat {
   std::vector<VisualSpan> visuals;
 };
 
+/// What every text of a prompt must be. what: names it in the message, e.g. "the user's text". n_before: bytes of that
+/// text before this piece; offsets count them. Errors: kInvalidArgument: invalid UTF-8 or a zero byte, with its offset.
+Status check_prompt_text(std::string_view text, std::string_view what, size_t n_before = 0);
+
 /// Tokenizes a conversation from its start. The ids are those of the rendered template as a whole, except that control
 /// tokens written in a text stay text. Pad tokens stand where picture parts are and nowhere else.
-/// Errors: kInvalidArgument (unknown role, invalid UTF-8, a picture of no tokens), kTooLarge (more than 2^24 pad
+/// Errors: kInvalidArgument (unknown role, check_prompt_text(), a picture of no tokens), kTooLarge (more than 2^24 pad
 /// tokens), kUnsupported when the vocabulary has no chat tokens, or no vision tokens but a part is a picture.
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                     const ChatOptions& options);
@@ -62,6 +67,12 @@ Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vecto
 /// No default system prompt is added. Errors: as above.
 Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                                  bool answer_ended, const ChatOptions& options);
+
+/// Tokenizes parts as they are: no template and no system prompt, for base models or for a template of the caller's
+/// own. Control tokens in the texts are recognised: the ids are those that transformers' tokenizer gives for the text.
+/// A picture is <|vision_start|>, its pad tokens, <|vision_end|>; a pad token in a text is an error. Errors: as above.
+Result<TokenizedChat> tokenize_raw(const Tokenizer& tokenizer, const std::vector<ChatPart>& parts,
+                                   const ChatOptions& options);
 
 /// Default system prompt as the file's own template has it: looks for the literal in `chat_template`
 /// (tokenizer.chat_template); "" when the template has none (Qwen3-VL style); Qwen2-VL's when the template is empty.

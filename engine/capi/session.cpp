@@ -84,6 +84,15 @@ Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
   return options;
 }
 
+Result<std::string> part_text(const glimpse_part& part) {
+  if (part.n_bytes > Tokenizer::kMaxTextBytes) {
+    return make_error(ErrorCode::kInvalidArgument, "n_bytes of a part is %zu: at most %zu (clear the struct first)",
+                      part.n_bytes, Tokenizer::kMaxTextBytes);
+  }
+  GLIMPSE_TRY(require(part.text, "a part's text"));
+  return part.n_bytes > 0 ? std::string(part.text, part.n_bytes) : std::string(part.text);
+}
+
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages) {
   if (n_messages > 0) GLIMPSE_TRY(require(messages, "messages"));
   std::vector<Message> converted;
@@ -96,8 +105,8 @@ Result<std::vector<Message>> read_messages(const glimpse_message* messages, size
       if (part.embedding != nullptr) {
         message.parts.push_back({"", part.embedding->embedding});
       } else {
-        GLIMPSE_TRY(require(part.text, "a part's text"));
-        message.parts.push_back({part.text, nullptr});
+        GLIMPSE_ASSIGN(std::string text, part_text(part));
+        message.parts.push_back({std::move(text), nullptr});
       }
     }
     converted.push_back(std::move(message));

@@ -62,6 +62,17 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
   input.n_before = n_cached();
   input.history_ids = pending_;
   TokenizedChat tokenized;
+  input.is_raw = std::any_of(chat.begin(), chat.end(), [](const ChatMessage& m) { return m.role == kRawRole; });
+  if (input.is_raw) {
+    if (chat.size() != 1) {
+      return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %zu messages were given",
+                        chat.size());
+    }
+    GLIMPSE_ASSIGN(tokenized, tokenize_raw(tokenizer_, chat[0].parts, options));
+    if (tokenized.ids.empty()) return make_error(ErrorCode::kInvalidArgument, "the raw message is empty");
+    GLIMPSE_TRY(assemble(input, tokenized));
+    return input;
+  }
   switch (turn_) {
     case Turn::kStart: {
       GLIMPSE_ASSIGN(tokenized, tokenize_chat(tokenizer_, chat, options));
@@ -106,7 +117,7 @@ void Conversation::commit(const PromptInput& input) {
   cached_.insert(cached_.end(), input.history_ids.begin(), input.history_ids.end());
   pending_.clear();
   positions_.set_next(input.pass.next_position());
-  turn_ = Turn::kPrompted;
+  turn_ = input.is_raw ? Turn::kOpen : Turn::kPrompted;
 }
 
 void Conversation::commit_pending() {

@@ -22,6 +22,7 @@ struct PromptInput {
   std::vector<const ImageEmbedding*> pictures;
   int64_t n_image_tokens = 0;
   int64_t n_before = 0;  // cache slots in use when these rows go in
+  bool is_raw = false;   // ends without a generation prompt
 };
 
 /// Bookkeeping only: the owner runs the decoder and says what entered the cache. Pending tokens, all text, belong to
@@ -31,7 +32,7 @@ class Conversation {
   enum class Turn {
     kStart,     // empty
     kPrompted,  // ends with a generation prompt, no answer yet
-    kOpen,      // inside an answer, or after one that was cut off
+    kOpen,      // inside an answer, after one that was cut off, or after a raw message
     kEnded,     // the model ended its answer; its <|im_end|> is not kept, what comes next brings one
   };
   struct Checkpoint {

@@ -53,13 +53,16 @@ struct MemoryPlan {
 Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& options);
 
 /// One piece of user input: text, or a picture as encode_image() or load_embedding() gave it. Text is data: a control
-/// token written in it stays text.
+/// token written in it stays text, but in a raw message.
 struct MessagePart {
   std::string text;
   std::shared_ptr<const ImageEmbedding> image;  // when set, text is ignored
 };
+/// Role of a message without a chat template: its parts go to the model as they are (tokenize_raw()). It is the only
+/// one of its call. A chat message after it treats what was said as an answer that was cut off.
+inline constexpr const char* kRawRole = "raw";
 struct Message {
-  std::string role;  // "system", "user", "assistant"
+  std::string role;  // "system", "user", "assistant", or kRawRole
   std::vector<MessagePart> parts;
 };
 

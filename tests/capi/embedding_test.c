@@ -187,7 +187,7 @@ static void answers_about_pictures(void) {
   glimpse_session* session = create_tiny(model);
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding *first = NULL, *second = NULL;
-  glimpse_part parts[4];
+  glimpse_part parts[4] = {{NULL, NULL, 0}};
   glimpse_message message;
   glimpse_timings timings;
   uint8_t* rgb = make_rgb(84, 56);
@@ -233,7 +233,7 @@ static void refuses_embeddings_of_another_model(void) {
   glimpse_session *session = create_tiny(tied), *other;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding* embedding = NULL;
-  glimpse_part part;
+  glimpse_part part = {NULL, NULL, 0};
   glimpse_message message;
   uint8_t* rgb = make_rgb(28, 28);
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 28, 28, 0, NULL, NULL, &embedding));

@@ -113,6 +113,27 @@ TEST(Hpp, PlansAndAnswers) {
   EXPECT_THROW(session.step(), api::Error);
 }
 
+// What C would cut at a NUL is refused.
+TEST(Hpp, NothingIsCutAtANul) {
+  const api::Model model = load(true);
+  api::Session session(model, small());
+  const auto refused = [](const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << "accepted";
+    } catch (const api::Error& error) {
+      EXPECT_EQ(error.status(), GLIMPSE_ERROR_INVALID_ARGUMENT) << error.what();
+    }
+  };
+  const std::string nul("a\0b", 3);
+  refused([&] { session.prefill({{"user", {{nul, nullptr}}}}); });
+  refused([&] { session.prefill({{"system", {{nul, nullptr}}}}); });
+  refused([&] { session.prefill({{"raw", {{nul, nullptr}}}}); });
+  refused([&] { session.prefill({{std::string("user\0x", 6), {{"a", nullptr}}}}); });
+  refused([&] { session.encode_image_file(std::string(path("model.gguf")) + '\0' + ".png"); });
+  EXPECT_EQ(glimpse_session_n_past(session.get()), 0);
+}
+
 TEST(Hpp, CancelsWhenACallableSaysSo) {
   const api::Model model = load(false);
   api::Session session(model, small());

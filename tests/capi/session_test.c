@@ -2,7 +2,7 @@
 #include "support.h"
 
 static glimpse_part text_part(const char* text) {
-  glimpse_part part;
+  glimpse_part part = {NULL, NULL, 0};
   part.text = text;
   part.embedding = NULL;
   return part;
@@ -382,7 +382,7 @@ static void continues_a_conversation(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_session* session = create_tiny(model);
   glimpse_generate_params params = tiny_generate_params();
-  glimpse_part parts[3];
+  glimpse_part parts[3] = {{NULL, NULL, 0}};
   glimpse_message messages[2];
   int32_t before;
   glimpse_timings timings;
@@ -415,7 +415,7 @@ static void says_when_the_context_is_full(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_session* session = create_tiny(model);
   glimpse_generate_params params = tiny_generate_params();
-  glimpse_part part;
+  glimpse_part part = {NULL, NULL, 0};
   glimpse_message message;
   char* text = malloc(4001);
   int i;
@@ -516,6 +516,84 @@ static void a_session_keeps_its_model(void) {
   glimpse_session_free(NULL);
 }
 
+static glimpse_part sized_part(const char* text, size_t n_bytes) {
+  glimpse_part part = text_part(text);
+  part.n_bytes = n_bytes;
+  return part;
+}
+
+/* A text with a length need not end where it says, and must not contain a NUL: nothing is cut in silence. */
+static void texts_may_have_a_length(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_part part = sized_part("the cat and more", 7);
+  glimpse_message message = user_message(&part, 1);
+  int32_t n_sized;
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  n_sized = glimpse_session_n_past(session);
+  CHECK_OK(glimpse_session_reset(session));
+  part = text_part("the cat");
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  CHECK(glimpse_session_n_past(session) == n_sized);
+  CHECK_OK(glimpse_session_reset(session));
+
+  part = sized_part("the\0cat", 7);
+  CHECK_FAILS(glimpse_prefill(session, &message, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("zero byte at byte 3");
+  message.role = "system";
+  CHECK_FAILS(glimpse_prefill(session, &message, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("the system's text");
+  part = sized_part(NULL, 7);
+  CHECK_FAILS(glimpse_prefill(session, &message, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  part = sized_part("the cat", (size_t)-1); /* a struct that was not cleared */
+  CHECK_FAILS(glimpse_prefill(session, &message, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("n_bytes");
+  CHECK(glimpse_session_n_past(session) == 0);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+/* Without a chat template: the tokens of the text and no others; a picture between its two marks. */
+static void raw_messages_have_no_template(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  glimpse_embedding* embedding = NULL;
+  glimpse_embedding_info info;
+  glimpse_part parts[2] = {{NULL, NULL, 0}};
+  glimpse_message message = user_message(parts, 1);
+  uint8_t* rgb = make_rgb(56, 28);
+  size_t n_ids = 0;
+  message.role = "raw";
+  parts[0] = text_part("the cat");
+  CHECK_OK(glimpse_tokenize(model, "the cat", 7, NULL, 0, &n_ids));
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  CHECK(glimpse_session_n_past(session) == (int32_t)n_ids);
+  params.max_tokens = 3;
+  CHECK_OK(glimpse_generate(session, NULL, 0, &params));
+  CHECK(read_answer(session).n_tokens > 0);
+  CHECK_OK(glimpse_session_reset(session));
+
+  parts[0] = text_part("<|im_start|>"); /* one token, not the letters of it */
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  CHECK(glimpse_session_n_past(session) == 1);
+  CHECK_OK(glimpse_session_reset(session));
+
+  CHECK_OK(glimpse_encode_image_rgb(session, rgb, 56, 28, 0, NULL, NULL, &embedding));
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK_OK(glimpse_embedding_get_info(embedding, &info));
+  parts[0] = text_part("the cat");
+  parts[1].embedding = embedding;
+  message.n_parts = 2;
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  CHECK(glimpse_session_n_past(session) == (int32_t)n_ids + info.n_tokens + 2);
+  free(rgb);
+  glimpse_embedding_free(embedding);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
 int main(void) {
   plans_before_it_allocates();
   refuses_bad_sizes();
@@ -527,5 +605,7 @@ int main(void) {
   says_when_the_context_is_full();
   speculates_without_a_difference();
   a_session_keeps_its_model();
+  texts_may_have_a_length();
+  raw_messages_have_no_template();
   return check_result("session_test");
 }

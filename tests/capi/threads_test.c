@@ -36,7 +36,7 @@ static void* answer_once(void* argument) {
   glimpse_generate_params params = tiny_generate_params();
   glimpse_session* session = NULL;
   glimpse_answer_info info;
-  glimpse_part part;
+  glimpse_part part = {NULL, NULL, 0};
   glimpse_message message;
   part.text = "what is this picture";
   part.embedding = NULL;

@@ -98,6 +98,13 @@ TEST_F(CasesFile, SaysWhatIsWrong) {
   expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [], "score": "exact"}]})", "without a question");
   expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [["q", "a"]], "score": "fair"}]})", "fair");
   expect_refused(R"({"cases": [{"task": "x", "pictures": [], "turns": [["q"]], "score": "exact"}]})", "");
+  const std::string good = R"({"task": "x", "pictures": [], "turns": [["q", "a"]], "score": "exact"}, )";
+  for (const char* zero : {R"({"task": "x", "pictures": [], "turns": [["a\u0000b", "a"]], "score": "exact"}]})",
+                           R"({"task": "x", "pictures": [], "turns": [["q", "\u0000"]], "score": "exact"}]})",
+                           R"({"task": "x", "pictures": ["\u0000"], "turns": [["q", "a"]], "score": "exact"}]})",
+                           R"({"task": "\u0000", "pictures": [], "turns": [["q", "a"]], "score": "exact"}]})"}) {
+    expect_refused(R"({"cases": [)" + good + zero, "case 2: a text with a zero byte");
+  }
   EXPECT_THROW(load_cases((folder_ / "absent").string()), std::runtime_error);
 }
 

@@ -98,9 +98,10 @@ Input read_input(std::string_view rest) {
       }
       default:
         add({ChatPart::Kind::kText, std::string(content), 0});
-        // All texts of a message are joined, but the border of two lines is no place to complete a character: a
-        // continuation byte after half a character would make it whole.
-        if (glimpse::find_invalid_utf8(content) != std::string_view::npos) input.valid = false;
+        if (glimpse::find_invalid_utf8(content) != std::string_view::npos ||
+            content.find('\0') != std::string_view::npos) {
+          input.valid = false;
+        }
     }
   }
   return input;
@@ -127,6 +128,22 @@ void check(const Input& input, const glimpse::TokenizedChat& chat, int64_t n_tur
   require(glimpse::find_invalid_utf8(tokenizer().decode(chat.ids, true)) == std::string_view::npos);
 }
 
+// Without a template: the ids are the text's, and pads stand for pictures alone.
+void check_raw(const ChatMessage& message, const glimpse::ChatOptions& options) {
+  const auto raw = glimpse::tokenize_raw(tokenizer(), message.parts, options);
+  if (!raw.ok()) return;
+  int64_t n_pads = 0;
+  for (const glimpse::VisualSpan& span : raw.value().visuals) n_pads += span.n_tokens;
+  require(count(raw.value(), "<|image_pad|>") + count(raw.value(), "<|video_pad|>") == n_pads);
+  std::string text;
+  for (const ChatPart& part : message.parts) {
+    if (part.kind != ChatPart::Kind::kText) return;
+    text += part.text;
+  }
+  const auto ids = tokenizer().encode(text, {.parse_special = true, .normalize_nfc = options.normalize_nfc});
+  require(ids.ok() && ids.value() == raw.value().ids);
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
@@ -136,7 +153,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   const int64_t n = static_cast<int64_t>(input.messages.size()), generation = input.options.add_generation_prompt;
 
   const auto whole = glimpse::tokenize_chat(tokenizer(), input.messages, input.options);
-  if (input.valid) require(whole.ok());
+  require(whole.ok() == input.valid);
+  for (const ChatMessage& message : input.messages) check_raw(message, input.options);
   if (whole.ok()) {
     const bool system = n > 0 && input.messages[0].role != "system" && !input.options.default_system.empty();
     check(input, whole.value(), n + generation + system, n + system);

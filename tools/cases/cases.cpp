@@ -30,6 +30,16 @@ Case parse_case(const nlohmann::json& json, const std::string& folder) {
     c.turns.push_back({turn.at(0).get<std::string>(), turn.at(1).get<std::string>()});
   }
   if (c.turns.empty()) throw std::runtime_error("a case without a question");
+  // JSON can say it, but no text has it, and no path.
+  const auto check = [](const std::string& text) {
+    if (text.find('\0') != std::string::npos) throw std::runtime_error("a text with a zero byte (\\u0000)");
+  };
+  check(c.task);
+  for (const std::string& path : c.pictures) check(path);
+  for (const Turn& turn : c.turns) {
+    check(turn.question);
+    check(turn.answer);
+  }
   return c;
 }
 
@@ -76,7 +86,13 @@ std::vector<Case> load_cases(const std::string& folder) {
   try {
     std::vector<Case> cases;
     const nlohmann::json file = nlohmann::json::parse(in);
-    for (const auto& json : file.at("cases")) cases.push_back(parse_case(json, folder));
+    for (const auto& json : file.at("cases")) {
+      try {
+        cases.push_back(parse_case(json, folder));
+      } catch (const std::exception& error) {
+        throw std::runtime_error("case " + std::to_string(cases.size() + 1) + ": " + error.what());
+      }
+    }
     return cases;
   } catch (const std::exception& error) {
     throw std::runtime_error(path + ": " + error.what());

@@ -224,9 +224,9 @@ void add_diff(CLI::App& app, int* status) {
   command->add_option("-m,--model", o->model, "text model (GGUF)")->required();
   command->add_option("--mmproj", o->mmproj, "vision encoder (GGUF)");
   command->add_option("--image", o->input.images, "picture; may be given several times");
-  command->add_option("-p,--prompt", o->input.prompt, "the user's question")->required();
-  command->add_flag("--raw", o->input.raw,
-                    "the prompt is the whole text, without chat format; <image> is a picture's place");
+  command->add_option("-p,--prompt", o->input.prompt, "the user's question; <image> in it is a picture's place")
+      ->required();
+  command->add_flag("--raw", o->input.raw, "the prompt is the whole text, without chat format");
   command->add_option("--against", o->against,
                       "ref: the scalar oracle (slow); f32: float weights, activations, keys and values on the fast "
                       "kernels; or a GGUF of activations, by --dump or another engine");

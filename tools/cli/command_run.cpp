@@ -1,11 +1,10 @@
 // glimpse run: one question about any number of pictures. Written on the public API alone.
+#include <unistd.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
-#include <fstream>
-#include <iostream>
-#include <iterator>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -18,6 +17,7 @@
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
+#include "tools/prompt/prompt.h"
 
 namespace glimpse::cli {
 namespace {
@@ -35,7 +35,7 @@ struct RunOptions {
   int32_t source_max_scans = 0;
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
-  bool json = false, verbose = false, special = false, reference = false, force = false;
+  bool json = false, verbose = false, special = false, reference = false, force = false, raw = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -44,9 +44,18 @@ void add_options(CLI::App& run, RunOptions& o) {
   // One value per flag, or a list would swallow the question that follows it.
   run.add_option("--image", o.images, "picture, or '-' for standard input; may be given several times")
       ->allow_extra_args(false);
-  run.add_option("-p,--prompt,prompt", o.prompt, "the question");
-  run.add_option("-f,--file", o.prompt_file, "read the question from a file ('-': standard input)");
-  run.add_option("--system", o.system, "system prompt (also -sys); default: the model's own");
+  CLI::Option* const question =
+      run.add_option("-p,--prompt,prompt", o.prompt,
+                     "the question ('-', or none: standard input); <image> in it is a picture's place, without it "
+                     "pictures come first");
+  run.add_option("-f,--file", o.prompt_file,
+                 "read the question from a text file ('-': standard input); its last line break is left out")
+      ->excludes(question);
+  CLI::Option* const system =
+      run.add_option("--system", o.system, "system prompt (also -sys); default: the model's own");
+  run.add_flag("--raw", o.raw,
+               "give the model the prompt as it is, without chat format, for base models; control tokens in it count")
+      ->excludes(system);
   run.add_option("-n,--n-predict", o.n_predict, "most tokens to answer with; -1: until the context is full")
       ->capture_default_str();
   run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
@@ -99,19 +108,32 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
 }
 
-std::string read_prompt(const RunOptions& o) {
-  if (o.prompt_file.empty()) return o.prompt;
-  const auto slurp = [](std::istream& in) {
-    return std::string(std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>());
-  };
-  if (o.prompt_file == "-") return slurp(std::cin);
-  std::ifstream in(o.prompt_file, std::ios::binary);
-  if (!in) throw std::runtime_error("cannot open " + o.prompt_file);
-  try {
-    return slurp(in);
-  } catch (const std::exception&) {  // libstdc++ throws where the read itself fails: a directory, a bad disk
-    throw std::runtime_error("cannot read " + o.prompt_file);
+template <typename T>
+T value_or_throw(Result<T> result) {
+  if (!result.ok()) throw std::runtime_error(result.error().message);
+  return std::move(result).value();
+}
+
+// The question: an argument, a file, or what is piped in.
+std::string read_question(const RunOptions& o) {
+  const bool picture_on_stdin = std::find(o.images.begin(), o.images.end(), "-") != o.images.end();
+  std::string path = o.prompt_file;
+  if (path.empty() && o.prompt == "-") path = "-";
+  if (path.empty() && o.prompt.empty() && !picture_on_stdin && isatty(STDIN_FILENO) == 0) path = "-";
+  const std::string question = path.empty() ? o.prompt : value_or_throw(prompt::read_text(path));
+  if (question.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
+  return question;
+}
+
+// Text and pictures in the order of the prompt. The message points into the embeddings.
+api::Message message_of(const std::vector<prompt::Piece>& pieces, const std::vector<api::Embedding>& embeddings,
+                        bool raw) {
+  api::Message message{raw ? "raw" : "user", {}};
+  auto embedding = embeddings.begin();
+  for (const prompt::Piece& piece : pieces) {
+    message.parts.push_back(piece.is_picture ? api::Part{"", &*embedding++} : api::Part{piece.text, nullptr});
   }
+  return message;
 }
 
 // "151645-inf", "42+1.5"
@@ -241,7 +263,7 @@ std::string picture_path(const std::string& path) {
 
 // A pipe can be read once: standard input is one picture or the question, and there is no picture to draw boxes on.
 void check_pipes(const RunOptions& o) {
-  const auto n_inputs = std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" ? 1 : 0);
+  const auto n_inputs = std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" || o.prompt == "-" ? 1 : 0);
   if (n_inputs > 1) throw std::runtime_error("standard input ('-') can be read once: one --image or -f");
   for (const std::string& path : o.boxes.empty() ? std::vector<std::string>() : o.images) {
     std::error_code unknown;
@@ -253,8 +275,8 @@ void check_pipes(const RunOptions& o) {
 
 int run(const RunOptions& o) {
   check_pipes(o);
-  const std::string prompt = read_prompt(o);  // while Ctrl-C still ends a wait for standard input
-  if (prompt.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
+  const std::string question = read_question(o);  // while Ctrl-C still ends a wait for standard input
+  const auto pieces = value_or_throw(prompt::place_pictures(question, o.images.size(), o.raw));
   if (!o.images.empty() && o.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
   }
@@ -306,12 +328,9 @@ int run(const RunOptions& o) {
   std::vector<api::Embedding> embeddings;
   for (const std::string& path : o.images)
     embeddings.push_back(session.encode_image_file(picture_path(path), progress));
-  api::Message user{"user", {}};
-  for (const api::Embedding& embedding : embeddings) user.parts.push_back({"", &embedding});
-  user.parts.push_back({prompt, nullptr});
   std::vector<api::Message> messages;
   if (!o.system.empty()) messages.push_back({"system", {{o.system, nullptr}}});
-  messages.push_back(std::move(user));
+  messages.push_back(message_of(pieces, embeddings, o.raw));
 
   glimpse_generate_params params = api::Session::generate_params();
   params.max_tokens = o.n_predict;

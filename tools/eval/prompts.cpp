@@ -46,6 +46,9 @@ Result<std::vector<PromptLine>> parse_prompt_lines(const std::string& text, cons
                           key.c_str());
       }
       *target = value.get<std::string>();
+      if (target->find('\0') != std::string::npos) {
+        return make_error(ErrorCode::kCorrupt, "line %d: \"%s\" has a zero byte (\\u0000)", number, key.c_str());
+      }
     }
     if (parsed.answer.empty()) return make_error(ErrorCode::kCorrupt, "line %d has no \"answer\"", number);
     if (!parsed.image_path.empty() && parsed.image_path[0] != '/' && !folder.empty()) {

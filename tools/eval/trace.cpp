@@ -6,6 +6,7 @@
 #include "engine/model/text_decoder.h"
 #include "engine/model/vision_encoder.h"
 #include "tokenizer/chat.h"
+#include "tools/prompt/prompt.h"
 
 namespace glimpse::eval {
 namespace {
@@ -38,35 +39,22 @@ class Tap {
   Status status_;
 };
 
-Result<std::vector<TokenId>> raw_ids(const Tokenizer& tokenizer, std::string text,
-                                     const std::vector<ImageEmbedding>& pictures) {
-  constexpr std::string_view kPlace = "<image>";
-  size_t at = 0;
-  for (const ImageEmbedding& picture : pictures) {
-    at = text.find(kPlace, at);
-    if (at == std::string::npos) {
-      return make_error(ErrorCode::kInvalidArgument, "%zu pictures, but fewer places \"<image>\" in the prompt",
-                        pictures.size());
+Result<std::vector<TokenId>> prompt_ids(const Model& model, const TraceInput& input,
+                                        const std::vector<ImageEmbedding>& pictures) {
+  GLIMPSE_ASSIGN(const auto pieces, prompt::place_pictures(input.prompt, pictures.size(), input.raw));
+  std::vector<ChatPart> parts;
+  auto picture = pictures.begin();
+  for (const prompt::Piece& piece : pieces) {
+    if (piece.is_picture) {
+      parts.push_back({ChatPart::Kind::kImage, "", (picture++)->n_tokens});
+    } else {
+      parts.push_back({ChatPart::Kind::kText, piece.text, 0});
     }
-    std::string pads = "<|vision_start|>";
-    for (int64_t i = 0; i < picture.n_tokens; ++i) pads += "<|image_pad|>";
-    pads += "<|vision_end|>";
-    text.replace(at, kPlace.size(), pads);
-    at += pads.size();
   }
-  TokenizeOptions options;
-  options.parse_special = true;
-  return tokenizer.encode(text, options);
-}
-
-Result<std::vector<TokenId>> chat_ids(const Model& model, const std::string& prompt,
-                                      const std::vector<ImageEmbedding>& pictures) {
-  ChatMessage user{"user", {}};
-  for (const ImageEmbedding& picture : pictures) user.parts.push_back({ChatPart::Kind::kImage, "", picture.n_tokens});
-  user.parts.push_back({ChatPart::Kind::kText, prompt, 0});
   ChatOptions options;
   options.default_system = default_system_prompt(model.chat_template());
-  GLIMPSE_ASSIGN(TokenizedChat chat, tokenize_chat(model.tokenizer(), {user}, options));
+  GLIMPSE_ASSIGN(TokenizedChat chat, input.raw ? tokenize_raw(model.tokenizer(), parts, options)
+                                               : tokenize_chat(model.tokenizer(), {{"user", parts}}, options));
   return std::move(chat.ids);
 }
 
@@ -89,12 +77,7 @@ Result<std::vector<int32_t>> trace(const std::shared_ptr<const Model>& model, co
     pictures.push_back(std::move(embedding));
   }
 
-  std::vector<TokenId> ids;
-  if (input.raw) {
-    GLIMPSE_ASSIGN(ids, raw_ids(model->tokenizer(), input.prompt, pictures));
-  } else {
-    GLIMPSE_ASSIGN(ids, chat_ids(*model, input.prompt, pictures));
-  }
+  GLIMPSE_ASSIGN(const std::vector<TokenId> ids, prompt_ids(*model, input, pictures));
   if (ids.empty()) return make_error(ErrorCode::kInvalidArgument, "the prompt has no tokens");
 
   // Pictures' rows, in order: each is the next run of pads.

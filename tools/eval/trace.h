@@ -15,8 +15,8 @@
 namespace glimpse::eval {
 
 struct TraceInput {
-  std::string prompt;
-  bool raw = false;                   // no chat format: the prompt is the text, "<image>" in it is a picture's place
+  std::string prompt;                 // pictures stand at their places in it (prompt::place_pictures())
+  bool raw = false;                   // no chat format: the prompt is the text
   std::vector<std::string> images;    // paths
   std::vector<std::string> prefixes;  // only activations whose name starts with one of these; empty: all
   std::function<void(const std::string& name)> on_step;  // called for every activation, wanted or not

@@ -235,14 +235,18 @@ GLIMPSE_API void glimpse_embedding_free(glimpse_embedding* embedding);
 
 /* ---- Conversation ------------------------------------------------------------------------------------------------ */
 
-/* One piece of a message: a text, or a picture when embedding is not NULL. */
+/* One piece of a message: a text, or a picture when embedding is not NULL. Clear the struct before you fill it. */
 typedef struct glimpse_part {
-  const char* text; /* NUL-terminated UTF-8; control tokens inside are ordinary text */
+  const char* text; /* UTF-8; control tokens inside are ordinary text, but in a raw message */
   const glimpse_embedding* embedding;
+  size_t n_bytes; /* of text, which must not contain NUL; 0: text is NUL-terminated */
 } glimpse_part;
 
+/* A raw message has no chat template, for base models and for templates of your own: control tokens in its texts are
+ * recognised, so that the ids are those that transformers' tokenizer gives, and a picture is <|vision_start|>, its
+ * tokens, <|vision_end|>. It is the only message of its call. */
 typedef struct glimpse_message {
-  const char* role; /* "system", "user" or "assistant" */
+  const char* role; /* "system", "user", "assistant" or "raw" */
   const glimpse_part* parts;
   size_t n_parts;
 } glimpse_message;

@@ -44,6 +44,13 @@ void set_callback(const Function& function, Callback trampoline, Callback* callb
   *callback = trampoline;
   *user = const_cast<Function*>(&function);
 }
+// As C takes it: what follows a NUL would be lost in silence.
+inline const char* c_string(const std::string& text) {
+  if (text.find('\0') != std::string::npos) {
+    throw Error(GLIMPSE_ERROR_INVALID_ARGUMENT, "a role or a path contains a NUL");
+  }
+  return text.c_str();
+}
 struct Free {
   void operator()(glimpse_model* model) const { glimpse_model_free(model); }
   void operator()(glimpse_session* session) const { glimpse_session_free(session); }
@@ -124,7 +131,7 @@ struct Part {
   const Embedding* embedding = nullptr;
 };
 struct Message {
-  std::string role;
+  std::string role;  // "system", "user", "assistant" or "raw"
   std::vector<Part> parts;
 };
 
@@ -156,7 +163,7 @@ class Session {
 
   Embedding encode_image_file(const std::string& path, const Progress& progress = {}) {
     return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
-      return glimpse_encode_image_file(handle_.get(), path.c_str(), callback, user, out);
+      return glimpse_encode_image_file(handle_.get(), detail::c_string(path), callback, user, out);
     });
   }
   Embedding encode_image_bytes(std::string_view bytes, const Progress& progress = {}) {
@@ -222,9 +229,10 @@ class Session {
       for (const Message& message : from) {
         parts.emplace_back();
         for (const Part& part : message.parts) {
-          parts.back().push_back({part.text.c_str(), part.embedding == nullptr ? nullptr : part.embedding->get()});
+          parts.back().push_back(
+              {part.text.c_str(), part.embedding == nullptr ? nullptr : part.embedding->get(), part.text.size()});
         }
-        messages.push_back({message.role.c_str(), nullptr, parts.back().size()});
+        messages.push_back({detail::c_string(message.role), nullptr, parts.back().size()});
       }
       for (size_t i = 0; i < messages.size(); ++i) messages[i].parts = parts[i].data();
     }
