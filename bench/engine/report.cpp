@@ -216,7 +216,7 @@ std::string report_begin(ReportFormat format, const ReportContext& context) {
   const std::vector<Field> fields = report_fields(context, TestResult{});
   switch (format) {
     case ReportFormat::kMarkdown:
-      return markdown_begin(context);
+      return markdown_begin();
     case ReportFormat::kCsv:
       return names(fields, ",") + "\n";
     case ReportFormat::kJson:

@@ -53,39 +53,29 @@ std::string milliseconds(double ns) {
   return ns >= 1e8 ? format("%.1f", ns / 1e6) : ns >= 1e6 ? format("%.2f", ns / 1e6) : format("%.4f", ns / 1e6);
 }
 
-std::vector<Column> result_columns(const ReportContext& context) {
-  std::vector<Column> columns = {{"model", -30}, {"size", 10}, {"params", 10}, {"backend", -10}, {"threads", 7}};
-  if (context.batch != 512) columns.push_back({"n_batch", 7});
-  if (context.kv_type != "f16") columns.push_back({"type_k", 6});
-  const Column rest[] = {{"test", 22},   {"t/s", 20}, {"median ms", 10}, {"p10 ms", 10}, {"p90 ms", 10},
-                         {"GFLOP/s", 8}, {"GB/s", 7}, {"% roof", 6},     {"peak MiB", 8}};
-  columns.insert(columns.end(), std::begin(rest), std::end(rest));
-  return columns;
-}
+// 120 characters together; csv and json have the rest.
+const std::vector<Column> kResultColumns = {{"model", -16}, {"size", 10}, {"backend", -7},  {"threads", 7},
+                                            {"test", 22},   {"t/s", 18},  {"median ms", 9}, {"% roof", 6}};
 
+// A line for each stage that a test has; the last of a test is the test itself.
 std::string stage_table(const std::vector<TestResult>& results) {
-  std::vector<size_t> stages;  // those that some test has
-  for (size_t i = 0; i < kStages; ++i) {
-    const auto has = [i](const TestResult& r) { return mean_stages(r)[i] > 0; };
-    if (std::any_of(results.begin(), results.end(), has)) stages.push_back(i);
-  }
-  std::vector<Column> columns = {{"mean ms", 22}};
-  for (const size_t i : stages) columns.push_back({stage_name(static_cast<Stage>(i)), 10});
-  columns.insert(columns.end(), {{"sum", 10}, {"wall", 10}, {"sum/wall", 8}});
+  const std::vector<Column> columns = {{"test", 22}, {"stage", -16}, {"mean ms", 10}, {"share", 7}};
   std::string table;
   for (const TestResult& result : results) {
     if (result.spec.kind == TestSpec::Kind::kText) continue;
     const std::array<double, kStages> ns = mean_stages(result);
-    std::vector<std::string> cells = {result.name};
+    const double wall = summarize_samples(result.samples_ns()).mean;
+    const auto add = [&](const std::string& name, const std::string& stage, double time, double part) {
+      const std::string share = wall > 0 ? format("%.1f%%", 100 * part / wall) : "";
+      table += table_row(columns, {name, stage, milliseconds(time), share});
+    };
     double sum = 0;
-    for (const size_t i : stages) {
-      cells.push_back(ns[i] > 0 ? milliseconds(ns[i]) : "");
+    for (size_t i = 0; i < kStages; ++i) {
+      if (ns[i] <= 0) continue;
+      add(sum == 0 ? result.name : "", stage_name(static_cast<Stage>(i)), ns[i], ns[i]);
       sum += ns[i];
     }
-    const double wall = summarize_samples(result.samples_ns()).mean;
-    cells.insert(cells.end(),
-                 {milliseconds(sum), milliseconds(wall), wall > 0 ? format("%.2f%%", 100 * sum / wall) : ""});
-    table += table_row(columns, cells);
+    add(sum == 0 ? result.name : "", "all (sum of them)", wall, sum);
   }
   if (table.empty()) return "";
   std::string text = "\n";
@@ -111,29 +101,29 @@ std::string roofline_line(const TestResult& result) {
 
 }  // namespace
 
-std::string markdown_begin(const ReportContext& context) {
-  return table_head(result_columns(context));
+std::string markdown_begin() {
+  return table_head(kResultColumns);
 }
 
 std::string markdown_row(const ReportContext& context, const TestResult& result) {
   const Summary ns = summarize_samples(result.samples_ns()), ts = summarize_samples(result.samples_ts());
   const Rates rates = rates_of(result.cost, ns.median / 1e9);
-  std::vector<std::string> cells = {context.model.type, file_size(context.model.n_bytes),
-                                    parameters(context.model.n_params), result.gpu.empty() ? "CPU" : "CUDA",
-                                    std::to_string(result.n_threads)};
-  if (context.batch != 512) cells.push_back(std::to_string(context.batch));
-  if (context.kv_type != "f16") cells.push_back(context.kv_type);
-  cells.insert(cells.end(),
-               {result.name, format("%.2f ± %.2f", ts.mean, ts.stddev), milliseconds(ns.median), milliseconds(ns.p10),
-                milliseconds(ns.p90), format("%.1f", rates.gflops), format("%.2f", rates.gbs),
-                result.roofline.measured() ? format("%.1f", rates.percent) : "",
-                result.peak_rss > 0 ? format("%.0f", static_cast<double>(result.peak_rss) / (1 << 20)) : ""});
-  return table_row(result_columns(context), cells);
+  return table_row(kResultColumns,
+                   {context.model.type, file_size(context.model.n_bytes), result.gpu.empty() ? "CPU" : "CUDA",
+                    std::to_string(result.n_threads), result.name, format("%.2f ± %.2f", ts.mean, ts.stddev),
+                    milliseconds(ns.median), result.roofline.measured() ? format("%.1f", rates.percent) : ""});
 }
 
 std::string markdown_end(const ReportContext& context, const std::vector<TestResult>& results) {
   std::string text = stage_table(results) + "\n";
   for (const TestResult& result : results) text += roofline_line(result);
+  text += "model: " + context.model.filename + ", " + parameters(context.model.n_params) + " parameters";
+  if (context.batch != 512) text += format(", n_batch %lld", static_cast<long long>(context.batch));
+  if (context.kv_type != "f16") text += ", type_k " + context.kv_type;
+  uint64_t peak = 0;
+  for (const TestResult& result : results) peak = std::max(peak, result.peak_rss);
+  if (peak > 0) text += format(", peak %.0f MiB", static_cast<double>(peak) / (1 << 20));
+  text += "\n";
   if (context.mmproj) text += "mmproj: " + context.mmproj->type + ", " + file_size(context.mmproj->n_bytes) + "\n";
   text += "cpu: " + context.cpu + "\n";
   if (!results.empty() && !results[0].gpu.empty()) {

@@ -98,6 +98,49 @@ TEST(Bench, EveryFormatHasTheSameRows) {
   EXPECT_THAT(md, HasSubstr("build: "));
 }
 
+TEST(Bench, SeveralModelsInOneReport) {
+  const auto run = [](const char* format, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"bench",
+                                          "-m",
+                                          golden("tied/model.gguf"),
+                                          "-m",
+                                          golden("untied/model.gguf"),
+                                          "--no-roofline",
+                                          "-r",
+                                          "1",
+                                          "-t",
+                                          "1",
+                                          "-p",
+                                          "8",
+                                          "-n",
+                                          "2",
+                                          "-o",
+                                          format};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run_glimpse(arguments);
+  };
+  const json rows = parse(run("json"));
+  EXPECT_THAT(tests_of(rows), ElementsAre("pp8", "tg2", "pp8", "tg2"));
+  EXPECT_EQ(rows[0].at("model_filename"), golden("tied/model.gguf"));
+  EXPECT_EQ(rows[3].at("model_filename"), golden("untied/model.gguf"));
+  const std::string csv = run("csv").out, md = run("md").out;
+  EXPECT_EQ(std::count(csv.begin(), csv.end(), '\n'), 5);
+  EXPECT_THAT(md, HasSubstr("model: " + golden("tied/model.gguf")));
+  EXPECT_THAT(md, HasSubstr("model: " + golden("untied/model.gguf")));
+  // Each with its own encoder; one that is missing is said before anything is measured.
+  const json pairs = parse(run("json", {"--mmproj", golden("tied/mmproj.gguf"), "--mmproj",
+                                        golden("untied/mmproj.gguf"), "--image", "60x40", "--image-max-tokens", "16"}));
+  EXPECT_EQ(pairs.size(), 6u);
+  for (const std::vector<std::string>& wrong :
+       {std::vector<std::string>{"-m", golden("gone.gguf")},
+        std::vector<std::string>{"-m", golden("tied/model.gguf"), "--mmproj", "a", "--mmproj", "b"},
+        std::vector<std::string>{"--trace", "/tmp/never.json"}}) {
+    const RunResult result = run("json", wrong);
+    EXPECT_EQ(result.exit_code, 1) << result.out;
+    EXPECT_EQ(result.out, "");
+  }
+}
+
 TEST(Bench, StagesAddUpToTheWallTime) {
   // Within 3 %; the median of many repetitions, some of which a busy machine may interrupt between two stages.
   const json rows = parse(run_glimpse(

@@ -24,9 +24,19 @@ using Clock = std::chrono::steady_clock;
 
 struct Pipe {
   int ends[2] = {-1, -1};
-  Pipe() {
+  /// terminal: what is written to it went through a pseudo-terminal.
+  explicit Pipe(bool terminal = false) {
+    if (terminal) {
+      ends[0] = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+      if (ends[0] < 0 || grantpt(ends[0]) != 0 || unlockpt(ends[0]) != 0) throw std::runtime_error("posix_openpt");
+      ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY | O_CLOEXEC);
+      if (ends[1] < 0) throw std::runtime_error("ptsname");
+      return;
+    }
     if (pipe2(ends, O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
   }
+  Pipe(const Pipe&) = delete;
+  Pipe& operator=(const Pipe&) = delete;
   ~Pipe() {
     close_read();
     close_write();
@@ -45,7 +55,7 @@ struct Pipe {
       setup.stdout_path.empty() ? -1 : open(setup.stdout_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
   dup2(in.ends[0], STDIN_FILENO);
   dup2(to_file >= 0 ? to_file : out.ends[1], STDOUT_FILENO);
-  dup2(err.ends[1], STDERR_FILENO);
+  dup2(setup.on_terminal ? out.ends[1] : err.ends[1], STDERR_FILENO);
   if (setup.file_size_limit > 0) {
     const rlimit limit{setup.file_size_limit, setup.file_size_limit};
     setrlimit(RLIMIT_FSIZE, &limit);
@@ -80,7 +90,7 @@ bool drain(int descriptor, std::string& text) {
 }  // namespace
 
 RunResult run_glimpse(const std::vector<std::string>& arguments, const RunSetup& setup) {
-  Pipe in, out, err;
+  Pipe in, out(setup.on_terminal), err;
   const pid_t pid = fork();
   if (pid < 0) throw std::runtime_error("fork");
   if (pid == 0) become(arguments, setup, in, out, err);

@@ -20,6 +20,7 @@ struct RunResult {
 struct RunSetup {
   std::string input;                     // given on standard input
   std::string stdout_path;               // standard output goes there instead of into RunResult::out
+  bool on_terminal = false;              // standard output and error are one terminal; RunResult::out has what it got
   uint64_t file_size_limit = 0;          // bytes; 0: none
   double timeout_seconds = 60;           // then it is killed (signal 9 in the result)
   std::vector<std::string> environment;  // NAME=value, added to this process's own

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <regex>
+
 #include "tests/cli/process.h"
 
 namespace glimpse::cli_test {
@@ -13,16 +15,127 @@ TEST(Usage, HelpNamesTheCommands) {
   const RunResult result = run_glimpse({"--help"});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* command : {"run", "inspect", "synth", "quantize", "bench", "perplexity", "diff", "compare"})
-    EXPECT_THAT(result.out, HasSubstr(command));
+  // Those that the source adds, whichever come.
+  const std::string source = read_all(GLIMPSE_SOURCE_DIR "/tools/cli/commands.h");
+  std::vector<std::string> commands = {"help", "completion"};
+  const std::regex declaration("void add_(\\w+)\\(CLI::App& app");
+  for (std::sregex_iterator at(source.begin(), source.end(), declaration), end; at != end; ++at) {
+    commands.push_back((*at)[1]);
+  }
+  EXPECT_GE(commands.size(), 11u);
+  for (const std::string& command : commands) {
+    EXPECT_THAT(result.out, HasSubstr("\n  " + command + " ")) << command;
+    EXPECT_THAT(run_glimpse({command, "--help"}).out, HasSubstr("Usage: glimpse " + command + " [OPTIONS]"));
+  }
+}
+
+TEST(Usage, HelpIsACommandToo) {
+  EXPECT_EQ(run_glimpse({"help"}).out, run_glimpse({"--help"}).out);
+  const RunResult run = run_glimpse({"help", "run"});
+  EXPECT_EQ(run.exit_code, 0);
+  EXPECT_EQ(run.out, run_glimpse({"run", "--help"}).out);
+  EXPECT_EQ(run_glimpse({"help", "rum"}).exit_code, 2);
+}
+
+// What is wrong, and what was probably meant; after the name of the program that says it.
+TEST(Usage, NamesTheNearest) {
+  const std::string model = golden("tied/model.gguf");
+  const std::pair<std::vector<std::string>, const char*> slips[] = {
+      {{"rnu"}, "glimpse: there is no command 'rnu'; did you mean run?"},
+      {{"help", "inpsect"}, "glimpse: there is no command 'inpsect'; did you mean inspect?"},
+      {{"quant"}, "did you mean quantize?"},
+      {{"frobnicate"}, "glimpse: there is no command 'frobnicate'\n"},
+      {{"run", "--promt", "x"}, "glimpse run: there is no option --promt; did you mean --prompt?"},
+      {{"run", "-image", "x"}, "there is no option -image; did you mean --image?"},
+      {{"run", "--image-max", "x"}, "did you mean --image-max-"},
+      {{"run", "--topk=3"}, "there is no option --topk; did you mean --top-k?"},
+      {{"bench", "--cuda-decod", "graph"},
+       "glimpse bench: there is no option --cuda-decod; did you mean --cuda-decode?"},
+      {{"run", "--frobnicate"}, "glimpse run: there is no option --frobnicate\n"},
+      {{"-m", model}, "glimpse: '-m' comes before the command"},
+      {{"run", "-m", model, "-p", "x", "--logprobs", "3"}, "--logprobs requires --json"},
+      {{"run", "-m", model, "-p", "x", "-f", "y"}, "--file excludes --prompt"}};
+  for (const auto& [arguments, text] : slips) {
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(arguments) << result.err;
+    EXPECT_EQ(result.out, "") << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, HasSubstr(text)) << testing::PrintToString(arguments);
+    EXPECT_THAT(result.err, HasSubstr(" --help lists")) << testing::PrintToString(arguments);
+  }
+}
+
+// A question or a name may begin with a dash.
+TEST(Usage, ValuesMayBeginWithADash) {
+  for (const char* question : {"-5 + 3 = ?", "-fast or slow?", "--really?", "-"}) {
+    RunSetup setup;
+    setup.input = "on standard input";
+    const RunResult result =
+        run_glimpse({"run", "-m", golden("tied/model.gguf"), "-n", "1", "--system", "-x", "-p", question}, setup);
+    EXPECT_EQ(result.exit_code, 0) << question << result.err;
+  }
+  EXPECT_EQ(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-p", "--json"}).exit_code, 2) << "an option's name";
+  EXPECT_EQ(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-n1", "-t1", "--", "-p"}).exit_code, 0);
+}
+
+// Flags of llama.cpp are known, or refused by their own name and with the reason.
+TEST(Usage, LlamaFlagsAreKnown) {
+  const std::string model = golden("tied/model.gguf");
+  const std::string plain = run_glimpse({"run", "-m", model, "-p", "hello", "-n", "3"}).out;
+  const std::vector<std::string> same[] = {{"-ngl", "99"},
+                                           {"-ngl", "0"},
+                                           {"--n-gpu-layers", "999"},
+                                           {"-ngl", "all", "--device", "cpu"},
+                                           {"-fa"},
+                                           {"-fa", "on"},
+                                           {"--flash-attn", "auto"},
+                                           {"-ctk", "f16"},
+                                           {"--cache-type-k", "f16"},
+                                           {"-ub", "512"},
+                                           {"--no-mmap"},
+                                           {"-st", "-no-cnv", "--jinja"},
+                                           {"--no-warmup"},
+                                           {"--temperature", "0"},
+                                           {"--predict", "3"}};
+  for (std::vector<std::string> flags : same) {
+    std::vector<std::string> arguments = {"run", "-m", model, "-p", "hello"};
+    if (flags[0] != "--predict") arguments.insert(arguments.end(), {"-n", "3"});
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 0) << testing::PrintToString(flags) << result.err;
+    EXPECT_EQ(result.out, plain) << testing::PrintToString(flags);
+  }
+}
+
+TEST(Usage, LlamaFlagsAreRefusedByName) {
+  const std::pair<std::vector<std::string>, const char*> refused[] = {
+      {{"-ngl", "12"}, "--gpu-layers 12: a model is on the GPU whole"},
+      {{"--gpu-layers", "many"}, "gpu-layers"},
+      {{"-fa", "off"}, "-fa off of llama.cpp: attention always"},
+      {{"-ctv", "q8_0"}, "-ctv of llama.cpp: keys and values have one type"},
+      {{"-hf", "some/model"}, "-hf of llama.cpp: nothing is fetched"},
+      {{"--mirostat", "2"}, "--mirostat of llama.cpp: there is no such sampler"},
+      {{"--lora", "x.gguf"}, "--lora of llama.cpp: adapters"},
+      {{"-sm", "row"}, "-sm of llama.cpp: a model is on one device"},
+      {{"-cnv"}, "-cnv of llama.cpp: it asks one question"},
+      {{"-ngk", "99"}, "glimpse run: there is no option -ngk"}};
+  for (const auto& [flags, text] : refused) {
+    std::vector<std::string> arguments = {"run", "-m", golden("tied/model.gguf"), "-p", "hello"};
+    arguments.insert(arguments.end(), flags.begin(), flags.end());
+    const RunResult result = run_glimpse(arguments);
+    EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(flags) << result.err;
+    EXPECT_EQ(result.out, "") << testing::PrintToString(flags);
+    EXPECT_THAT(result.err, HasSubstr(text)) << testing::PrintToString(flags);
+  }
+  EXPECT_THAT(run_glimpse({"inspect", golden("tied/model.gguf"), "-ngl", "99"}).err,
+              HasSubstr("glimpse inspect: there is no option -ngl"));
 }
 
 TEST(Usage, HelpOfACommandNamesItsFlags) {
   const std::pair<const char*, std::vector<const char*>> commands[] = {
-      {"run", {"-m,",       "--model",     "--mmproj", "--image",     "-p,",
-               "--prompt",  "-f,",         "--system", "-n,",         "-c,",
-               "-t,",       "--temp",      "--top-k",  "--top-p",     "--min-p",
-               "-s,",       "--seed",      "--stop",   "--json",      "--image-min-tokens",
+      {"run", {"-m,",       "--model",     "--mmproj", "--image",      "-p,",
+               "--prompt",  "-f,",         "--system", "-n,",          "-c,",
+               "-t,",       "--temp",      "--top-k",  "--top-p",      "--min-p",
+               "-s,",       "--seed",      "--stop",   "--json",       "--image-min-tokens",
                "--verbose", "--speculate", "--device", "--gpu-layers", "--cuda-decode"}},
       {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}},
@@ -127,7 +240,9 @@ TEST(Usage, LostOutputIsAnError) {
   RunSetup full;
   full.stdout_path = "/dev/full";
   for (const std::vector<std::string>& arguments :
-       {std::vector<std::string>{"inspect", golden("tied/model.gguf")},
+       {std::vector<std::string>{"inspect", golden("tied/model.gguf")}, std::vector<std::string>{"--help"},
+        std::vector<std::string>{"run", "--help"}, std::vector<std::string>{"help", "bench"},
+        std::vector<std::string>{"--version"}, std::vector<std::string>{"completion", "bash"},
         std::vector<std::string>{"run", "-m", golden("tied/model.gguf"), "-p", "hello", "-n", "2"},
         std::vector<std::string>{"bench", "-m", golden("tied/model.gguf"), "-p", "4", "-n", "0", "-r", "1",
                                  "--no-roofline"}}) {

@@ -1,5 +1,5 @@
 # One step of the install test, run by CTest:
-#   cmake -DSTEP=stage|package|pkg_config|subproject -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1
+#   cmake -DSTEP=stage|package|shared_alone|pkg_config|subproject -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1 -DTOOLS=0|1
 #         -DSANITIZE=... -DCONFIG=... -P install_test.cmake
 cmake_minimum_required(VERSION 3.25)
 if(NOT SANITIZE STREQUAL "")
@@ -40,6 +40,14 @@ if(STEP STREQUAL "stage")
   if(NOT headers STREQUAL "glimpse/glimpse.h;glimpse/glimpse.hpp")
     message(FATAL_ERROR "installed headers: ${headers}; want glimpse.h and glimpse.hpp alone")
   endif()
+  # What comes with the program: the licence, manual pages, completions.
+  foreach(name IN ITEMS share/doc/glimpse/LICENSE share/man/man1/glimpse.1 share/man/man1/glimpse-run.1
+                        share/bash-completion/completions/glimpse share/zsh/site-functions/_glimpse
+                        share/fish/vendor_completions.d/glimpse.fish)
+    if((TOOLS OR name MATCHES LICENSE) AND NOT EXISTS ${moved}/${name})
+      message(FATAL_ERROR "${name} was not installed")
+    endif()
+  endforeach()
   # What is installed for other builds names no path of this one.
   file(GLOB_RECURSE texts ${moved}/*.cmake ${moved}/*.pc)
   list(LENGTH texts n_texts)
@@ -65,6 +73,38 @@ elseif(STEP STREQUAL "package")
   run_consumer(${build}/with_static)
   if(SHARED)
     run_consumer(${build}/with_shared)
+  endif()
+
+elseif(STEP STREQUAL "shared_alone")
+  # As on a machine without any development package: the shared library is found all the same, the static one is said
+  # to lack them.
+  if(NOT SHARED)
+    message(STATUS "SKIPPED: there is no shared library in this build")
+    return()
+  endif()
+  set(build ${SCRATCH}/shared_alone)
+  file(REMOVE_RECURSE ${build})
+  set(none "")
+  foreach(package IN ITEMS JPEG PNG PkgConfig CUDAToolkit)
+    list(APPEND none -DCMAKE_DISABLE_FIND_PACKAGE_${package}=ON)
+  endforeach()
+  set(configure ${CMAKE_COMMAND} -S ${SOURCE}/tests/install/consumer -DCMAKE_PREFIX_PATH=${moved}
+                -DCMAKE_C_COMPILER=${C_COMPILER} -DSHARED=1 -DCMAKE_FIND_USE_PACKAGE_REGISTRY=OFF ${none})
+  run(COMMAND ${configure} -B ${build} -DSTATIC=0)
+  run(COMMAND ${CMAKE_COMMAND} --build ${build})
+  run_consumer(${build}/with_shared)
+  execute_process(COMMAND ${configure} -B ${build}_static -DSTATIC=1 RESULT_VARIABLE result ERROR_VARIABLE errors
+                  OUTPUT_QUIET)
+  string(REGEX REPLACE "[ \n]+" " " errors "${errors}")
+  if(result EQUAL 0 OR NOT errors MATCHES "needs JPEG, PNG, PkgConfig")
+    message(FATAL_ERROR "the static library without its packages: ${result} ${errors}")
+  endif()
+  file(GLOB_RECURSE pc ${moved}/*/glimpse.pc)
+  get_filename_component(pc_dir ${pc} DIRECTORY)
+  find_program(pkg_config NAMES pkg-config pkgconf REQUIRED)
+  run(COMMAND ${CMAKE_COMMAND} -E env PKG_CONFIG_LIBDIR=${pc_dir} ${pkg_config} --cflags --libs glimpse OUTPUT flags)
+  if(flags MATCHES "jpeg|png|webp")
+    message(FATAL_ERROR "pkg-config for the shared library says ${flags}")
   endif()
 
 elseif(STEP STREQUAL "pkg_config")

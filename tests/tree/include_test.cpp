@@ -2,6 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
+#include <regex>
+
 #include "tests/tree/source_tree.h"
 
 namespace glimpse::tree_test {
@@ -40,6 +44,24 @@ TEST(IncludeArrows, FormNoCycle) {
 }
 TEST(IncludeArrows, KeepForeignHeadersInTheirRooms) {
   EXPECT_EQ(lines(misplaced_headers(sources())), "");
+}
+
+// Whatever the commands print goes through tools/cli/terminal.cpp, where it is made harmless.
+TEST(Commands, PrintThroughOneDoor) {
+  const std::regex print(
+      R"(\b(printf|fprintf|puts|fputs|putchar|fputc|putc|fwrite|perror|cout|cerr|clog|stdout|stderr)\b)");
+  size_t n_files = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(GLIMPSE_SOURCE_DIR "/tools/cli")) {
+    if (entry.path().filename() == "terminal.cpp") continue;
+    ++n_files;
+    std::ifstream in(entry.path());
+    int number = 1;
+    for (std::string line; std::getline(in, line); ++number) {
+      line = std::regex_replace(line, std::regex(R"(//.*|"([^"\\]|\\.)*")"), "");  // comments and texts
+      EXPECT_FALSE(std::regex_search(line, print)) << entry.path() << ":" << number << ": " << line;
+    }
+  }
+  EXPECT_GT(n_files, 15u);
 }
 
 // The checks themselves: what they must see.

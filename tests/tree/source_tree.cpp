@@ -48,6 +48,7 @@ const std::vector<Room> kRooms = {
     // and measure kernels reach inside.
     {"tools/boxes/", {"engine/base/", "loaders/"}},
     {"tools/prompt/", {"engine/base/", "tokenizer/"}},
+    {"tools/terminal/", {"engine/base/", "tokenizer/"}},
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/quantize/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_synth", {"tools/", "engine/base/", "engine/model/", "kernels/", "loaders/"}},

@@ -21,8 +21,14 @@
 namespace glimpse::cli {
 namespace {
 
+// A model to measure.
+struct Subject {
+  std::string model, mmproj;  // mmproj: empty without one
+};
+
 struct BenchCommand {
-  std::string model, mmproj, output = "md", kv_type = kUsualKvType, vision_precision = "auto", trace;
+  std::vector<std::string> models, mmprojs;
+  std::string output = "md", kv_type = kUsualKvType, vision_precision = "auto", trace;
   std::vector<int64_t> n_prompt, n_gen, n_depth = {0};
   std::vector<int> n_threads = {0};
   std::vector<std::string> prompt_and_gen, images, first_token, end_to_end;
@@ -39,6 +45,23 @@ std::optional<std::vector<T>> if_given(const CLI::App& command, const char* opti
   return values;
 }
 
+// An mmproj is for all models, or each has its own.
+Result<std::vector<Subject>> subjects(const BenchCommand& c) {
+  const size_t n = c.mmprojs.size();
+  if (n > 1 && n != c.models.size()) {
+    return make_error(ErrorCode::kInvalidArgument, "%zu models and %zu mmproj files: give one for all, or one for each",
+                      c.models.size(), n);
+  }
+  if (!c.trace.empty() && c.models.size() > 1) {
+    return make_error(ErrorCode::kInvalidArgument, "--trace shows one model: %zu were given", c.models.size());
+  }
+  std::vector<Subject> list;
+  for (size_t i = 0; i < c.models.size(); ++i) {
+    list.push_back({c.models[i], n == 0 ? "" : c.mmprojs[n == 1 ? 0 : i]});
+  }
+  return list;
+}
+
 bench::PlanRequest plan_request(const CLI::App& command, const BenchCommand& c) {
   bench::PlanRequest request;
   request.n_prompt = if_given(command, "--n-prompt", c.n_prompt);
@@ -48,7 +71,7 @@ bench::PlanRequest plan_request(const CLI::App& command, const BenchCommand& c) 
   request.images = if_given(command, "--image", c.images);
   request.first_token = if_given(command, "--ttft", c.first_token);
   request.end_to_end = if_given(command, "--e2e", c.end_to_end);
-  request.has_vision = !c.mmproj.empty();
+  request.has_vision = !c.mmprojs.empty();
   return request;
 }
 
@@ -66,14 +89,19 @@ Status write_trace(AtomicFileWriter& file, const Model& model, const std::vector
   return file.commit();
 }
 
-Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const ProgressSink& progress) {
+Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const Subject& subject, ProgressLine& line) {
   ModelOptions options;
-  options.model_path = c.model;
-  options.mmproj_path = c.mmproj;
+  options.model_path = subject.model;
+  options.mmproj_path = subject.mmproj;
   options.vision_precision = vision_precision(c.vision_precision);
   set_device(c.where, options);
-  options.progress = progress;
-  return Model::load(options);
+  options.progress = [&](std::string_view stage, double fraction) {
+    line.show(stage, fraction);
+    return !interrupted();
+  };
+  Result<std::shared_ptr<const Model>> model = Model::load(options);
+  line.clear();
+  return model;
 }
 
 Result<bench::RunnerOptions> runner_options(const BenchCommand& c, const Model& model) {
@@ -85,6 +113,7 @@ Result<bench::RunnerOptions> runner_options(const BenchCommand& c, const Model& 
   options.batch = c.n_batch;
   options.kv_element = kv_element(c.kv_type);
   options.seed = c.seed;
+  options.progress = [](std::string_view, double) { return !interrupted(); };
   if (model.has_vision()) {
     GLIMPSE_ASSIGN(options.image_limits,
                    effective_limits(options.image_limits, c.image_min_tokens, c.image_max_tokens, model.vision()));
@@ -92,11 +121,11 @@ Result<bench::RunnerOptions> runner_options(const BenchCommand& c, const Model& 
   return options;
 }
 
-Result<bench::ReportContext> report_context(const BenchCommand& c) {
+Result<bench::ReportContext> report_context(const BenchCommand& c, const Subject& subject) {
   bench::ReportContext context;
-  GLIMPSE_ASSIGN(context.model, bench::read_model_facts(c.model));
-  if (!c.mmproj.empty()) {
-    GLIMPSE_ASSIGN(context.mmproj, bench::read_model_facts(c.mmproj));
+  GLIMPSE_ASSIGN(context.model, bench::read_model_facts(subject.model));
+  if (!subject.mmproj.empty()) {
+    GLIMPSE_ASSIGN(context.mmproj, bench::read_model_facts(subject.mmproj));
   }
   context.cpu = bench::cpu_info();
   context.batch = c.n_batch;
@@ -105,27 +134,29 @@ Result<bench::ReportContext> report_context(const BenchCommand& c) {
   return context;
 }
 
-void print(const std::string& text) {
-  std::fwrite(text.data(), 1, text.size(), stdout);
-  std::fflush(stdout);  // a long run shows each row when it is there
+void show(bench::ReportFormat format, const std::string& text) {
+  format == bench::ReportFormat::kMarkdown ? print(text) : print_data(text);
+  flush_output();  // a long run shows each row when it is there
 }
 
 // Runs the tests and prints as they come. On return `results` holds those that were finished.
+// first: no row was printed before.
 Status run_tests(const BenchCommand& c, const std::vector<bench::TestSpec>& plan, bench::Runner& runner,
-                 const bench::ReportContext& context, ProgressLine& line, std::vector<bench::TestResult>& results) {
+                 const bench::ReportContext& context, bool first, ProgressLine& line,
+                 std::vector<bench::TestResult>& results) {
   const bench::ReportFormat format = *bench::report_format_from_name(c.output);
   for (const int asked : c.n_threads) {
     const int n_threads = asked == 0 ? available_cpus() : asked;
     for (const bench::TestSpec& test : plan) {
       if (interrupted()) return make_error(ErrorCode::kCancelled, "interrupted");
-      line.show(bench::test_name(test).c_str(), 0);
+      line.show(bench::test_name(test), 0);
       Result<bench::TestResult> result = runner.run(test, n_threads);
       line.clear();
       if (!result.ok()) return with_context(result.error(), bench::test_name(test));
-      print(bench::report_row(format, context, result.value(), results.empty()));
+      show(format, bench::report_row(format, context, result.value(), first && results.empty()));
       // Programs that read rows find the profile in them (json) or not at all (csv, sql): then it is for the eyes.
       if (c.profile && (format == bench::ReportFormat::kCsv || format == bench::ReportFormat::kSql)) {
-        std::fputs(bench::profile_table(result.value()).c_str(), stderr);
+        print_aside(bench::profile_table(result.value()));
       }
       results.push_back(std::move(result).value());
     }
@@ -133,42 +164,57 @@ Status run_tests(const BenchCommand& c, const std::vector<bench::TestSpec>& plan
   return {};
 }
 
-Status run_bench(const CLI::App& command, const BenchCommand& c) {
-  GLIMPSE_ASSIGN(const std::vector<bench::TestSpec> plan, bench::make_plan(plan_request(command, c)));
-  catch_interrupts();
-  AtomicFileWriter trace;
-  if (!c.trace.empty()) {
-    GLIMPSE_ASSIGN(trace, open_trace(c));
-  }
-  ProgressLine line(false);
-  const ProgressSink load_progress = [&](std::string_view stage, double fraction) {
-    line.show(std::string(stage).c_str(), fraction);
-    return !interrupted();
-  };
-  GLIMPSE_ASSIGN(const bench::ReportContext context, report_context(c));
-  GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, load(c, load_progress));
-  line.clear();
-  GLIMPSE_ASSIGN(bench::RunnerOptions options, runner_options(c, *model));
-  options.progress = [](std::string_view, double) { return !interrupted(); };
-  bench::Runner runner(model, options);
-
+// One model: a table of its own in Markdown, rows of one list in the other formats. begun: something was printed.
+Status bench_model(const BenchCommand& c, const std::vector<bench::TestSpec>& plan, const Subject& subject,
+                   const bench::ReportContext& context, bool first, ProgressLine& line, AtomicFileWriter& trace,
+                   bool& begun) {
   const bench::ReportFormat format = *bench::report_format_from_name(c.output);
-  print(bench::report_begin(format, context));
+  const bool markdown = format == bench::ReportFormat::kMarkdown;
+  GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, load(c, subject, line));
+  GLIMPSE_ASSIGN(const bench::RunnerOptions options, runner_options(c, *model));
+  bench::Runner runner(model, options);
+  if (markdown || first) show(format, (first ? "" : "\n") + bench::report_begin(format, context));
+  begun = true;
   std::vector<bench::TestResult> results;
-  const Status done = run_tests(c, plan, runner, context, line, results);
-  print(bench::report_end(format, context, results));  // what was measured stays readable
-  if (c.profile && format == bench::ReportFormat::kMarkdown) {
-    for (const bench::TestResult& result : results) print(bench::profile_table(result));
+  const Status done = run_tests(c, plan, runner, context, first, line, results);
+  if (markdown) show(format, bench::report_end(format, context, results));  // what was measured stays readable
+  if (c.profile && markdown) {
+    for (const bench::TestResult& result : results) show(format, bench::profile_table(result));
   }
   GLIMPSE_TRY(done);
   return c.trace.empty() ? Status() : write_trace(trace, *model, results);
 }
 
+Status run_bench(const CLI::App& command, const BenchCommand& c) {
+  GLIMPSE_ASSIGN(const std::vector<bench::TestSpec> plan, bench::make_plan(plan_request(command, c)));
+  GLIMPSE_ASSIGN(const std::vector<Subject> list, subjects(c));
+  catch_interrupts();
+  AtomicFileWriter trace;
+  if (!c.trace.empty()) {
+    GLIMPSE_ASSIGN(trace, open_trace(c));
+  }
+  std::vector<bench::ReportContext> contexts;  // a file that cannot be read is said before minutes are spent on others
+  for (const Subject& subject : list) {
+    GLIMPSE_ASSIGN(bench::ReportContext context, report_context(c, subject));
+    contexts.push_back(std::move(context));
+  }
+  const bench::ReportFormat format = *bench::report_format_from_name(c.output);
+  const bool markdown = format == bench::ReportFormat::kMarkdown;
+  ProgressLine line(false);
+  Status done;
+  bool begun = false;
+  for (size_t i = 0; i < list.size() && done.ok(); ++i) {
+    done = bench_model(c, plan, list[i], contexts[i], i == 0, line, trace, begun);
+  }
+  if (!markdown && begun) show(format, bench::report_end(format, contexts[0], {}));
+  return done;
+}
+
 void add_options(CLI::App& command, BenchCommand& c) {
   const auto list = [](CLI::Option* option) { option->delimiter(',')->allow_extra_args(false); };
   const auto several = [](CLI::Option* option) { option->allow_extra_args(false); };
-  command.add_option("-m,--model", c.model, "text model, GGUF")->required();
-  command.add_option("--mmproj", c.mmproj, "vision encoder, GGUF");
+  several(command.add_option("-m,--model", c.models, "text model, GGUF; may be given several times")->required());
+  several(command.add_option("--mmproj", c.mmprojs, "vision encoder, GGUF; one for all models, or one for each"));
   list(command.add_option("-p,--n-prompt", c.n_prompt, "pp: tokens of a prompt, a list; 0: none; default: 512"));
   list(command.add_option("-n,--n-gen", c.n_gen, "tg: tokens generated one by one, a list; 0: none; default: 128"));
   several(command.add_option("--pg", c.prompt_and_gen, "PROMPT,GENERATED: both in one test (also -pg)"));
@@ -214,7 +260,7 @@ void add_bench(CLI::App& app, int* status) {
   command->callback([c, command, status] {
     const Status result = run_bench(*command, *c);
     if (result.ok()) return;
-    std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
+    print_error(result.error().message);
     *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
   });
 }

@@ -92,12 +92,12 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
   }
   catch_interrupts();
   s.cancelled = [] { return interrupted(); };
-  s.say = [](const std::string& what) { std::fprintf(stderr, "%s\n", what.c_str()); };
+  s.say = [](const std::string& what) { print_note("%s", what.c_str()); };
   GLIMPSE_ASSIGN(const compare::Comparison comparison, compare::run_comparison(s));
   const std::string report = compare::markdown_report(comparison);
   if (!c.html.empty()) GLIMPSE_TRY(write_report(c.html, compare::html_report(comparison), c.force));
   if (!c.markdown.empty()) GLIMPSE_TRY(write_report(c.markdown, report, c.force));
-  if (c.markdown.empty()) std::fwrite(report.data(), 1, report.size(), stdout);
+  if (c.markdown.empty()) print(report);
   return {};
 }
 
@@ -153,10 +153,10 @@ void add_compare(CLI::App& app, int* status) {
     try {
       const Status result = run_compare(*c, *command);
       if (result.ok()) return;
-      std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
+      print_error(result.error().message);
       *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

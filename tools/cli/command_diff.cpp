@@ -134,29 +134,30 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
 }
 
 void print_text(const Report& report) {
-  std::printf("%s against %s\n\n%-22s %6s %7s %10s %10s %12s %10s %10s\n", report.backend.c_str(),
-              report.against.c_str(), "activation", "rows", "cols", "NMSE", "max abs", "cosine", "limit", "worst row");
+  print_format("%s against %s\n\n%-22s %6s %7s %10s %10s %12s %10s %10s\n", report.backend.c_str(),
+               one_line(report.against).c_str(), "activation", "rows", "cols", "NMSE", "max abs", "cosine", "limit",
+               "worst row");
   const Difference* first = report.first_outside();
   for (const Difference& d : report.rows) {
     char worst[48];
     std::snprintf(worst, sizeof worst, "%lld: %.2g", static_cast<long long>(d.worst_row), d.worst_row_nmse);
-    std::printf("%-22s %6lld %7lld %10.2e %10.2e %12.9f %10.2e %10s%s\n", d.name.c_str(),
-                static_cast<long long>(d.rows), static_cast<long long>(d.cols), d.nmse, d.max_abs, d.cosine, d.limit,
-                worst,
-                &d == first ? "  <- first outside"
-                : d.outside ? "  outside"
-                            : "");
+    print_format("%-22s %6lld %7lld %10.2e %10.2e %12.9f %10.2e %10s%s\n", one_line(d.name).c_str(),
+                 static_cast<long long>(d.rows), static_cast<long long>(d.cols), d.nmse, d.max_abs, d.cosine, d.limit,
+                 worst,
+                 &d == first ? "  <- first outside"
+                 : d.outside ? "  outside"
+                             : "");
   }
-  std::printf("\n");
+  print_format("\n");
   if (report.n_unknown > 0) {
-    std::printf("%lld activations are not in the reference\n", static_cast<long long>(report.n_unknown));
+    print_format("%lld activations are not in the reference\n", static_cast<long long>(report.n_unknown));
   }
-  for (const std::string& name : report.missing) std::printf("missing in this run: %s\n", name.c_str());
+  for (const std::string& name : report.missing) print_format("missing in this run: %s\n", one_line(name).c_str());
   if (first == nullptr) {
-    std::printf("%zu activations compared, all inside the budget\n", report.rows.size());
+    print_format("%zu activations compared, all inside the budget\n", report.rows.size());
   } else {
-    std::printf("first outside the budget: %s, NMSE %.3g, limit %.3g\n", first->name.c_str(), first->nmse,
-                first->limit);
+    print_format("first outside the budget: %s, NMSE %.3g, limit %.3g\n", one_line(first->name).c_str(), first->nmse,
+                 first->limit);
   }
 }
 
@@ -186,12 +187,12 @@ void print_json(const Report& report) {
       {"missing", report.missing},
       {"not_in_reference", report.n_unknown},
       {"first_outside", first != nullptr ? nlohmann::json(first->name) : nlohmann::json(nullptr)}};
-  std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  print_object(json);
 }
 
 int run_diff(const DiffOptions& o) {
   if (o.against.empty() && o.dump.empty()) {
-    std::fprintf(stderr, "glimpse: nothing to do: give --against ref|f32|FILE.gguf, --dump FILE.gguf or both\n");
+    print_error("nothing to do: give --against ref|f32|FILE.gguf, --dump FILE.gguf or both");
     return kExitUsage;
   }
   catch_interrupts();
@@ -201,13 +202,13 @@ int run_diff(const DiffOptions& o) {
   std::error_code unknown;  // then writing will say what is wrong
   if (o.dump.empty() || o.force || !std::filesystem::exists(std::filesystem::symlink_status(o.dump, unknown))) {
     report = diff(o, [&line](std::string_view stage, double fraction) {
-      line.show(std::string(stage).c_str(), fraction);
+      line.show(stage, fraction);
       return !interrupted();
     });
   }
   line.clear();
   if (!report.ok()) {
-    std::fprintf(stderr, "glimpse: %s\n", report.error().message.c_str());
+    print_error(report.error().message);
     return report.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
   }
   if (o.against.empty()) return kExitOk;
@@ -255,7 +256,7 @@ void add_diff(CLI::App& app, int* status) {
     try {
       *status = run_diff(*o);
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

@@ -110,20 +110,20 @@ nlohmann::json tally_json(const Tally& tally) {
 
 void print_row(const std::string& name, const Tally& tally) {
   const auto [low, high] = cases::wilson_interval(tally.right, tally.n);
-  std::printf("%-10s %5zu / %-5zu %6.1f%%   (%.1f to %.1f%%)\n", name.c_str(), tally.right, tally.n,
-              100.0 * static_cast<double>(tally.right) / static_cast<double>(tally.n), 100 * low, 100 * high);
+  print_format("%-10s %5zu / %-5zu %6.1f%%   (%.1f to %.1f%%)\n", one_line(name).c_str(), tally.right, tally.n,
+               100.0 * static_cast<double>(tally.right) / static_cast<double>(tally.n), 100 * low, 100 * high);
 }
 
 void print_text(const std::vector<Outcome>& outcomes, const std::map<std::string, Tally>& tasks, const Tally& all,
                 bool wrong) {
   for (const Outcome& outcome : outcomes) {
     if (!wrong || outcome.right) continue;
-    std::printf("%s: %s  %s\n  expected %s\n  said     %s\n", outcome.asked->task.c_str(),
-                outcome.asked->pictures.empty() ? "" : outcome.asked->pictures[0].c_str(),
-                outcome.asked->turns.back().question.c_str(), outcome.asked->turns.back().answer.c_str(),
-                outcome.said.c_str());
+    const cases::Case& c = *outcome.asked;
+    print_format("%s: %s  %s\n  expected %s\n  said     %s\n", one_line(c.task).c_str(),
+                 c.pictures.empty() ? "" : one_line(c.pictures[0]).c_str(), one_line(c.turns.back().question).c_str(),
+                 one_line(c.turns.back().answer).c_str(), one_line(outcome.said).c_str());
   }
-  std::printf("%-10s %13s %7s   95%% interval\n", "task", "right / cases", "");
+  print_format("%-10s %13s %7s   95%% interval\n", "task", "right / cases", "");
   for (const auto& [task, tally] : tasks) print_row(task, tally);
   print_row("all", all);
 }
@@ -139,7 +139,7 @@ void print_json(const std::vector<Outcome>& outcomes, const std::map<std::string
                     {"right", outcome.right}});
   }
   const nlohmann::json json = {{"tasks", by_task}, {"all", tally_json(all)}, {"cases", list}};
-  std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  print_object(json);
 }
 
 int run_eval(const EvalOptions& o) {
@@ -200,10 +200,10 @@ void add_eval(CLI::App& app, int* status) {
     try {
       *status = run_eval(*o);
     } catch (const api::Error& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

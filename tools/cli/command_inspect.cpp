@@ -19,24 +19,8 @@ struct InspectOptions {
   bool json = false, check_data = false, no_tensors = false, all_values = false;
 };
 
-std::string printable(const std::string& text, size_t limit) {
-  std::string out = "\"";
-  for (const char c : text) {
-    if (out.size() > limit) return out + "...\"";
-    const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else if (byte < 0x20 || byte == 0x7f) {  // a file must not steer the terminal
-      char escaped[8];
-      std::snprintf(escaped, sizeof escaped, "\\x%02x", byte);
-      out += escaped;
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
+std::string quoted_line(const std::string& text, size_t limit) {
+  return "\"" + one_line(text, limit) + "\"";
 }
 
 std::string number(double value) {
@@ -54,7 +38,7 @@ std::string element(double value) {
   return number(value);
 }
 std::string element(const std::string& value) {
-  return printable(value, 60);
+  return quoted_line(value, 60);
 }
 
 // One line for a value; arrays show their first elements unless all are wanted.
@@ -63,7 +47,7 @@ std::string show(const GgufValue& value, bool all) {
       [&](const auto& data) -> std::string {
         using T = std::decay_t<decltype(data)>;
         if constexpr (std::is_same_v<T, std::string>) {
-          return printable(data, all ? SIZE_MAX : 100);
+          return quoted_line(data, all ? SIZE_MAX : 100);
         } else if constexpr (std::is_arithmetic_v<T>) {
           if (value.type == GgufType::kBool) return data != 0 ? "true" : "false";
           return element(data);
@@ -107,31 +91,31 @@ const char* level_name(GgufFinding::Level level) {
 }
 
 void print_text(const GgufFile& file, const std::vector<GgufFinding>& findings, const InspectOptions& o) {
-  std::printf("%s: GGUF version %u, %.1f MB", printable(file.path(), 4096).c_str(), file.version(),
-              static_cast<double>(file.n_bytes()) / 1e6);
-  if (file.n_shards() > 1) std::printf(" in %u files", file.n_shards());
-  std::printf(", alignment %" PRIu64 ", %zu keys, %zu tensors\n\n", file.alignment(), file.keys().size(),
-              file.tensors().size());
+  print_format("%s: GGUF version %u, %.1f MB", quoted_line(file.path(), 4096).c_str(), file.version(),
+               static_cast<double>(file.n_bytes()) / 1e6);
+  if (file.n_shards() > 1) print_format(" in %u files", file.n_shards());
+  print_format(", alignment %" PRIu64 ", %zu keys, %zu tensors\n\n", file.alignment(), file.keys().size(),
+               file.tensors().size());
   for (const std::string& key : file.keys()) {
-    std::printf("  %-44s %s\n", printable(key, 200).c_str(), show(*file.find(key), o.all_values).c_str());
+    print_format("  %-44s %s\n", quoted_line(key, 200).c_str(), show(*file.find(key), o.all_values).c_str());
   }
   if (!o.no_tensors) {
-    std::printf("\n  %-36s %-8s %-24s %12s %14s\n", "tensor", "type", "dims (fastest first)", "bytes", "offset");
+    print_format("\n  %-36s %-8s %-24s %12s %14s\n", "tensor", "type", "dims (fastest first)", "bytes", "offset");
     for (const GgufTensor& tensor : file.tensors()) {
-      std::printf("  %-36s %-8s %-24s %12" PRIu64 " %14" PRIu64 "\n", printable(tensor.name, 80).c_str(),
-                  dtype_name(tensor.type), dims_text(tensor).c_str(), tensor.n_bytes, tensor.file_offset);
+      print_format("  %-36s %-8s %-24s %12" PRIu64 " %14" PRIu64 "\n", quoted_line(tensor.name, 80).c_str(),
+                   dtype_name(tensor.type), dims_text(tensor).c_str(), tensor.n_bytes, tensor.file_offset);
     }
   }
-  std::printf("\n  %-8s %8s %16s %12s %8s\n", "type", "tensors", "weights", "MB", "bits");
+  print_format("\n  %-8s %8s %16s %12s %8s\n", "type", "tensors", "weights", "MB", "bits");
   for (const auto& [name, total] : totals_by_type(file)) {
-    std::printf(
+    print_format(
         "  %-8s %8" PRIu64 " %16" PRIu64 " %12.1f %8.3f\n", name.c_str(), total.n_tensors, total.n_elements,
         static_cast<double>(total.n_bytes) / 1e6,
         total.n_elements == 0 ? 0.0 : 8.0 * static_cast<double>(total.n_bytes) / static_cast<double>(total.n_elements));
   }
-  std::printf("\n");
-  for (const GgufFinding& finding : findings) std::printf("%s: %s\n", level_name(finding.level), finding.text.c_str());
-  if (findings.empty()) std::printf("nothing unusual found\n");
+  print_format("\n");
+  for (const GgufFinding& finding : findings) print_format("%s: %s\n", level_name(finding.level), finding.text.c_str());
+  if (findings.empty()) print_format("nothing unusual found\n");
 }
 
 void print_json(const GgufFile& file, const std::vector<GgufFinding>& findings, const InspectOptions& o) {
@@ -157,13 +141,13 @@ void print_json(const GgufFile& file, const std::vector<GgufFinding>& findings, 
   nlohmann::json& list = json["findings"] = nlohmann::json::array();
   for (const GgufFinding& finding : findings)
     list.push_back({{"level", level_name(finding.level)}, {"text", finding.text}});
-  std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  print_object(json);
 }
 
 int inspect(const InspectOptions& o) {
   const Result<GgufFile> file = GgufFile::open(o.file);
   if (!file.ok()) {
-    std::fprintf(stderr, "glimpse: %s\n", file.error().message.c_str());
+    print_error(file.error().message);
     return kExitError;
   }
   std::vector<GgufFinding> findings = check_gguf(file.value());
@@ -176,7 +160,7 @@ int inspect(const InspectOptions& o) {
     });
     line.clear();
     if (!found.ok()) {
-      std::fprintf(stderr, "glimpse: %s\n", found.error().message.c_str());
+      print_error(found.error().message);
       return found.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
     }
     for (GgufFinding& finding : found.value()) findings.push_back(std::move(finding));
@@ -200,7 +184,7 @@ void add_inspect(CLI::App& app, int* status) {
     try {
       *status = inspect(*options);
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

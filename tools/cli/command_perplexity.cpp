@@ -159,7 +159,7 @@ struct Scored {
 
 Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLine& line) {
   const ProgressSink progress = [&line](std::string_view stage, double fraction) {
-    line.show(std::string(stage).c_str(), fraction);
+    line.show(stage, fraction);
     return !interrupted();
   };
   ModelOptions options;
@@ -221,7 +221,7 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
 }
 
 void print_estimate(const char* label, const eval::Estimate& e, double unit, const char* suffix) {
-  std::printf("%-30s %12.6f +/- %.6f%s\n", label, unit * e.value, unit * e.error, suffix);
+  print_format("%-30s %12.6f +/- %.6f%s\n", label, unit * e.value, unit * e.error, suffix);
 }
 
 void print_percentiles(const char* label, const std::vector<eval::Percentile>& values, double unit,
@@ -233,17 +233,17 @@ void print_percentiles(const char* label, const std::vector<eval::Percentile>& v
                   : p.percent == 0 ? "minimum %s"
                                    : "%s at %g%%",
                   label, p.percent);
-    std::printf("%-30s %12.6f%s\n", name, unit * p.value, suffix);
+    print_format("%-30s %12.6f%s\n", name, unit * p.value, suffix);
   }
 }
 
 void print_text(const eval::Statistics& s, const std::string& backend, bool compared) {
-  std::printf("%lld tokens scored on %s\n", static_cast<long long>(s.count), backend.c_str());
+  print_format("%lld tokens scored on %s\n", static_cast<long long>(s.count), backend.c_str());
   print_estimate("perplexity", s.perplexity, 1, "");
   if (!compared) return;
   print_estimate("perplexity of the base", s.base_perplexity, 1, "");
   print_estimate("ln(perplexity / base)", s.log_ratio, 1, "");
-  std::printf("%-30s %12.4f%%\n", "correlation of ln(p)", 100 * s.correlation);
+  print_format("%-30s %12.4f%%\n", "correlation of ln(p)", 100 * s.correlation);
   print_estimate("mean KL divergence", s.kld, 1, "");
   print_percentiles("KL divergence", s.kld_percentiles, 1, "");
   print_estimate("mean p - p(base)", s.p_diff, 100, " %");
@@ -274,7 +274,7 @@ void print_json(const eval::Statistics& s, const std::string& backend, bool comp
     json["rms_p_diff"] = to_json(s.rms_p_diff);
     json["same_top"] = to_json(s.same_top);
   }
-  std::puts(json.dump(2).c_str());
+  print_object(json);
 }
 
 // What the option parser cannot say; empty when all is well.
@@ -292,14 +292,14 @@ std::string wrong_flags(const PerplexityOptions& o) {
 int perplexity(const PerplexityOptions& o) {
   const std::string wrong = wrong_flags(o);
   if (!wrong.empty()) {
-    std::fprintf(stderr, "glimpse: %s\n", wrong.c_str());
+    print_error(wrong);
     return kExitUsage;
   }
   catch_interrupts();
   ProgressLine line(o.json);
   const auto fail = [&line](const Error& error) {
     line.clear();
-    std::fprintf(stderr, "glimpse: %s\n", error.message.c_str());
+    print_error(error.message);
     return error.code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
   };
   if (o.save_base && !o.force && std::filesystem::exists(std::filesystem::symlink_status(o.kl_base))) {
@@ -374,7 +374,7 @@ void add_perplexity(CLI::App& app, int* status) {
     try {
       *status = perplexity(*o);
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

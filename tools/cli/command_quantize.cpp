@@ -34,13 +34,13 @@ double bits_per_weight(uint64_t n_bytes, uint64_t n_elements) {
 }
 
 void print_types() {
-  std::printf("%-8s %-7s %s\n", "type", "mostly", "bits per weight of that");
+  print_format("%-8s %-7s %s\n", "type", "mostly", "bits per weight of that");
   for (uint32_t id = 0; id < 64; ++id) {
     const char* const name = file_type_name(id);
     const auto base = name == nullptr ? std::nullopt : file_type_base(static_cast<FileType>(id));
     if (!base) continue;
     const DTypeInfo& info = dtype_info(*base);
-    std::printf("%-8s %-7s %g\n", name, info.name, bits_per_weight(info.block_bytes, info.block_length));
+    print_format("%-8s %-7s %g\n", name, info.name, bits_per_weight(info.block_bytes, info.block_length));
   }
 }
 
@@ -112,17 +112,17 @@ std::string dims_text(const GgufTensor& tensor) {
 void print_tensor(const QuantizePlan& plan, size_t index) {
   const PlannedTensor& tensor = plan.tensors[index];
   const GgufTensor& source = *tensor.source;
-  std::printf("[%4zu/%4zu] %-36s %16s  %-7s", index + 1, plan.tensors.size(), glimpse::quoted(source.name).c_str(),
-              dims_text(source).c_str(), dtype_name(source.type));
+  print_format("[%4zu/%4zu] %-36s %16s  %-7s", index + 1, plan.tensors.size(), glimpse::quoted(source.name).c_str(),
+               dims_text(source).c_str(), dtype_name(source.type));
   if (tensor.is_copied()) {
-    std::printf(" %-10s %9.3f MB", "", megabytes(source.n_bytes));
+    print_format(" %-10s %9.3f MB", "", megabytes(source.n_bytes));
   } else {
-    std::printf(" -> %-7s %9.3f MB -> %9.3f MB", dtype_name(tensor.type), megabytes(source.n_bytes),
-                megabytes(tensor.n_bytes()));
+    print_format(" -> %-7s %9.3f MB -> %9.3f MB", dtype_name(tensor.type), megabytes(source.n_bytes),
+                 megabytes(tensor.n_bytes()));
   }
-  if (tensor.is_fallback) std::printf("  (fallback: rows of %" PRIu64 ")", source.row_length());
-  if (tensor.lacks_importance) std::printf("  (without importance)");
-  std::printf("\n");
+  if (tensor.is_fallback) print_format("  (fallback: rows of %" PRIu64 ")", source.row_length());
+  if (tensor.lacks_importance) print_format("  (without importance)");
+  print_format("\n");
 }
 
 struct Counts {
@@ -140,25 +140,25 @@ Counts count(const QuantizePlan& plan) {
 }
 
 void print_summary(const QuantizePlan& plan) {
-  std::printf("%.3f MB (%.2f bits per weight) -> %.3f MB (%.2f bits per weight)\n", megabytes(plan.bytes_before),
-              bits_per_weight(plan.bytes_before, plan.n_elements), megabytes(plan.bytes_after),
-              bits_per_weight(plan.bytes_after, plan.n_elements));
+  print_format("%.3f MB (%.2f bits per weight) -> %.3f MB (%.2f bits per weight)\n", megabytes(plan.bytes_before),
+               bits_per_weight(plan.bytes_before, plan.n_elements), megabytes(plan.bytes_after),
+               bits_per_weight(plan.bytes_after, plan.n_elements));
 }
 
 // On stderr, so that they are seen with --json too.
 void print_notes(const QuantizePlan& plan) {
   const Counts counts = count(plan);
   for (const std::string& pattern : plan.unused_rules) {
-    std::fprintf(stderr, "glimpse: --tensor-type %s: no tensor that can be quantised has such a name\n",
-                 glimpse::quoted(pattern).c_str());
+    print_note("glimpse: --tensor-type %s: no tensor that can be quantised has such a name",
+               glimpse::quoted(pattern).c_str());
   }
   if (counts.fallbacks > 0) {
-    std::fprintf(stderr, "glimpse: %zu of %zu tensors have rows that are no whole blocks and get another type\n",
-                 counts.fallbacks, plan.tensors.size());
+    print_note("glimpse: %zu of %zu tensors have rows that are no whole blocks and get another type", counts.fallbacks,
+               plan.tensors.size());
   }
   if (counts.without_importance > 0) {
-    std::fprintf(stderr, "glimpse: the importance matrix does not have %zu of the %zu tensors that could use it\n",
-                 counts.without_importance, counts.without_importance + counts.with_importance);
+    print_note("glimpse: the importance matrix does not have %zu of the %zu tensors that could use it",
+               counts.without_importance, counts.without_importance + counts.with_importance);
   }
 }
 
@@ -185,7 +185,7 @@ void print_json(const QuantizeCommand& c, const QuantizeRequest& request, const 
                                {"bits_per_weight_before", bits_per_weight(plan.bytes_before, plan.n_elements)},
                                {"bits_per_weight_after", bits_per_weight(plan.bytes_after, plan.n_elements)},
                                {"tensors", tensors}};
-  std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+  print_object(json);
 }
 
 Status write_file(const QuantizeCommand& c, const GgufFile& file, const QuantizeRequest& request,
@@ -269,12 +269,12 @@ void add_quantize(CLI::App& app, int* status) {
     try {
       const Status result = run_quantize(*c, parse_request(*c));
       if (result.ok()) return;
-      std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
+      print_error(result.error().message);
       *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
     } catch (const CLI::Error&) {
       throw;
     } catch (const std::exception& error) {  // out of memory
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

@@ -82,7 +82,8 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("-s,--seed", o.seed, "seed of the sampler")->capture_default_str();
   run.add_option("--stop", o.stop, "end the answer before this text; may be given several times")
       ->allow_extra_args(false);
-  run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
+  CLI::Option* const logprobs =
+      run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
   run.add_option("--image-min-tokens", o.image_min_tokens, "enlarge pictures to at least this many tokens");
   run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
   run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
@@ -104,7 +105,8 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
-  run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes");
+  logprobs->needs(
+      run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes"));
   run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
 }
 
@@ -160,7 +162,7 @@ double per_second(int64_t n, double ms) {
 
 void log_message(void*, glimpse_log_level level, const char* message) {
   static const char* const names[] = {"debug", "info", "warning", "error"};
-  std::fprintf(stderr, "%s: %s\n", names[level], message);
+  print_note("%s: %s", names[level], message);
 }
 
 void log_warning(void* user, glimpse_log_level level, const char* message) {
@@ -168,20 +170,19 @@ void log_warning(void* user, glimpse_log_level level, const char* message) {
 }
 
 void print_timings(const glimpse_timings& t, double load_ms) {
-  std::fprintf(stderr, "load          %9.1f ms\n", load_ms);
+  print_note("load          %9.1f ms", load_ms);
   if (t.n_image_tokens > 0) {
-    std::fprintf(stderr, "decode image  %9.1f ms\n", t.image_decode_ms);
-    std::fprintf(stderr, "resize        %9.1f ms\n", t.image_resize_ms);
-    std::fprintf(stderr, "encode image  %9.1f ms   %lld tokens\n", t.image_encode_ms,
-                 static_cast<long long>(t.n_image_tokens));
+    print_note("decode image  %9.1f ms", t.image_decode_ms);
+    print_note("resize        %9.1f ms", t.image_resize_ms);
+    print_note("encode image  %9.1f ms   %lld tokens", t.image_encode_ms, static_cast<long long>(t.n_image_tokens));
   }
-  std::fprintf(stderr, "prefill       %9.1f ms   %lld tokens, %.1f tokens/s\n", t.prefill_ms,
-               static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
-  std::fprintf(stderr, "decode        %9.1f ms   %lld tokens, %.1f tokens/s\n", t.decode_ms,
-               static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
+  print_note("prefill       %9.1f ms   %lld tokens, %.1f tokens/s", t.prefill_ms,
+             static_cast<long long>(t.n_prompt_tokens), per_second(t.n_prompt_tokens, t.prefill_ms));
+  print_note("decode        %9.1f ms   %lld tokens, %.1f tokens/s", t.decode_ms,
+             static_cast<long long>(t.n_generated_tokens), per_second(t.n_generated_tokens, t.decode_ms));
   if (t.n_drafted_tokens > 0) {
-    std::fprintf(stderr, "drafts        %9lld tokens, %lld accepted\n", static_cast<long long>(t.n_drafted_tokens),
-                 static_cast<long long>(t.n_accepted_tokens));
+    print_note("drafts        %9lld tokens, %lld accepted", static_cast<long long>(t.n_drafted_tokens),
+               static_cast<long long>(t.n_accepted_tokens));
   }
 }
 
@@ -355,8 +356,8 @@ int run(const RunOptions& o) {
   const api::OnText on_text = [&](std::string_view text) {
     line.clear();
     if (!o.json) {
-      std::fwrite(text.data(), 1, text.size(), stdout);
-      std::fflush(stdout);
+      print_data(text);
+      flush_output();
     }
     return !interrupted();
   };
@@ -364,15 +365,15 @@ int run(const RunOptions& o) {
   line.clear();
   if (o.json) {
     const nlohmann::json json = to_json(model, session, answer, o.images, embeddings, load_ms, o.logprobs);
-    std::puts(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace).c_str());
+    print_object(json);
   } else {
-    std::fputc('\n', stdout);
+    print("\n");
   }
   if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
     const std::vector<boxes::Box> found = boxes_of(model, answer);
     const std::string problem = boxes::draw_boxes(o.images[0], found, o.boxes, o.force);
     if (!problem.empty()) throw std::runtime_error(problem);
-    std::fprintf(stderr, "%zu %s drawn: %s\n", found.size(), found.size() == 1 ? "box" : "boxes", o.boxes.c_str());
+    print_note("%zu %s drawn: %s", found.size(), found.size() == 1 ? "box" : "boxes", o.boxes.c_str());
   }
   if (o.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;
@@ -388,10 +389,10 @@ void add_run(CLI::App& app, int* status) {
     try {
       *status = run(*options);
     } catch (const api::Error& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "glimpse: %s\n", error.what());
+      print_error(error.what());
       *status = kExitError;
     }
   });

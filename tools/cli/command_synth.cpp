@@ -144,7 +144,7 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   options.n_threads = c.n_threads > 0 ? c.n_threads : available_cpus();
   const auto show = [&](const std::string& path) {
     options.progress = [&line, path](double fraction) {
-      line.show(path.c_str(), fraction);
+      line.show(path, fraction);
       return !interrupted();
     };
   };
@@ -194,7 +194,7 @@ void add_synth(CLI::App& app, int* status) {
   command->callback([c, command, status] {
     const Status result = run_synth(*c, *command);
     if (result.ok()) return;
-    std::fprintf(stderr, "glimpse: %s\n", result.error().message.c_str());
+    print_error(result.error().message);
     *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
   });
 }

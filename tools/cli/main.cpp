@@ -1,37 +1,42 @@
 // glimpse: one binary, one subcommand per task.
-#include <cstdio>
+#include <algorithm>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.h"
+#include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/documents.h"
 #include "tools/cli/terminal.h"
 
 namespace {
 
-// What was printed may have met a full disk or a closed pipe; an answer that is lost is no success.
-bool flush_output() {
-  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
-  if (failed) std::perror("glimpse: cannot write to standard output");
-  return !failed;
+using namespace glimpse::cli;
+
+int wrong_usage(const std::string& program, const std::string& message) {
+  print_note("%s: %s", program.c_str(), message.c_str());
+  print_note("%s --help lists what there is", program.c_str());
+  return kExitUsage;
 }
 
-// llama.cpp's users type -sys; the option parser knows one letter after one dash.
-std::string long_name(const std::string& argument) {
-  static const std::pair<const char*, const char*> names[] = {
-      {"-sys", "--system"}, {"-pg", "--pg"}, {"-ctk", "--cache-type-k"}};
-  for (const auto& [given, known] : names) {
-    if (argument == given) return known;
+// "glimpse", or "glimpse run" when that command was being read.
+std::string program_of(const CLI::App& app) {
+  const std::vector<CLI::App*> chosen = app.get_subcommands();
+  return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen.back()->get_name();
+}
+
+// Help and version come as exceptions from CLI11; so does what is wrong.
+int finish_parse(const CLI::App& app, const CLI::ParseError& error) {
+  if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) {
+    return wrong_usage(program_of(app), error.what());
   }
-  return argument;
+  const bool is_version = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr;
+  print(is_version ? std::string(error.what()) + "\n" : app.help());
+  return kExitOk;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  using namespace glimpse::cli;
-  CLI::App app{"glimpse answers questions about pictures with Qwen2-VL models in GGUF files."};
+int run_command(int argc, char** argv) {
+  CLI::App app{"glimpse answers questions about pictures with Qwen2-VL models in GGUF files.", "glimpse"};
   app.set_version_flag("--version", std::string("glimpse ") + glimpse_version());
   app.require_subcommand(1);
   int status = kExitOk;
@@ -44,16 +49,27 @@ int main(int argc, char** argv) {
   add_diff(app, &status);
   add_compare(app, &status);
   add_eval(app, &status);
-
-  std::vector<std::string> arguments;
-  for (int i = argc - 1; i > 0; --i) arguments.push_back(long_name(argv[i]));  // CLI11 takes them in reverse
+  add_documents(app, &status);
   try {
+    std::vector<std::string> arguments = plain_arguments(app, {argv + 1, argv + argc});
+    std::reverse(arguments.begin(), arguments.end());  // as CLI11 takes them
     app.parse(arguments);
+  } catch (const UsageError& error) {
+    return wrong_usage(error.program(), error.what());
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? kExitOk : kExitUsage;
+    return finish_parse(app, error);
+  }
+  return status;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  int status = kExitError;
+  try {
+    status = run_command(argc, argv);
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "glimpse: %s\n", error.what());
-    return kExitError;
+    print_error(error.what());
   }
   if (status == kExitCancelled && interrupt_signal() != 0) status = 128 + interrupt_signal();
   if (!flush_output() && status == kExitOk) status = kExitError;

@@ -3,11 +3,20 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
+#include <cstdarg>
 #include <cstdio>
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "tools/terminal/printable.h"
 
 namespace glimpse::cli {
 namespace {
+
+using terminal::Layout;
+using terminal::printable;
 
 std::atomic<int> g_signal{0};
 static_assert(std::atomic<int>::is_always_lock_free);  // or a handler must not touch it
@@ -17,22 +26,91 @@ extern "C" void on_interrupt(int signal) {
   std::signal(signal, SIG_DFL);
 }
 
+bool g_progress_visible = false;
+
+void erase_progress() {
+  if (g_progress_visible) std::fputs("\r\033[K", stderr);
+  g_progress_visible = false;
+}
+
+std::string formatted(const char* format, va_list arguments) {
+  va_list again;
+  va_copy(again, arguments);
+  const int n = std::vsnprintf(nullptr, 0, format, again);
+  va_end(again);
+  std::string text(n > 0 ? static_cast<size_t>(n) : 0, '\0');
+  std::vsnprintf(text.data(), text.size() + 1, format, arguments);
+  return text;
+}
+
+void write(std::FILE* stream, const std::string& text) {
+  if (stream == stderr || isatty(STDOUT_FILENO) != 0) erase_progress();
+  std::fwrite(text.data(), 1, text.size(), stream);
+}
+
 }  // namespace
+
+void print_error(std::string_view message) {
+  write(stderr, "glimpse: " + printable(message, Layout::kLine) + "\n");
+}
+
+void print_note(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  write(stderr, printable(formatted(format, arguments), Layout::kLine) + "\n");
+  va_end(arguments);
+}
+
+void print_aside(std::string_view text) {
+  write(stderr, printable(text, Layout::kText));
+}
+
+void print(std::string_view text) {
+  write(stdout, printable(text, Layout::kText));
+}
+
+void print_format(const char* format, ...) {
+  va_list arguments;
+  va_start(arguments, format);
+  print(formatted(format, arguments));
+  va_end(arguments);
+}
+
+std::string one_line(std::string_view text, size_t limit) {
+  if (text.size() <= limit) return printable(text, Layout::kLine);
+  size_t end = limit;
+  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // no half characters
+  return printable(text.substr(0, end), Layout::kLine) + "...";
+}
+
+void print_object(const nlohmann::json& json) {
+  write(stdout, printable(json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace), Layout::kJson) + "\n");
+}
+
+void print_data(std::string_view text) {
+  if (isatty(STDOUT_FILENO) != 0) return print(text);
+  write(stdout, std::string(text));
+}
+
+bool flush_output() {
+  if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
+  print_error(std::string("cannot write to standard output: ") + std::strerror(errno));
+  return false;
+}
 
 ProgressLine::ProgressLine(bool quiet) : enabled_(!quiet && isatty(STDERR_FILENO) != 0) {}
 
-void ProgressLine::show(const char* stage, double fraction) {
+void ProgressLine::show(std::string_view stage, double fraction) {
   const int percent = static_cast<int>(fraction * 100);
   if (!enabled_ || percent == last_percent_) return;
   last_percent_ = percent;
-  std::fprintf(stderr, "\r\033[K%s %d%%", stage, percent);
+  std::fprintf(stderr, "\r\033[K%s %d%%", printable(stage, Layout::kLine).c_str(), percent);
   std::fflush(stderr);
-  visible_ = true;
+  g_progress_visible = true;
 }
 
 void ProgressLine::clear() {
-  if (visible_) std::fputs("\r\033[K", stderr);
-  visible_ = false;
+  erase_progress();
   last_percent_ = -1;
 }
 

@@ -1,19 +1,46 @@
-// What the commands show on stderr: progress of long stages when it is a terminal; and signals as requests to stop.
+// The one door to the terminal: what the commands print for people and for programs, progress of long stages, and
+// signals as requests to stop. Everything that comes from files, models or the command line leaves through
+// terminal::printable().
 #pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <string_view>
 
 namespace glimpse::cli {
 
-/// Shows "stage 42%" in place on stderr when that is a terminal; erases itself.
+/// One message on stderr: "glimpse: " and the message, as one line.
+void print_error(std::string_view message);
+/// A line on stderr that is no error, as printf makes it.
+[[gnu::format(printf, 1, 2)]] void print_note(const char* format, ...);
+/// Text of several lines on stderr: tables beside what standard output has.
+void print_aside(std::string_view text);
+
+/// Text for people on standard output; its lines stay.
+void print(std::string_view text);
+/// The same, as printf makes it. Names that must stay in their line are quoted() before.
+[[gnu::format(printf, 1, 2)]] void print_format(const char* format, ...);
+/// A name or a value for a line of text: terminal::printable() on one line, cut after about `limit` bytes with "...".
+std::string one_line(std::string_view text, size_t limit = std::string_view::npos);
+/// Indented, with a line end; what is no UTF-8 is replaced.
+void print_object(const nlohmann::json& json);
+/// What programs read, or the words of a model: into a file or a pipe as it is, on a terminal as print() does.
+void print_data(std::string_view text);
+/// Standard output is flushed. False, and said on stderr, when what was printed met a full disk or a closed pipe.
+bool flush_output();
+
+/// Shows "stage 42%" in place on stderr when that is a terminal; erases itself, and before anything else is printed.
 class ProgressLine {
  public:
   explicit ProgressLine(bool quiet);
   ~ProgressLine() { clear(); }
-  void show(const char* stage, double fraction);
+  ProgressLine(const ProgressLine&) = delete;
+  ProgressLine& operator=(const ProgressLine&) = delete;
+  void show(std::string_view stage, double fraction);
   void clear();
 
  private:
   bool enabled_;
-  bool visible_ = false;
   int last_percent_ = -1;
 };
 
