@@ -10,6 +10,7 @@
 
 #include "loaders/image/encode.h"
 #include "loaders/image/image.h"
+#include "tools/boxes/font.h"
 
 namespace glimpse::boxes {
 namespace {
@@ -90,6 +91,36 @@ TEST(Boxes, OverlapIsIntersectionOverUnion) {
   EXPECT_EQ(overlap({"", 5, 5, 5, 5}, {"", 5, 5, 5, 5}), 0) << "no area";
 }
 
+TEST(ParseBoxes, KnowWhichPictureIsNamedBeforeThem) {
+  const auto pictures = [](const std::string& text) {
+    std::vector<int> numbers;
+    for (const Box& box : parse_boxes(text)) numbers.push_back(box.picture);
+    return numbers;
+  };
+  const std::string box = "<|box_start|>(0,0),(9,9)<|box_end|>";
+  EXPECT_EQ(pictures(box), std::vector<int>{0});
+  EXPECT_EQ(pictures("Picture 2: " + box), std::vector<int>{2});
+  EXPECT_EQ(pictures("In image 1 " + box + box + ", in IMAGE #2 " + box), (std::vector<int>{1, 1, 2}));
+  EXPECT_EQ(pictures("\u56fe\u72473" + box + "\u56fe4" + box), (std::vector<int>{3, 4}));
+  EXPECT_EQ(pictures("Pictures 2, pilgrimage 3, 4 images" + box), std::vector<int>{0});
+  EXPECT_EQ(pictures("picture " + std::string(100000, ' ') + "2" + box), std::vector<int>{0});
+  EXPECT_EQ(pictures("picture 99999999999999999999" + box), std::vector<int>{0});
+  EXPECT_EQ(pictures("<|object_ref_start|>picture 2<|object_ref_end|>" + box), std::vector<int>{0}) << "a label";
+}
+
+TEST(BoxesOfPicture, ThoseThatNameItAndThoseThatNameNone) {
+  const std::vector<Box> boxes = {
+      {"a", 0, 0, 1, 1, 1}, {"b", 0, 0, 1, 1, 2}, {"c", 0, 0, 1, 1, 0}, {"d", 0, 0, 1, 1, 7}};
+  const auto labels = [&](int number, int n) {
+    std::string text;
+    for (const Box& box : boxes_of_picture(boxes, number, n)) text += box.label;
+    return text;
+  };
+  EXPECT_EQ(labels(1, 2), "acd");
+  EXPECT_EQ(labels(2, 2), "bcd");
+  EXPECT_EQ(labels(1, 1), "abcd");
+}
+
 class DrawBoxes : public testing::Test {
  protected:
   void SetUp() override {
@@ -145,6 +176,36 @@ TEST_F(DrawBoxes, BoxesHaveDifferentColours) {
   const auto image = load_image(file("out.png"), {});
   ASSERT_TRUE(image.ok());
   EXPECT_NE(pixel(image.value(), 0, 30), pixel(image.value(), 60, 30));
+}
+
+TEST_F(DrawBoxes, LabelsStandAboveTheFrameOrInside) {
+  const std::vector<int> edge = {255, 255, 255};
+  // Letters of 5 x 7 and a margin of 1: above a frame whose outer edge is at y 29, inside one at the top.
+  ASSERT_EQ(draw_boxes(file("in.png"), {{"I", 200, 500, 800, 900}}, file("out.png"), false), "");
+  const auto above = load_image(file("out.png"), {});
+  ASSERT_TRUE(above.ok());
+  const auto ground = pixel(above.value(), 50, 30);  // the frame's colour
+  EXPECT_EQ(pixel(above.value(), 19, 20), ground);
+  EXPECT_EQ(pixel(above.value(), 19 + 1 + 2, 21 + 3), edge) << "the stem of the I";
+  EXPECT_EQ(pixel(above.value(), 19 + 1, 21 + 3), ground) << "beside it";
+  EXPECT_NE(pixel(above.value(), 28, 22), ground) << "the label is one letter wide";
+  ASSERT_EQ(draw_boxes(file("in.png"), {{"I", 200, 50, 800, 900}}, file("out.png"), true), "");
+  const auto inside = load_image(file("out.png"), {});
+  ASSERT_TRUE(inside.ok());
+  EXPECT_EQ(pixel(inside.value(), 19 + 1 + 2, 3 + 3 + 1 + 3), edge);
+}
+
+TEST_F(DrawBoxes, LongAndForeignLabelsStayWithinThePicture) {
+  ASSERT_EQ(draw_boxes(file("in.png"),
+                       {{std::string(500, 'W'), 0, 0, 1000, 1000},
+                        {"\u7ea2\u8272", 900, 900, 1000, 1000},
+                        {"x\x1b[31m", 0, 990, 10, 1000},
+                        {"y", 1000, 1000, 1000, 1000}},
+                       file("out.png"), false),
+            "");
+  EXPECT_TRUE(can_be_drawn("a red star, No. 3 (left)"));
+  EXPECT_FALSE(can_be_drawn("\u7ea2"));
+  EXPECT_FALSE(can_be_drawn("x\x1b"));
 }
 
 TEST_F(DrawBoxes, ExistingFileIsKeptUnlessAskedFor) {

@@ -53,6 +53,38 @@ std::optional<Box> parse_corners(std::string_view text) {
   return box;
 }
 
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+// "Picture 2", "image #2", "图片2" at the front of a text: the number; nullopt: none is named there.
+std::optional<int> picture_number(std::string_view text) {
+  constexpr std::string_view kNames[] = {"picture", "image", "photo", "figure", "图片", "图像", "图"};
+  for (const std::string_view name : kNames) {
+    const bool fits =
+        text.size() > name.size() && std::equal(name.begin(), name.end(), text.begin(), [](char a, char b) {
+          return a == (b >= 'A' && b <= 'Z' ? static_cast<char>(b + 32) : b);
+        });
+    if (!fits) continue;
+    std::string_view rest = text.substr(name.size());
+    for (int i = 0; i < 2 && !rest.empty() && (rest[0] == ' ' || rest[0] == '#'); ++i) rest.remove_prefix(1);
+    int number = 0;
+    const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), number);
+    if (error == std::errc() && number >= 0) return number;
+  }
+  return std::nullopt;
+}
+
+// The number of the last picture that a text names; `before` when it names none.
+int last_picture(std::string_view text, int before) {
+  int last = before;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (i > 0 && is_letter(text[i - 1]) && is_letter(text[i])) continue;  // inside a word
+    last = picture_number(text.substr(i)).value_or(last);
+  }
+  return last;
+}
+
 // What lies between the marks, which `text` is then past; nullopt when the end is missing or another box begins first.
 std::optional<std::string_view> between(std::string_view& text, std::string_view start, std::string_view end) {
   text.remove_prefix(start.size());
@@ -68,9 +100,11 @@ std::optional<std::string_view> between(std::string_view& text, std::string_view
 std::vector<Box> parse_boxes(std::string_view text) {
   std::vector<Box> found;
   std::string label;
+  int picture = 0;
   while (true) {
     const size_t ref = text.find(kRefStart), box = text.find(kBoxStart);
     if (ref == std::string_view::npos && box == std::string_view::npos) return found;
+    picture = last_picture(text.substr(0, std::min(ref, box)), picture);
     text.remove_prefix(std::min(ref, box));
     if (ref < box) {
       const auto inside = between(text, kRefStart, kRefEnd);
@@ -78,6 +112,7 @@ std::vector<Box> parse_boxes(std::string_view text) {
     } else if (const auto inside = between(text, kBoxStart, kBoxEnd)) {
       if (auto parsed = parse_corners(*inside)) {
         parsed->label = label;
+        parsed->picture = picture;
         found.push_back(std::move(*parsed));
       }
     }
@@ -85,7 +120,17 @@ std::vector<Box> parse_boxes(std::string_view text) {
 }
 
 Box to_pixels(const Box& box, int width, int height) {
-  return {box.label, box.x1 * width / 1000, box.y1 * height / 1000, box.x2 * width / 1000, box.y2 * height / 1000};
+  return {box.label,  box.x1 * width / 1000, box.y1 * height / 1000, box.x2 * width / 1000, box.y2 * height / 1000,
+          box.picture};
+}
+
+std::vector<Box> boxes_of_picture(const std::vector<Box>& boxes, int number, int n_pictures) {
+  std::vector<Box> kept;
+  for (const Box& box : boxes) {
+    const bool named = box.picture >= 1 && box.picture <= n_pictures;
+    if (!named || box.picture == number || n_pictures == 1) kept.push_back(box);
+  }
+  return kept;
 }
 
 double overlap(const Box& a, const Box& b) {

@@ -101,7 +101,9 @@ void add_options(CLI::App& run, RunOptions& o) {
       "--pack-cache", o.pack_cache,
       "existing directory for packed weights: the first load leaves them there (as large as the model), later "
       "loads map them and start faster");
-  run.add_option("--boxes", o.boxes, "draw the answer's boxes on the picture and write it to this file, PNG");
+  run.add_option("--boxes", o.boxes,
+                 "draw the answer's boxes, with their labels, on the picture and write it to this file, PNG; of "
+                 "several pictures to FILE-1.png, FILE-2.png, ...");
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
   run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
   run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
@@ -193,17 +195,66 @@ std::vector<boxes::Box> boxes_of(const api::Model& model, const api::Answer& ans
   return boxes::parse_boxes(said);
 }
 
-// Boxes refer to the picture: with several it is not said to which, and their pixels are left out.
+// The picture that a box is on, from 1; 0 when there are several and the answer does not say.
+int picture_of(const boxes::Box& box, size_t n_pictures) {
+  if (n_pictures == 1) return 1;
+  return box.picture >= 1 && static_cast<size_t>(box.picture) <= n_pictures ? box.picture : 0;
+}
+
+// Pixels are those of the box's picture, and left out where the answer does not say which that is.
 nlohmann::json boxes_json(const std::vector<boxes::Box>& found, const std::vector<api::Embedding>& embeddings) {
   const auto corners = [](const boxes::Box& b) { return nlohmann::json::array({b.x1, b.y1, b.x2, b.y2}); };
   nlohmann::json list = nlohmann::json::array();
   for (const boxes::Box& box : found) {
-    list.push_back({{"label", box.label}, {"thousandths", corners(box)}});
-    if (embeddings.size() != 1) continue;
-    const glimpse_embedding_info info = embeddings[0].info();
+    list.push_back({{"label", box.label}, {"thousandths", corners(box)}, {"picture", nullptr}});
+    const int picture = picture_of(box, embeddings.size());
+    if (picture == 0) continue;
+    const glimpse_embedding_info info = embeddings[static_cast<size_t>(picture) - 1].info();
+    list.back()["picture"] = picture;
     list.back()["pixels"] = corners(boxes::to_pixels(box, info.original_width, info.original_height));
   }
   return list;
+}
+
+// Where the drawn pictures go: the file that --boxes names; of several pictures "boxes-1.png", "boxes-2.png".
+std::vector<std::string> drawn_files(const RunOptions& o) {
+  if (o.images.size() == 1) return {o.boxes};
+  std::vector<std::string> files;
+  const std::filesystem::path path(o.boxes);
+  for (size_t i = 1; i <= o.images.size(); ++i) {
+    const std::string name = path.stem().string() + "-" + std::to_string(i) + path.extension().string();
+    files.push_back((path.parent_path() / name).string());
+  }
+  return files;
+}
+
+// Said before the model is loaded and asked.
+void check_drawn_files(const RunOptions& o) {
+  if (o.images.empty()) throw std::runtime_error("--boxes needs an --image to draw on");
+  for (const std::string& file : drawn_files(o)) {
+    std::error_code unknown;
+    if (!o.force && std::filesystem::exists(std::filesystem::symlink_status(file, unknown))) {
+      throw std::runtime_error(file + " exists already and is not overwritten (--force does)");
+    }
+  }
+}
+
+void draw_answer(const RunOptions& o, const std::vector<boxes::Box>& found) {
+  const std::vector<std::string> files = drawn_files(o);
+  const int n = static_cast<int>(files.size());
+  for (int i = 1; i <= n; ++i) {
+    const std::vector<boxes::Box> here = boxes::boxes_of_picture(found, i, n);
+    const std::string& file = files[static_cast<size_t>(i) - 1];
+    const std::string problem = boxes::draw_boxes(o.images[static_cast<size_t>(i) - 1], here, file, o.force);
+    if (!problem.empty()) throw std::runtime_error(problem);
+    print_note("%zu %s drawn: %s", here.size(), here.size() == 1 ? "box" : "boxes", file.c_str());
+    for (size_t k = 0; k < here.size(); ++k) {  // numbered as labels without letters are
+      const boxes::Box& box = here[k];
+      const bool anywhere = picture_of(box, files.size()) == 0;
+      print_note("  %zu: (%g,%g),(%g,%g) %s%s", k + 1, box.x1, box.y1, box.x2, box.y2, box.label.c_str(),
+                 anywhere ? "  (the answer names no picture: drawn on each)" : "");
+    }
+  }
 }
 
 nlohmann::json to_json(const api::Model& model, const api::Session& session, const api::Answer& answer,
@@ -281,13 +332,7 @@ int run(const RunOptions& o) {
   if (!o.images.empty() && o.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
   }
-  if (!o.boxes.empty()) {  // said before the model is loaded and asked
-    if (o.images.size() != 1) throw std::runtime_error("--boxes needs exactly one --image to draw on");
-    std::error_code unknown;
-    if (!o.force && std::filesystem::exists(std::filesystem::symlink_status(o.boxes, unknown))) {
-      throw std::runtime_error(o.boxes + " exists already and is not overwritten (--force does)");
-    }
-  }
+  if (!o.boxes.empty()) check_drawn_files(o);
   std::vector<glimpse_logit_bias> biases;
   for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
   catch_interrupts();
@@ -370,10 +415,7 @@ int run(const RunOptions& o) {
     print("\n");
   }
   if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
-    const std::vector<boxes::Box> found = boxes_of(model, answer);
-    const std::string problem = boxes::draw_boxes(o.images[0], found, o.boxes, o.force);
-    if (!problem.empty()) throw std::runtime_error(problem);
-    print_note("%zu %s drawn: %s", found.size(), found.size() == 1 ? "box" : "boxes", o.boxes.c_str());
+    draw_answer(o, boxes_of(model, answer));
   }
   if (o.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;
