@@ -54,7 +54,8 @@ typedef enum glimpse_status {
 
 /* "out of memory", ... ; never NULL. */
 GLIMPSE_API const char* glimpse_status_name(glimpse_status status);
-/* Message of the last call of this thread that failed; "" when none has. Valid until the thread's next call. */
+/* Message of the last call of this thread that failed; "" when none has. Valid until the thread's next call. It may quote
+ * what a file says as it stands there, control characters too: show it as you show other untrusted text. */
 GLIMPSE_API const char* glimpse_last_error(void);
 
 /* ---- Callbacks --------------------------------------------------------------------------------------------------- */
@@ -66,7 +67,7 @@ typedef enum glimpse_log_level {
   GLIMPSE_LOG_ERROR = 3
 } glimpse_log_level;
 
-/* One message without a newline at its end. */
+/* One message without a newline at its end; untrusted text as glimpse_last_error()'s. */
 typedef void (*glimpse_log_callback)(void* user, glimpse_log_level level, const char* message);
 /* stage: "load", "read image", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails with
  * GLIMPSE_ERROR_CANCELLED and leaves its object as it was. */
