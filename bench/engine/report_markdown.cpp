@@ -110,7 +110,7 @@ std::string markdown_row(const ReportContext& context, const TestResult& result)
   const Rates rates = rates_of(result.cost, ns.median / 1e9);
   return table_row(kResultColumns,
                    {context.model.type, file_size(context.model.n_bytes), result.gpu.empty() ? "CPU" : "CUDA",
-                    std::to_string(result.n_threads), result.name, format("%.2f ± %.2f", ts.mean, ts.stddev),
+                    std::to_string(result.n_threads), result.name, format(ts.mean < 1e5 ? "%.2f ± %.2f" : "%.0f ± %.0f", ts.mean, ts.stddev),
                     milliseconds(ns.median), result.roofline.measured() ? format("%.1f", rates.percent) : ""});
 }
 
