@@ -25,6 +25,7 @@ TEST(Usage, HelpNamesTheCommands) {
   EXPECT_GE(commands.size(), 11u);
   for (const std::string& command : commands) {
     EXPECT_THAT(result.out, HasSubstr("\n  " + command + " ")) << command;
+    if (command == "help") continue;
     EXPECT_THAT(run_glimpse({command, "--help"}).out, HasSubstr("Usage: glimpse " + command + " [OPTIONS]"));
   }
 }
@@ -54,7 +55,7 @@ TEST(Usage, NamesTheNearest) {
       {{"run", "--frobnicate"}, "glimpse run: there is no option --frobnicate\n"},
       {{"-m", model}, "glimpse: '-m' comes before the command"},
       {{"run", "-m", model, "-p", "x", "--logprobs", "3"}, "--logprobs requires --json"},
-      {{"run", "-m", model, "-p", "x", "-f", "y"}, "--file excludes --prompt"}};
+      {{"run", "-m", model, "-p", "x", "-f", "y"}, "--prompt excludes --file"}};
   for (const auto& [arguments, text] : slips) {
     const RunResult result = run_glimpse(arguments);
     EXPECT_EQ(result.exit_code, 2) << testing::PrintToString(arguments) << result.err;
@@ -73,7 +74,9 @@ TEST(Usage, ValuesMayBeginWithADash) {
         run_glimpse({"run", "-m", golden("tied/model.gguf"), "-n", "1", "--system", "-x", "-p", question}, setup);
     EXPECT_EQ(result.exit_code, 0) << question << result.err;
   }
-  EXPECT_EQ(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-p", "--json"}).exit_code, 2) << "an option's name";
+  EXPECT_THAT(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-p", "--json"}).err,
+              HasSubstr("glimpse run: -p needs a value, and --json is an option"));
+  EXPECT_EQ(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-n", "1", "--prompt=--json"}).exit_code, 0);
   EXPECT_EQ(run_glimpse({"run", "-m", golden("tied/model.gguf"), "-n1", "-t1", "--", "-p"}).exit_code, 0);
 }
 

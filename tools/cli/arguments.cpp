@@ -116,12 +116,15 @@ class CommandArguments {
                                                                                                              : option;
   }
 
-  // A value that follows and is none of the options' names, or nothing.
-  std::optional<std::string> following_value() {
+  // The value that follows; nothing at the end, where CLI11 says what is missing. An option's name is none: who forgot
+  // a value would otherwise lose the next option too.
+  std::optional<std::string> following_value(const CLI::Option& option, const std::string& name) {
     if (next_ >= given_->size()) return std::nullopt;
     const std::string& value = (*given_)[next_];
-    if (value.size() > 1 && value[0] == '-' && (find(value) != nullptr || find_llama_flag(value) != nullptr)) {
-      return std::nullopt;  // CLI11 says what is missing
+    if (value.size() > 1 && value[0] == '-' && find(value) != nullptr) {
+      throw UsageError(program_, name + " needs a value, and " + value + " is an option (--" +
+                                     (option.get_lnames().empty() ? name : option.get_lnames()[0]) + "=" + value +
+                                     " makes it a value)");
     }
     ++next_;
     return value;
@@ -132,7 +135,7 @@ class CommandArguments {
       plain_.push_back(value ? name + "=" + *value : name);
       return;
     }
-    if (!value) value = following_value();
+    if (!value) value = following_value(option, name);
     if (option.check_name("--device")) has_device_ = true;
     if (value && option.check_name("--gpu-layers")) {
       value = gpu_layers(program_, *value);

@@ -315,7 +315,8 @@ std::string picture_path(const std::string& path) {
 
 // A pipe can be read once: standard input is one picture or the question, and there is no picture to draw boxes on.
 void check_pipes(const RunOptions& o) {
-  const auto n_inputs = std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" || o.prompt == "-" ? 1 : 0);
+  const auto n_inputs =
+      std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" || o.prompt == "-" ? 1 : 0);
   if (n_inputs > 1) throw std::runtime_error("standard input ('-') can be read once: one --image or -f");
   for (const std::string& path : o.boxes.empty() ? std::vector<std::string>() : o.images) {
     std::error_code unknown;

@@ -14,7 +14,6 @@ namespace glimpse::cli {
 
 struct DeviceChoice {
   std::string device = "cpu", gpu_layers = "all", cuda_decode = "graph";
-
 };
 
 /// Where a model runs with this choice; `auto` is answered by the machine.
