@@ -57,7 +57,7 @@ TEST(Commands, PrintThroughOneDoor) {
     std::ifstream in(entry.path());
     int number = 1;
     for (std::string line; std::getline(in, line); ++number) {
-      line = std::regex_replace(line, std::regex(R"(//.*|"([^"\\]|\\.)*")"), "");  // comments and texts
+      line = std::regex_replace(line, std::regex(R"(//.*|"([^"\\]|\\.)*"|gnu::format\([^)]*\))"), "");  // no code
       EXPECT_FALSE(std::regex_search(line, print)) << entry.path() << ":" << number << ": " << line;
     }
   }

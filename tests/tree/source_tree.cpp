@@ -55,7 +55,7 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_inspect", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_bench", {"tools/", "bench/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_quantize", {"tools/", "engine/base/", "kernels/", "loaders/"}},
-    {"tools/eval/", {"engine/", "kernels/", "loaders/", "tokenizer/"}},
+    {"tools/eval/", {"engine/", "kernels/", "loaders/", "tokenizer/", "tools/prompt/"}},
     {"tools/compare/", {"engine/base/"}},
     {"tools/cli/command_compare", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
