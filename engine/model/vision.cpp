@@ -266,7 +266,7 @@ VisionEncoder::Impl::Pass VisionEncoder::Impl::first_pass(std::span<const Slice>
   for (const Slice& slice : slices) {
     const int64_t n = slice.n_patches();
     const int64_t unit = n > kKeyBlock ? kKeyBlock : kKeyAlign, first_key = round_up(position, unit);
-    const bool fits = pass.n_rows + n <= max_patches && first_key + n <= kv->capacity;
+    const bool fits = pass.n_rows + n <= max_patches && first_key + round_up(n, kKeyStep) <= kv->capacity;
     if (!pass.segments.empty() && (alone || !fits)) break;
     pass.segments.push_back({.kv = kv.get(),
                              .first_row = pass.n_rows,

@@ -35,12 +35,6 @@ uint64_t largest_scratch(int64_t max_cols) {
   return bytes;
 }
 
-// Kernels compute scores of kKeyStep keys at a time: behind the last head there must be memory where a segment begins
-// so late that these are not there.
-uint64_t read_ahead_bytes(KvElement element, int64_t head_dim) {
-  return kv_head_bytes(element, head_dim, kKeyStep - kKeyAlign);
-}
-
 // Rows of one matrix on their way from the file into panels; one per thread.
 class PanelPacker {
  public:
@@ -223,9 +217,7 @@ void CpuOps::download(const float* backend, int64_t n_floats, float* host) {
 }
 
 uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
-  const uint64_t heads =
-      static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
-  return 2 * heads + read_ahead_bytes(element, head_dim);
+  return 2 * static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
 }
 
 uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
@@ -249,7 +241,7 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
     kv->begins.assign(static_cast<size_t>(n_kv_heads * kv->capacity / kKeyBlock), CpuKv::Begins::kNothing);
   }
   const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
-  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes + read_ahead_bytes(element, head_dim), "keys"));
+  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
   GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
   if (kv_rows_.size() < rows) {

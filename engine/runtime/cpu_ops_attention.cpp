@@ -178,6 +178,12 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
     n_split += cut.n_split_items();
     one_block = one_block && cut.n_blocks <= 1;
     d = padded_head_dim(cut.kv.head_dim);
+    // Kernels read the keys of a whole step.
+    const int64_t end = s.first_key + round_up(s.end_key() - s.first_key, kKeyStep);
+    if (s.first_key % kKeyAlign != 0 || end > cut.kv.capacity) {
+      if (status_.ok()) status_ = make_error(ErrorCode::kInternal, "a window of keys that the store does not hold");
+      return;
+    }
   }
   const bool fits = static_cast<uint64_t>(n_split) * attention_state_bytes(d) <= partials_.size();
   next_item_.store(0, std::memory_order_relaxed);

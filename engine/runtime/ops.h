@@ -108,8 +108,10 @@ struct Segment {
   KvStore* kv = nullptr;
   int64_t first_row = 0, n_rows = 0;  // rows of x
   int64_t n_past = 0;                 // row first_row + i stands at position n_past + i of the store
-  int64_t first_key = 0;              // keys before this position are not seen; a multiple of kKeyAlign, <= n_past
-  bool causal = true;                 // row i sees keys up to its own position; otherwise up to that of the last row
+  /// Keys before this position are not seen. A multiple of kKeyAlign, <= n_past; the keys that are seen, rounded up to
+  /// kKeyStep, lie within the store's capacity.
+  int64_t first_key = 0;
+  bool causal = true;  // row i sees keys up to its own position; otherwise up to that of the last row
 
   int64_t end_key() const { return n_past + n_rows; }
   /// Keys that row i of the segment sees, from first_key on.

@@ -67,10 +67,8 @@ void ProfiledOps::report(OpRecord record, Execute&& execute) {
 Result<std::unique_ptr<KvStore>> ProfiledOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                       KvElement element) {
   GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, inner_.make_kv(n_kv_heads, head_dim, capacity, element));
-  // A store's size is that of its positions and something beside them.
-  const uint64_t more = inner_.kv_bytes(n_kv_heads, head_dim, 2 * kKeyBlock, element) -
-                        inner_.kv_bytes(n_kv_heads, head_dim, kKeyBlock, element);
-  kv_shapes_[kv.get()] = {element, static_cast<double>(more) / static_cast<double>(kKeyBlock)};
+  const auto bytes = static_cast<double>(inner_.kv_bytes(n_kv_heads, head_dim, kv->capacity, element));
+  kv_shapes_[kv.get()] = {element, kv->capacity > 0 ? bytes / static_cast<double>(kv->capacity) : 0};
   return kv;
 }
 

@@ -231,7 +231,7 @@ TEST_P(SegmentBits, ConversationsHaveTheSameBitsAloneAndTogether) {
 // Windows of one store: they begin at any multiple of 16, the last one as late as possible, and see themselves alone.
 TEST_P(SegmentBits, WindowsHaveTheBitsOfStoresOfTheirOwn) {
   const Part parts[] = {{0, 64, 20, false}, {0, 12, 21, false}, {0, 33, 22, false}, {0, 270, 23}, {0, 16, 24, false}};
-  const int64_t starts[] = {0, 64, 80, 128, 496};
+  const int64_t starts[] = {0, 64, 80, 128, 448};
   for (const Shape& shape : kShapes) {
     for (const KvElement element : kKvElements) {
       if (GetParam().is_cuda && element == KvElement::kQ8_0) continue;  // refused, see below
