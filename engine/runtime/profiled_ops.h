@@ -81,6 +81,18 @@ class ProfiledOps final : public Ops {
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override {
     return inner_.packed_bytes(type, rows, cols, precision);
   }
+  std::optional<uint32_t> packed_format(DType type, WeightPrecision precision) const override {
+    return inner_.packed_format(type, precision);
+  }
+  std::span<const std::byte> packed_data(const PackedWeight& weight) const override {
+    return inner_.packed_data(weight);
+  }
+  Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision precision,
+                                                    std::span<const std::byte> bytes,
+                                                    std::shared_ptr<const void> owner) override {
+    return inner_.adopt(source, precision, bytes, std::move(owner));
+  }
+  uint64_t available_bytes() const override { return inner_.available_bytes(); }
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override {
     inner_.unpack_row(weight, row, out);
   }

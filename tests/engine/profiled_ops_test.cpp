@@ -57,6 +57,18 @@ TEST(ProfiledOps, GivesTheSameLogits) {
   EXPECT_EQ(forward(*model, *silent_decoder, 9), plain);
 }
 
+TEST(ProfiledOps, AnswersForItsBackend) {
+  const auto model = tied_model(false);
+  const std::unique_ptr<Ops> ops = must(model->make_ops(1));
+  const ProfiledOps profiled(*ops);
+  const PackedWeight& head = *model->text_weights().output.weight;
+  ASSERT_TRUE(ops->packed_format(head.source_type, WeightPrecision::kAsStored).has_value());
+  EXPECT_EQ(profiled.packed_format(head.source_type, WeightPrecision::kAsStored),
+            ops->packed_format(head.source_type, WeightPrecision::kAsStored));
+  EXPECT_EQ(profiled.packed_data(head).data(), ops->packed_data(head).data());
+  EXPECT_EQ(profiled.packed_data(head).size(), head.n_bytes);
+}
+
 TEST(ProfiledOps, RecordsEveryOperationInOrder) {
   const auto model = tied_model(false);
   const Pass pass = run(model, ProfiledOps::Mode::kExecute, 0, 5);
