@@ -47,9 +47,9 @@ Result<double> read_bandwidth(Isa isa, ThreadTeam& team, const RooflineOptions& 
   const auto n_pieces = static_cast<int64_t>(options.n_bytes / kPiece);
   GLIMPSE_ASSIGN(AlignedBuffer buffer, AlignedBuffer::allocate(options.n_bytes, "the bandwidth probe"));
   const auto piece = [&](int64_t index) { return buffer.data() + static_cast<uint64_t>(index) * kPiece; };
-  team.parallel([&](int thread, int n_threads) {  // every page gets memory of its own
-    const WorkRange mine = split_work(n_pieces, thread, n_threads);
-    std::memset(piece(mine.begin), thread + 1, static_cast<size_t>(mine.end - mine.begin) * kPiece);
+  const Grain grain{.most = 256, .least = 16};
+  team.for_ranges(n_pieces, grain, [&](int thread, int64_t begin, int64_t end) {  // every page gets memory of its own
+    std::memset(piece(begin), thread + 1, static_cast<size_t>(end - begin) * kPiece);
   });
   const ReadFn read = read_function(isa);
   std::atomic<uint64_t> sink{0};
@@ -57,9 +57,8 @@ Result<double> read_bandwidth(Isa isa, ThreadTeam& team, const RooflineOptions& 
   team.pass([&] {
     for (int pass = 0; pass < options.passes; ++pass) {
       const auto start = Clock::now();
-      team.parallel([&](int thread, int n_threads) {
-        const WorkRange mine = split_work(n_pieces, thread, n_threads);
-        sink += read(piece(mine.begin), static_cast<size_t>(mine.end - mine.begin) * kPiece);
+      team.for_ranges(n_pieces, grain, [&](int, int64_t begin, int64_t end) {
+        sink += read(piece(begin), static_cast<size_t>(end - begin) * kPiece);
       });
       best = std::max(best, static_cast<double>(n_pieces * int64_t{kPiece}) / seconds_since(start));
     }
@@ -78,7 +77,7 @@ double multiply_rate(RateFn run, ThreadTeam& team, const RooflineOptions& option
       std::atomic<int64_t> done{0};
       std::atomic<float> results{0};
       const auto pass_start = Clock::now();
-      team.parallel([&](int, int) {
+      team.for_each(team.n_threads(), [&](int, int64_t) {
         float result = 0;
         done += static_cast<int64_t>(run(operations, &result));
         results.store(result, std::memory_order_relaxed);

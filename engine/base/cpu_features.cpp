@@ -4,11 +4,11 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstdlib>
-#include <fstream>
 #include <string>
+
+#include "engine/base/cpu_quota.h"
 
 namespace glimpse {
 namespace {
@@ -31,20 +31,6 @@ uint64_t xgetbv0() {
 
 bool bit(uint32_t word, int index) {
   return ((word >> index) & 1u) != 0;
-}
-
-// CPUs that the cgroup's quota amounts to, rounded up; 0 when there is no quota.
-int cgroup_cpu_quota() {
-  std::ifstream v2("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (v2 >> quota >> period && quota != "max" && period > 0) {
-    return static_cast<int>(std::ceil(std::strtod(quota.c_str(), nullptr) / period));
-  }
-  std::ifstream v1_quota("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), v1_period("/sys/fs/cgroup/cpu/cpu.cfs_period_us");
-  double us = 0;
-  if (v1_quota >> us && v1_period >> period && us > 0 && period > 0) return static_cast<int>(std::ceil(us / period));
-  return 0;
 }
 
 }  // namespace

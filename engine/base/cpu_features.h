@@ -30,7 +30,7 @@ Result<Isa> parse_isa(std::string_view name);
 /// Errors: kInvalidArgument for an unknown name or for a level that this CPU lacks.
 Result<Isa> selected_isa();
 
-/// CPUs this process may use: the affinity mask, reduced by the cgroup's CPU quota; at least 1.
+/// CPUs this process may use: the affinity mask, reduced by the CPU quotas of its cgroups (cpu_quota.h); at least 1.
 int available_cpus();
 
 }  // namespace glimpse

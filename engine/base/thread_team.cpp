@@ -1,9 +1,17 @@
 #include "engine/base/thread_team.h"
 
+#include <pthread.h>
+#include <signal.h>
+
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstring>
 #include <exception>
-#include <thread>
-#include <vector>
+#include <utility>
+
+#include "engine/base/cpu_features.h"
+#include "engine/base/result.h"
 
 #if GLIMPSE_USE_OPENMP
 #include <omp.h>
@@ -12,27 +20,193 @@
 namespace glimpse {
 namespace {
 
-// About 20 microseconds on a 3 GHz core: longer than the gap between two phases of a decode step, shorter than
-// anybody would notice as waste.
-constexpr int kSpins = 2000;
+// Longer than the gaps of a decode step and about what it costs to fall asleep and be woken; shorter than anybody
+// would notice as waste.
+constexpr std::chrono::microseconds kSpin{50};
 
-// Waits until `value` differs from `old`: spins, then sleeps in the kernel.
-void wait_for_change(const std::atomic<uint32_t>& value, uint32_t old) {
-  for (int i = 0; i < kSpins; ++i) {
-    if (value.load(std::memory_order_acquire) != old) return;
-    __builtin_ia32_pause();
-  }
-  value.wait(old, std::memory_order_acquire);
+// Processes since the library was loaded: 1, then 2 in a child. Without the handler a child could not tell.
+std::atomic<uint32_t> fork_count{1};
+const bool forks_are_counted =
+    pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); }) == 0;
+
+// Looks at done() until it holds, for kSpin at most. Returns whether it does.
+template <typename Done>
+bool spin_until(Done&& done) {
+  const auto end = std::chrono::steady_clock::now() + kSpin;
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (done()) return true;
+      __builtin_ia32_pause();
+    }
+  } while (std::chrono::steady_clock::now() < end);
+  return done();
 }
+
+// Items taken from a part of a phase. The position carries the number of its phase, so that the calling thread need not
+// reset every part before each phase: whoever comes first does.
+class Cursor {
+ public:
+  /// The next items of `part`, at most grain.most; empty when all are taken. phase: differs from that of the phase
+  /// before, in which each cursor was looked at until it was empty.
+  WorkRange take(uint32_t phase, WorkRange part, Grain grain) {
+    const uint64_t tag = static_cast<uint64_t>(phase & 0xffff) << kTagShift;
+    for (uint64_t old = value_.load(std::memory_order_relaxed);;) {
+      const bool is_current = (old & ~kPositionMask) == tag;
+      const int64_t position = is_current ? static_cast<int64_t>(old & kPositionMask) : part.begin;
+      const int64_t left = part.end - position;
+      if (left <= 0 && is_current) return {};
+      const int64_t n = std::min({left, grain.most, std::max(grain.least, (left + 1) / 2)});
+      if (value_.compare_exchange_weak(old, tag | static_cast<uint64_t>(position + n), std::memory_order_relaxed)) {
+        return {position, position + n};
+      }
+    }
+  }
+
+  /// Makes it fit any phase: their numbers are odd.
+  void reset() { value_.store(0, std::memory_order_relaxed); }
+
+ private:
+  static constexpr int kTagShift = 48;
+  static constexpr uint64_t kPositionMask = (uint64_t{1} << kTagShift) - 1;
+  alignas(64) std::atomic<uint64_t> value_{0};
+};
 
 }  // namespace
 
+// How a phase goes. The calling thread writes down the work and makes the epoch odd: the phase is open. A worker that
+// sees it says that it is inside, looks once more whether the phase is still open, and takes pieces. When the calling
+// thread finds no piece left it makes the epoch even, and waits for those that are inside: nobody else has taken any.
+// Both sides write before they read (sequentially consistent), so that one of them sees the other.
+struct ThreadTeam::Shared {
+  struct Seat {
+    alignas(64) std::atomic<uint32_t> inside{0};
+    Cursor cursor;
+    Shared* shared = nullptr;
+    int index = 0;
+    pthread_t thread{};
+    uint32_t first_epoch = 0;
+  };
+
+  explicit Shared(int n_threads) : seats(std::make_unique<Seat[]>(static_cast<size_t>(n_threads))) {}
+  void reset(int n_threads);
+
+  void worker_loop(int thread, uint32_t seen);
+  void take_pieces(int thread);
+  void wake(uint32_t step);
+  void close_phase();
+  void wait_until_out(Seat& seat);
+  void release_workers();
+  int make_workers(int n_threads, int* error);
+  void join_workers();
+  Seat& seat(int i) { return seats[static_cast<size_t>(i)]; }
+
+  alignas(64) std::atomic<uint32_t> epoch{0};
+  std::atomic<bool> stop{false};
+  alignas(64) std::atomic<uint32_t> n_sleeping{0};  // since the last call that woke them
+  std::atomic<bool> caller_sleeps{false};
+  // The phase at hand.
+  alignas(64) int64_t count = 0;
+  Grain grain;
+  const FunctionRef<void(int, int64_t, int64_t)>* work = nullptr;
+
+  const std::unique_ptr<Seat[]> seats;
+  int n_running = 1;
+  bool spins = true;          // not where threads outnumber processors
+  uint32_t n_forks_seen = 0;  // fork_count when the workers were made; 0: never
+};
+
+// While there are no workers.
+void ThreadTeam::Shared::reset(int n_threads) {
+  stop.store(false, std::memory_order_relaxed);
+  n_sleeping.store(0, std::memory_order_relaxed);
+  caller_sleeps.store(false, std::memory_order_relaxed);
+  epoch.fetch_and(~uint32_t{1}, std::memory_order_relaxed);
+  for (int i = 0; i < n_threads; ++i) {
+    seat(i).inside.store(0, std::memory_order_relaxed);
+    seat(i).cursor.reset();
+  }
+}
+
+void ThreadTeam::Shared::take_pieces(int thread) {
+  const uint32_t phase = epoch.load(std::memory_order_relaxed);
+  for (int i = 0; i < n_running; ++i) {
+    const int part = (thread + i) % n_running;
+    const WorkRange items = split_work(count, part, n_running);
+    for (WorkRange r = seat(part).cursor.take(phase, items, grain); r.begin < r.end;
+         r = seat(part).cursor.take(phase, items, grain)) {
+      (*work)(thread, r.begin, r.end);
+    }
+  }
+}
+
+void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
+  Seat& mine = seat(thread);
+  for (;;) {
+    const auto changed = [&] { return epoch.load(std::memory_order_acquire) != seen; };
+    if (!(spins ? spin_until(changed) : changed())) {
+      n_sleeping.fetch_add(1, std::memory_order_seq_cst);
+      epoch.wait(seen, std::memory_order_seq_cst);
+    }
+    if (stop.load(std::memory_order_acquire)) return;
+    seen = epoch.load(std::memory_order_acquire);
+    if (seen % 2 == 0) continue;
+    mine.inside.store(1, std::memory_order_seq_cst);
+    if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread);
+    mine.inside.store(0, std::memory_order_seq_cst);
+    if (caller_sleeps.load(std::memory_order_seq_cst)) mine.inside.notify_one();
+  }
+}
+
+// step: 1 opens a phase, 2 leaves it at that.
+void ThreadTeam::Shared::wake(uint32_t step) {
+  epoch.fetch_add(step, std::memory_order_seq_cst);
+  if (n_sleeping.exchange(0, std::memory_order_seq_cst) != 0) epoch.notify_all();
+}
+
+void ThreadTeam::Shared::close_phase() {
+  epoch.fetch_add(1, std::memory_order_seq_cst);
+  for (int i = 1; i < n_running; ++i) wait_until_out(seat(i));
+}
+
+void ThreadTeam::Shared::wait_until_out(Seat& seat) {
+  const auto is_out = [&] { return seat.inside.load(std::memory_order_seq_cst) == 0; };
+  if (is_out() || (spins && spin_until(is_out))) return;
+  caller_sleeps.store(true, std::memory_order_seq_cst);
+  seat.inside.wait(1, std::memory_order_seq_cst);
+  caller_sleeps.store(false, std::memory_order_seq_cst);
+}
+
+void ThreadTeam::Shared::release_workers() {
+  stop.store(true, std::memory_order_release);
+  wake(2);
+}
+
 #if GLIMPSE_USE_OPENMP
 
-struct ThreadTeam::Pool {};
+ThreadTeam::ThreadTeam(int n_threads, LogSink log) : n_threads_(std::max(1, n_threads)), log_(std::move(log)) {
+  if (n_threads_ == 1) return;
+  shared_ = std::make_unique<Shared>(n_threads_);
+  shared_->spins = n_threads_ <= available_cpus();
+}
 
-ThreadTeam::ThreadTeam(int n_threads) : n_threads_(std::max(1, n_threads)) {}
 ThreadTeam::~ThreadTeam() = default;
+
+int ThreadTeam::start() {
+  return n_threads_;
+}
+
+namespace {
+
+// libgomp keeps its threads for ever and does not notice that a child has none of them: a child of a process that has
+// used them works alone.
+bool may_use_openmp() {
+  static std::atomic<uint32_t> used_in{0};
+  uint32_t expected = 0;
+  const uint32_t now = fork_count.load(std::memory_order_relaxed);
+  return forks_are_counted && (used_in.compare_exchange_strong(expected, now) || expected == now);
+}
+
+}  // namespace
 
 void ThreadTeam::pass(FunctionRef<void()> driver) {
   if (in_pass_ || n_threads_ == 1) {
@@ -40,19 +214,31 @@ void ThreadTeam::pass(FunctionRef<void()> driver) {
     return;
   }
   std::exception_ptr failure;  // an exception must not leave an OpenMP region
-  const uint32_t first_epoch = epoch_.load(std::memory_order_relaxed);
+  Shared& s = *shared_;
+  s.reset(n_threads_);
+  const uint32_t epoch = s.epoch.load(std::memory_order_relaxed);
+  const auto lead = [&](int n_running) {
+    s.n_running = n_running;
+    in_pass_ = true;
+    try {
+      driver();
+    } catch (...) {
+      failure = std::current_exception();
+    }
+    in_pass_ = false;
+    s.release_workers();
+  };
+  if (!may_use_openmp()) {
+    lead(1);
+  } else {
 #pragma omp parallel num_threads(n_threads_)
-  {
-    const int thread = omp_get_thread_num();
-    if (thread == 0) {
-      granted_ = omp_get_num_threads();
-      try {
-        run_driver(driver);
-      } catch (...) {
-        failure = std::current_exception();
+    {
+      const int thread = omp_get_thread_num();
+      if (thread == 0) {
+        lead(omp_get_num_threads());
+      } else {
+        s.worker_loop(thread, epoch);
       }
-    } else {
-      worker_loop(thread, first_epoch);
     }
   }
   if (failure) std::rethrow_exception(failure);
@@ -60,125 +246,114 @@ void ThreadTeam::pass(FunctionRef<void()> driver) {
 
 #else
 
-struct ThreadTeam::Pool {
-  std::vector<std::thread> threads;
-  std::atomic<uint32_t> passes{0};  // counts passes; workers sleep on it between them
-  std::atomic<uint32_t> left{0};    // workers that are out of the current pass
-  std::atomic<bool> stop{false};
-  uint32_t first_epoch = 0;
-};
+namespace {
 
-ThreadTeam::ThreadTeam(int n_threads) : n_threads_(std::max(1, n_threads)) {
-  if (n_threads_ == 1) return;
-  pool_ = std::make_unique<Pool>();
-  for (int i = 1; i < n_threads_; ++i) {
-    pool_->threads.emplace_back([this, i] {
-      for (uint32_t seen = 0;;) {
-        wait_for_change(pool_->passes, seen);
-        seen = pool_->passes.load(std::memory_order_acquire);
-        if (pool_->stop.load(std::memory_order_acquire)) return;
-        worker_loop(i, pool_->first_epoch);
-        pool_->left.fetch_add(1, std::memory_order_release);
-        pool_->left.notify_all();
-      }
-    });
-  }
+// Signals are the host's affair: its handlers do not run on our threads. Those that tell of an error of the thread
+// itself stay, since blocking them would end the process without asking its handlers.
+sigset_t signals_to_block() {
+  sigset_t set;
+  sigfillset(&set);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&set, signal);
+  return set;
+}
+
+}  // namespace
+
+ThreadTeam::ThreadTeam(int n_threads, LogSink log) : n_threads_(std::max(1, n_threads)), log_(std::move(log)) {
+  if (n_threads_ > 1) shared_ = std::make_unique<Shared>(n_threads_);
 }
 
 ThreadTeam::~ThreadTeam() {
-  if (!pool_) return;
-  pool_->stop.store(true, std::memory_order_release);
-  pool_->passes.fetch_add(1, std::memory_order_release);
-  pool_->passes.notify_all();
-  for (std::thread& thread : pool_->threads) thread.join();
+  if (shared_) shared_->join_workers();
+}
+
+// Returns the number of threads there are now, the caller included; *error: why not all.
+int ThreadTeam::Shared::make_workers(int n_threads, int* error) {
+  const sigset_t blocked = signals_to_block();
+  sigset_t before;
+  const bool masked = pthread_sigmask(SIG_BLOCK, &blocked, &before) == 0;
+  for (n_running = 1; n_running < n_threads; ++n_running) {
+    Seat& s = seat(n_running);
+    s.shared = this;
+    s.index = n_running;
+    s.first_epoch = epoch.load(std::memory_order_relaxed);
+    *error = pthread_create(
+        &s.thread, nullptr,
+        [](void* argument) -> void* {
+          const Seat& own = *static_cast<Seat*>(argument);
+          own.shared->worker_loop(own.index, own.first_epoch);
+          return nullptr;
+        },
+        &s);
+    if (*error != 0) break;
+    pthread_setname_np(s.thread, "glimpse");
+  }
+  if (masked) pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return n_running;
+}
+
+void ThreadTeam::Shared::join_workers() {
+  // In a child process they do not exist.
+  if (n_forks_seen != fork_count.load(std::memory_order_relaxed)) return;
+  release_workers();
+  for (int i = 1; i < n_running; ++i) pthread_join(seat(i).thread, nullptr);
+}
+
+int ThreadTeam::start() {
+  if (n_threads_ == 1) return 1;
+  Shared& s = *shared_;
+  const uint32_t forks = fork_count.load(std::memory_order_relaxed);
+  if (s.n_forks_seen == forks) return s.n_running;
+  s.reset(n_threads_);
+  s.spins = n_threads_ <= available_cpus();
+  s.n_forks_seen = forks;
+  int error = 0;
+  const int n = forks_are_counted ? s.make_workers(n_threads_, &error) : 1;
+  if (n < n_threads_) {
+    log(log_, LogLevel::kWarning,
+        format("%d threads were asked for, %d could be had (%s): working with %s", n_threads_, n,
+               error == 0 ? "no memory for a fork handler" : std::strerror(error),
+               n == 1 ? "the calling thread alone" : "these"));
+  }
+  return n;
 }
 
 void ThreadTeam::pass(FunctionRef<void()> driver) {
-  if (in_pass_ || n_threads_ == 1) {
+  if (in_pass_ || start() == 1) {
     driver();
     return;
   }
-  granted_ = n_threads_;
-  pool_->first_epoch = epoch_.load(std::memory_order_relaxed);
-  pool_->left.store(0, std::memory_order_relaxed);
-  pool_->passes.fetch_add(1, std::memory_order_release);
-  pool_->passes.notify_all();
-  std::exception_ptr failure;
-  try {
-    run_driver(driver);
-  } catch (...) {
-    failure = std::current_exception();
-  }
-  const uint32_t workers = static_cast<uint32_t>(n_threads_ - 1);
-  for (uint32_t left = pool_->left.load(std::memory_order_acquire); left != workers;
-       left = pool_->left.load(std::memory_order_acquire)) {
-    wait_for_change(pool_->left, left);
-  }
-  if (failure) std::rethrow_exception(failure);
+  struct Leave {
+    bool* in_pass;
+    ~Leave() { *in_pass = false; }
+  };
+  in_pass_ = true;
+  const Leave leave{&in_pass_};
+  shared_->wake(2);  // be awake when the first phase comes
+  driver();
 }
 
 #endif
 
-void ThreadTeam::run_driver(FunctionRef<void()> driver) {
-  struct Leave {  // releases the workers however the driver ends
-    ThreadTeam* team;
-    ~Leave() {
-      team->in_pass_ = false;
-      team->work_ = nullptr;
-      team->epoch_.fetch_add(1, std::memory_order_release);
-      team->epoch_.notify_all();
-    }
-  };
-  in_pass_ = true;
-  Leave leave{this};
-  driver();
-}
-
-void ThreadTeam::worker_loop(int thread, uint32_t first_epoch) {
-  for (uint32_t seen = first_epoch;; ++seen) {
-    wait_for_change(epoch_, seen);
-    if (work_ == nullptr) return;
-    (*work_)(thread, granted_);
-    finished_.fetch_add(1, std::memory_order_release);
-    finished_.notify_one();
-  }
-}
-
-void ThreadTeam::parallel(FunctionRef<void(int, int)> work) {
-  if (n_threads_ == 1) {
-    work(0, 1);
+void ThreadTeam::for_ranges(int64_t count, Grain grain, FunctionRef<void(int, int64_t, int64_t)> work) {
+  const bool alone = count <= grain.least || start() == 1;
+#if GLIMPSE_USE_OPENMP
+  if (!alone && !in_pass_) {
+    pass([&] { for_ranges(count, grain, work); });
     return;
   }
-  if (!in_pass_) {
-    pass([&] { parallel(work); });
+#endif
+  if (alone || shared_->n_running == 1) {
+    for (int64_t i = 0; i < count; i += grain.most) work(0, i, std::min(i + grain.most, count));
     return;
   }
-  if (granted_ == 1) {
-    work(0, 1);
-    return;
-  }
-  work_ = &work;
-  finished_.store(0, std::memory_order_relaxed);
-  epoch_.fetch_add(1, std::memory_order_release);
-  epoch_.notify_all();
-  work(0, granted_);
-  const uint32_t workers = static_cast<uint32_t>(granted_ - 1);
-  for (uint32_t done = finished_.load(std::memory_order_acquire); done != workers;
-       done = finished_.load(std::memory_order_acquire)) {
-    wait_for_change(finished_, done);
-  }
-}
-
-void ThreadTeam::barrier() {
-  if (n_threads_ == 1 || granted_ == 1) return;
-  const uint32_t generation = generation_.load(std::memory_order_acquire);
-  if (arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == static_cast<uint32_t>(granted_)) {
-    arrived_.store(0, std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-    generation_.notify_all();
-  } else {
-    wait_for_change(generation_, generation);
-  }
+  Shared& s = *shared_;
+  s.count = count;
+  s.grain = grain;
+  s.work = &work;
+  s.wake(1);
+  s.take_pieces(0);
+  s.close_phase();
 }
 
 }  // namespace glimpse

@@ -1,66 +1,79 @@
-// A team of threads that runs one parallel region per forward pass.
+// A team of threads that share out the pieces of a forward pass's phases.
 //
-// pass() opens the region: the calling thread runs the driver (the model's own text), the others wait for work.
-// Each parallel() inside is a phase: every thread runs the function, and the call returns when all are done. A
-// waiting thread spins for a short while, then sleeps, so that an idle or oversubscribed machine is not burned.
+// Who computes a piece does not matter to its result, so pieces go to whoever is free. A phase ends when its pieces are
+// done: it waits for a thread that has taken one, never for a thread that has not woken up or that the system runs
+// something else on. So a busy neighbour costs its share of the processors, not a time slice for every phase.
+//
+// A waiting thread spins for a short while, then sleeps.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
-#include <utility>
 
 #include "engine/base/function_ref.h"
+#include "engine/base/log.h"
 
 namespace glimpse {
 
-/// The half-open range of [0, count) that thread `index` of `n_threads` owns; ranges differ by at most one item.
+/// The half-open range of [0, count) that part `index` of `n_parts` is; ranges differ by at most one item.
 struct WorkRange {
   int64_t begin = 0;
   int64_t end = 0;
 };
-constexpr WorkRange split_work(int64_t count, int index, int n_threads) {
-  return {count * index / n_threads, count * (index + 1) / n_threads};
+constexpr WorkRange split_work(int64_t count, int index, int n_parts) {
+  return {count * index / n_parts, count * (index + 1) / n_parts};
 }
 
-/// Not thread-safe: one team belongs to one session.
+/// How many items a thread takes at once: `most`, and towards the end of the work fewer, down to `least`, so that all
+/// threads finish together. Work of no more than `least` items is left to the calling thread.
+struct Grain {
+  int64_t most = 1;
+  int64_t least = 1;
+};
+
+/// Not thread-safe: one team belongs to one session. Threads are made when they are first needed and joined when the
+/// team is destroyed. In a child process (fork) the team makes new ones; a team that another thread was using at the
+/// moment of the fork can only be destroyed there.
 class ThreadTeam {
  public:
-  /// n_threads: at least 1, including the calling thread.
-  explicit ThreadTeam(int n_threads);
+  /// n_threads: at least 1, including the calling thread. log: told when there are fewer threads than asked for.
+  explicit ThreadTeam(int n_threads, LogSink log = {});
   ~ThreadTeam();
   ThreadTeam(const ThreadTeam&) = delete;
   ThreadTeam& operator=(const ThreadTeam&) = delete;
 
-  /// The number of threads asked for. A phase may see fewer, when the OpenMP runtime grants fewer.
+  /// The number of threads asked for; indices of threads are below it.
   int n_threads() const { return n_threads_; }
 
-  /// Runs `driver` on the calling thread while the others stand by. Passes do not nest: inside one, the driver
-  /// runs directly. Exceptions of the driver reach the caller.
+  /// Makes the threads now, if they are not there. Returns their number, the calling one included: less than
+  /// n_threads() where the system refuses more. (With OpenMP: n_threads(); its run-time library decides later.)
+  int start();
+
+  /// Runs `driver` on the calling thread while the others stay awake for its phases. Passes do not nest: inside one,
+  /// the driver runs directly. Exceptions of the driver reach the caller.
   void pass(FunctionRef<void()> driver);
 
-  /// Runs work(thread_index, n_threads) once on every thread and returns when all have finished; opens a pass of
-  /// its own when there is none. `work` must not throw.
-  void parallel(FunctionRef<void(int thread, int n_threads)> work);
+  /// Calls work(thread, begin, end) for ranges of at most grain.most items that cover [0, count) once, on the calling
+  /// thread (0) and on whichever others are free, and returns when all are done. Each thread starts in a part of its
+  /// own, the same for equal counts, and helps the others when that is done. `work` must not throw and must not call
+  /// the team.
+  void for_ranges(int64_t count, Grain grain, FunctionRef<void(int thread, int64_t begin, int64_t end)> work);
 
-  /// Inside parallel(): returns when every thread of the team has called it.
-  void barrier();
+  /// Calls work(thread, i) for each i in [0, count), as for_ranges does.
+  template <typename Work>
+  void for_each(int64_t count, Work&& work) {
+    for_ranges(count, {}, [&work](int thread, int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) work(thread, i);
+    });
+  }
 
  private:
-  struct Pool;  // std::thread workers, when built without OpenMP
-
-  void worker_loop(int thread, uint32_t first_epoch);
-  void run_driver(FunctionRef<void()> driver);
+  struct Shared;  // what the threads look at
 
   const int n_threads_;
-  int granted_ = 1;  // threads of the current pass
+  const LogSink log_;
   bool in_pass_ = false;
-  const FunctionRef<void(int, int)>* work_ = nullptr;  // nullptr: leave the pass
-  alignas(64) std::atomic<uint32_t> epoch_{0};         // counts phases; workers wait for it to move
-  alignas(64) std::atomic<uint32_t> finished_{0};      // workers that completed the current phase
-  alignas(64) std::atomic<uint32_t> arrived_{0};       // barrier()
-  alignas(64) std::atomic<uint32_t> generation_{0};
-  std::unique_ptr<Pool> pool_;
+  std::unique_ptr<Shared> shared_;  // nullptr for a team of one
 };
 
 }  // namespace glimpse

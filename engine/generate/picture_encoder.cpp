@@ -44,10 +44,9 @@ Result<PreparedPicture> prepare_picture(const Image& image, const ImageCost& cos
 }
 
 Result<std::unique_ptr<PictureEncoder>> PictureEncoder::create(std::shared_ptr<const Model> model, Ops& ops,
-                                                               ThreadTeam& team, const Limits& limits,
-                                                               int64_t max_patches) {
+                                                               const Limits& limits, int64_t max_patches) {
   GLIMPSE_ASSIGN(auto vision, VisionEncoder::create(model, ops, max_patches));
-  return std::unique_ptr<PictureEncoder>(new PictureEncoder(std::move(model), team, limits, std::move(vision)));
+  return std::unique_ptr<PictureEncoder>(new PictureEncoder(std::move(model), ops.team(), limits, std::move(vision)));
 }
 
 Result<ImageCost> PictureEncoder::cost(int64_t width, int64_t height) const {
@@ -87,7 +86,7 @@ Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::span<ImageReader
     GLIMPSE_ASSIGN(const ImageCost picture_cost, cost(info.upright_width(), info.upright_height()));
     GLIMPSE_TRY(check_reading(info, picture_cost.resized));
     GLIMPSE_ASSIGN(PreparedPicture prepared,
-                   prepare_picture(*picture, picture_cost, model_->vision().patch, &team_, vision_->patch_form()));
+                   prepare_picture(*picture, picture_cost, model_->vision().patch, team_, vision_->patch_form()));
     sum.decode += prepared.decode_ms;
     sum.resize += prepared.resize_ms + prepared.patches_ms;
     patches.push_back(std::move(prepared.patches));

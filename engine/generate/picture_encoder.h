@@ -51,8 +51,9 @@ class PictureEncoder {
     double encode = 0;
   };
 
-  /// max_patches: as of VisionEncoder. ops, team: outlive the encoder. Errors: those of VisionEncoder::create().
-  static Result<std::unique_ptr<PictureEncoder>> create(std::shared_ptr<const Model> model, Ops& ops, ThreadTeam& team,
+  /// max_patches: as of VisionEncoder. ops: outlives the encoder; its threads read pictures, too. Errors: those of
+  /// VisionEncoder::create().
+  static Result<std::unique_ptr<PictureEncoder>> create(std::shared_ptr<const Model> model, Ops& ops,
                                                         const Limits& limits, int64_t max_patches);
 
   /// What a picture of this size, upright, will cost. Errors: those of effective_image_size().
@@ -65,13 +66,13 @@ class PictureEncoder {
                                              const ProgressSink& progress);
 
  private:
-  PictureEncoder(std::shared_ptr<const Model> model, ThreadTeam& team, const Limits& limits,
+  PictureEncoder(std::shared_ptr<const Model> model, ThreadTeam* team, const Limits& limits,
                  std::unique_ptr<VisionEncoder> vision)
       : model_(std::move(model)), team_(team), limits_(limits), vision_(std::move(vision)) {}
   Status check_reading(const ImageInfo& info, ImageSize resized) const;
 
   const std::shared_ptr<const Model> model_;
-  ThreadTeam& team_;
+  ThreadTeam* const team_;  // may be nullptr
   const Limits limits_;
   const std::unique_ptr<VisionEncoder> vision_;
 };

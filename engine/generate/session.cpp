@@ -16,7 +16,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->impl_ = std::make_unique<Impl>(std::move(model), sizes);
   Impl& s = *session->impl_;
   s.log_sink = options.log;
-  GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads));
+  GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads, options.log));
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
   const uint64_t needed = plan.total() - plan.weights - plan.image_reading, available = s.ops->available_bytes();
@@ -35,7 +35,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (!decoder.ok()) return explain(decoder.error());
   s.decoder.emplace(std::move(decoder).value());
   if (s.model->has_vision()) {
-    auto encoder = PictureEncoder::create(s.model, *s.ops, s.team, {sizes.image_limits, sizes.source_limits},
+    auto encoder = PictureEncoder::create(s.model, *s.ops, {sizes.image_limits, sizes.source_limits},
                                           sizes.max_image_patches);
     if (!encoder.ok()) return explain(encoder.error());
     s.encoder = std::move(encoder).value();

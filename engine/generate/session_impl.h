@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "engine/base/thread_team.h"
 #include "engine/generate/answer_writer.h"
 #include "engine/generate/conversation.h"
 #include "engine/generate/picture_encoder.h"
@@ -37,14 +36,12 @@ struct Session::Impl {
   Impl(std::shared_ptr<const Model> m, const SessionSizes& s)
       : model(std::move(m)),
         sizes(s),
-        team(s.n_threads),
         conversation(model->tokenizer(), default_system_prompt(model->chat_template())) {}
 
   const std::shared_ptr<const Model> model;
   const SessionSizes sizes;
   LogSink log_sink;
   std::unique_ptr<Ops> ops;
-  ThreadTeam team;                            // for pictures' pixels
   std::unique_ptr<PictureEncoder> encoder;    // where the model has eyes
   std::optional<SpeculativeDecoder> decoder;  // always, once created; n_past() is conversation.n_cached()
 

@@ -103,13 +103,13 @@ PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPr
 Model::Model() = default;
 Model::~Model() = default;
 
-Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads) const {
+Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads, const LogSink& log) const {
   if (ops_factory_) return ops_factory_(n_threads);
   if (use_reference_) return make_ref_ops();
   if (device_ == DeviceKind::kCuda) {
-    return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads, .decode = cuda_decode_});
+    return make_cuda_ops(CudaOpsOptions{.n_threads = n_threads, .decode = cuda_decode_, .log = log});
   }
-  return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads});
+  return make_cpu_ops(CpuOpsOptions{.n_threads = n_threads, .log = log});
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
@@ -137,7 +137,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   model->chat_template_ = chat_template.value_or("");
 
   // First every tensor is checked and counted, then the weights are read.
-  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads));
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
   // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
   const bool int8 = vision_precision == WeightPrecision::kInt8;

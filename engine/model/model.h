@@ -68,8 +68,8 @@ class Model {
 
   /// Where contexts run; never kAuto.
   DeviceKind device() const { return device_; }
-  /// A context that can run this model's weights.
-  Result<std::unique_ptr<Ops>> make_ops(int n_threads) const;
+  /// A context that can run this model's weights. log: told when not all threads can be had.
+  Result<std::unique_ptr<Ops>> make_ops(int n_threads, const LogSink& log = {}) const;
 
  private:
   Model();

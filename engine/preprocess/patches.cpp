@@ -37,10 +37,9 @@ template <typename T, typename Convert>
 void fill_patches(const Image& image, const PatchConfig& config, ThreadTeam* team, T* rows, const Convert& convert) {
   const int64_t p = config.patch_size, merge = config.merge_size, row_length = kChannels * p * p;
   const int64_t block_rows = image.height / (p * merge), block_columns = image.width / (p * merge);
-  const auto fill_block_rows = [&](int thread, int n_threads) {
-    const WorkRange range = split_work(block_rows, thread, n_threads);
-    T* row = rows + range.begin * block_columns * merge * merge * row_length;
-    for (int64_t block_y = range.begin; block_y < range.end; ++block_y) {
+  const auto fill_block_rows = [&](int, int64_t begin, int64_t end) {
+    T* row = rows + begin * block_columns * merge * merge * row_length;
+    for (int64_t block_y = begin; block_y < end; ++block_y) {
       for (int64_t block_x = 0; block_x < block_columns; ++block_x) {
         for (int64_t i = 0; i < merge * merge; ++i, row += row_length) {
           const int64_t y = (block_y * merge + i / merge) * p, x = (block_x * merge + i % merge) * p;
@@ -50,9 +49,9 @@ void fill_patches(const Image& image, const PatchConfig& config, ThreadTeam* tea
     }
   };
   if (team != nullptr) {
-    team->parallel(fill_block_rows);
+    team->for_ranges(block_rows, Grain{.most = 4}, fill_block_rows);
   } else {
-    fill_block_rows(0, 1);
+    fill_block_rows(0, 0, block_rows);
   }
 }
 

@@ -53,12 +53,10 @@ void horizontal_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_o
   const int64_t in_stride = in.width * kChannels, out_stride = n_outputs * kChannels;
   // The kernel may read past a row, which must not be past the picture: the last rows take the plain way.
   const int64_t n_fast = std::max<int64_t>(0, in.height - ceil_div(kernels.overread, in_stride));
-  run_on(team, [&](int thread, int n_threads) {
-    const WorkRange rows = split_work(in.height, thread, n_threads);
-    const int64_t middle = std::clamp(n_fast, rows.begin, rows.end);
-    kernels.horizontal(view, in.data + rows.begin * in_stride, in_stride, middle - rows.begin,
-                       out + rows.begin * out_stride);
-    resize_horizontal_ref(view, in.data + middle * in_stride, in_stride, rows.end - middle, out + middle * out_stride);
+  share_rows(team, in.height, [&](int64_t begin, int64_t end) {
+    const int64_t middle = std::clamp(n_fast, begin, end);
+    kernels.horizontal(view, in.data + begin * in_stride, in_stride, middle - begin, out + begin * out_stride);
+    resize_horizontal_ref(view, in.data + middle * in_stride, in_stride, end - middle, out + middle * out_stride);
   });
 }
 
@@ -66,10 +64,9 @@ void horizontal_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_o
 void vertical_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_outputs, uint8_t* out, ThreadTeam* team) {
   const ResizeFilter filter = make_bicubic_filter(in.height, n_outputs);
   const ResizeFilterView view = filter.view();
-  run_on(team, [&](int thread, int n_threads) {
-    const WorkRange rows = split_work(n_outputs, thread, n_threads);
+  share_rows(team, n_outputs, [&](int64_t begin, int64_t end) {
     const int64_t row_bytes = in.width * kChannels;
-    kernels.vertical(view, in.data, 0, row_bytes, rows.begin, rows.end, out + rows.begin * row_bytes);
+    kernels.vertical(view, in.data, 0, row_bytes, begin, end, out + begin * row_bytes);
   });
 }
 
@@ -82,12 +79,9 @@ ResizeKernels resize_kernels(Isa isa) {
   return {resize_horizontal_ref, resize_vertical_ref, 0};
 }
 
-void run_on(ThreadTeam* team, FunctionRef<void(int, int)> work) {
-  if (team != nullptr) {
-    team->parallel(work);
-  } else {
-    work(0, 1);
-  }
+void share_rows(ThreadTeam* team, int64_t n_rows, FunctionRef<void(int64_t, int64_t)> work) {
+  if (team == nullptr) return work(0, n_rows);
+  team->for_ranges(n_rows, Grain{.most = 64, .least = 8}, [&](int, int64_t begin, int64_t end) { work(begin, end); });
 }
 
 bool vertical_goes_first(ImageSize from, ImageSize to) {

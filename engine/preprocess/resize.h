@@ -36,8 +36,8 @@ struct ResizeKernels {
 };
 ResizeKernels resize_kernels(Isa isa);
 
-/// On the team, or here when it is nullptr.
-void run_on(ThreadTeam* team, FunctionRef<void(int thread, int n_threads)> work);
+/// work(begin, end) for rows that cover [0, n_rows) once; on the team, or here when it is nullptr.
+void share_rows(ThreadTeam* team, int64_t n_rows, FunctionRef<void(int64_t begin, int64_t end)> work);
 
 /// Pillow 13 begins with the rows when that takes away most; before 13 it always began with the columns, which moves
 /// some pixels by a level, because the intermediate is rounded to 8 bits. (Rule found by comparing both orders with

@@ -135,20 +135,17 @@ class StripResizer {
   void horizontal(const uint8_t* in, int64_t n_rows, uint8_t* out) {
     const ResizeFilterView view = x_->view();
     const int64_t in_stride = layout_.width * kChannels, out_stride = layout_.out_width * kChannels;
-    run_on(team_, [&](int thread, int n_threads) {
-      const WorkRange rows = split_work(n_rows, thread, n_threads);
-      kernels_.horizontal(view, in + rows.begin * in_stride, in_stride, rows.end - rows.begin,
-                          out + rows.begin * out_stride);
+    share_rows(team_, n_rows, [&](int64_t first, int64_t last) {
+      kernels_.horizontal(view, in + first * in_stride, in_stride, last - first, out + first * out_stride);
     });
   }
 
   void vertical(int64_t begin, int64_t end, uint8_t* out) {
     const ResizeFilterView view = y_->view();
     const int64_t row_bytes = layout_.window_row_bytes();
-    run_on(team_, [&](int thread, int n_threads) {
-      const WorkRange rows = split_work(end - begin, thread, n_threads);
-      kernels_.vertical(view, window_.as<uint8_t>(), window_begin_, row_bytes, begin + rows.begin, begin + rows.end,
-                        out + rows.begin * row_bytes);
+    share_rows(team_, end - begin, [&](int64_t first, int64_t last) {
+      kernels_.vertical(view, window_.as<uint8_t>(), window_begin_, row_bytes, begin + first, begin + last,
+                        out + first * row_bytes);
     });
   }
 

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/base/checked.h"
+#include "engine/base/first_failure.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention.h"
 #include "kernels/matmul/weight_row.h"
@@ -43,29 +44,27 @@ class PanelPacker {
         source_(source),
         weight_(weight),
         converts_(weight.panels.format != panel_format(source.type)),
-        row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {
-    // About 256 KiB per read: large enough for the disk, small enough that what was read, its converted form and the
-    // panels together stay in a thread's second-level cache.
-    rows_per_read_ =
-        std::max<int64_t>(1, (int64_t{1} << 18) / static_cast<int64_t>(row_bytes_ * kPanelRows)) * kPanelRows;
+        row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {}
+
+  /// Panels of about 256 KiB of rows: large enough for the disk, small enough that what was read, its converted form
+  /// and the panels together stay in a thread's second-level cache.
+  int64_t panels_per_read() const {
+    return std::max<int64_t>(1, (int64_t{1} << 18) / static_cast<int64_t>(row_bytes_ * kPanelRows));
   }
 
   Status pack(int64_t panel_begin, int64_t panel_end) {
-    const int64_t row_end = std::min(panel_end * kPanelRows, source_.rows);
-    for (int64_t row = panel_begin * kPanelRows; row < row_end; row += rows_per_read_) {
-      const int64_t count = std::min(rows_per_read_, row_end - row);
-      raw_.resize(static_cast<size_t>(count) * row_bytes_);
-      GLIMPSE_TRY(source_.read_rows(row, count, raw_));
-      GLIMPSE_TRY(check_finite(row, count));
-      for (int64_t i = 0; i < count; i += kPanelRows) {
-        const int64_t n_rows = std::min(kPanelRows, count - i);
-        const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
-        uint64_t bytes = row_bytes_;
-        if (converts_) rows = convert(rows, n_rows, &bytes);
-        pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
-                   weight_.storage.data() + static_cast<uint64_t>((row + i) / kPanelRows) * weight_.panels.panel_bytes,
-                   isa_);
-      }
+    const int64_t first = panel_begin * kPanelRows, count = std::min(panel_end * kPanelRows, source_.rows) - first;
+    raw_.resize(static_cast<size_t>(count) * row_bytes_);
+    GLIMPSE_TRY(source_.read_rows(first, count, raw_));
+    GLIMPSE_TRY(check_finite(first, count));
+    for (int64_t i = 0; i < count; i += kPanelRows) {
+      const int64_t n_rows = std::min(kPanelRows, count - i);
+      const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
+      uint64_t bytes = row_bytes_;
+      if (converts_) rows = convert(rows, n_rows, &bytes);
+      pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
+                 weight_.storage.data() + static_cast<uint64_t>((first + i) / kPanelRows) * weight_.panels.panel_bytes,
+                 isa_);
     }
     return {};
   }
@@ -102,7 +101,6 @@ class PanelPacker {
   CpuWeight& weight_;
   const bool converts_;
   const uint64_t row_bytes_;
-  int64_t rows_per_read_;
   std::vector<std::byte> raw_, converted_, scratch_;
   std::vector<float> floats_;
 };
@@ -121,7 +119,8 @@ void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) co
   load_value(head_element(kv_head, first), head_values(kv_head) + at, head_dim, position - first, value);
 }
 
-CpuOps::CpuOps(Isa isa, int n_threads) : isa_(isa), team_(n_threads), workers_(static_cast<size_t>(n_threads)) {}
+CpuOps::CpuOps(Isa isa, int n_threads, const LogSink& log)
+    : isa_(isa), team_(n_threads, log), workers_(static_cast<size_t>(n_threads)) {}
 
 std::string CpuOps::describe() const {
   return format("cpu %s, %d thread%s", isa_name(isa_), team_.n_threads(), team_.n_threads() == 1 ? "" : "s");
@@ -177,22 +176,15 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
   GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
   weight->panels.data = weight->storage.data();
 
-  std::mutex mutex;
-  std::optional<Error> failure;
-  team_.parallel([&](int thread, int n_threads) {
-    const WorkRange range = split_work(weight->panels.n_panels(), thread, n_threads);
-    Status status;
-    try {
-      status = PanelPacker(isa_, source, *weight).pack(range.begin, range.end);
-    } catch (const std::bad_alloc&) {
-      status = make_error(ErrorCode::kOutOfMemory, "%s: no memory for one row group", source.name.c_str());
-    }
-    if (!status.ok()) {
-      const std::lock_guard lock(mutex);
-      if (!failure) failure = status.error();
-    }
+  std::vector<PanelPacker> packers;
+  packers.reserve(workers_.size());
+  for (size_t i = 0; i < workers_.size(); ++i) packers.emplace_back(isa_, source, *weight);
+  FirstFailure failure;
+  const Grain grain{.most = packers[0].panels_per_read()};
+  team_.for_ranges(weight->panels.n_panels(), grain, [&](int thread, int64_t begin, int64_t end) {
+    failure.run(begin, [&] { return packers[static_cast<size_t>(thread)].pack(begin, end); });
   });
-  if (failure) return *failure;
+  GLIMPSE_TRY(failure.status(source.name));
   return std::shared_ptr<const PackedWeight>(weight);
 }
 
@@ -254,9 +246,8 @@ Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t hea
 uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const int64_t chunk = std::min(max_rows, kChunk);
   const uint64_t expand = largest_scratch(max_cols);
-  const uint64_t per_thread = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) +
-                              kMaxFormats * act_bytes(ActFormat::kF32, 1, max_cols) + expand +
-                              kTileFloats * sizeof(float);
+  const uint64_t per_thread =
+      static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) + expand + kTileFloats * sizeof(float);
   return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
 }
 
@@ -271,9 +262,6 @@ Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
   for (Worker& worker : workers_) {
     GLIMPSE_ASSIGN(worker.row,
                    AlignedBuffer::allocate(static_cast<uint64_t>(round_up(cols, 256)) * sizeof(float), "a row"));
-    for (AlignedBuffer& acts : worker.acts) {
-      GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, 1, cols), "activations of a row"));
-    }
     GLIMPSE_ASSIGN(worker.expand, AlignedBuffer::allocate(expand, "an expanded panel"));
     GLIMPSE_ASSIGN(worker.tile, AlignedBuffer::allocate(kTileFloats * sizeof(float), "a tile"));
   }
@@ -283,6 +271,7 @@ Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
 }
 
 Status CpuOps::reserve(int64_t max_rows, int64_t max_cols) {
+  team_.start();  // what cannot be had is told before the first pass
   return grow_linear(max_rows, max_cols);
 }
 
@@ -294,17 +283,13 @@ Status CpuOps::run(FunctionRef<void()> body) {
 
 void CpuOps::embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) {
   const PanelMatrix& panels = static_cast<const CpuWeight&>(table).panels;
-  const auto n = static_cast<int64_t>(ids.size());
-  const auto rows = [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      if (ids[static_cast<size_t>(i)] >= 0) dequantize_panel_row(panels, ids[static_cast<size_t>(i)], x.row(i));
-    }
-  };
-  if (n == 1) return rows(0, 1);
-  team_.parallel([&](int thread, int n_threads) {
-    const WorkRange range = split_work(n, thread, n_threads);
-    rows(range.begin, range.end);
-  });
+  team_.for_ranges(static_cast<int64_t>(ids.size()), Grain{.most = 16, .least = 4},
+                   [&](int, int64_t begin, int64_t end) {
+                     for (int64_t i = begin; i < end; ++i) {
+                       const int32_t id = ids[static_cast<size_t>(i)];
+                       if (id >= 0) dequantize_panel_row(panels, id, x.row(i));
+                     }
+                   });
 }
 
 bool CpuOps::all_finite(Mat x) {
@@ -330,7 +315,7 @@ Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options) {
                       options.n_threads);
   }
   const int n_threads = options.n_threads == 0 ? available_cpus() : options.n_threads;
-  return std::unique_ptr<Ops>(std::make_unique<CpuOps>(isa, n_threads));
+  return std::unique_ptr<Ops>(std::make_unique<CpuOps>(isa, n_threads, options.log));
 }
 
 }  // namespace glimpse

@@ -1,13 +1,11 @@
 // CpuOps: the operations on packed panels, SIMD kernels and one thread team. Private to engine/runtime.
 //
-// Rows of x are columns of a product (tokens, patches). They are taken kChunk at a time: all threads normalise and
-// quantise the chunk, then each multiplies its own panels with it, so that the quantised chunk stays in cache.
+// Rows of x are columns of a product (tokens, patches). They are taken kChunk at a time: the threads normalise and
+// quantise the chunk, then multiply panels with it, so that the quantised chunk stays in cache.
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -67,9 +65,10 @@ inline constexpr int64_t kTilePanels = 4;
 
 class CpuOps final : public Ops {
  public:
-  CpuOps(Isa isa, int n_threads);
+  CpuOps(Isa isa, int n_threads, const LogSink& log = {});
 
   std::string describe() const override;
+  ThreadTeam* team() override { return &team_; }
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
   std::optional<uint32_t> packed_format(DType type, WeightPrecision precision) const override;
@@ -110,7 +109,6 @@ class CpuOps final : public Ops {
   /// Scratch of one thread; sized by grow_linear and grow_attention.
   struct Worker {
     AlignedBuffer row;      // one normalised row
-    AlignedBuffer acts[2];  // a single row, quantised: decode needs no barrier then
     AlignedBuffer expand;   // a kernel's expanded panel
     AlignedBuffer tile;     // kTileFloats floats
     AlignedBuffer queries;  // kMaxQueryRows prepared query rows
@@ -135,9 +133,10 @@ class CpuOps final : public Ops {
     void add(ActFormat format);
   };
 
-  /// body(thread, n_threads, first_row, acts) for each chunk of norm(x); a phase of all threads.
+  /// body(first_row, acts) for each chunk of norm(x).
   void for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
-                      FunctionRef<void(int thread, int n_threads, int64_t first, const Acts& acts)> body);
+                      FunctionRef<void(int64_t first, const Acts& acts)> body);
+  Worker& worker(int thread) { return workers_[static_cast<size_t>(thread)]; }
   void normalize(const Norm& norm, const float* x, int64_t cols, float* out) const;
 
   Status grow_linear(int64_t max_rows, int64_t max_cols);
@@ -155,7 +154,6 @@ class CpuOps final : public Ops {
   AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
   AlignedBuffer partials_;           // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;
-  std::atomic<int64_t> next_item_{0};
   Status status_;  // the first error of the pass at hand
 };
 

@@ -38,6 +38,9 @@ struct Cut {
   int64_t n_split_items() const { return n_blocks * kv.n_kv_heads * n_key_blocks; }  // each with one block of them
 };
 
+// Items that a thread takes at once: it looks for the segment of the first of them anew.
+constexpr Grain kItemGrain{.most = 8};
+
 // Finds the segments of ascending item numbers.
 class Cursor {
  public:
@@ -144,28 +147,25 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
   if (isa_ < Isa::kAvx512Vnni) return;  // slower there than bfloat16
   const int64_t n_kv_heads = segments[0].kv->n_kv_heads, group = n_heads / n_kv_heads;
   const int64_t n_items = static_cast<int64_t>(segments.size()) * n_kv_heads;
-  next_item_.store(0, std::memory_order_relaxed);
-  team_.parallel([&](int thread, int) {
+  team_.for_each(n_items, [&](int thread, int64_t item) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    for (int64_t item = next_item_.fetch_add(1); item < n_items; item = next_item_.fetch_add(1)) {
-      const Segment& s = segments[static_cast<size_t>(item / n_kv_heads)];
-      const int64_t head = item % n_kv_heads;
-      CpuKv& kv = static_cast<CpuKv&>(*s.kv);
-      if (s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 || s.first_key != s.n_past) continue;
-      const uint64_t at = kv_head_bytes(kv.element, kv.head_dim, s.first_key);
-      std::byte *const keys = kv.head_keys(head) + at, *const values = kv.head_values(head) + at;
-      // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
-      float* const zero = worker.state.as<float>();
-      std::fill_n(zero, kv.head_dim, 0.0f);
-      const int64_t n_behind = round_up(s.n_rows, kKeyBlock) - s.n_rows;
-      store_keys(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, keys);
-      store_values(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, values);
-      const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
-      const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
-      if (!fits_int8(estimate)) continue;
-      quantize_segment(kv.head_dim, s.n_rows, keys, values, worker.scores.data());
-      kv.begins_at(head, s.first_key) = CpuKv::Begins::kInt8;
-    }
+    const Segment& s = segments[static_cast<size_t>(item / n_kv_heads)];
+    const int64_t head = item % n_kv_heads;
+    CpuKv& kv = static_cast<CpuKv&>(*s.kv);
+    if (s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 || s.first_key != s.n_past) return;
+    const uint64_t at = kv_head_bytes(kv.element, kv.head_dim, s.first_key);
+    std::byte *const keys = kv.head_keys(head) + at, *const values = kv.head_values(head) + at;
+    // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
+    float* const zero = worker.state.as<float>();
+    std::fill_n(zero, kv.head_dim, 0.0f);
+    const int64_t n_behind = round_up(s.n_rows, kKeyBlock) - s.n_rows;
+    store_keys(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, keys);
+    store_values(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, values);
+    const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
+    const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+    if (!fits_int8(estimate)) return;
+    quantize_segment(kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+    kv.begins_at(head, s.first_key) = CpuKv::Begins::kInt8;
   });
 }
 
@@ -186,7 +186,6 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
     }
   }
   const bool fits = static_cast<uint64_t>(n_split) * attention_state_bytes(d) <= partials_.size();
-  next_item_.store(0, std::memory_order_relaxed);
   if (one_block && n_items < team_.n_threads() && n_split > n_items && fits) {
     attend_split(q, n_heads, segments, out);
   } else {
@@ -194,14 +193,13 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   }
 }
 
-// Each item runs through its key blocks in ascending order. Threads take the next item when they are free; where rows
-// see different numbers of keys, the last ones see the most and go first; otherwise a head's rows follow each other, so
-// that its keys and values stay in cache.
+// Each item runs through its key blocks in ascending order. Where rows see different numbers of keys, the last ones see
+// the most and go first; otherwise a head's rows follow each other, so that its keys and values stay in cache.
 void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Mat out) {
-  const auto work = [&](int thread, int) {
+  team_.for_ranges(n_items, kItemGrain, [&](int thread, int64_t begin, int64_t end) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
     Cursor cursor(segments, n_heads, &Cut::n_items);
-    for (int64_t next = next_item_.fetch_add(1); next < n_items; next = next_item_.fetch_add(1)) {
+    for (int64_t next = begin; next < end; ++next) {
       int64_t item = next;
       const Cut cut = cursor.find(&item);
       const int64_t head_dim = cut.kv.head_dim, d = padded_head_dim(head_dim);
@@ -221,12 +219,7 @@ void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_i
       }
       finish_attention(isa_, state, rows.n_rows, head_dim, rows.out);
     }
-  };
-  if (n_items == 1) {
-    work(0, 1);
-  } else {
-    team_.parallel(work);
-  }
+  });
 }
 
 // Few query rows, many keys (decode on many threads): each (segment, head, key block) is an item with a state of its
@@ -240,10 +233,10 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
   const auto partial = [&](int64_t item, int64_t d) {
     return state_at(partials_.as<float>() + item * state_floats(d), d);
   };
-  team_.parallel([&](int thread, int n_threads) {
+  team_.for_ranges(n_items, kItemGrain, [&](int thread, int64_t begin, int64_t end) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
     Cursor cursor(segments, n_heads, &Cut::n_split_items);
-    for (int64_t next = next_item_.fetch_add(1); next < n_items; next = next_item_.fetch_add(1)) {
+    for (int64_t next = begin; next < end; ++next) {
       int64_t item = next;
       const Cut cut = cursor.find(&item);
       const int64_t d = padded_head_dim(cut.kv.head_dim), head = item / cut.n_key_blocks;
@@ -257,15 +250,15 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
       panels.kernel.run(worker.queries.data(), rows.n_rows, d, panels.keys, panels.values, key, visible,
                         partial(next, d), worker.scores.data());
     }
-    team_.barrier();
-    // The heads of all segments; `first` runs through the items in which their states begin.
-    const WorkRange mine = split_work(n_merges, thread, n_threads);
+  });
+  // The heads of all segments; `first` runs through the items in which their states begin.
+  team_.for_ranges(n_merges, kItemGrain, [&](int, int64_t begin, int64_t end) {
     int64_t merge = 0, first = 0;
     for (const Segment& s : segments) {
       const Cut cut(s, n_heads);
       const int64_t d = padded_head_dim(cut.kv.head_dim);
       for (int64_t head = 0; head < cut.n_items(); ++head, ++merge, first += cut.n_key_blocks) {
-        if (merge < mine.begin || merge >= mine.end) continue;
+        if (merge < begin || merge >= end) continue;
         for (int64_t block = 1; block < cut.n_key_blocks; ++block) {
           merge_attention_states(isa_, partial(first, d), partial(first + block, d), cut.n_rows, d);
         }

@@ -23,21 +23,30 @@ int64_t panels_per_call(const ActView& act) {
   return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), kTilePanels, 16);
 }
 
-// Multiplies panels [begin, end) of the matrix with all columns of act; epilogue(row, tile) gets the product of the
-// rows from `row` on, without padding rows, its bias not yet added.
+// Less than this of a cached matrix is multiplied with one column sooner than another thread hears of it.
+constexpr int64_t kAloneBytes = int64_t{64} << 10;
+
+// bytes_per_panel: of weights, those of all matrices that a piece multiplies.
+Grain panel_grain(const ActView& act, uint64_t bytes_per_panel) {
+  const int64_t most = panels_per_call(act);
+  const int64_t alone = kAloneBytes / (static_cast<int64_t>(bytes_per_panel) * act.n);
+  return {.most = most, .least = std::max(kTilePanels, std::min(most, alone))};
+}
+
+// Normalising and quantising as many elements as this takes about as long as handing half of them to another thread.
+constexpr int64_t kAloneElements = 4096;
+
+// Multiplies panels [begin, end) of the matrix, at most panels_per_call(act), with all columns of act; epilogue(row,
+// tile) gets the product of the rows from `row` on, without padding rows, its bias not yet added.
 template <typename Epilogue>
-void for_each_tile(const Linear& linear, int64_t begin, int64_t end, const ActView& act, float* values,
-                   std::byte* expand, Epilogue&& epilogue) {
+void multiply_panels(const Linear& linear, int64_t begin, int64_t end, const ActView& act, float* values,
+                     std::byte* expand, Epilogue&& epilogue) {
   const CpuWeight& w = cpu_weight(linear);
-  const int64_t step = panels_per_call(act);
-  for (int64_t panel = begin; panel < end; panel += step) {
-    const int64_t n_panels = std::min(step, end - panel);
-    const int64_t ld = n_panels * kPanelRows, row = panel * kPanelRows;
-    w.kernel->run(w.panels.data + static_cast<uint64_t>(panel) * w.panels.panel_bytes, w.panels.panel_bytes, n_panels,
-                  act, values, ld, expand);
-    const float* bias = linear.bias ? linear.bias->data + row : nullptr;
-    epilogue(row, ProductTile{values, ld, std::min(ld, w.rows - row), act.n, bias});
-  }
+  const int64_t ld = (end - begin) * kPanelRows, row = begin * kPanelRows;
+  w.kernel->run(w.panels.data + static_cast<uint64_t>(begin) * w.panels.panel_bytes, w.panels.panel_bytes, end - begin,
+                act, values, ld, expand);
+  const float* bias = linear.bias ? linear.bias->data + row : nullptr;
+  epilogue(row, ProductTile{values, ld, std::min(ld, w.rows - row), act.n, bias});
 }
 
 }  // namespace
@@ -60,49 +69,47 @@ void CpuOps::normalize(const Norm& norm, const float* x, int64_t cols, float* ou
 }
 
 void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
-                            FunctionRef<void(int, int, int64_t, const Acts&)> body) {
+                            FunctionRef<void(int64_t, const Acts&)> body) {
   Status grown = grow_linear(x.rows, x.cols);  // does nothing after reserve()
   if (!grown.ok()) {
     if (status_.ok()) status_ = std::move(grown);
     return;
   }
-  team_.parallel([&](int thread, int n_threads) {
-    Worker& worker = workers_[static_cast<size_t>(thread)];
-    const int64_t n_chunks = ceil_div(x.rows, kChunk);  // of equal size: the last one costs a pass over the weights too
-    for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
-      const int64_t first = x.rows * chunk / n_chunks, count = x.rows * (chunk + 1) / n_chunks - first;
-      const bool alone = count == 1;  // every thread prepares the row for itself: cheaper than a barrier
-      Acts acts;
-      acts.count = formats.count;
-      for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) {
-        acts.views[i] =
-            make_act_view(formats.formats[i], count, x.cols, alone ? worker.acts[i].data() : acts_[i].data());
-      }
-      const WorkRange mine = alone ? WorkRange{0, 1} : split_work(count, thread, n_threads);
-      for (int64_t r = mine.begin; r < mine.end; ++r) {
+  const int64_t n_chunks = ceil_div(x.rows, kChunk);  // of equal size: the last one costs a pass over the weights too
+  for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
+    const int64_t first = x.rows * chunk / n_chunks, count = x.rows * (chunk + 1) / n_chunks - first;
+    Acts acts;
+    acts.count = formats.count;
+    for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) {
+      acts.views[i] = make_act_view(formats.formats[i], count, x.cols, acts_[i].data());
+    }
+    // A row takes less time than telling others of it.
+    const int64_t least = std::max<int64_t>(1, kAloneElements / x.cols);
+    team_.for_ranges(count, Grain{.most = 4 * least, .least = least}, [&](int thread, int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
         const float* row = x.row(first + r);
         if (norm.kind != Norm::Kind::kNone) {
-          normalize(norm, row, x.cols, worker.row.as<float>());
-          row = worker.row.as<float>();
+          normalize(norm, row, x.cols, worker(thread).row.as<float>());
+          row = worker(thread).row.as<float>();
         }
         for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) quantize_act_row(isa_, acts.views[i], r, row);
       }
-      if (!alone) team_.barrier();
-      body(thread, n_threads, first, acts);
-      if (chunk + 1 < n_chunks) team_.barrier();  // the next chunk overwrites the shared activations
-    }
-  });
+    });
+    body(first, acts);
+  }
 }
 
 void CpuOps::linear_add(Mat in, const Linear& linear, Mat x) {
   const CpuWeight& w = cpu_weight(linear);
   FormatList formats;
   formats.add(w.kernel->act);
-  for_each_chunk(in, Norm{}, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
-    Worker& worker = workers_[static_cast<size_t>(thread)];
-    const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
-    for_each_tile(linear, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                  [&](int64_t row, const ProductTile& tile) { add_tile(isa_, tile, x.row(first) + row, x.ld); });
+  for_each_chunk(in, Norm{}, formats, [&](int64_t first, const Acts& acts) {
+    const ActView& act = acts.get(w.kernel->act);
+    const Grain grain = panel_grain(act, w.panels.panel_bytes);
+    team_.for_ranges(w.panels.n_panels(), grain, [&](int thread, int64_t begin, int64_t end) {
+      multiply_panels(linear, begin, end, act, worker(thread).tile.as<float>(), worker(thread).expand.data(),
+                      [&](int64_t row, const ProductTile& tile) { add_tile(isa_, tile, x.row(first) + row, x.ld); });
+    });
   });
 }
 
@@ -110,13 +117,15 @@ void CpuOps::norm_linear(Mat x, const Norm& norm, const Linear& linear, Activati
   const CpuWeight& w = cpu_weight(linear);
   FormatList formats;
   formats.add(w.kernel->act);
-  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
-    Worker& worker = workers_[static_cast<size_t>(thread)];
-    const WorkRange mine = split_work(w.panels.n_panels(), thread, n_threads);
-    for_each_tile(linear, mine.begin, mine.end, acts.get(w.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                  [&](int64_t row, const ProductTile& tile) {
-                    store_tile(isa_, tile, activation, out.row(first) + row, out.ld);
-                  });
+  for_each_chunk(x, norm, formats, [&](int64_t first, const Acts& acts) {
+    const ActView& act = acts.get(w.kernel->act);
+    const Grain grain = panel_grain(act, w.panels.panel_bytes);
+    team_.for_ranges(w.panels.n_panels(), grain, [&](int thread, int64_t begin, int64_t end) {
+      multiply_panels(linear, begin, end, act, worker(thread).tile.as<float>(), worker(thread).expand.data(),
+                      [&](int64_t row, const ProductTile& tile) {
+                        store_tile(isa_, tile, activation, out.row(first) + row, out.ld);
+                      });
+    });
   });
 }
 
@@ -126,28 +135,24 @@ void CpuOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Line
   FormatList formats;
   formats.add(wg.kernel->act);
   formats.add(wu.kernel->act);
-  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
-    Worker& worker = workers_[static_cast<size_t>(thread)];
-    float* const gate_values = worker.tile.as<float>();
-    float* const up_values = gate_values + kTileFloats / 2;
+  for_each_chunk(x, norm, formats, [&](int64_t first, const Acts& acts) {
     const ActView& gate_act = acts.get(wg.kernel->act);
-    const WorkRange mine = split_work(wg.panels.n_panels(), thread, n_threads);
-    const int64_t step = panels_per_call(gate_act);
-    for (int64_t panel = mine.begin; panel < mine.end; panel += step) {
-      const int64_t end = std::min(panel + step, mine.end);
-      for_each_tile(gate, panel, end, gate_act, gate_values, worker.expand.data(),
-                    [&](int64_t, const ProductTile& tile) {
-                      if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, gate_values, tile.ld);
-                    });
-      for_each_tile(up, panel, end, acts.get(wu.kernel->act), up_values, worker.expand.data(),
-                    [&](int64_t row, const ProductTile& tile) {
-                      if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, up_values, tile.ld);
-                      for (int64_t c = 0; c < tile.n_columns; ++c) {
-                        swiglu(isa_, gate_values + c * tile.ld, up_values + c * tile.ld, tile.n_rows,
-                               out.row(first + c) + row);
-                      }
-                    });
-    }
+    const ActView& up_act = acts.get(wu.kernel->act);
+    const Grain grain = panel_grain(gate_act, wg.panels.panel_bytes + wu.panels.panel_bytes);
+    team_.for_ranges(wg.panels.n_panels(), grain, [&](int thread, int64_t begin, int64_t end) {
+      float* const gate_values = worker(thread).tile.as<float>();
+      float* const up_values = gate_values + kTileFloats / 2;
+      std::byte* const expand = worker(thread).expand.data();
+      multiply_panels(gate, begin, end, gate_act, gate_values, expand, [&](int64_t, const ProductTile& tile) {
+        if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, gate_values, tile.ld);
+      });
+      multiply_panels(up, begin, end, up_act, up_values, expand, [&](int64_t row, const ProductTile& tile) {
+        if (tile.bias != nullptr) store_tile(isa_, tile, Activation::kNone, up_values, tile.ld);
+        for (int64_t c = 0; c < tile.n_columns; ++c) {
+          swiglu(isa_, gate_values + c * tile.ld, up_values + c * tile.ld, tile.n_rows, out.row(first + c) + row);
+        }
+      });
+    });
   });
 }
 
@@ -191,31 +196,31 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
   const Mat k_rows = Mat{rows, kChunk, kv_width, 2 * kv_width};
   const Mat v_rows = Mat{rows + kv_width, kChunk, kv_width, 2 * kv_width};
 
-  for_each_chunk(x, norm, formats, [&](int thread, int n_threads, int64_t first, const Acts& acts) {
-    Worker& worker = workers_[static_cast<size_t>(thread)];
-    const WorkRange mine = split_work(n_panels, thread, n_threads);
-    for (int i = 0; i < 3; ++i) {
-      const CpuWeight& weight = cpu_weight(*parts[i]);
-      const int64_t base = i == 0 ? 0 : panel_end[i - 1];
-      const int64_t begin = std::max(mine.begin, base) - base;
-      const int64_t end = std::min(mine.end, panel_end[i]) - base;
-      if (begin >= end) continue;
-      const Mat out = i == 0 ? q.slice(first, q.rows - first) : i == 1 ? k_rows : v_rows;
-      for_each_tile(*parts[i], begin, end, acts.get(weight.kernel->act), worker.tile.as<float>(), worker.expand.data(),
-                    [&](int64_t row, const ProductTile& tile) {
-                      store_tile(isa_, tile, Activation::kNone, out.data + row, out.ld);
-                    });
-    }
-    team_.barrier();
-    const int64_t count = acts.views[0].n;
-    const WorkRange tokens = split_work(count, thread, n_threads);
-    for (int64_t r = tokens.begin; r < tokens.end; ++r) {
-      const float* const cos = rope.cos.row(first + r);
-      const float* const sin = rope.sin.row(first + r);
-      for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
-      for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
-    }
-    store_rows(segments, first, tokens, k_rows, v_rows, worker);
+  for_each_chunk(x, norm, formats, [&](int64_t first, const Acts& acts) {
+    const int64_t n_rows = acts.views[0].n;
+    const Grain grain = panel_grain(acts.views[0], cpu_weight(w.q).panels.panel_bytes);
+    team_.for_ranges(n_panels, grain, [&](int thread, int64_t begin, int64_t end) {
+      for (int i = 0; i < 3; ++i) {
+        const ActView& act = acts.get(cpu_weight(*parts[i]).kernel->act);
+        const int64_t base = i == 0 ? 0 : panel_end[i - 1];
+        const int64_t from = std::max(begin, base) - base, to = std::min(end, panel_end[i]) - base;
+        if (from >= to) continue;
+        const Mat out = i == 0 ? q.slice(first, q.rows - first) : i == 1 ? k_rows : v_rows;
+        multiply_panels(*parts[i], from, to, act, worker(thread).tile.as<float>(), worker(thread).expand.data(),
+                        [&](int64_t row, const ProductTile& tile) {
+                          store_tile(isa_, tile, Activation::kNone, out.data + row, out.ld);
+                        });
+      }
+    });
+    team_.for_ranges(n_rows, Grain{.most = 32, .least = 4}, [&](int thread, int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const float* const cos = rope.cos.row(first + r);
+        const float* const sin = rope.sin.row(first + r);
+        for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
+        for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
+      }
+      store_rows(segments, first, {begin, end}, k_rows, v_rows, worker(thread));
+    });
   });
   if (!segments.empty() && static_cast<const CpuKv&>(*segments[0].kv).element == KvElement::kInt8) {
     quantize_segment_heads(q, w.n_heads, segments);

@@ -15,12 +15,15 @@
 
 #include "engine/base/dtype.h"
 #include "engine/base/function_ref.h"
+#include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/runtime/mat.h"
 #include "kernels/activation/activation.h"
 #include "kernels/attention/attention.h"
 
 namespace glimpse {
+
+class ThreadTeam;
 
 /// A weight matrix (out_features, in_features) in a backend's own layout. Immutable, shared between sessions.
 class PackedWeight {
@@ -174,6 +177,8 @@ class Ops {
 
   /// "ref", "cpu avx512bf16, 2 threads", ...
   virtual std::string describe() const = 0;
+  /// The threads of this context, for work on the host between passes; nullptr: it has none.
+  virtual ThreadTeam* team() { return nullptr; }
 
   // -- weights and memory ------------------------------------------------------------------------------------------
   /// Reads and packs a matrix. Errors: those of read_rows; kNumeric names the tensor and row of a NaN or infinity;
@@ -260,6 +265,7 @@ std::unique_ptr<Ops> make_ref_ops();
 
 struct CpuOpsOptions {
   int n_threads = 0;  // 0: available_cpus()
+  LogSink log = {};   // told when not all threads can be had
 };
 /// Panels, SIMD and threads. Errors: kInvalidArgument (GLIMPSE_FORCE_ISA).
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
@@ -271,6 +277,7 @@ enum class CudaDecode { kGraph, kLaunches, kPersistent };
 struct CudaOpsOptions {
   int n_threads = 0;  // that read and check weights while they are packed; 0: available_cpus()
   CudaDecode decode = CudaDecode::kGraph;
+  LogSink log = {};  // told when not all threads can be had
 };
 /// The first GPU. Errors: kUnsupported in a build without CUDA; kDevice when there is no GPU that it can use.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);

@@ -75,6 +75,7 @@ class ProfiledOps final : public Ops {
   }
 
   std::string describe() const override { return inner_.describe(); }
+  ThreadTeam* team() override { return inner_.team(); }
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
     return inner_.pack(source, precision);
   }

@@ -193,10 +193,9 @@ TEST(PassErrors, LeaveEveryCacheAsItWas) {
 TEST(PictureEncoder, GivesSeveralPicturesWhatItGivesEach) {
   const auto model = testing::load_golden("tied", {.name = "cpu"});
   const auto ops = must(model->make_ops(2));
-  ThreadTeam team(2);
   PictureEncoder::Limits limits;
   limits.resized = {784, 784 * 16};
-  const auto encoder = must(PictureEncoder::create(model, *ops, team, limits, 128));
+  const auto encoder = must(PictureEncoder::create(model, *ops, limits, 128));
   const std::vector<Image> images = some_images();
   const auto readers_of = [](const std::vector<Image>& all) {
     std::vector<std::unique_ptr<ImageReader>> readers;
@@ -221,7 +220,7 @@ TEST(PictureEncoder, GivesSeveralPicturesWhatItGivesEach) {
   }
   // The memory to read one of them is over the limit: none is encoded.
   limits.source.max_memory = 1;
-  const auto strict = must(PictureEncoder::create(model, *ops, team, limits, 128));
+  const auto strict = must(PictureEncoder::create(model, *ops, limits, 128));
   const auto again = readers_of(images);
   const auto refused = strict->encode(*again[1], nullptr, {});
   ASSERT_FALSE(refused.ok());

@@ -24,19 +24,18 @@ Result<double> probe_bandwidth(int n_threads) {
   GLIMPSE_ASSIGN(AlignedBuffer buffer, AlignedBuffer::allocate(kProbeBytes, "the memory probe"));
   ThreadTeam team(n_threads);
   constexpr int64_t kWords = kProbeBytes / sizeof(uint64_t);
+  constexpr Grain kPieces{.most = 1 << 14, .least = 1 << 10};  // of 8 words
   uint64_t* const words = buffer.as<uint64_t>();
-  team.parallel([&](int thread, int n) {
-    const WorkRange mine = split_work(kWords, thread, n);
-    for (int64_t i = mine.begin; i < mine.end; ++i) words[i] = static_cast<uint64_t>(i);
+  team.for_ranges(kWords / 8, kPieces, [&](int, int64_t begin, int64_t end) {
+    for (int64_t i = 8 * begin; i < 8 * end; ++i) words[i] = static_cast<uint64_t>(i);
   });
   std::atomic<uint64_t> sink{0};
   double best = 0;
   for (int pass = 0; pass < kPasses; ++pass) {
     const auto start = std::chrono::steady_clock::now();
-    team.parallel([&](int thread, int n) {
-      const WorkRange mine = split_work(kWords / 8, thread, n);
+    team.for_ranges(kWords / 8, kPieces, [&](int, int64_t begin, int64_t end) {
       uint64_t sums[8] = {};
-      for (int64_t i = 8 * mine.begin; i < 8 * mine.end; i += 8) {
+      for (int64_t i = 8 * begin; i < 8 * end; i += 8) {
         for (int lane = 0; lane < 8; ++lane) sums[lane] += words[i + lane];
       }
       for (const uint64_t sum : sums) sink += sum;

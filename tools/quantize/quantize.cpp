@@ -109,14 +109,15 @@ class Converter {
     if (tensor.is_copied() && !is_weight_type(source.type)) return writer_.append(input_);
     if (!tensor.is_copied()) output_.resize(n_rows * dtype_row_bytes(tensor.type, source.row_length()));
     std::fill(bad_.begin(), bad_.end(), BadRow{});
-    const auto work = [&](int thread, int n_threads) {
-      const WorkRange range = split_work(static_cast<int64_t>(n_rows), thread, n_threads);
-      const auto index = static_cast<size_t>(thread);
-      for (int64_t i = range.begin; i < range.end && bad_[index].kind == BadRow::Kind::kNone; ++i) {
-        bad_[index] = convert_row(tensor, first, static_cast<uint64_t>(i), floats_[index].data());
-      }
-    };
-    n_rows* source.row_length() < kWorthSharing ? work(0, 1) : team_.parallel(work);
+    const auto least = static_cast<int64_t>(std::max<uint64_t>(1, kWorthSharing / source.row_length()));
+    team_.for_ranges(static_cast<int64_t>(n_rows), Grain{.most = least, .least = least},
+                     [&](int thread, int64_t begin, int64_t end) {
+                       const auto index = static_cast<size_t>(thread);
+                       for (int64_t i = begin; i < end && first + static_cast<uint64_t>(i) < bad_[index].row; ++i) {
+                         const BadRow bad = convert_row(tensor, first, static_cast<uint64_t>(i), floats_[index].data());
+                         if (bad.kind != BadRow::Kind::kNone) bad_[index] = bad;
+                       }
+                     });
     const BadRow bad =
         *std::min_element(bad_.begin(), bad_.end(), [](const BadRow& a, const BadRow& b) { return a.row < b.row; });
     if (bad.kind != BadRow::Kind::kNone) return describe(tensor, bad);

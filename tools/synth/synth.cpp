@@ -151,9 +151,9 @@ Status write_tensors(const Plans& plans, const SynthOptions& options, GgufWriter
     for (uint64_t first = 0; first < rows; first += slice_rows) {
       const uint64_t count = std::min(slice_rows, rows - first);
       slice.resize(count * row_bytes);
-      team.parallel([&](int thread, int n_threads) {
-        const WorkRange range = split_work(static_cast<int64_t>(count), thread, n_threads);
-        for (int64_t i = range.begin; i < range.end; ++i) {
+      const int64_t grain = std::max<int64_t>(1, static_cast<int64_t>(kSliceBytes / 64 / row_bytes));
+      team.for_ranges(static_cast<int64_t>(count), Grain{.most = grain}, [&](int, int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
           // A row's seed depends on the tensor and the row alone: the file is the same for any thread count.
           const uint64_t row = first + static_cast<uint64_t>(i);
           SplitMix64 mix{options.seed ^ name_hash(plan.name) ^ (row * 0xd1342543de82ef95u)};

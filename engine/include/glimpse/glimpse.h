@@ -8,6 +8,18 @@
  * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time. A session,
  * and an embedding being created, belong to one thread at a time. Free what you create; freeing NULL is allowed. A
  * session keeps its model alive.
+ *
+ * Our threads: a load and each session have n_threads - 1 of their own. They sleep between calls, leave signals to the
+ * host, and have ended when glimpse_model_load() and glimpse_session_free() return: with everything freed, dlclose() is
+ * safe. Where the system refuses threads (a limit on processes or on address space), those there are do the work, at
+ * worst the calling thread alone, and the log has a warning. Results are the same bits for any number of them.
+ *
+ * fork: a child process may use the models and sessions that it inherits, and makes threads of its own for them. What
+ * another thread was using at that moment is in the middle of a call: in the child it may only be freed. CUDA does not
+ * survive a fork: with a GPU, load in the child.
+ *
+ * Built with GLIMPSE_OPENMP (not the default): the threads are OpenMP's. They stay, and so does the library after
+ * dlclose(); where they cannot be had, OpenMP's run-time library ends the process; a child process works on one thread.
  */
 #ifndef GLIMPSE_GLIMPSE_H_
 #define GLIMPSE_GLIMPSE_H_

@@ -8,6 +8,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/base/cpu_features.h"
+#include "engine/base/first_failure.h"
 #include "engine/base/half.h"
 #include "kernels/quant/quant.h"
 
@@ -34,16 +35,18 @@ Error numeric_error(const WeightSource& source, int64_t row, int64_t block) {
 
 }  // namespace
 
-CudaOps::CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode)
-    : device_(std::move(device)), stream_(std::move(stream)), decode_(decode), team_(n_threads) {}
+CudaOps::CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
+                 const LogSink& log)
+    : device_(std::move(device)), stream_(std::move(stream)), decode_(decode), team_(n_threads, log) {}
 
-Result<std::unique_ptr<CudaOps>> CudaOps::create(std::shared_ptr<Device> device, int n_threads, CudaDecode decode) {
+Result<std::unique_ptr<CudaOps>> CudaOps::create(std::shared_ptr<Device> device, int n_threads, CudaDecode decode,
+                                                 const LogSink& log) {
   if (n_threads < 0 || n_threads > 1024) {
     return make_error(ErrorCode::kInvalidArgument, "n_threads is %d, want 0 to 1024", n_threads);
   }
   GLIMPSE_ASSIGN(std::shared_ptr<Stream> stream, device->make_stream());
   std::unique_ptr<CudaOps> ops(
-      new CudaOps(std::move(device), std::move(stream), n_threads == 0 ? available_cpus() : n_threads, decode));
+      new CudaOps(std::move(device), std::move(stream), n_threads == 0 ? available_cpus() : n_threads, decode, log));
   GLIMPSE_ASSIGN(ops->staging_, Memory::pinned(ops->device_, kStagingBytes, "transfers"));
   GLIMPSE_ASSIGN(ops->flag_, Memory::on_device(ops->device_, 256, "a flag"));
   return ops;
@@ -81,6 +84,9 @@ uint64_t CudaOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPre
   return lay_out(panel_format(stored_type(type, precision)), rows, cols, view);
 }
 
+// What a thread reads at once.
+constexpr int64_t kPieceBytes = int64_t{1} << 20;
+
 // Reads, checks and converts rows [first, first + count); all threads take a share.
 Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to) {
   const auto cols = static_cast<uint64_t>(source.cols);
@@ -109,21 +115,11 @@ Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t firs
     }
     return {};
   };
-  std::mutex mutex;
-  Status first_error;
-  team_.parallel([&](int thread, int n_threads) {
-    const WorkRange range = split_work(count, thread, n_threads);
-    if (range.begin == range.end) return;
-    Status status;
-    try {
-      status = work(range.begin, range.end);
-    } catch (const std::bad_alloc&) {
-      status = make_error(ErrorCode::kOutOfMemory, "%s: no memory for a few rows", source.name.c_str());
-    }
-    const std::lock_guard lock(mutex);
-    if (first_error.ok()) first_error = std::move(status);
-  });
-  return first_error;
+  FirstFailure failure;
+  const int64_t most = std::max<int64_t>(1, kPieceBytes / static_cast<int64_t>(source_row));
+  team_.for_ranges(count, Grain{.most = most},
+                   [&](int, int64_t begin, int64_t end) { failure.run(begin, [&] { return work(begin, end); }); });
+  return failure.status(source.name);
 }
 
 Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& source, WeightPrecision precision) {

@@ -44,9 +44,10 @@ class CudaOps final : public Ops {
   static constexpr int64_t kFewRows = 8;
 
   static Result<std::unique_ptr<CudaOps>> create(std::shared_ptr<Device> device, int n_threads,
-                                                 CudaDecode decode = CudaDecode::kGraph);
+                                                 CudaDecode decode = CudaDecode::kGraph, const LogSink& log = {});
 
   std::string describe() const override;
+  ThreadTeam* team() override { return &team_; }
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override;
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override;
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
@@ -96,7 +97,8 @@ class CudaOps final : public Ops {
   class Recorder;
   class Phases;
 
-  CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode);
+  CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
+          const LogSink& log);
   void fail(Status status);
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
   Status add_phase(Kernel kernel, const LaunchShape& shape, const void* args);
