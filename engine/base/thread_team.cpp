@@ -336,7 +336,7 @@ void ThreadTeam::pass(FunctionRef<void()> driver) {
 #endif
 
 void ThreadTeam::for_ranges(int64_t count, Grain grain, FunctionRef<void(int, int64_t, int64_t)> work) {
-  const bool alone = count <= grain.least || start() == 1;
+  const bool alone = count <= std::max(grain.least, grain.alone) || start() == 1;
 #if GLIMPSE_USE_OPENMP
   if (!alone && !in_pass_) {
     pass([&] { for_ranges(count, grain, work); });

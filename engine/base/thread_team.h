@@ -25,10 +25,12 @@ constexpr WorkRange split_work(int64_t count, int index, int n_parts) {
 }
 
 /// How many items a thread takes at once: `most`, and towards the end of the work fewer, down to `least`, so that all
-/// threads finish together. Work of no more than `least` items is left to the calling thread.
+/// threads finish together. Work of no more than `least` or `alone` items is left to the calling thread: handing some
+/// to another and waiting for it takes about 2 microseconds.
 struct Grain {
   int64_t most = 1;
   int64_t least = 1;
+  int64_t alone = 0;
 };
 
 /// Not thread-safe: one team belongs to one session. Threads are made when they are first needed and joined when the

@@ -144,7 +144,7 @@ class CpuOps final : public Ops {
   Status grow_attention(int64_t d, int64_t n_partials);
   void store_rows(Segments segments, int64_t first, WorkRange rows, Mat keys, Mat values, Worker& worker) const;
   void quantize_segment_heads(Mat q, int64_t n_heads, Segments segments);
-  void attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Mat out);
+  void attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Grain grain, Mat out);
   void attend_split(Mat q, int64_t n_heads, Segments segments, Mat out);
 
   const Isa isa_;

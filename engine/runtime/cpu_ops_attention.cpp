@@ -41,6 +41,9 @@ struct Cut {
 // Items that a thread takes at once: it looks for the segment of the first of them anew.
 constexpr Grain kItemGrain{.most = 8};
 
+// Fewer products of a query and a key or a value element than this are made sooner than two threads can share them.
+constexpr int64_t kAloneProducts = int64_t{1} << 17;
+
 // Finds the segments of ascending item numbers.
 class Cursor {
  public:
@@ -170,12 +173,13 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
 }
 
 void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
-  int64_t n_items = 0, n_split = 0, d = 0;
+  int64_t n_items = 0, n_split = 0, n_products = 0, d = 0;
   bool one_block = true;  // of query rows, in every segment
   for (const Segment& s : segments) {
     const Cut cut(s, n_heads);
     n_items += cut.n_items();
     n_split += cut.n_split_items();
+    n_products += 2 * cut.n_rows * cut.kv.n_kv_heads * (s.end_key() - s.first_key) * cut.kv.head_dim;
     one_block = one_block && cut.n_blocks <= 1;
     d = padded_head_dim(cut.kv.head_dim);
     // Kernels read the keys of a whole step.
@@ -189,14 +193,16 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   if (one_block && n_items < team_.n_threads() && n_split > n_items && fits) {
     attend_split(q, n_heads, segments, out);
   } else {
-    attend_items(q, n_heads, segments, n_items, out);
+    Grain grain = kItemGrain;
+    if (n_products < kAloneProducts) grain.alone = n_items;
+    attend_items(q, n_heads, segments, n_items, grain, out);
   }
 }
 
 // Each item runs through its key blocks in ascending order. Where rows see different numbers of keys, the last ones see
 // the most and go first; otherwise a head's rows follow each other, so that its keys and values stay in cache.
-void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Mat out) {
-  team_.for_ranges(n_items, kItemGrain, [&](int thread, int64_t begin, int64_t end) {
+void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Grain grain, Mat out) {
+  team_.for_ranges(n_items, grain, [&](int thread, int64_t begin, int64_t end) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
     Cursor cursor(segments, n_heads, &Cut::n_items);
     for (int64_t next = begin; next < end; ++next) {

@@ -23,14 +23,15 @@ int64_t panels_per_call(const ActView& act) {
   return std::clamp<int64_t>(256 / std::max<int64_t>(1, act.n), kTilePanels, 16);
 }
 
-// Less than this of a cached matrix is multiplied with one column sooner than another thread hears of it.
-constexpr int64_t kAloneBytes = int64_t{64} << 10;
+// Less than this of a matrix in the cache is multiplied with one column sooner than two threads can share it (at 55
+// GB/s, half of it takes 2 microseconds).
+constexpr int64_t kAloneBytes = int64_t{224} << 10;
 
 // bytes_per_panel: of weights, those of all matrices that a piece multiplies.
 Grain panel_grain(const ActView& act, uint64_t bytes_per_panel) {
-  const int64_t most = panels_per_call(act);
-  const int64_t alone = kAloneBytes / (static_cast<int64_t>(bytes_per_panel) * act.n);
-  return {.most = most, .least = std::max(kTilePanels, std::min(most, alone))};
+  return {.most = panels_per_call(act),
+          .least = kTilePanels,
+          .alone = kAloneBytes / (static_cast<int64_t>(bytes_per_panel) * act.n)};
 }
 
 // Normalising and quantising as many elements as this takes about as long as handing half of them to another thread.

@@ -120,6 +120,11 @@ TEST(ThreadTeam, LittleWorkStaysOnTheCallingThread) {
     EXPECT_EQ(std::this_thread::get_id(), self);
     EXPECT_EQ(end - begin, 4);
   });
+  team.for_ranges(40, Grain{.most = 16, .least = 4, .alone = 40}, [&](int thread, int64_t begin, int64_t end) {
+    EXPECT_EQ(thread, 0);
+    EXPECT_EQ(std::this_thread::get_id(), self);
+    EXPECT_LE(end - begin, 16);
+  });
 }
 
 TEST(ThreadTeam, ExceptionsOfTheDriverReachTheCaller) {
