@@ -114,11 +114,17 @@ typedef struct Tokens {
 
 /* The answer to a fixed question in an empty conversation. */
 static glimpse_status ask(glimpse_session* session, Tokens* tokens) {
-  glimpse_part part = {"what is this picture", NULL};
-  glimpse_message message = {"user", &part, 1};
+  glimpse_part part;
+  glimpse_message message;
   glimpse_generate_params params;
   glimpse_answer_info info;
   glimpse_status status;
+  memset(&part, 0, sizeof part);
+  part.text = "what is this picture";
+  memset(&message, 0, sizeof message);
+  message.role = "user";
+  message.parts = &part;
+  message.n_parts = 1;
   memset(tokens, 0, sizeof *tokens);
   lib.glimpse_generate_params_init_(&params);
   params.max_tokens = kMaxTokens;
