@@ -30,8 +30,7 @@ class ChatWriter {
   Status control(std::string_view name) {
     const TokenId id = tokenizer_.find(name);
     if (id < 0 || tokenizer_.type(id) != TokenType::kControl) {
-      return make_error(ErrorCode::kUnsupported, "the vocabulary has no token %.*s", static_cast<int>(name.size()),
-                        name.data());
+      return make_error(ErrorCode::kUnsupported, "the vocabulary has no token %s", name);
     }
     GLIMPSE_TRY(flush());
     chat_.ids.push_back(id);
@@ -41,7 +40,7 @@ class ChatWriter {
   Status message(const ChatMessage& message) {
     if (std::find(std::begin(kRoles), std::end(kRoles), message.role) == std::end(kRoles)) {
       return make_error(ErrorCode::kInvalidArgument, "role '%.40s': known are system, user and assistant",
-                        message.role.c_str());
+                        message.role);
     }
     GLIMPSE_TRY(open(message.role));
     GLIMPSE_TRY(parts(message.parts, "the " + message.role + "'s text"));
@@ -104,16 +103,14 @@ class ChatWriter {
     int64_t& count = is_video ? n_videos_ : n_images_;
     ++count;
     if (part.n_tokens <= 0) {
-      return make_error(ErrorCode::kInvalidArgument, "%s %lld has %lld tokens", kind, static_cast<long long>(count),
-                        static_cast<long long>(part.n_tokens));
+      return make_error(ErrorCode::kInvalidArgument, "%s %d has %d tokens", kind, count, part.n_tokens);
     }
     if (part.n_tokens > kMaxPads - n_pads_) {
-      return make_error(ErrorCode::kTooLarge, "%s %lld has %lld tokens; all pictures together may have %lld", kind,
-                        static_cast<long long>(count), static_cast<long long>(part.n_tokens),
-                        static_cast<long long>(kMaxPads));
+      return make_error(ErrorCode::kTooLarge, "%s %d has %d tokens; all pictures together may have %d", kind, count,
+                        part.n_tokens, kMaxPads);
     }
     n_pads_ += part.n_tokens;
-    if (add_vision_id_) text(format("%s %lld: ", is_video ? "Video" : "Picture", static_cast<long long>(count)));
+    if (add_vision_id_) text(format("%s %d: ", is_video ? "Video" : "Picture", count));
     GLIMPSE_TRY(control("<|vision_start|>"));
     GLIMPSE_TRY(control(is_video ? kVideoPad : kImagePad));
     chat_.visuals.push_back({.position = static_cast<int64_t>(chat_.ids.size()) - 1,
@@ -170,11 +167,11 @@ Status check_prompt_text(std::string_view text, std::string_view what, size_t n_
   if (at == std::string_view::npos) return {};
   const auto name = format("%.*s", static_cast<int>(what.size()), what.data());
   if (at == zero) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has a zero byte at byte %zu: no text has one", name.c_str(),
+    return make_error(ErrorCode::kInvalidArgument, "%s has a zero byte at byte %d: no text has one", name,
                       n_before + at);
   }
-  return make_error(ErrorCode::kInvalidArgument, "%s is not valid UTF-8 at byte %zu (0x%02x)", name.c_str(),
-                    n_before + at, static_cast<unsigned>(static_cast<unsigned char>(text[at])));
+  return make_error(ErrorCode::kInvalidArgument, "%s is not valid UTF-8 at byte %d (0x%02x)", name, n_before + at,
+                    static_cast<unsigned char>(text[at]));
 }
 
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,

@@ -12,7 +12,7 @@ Result<StopMatcher> StopMatcher::create(std::vector<std::string> stops) {
   for (std::string& stop : stops) {
     if (stop.empty()) return make_error(ErrorCode::kInvalidArgument, "an empty stop string");
     if (const size_t bad = find_invalid_utf8(stop); bad != std::string_view::npos) {
-      return make_error(ErrorCode::kInvalidArgument, "a stop string is not valid UTF-8 at byte %zu", bad);
+      return make_error(ErrorCode::kInvalidArgument, "a stop string is not valid UTF-8 at byte %d", bad);
     }
     Pattern pattern;
     pattern.failure.resize(stop.size());

@@ -81,12 +81,12 @@ Result<Tokenizer> Tokenizer::create(const VocabularyData& data) {
 
 Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, const TokenizeOptions& options) const {
   if (text.size() > kMaxTextBytes) {
-    return make_error(ErrorCode::kTooLarge, "text of %zu bytes; at most %zu can be tokenized at once", text.size(),
+    return make_error(ErrorCode::kTooLarge, "text of %d bytes; at most %d can be tokenized at once", text.size(),
                       kMaxTextBytes);
   }
   if (const size_t bad = find_invalid_utf8(text); bad != std::string_view::npos) {
-    return make_error(ErrorCode::kInvalidArgument, "text is not valid UTF-8 at byte %zu (0x%02x)", bad,
-                      static_cast<unsigned>(static_cast<unsigned char>(text[bad])));
+    return make_error(ErrorCode::kInvalidArgument, "text is not valid UTF-8 at byte %d (0x%02x)", bad,
+                      static_cast<unsigned char>(text[bad]));
   }
   std::vector<TokenId> ids;
   ids.reserve(text.size() / 4 + 1);  // about what English takes

@@ -12,7 +12,11 @@ namespace {
 
 constexpr size_t kMax31 = std::numeric_limits<int32_t>::max();
 constexpr size_t kMaxSpecialBytes = 512;  // matching costs at most this per byte of text; real ones have some 20
-constexpr int kShownBytes = 40;           // of a token or merge in a message
+
+// As much of a token or merge as a message shows.
+std::string_view shown(std::string_view text) {
+  return text.substr(0, 40);
+}
 
 // Aliases name the same splitter (llama.cpp, src/llama-vocab.cpp); old files have nothing or "default" here.
 constexpr std::string_view kPreTokenizers[] = {"qwen2", "", "default", "deepseek-r1-qwen", "kormo", "f2llmv2"};
@@ -35,7 +39,7 @@ Result<TokenType> corrected_type(const VocabularyData& data, size_t id) {
     return TokenType::kControl;
   }
   const int32_t type = data.token_types.empty() ? 1 : data.token_types[id];
-  if (type < 1 || type > 6) return make_error(ErrorCode::kCorrupt, "token %zu: type %d, known are 1 to 6", id, type);
+  if (type < 1 || type > 6) return make_error(ErrorCode::kCorrupt, "token %d: type %d, known are 1 to 6", id, type);
   const auto known = static_cast<TokenType>(type);
   if (known == TokenType::kUserDefined) {
     // Older converters declare the fillers of unused rows as user-defined; matched as such, text would reach ids that
@@ -54,10 +58,9 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
     vocabulary.tokens.append(text, TokenTable::Space::kNameless);
     return {};
   }
-  if (text.empty()) return make_error(ErrorCode::kCorrupt, "token %zu is empty", i);
+  if (text.empty()) return make_error(ErrorCode::kCorrupt, "token %d is empty", i);
   if (const TokenId other = vocabulary.find(text); other >= 0) {
-    return make_error(ErrorCode::kCorrupt, "token %zu: same text as token %d ('%.*s')", i, other, kShownBytes,
-                      text.c_str());
+    return make_error(ErrorCode::kCorrupt, "token %d: same text as token %d ('%s')", i, other, shown(text));
   }
   std::string bytes;
   const bool is_word = type == TokenType::kNormal || type == TokenType::kByte;
@@ -66,12 +69,12 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
     return {};
   }
   if (!is_word && text.size() > kMaxSpecialBytes) {
-    return make_error(ErrorCode::kTooLarge, "special token %zu has %zu bytes, at most %zu are supported", i,
-                      text.size(), kMaxSpecialBytes);
+    return make_error(ErrorCode::kTooLarge, "special token %d has %d bytes, at most %d are supported", i, text.size(),
+                      kMaxSpecialBytes);
   }
   if (!is_word && find_invalid_utf8(text) != std::string_view::npos) {
     // It could match inside a character and leave halves of it to the pre-tokenizer.
-    return make_error(ErrorCode::kCorrupt, "special token %zu is not valid UTF-8", i);
+    return make_error(ErrorCode::kCorrupt, "special token %d is not valid UTF-8", i);
   }
   // A normal token outside the byte alphabet ends up here too; no text can reach it.
   const TokenId id = vocabulary.tokens.append(text, TokenTable::Space::kLiteral);
@@ -83,7 +86,7 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
 Status add_merge(const std::string& line, size_t rank, std::string& bytes, Vocabulary& vocabulary) {
   const size_t space = line.find(' ', 1);
   if (space == std::string::npos) {
-    return make_error(ErrorCode::kCorrupt, "merge %zu has no two parts: '%.*s'", rank, kShownBytes, line.c_str());
+    return make_error(ErrorCode::kCorrupt, "merge %d has no two parts: '%s'", rank, shown(line));
   }
   const std::string_view left = std::string_view(line).substr(0, space),
                          right = std::string_view(line).substr(space + 1);
@@ -104,8 +107,8 @@ Status add_merge(const std::string& line, size_t rank, std::string& bytes, Vocab
   // Something is missing. When it is a special token, the merge could only spell that out of ordinary text: leave it.
   for (const std::string& piece : {std::string(left), std::string(right), std::string(left) + std::string(right)}) {
     if (vocabulary.find(piece) < 0) {
-      return make_error(ErrorCode::kCorrupt, "merge %zu ('%.*s'): '%.*s' is not in the vocabulary", rank, kShownBytes,
-                        line.c_str(), kShownBytes, piece.c_str());
+      return make_error(ErrorCode::kCorrupt, "merge %d ('%s'): '%s' is not in the vocabulary", rank, shown(line),
+                        shown(piece));
     }
   }
   return {};
@@ -113,27 +116,25 @@ Status add_merge(const std::string& line, size_t rank, std::string& bytes, Vocab
 
 Status check_sizes(const VocabularyData& data) {
   if (data.model != "gpt2") {
-    return make_error(ErrorCode::kUnsupported, "tokenizer model '%.*s': only 'gpt2' (byte-level BPE) is supported",
-                      kShownBytes, data.model.c_str());
+    return make_error(ErrorCode::kUnsupported, "tokenizer model '%s': only 'gpt2' (byte-level BPE) is supported",
+                      shown(data.model));
   }
   if (std::find(std::begin(kPreTokenizers), std::end(kPreTokenizers), data.pre) == std::end(kPreTokenizers)) {
-    return make_error(ErrorCode::kUnsupported, "pre-tokenizer '%.*s': only 'qwen2' is supported", kShownBytes,
-                      data.pre.c_str());
+    return make_error(ErrorCode::kUnsupported, "pre-tokenizer '%s': only 'qwen2' is supported", shown(data.pre));
   }
   if (data.tokens.empty()) return make_error(ErrorCode::kCorrupt, "the vocabulary is empty");
   if (!data.token_types.empty() && data.token_types.size() != data.tokens.size()) {
-    return make_error(ErrorCode::kCorrupt, "%zu token types for %zu tokens", data.token_types.size(),
-                      data.tokens.size());
+    return make_error(ErrorCode::kCorrupt, "%d token types for %d tokens", data.token_types.size(), data.tokens.size());
   }
   size_t n_bytes = 0;
   for (const std::string& token : data.tokens) n_bytes += token.size();
   if (data.tokens.size() > kMax31 || data.merges.size() > kMax31 || n_bytes > kMax31) {
-    return make_error(ErrorCode::kTooLarge, "the vocabulary is too large: %zu tokens of %zu bytes, %zu merges",
+    return make_error(ErrorCode::kTooLarge, "the vocabulary is too large: %d tokens of %d bytes, %d merges",
                       data.tokens.size(), n_bytes, data.merges.size());
   }
   for (const auto& [name, id] : {std::pair{"eos", data.eos}, {"eot", data.eot}, {"padding", data.padding}}) {
     if (id >= 0 && static_cast<size_t>(id) >= data.tokens.size()) {
-      return make_error(ErrorCode::kCorrupt, "%s token %d, but the vocabulary has %zu tokens", name, id,
+      return make_error(ErrorCode::kCorrupt, "%s token %d, but the vocabulary has %d tokens", name, id,
                         data.tokens.size());
     }
   }

@@ -263,8 +263,8 @@ Result<std::string> text_of_tokens(const Tokenizer& tokenizer, int64_t n, uint64
   for (int64_t i = 0; i < n; ++i) text += static_cast<char>('0' + random.next() % 10);
   GLIMPSE_ASSIGN(const std::vector<TokenId> ids, tokenizer.encode(text, {}));
   if (static_cast<int64_t>(ids.size()) != n) {
-    return make_error(ErrorCode::kUnsupported, "%lld digits are %zu tokens of this model: the text cannot be made",
-                      static_cast<long long>(n), ids.size());
+    return make_error(ErrorCode::kUnsupported, "%d digits are %d tokens of this model: the text cannot be made", n,
+                      ids.size());
   }
   return text;
 }

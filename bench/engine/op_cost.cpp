@@ -87,13 +87,12 @@ Cost cost_of(const OpRecord& record, Isa isa, const Roofline& roofline) {
 std::string op_label(const OpRecord& record) {
   std::string label = op_kind_name(record.kind);
   if (record.kind == OpKind::kAttention) {
-    return label + format(" %lldx%lld %s", static_cast<long long>(record.n_heads),
-                          static_cast<long long>(record.head_dim), kv_element_name(record.element));
+    return label + format(" %dx%d %s", record.n_heads, record.head_dim, kv_element_name(record.element));
   }
   std::string shapes, types;
   for (int i = 0; i < record.n_weights; ++i) {
     const PackedWeight& w = *record.weights[static_cast<size_t>(i)];
-    join_new(shapes, format("%lldx%lld", static_cast<long long>(w.rows), static_cast<long long>(w.cols)));
+    join_new(shapes, format("%dx%d", w.rows, w.cols));
     join_new(types, packed_type(w));
   }
   if (!shapes.empty()) label += " " + shapes + " " + types;

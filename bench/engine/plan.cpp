@@ -17,8 +17,7 @@ std::optional<int64_t> parse_number(std::string_view text) {
 
 Status check_count(int64_t n, int64_t least, const char* what) {
   if (n >= least && n <= kMaxTokens) return {};
-  return make_error(ErrorCode::kInvalidArgument, "%s is %lld: want %lld to %lld", what, static_cast<long long>(n),
-                    static_cast<long long>(least), static_cast<long long>(kMaxTokens));
+  return make_error(ErrorCode::kInvalidArgument, "%s is %d: want %d to %d", what, n, least, kMaxTokens);
 }
 
 // "448x448"; anything else is the name of a file.
@@ -31,8 +30,7 @@ Result<PictureSpec> parse_picture(const std::string& text) {
   const auto height = parse_number(std::string_view(text).substr(x + 1));
   if (!width || !height) return picture;
   if (*width < 1 || *width > kMaxSide || *height < 1 || *height > kMaxSide) {
-    return make_error(ErrorCode::kInvalidArgument, "a picture of %s pixels: want 1 to %lld on a side", text.c_str(),
-                      static_cast<long long>(kMaxSide));
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %s pixels: want 1 to %d on a side", text, kMaxSide);
   }
   picture.width = static_cast<int>(*width);
   picture.height = static_cast<int>(*height);
@@ -56,7 +54,7 @@ Result<TestSpec> parse_turn(const std::string& text, bool end_to_end) {
   if (end_to_end) n_gen = take_last_number(rest);
   const auto n_text = n_gen && !rest.empty() ? take_last_number(rest) : std::nullopt;
   if (!n_text) {
-    return make_error(ErrorCode::kInvalidArgument, "'%s': want [PICTURE+]TOKENS%s, as in 448x448+25%s", text.c_str(),
+    return make_error(ErrorCode::kInvalidArgument, "'%s': want [PICTURE+]TOKENS%s, as in 448x448+25%s", text,
                       end_to_end ? "+ANSWER" : "", end_to_end ? "+64" : "");
   }
   GLIMPSE_TRY(check_count(*n_text, 1, "the number of text tokens"));
@@ -75,7 +73,7 @@ Result<TestSpec> parse_pair(const std::string& text) {
   const auto n_prompt = parse_number(std::string_view(text).substr(0, comma));
   const auto n_gen = comma == std::string::npos ? std::nullopt : parse_number(std::string_view(text).substr(comma + 1));
   if (!n_prompt || !n_gen) {
-    return make_error(ErrorCode::kInvalidArgument, "'%s': want PROMPT,GENERATED, as in 512,128", text.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "'%s': want PROMPT,GENERATED, as in 512,128", text);
   }
   GLIMPSE_TRY(check_count(*n_prompt, 1, "the number of prompt tokens"));
   GLIMPSE_TRY(check_count(*n_gen, 1, "the number of generated tokens"));
@@ -123,16 +121,16 @@ std::string test_name(const TestSpec& test) {
     case TestSpec::Kind::kImage:
       return (test.picture && test.picture->width > 0 ? "img" : "img ") + (test.picture ? test.picture->text : "");
     case TestSpec::Kind::kFirstToken:
-      return "ttft " + picture + format("%lld", n_text);
+      return "ttft " + picture + format("%d", n_text);
     case TestSpec::Kind::kEndToEnd:
-      return "e2e " + picture + format("%lld+%lld", n_text, n_gen);
+      return "e2e " + picture + format("%d+%d", n_text, n_gen);
     case TestSpec::Kind::kText:
       break;
   }
-  std::string name = n_gen == 0      ? format("pp%lld", n_prompt)
-                     : n_prompt == 0 ? format("tg%lld", n_gen)
-                                     : format("pp%lld+tg%lld", n_prompt, n_gen);
-  if (test.n_depth > 0) name += format(" @ d%lld", static_cast<long long>(test.n_depth));
+  std::string name = n_gen == 0      ? format("pp%d", n_prompt)
+                     : n_prompt == 0 ? format("tg%d", n_gen)
+                                     : format("pp%d+tg%d", n_prompt, n_gen);
+  if (test.n_depth > 0) name += format(" @ d%d", test.n_depth);
   return name;
 }
 
@@ -162,7 +160,7 @@ Result<std::vector<TestSpec>> make_plan(const PlanRequest& request) {
   for (const TestSpec& test : plan) {
     if (test.picture && !request.has_vision) {
       return make_error(ErrorCode::kInvalidArgument, "%s needs the vision encoder: give its file with --mmproj",
-                        test_name(test).c_str());
+                        test_name(test));
     }
   }
   if (plan.empty()) {

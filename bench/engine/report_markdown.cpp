@@ -87,10 +87,10 @@ std::string roofline_line(const TestResult& result) {
   if (!result.no_roofline.empty()) return "no roofline before " + result.name + ": " + result.no_roofline + "\n";
   if (!roof.measured()) return "";
   if (roof.gpu_flop_per_second > 0) {
-    return format("roofline before %s, GPU: %.0f GB/s, bf16 matrices %.0f TFLOP/s\n", result.name.c_str(),
+    return format("roofline before %s, GPU: %.0f GB/s, bf16 matrices %.0f TFLOP/s\n", result.name,
                   roof.bytes_per_second / 1e9, roof.gpu_flop_per_second / 1e12);
   }
-  std::string line = format("roofline before %s, %d thread%s: %.1f GB/s", result.name.c_str(), roof.n_threads,
+  std::string line = format("roofline before %s, %d thread%s: %.1f GB/s", result.name, roof.n_threads,
                             roof.n_threads == 1 ? "" : "s", roof.bytes_per_second / 1e9);
   for (size_t i = 0; i < kArithmetics; ++i) {
     if (roof.flop_per_second[i] <= 0) continue;
@@ -110,15 +110,16 @@ std::string markdown_row(const ReportContext& context, const TestResult& result)
   const Rates rates = rates_of(result.cost, ns.median / 1e9);
   return table_row(kResultColumns,
                    {context.model.type, file_size(context.model.n_bytes), result.gpu.empty() ? "CPU" : "CUDA",
-                    std::to_string(result.n_threads), result.name, format(ts.mean < 1e5 ? "%.2f ± %.2f" : "%.0f ± %.0f", ts.mean, ts.stddev),
-                    milliseconds(ns.median), result.roofline.measured() ? format("%.1f", rates.percent) : ""});
+                    std::to_string(result.n_threads), result.name,
+                    format(ts.mean < 1e5 ? "%.2f ± %.2f" : "%.0f ± %.0f", ts.mean, ts.stddev), milliseconds(ns.median),
+                    result.roofline.measured() ? format("%.1f", rates.percent) : ""});
 }
 
 std::string markdown_end(const ReportContext& context, const std::vector<TestResult>& results) {
   std::string text = stage_table(results) + "\n";
   for (const TestResult& result : results) text += roofline_line(result);
   text += "model: " + context.model.filename + ", " + parameters(context.model.n_params) + " parameters";
-  if (context.batch != 512) text += format(", n_batch %lld", static_cast<long long>(context.batch));
+  if (context.batch != 512) text += format(", n_batch %d", context.batch);
   if (context.kv_type != "f16") text += ", type_k " + context.kv_type;
   uint64_t peak = 0;
   for (const TestResult& result : results) peak = std::max(peak, result.peak_rss);

@@ -105,8 +105,8 @@ Result<Runner::Prepared> Runner::prepare(const TestSpec& test) {
     p.context = p.n_prompt + test.n_gen;
   }
   if (p.context > text.max_position_embeddings && text.max_position_embeddings > 0) {
-    return make_error(ErrorCode::kContextFull, "%s needs %lld positions; the model has %lld", test_name(test).c_str(),
-                      static_cast<long long>(p.context), static_cast<long long>(text.max_position_embeddings));
+    return make_error(ErrorCode::kContextFull, "%s needs %d positions; the model has %d", test_name(test), p.context,
+                      text.max_position_embeddings);
   }
   return p;
 }

@@ -153,9 +153,8 @@ uint64_t panel_bytes_read(KvElement element, int64_t head_dim, int64_t n_keys) {
 KernelRow attention_row(const AttentionKernel& kernel, const Shape& shape, int64_t n_keys) {
   KernelRow row;
   row.kernel = kernel.name;
-  row.shape = format("%s/hd:%lld/heads:%lld/rows:%lld/keys:%lld", shape.name, static_cast<long long>(shape.head_dim),
-                     static_cast<long long>(shape.n_heads), static_cast<long long>(shape.n_rows),
-                     static_cast<long long>(n_keys));
+  row.shape =
+      format("%s/hd:%d/heads:%d/rows:%d/keys:%d", shape.name, shape.head_dim, shape.n_heads, shape.n_rows, n_keys);
   row.isa = kernel.isa;
   row.arithmetic = arithmetic_of(kernel);
   const auto n_dots = static_cast<double>(shape.n_heads * shape.n_rows * n_keys);
@@ -221,7 +220,7 @@ void add_stores(std::vector<KernelRow>& rows) {
           KernelRow row;
           row.kernel =
               format("%s_%s_%s", is_key ? "store_keys" : "store_values", kv_element_name(element), isa_name(isa));
-          row.shape = format("hd:%lld/n:%lld", static_cast<long long>(head_dim), static_cast<long long>(n));
+          row.shape = format("hd:%d/n:%d", head_dim, n);
           row.isa = isa;
           row.bytes = static_cast<double>(static_cast<uint64_t>(n * head_dim) * sizeof(float) +
                                           kv_head_bytes(element, head_dim, n));

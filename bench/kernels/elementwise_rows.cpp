@@ -179,8 +179,8 @@ void add_conversions(std::vector<KernelRow>& rows) {
       const DTypeInfo* const info = find_dtype(id);
       if (info == nullptr || !is_weight_type(info->type)) continue;
       KernelRow row;
-      row.kernel = format("%s_%s_ref", entry.name, lower(info->name).c_str());
-      row.shape = format("k:%lld/n:%lld", static_cast<long long>(kLength), static_cast<long long>(kPanelRows));
+      row.kernel = format("%s_%s_ref", entry.name, lower(info->name));
+      row.shape = format("k:%d/n:%d", kLength, kPanelRows);
       row.bytes =
           static_cast<double>(kPanelRows) * static_cast<double>(dtype_row_bytes(info->type, kLength) + 4 * kLength);
       row.prepare = [entry, info](uint64_t) -> Result<std::unique_ptr<KernelRun>> {
@@ -200,7 +200,7 @@ std::vector<KernelRow> elementwise_rows() {
       for (const int64_t n : function.sizes) {
         KernelRow row;
         row.kernel = format("%s_%s", function.name, isa_name(isa));
-        row.shape = format("d:%lld/n:%lld", static_cast<long long>(n), static_cast<long long>(kRows));
+        row.shape = format("d:%d/n:%d", n, kRows);
         row.isa = isa;
         row.bytes = 4.0 * static_cast<double>(function.n_operands * kRows * n);
         row.prepare = [run = function.run, isa, n](uint64_t) -> Result<std::unique_ptr<KernelRun>> {

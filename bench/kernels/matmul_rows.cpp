@@ -182,8 +182,7 @@ KernelRow matmul_row(const PanelKernel& kernel, const char* set, const Shape& sh
                      const LastWeights& last) {
   KernelRow row;
   row.kernel = kernel.name;
-  row.shape = format("%s/%s_%lldx%lld/n:%lld", set, shape.name, static_cast<long long>(shape.rows),
-                     static_cast<long long>(shape.cols), static_cast<long long>(n));
+  row.shape = format("%s/%s_%dx%d/n:%d", set, shape.name, shape.rows, shape.cols, n);
   row.isa = kernel.isa;
   row.arithmetic = arithmetic_of(kernel);
   row.flop = 2.0 * static_cast<double>(shape.rows) * static_cast<double>(shape.cols) * static_cast<double>(n);
@@ -253,7 +252,7 @@ void add_conversions(std::vector<KernelRow>& rows) {
       for (const int64_t k : {1280, 1536, 3584, 8960, 18944}) {
         KernelRow row;
         row.kernel = format("quantize_act_%s_%s", f.name, isa_name(isa));
-        row.shape = format("k:%lld/n:%lld", static_cast<long long>(k), static_cast<long long>(kColumns));
+        row.shape = format("k:%d/n:%d", k, kColumns);
         row.isa = isa;
         row.bytes = static_cast<double>(act_bytes(f.format, kColumns, k)) + 4.0 * static_cast<double>(kColumns * k);
         row.prepare = [f, isa, k](uint64_t) -> Result<std::unique_ptr<KernelRun>> {

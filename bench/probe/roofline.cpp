@@ -107,8 +107,8 @@ double Roofline::f32_rate() const {
 Result<Roofline> measure_roofline(Isa isa, int n_threads, const RooflineOptions& options) {
   if (n_threads < 1 || options.n_bytes < 4096 * static_cast<uint64_t>(std::max(1, n_threads)) || options.passes < 1 ||
       options.rate_passes < 1 || !(options.seconds_per_rate > 0)) {
-    return make_error(ErrorCode::kInvalidArgument, "a roofline of %d threads over %llu bytes", n_threads,
-                      static_cast<unsigned long long>(options.n_bytes));
+    return make_error(ErrorCode::kInvalidArgument, "a roofline of %d threads over %d bytes", n_threads,
+                      options.n_bytes);
   }
   ThreadTeam team(n_threads);
   Roofline roofline;

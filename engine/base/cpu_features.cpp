@@ -81,8 +81,7 @@ Result<Isa> parse_isa(std::string_view name) {
     known += known.empty() ? "" : ", ";
     known += isa_name(isa);
   }
-  return make_error(ErrorCode::kInvalidArgument, "unknown instruction set '%.*s'; known: %s",
-                    static_cast<int>(name.size()), name.data(), known.c_str());
+  return make_error(ErrorCode::kInvalidArgument, "unknown instruction set '%s'; known: %s", name, known);
 }
 
 Result<Isa> selected_isa() {

@@ -18,8 +18,7 @@ Error system_error(const char* action, const std::string& path) {
   const int code = errno;
   char text[256] = "";
   const char* reason = strerror_r(code, text, sizeof text);  // the GNU form returns the text
-  return make_error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot %s %s: %s", action, path.c_str(),
-                    reason);
+  return make_error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot %s %s: %s", action, path, reason);
 }
 
 Status write_all(int descriptor, std::span<const std::byte> bytes, uint64_t offset, const std::string& path) {
@@ -84,10 +83,10 @@ Result<File> File::open(const std::string& path) {
   struct stat info;
   if (fstat(file.descriptor_, &info) != 0) return system_error("inspect", path);
   if (S_ISDIR(info.st_mode)) {
-    return make_error(ErrorCode::kInvalidArgument, "%s is a directory, not a file", path.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s is a directory, not a file", path);
   }
   if (!S_ISREG(info.st_mode)) {
-    return make_error(ErrorCode::kInvalidArgument, "%s is not a regular file", path.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s is not a regular file", path);
   }
   file.size_ = static_cast<uint64_t>(info.st_size);
   file.modified_ns_ = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
@@ -96,9 +95,8 @@ Result<File> File::open(const std::string& path) {
 
 Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
   if (offset > size_ || out.size() > size_ - offset) {
-    return make_error(ErrorCode::kTruncated, "%s: %llu bytes at offset %llu reach past the end (%llu bytes)",
-                      path_.c_str(), static_cast<unsigned long long>(out.size()),
-                      static_cast<unsigned long long>(offset), static_cast<unsigned long long>(size_));
+    return make_error(ErrorCode::kTruncated, "%s: %d bytes at offset %d reach past the end (%d bytes)", path_,
+                      out.size(), offset, size_);
   }
   while (!out.empty()) {
     const ssize_t n =
@@ -106,7 +104,7 @@ Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return system_error("read", path_);
     if (n == 0) {
-      return make_error(ErrorCode::kTruncated, "%s became shorter while it was read", path_.c_str());
+      return make_error(ErrorCode::kTruncated, "%s became shorter while it was read", path_);
     }
     out = out.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
@@ -163,8 +161,7 @@ Status MappedFile::populate() const {
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit) {
   GLIMPSE_ASSIGN(const File file, File::open(path));
   if (file.size() > limit) {
-    return make_error(ErrorCode::kTooLarge, "%s has %llu bytes; the limit is %llu", path.c_str(),
-                      static_cast<unsigned long long>(file.size()), static_cast<unsigned long long>(limit));
+    return make_error(ErrorCode::kTooLarge, "%s has %d bytes; the limit is %d", path, file.size(), limit);
   }
   std::vector<std::byte> bytes(file.size());
   GLIMPSE_TRY(file.read_at(0, bytes));
@@ -207,12 +204,12 @@ void AtomicFileWriter::discard() {
 Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Existing existing) {
   static std::atomic<unsigned> counter{0};  // two writers of one process never share a temporary name
   if (existing == Existing::kRefuse && access(path.c_str(), F_OK) == 0) {
-    return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten", path.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten", path);
   }
   AtomicFileWriter writer;
   writer.path_ = path;
   writer.existing_ = existing;
-  std::string temporary = format("%s.%d.%u.tmp", path.c_str(), static_cast<int>(getpid()), counter.fetch_add(1));
+  std::string temporary = format("%s.%d.%d.tmp", path, static_cast<int>(getpid()), counter.fetch_add(1));
   writer.descriptor_ = open_nameless(path);
   if (writer.descriptor_ < 0) {
     writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);

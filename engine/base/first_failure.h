@@ -34,7 +34,7 @@ class FirstFailure {
   /// The failure, if there was one; when all threads are done. what: names the job where the failure has no words.
   Status status(const std::string& what) {
     if (begin_.load(std::memory_order_relaxed) == kNone) return {};
-    if (error_.message.empty()) return make_error(error_.code, "%s: %s", what.c_str(), error_code_name(error_.code));
+    if (error_.message.empty()) return make_error(error_.code, "%s: %s", what, error_code_name(error_.code));
     return std::move(error_);
   }
 

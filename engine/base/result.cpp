@@ -1,23 +1,6 @@
 #include "engine/base/result.h"
 
-#include <cstdarg>
-#include <cstdio>
-
 namespace glimpse {
-namespace {
-
-std::string vformat(const char* format, va_list args) {
-  va_list again;
-  va_copy(again, args);
-  const int length = std::vsnprintf(nullptr, 0, format, args);
-  std::string text(length > 0 ? static_cast<size_t>(length) : 0, '\0');
-  if (length > 0) std::vsnprintf(text.data(), text.size() + 1, format, again);
-  va_end(again);
-  return text;
-}
-
-}  // namespace
-
 const char* error_code_name(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalidArgument:
@@ -50,22 +33,6 @@ const char* error_code_name(ErrorCode code) {
       return "internal error";
   }
   return "unknown error";
-}
-
-Error make_error(ErrorCode code, const char* format, ...) {
-  va_list args;
-  va_start(args, format);
-  Error error{code, vformat(format, args)};
-  va_end(args);
-  return error;
-}
-
-std::string format(const char* format, ...) {
-  va_list args;
-  va_start(args, format);
-  std::string text = vformat(format, args);
-  va_end(args);
-  return text;
 }
 
 Error with_context(Error error, const std::string& where) {

@@ -7,6 +7,8 @@
 #include <utility>
 #include <variant>
 
+#include "engine/base/format.h"
+
 namespace glimpse {
 
 /// What kind of thing went wrong; glimpse.h maps each to a status code of the C API.
@@ -36,11 +38,11 @@ struct [[nodiscard]] Error {
 /// The short lower-case name of a code, e.g. "truncated".
 const char* error_code_name(ErrorCode code);
 
-/// Builds an Error with a printf-style message.
-[[gnu::format(printf, 2, 3)]] Error make_error(ErrorCode code, const char* format, ...);
-
-/// printf into a std::string.
-[[gnu::format(printf, 1, 2)]] std::string format(const char* format, ...);
+/// An Error with a message as format() makes it.
+template <typename... Args>
+Error make_error(ErrorCode code, FormatString<std::type_identity_t<Args>...> text, const Args&... args) {
+  return Error{code, format<Args...>(text, args...)};
+}
 
 /// A T or an Error. Converts to neither bool nor int: ask ok().
 template <typename T>
@@ -88,9 +90,9 @@ Error with_context(Error error, const std::string& where);
 #define GLIMPSE_CONCAT(a, b) GLIMPSE_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function with the error when `expr` (a Result) has one.
-#define GLIMPSE_TRY(expr)                                               \
-  do {                                                                  \
-    auto glimpse_try_result_ = (expr);                                       \
+#define GLIMPSE_TRY(expr)                                                         \
+  do {                                                                            \
+    auto glimpse_try_result_ = (expr);                                            \
     if (!glimpse_try_result_.ok()) return std::move(glimpse_try_result_).error(); \
   } while (0)
 

@@ -60,7 +60,7 @@ glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t*
     const size_t row = 3 * static_cast<size_t>(width);
     if (stride == 0) stride = row;
     if (stride < row) {
-      return make_error(ErrorCode::kInvalidArgument, "stride %zu is less than 3 * width = %zu", stride, row);
+      return make_error(ErrorCode::kInvalidArgument, "stride %d is less than 3 * width = %d", stride, row);
     }
     return read_pixels_of(rgb, width, height, stride);
   });
@@ -92,7 +92,7 @@ glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* 
     if (capacity == 0) return {};
     GLIMPSE_TRY(require(bytes, "bytes"));
     if (capacity < saved.size()) {
-      return make_error(ErrorCode::kTooLarge, "the embedding takes %zu bytes, there is room for %zu", saved.size(),
+      return make_error(ErrorCode::kTooLarge, "the embedding takes %d bytes, there is room for %d", saved.size(),
                         capacity);
     }
     std::memcpy(bytes, saved.data(), saved.size());

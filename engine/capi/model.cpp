@@ -81,8 +81,7 @@ glimpse_status glimpse_tokenize(const glimpse_model* model, const char* text, si
     *n_ids = tokens.size();
     if (capacity == 0) return {};
     if (capacity < tokens.size()) {
-      return make_error(ErrorCode::kTooLarge, "the text has %zu tokens, there is room for %zu", tokens.size(),
-                        capacity);
+      return make_error(ErrorCode::kTooLarge, "the text has %d tokens, there is room for %d", tokens.size(), capacity);
     }
     std::copy(tokens.begin(), tokens.end(), ids);
     return {};
@@ -95,8 +94,8 @@ glimpse_status glimpse_token_bytes(const glimpse_model* model, int32_t id, const
     GLIMPSE_TRY(require(bytes, "bytes"));
     GLIMPSE_TRY(require(n_bytes, "n_bytes"));
     if (id < 0 || id >= model->model->text().vocab_size) {
-      return make_error(ErrorCode::kInvalidArgument, "token %d: the vocabulary has ids 0 to %lld", id,
-                        static_cast<long long>(model->model->text().vocab_size - 1));
+      return make_error(ErrorCode::kInvalidArgument, "token %d: the vocabulary has ids 0 to %d", id,
+                        model->model->text().vocab_size - 1);
     }
     const std::string_view view = model->model->tokenizer().token_bytes(id, true);
     *bytes = view.data() == nullptr ? "" : view.data();

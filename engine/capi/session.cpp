@@ -38,9 +38,8 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.n_speculate = params.n_speculate;
   if (params.image_source_max_pixels < 1 || params.image_source_max_memory < 1) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "image_source_max_pixels is %lld and image_source_max_memory is %lld: each must be at least 1",
-                      static_cast<long long>(params.image_source_max_pixels),
-                      static_cast<long long>(params.image_source_max_memory));
+                      "image_source_max_pixels is %d and image_source_max_memory is %d: each must be at least 1",
+                      params.image_source_max_pixels, params.image_source_max_memory);
   }
   options.source_limits.max_pixels = static_cast<uint64_t>(params.image_source_max_pixels);
   options.source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
@@ -86,7 +85,7 @@ Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
 
 Result<std::string> part_text(const glimpse_part& part) {
   if (part.n_bytes > Tokenizer::kMaxTextBytes) {
-    return make_error(ErrorCode::kInvalidArgument, "n_bytes of a part is %zu: at most %zu (clear the struct first)",
+    return make_error(ErrorCode::kInvalidArgument, "n_bytes of a part is %d: at most %d (clear the struct first)",
                       part.n_bytes, Tokenizer::kMaxTextBytes);
   }
   GLIMPSE_TRY(require(part.text, "a part's text"));
@@ -269,7 +268,7 @@ glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t i
     *n = 0;
     const std::vector<SampledToken>& tokens = session->answer.logprobs;
     if (index >= tokens.size()) {
-      return make_error(ErrorCode::kInvalidArgument, "token %zu: log-probabilities of %zu tokens were kept", index,
+      return make_error(ErrorCode::kInvalidArgument, "token %d: log-probabilities of %d tokens were kept", index,
                         tokens.size());
     }
     const std::vector<TokenLogprob>& top = tokens[index].top;

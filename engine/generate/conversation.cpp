@@ -9,9 +9,8 @@ namespace {
 Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_size) {
   if (e.width != hidden_size) {
     return make_error(ErrorCode::kMismatch,
-                      "picture %lld: its embedding is %lld wide, the model expects %lld: it was made for another model",
-                      static_cast<long long>(number), static_cast<long long>(e.width),
-                      static_cast<long long>(hidden_size));
+                      "picture %d: its embedding is %d wide, the model expects %d: it was made for another model",
+                      number, e.width, hidden_size);
   }
   constexpr int64_t kMostSide = int64_t{1} << 20;
   const GridThw& g = e.grid;
@@ -21,10 +20,9 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_siz
       e.values.size() / static_cast<size_t>(e.width) != static_cast<size_t>(e.n_tokens) ||
       e.values.size() % static_cast<size_t>(e.width) != 0) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "picture %lld: %zu values, %lld tokens and a grid of %lld x %lld x %lld patches contradict one "
+                      "picture %d: %d values, %d tokens and a grid of %d x %d x %d patches contradict one "
                       "another",
-                      static_cast<long long>(number), e.values.size(), static_cast<long long>(e.n_tokens),
-                      static_cast<long long>(g.t), static_cast<long long>(g.h), static_cast<long long>(g.w));
+                      number, e.values.size(), e.n_tokens, g.t, g.h, g.w);
   }
   return {};
 }
@@ -65,8 +63,7 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
   input.is_raw = std::any_of(chat.begin(), chat.end(), [](const ChatMessage& m) { return m.role == kRawRole; });
   if (input.is_raw) {
     if (chat.size() != 1) {
-      return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %zu messages were given",
-                        chat.size());
+      return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %d messages were given", chat.size());
     }
     GLIMPSE_ASSIGN(tokenized, tokenize_raw(tokenizer_, chat[0].parts, options));
     if (tokenized.ids.empty()) return make_error(ErrorCode::kInvalidArgument, "the raw message is empty");
@@ -100,7 +97,7 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
 Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) const {
   const std::vector<const ImageEmbedding*>& pictures = input.pictures;
   if (chat.visuals.size() != pictures.size()) {
-    return make_error(ErrorCode::kInternal, "%zu places for %zu pictures", chat.visuals.size(), pictures.size());
+    return make_error(ErrorCode::kInternal, "%d places for %d pictures", chat.visuals.size(), pictures.size());
   }
   const auto n_pending = static_cast<int64_t>(input.history_ids.size());
   input.history_ids.insert(input.history_ids.end(), chat.ids.begin(), chat.ids.end());

@@ -9,13 +9,12 @@ Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_to
   constexpr int64_t kMost = int64_t{1} << 24;
   if (min_tokens < 0 || max_tokens < 0 || min_tokens > kMost || max_tokens > kMost) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "min_image_tokens is %lld and max_image_tokens is %lld: each must be in [0, %lld] (0: not given)",
-                      static_cast<long long>(min_tokens), static_cast<long long>(max_tokens),
-                      static_cast<long long>(kMost));
+                      "min_image_tokens is %d and max_image_tokens is %d: each must be in [0, %d] (0: not given)",
+                      min_tokens, max_tokens, kMost);
   }
   if (min_tokens > 0 && max_tokens > 0 && min_tokens > max_tokens) {
-    return make_error(ErrorCode::kInvalidArgument, "min_image_tokens is %lld, more than max_image_tokens, %lld",
-                      static_cast<long long>(min_tokens), static_cast<long long>(max_tokens));
+    return make_error(ErrorCode::kInvalidArgument, "min_image_tokens is %d, more than max_image_tokens, %d", min_tokens,
+                      max_tokens);
   }
   const int64_t token_pixels = vision.resize_factor() * vision.resize_factor();
   ResizeLimits result = limits;
@@ -25,12 +24,10 @@ Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_to
   if (min_tokens > 0 && max_tokens == 0) result.max_pixels = std::max(result.min_pixels, result.max_pixels);
   if (result.min_pixels < 0 || result.max_pixels < result.min_pixels || result.max_pixels < token_pixels ||
       result.max_pixels / token_pixels > kMost) {
-    return make_error(
-        ErrorCode::kInvalidArgument,
-        "image_limits are %lld to %lld pixels: want 0 <= min <= max, and max from one token (%lld pixels) "
-        "to %lld tokens",
-        static_cast<long long>(result.min_pixels), static_cast<long long>(result.max_pixels),
-        static_cast<long long>(token_pixels), static_cast<long long>(kMost));
+    return make_error(ErrorCode::kInvalidArgument,
+                      "image_limits are %d to %d pixels: want 0 <= min <= max, and max from one token (%d pixels) "
+                      "to %d tokens",
+                      result.min_pixels, result.max_pixels, token_pixels, kMost);
   }
   return result;
 }

@@ -18,7 +18,7 @@ Status check_pixels(const Image& image) {
       image.pixels.size() == 3 * static_cast<size_t>(image.width) * static_cast<size_t>(image.height)) {
     return {};
   }
-  return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels with %zu bytes: want 3 per pixel",
+  return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels with %d bytes: want 3 per pixel",
                     image.width, image.height, image.pixels.size());
 }
 
@@ -59,9 +59,8 @@ Status PictureEncoder::check_reading(const ImageInfo& info, ImageSize resized) c
   const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
   if (needed > limits_.source.max_memory) {
     return make_error(ErrorCode::kTooLarge,
-                      "reading a picture of %lld x %lld pixels takes %.1f MiB of memory; the limit is %.1f MiB",
-                      static_cast<long long>(info.width), static_cast<long long>(info.height), mib(needed),
-                      mib(limits_.source.max_memory));
+                      "reading a picture of %d x %d pixels takes %.1f MiB of memory; the limit is %.1f MiB", info.width,
+                      info.height, mib(needed), mib(limits_.source.max_memory));
   }
   if (const uint64_t available = available_memory_bytes(); needed > available) {
     return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",

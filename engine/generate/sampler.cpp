@@ -51,8 +51,8 @@ Status check_sampler_options(const SamplerOptions& options, int64_t vocab_size) 
   }
   for (const auto& [id, bias] : options.logit_bias) {
     if (id < 0 || id >= vocab_size) {
-      return make_error(ErrorCode::kInvalidArgument, "logit_bias names token %d: it must be in [0, %lld)", id,
-                        static_cast<long long>(vocab_size));
+      return make_error(ErrorCode::kInvalidArgument, "logit_bias names token %d: it must be in [0, %d)", id,
+                        vocab_size);
     }
     if (std::isnan(bias) || bias == kInfinity) {
       return make_error(ErrorCode::kInvalidArgument,
@@ -65,8 +65,7 @@ Status check_sampler_options(const SamplerOptions& options, int64_t vocab_size) 
 
 Result<Sampler> Sampler::create(const SamplerOptions& options, int64_t vocab_size) {
   if (vocab_size < 1 || vocab_size > std::numeric_limits<TokenId>::max()) {
-    return make_error(ErrorCode::kInvalidArgument, "vocab_size is %lld: it must be in [1, 2^31)",
-                      static_cast<long long>(vocab_size));
+    return make_error(ErrorCode::kInvalidArgument, "vocab_size is %d: it must be in [1, 2^31)", vocab_size);
   }
   GLIMPSE_TRY(check_sampler_options(options, vocab_size));
   Sampler sampler;
@@ -148,11 +147,10 @@ void Sampler::restore(std::span<float> logits) {
 
 Status Sampler::check(std::span<const float> logits) const {
   if (logits.size() != static_cast<size_t>(vocab_size_)) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu logits for a vocabulary of %lld", logits.size(),
-                      static_cast<long long>(vocab_size_));
+    return make_error(ErrorCode::kInvalidArgument, "%d logits for a vocabulary of %d", logits.size(), vocab_size_);
   }
   for (size_t i = 0; i < logits.size(); ++i) {
-    if (std::isnan(logits[i])) return make_error(ErrorCode::kNumeric, "the logit of token %zu is NaN", i);
+    if (std::isnan(logits[i])) return make_error(ErrorCode::kNumeric, "the logit of token %d is NaN", i);
   }
   return {};
 }

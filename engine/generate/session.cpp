@@ -25,7 +25,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
                       "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context or fewer image "
                       "tokens",
                       static_cast<double>(needed) / (1 << 20), static_cast<double>(available) / (1 << 20),
-                      describe(plan).c_str());
+                      describe(plan));
   }
   const auto explain = [&](Error error) {
     if (error.code == ErrorCode::kOutOfMemory) error.message += " (" + describe(plan) + ")";
@@ -35,14 +35,13 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   if (!decoder.ok()) return explain(decoder.error());
   s.decoder.emplace(std::move(decoder).value());
   if (s.model->has_vision()) {
-    auto encoder = PictureEncoder::create(s.model, *s.ops, {sizes.image_limits, sizes.source_limits},
-                                          sizes.max_image_patches);
+    auto encoder =
+        PictureEncoder::create(s.model, *s.ops, {sizes.image_limits, sizes.source_limits}, sizes.max_image_patches);
     if (!encoder.ok()) return explain(encoder.error());
     s.encoder = std::move(encoder).value();
   }
   log(options.log, LogLevel::kInfo,
-      format("session: context %lld, %s; %s", static_cast<long long>(sizes.context), s.ops->describe().c_str(),
-             describe(plan).c_str()));
+      format("session: context %d, %s; %s", sizes.context, s.ops->describe(), describe(plan)));
   return session;
 }
 
@@ -66,9 +65,9 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
   GLIMPSE_ASSIGN(const ImageCost cost, s.encoder->cost(info.upright_width(), info.upright_height()));
   if (cost.n_tokens > s.sizes.context) {
     return make_error(ErrorCode::kContextFull,
-                      "the picture needs %lld tokens; the context holds %lld: use a larger context, or "
+                      "the picture needs %d tokens; the context holds %d: use a larger context, or "
                       "--image-max-tokens",
-                      static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context));
+                      cost.n_tokens, s.sizes.context);
   }
 
   Timings one;
@@ -79,10 +78,8 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
   one.image_encode = times.encode;
   one.n_image_tokens = embedding.n_tokens;
   log(s.log_sink, LogLevel::kDebug,
-      format("picture: %lld x %lld, resized to %lld x %lld, %lld tokens",
-             static_cast<long long>(embedding.original.width), static_cast<long long>(embedding.original.height),
-             static_cast<long long>(embedding.resized.width), static_cast<long long>(embedding.resized.height),
-             static_cast<long long>(embedding.n_tokens)));
+      format("picture: %d x %d, resized to %d x %d, %d tokens", embedding.original.width, embedding.original.height,
+             embedding.resized.width, embedding.resized.height, embedding.n_tokens));
 
   s.pictures.image_decode += one.image_decode;
   s.pictures.image_resize += one.image_resize;
@@ -107,13 +104,11 @@ Status Session::Impl::check_fits(const PromptInput& input) const {
   const auto used = static_cast<long long>(input.n_before), context = static_cast<long long>(sizes.context);
   if (n <= context - used) return {};
   const size_t n_pictures = input.pictures.size();
-  std::string message = format("the prompt has %lld tokens", n);
+  std::string message = format("the prompt has %d tokens", n);
   if (n_pictures > 0) {
-    message += format(" (%lld of them from %zu picture%s)", static_cast<long long>(input.n_image_tokens), n_pictures,
-                      n_pictures == 1 ? "" : "s");
+    message += format(" (%d of them from %d picture%s)", input.n_image_tokens, n_pictures, n_pictures == 1 ? "" : "s");
   }
-  message +=
-      format("; the context holds %lld and %lld are used: use a context of at least %lld", context, used, used + n);
+  message += format("; the context holds %d and %d are used: use a context of at least %d", context, used, used + n);
   if (n_pictures > 0) message += ", or --image-max-tokens";
   return Error{ErrorCode::kContextFull, std::move(message)};
 }

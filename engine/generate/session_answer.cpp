@@ -33,8 +33,7 @@ const char* finish_reason_name(FinishReason reason) {
 Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) const {
   if (options.max_tokens < -1) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "max_tokens is %lld: it must be at least -1 (-1: until the context is full)",
-                      static_cast<long long>(options.max_tokens));
+                      "max_tokens is %d: it must be at least -1 (-1: until the context is full)", options.max_tokens);
   }
   if (options.n_top_logprobs < 0) {
     return make_error(ErrorCode::kInvalidArgument, "n_top_logprobs is %d: it must be at least 0 (0: none)",

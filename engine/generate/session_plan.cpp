@@ -14,8 +14,7 @@ namespace {
 
 Status check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return {};
-  return make_error(ErrorCode::kInvalidArgument, "%s is %lld: it must be in [%lld, %lld]", name,
-                    static_cast<long long>(value), static_cast<long long>(least), static_cast<long long>(most));
+  return make_error(ErrorCode::kInvalidArgument, "%s is %d: it must be in [%d, %d]", name, value, least, most);
 }
 
 Status check_source_limits(const ImageLimits& limits) {
@@ -43,8 +42,7 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
   const int64_t trained = model.text().max_position_embeddings;
   if (trained > 0 && sizes.context > trained) {
     log(options.log, LogLevel::kWarning,
-        format("a context of %lld was asked for; the model was trained for %lld: using that",
-               static_cast<long long>(sizes.context), static_cast<long long>(trained)));
+        format("a context of %d was asked for; the model was trained for %d: using that", sizes.context, trained));
     sizes.context = trained;
   }
   sizes.batch = std::min(options.batch, sizes.context);

@@ -17,8 +17,7 @@ constexpr uint64_t kMaxHeadDim = 512;
 Result<int64_t> size_key(const GgufFile& file, const std::string& key, uint64_t limit) {
   GLIMPSE_ASSIGN(const uint64_t value, file.require_uint(key));
   if (value == 0 || value > limit) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s is %llu, want 1 to %llu", file.path().c_str(), key.c_str(),
-                      static_cast<unsigned long long>(value), static_cast<unsigned long long>(limit));
+    return make_error(ErrorCode::kCorrupt, "%s: %s is %d, want 1 to %d", file.path(), key, value, limit);
   }
   return static_cast<int64_t>(value);
 }
@@ -33,8 +32,7 @@ Result<double> positive_float_or(const GgufFile& file, const std::string& key, d
   GLIMPSE_ASSIGN(const auto value, file.optional_float(key));
   if (!value) return fallback;
   if (!std::isfinite(*value) || *value <= 0) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s is %g, want a positive number", file.path().c_str(), key.c_str(),
-                      *value);
+    return make_error(ErrorCode::kCorrupt, "%s: %s is %g, want a positive number", file.path(), key, *value);
   }
   return *value;
 }
@@ -42,12 +40,12 @@ Result<double> positive_float_or(const GgufFile& file, const std::string& key, d
 Result<const GgufTensor*> require_tensor(const GgufFile& file, const std::string& name) {
   const GgufTensor* tensor = file.find_tensor(name);
   if (tensor == nullptr) {
-    return make_error(ErrorCode::kCorrupt, "%s: tensor %s is missing", file.path().c_str(), name.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: tensor %s is missing", file.path(), name);
   }
   for (uint32_t i = 0; i < 4; ++i) {
     if (tensor->dims[i] == 0 || tensor->dims[i] > kMaxWidth * 16) {
-      return make_error(ErrorCode::kCorrupt, "%s: %s has an impossible shape: %s", file.path().c_str(), name.c_str(),
-                        tensor->describe().c_str());
+      return make_error(ErrorCode::kCorrupt, "%s: %s has an impossible shape: %s", file.path(), name,
+                        tensor->describe());
     }
   }
   return tensor;
@@ -77,10 +75,10 @@ Status check_text_architecture(const GgufFile& file, const std::string& architec
   if (architecture == "qwen3vl" || architecture == "qwen3" || architecture == "qwen3vlmoe" ||
       architecture == "qwen3moe" || architecture == "qwen2moe") {
     return make_error(ErrorCode::kUnsupported, "%s: %s models are not supported yet (supported: qwen2vl, qwen2)", path,
-                      architecture.c_str());
+                      architecture);
   }
   return make_error(ErrorCode::kUnsupported, "%s: unknown architecture '%s' (supported: qwen2vl, qwen2)", path,
-                    architecture.c_str());
+                    architecture);
 }
 
 // Sections of the rotary embedding: how many pairs use the time, height and width position.
@@ -102,14 +100,13 @@ Status read_sections(const GgufFile& file, TextConfig& c) {
     return {};
   }
   if (sections.size() < 3 || sections.size() > 4) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s has %zu entries, want 3 or 4", file.path().c_str(), key.c_str(),
-                      sections.size());
+    return make_error(ErrorCode::kCorrupt, "%s: %s has %d entries, want 3 or 4", file.path(), key, sections.size());
   }
   int64_t total = 0;
   for (size_t i = 0; i < sections.size(); ++i) {
     if (sections[i] < 0 || sections[i] > pairs || (total += sections[i]) > pairs) {
-      return make_error(ErrorCode::kCorrupt, "%s: %s does not fit the %lld rotation pairs of a head",
-                        file.path().c_str(), key.c_str(), static_cast<long long>(pairs));
+      return make_error(ErrorCode::kCorrupt, "%s: %s does not fit the %d rotation pairs of a head", file.path(), key,
+                        pairs);
     }
     c.mrope_section[i] = sections[i];
   }
@@ -122,21 +119,21 @@ Status read_heads(const GgufFile& file, TextConfig& c) {
   GLIMPSE_ASSIGN(c.num_attention_heads, size_key(file, a + ".attention.head_count", 4096));
   GLIMPSE_ASSIGN(c.num_key_value_heads, size_key_or(file, a + ".attention.head_count_kv", 4096, c.num_attention_heads));
   if (c.num_attention_heads % c.num_key_value_heads != 0) {
-    return make_error(ErrorCode::kCorrupt, "%s: %lld query heads do not divide among %lld key/value heads", path,
-                      static_cast<long long>(c.num_attention_heads), static_cast<long long>(c.num_key_value_heads));
+    return make_error(ErrorCode::kCorrupt, "%s: %d query heads do not divide among %d key/value heads", path,
+                      c.num_attention_heads, c.num_key_value_heads);
   }
   GLIMPSE_ASSIGN(c.head_dim,
                  size_key_or(file, a + ".attention.key_length", kMaxHeadDim, c.hidden_size / c.num_attention_heads));
   GLIMPSE_ASSIGN(const int64_t value_length, size_key_or(file, a + ".attention.value_length", kMaxHeadDim, c.head_dim));
   GLIMPSE_ASSIGN(const int64_t n_rot, size_key_or(file, a + ".rope.dimension_count", kMaxHeadDim, c.head_dim));
   if (c.head_dim < 2 || c.head_dim % 2 != 0 || c.head_dim > static_cast<int64_t>(kMaxHeadDim)) {
-    return make_error(ErrorCode::kCorrupt, "%s: a head of %lld values (want an even number up to %llu)", path,
-                      static_cast<long long>(c.head_dim), static_cast<unsigned long long>(kMaxHeadDim));
+    return make_error(ErrorCode::kCorrupt, "%s: a head of %d values (want an even number up to %d)", path, c.head_dim,
+                      kMaxHeadDim);
   }
   if (value_length != c.head_dim || n_rot != c.head_dim) {
-    return make_error(
-        ErrorCode::kUnsupported, "%s: key length %lld, value length %lld and rotated length %lld differ: not supported",
-        path, static_cast<long long>(c.head_dim), static_cast<long long>(value_length), static_cast<long long>(n_rot));
+    return make_error(ErrorCode::kUnsupported,
+                      "%s: key length %d, value length %d and rotated length %d differ: not supported", path,
+                      c.head_dim, value_length, n_rot);
   }
   return {};
 }
@@ -144,8 +141,7 @@ Status read_heads(const GgufFile& file, TextConfig& c) {
 Status check_rope_scaling(const GgufFile& file, const std::string& architecture) {
   GLIMPSE_ASSIGN(const auto scaling, file.optional_string(architecture + ".rope.scaling.type"));
   if (!scaling || scaling->empty() || *scaling == "none" || *scaling == "default" || *scaling == "mrope") return {};
-  return make_error(ErrorCode::kUnsupported, "%s: rotary scaling '%s' is not supported", file.path().c_str(),
-                    scaling->c_str());
+  return make_error(ErrorCode::kUnsupported, "%s: rotary scaling '%s' is not supported", file.path(), scaling->c_str());
 }
 
 // -------------------------------------------------------------------------------------------- the vision encoder
@@ -160,7 +156,7 @@ Result<std::string> projector_type(const GgufFile& file) {
   return make_error(ErrorCode::kUnsupported,
                     "%s: neither clip.projector_type nor clip.has_qwen2vl_merger: unknown kind "
                     "of vision encoder (supported: qwen2vl_merger)",
-                    file.path().c_str());
+                    file.path());
 }
 
 Status check_projector(const GgufFile& file) {
@@ -178,11 +174,11 @@ Status check_projector(const GgufFile& file) {
   if (family != nullptr) {
     return make_error(ErrorCode::kUnsupported,
                       "%s is the vision encoder of %s (%s), which is not supported yet (supported: qwen2vl_merger)",
-                      path, family, type.c_str());
+                      path, family, type);
   }
   if (type == "qwen2vl_merger") return {};
   return make_error(ErrorCode::kUnsupported, "%s: projector type '%s' is not supported (supported: qwen2vl_merger)",
-                    path, type.c_str());
+                    path, type);
 }
 
 // Sizes that the tensors know better than the keys: legacy files carry wrong or no values.
@@ -195,7 +191,7 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const GgufTensor* projection, require_tensor(file, "mm.2.weight"));
   if (patch->dims[0] != patch->dims[1] || patch->dims[2] != 3 || patch->dims[0] > 256 || patch->dims[3] > kMaxWidth) {
     return make_error(ErrorCode::kCorrupt, "%s: v.patch_embd.weight: want (patch, patch, 3, width), file has %s", path,
-                      patch->describe().c_str());
+                      patch->describe());
   }
   c.patch.patch_size = static_cast<int64_t>(patch->dims[0]);
   c.hidden_size = static_cast<int64_t>(patch->dims[3]);
@@ -207,17 +203,14 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const int64_t patch_key, size_key_or(file, "clip.vision.patch_size", 256, c.patch.patch_size));
   GLIMPSE_ASSIGN(const int64_t width_key, size_key_or(file, "clip.vision.embedding_length", kMaxWidth, c.hidden_size));
   if (patch_key != c.patch.patch_size || width_key != c.hidden_size) {
-    return make_error(ErrorCode::kCorrupt, "%s: the keys say patches of %lld and width %lld, v.patch_embd.weight is %s",
-                      path, static_cast<long long>(patch_key), static_cast<long long>(width_key),
-                      patch->describe().c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: the keys say patches of %d and width %d, v.patch_embd.weight is %s",
+                      path, patch_key, width_key, patch->describe());
   }
   GLIMPSE_ASSIGN(c.patch.merge_size, size_key_or(file, "clip.vision.spatial_merge_size", 16, 2));
   const auto merged = static_cast<uint64_t>(c.hidden_size * c.patch.merge_size * c.patch.merge_size);
   if (merger->dims[0] != merged) {
-    return make_error(
-        ErrorCode::kCorrupt, "%s: mm.0.weight: want %llu inputs (%lld patches of width %lld), file has %s", path,
-        static_cast<unsigned long long>(merged), static_cast<long long>(c.patch.merge_size * c.patch.merge_size),
-        static_cast<long long>(c.hidden_size), merger->describe().c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: mm.0.weight: want %d inputs (%d patches of width %d), file has %s",
+                      path, merged, c.patch.merge_size * c.patch.merge_size, c.hidden_size, merger->describe());
   }
   return {};
 }
@@ -234,8 +227,8 @@ Status read_vision_heads(const GgufFile& file, VisionConfig& c) {
   if (c.head_dim * c.num_heads != c.hidden_size || c.head_dim % 4 != 0 ||
       c.head_dim > static_cast<int64_t>(kMaxHeadDim)) {
     return make_error(ErrorCode::kCorrupt,
-                      "%s: a vision width of %lld does not divide into %lld heads of a multiple of 4 values",
-                      file.path().c_str(), static_cast<long long>(c.hidden_size), static_cast<long long>(c.num_heads));
+                      "%s: a vision width of %d does not divide into %d heads of a multiple of 4 values", file.path(),
+                      c.hidden_size, c.num_heads);
   }
   return {};
 }
@@ -246,12 +239,12 @@ Status read_pixel_statistics(const GgufFile& file, PatchConfig& patch) {
     GLIMPSE_ASSIGN(const std::vector<double> values, file.float_array(key));
     if (values.empty()) continue;  // the CLIP values that PatchConfig starts with
     if (values.size() < 3) {
-      return make_error(ErrorCode::kCorrupt, "%s: %s has %zu entries, want 3", file.path().c_str(), key, values.size());
+      return make_error(ErrorCode::kCorrupt, "%s: %s has %d entries, want 3", file.path(), key, values.size());
     }
     for (size_t i = 0; i < 3; ++i) {
       out[i] = static_cast<float>(values[i]);
       if (!std::isfinite(out[i]) || (out == patch.std && out[i] <= 0)) {
-        return make_error(ErrorCode::kCorrupt, "%s: %s holds %g", file.path().c_str(), key, values[i]);
+        return make_error(ErrorCode::kCorrupt, "%s: %s holds %g", file.path(), key, values[i]);
       }
     }
   }
@@ -274,7 +267,7 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
   GLIMPSE_TRY(check_rope_scaling(file, a));
   GLIMPSE_ASSIGN(c.rope_theta, file.require_float(a + ".rope.freq_base"));
   if (!std::isfinite(c.rope_theta) || c.rope_theta < 1) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s.rope.freq_base is %g", file.path().c_str(), a.c_str(), c.rope_theta);
+    return make_error(ErrorCode::kCorrupt, "%s: %s.rope.freq_base is %g", file.path(), a, c.rope_theta);
   }
   GLIMPSE_ASSIGN(const double eps, positive_float_or(file, a + ".attention.layer_norm_rms_epsilon", 1e-6));
   c.rms_norm_eps = static_cast<float>(eps);
@@ -294,7 +287,7 @@ Result<VisionConfig> read_vision_config(const GgufFile& file) {
         ErrorCode::kUnsupported,
         "%s is a text model (general.architecture '%s'), not an mmproj file: the vision encoder lies in a "
         "file of its own, often called mmproj-*.gguf",
-        file.path().c_str(), architecture.c_str());
+        file.path(), architecture);
   }
   VisionConfig c;
   c.name = general_name(file);
@@ -307,8 +300,7 @@ Result<VisionConfig> read_vision_config(const GgufFile& file) {
   c.layer_norm_eps = static_cast<float>(eps);
   GLIMPSE_TRY(read_pixel_statistics(file, c.patch));
   if (flag(file, "clip.use_silu")) {
-    return make_error(ErrorCode::kUnsupported, "%s: clip.use_silu is set; Qwen2-VL blocks use QuickGELU",
-                      file.path().c_str());
+    return make_error(ErrorCode::kUnsupported, "%s: clip.use_silu is set; Qwen2-VL blocks use QuickGELU", file.path());
   }
   c.use_gelu = flag(file, "clip.use_gelu");
   return c;

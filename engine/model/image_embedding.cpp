@@ -41,8 +41,7 @@ std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
 
 Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   if (bytes.size() < kHeaderBytes) {
-    return make_error(ErrorCode::kTruncated, "image embedding: %zu bytes, want at least %zu", bytes.size(),
-                      kHeaderBytes);
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes, want at least %d", bytes.size(), kHeaderBytes);
   }
   uint32_t version = 0;
   int64_t fields[kFields];
@@ -52,12 +51,11 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
     return make_error(ErrorCode::kCorrupt, "image embedding: does not start with 'GLIE'");
   }
   if (version != kVersion) {
-    return make_error(ErrorCode::kUnsupported, "image embedding: version %u, want %u", version, kVersion);
+    return make_error(ErrorCode::kUnsupported, "image embedding: version %d, want %d", version, kVersion);
   }
   for (size_t i = 0; i < kFields; ++i) {
     if (fields[i] < 1 || fields[i] > kMaxField) {
-      return make_error(ErrorCode::kCorrupt, "image embedding: field %zu is %lld, want 1 to %lld", i,
-                        static_cast<long long>(fields[i]), static_cast<long long>(kMaxField));
+      return make_error(ErrorCode::kCorrupt, "image embedding: field %d is %d, want 1 to %d", i, fields[i], kMaxField);
     }
   }
   ImageEmbedding e;
@@ -72,15 +70,13 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
                                   static_cast<uint64_t>(e.grid.h / e.merge_size * (e.grid.w / e.merge_size)));
   if (!whole || !tokens || *tokens != static_cast<uint64_t>(e.n_tokens)) {
-    return make_error(ErrorCode::kCorrupt, "image embedding: %lld tokens do not fit a grid of %lld x %lld x %lld",
-                      static_cast<long long>(e.n_tokens), static_cast<long long>(e.grid.t),
-                      static_cast<long long>(e.grid.h), static_cast<long long>(e.grid.w));
+    return make_error(ErrorCode::kCorrupt, "image embedding: %d tokens do not fit a grid of %d x %d x %d", e.n_tokens,
+                      e.grid.t, e.grid.h, e.grid.w);
   }
   const uint64_t want = static_cast<uint64_t>(e.n_tokens * e.width);  // at most 2^60
   const uint64_t have = bytes.size() - kHeaderBytes;
   if (have / sizeof(float) < want) {
-    return make_error(ErrorCode::kTruncated, "image embedding: %llu bytes of values, want %llu values",
-                      static_cast<unsigned long long>(have), static_cast<unsigned long long>(want));
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes of values, want %d values", have, want);
   }
   if (have != want * sizeof(float)) {
     return make_error(ErrorCode::kCorrupt, "image embedding: bytes after the last value");
@@ -89,7 +85,7 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   std::memcpy(e.values.data(), bytes.data() + kHeaderBytes, static_cast<size_t>(have));
   for (size_t i = 0; i < e.values.size(); ++i) {
     if (!std::isfinite(e.values[i])) {
-      return make_error(ErrorCode::kCorrupt, "image embedding: value %zu is NaN or infinite", i);
+      return make_error(ErrorCode::kCorrupt, "image embedding: value %d is NaN or infinite", i);
     }
   }
   return e;

@@ -15,7 +15,7 @@ uint64_t KvCache::plan_bytes(const Model& model, const Ops& ops, int64_t context
 
 Result<std::unique_ptr<KvCache>> KvCache::create(const Model& model, Ops& ops, int64_t context, KvElement element) {
   if (context < 1 || context > int64_t{1} << 30) {
-    return make_error(ErrorCode::kInvalidArgument, "a cache of %lld positions", static_cast<long long>(context));
+    return make_error(ErrorCode::kInvalidArgument, "a cache of %d positions", context);
   }
   const TextConfig& c = model.text();
   std::unique_ptr<KvCache> cache(new KvCache());

@@ -30,8 +30,8 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const Te
                       tokens == nullptr ? "tokenizer.ggml.tokens" : "tokenizer.ggml.merges");
   }
   if (static_cast<int64_t>(tokens->size()) > config.vocab_size) {
-    return make_error(ErrorCode::kCorrupt, "%s: %zu tokens, but token_embd.weight has %lld rows", path, tokens->size(),
-                      static_cast<long long>(config.vocab_size));
+    return make_error(ErrorCode::kCorrupt, "%s: %d tokens, but token_embd.weight has %d rows", path, tokens->size(),
+                      config.vocab_size);
   }
   GLIMPSE_ASSIGN(const auto model, file.optional_string("tokenizer.ggml.model"));
   GLIMPSE_ASSIGN(const auto pre, file.optional_string("tokenizer.ggml.pre"));
@@ -127,9 +127,8 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
     GLIMPSE_ASSIGN(model->vision_config_, read_vision_config(*vision_file));
     if (model->vision_config_.projection_dim != text.hidden_size) {
       return make_error(ErrorCode::kMismatch,
-                        "%s makes %lld-wide image embeddings, %s expects %lld: these two files do not belong together",
-                        vision_file->path().c_str(), static_cast<long long>(model->vision_config_.projection_dim),
-                        text_file.path().c_str(), static_cast<long long>(text.hidden_size));
+                        "%s makes %d-wide image embeddings, %s expects %d: these two files do not belong together",
+                        vision_file->path(), model->vision_config_.projection_dim, text_file.path(), text.hidden_size);
     }
   }
   GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
@@ -179,10 +178,10 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
     vision_cache.finish();
   }
   log(options.log, LogLevel::kInfo,
-      format("%s: %s, %lld layers, width %lld, %.0f MiB of weights (%.0f of them mapped) on %s",
-             text_file.path().c_str(), text.architecture.c_str(), static_cast<long long>(text.num_hidden_layers),
-             static_cast<long long>(text.hidden_size), static_cast<double>(model->weight_bytes_) / (1 << 20),
-             static_cast<double>(model->mapped_bytes_) / (1 << 20), ops->describe().c_str()));
+      format("%s: %s, %d layers, width %d, %.0f MiB of weights (%.0f of them mapped) on %s", text_file.path(),
+             text.architecture, text.num_hidden_layers, text.hidden_size,
+             static_cast<double>(model->weight_bytes_) / (1 << 20),
+             static_cast<double>(model->mapped_bytes_) / (1 << 20), ops->describe()));
   return std::shared_ptr<const Model>(model);
 }
 

@@ -27,8 +27,8 @@ std::string pack_file_path(const std::string& directory, const std::string& gguf
                            uint64_t content_key) {
   const size_t slash = gguf_path.rfind('/');
   const std::string name = slash == std::string::npos ? gguf_path : gguf_path.substr(slash + 1);
-  return format("%s/%s.%s.%016llx.v%u.pack", directory.c_str(), name.c_str(), precision_name(precision),
-                static_cast<unsigned long long>(content_key), kPanelLayoutVersion);
+  return format("%s/%s.%s.%016x.v%d.pack", directory, name, precision_name(precision), content_key,
+                kPanelLayoutVersion);
 }
 
 PackCache PackCache::open(const std::string& directory, const GgufFile& file, WeightPrecision precision,
@@ -52,12 +52,12 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
   auto found = PackFile::open(cache.path_, header);
   if (found.ok()) {
     cache.map_ = std::make_shared<const PackFile>(std::move(found).value());
-    glimpse::log(log, LogLevel::kInfo, format("packed weights are mapped from %s", cache.path_.c_str()));
+    glimpse::log(log, LogLevel::kInfo, format("packed weights are mapped from %s", cache.path_));
     return cache;
   }
   if (found.error().code != ErrorCode::kNotFound) {
     glimpse::log(log, LogLevel::kWarning,
-                 format("%s is not used and will be replaced: %s", cache.path_.c_str(), found.error().message.c_str()));
+                 format("%s is not used and will be replaced: %s", cache.path_, found.error().message));
   }
   auto writer = PackFileWriter::create(cache.path_, std::move(header));
   if (writer.ok()) {
@@ -70,7 +70,7 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
 
 void PackCache::give_up(const Error& error) {
   writer_.reset();
-  log(log_, LogLevel::kWarning, format("no packed weights are kept: %s", error.message.c_str()));
+  log(log_, LogLevel::kWarning, format("no packed weights are kept: %s", error.message));
 }
 
 void PackCache::keep(std::span<const std::byte> matrix) {
@@ -82,7 +82,7 @@ void PackCache::finish() {
   if (!writer_) return;
   if (const Status status = writer_->commit(); !status.ok()) return give_up(status.error());
   writer_.reset();
-  log(log_, LogLevel::kInfo, format("packed weights were kept in %s", path_.c_str()));
+  log(log_, LogLevel::kInfo, format("packed weights were kept in %s", path_));
 }
 
 }  // namespace glimpse

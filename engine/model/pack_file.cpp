@@ -30,10 +30,6 @@ void put(std::span<std::byte> bytes, size_t at, T value) {
   std::memcpy(bytes.data() + at, &value, sizeof value);
 }
 
-unsigned long long ull(uint64_t value) {
-  return value;
-}
-
 // The hash of head and records, but for its own place.
 uint64_t header_hash(std::span<const std::byte> bytes) {
   Hash64 hash;
@@ -61,19 +57,19 @@ bool same_matrix(const PackRecord& a, const PackRecord& b) {
 
 Status check_head(std::span<const std::byte> head) {
   if (head.size() < kPackHeadBytes) {
-    return make_error(ErrorCode::kTruncated, "%zu bytes are too few for a file of packed weights", head.size());
+    return make_error(ErrorCode::kTruncated, "%d bytes are too few for a file of packed weights", head.size());
   }
   if (std::memcmp(head.data(), kMagic, sizeof kMagic) != 0) {
     return make_error(ErrorCode::kCorrupt, "this is no file of packed weights");
   }
   const auto version = get<uint32_t>(head, kVersionAt), layout = get<uint32_t>(head, kLayoutAt);
   if (version != kFormatVersion || layout != kPanelLayoutVersion) {
-    return make_error(ErrorCode::kUnsupported, "it has format %u and panel layout %u, this program uses %u and %u",
+    return make_error(ErrorCode::kUnsupported, "it has format %d and panel layout %d, this program uses %d and %d",
                       version, layout, kFormatVersion, kPanelLayoutVersion);
   }
   const auto count = get<uint32_t>(head, kCountAt);
   if (count == 0 || count > kMaxPackRecords) {
-    return make_error(ErrorCode::kCorrupt, "it says that it has %u matrices", count);
+    return make_error(ErrorCode::kCorrupt, "it says that it has %d matrices", count);
   }
   return {};
 }
@@ -98,7 +94,7 @@ uint64_t pack_sample_hash(std::span<const std::byte> matrix) {
 Status lay_out_pack(PackHeader& header) {
   uint64_t end = kPackHeadBytes + kPackRecordBytes * header.records.size();
   if (header.records.size() > kMaxPackRecords) {
-    return make_error(ErrorCode::kTooLarge, "%zu matrices are too many for one file", header.records.size());
+    return make_error(ErrorCode::kTooLarge, "%d matrices are too many for one file", header.records.size());
   }
   for (PackRecord& record : header.records) {
     const auto offset = checked_align_up(end, kPackAlignment);
@@ -147,7 +143,7 @@ Result<uint64_t> pack_header_bytes(std::span<const std::byte> head) {
 Result<PackHeader> load_pack_header(std::span<const std::byte> bytes, uint64_t file_bytes) {
   GLIMPSE_ASSIGN(const uint64_t n_header, pack_header_bytes(bytes));
   if (bytes.size() < n_header) {
-    return make_error(ErrorCode::kTruncated, "it ends inside its header of %llu bytes", ull(n_header));
+    return make_error(ErrorCode::kTruncated, "it ends inside its header of %d bytes", n_header);
   }
   bytes = bytes.first(n_header);
   if (get<uint64_t>(bytes, kHashAt) != header_hash(bytes)) {
@@ -158,8 +154,7 @@ Result<PackHeader> load_pack_header(std::span<const std::byte> bytes, uint64_t f
   header.content_key = get<uint64_t>(bytes, kKeyAt);
   header.file_bytes = get<uint64_t>(bytes, kFileBytesAt);
   if (header.file_bytes != file_bytes) {
-    return make_error(ErrorCode::kTruncated, "it has %llu bytes, its header says %llu", ull(file_bytes),
-                      ull(header.file_bytes));
+    return make_error(ErrorCode::kTruncated, "it has %d bytes, its header says %d", file_bytes, header.file_bytes);
   }
   // The checksum holds off accidents, not people: every place is checked all the same.
   uint64_t end = n_header;
@@ -167,9 +162,8 @@ Result<PackHeader> load_pack_header(std::span<const std::byte> bytes, uint64_t f
     const PackRecord record = load_record(bytes.subspan(at, kPackRecordBytes));
     if (record.offset < end || record.offset % kPackAlignment != 0 || record.offset > file_bytes ||
         record.n_bytes == 0 || record.n_bytes > file_bytes - record.offset) {
-      return make_error(ErrorCode::kCorrupt, "matrix %llu: %llu bytes at %llu do not fit into %llu",
-                        ull((at - kPackHeadBytes) / kPackRecordBytes), ull(record.n_bytes), ull(record.offset),
-                        ull(file_bytes));
+      return make_error(ErrorCode::kCorrupt, "matrix %d: %d bytes at %d do not fit into %d",
+                        (at - kPackHeadBytes) / kPackRecordBytes, record.n_bytes, record.offset, file_bytes);
     }
     end = record.offset + record.n_bytes;
     header.records.push_back(record);
@@ -202,7 +196,7 @@ Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want)
   GLIMPSE_TRY(pack.map_.populate());
   for (size_t i = 0; i < header.records.size(); ++i) {
     if (pack_sample_hash(pack.matrix(i)) != header.records[i].sample_hash) {
-      return make_error(ErrorCode::kCorrupt, "matrix %zu is damaged: the checksum does not fit", i);
+      return make_error(ErrorCode::kCorrupt, "matrix %d is damaged: the checksum does not fit", i);
     }
   }
   return pack;
@@ -220,7 +214,7 @@ Result<PackFileWriter> PackFileWriter::create(const std::string& path, PackHeade
 
 Status PackFileWriter::add(std::span<const std::byte> matrix) {
   if (next_ >= header_.records.size() || matrix.size() != header_.records[next_].n_bytes) {
-    return make_error(ErrorCode::kInvalidArgument, "matrix %zu has %zu bytes: the header says otherwise", next_,
+    return make_error(ErrorCode::kInvalidArgument, "matrix %d has %d bytes: the header says otherwise", next_,
                       matrix.size());
   }
   PackRecord& record = header_.records[next_++];
@@ -232,7 +226,7 @@ Status PackFileWriter::add(std::span<const std::byte> matrix) {
 
 Status PackFileWriter::commit() {
   if (next_ != header_.records.size()) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu of %zu matrices were written", next_, header_.records.size());
+    return make_error(ErrorCode::kInvalidArgument, "%d of %d matrices were written", next_, header_.records.size());
   }
   GLIMPSE_TRY(writer_.write_at(0, save_pack_header(header_)));
   return writer_.commit_unsynced();

@@ -24,9 +24,8 @@ Status PassInput::append(std::span<const TokenId> ids, std::span<const PicturePl
   int64_t end = 0;
   for (const PicturePlace& place : places) {
     if (place.position < end || place.picture->n_tokens > n - place.position) {
-      return make_error(ErrorCode::kInternal, "a picture of %lld tokens at place %lld of %lld",
-                        static_cast<long long>(place.picture->n_tokens), static_cast<long long>(place.position),
-                        static_cast<long long>(n));
+      return make_error(ErrorCode::kInternal, "a picture of %d tokens at place %d of %d", place.picture->n_tokens,
+                        place.position, n);
     }
     end = place.position + place.picture->n_tokens;
   }

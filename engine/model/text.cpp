@@ -179,8 +179,7 @@ uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t con
 Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
                                                          int64_t batch) {
   if (context < 1 || context > int64_t{1} << 30 || batch < 1) {
-    return make_error(ErrorCode::kInvalidArgument, "a context of %lld positions in batches of %lld rows",
-                      static_cast<long long>(context), static_cast<long long>(batch));
+    return make_error(ErrorCode::kInvalidArgument, "a context of %d positions in batches of %d rows", context, batch);
   }
   const TextConfig& c = model->text();
   std::unique_ptr<TextDecoder> decoder(new TextDecoder());
@@ -218,33 +217,29 @@ Status TextDecoder::Impl::check(const Input& input) const {
   if (n == 0) return make_error(ErrorCode::kInvalidArgument, "an input of no rows");
   if (n > input.cache->n_left()) {
     return make_error(ErrorCode::kContextFull,
-                      "%lld more positions do not fit: the context has %lld, %lld are used, %lld are left",
-                      static_cast<long long>(n), static_cast<long long>(input.cache->context()),
-                      static_cast<long long>(input.cache->n_past()), static_cast<long long>(input.cache->n_left()));
+                      "%d more positions do not fit: the context has %d, %d are used, %d are left", n,
+                      input.cache->context(), input.cache->n_past(), input.cache->n_left());
   }
   int64_t n_embeddings = 0;
   for (const TokenId id : rows.ids) {
     if (id != PassRows::kPicture && (id < 0 || id >= c.vocab_size)) {
-      return make_error(ErrorCode::kInvalidArgument, "token %d is outside the vocabulary of %lld", id,
-                        static_cast<long long>(c.vocab_size));
+      return make_error(ErrorCode::kInvalidArgument, "token %d is outside the vocabulary of %d", id, c.vocab_size);
     }
     if (id == PassRows::kPicture) ++n_embeddings;
   }
   if (rows.positions.size() != rows.ids.size()) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu positions for %zu rows", rows.positions.size(),
-                      rows.ids.size());
+    return make_error(ErrorCode::kInvalidArgument, "%d positions for %d rows", rows.positions.size(), rows.ids.size());
   }
   if (static_cast<int64_t>(rows.embeddings.size()) != n_embeddings * c.hidden_size) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu embedding values for %lld rows of %lld", rows.embeddings.size(),
-                      static_cast<long long>(n_embeddings), static_cast<long long>(c.hidden_size));
+    return make_error(ErrorCode::kInvalidArgument, "%d embedding values for %d rows of %d", rows.embeddings.size(),
+                      n_embeddings, c.hidden_size);
   }
   if (!std::all_of(rows.embeddings.begin(), rows.embeddings.end(), [](float v) { return std::isfinite(v); })) {
     return make_error(ErrorCode::kNumeric, "a NaN or an infinity among the embeddings given");
   }
   const int64_t want = input.logits.empty() ? 0 : (input.all_logits ? n : 1) * c.vocab_size;
   if (static_cast<int64_t>(input.logits.size()) != want) {
-    return make_error(ErrorCode::kInvalidArgument, "room for %zu logits, want %lld", input.logits.size(),
-                      static_cast<long long>(want));
+    return make_error(ErrorCode::kInvalidArgument, "room for %d logits, want %d", input.logits.size(), want);
   }
   return {};
 }
@@ -301,12 +296,12 @@ Status TextDecoder::Impl::run_pass(int64_t n, const TapSink& tap, const Progress
   GLIMPSE_TRY(compute(n, search, {no_progress}, &finite));
   const std::string where = search.first_non_finite().empty() ? "an unnamed step" : search.first_non_finite();
   if (parts.size() > 1) {
-    return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (%zu texts in one pass)",
-                      where.c_str(), parts.size());
+    return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (%d texts in one pass)",
+                      where, parts.size());
   }
   const int64_t n_past = parts[0].cache->n_past();
-  return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (rows %lld to %lld)",
-                    where.c_str(), static_cast<long long>(n_past), static_cast<long long>(n_past + n - 1));
+  return make_error(ErrorCode::kNumeric, "a NaN or an infinity in the decoder, first in %s (rows %d to %d)", where,
+                    n_past, n_past + n - 1);
 }
 
 // The input of the first layer and the rotations of all.

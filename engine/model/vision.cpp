@@ -153,8 +153,7 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   const VisionConfig& c = model->vision();
   const int64_t group = c.patch.merge_size * c.patch.merge_size;
   if (max_patches < group || max_patches > int64_t{1} << 30) {
-    return make_error(ErrorCode::kInvalidArgument, "an encoder for pictures of up to %lld patches",
-                      static_cast<long long>(max_patches));
+    return make_error(ErrorCode::kInvalidArgument, "an encoder for pictures of up to %d patches", max_patches);
   }
   max_patches = round_up(max_patches, group);
   std::unique_ptr<VisionEncoder> encoder(new VisionEncoder());
@@ -206,9 +205,8 @@ Result<ImageEmbedding> VisionEncoder::encode_video(std::span<const Patches> fram
   for (const Patches& frame : frames) {
     GLIMPSE_TRY(impl_->check(frame));
     if (frame.grid.h != grid.h || frame.grid.w != grid.w) {
-      return make_error(ErrorCode::kInvalidArgument, "frames of %lld x %lld and %lld x %lld patches in one video",
-                        static_cast<long long>(grid.h), static_cast<long long>(grid.w),
-                        static_cast<long long>(frame.grid.h), static_cast<long long>(frame.grid.w));
+      return make_error(ErrorCode::kInvalidArgument, "frames of %d x %d and %d x %d patches in one video", grid.h,
+                        grid.w, frame.grid.h, frame.grid.w);
     }
   }
   const size_t n_slices = (frames.size() + 1) / 2;
@@ -232,15 +230,13 @@ Status VisionEncoder::Impl::check(const Patches& patches) const {
       patches.row_length != length || static_cast<int64_t>(n_values) != g.n_patches() * length ||
       (bytes && (patches.levels.size() != 3 * 256 || !patches.values.empty()))) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "patches of %zu values in rows of %lld, grid %lld x %lld x %lld: want 1 x h x w rows of %lld, h "
-                      "and w multiples of %lld",
-                      n_values, static_cast<long long>(patches.row_length), static_cast<long long>(g.t),
-                      static_cast<long long>(g.h), static_cast<long long>(g.w), static_cast<long long>(length),
-                      static_cast<long long>(m));
+                      "patches of %d values in rows of %d, grid %d x %d x %d: want 1 x h x w rows of %d, h "
+                      "and w multiples of %d",
+                      n_values, patches.row_length, g.t, g.h, g.w, length, m);
   }
   if (g.n_patches() > max_patches) {
-    return make_error(ErrorCode::kTooLarge, "a picture of %lld patches; this encoder was made for at most %lld",
-                      static_cast<long long>(g.n_patches()), static_cast<long long>(max_patches));
+    return make_error(ErrorCode::kTooLarge, "a picture of %d patches; this encoder was made for at most %d",
+                      g.n_patches(), max_patches);
   }
   return {};
 }

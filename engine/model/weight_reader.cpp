@@ -47,18 +47,16 @@ Result<const GgufTensor*> WeightReader::expect(const std::string& name, const st
   const std::string want = describe_dims(dims) + (float_type ? " of a float type" : " of a weight type");
   const GgufTensor* tensor = file_.find_tensor(name);
   if (tensor == nullptr) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s is missing: want %s", path, name.c_str(), want.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: %s is missing: want %s", path, name, want);
   }
   bool same = true;
   for (size_t i = 0; i < 4; ++i) same = same && tensor->dims[i] == (i < dims.size() ? dims[i] : 1);
   if (!same) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s: want %s, file has %s", path, name.c_str(), want.c_str(),
-                      tensor->describe().c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: %s: want %s, file has %s", path, name, want, tensor->describe());
   }
   if (float_type ? !is_float_type(tensor->type) : !is_weight_type(tensor->type)) {
-    return make_error(ErrorCode::kUnsupported, "%s: %s: want %s, file has %s; supported types: %s", path, name.c_str(),
-                      want.c_str(), tensor->describe().c_str(),
-                      float_type ? "F32 F16 BF16" : weight_type_names().c_str());
+    return make_error(ErrorCode::kUnsupported, "%s: %s: want %s, file has %s; supported types: %s", path, name, want,
+                      tensor->describe(), float_type ? "F32 F16 BF16" : weight_type_names().c_str());
   }
   return tensor;
 }
@@ -164,8 +162,7 @@ Result<std::shared_ptr<const BackendBuffer>> WeightReader::vector(const std::str
   GLIMPSE_TRY(file_.read(*tensor, static_cast<uint64_t>(first) * element, raw));
   const int64_t bad = find_non_finite_block(tensor->type, raw.data(), n);
   if (bad >= 0) {
-    return make_error(ErrorCode::kNumeric, "%s: %s: element %lld is NaN or infinite", file_.path().c_str(),
-                      name.c_str(), static_cast<long long>(first + bad));
+    return make_error(ErrorCode::kNumeric, "%s: %s: element %d is NaN or infinite", file_.path(), name, first + bad);
   }
   std::vector<float> values(static_cast<size_t>(n));
   dequantize_row_ref(tensor->type, raw.data(), values.data(), n);

@@ -60,19 +60,18 @@ void fill_patches(const Image& image, const PatchConfig& config, ThreadTeam* tea
 Result<Patches> extract_patches(const Image& image, const PatchConfig& config, ThreadTeam* team, PatchForm form) {
   const int64_t p = config.patch_size, merge = config.merge_size;
   if (p < 1 || merge < 1 || p > 1024 || merge > 1024) {
-    return make_error(ErrorCode::kInvalidArgument, "patches of %lld pixels, merged by %lld, make no sense",
-                      static_cast<long long>(p), static_cast<long long>(merge));
+    return make_error(ErrorCode::kInvalidArgument, "patches of %d pixels, merged by %d, make no sense", p, merge);
   }
   for (float std : config.std) {
     if (!(std > 0)) return make_error(ErrorCode::kInvalidArgument, "an image standard deviation of %g", double{std});
   }
   const int64_t factor = p * merge;
   if (image.width < 1 || image.height < 1 || image.width % factor != 0 || image.height % factor != 0) {
-    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is not a grid of %lld pixel blocks",
-                      image.width, image.height, static_cast<long long>(factor));
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is not a grid of %d pixel blocks",
+                      image.width, image.height, factor);
   }
   if (image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * kChannels) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu bytes of pixels for %d x %d", image.pixels.size(), image.width,
+    return make_error(ErrorCode::kInvalidArgument, "%d bytes of pixels for %d x %d", image.pixels.size(), image.width,
                       image.height);
   }
 

@@ -29,12 +29,11 @@ int32_t to_fixed(double weight) {
 Status check_arguments(const Image& image, ImageSize size) {
   if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide ||
       image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * kChannels) {
-    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture of %d x %d in %zu bytes", image.width,
+    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture of %d x %d in %d bytes", image.width,
                       image.height, image.pixels.size());
   }
   if (size.width < 1 || size.height < 1 || size.width > kMaxSide || size.height > kMaxSide) {
-    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture to %lld x %lld",
-                      static_cast<long long>(size.width), static_cast<long long>(size.height));
+    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture to %d x %d", size.width, size.height);
   }
   return {};
 }

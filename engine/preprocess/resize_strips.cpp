@@ -198,9 +198,8 @@ Result<Image> read_resized_on(Isa isa, ImageReader& reader, ImageSize size, Thre
   const ImageInfo& info = reader.info();
   if (info.width < 1 || info.height < 1 || info.width > kMaxSide || info.height > kMaxSide || size.width < 1 ||
       size.height < 1 || size.width > kMaxSide || size.height > kMaxSide) {
-    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture of %lld x %lld to %lld x %lld",
-                      static_cast<long long>(info.width), static_cast<long long>(info.height),
-                      static_cast<long long>(size.width), static_cast<long long>(size.height));
+    return make_error(ErrorCode::kInvalidArgument, "cannot resize a picture of %d x %d to %d x %d", info.width,
+                      info.height, size.width, size.height);
   }
   StripResizer resizer(isa, info, size, team);
   GLIMPSE_TRY(resizer.allocate());

@@ -75,8 +75,8 @@ class PanelPacker {
       const int64_t block =
           find_non_finite_block(source_.type, raw_.data() + static_cast<uint64_t>(i) * row_bytes_, source_.cols);
       if (block >= 0) {
-        return make_error(ErrorCode::kNumeric, "%s: row %lld holds a NaN or an infinity (block %lld)",
-                          source_.name.c_str(), static_cast<long long>(first + i), static_cast<long long>(block));
+        return make_error(ErrorCode::kNumeric, "%s: row %d holds a NaN or an infinity (block %d)", source_.name,
+                          first + i, block);
       }
     }
     return {};
@@ -132,7 +132,7 @@ uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrec
 
 Result<std::shared_ptr<CpuWeight>> CpuOps::outline(const WeightSource& source, WeightPrecision precision) const {
   if (!is_weight_type(source.type)) {
-    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
+    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name,
                       dtype_name(source.type));
   }
   auto weight = std::make_shared<CpuWeight>();
@@ -161,10 +161,9 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::adopt(const WeightSource& so
                                                           std::shared_ptr<const void> owner) {
   GLIMPSE_ASSIGN(std::shared_ptr<CpuWeight> weight, outline(source, precision));
   if (bytes.size() != weight->n_bytes || reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0) {
-    return make_error(ErrorCode::kInvalidArgument, "%s: %zu packed bytes%s, want %llu aligned to 64",
-                      source.name.c_str(), bytes.size(),
-                      reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0 ? ", not aligned" : "",
-                      static_cast<unsigned long long>(weight->n_bytes));
+    return make_error(ErrorCode::kInvalidArgument, "%s: %d packed bytes%s, want %d aligned to 64", source.name,
+                      bytes.size(), reinterpret_cast<uintptr_t>(bytes.data()) % 64 != 0 ? ", not aligned" : "",
+                      weight->n_bytes);
   }
   weight->panels.data = bytes.data();
   weight->owner = std::move(owner);

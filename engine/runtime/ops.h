@@ -200,7 +200,7 @@ class Ops {
   virtual Result<std::shared_ptr<const PackedWeight>> adopt(const WeightSource& source, WeightPrecision /*precision*/,
                                                             std::span<const std::byte> /*bytes*/,
                                                             std::shared_ptr<const void> /*owner*/) {
-    return make_error(ErrorCode::kUnsupported, "%s: packed weights cannot be taken from a file", source.name.c_str());
+    return make_error(ErrorCode::kUnsupported, "%s: packed weights cannot be taken from a file", source.name);
   }
   /// One row of a packed matrix as floats in host memory.
   virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;

@@ -158,7 +158,7 @@ class RefOps final : public Ops {
 
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
     if (!is_weight_type(source.type)) {
-      return make_error(ErrorCode::kUnsupported, "%s: glimpse cannot multiply with type %s", source.name.c_str(),
+      return make_error(ErrorCode::kUnsupported, "%s: glimpse cannot multiply with type %s", source.name,
                         dtype_name(source.type));
     }
     auto weight = std::make_shared<RefWeight>();
@@ -313,9 +313,8 @@ class RefOps final : public Ops {
   static Status check_finite(const WeightSource& source, DType type, const std::byte* row, int64_t index) {
     const int64_t block = find_non_finite_block(type, row, source.cols);
     if (block < 0) return {};
-    return make_error(ErrorCode::kNumeric, "%s: row %lld, column %lld: NaN or infinity among the weights",
-                      source.name.c_str(), static_cast<long long>(index),
-                      static_cast<long long>(block * dtype_info(type).block_length));
+    return make_error(ErrorCode::kNumeric, "%s: row %d, column %d: NaN or infinity among the weights", source.name,
+                      index, block * dtype_info(type).block_length);
   }
 
   static void store_floats(const std::vector<float>& floats, DType type, std::byte* out) {

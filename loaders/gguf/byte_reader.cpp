@@ -33,9 +33,8 @@ Status ByteReader::refill() {
 
 Status ByteReader::read(void* out, size_t n) {
   if (n > remaining()) {
-    return make_error(ErrorCode::kTruncated, "%llu bytes are needed at offset %llu, but the file ends after %llu bytes",
-                      static_cast<unsigned long long>(n), static_cast<unsigned long long>(position()),
-                      static_cast<unsigned long long>(size_));
+    return make_error(ErrorCode::kTruncated, "%d bytes are needed at offset %d, but the file ends after %d bytes", n,
+                      position(), size_);
   }
   auto* target = static_cast<std::byte*>(out);
   while (n > 0) {

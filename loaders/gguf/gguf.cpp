@@ -19,7 +19,7 @@ constexpr uint64_t kMaxShards = 65535;  // gguf-py stores the count as uint16
 
 // "-00001-of-00003.gguf": llama.cpp's name of shard `index` (from 0).
 std::string shard_suffix(uint64_t index, uint64_t count) {
-  return format("-%05llu-of-%05llu.gguf", ull(index + 1), ull(count));
+  return format("-%05d-of-%05d.gguf", index + 1, count);
 }
 
 Result<GgufContents> parse_with_advice(ByteReader& reader, const std::string& name) {
@@ -40,7 +40,7 @@ std::string GgufTensor::describe() const {
     text += static_cast<char>(std::tolower(static_cast<unsigned char>(*c)));
   }
   text += " (";
-  for (uint32_t i = 0; i < std::max(n_dims, 1u); ++i) text += format(i == 0 ? "%llu" : ", %llu", ull(dims[i]));
+  for (uint32_t i = 0; i < std::max(n_dims, 1u); ++i) text += format("%s%d", i == 0 ? "" : ", ", dims[i]);
   return text + ")";
 }
 
@@ -64,8 +64,8 @@ Result<GgufFile> GgufFile::parse(std::span<const std::byte> bytes, const std::st
   GLIMPSE_ASSIGN(const auto count, gguf.optional_uint(kSplitCount));
   if (count.value_or(1) > 1) {
     return make_error(ErrorCode::kUnsupported,
-                      "%s is one of %llu shards of a split model; such a model can only be opened from files",
-                      name.c_str(), ull(*count));
+                      "%s is one of %d shards of a split model; such a model can only be opened from files", name,
+                      *count);
   }
   return gguf;
 }
@@ -84,8 +84,8 @@ Status GgufFile::add_shard(const std::string& path, GgufContents contents) {
   for (GgufTensor& tensor : contents.tensors) {
     const auto [entry, is_new] = tensor_index_.emplace(tensor.name, tensors_.size());
     if (!is_new) {
-      return make_error(ErrorCode::kCorrupt, "%s: tensor %s is already in %s", path.c_str(),
-                        quoted(tensor.name).c_str(), shards_[tensors_[entry->second].shard].path.c_str());
+      return make_error(ErrorCode::kCorrupt, "%s: tensor %s is already in %s", path, quoted(tensor.name),
+                        shards_[tensors_[entry->second].shard].path);
     }
     tensor.shard = index;
     tensors_.push_back(std::move(tensor));
@@ -100,27 +100,27 @@ Status GgufFile::open_siblings() {
   if (count.value_or(1) <= 1) return {};
   GLIMPSE_ASSIGN(const auto number, optional_uint(kSplitNo));
   if (*count > kMaxShards || number.value_or(0) >= *count) {
-    return make_error(ErrorCode::kCorrupt, "%s: split.no is %llu and split.count is %llu", path_.c_str(),
-                      ull(number.value_or(0)), ull(*count));
+    return make_error(ErrorCode::kCorrupt, "%s: split.no is %d and split.count is %d", path_, number.value_or(0),
+                      *count);
   }
   const std::string suffix = shard_suffix(number.value_or(0), *count);
   const std::string first = shard_suffix(0, *count);
   if (number.value_or(0) != 0) {
     const std::string wanted =
         path_.ends_with(suffix) ? path_.substr(0, path_.size() - suffix.size()) + first : "*" + first;
-    return make_error(ErrorCode::kMismatch, "%s is shard %llu of %llu of a split model; open the first one: %s",
-                      path_.c_str(), ull(*number + 1), ull(*count), wanted.c_str());
+    return make_error(ErrorCode::kMismatch, "%s is shard %d of %d of a split model; open the first one: %s", path_,
+                      *number + 1, *count, wanted);
   }
   if (!path_.ends_with(first)) {
     return make_error(ErrorCode::kMismatch,
-                      "%s is the first of %llu shards, but its name does not end in %s, so that the others cannot be "
+                      "%s is the first of %d shards, but its name does not end in %s, so that the others cannot be "
                       "found; give the shards their original names",
-                      path_.c_str(), ull(*count), first.c_str());
+                      path_, *count, first);
   }
   const std::string prefix = path_.substr(0, path_.size() - first.size());
   for (uint64_t i = 1; i < *count; ++i) {
     const std::string path = prefix + shard_suffix(i, *count);
-    const auto where = [&] { return format("shard %llu of %llu", ull(i + 1), ull(*count)); };
+    const auto where = [&] { return format("shard %d of %d", i + 1, *count); };
     auto file = File::open(path);
     if (!file.ok()) return with_context(std::move(file).error(), where());
     ByteReader reader(file.value());
@@ -133,16 +133,16 @@ Status GgufFile::open_siblings() {
     GLIMPSE_ASSIGN(const auto shard_no, shard.require_uint(kSplitNo));
     GLIMPSE_ASSIGN(const auto shard_count, shard.optional_uint(kSplitCount));
     if (shard_no != i || shard_count.value_or(*count) != *count) {
-      return make_error(ErrorCode::kMismatch, "%s: its metadata say shard %llu of %llu; expected shard %llu of %llu",
-                        path.c_str(), ull(shard_no + 1), ull(shard_count.value_or(*count)), ull(i + 1), ull(*count));
+      return make_error(ErrorCode::kMismatch, "%s: its metadata say shard %d of %d; expected shard %d of %d", path,
+                        shard_no + 1, shard_count.value_or(*count), i + 1, *count);
     }
     GLIMPSE_TRY(add_shard(path, std::move(contents).value()));
     files_.push_back(std::move(file).value());
   }
   GLIMPSE_ASSIGN(const auto total, optional_uint(kSplitTensors));
   if (total.value_or(tensors_.size()) != tensors_.size()) {
-    return make_error(ErrorCode::kMismatch, "%s: split.tensors.count is %llu, but the %llu shards have %llu tensors",
-                      path_.c_str(), ull(*total), ull(*count), ull(tensors_.size()));
+    return make_error(ErrorCode::kMismatch, "%s: split.tensors.count is %d, but the %d shards have %d tensors", path_,
+                      *total, *count, tensors_.size());
   }
   return {};
 }
@@ -165,8 +165,8 @@ const GgufTensor* GgufFile::find_tensor(std::string_view name) const {
 
 Status GgufFile::read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const {
   if (tensor.shard >= shards_.size() || offset > tensor.n_bytes || out.size() > tensor.n_bytes - offset) {
-    return make_error(ErrorCode::kInvalidArgument, "%s: %llu bytes at %llu of tensor %s, which has %llu", path_.c_str(),
-                      ull(out.size()), ull(offset), quoted(tensor.name).c_str(), ull(tensor.n_bytes));
+    return make_error(ErrorCode::kInvalidArgument, "%s: %d bytes at %d of tensor %s, which has %d", path_, out.size(),
+                      offset, quoted(tensor.name), tensor.n_bytes);
   }
   if (!files_.empty()) return files_[tensor.shard].read_at(tensor.file_offset + offset, out);
   if (!out.empty()) std::memcpy(out.data(), memory_.data() + tensor.file_offset + offset, out.size());

@@ -141,13 +141,13 @@ void Checker::check_shard(uint32_t index) {
   // Which shard: said only where there are several.
   const std::string name = file_.n_shards() > 1 ? shard.path + ": " : "";
   if (shard.version != 3) {
-    add(Level::kNote, format("%sGGUF version %u; everything writes 3 today", name.c_str(), shard.version));
+    add(Level::kNote, format("%sGGUF version %d; everything writes 3 today", name, shard.version));
   }
   if (shard.alignment < 32) {
-    add(Level::kNote, format("%salignment %llu instead of 32: tensors may start at odd places for vector loads",
-                             name.c_str(), ull(shard.alignment)));
+    add(Level::kNote, format("%salignment %d instead of 32: tensors may start at odd places for vector loads", name,
+                             shard.alignment));
   } else if (shard.alignment != 32) {
-    add(Level::kNote, format("%salignment %llu instead of the usual 32", name.c_str(), ull(shard.alignment)));
+    add(Level::kNote, format("%salignment %d instead of the usual 32", name, shard.alignment));
   }
   check_layout(index, name);
 }
@@ -162,25 +162,25 @@ void Checker::check_layout(uint32_t index, const std::string& name) {
     if (tensor.shard != index) continue;
     ++n_tensors;
     if (tensor.file_offset != expected && n_misplaced++ == 0) {
-      add(Level::kWarning, format("%stensor %s starts at byte %llu, where %llu is next: offsets are not consecutive, "
+      add(Level::kWarning, format("%stensor %s starts at byte %d, where %d is next: offsets are not consecutive, "
                                   "so llama.cpp refuses the file",
-                                  name.c_str(), quoted(tensor.name).c_str(), ull(tensor.file_offset), ull(expected)));
+                                  name, quoted(tensor.name), tensor.file_offset, expected));
     }
     const uint64_t end = tensor.file_offset + tensor.n_bytes;
     expected = checked_align_up(end, shard.alignment).value_or(end);
     data_end = std::max(data_end, end);
   }
   if (n_misplaced > 1) {
-    add(Level::kWarning, format("%s%llu of %llu tensors are not where llama.cpp expects them", name.c_str(),
-                                ull(n_misplaced), ull(n_tensors)));
+    add(Level::kWarning,
+        format("%s%d of %d tensors are not where llama.cpp expects them", name, n_misplaced, n_tensors));
   }
   const uint64_t padded_end = checked_align_up(data_end, shard.alignment).value_or(data_end);
   if (shard.n_bytes > padded_end) {
-    add(Level::kNote, format("%s%llu bytes after the end of the data (byte %llu) belong to nothing", name.c_str(),
-                             ull(shard.n_bytes - padded_end), ull(padded_end)));
+    add(Level::kNote, format("%s%d bytes after the end of the data (byte %d) belong to nothing", name,
+                             shard.n_bytes - padded_end, padded_end));
   } else if (n_tensors > 0 && shard.n_bytes < padded_end) {
-    add(Level::kNote, format("%sthe padding after the last tensor is missing (%llu bytes)", name.c_str(),
-                             ull(padded_end - shard.n_bytes)));
+    add(Level::kNote,
+        format("%sthe padding after the last tensor is missing (%d bytes)", name, padded_end - shard.n_bytes));
   }
 }
 
@@ -197,27 +197,25 @@ void Checker::check_key(const std::string& key, const GgufValue& value) {
   for (const KnownKey& known : kKnownKeys) {
     const bool same = known.key.starts_with('.') ? key.ends_with(known.key) : key == known.key;
     if (same && !fits(value, known.want)) {
-      add(Level::kWarning,
-          format("key %s is %s; expected %s", name.c_str(), value.describe_type().c_str(), want_name(known.want)));
+      add(Level::kWarning, format("key %s is %s; expected %s", name, value.describe_type(), want_name(known.want)));
       break;
     }
   }
   const bool conventional = std::all_of(key.begin(), key.end(), [](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '_' || c == '-' || c == '/';
   });
-  if (!conventional) add(Level::kNote, format("key %s has unusual characters", name.c_str()));
+  if (!conventional) add(Level::kNote, format("key %s has unusual characters", name));
   if (value.is_array() && value.array_size() == 0) {
-    add(Level::kNote, format("key %s is an empty array; glimpse treats it as absent", name.c_str()));
+    add(Level::kNote, format("key %s is an empty array; glimpse treats it as absent", name));
   }
   if (const auto* text = std::get_if<std::string>(&value.data)) {
-    if (text->empty()) add(Level::kNote, format("key %s is an empty string", name.c_str()));
-    if (!is_valid_utf8(*text)) add(Level::kWarning, format("key %s is not valid UTF-8", name.c_str()));
+    if (text->empty()) add(Level::kNote, format("key %s is an empty string", name));
+    if (!is_valid_utf8(*text)) add(Level::kWarning, format("key %s is not valid UTF-8", name));
   }
   if (const auto* texts = std::get_if<std::vector<std::string>>(&value.data)) {
     const auto bad = std::count_if(texts->begin(), texts->end(), [](const auto& text) { return !is_valid_utf8(text); });
     if (bad > 0) {
-      add(Level::kWarning, format("key %s: %lld of its %llu strings are not valid UTF-8", name.c_str(),
-                                  static_cast<long long>(bad), ull(texts->size())));
+      add(Level::kWarning, format("key %s: %d of its %d strings are not valid UTF-8", name, bad, texts->size()));
     }
   }
   bool finite = true;
@@ -226,7 +224,7 @@ void Checker::check_key(const std::string& key, const GgufValue& value) {
     // -inf and NaN appear among token scores of damaged conversions.
     finite = std::all_of(numbers->begin(), numbers->end(), [](double v) { return std::isfinite(v); });
   }
-  if (!finite) add(Level::kWarning, format("key %s is not finite", name.c_str()));
+  if (!finite) add(Level::kWarning, format("key %s is not finite", name));
 }
 
 void Checker::check_vocabulary() {
@@ -235,23 +233,21 @@ void Checker::check_vocabulary() {
   for (const char* key : {"tokenizer.ggml.token_type", "tokenizer.ggml.scores"}) {
     const GgufValue* value = file_.find(key);
     if (value != nullptr && value->array_size() != tokens->size()) {
-      add(Level::kWarning,
-          format("key '%s' has %llu entries for %llu tokens", key, ull(value->array_size()), ull(tokens->size())));
+      add(Level::kWarning, format("key '%s' has %d entries for %d tokens", key, value->array_size(), tokens->size()));
     }
   }
   for (const std::string& key : file_.keys()) {
     if (!key.starts_with("tokenizer.ggml.") || !key.ends_with("_token_id")) continue;
     const auto id = file_.optional_uint(key);
     if (id.ok() && id.value().value_or(0) >= tokens->size()) {
-      add(Level::kWarning, format("key %s is %llu, but there are %llu tokens", quoted(key).c_str(), ull(*id.value()),
-                                  ull(tokens->size())));
+      add(Level::kWarning, format("key %s is %d, but there are %d tokens", quoted(key), *id.value(), tokens->size()));
     }
   }
   std::vector<std::string_view> sorted(tokens->begin(), tokens->end());
   std::sort(sorted.begin(), sorted.end());
   const auto twin = std::adjacent_find(sorted.begin(), sorted.end());
   if (twin != sorted.end()) {
-    add(Level::kWarning, format("token %s appears more than once in the vocabulary", quoted(*twin).c_str()));
+    add(Level::kWarning, format("token %s appears more than once in the vocabulary", quoted(*twin)));
   }
 }
 
@@ -274,20 +270,19 @@ void Checker::check_tensors() {
     quantized = quantized || info.block_length > 1;
   }
   for (const auto& [type, group] : unusable) {
-    add(Level::kWarning, format("tensors of type %s, which glimpse cannot multiply: %llu, the first %s",
-                                dtype_name(type), ull(group.count), group.first.c_str()));
+    add(Level::kWarning, format("tensors of type %s, which glimpse cannot multiply: %d, the first %s", dtype_name(type),
+                                group.count, group.first));
   }
   if (empty.count > 0) {
-    add(Level::kWarning, format("tensors without elements: %llu, the first %s", ull(empty.count), empty.first.c_str()));
+    add(Level::kWarning, format("tensors without elements: %d, the first %s", empty.count, empty.first));
   }
   if (scalar.count > 0) {
-    add(Level::kNote,
-        format("tensors without dimensions: %llu, the first %s", ull(scalar.count), scalar.first.c_str()));
+    add(Level::kNote, format("tensors without dimensions: %d, the first %s", scalar.count, scalar.first));
   }
   const auto version = file_.optional_uint("general.quantization_version");
   if (quantized && version.ok() && version.value().value_or(2) != 2) {
-    add(Level::kWarning, format("general.quantization_version is %llu; the block layouts known today are version 2",
-                                ull(*version.value())));
+    add(Level::kWarning,
+        format("general.quantization_version is %d; the block layouts known today are version 2", *version.value()));
   }
   const GgufValue* type = file_.find("general.type");
   const auto* kind = type == nullptr ? nullptr : std::get_if<std::string>(&type->data);

@@ -72,10 +72,9 @@ Result<std::vector<GgufFinding>> check_gguf_data(const GgufFile& file, const Pro
     done += tensor.n_bytes;
     if (n_bad == 0) continue;
     findings.push_back({GgufFinding::Level::kWarning,
-                        format("tensor %s %s: %llu of %llu %s are NaN or infinite, the first at element %llu",
-                               quoted(tensor.name).c_str(), tensor.describe().c_str(), ull(n_bad),
-                               ull(tensor.n_bytes / info.block_bytes),
-                               info.block_length > 1 ? "block scales" : "values", ull(first_bad * info.block_length))});
+                        format("tensor %s %s: %d of %d %s are NaN or infinite, the first at element %d",
+                               quoted(tensor.name), tensor.describe(), n_bad, tensor.n_bytes / info.block_bytes,
+                               info.block_length > 1 ? "block scales" : "values", first_bad * info.block_length)});
   }
   return findings;
 }

@@ -65,7 +65,7 @@ std::string describe_unknown_dtype(uint32_t id) {
   // ggml.h keeps the ids of removed types out of use.
   static constexpr const char* kRepacked = "download the plain Q4_0 file, which runtimes repack themselves";
   const auto removed = [id](const char* name, const char* advice) {
-    return format("tensor type %s (id %u) was removed from GGUF; %s", name, id, advice);
+    return format("tensor type %s (id %d) was removed from GGUF; %s", name, id, advice);
   };
   switch (id) {
     case 4:
@@ -87,7 +87,7 @@ std::string describe_unknown_dtype(uint32_t id) {
     default:
       break;
   }
-  return format("tensor type id %u is unknown; the file is damaged or newer than this version of glimpse", id);
+  return format("tensor type id %d is unknown; the file is damaged or newer than this version of glimpse", id);
 }
 
 }  // namespace glimpse

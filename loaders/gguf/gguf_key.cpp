@@ -25,7 +25,7 @@ Status add_range(const File& file, uint64_t first, uint64_t end, std::vector<std
 
 Result<uint64_t> GgufFile::content_key() const {
   if (files_.empty()) {
-    return make_error(ErrorCode::kInvalidArgument, "%s is no file: it has no content key", path_.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s is no file: it has no content key", path_);
   }
   Hash64 hash;
   std::vector<std::byte> buffer;

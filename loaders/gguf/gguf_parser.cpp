@@ -55,11 +55,11 @@ Status Parser::parse_header() {
   if (std::memcmp(first, kMagic.data(), std::min<size_t>(n_first, kMagic.size())) != 0 || n_first == 0) {
     if (n_first > kMagic.size()) GLIMPSE_TRY(reader_.read(first + kMagic.size(), n_first - kMagic.size()));
     return make_error(ErrorCode::kCorrupt, "not a GGUF file: %s",
-                      describe_foreign_file(std::string_view(first, n_first)).c_str());
+                      describe_foreign_file(std::string_view(first, n_first)));
   }
   if (reader_.size() < kHeaderBytes) {
-    return make_error(ErrorCode::kTruncated, "truncated header: the file has %llu bytes, a GGUF header has %llu",
-                      ull(reader_.size()), ull(kHeaderBytes));
+    return make_error(ErrorCode::kTruncated, "truncated header: the file has %d bytes, a GGUF header has %d",
+                      reader_.size(), kHeaderBytes);
   }
   GLIMPSE_ASSIGN(contents_.version, reader_.read_value<uint32_t>());
   GLIMPSE_ASSIGN(n_tensors_, reader_.read_value<uint64_t>());
@@ -77,14 +77,13 @@ Status Parser::parse_header() {
                       "GGUF version 1 (2023) is not supported; glimpse reads 2 and 3: download a newer conversion");
   }
   if (version > 3) {
-    return make_error(ErrorCode::kUnsupported, "GGUF version %u at offset 4 is not supported; glimpse reads 2 and 3",
+    return make_error(ErrorCode::kUnsupported, "GGUF version %d at offset 4 is not supported; glimpse reads 2 and 3",
                       version);
   }
   contents_.n_bytes = reader_.size();
   for (const auto& [name, count] : {std::pair("tensor", n_tensors_), std::pair("key", n_keys_)}) {
     if (count > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "the header's %s count is negative (%lld)", name,
-                        static_cast<long long>(count));
+      return make_error(ErrorCode::kCorrupt, "the header's %s count is negative (%d)", name, count);
     }
   }
   return check_counts(n_keys_, n_tensors_);
@@ -94,29 +93,28 @@ Status Parser::parse_header() {
 Status Parser::check_counts(uint64_t n_keys, uint64_t n_tensors) const {
   const uint64_t remaining = reader_.remaining();
   if (n_keys > remaining / kMinKeyBytes) {
-    return make_error(ErrorCode::kTruncated, "the header announces %llu keys, but only %llu bytes follow it",
-                      ull(n_keys), ull(remaining));
+    return make_error(ErrorCode::kTruncated, "the header announces %d keys, but only %d bytes follow it", n_keys,
+                      remaining);
   }
   if (n_tensors > remaining / kMinTensorBytes) {
-    return make_error(ErrorCode::kTruncated,
-                      "the header announces %llu tensors, but only %llu bytes follow offset %llu", ull(n_tensors),
-                      ull(remaining), ull(reader_.position()));
+    return make_error(ErrorCode::kTruncated, "the header announces %d tensors, but only %d bytes follow offset %d",
+                      n_tensors, remaining, reader_.position());
   }
   return {};
 }
 
 Status Parser::parse_key(uint64_t index) {
   const uint64_t offset = reader_.position();
-  const std::string where = format("key %llu of %llu at offset %llu", ull(index + 1), ull(n_keys_), ull(offset));
+  const std::string where = format("key %d of %d at offset %d", index + 1, n_keys_, offset);
   auto key = read_gguf_string(reader_);
   if (!key.ok()) return with_context(std::move(key).error(), where);
   const std::string name = quoted(key.value());
-  if (key.value().empty()) return make_error(ErrorCode::kCorrupt, "%s has an empty name", where.c_str());
+  if (key.value().empty()) return make_error(ErrorCode::kCorrupt, "%s has an empty name", where);
   if (key.value().find('\0') != std::string::npos) {
-    return make_error(ErrorCode::kCorrupt, "%s: its name %s contains a zero byte", where.c_str(), name.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: its name %s contains a zero byte", where, name);
   }
   if (contents_.values.contains(key.value())) {
-    return make_error(ErrorCode::kCorrupt, "%s: %s appears twice", where.c_str(), name.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: %s appears twice", where, name);
   }
   auto value = read_gguf_value(reader_);
   if (!value.ok()) return with_context(std::move(value).error(), name + " (" + where + ")");
@@ -130,12 +128,12 @@ Status Parser::read_alignment() {
   if (found == contents_.values.end()) return {};
   const GgufValue& value = found->second;
   if (value.type != GgufType::kUint32) {
-    return make_error(ErrorCode::kCorrupt, "'general.alignment' is %s; expected uint32", value.describe_type().c_str());
+    return make_error(ErrorCode::kCorrupt, "'general.alignment' is %s; expected uint32", value.describe_type());
   }
   const uint64_t alignment = *std::get_if<uint64_t>(&value.data);
   if (alignment == 0 || (alignment & (alignment - 1)) != 0 || alignment > kGgufMaxAlignment) {
-    return make_error(ErrorCode::kCorrupt, "'general.alignment' is %llu; expected a power of two up to %llu",
-                      ull(alignment), ull(kGgufMaxAlignment));
+    return make_error(ErrorCode::kCorrupt, "'general.alignment' is %d; expected a power of two up to %d", alignment,
+                      kGgufMaxAlignment);
   }
   contents_.alignment = alignment;
   return {};
@@ -143,23 +141,23 @@ Status Parser::read_alignment() {
 
 Status Parser::parse_tensor(uint64_t index) {
   const uint64_t offset = reader_.position();
-  std::string where = format("tensor %llu of %llu at offset %llu", ull(index + 1), ull(n_tensors_), ull(offset));
+  std::string where = format("tensor %d of %d at offset %d", index + 1, n_tensors_, offset);
   auto length = read_gguf_string_length(reader_);
   if (!length.ok()) return with_context(std::move(length).error(), where);
-  if (length.value() == 0) return make_error(ErrorCode::kCorrupt, "%s has an empty name", where.c_str());
+  if (length.value() == 0) return make_error(ErrorCode::kCorrupt, "%s has an empty name", where);
   if (length.value() > kGgufMaxTensorName) {
-    return make_error(ErrorCode::kCorrupt, "%s has a name of %llu bytes; the limit is %llu", where.c_str(),
-                      ull(length.value()), ull(kGgufMaxTensorName));
+    return make_error(ErrorCode::kCorrupt, "%s has a name of %d bytes; the limit is %d", where, length.value(),
+                      kGgufMaxTensorName);
   }
   GgufTensor tensor;
   tensor.name.resize(length.value());
   GLIMPSE_TRY(reader_.read(tensor.name.data(), tensor.name.size()));
-  where = "tensor " + quoted(tensor.name) + format(" (at offset %llu)", ull(offset));
+  where = "tensor " + quoted(tensor.name) + format(" (at offset %d)", offset);
   if (tensor.name.find('\0') != std::string::npos) {
-    return make_error(ErrorCode::kCorrupt, "%s: its name contains a zero byte", where.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s: its name contains a zero byte", where);
   }
   if (!tensor_names_.emplace(tensor.name, index).second) {
-    return make_error(ErrorCode::kCorrupt, "%s appears twice", where.c_str());
+    return make_error(ErrorCode::kCorrupt, "%s appears twice", where);
   }
   if (auto shape = parse_tensor_shape(tensor); !shape.ok()) return with_context(std::move(shape).error(), where);
   contents_.tensors.push_back(std::move(tensor));
@@ -170,33 +168,32 @@ Status Parser::parse_tensor(uint64_t index) {
 Status Parser::parse_tensor_shape(GgufTensor& tensor) {
   GLIMPSE_ASSIGN(tensor.n_dims, reader_.read_value<uint32_t>());
   if (tensor.n_dims > kGgufMaxDims) {
-    return make_error(ErrorCode::kCorrupt, "%u dimensions; at most %u are possible", tensor.n_dims, kGgufMaxDims);
+    return make_error(ErrorCode::kCorrupt, "%d dimensions; at most %d are possible", tensor.n_dims, kGgufMaxDims);
   }
   uint64_t product = 1;  // of the dims, an empty one counted as 1, so that no partial product overflows either
   for (uint32_t i = 0; i < tensor.n_dims; ++i) {
     GLIMPSE_ASSIGN(tensor.dims[i], reader_.read_value<uint64_t>());
     if (tensor.dims[i] > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "dimension %u is negative (%lld)", i,
-                        static_cast<long long>(tensor.dims[i]));
+      return make_error(ErrorCode::kCorrupt, "dimension %d is negative (%d)", i, tensor.dims[i]);
     }
     const auto next = checked_mul(product, std::max<uint64_t>(tensor.dims[i], 1));
     if (!next || *next > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "its number of elements overflows at dimension %u (%llu x %llu)", i,
-                        ull(product), ull(tensor.dims[i]));
+      return make_error(ErrorCode::kCorrupt, "its number of elements overflows at dimension %d (%d x %d)", i, product,
+                        tensor.dims[i]);
     }
     product = *next;
   }
   GLIMPSE_ASSIGN(const uint32_t type_id, reader_.read_value<uint32_t>());
   const DTypeInfo* info = find_dtype(type_id);
-  if (info == nullptr) return make_error(ErrorCode::kUnsupported, "%s", describe_unknown_dtype(type_id).c_str());
+  if (info == nullptr) return make_error(ErrorCode::kUnsupported, "%s", describe_unknown_dtype(type_id));
   tensor.type = info->type;
   if (tensor.dims[0] % info->block_length != 0) {
-    return make_error(ErrorCode::kCorrupt, "rows of %llu elements are not whole %s blocks of %u", ull(tensor.dims[0]),
+    return make_error(ErrorCode::kCorrupt, "rows of %d elements are not whole %s blocks of %d", tensor.dims[0],
                       info->name, info->block_length);
   }
   const auto n_bytes = checked_mul(tensor.n_elements() / info->block_length, info->block_bytes);
   if (!n_bytes) {
-    return make_error(ErrorCode::kCorrupt, "its size in bytes overflows (%llu %s elements)", ull(tensor.n_elements()),
+    return make_error(ErrorCode::kCorrupt, "its size in bytes overflows (%d %s elements)", tensor.n_elements(),
                       info->name);
   }
   tensor.n_bytes = *n_bytes;
@@ -211,36 +208,33 @@ Status Parser::place_tensors() {
   contents_.data_start = *checked_align_up(contents_.data_start, contents_.alignment);
   const uint64_t size = contents_.n_bytes;
   if (contents_.data_start > size) {
-    return make_error(ErrorCode::kTruncated,
-                      "the tensor data should start at byte %llu, but the file ends at byte %llu",
-                      ull(contents_.data_start), ull(size));
+    return make_error(ErrorCode::kTruncated, "the tensor data should start at byte %d, but the file ends at byte %d",
+                      contents_.data_start, size);
   }
   const GgufTensor* first_missing = nullptr;
   uint64_t furthest = 0;
   for (size_t i = 0; i < offsets_.size(); ++i) {
     GgufTensor& tensor = contents_.tensors[i];
     if (offsets_[i] % contents_.alignment != 0) {
-      return make_error(ErrorCode::kCorrupt, "tensor %s: its offset %llu is not a multiple of the alignment %llu",
-                        quoted(tensor.name).c_str(), ull(offsets_[i]), ull(contents_.alignment));
+      return make_error(ErrorCode::kCorrupt, "tensor %s: its offset %d is not a multiple of the alignment %d",
+                        quoted(tensor.name), offsets_[i], contents_.alignment);
     }
     const auto start = checked_add(contents_.data_start, offsets_[i]);
     const auto end = start ? checked_add(*start, tensor.n_bytes) : std::nullopt;
     if (!end) {
-      return make_error(ErrorCode::kCorrupt, "tensor %s: its offset %llu overflows", quoted(tensor.name).c_str(),
-                        ull(offsets_[i]));
+      return make_error(ErrorCode::kCorrupt, "tensor %s: its offset %d overflows", quoted(tensor.name), offsets_[i]);
     }
     tensor.file_offset = *start;
     furthest = std::max(furthest, *end);
     if (*end > size && first_missing == nullptr) first_missing = &tensor;
   }
   if (first_missing == nullptr) return {};
-  return make_error(
-      ErrorCode::kTruncated,
-      "the data of tensor %s (%s) should lie at bytes %llu to %llu, but the file ends at byte %llu: %s of "
-      "at least %s are missing",
-      quoted(first_missing->name).c_str(), first_missing->describe().c_str(), ull(first_missing->file_offset),
-      ull(first_missing->file_offset + first_missing->n_bytes), ull(size), byte_size(furthest - size).c_str(),
-      byte_size(furthest).c_str());
+  return make_error(ErrorCode::kTruncated,
+                    "the data of tensor %s (%s) should lie at bytes %d to %d, but the file ends at byte %d: %s of "
+                    "at least %s are missing",
+                    quoted(first_missing->name), first_missing->describe(), first_missing->file_offset,
+                    first_missing->file_offset + first_missing->n_bytes, size, byte_size(furthest - size),
+                    byte_size(furthest));
 }
 
 Status Parser::check_overlap() const {
@@ -255,9 +249,8 @@ Status Parser::check_overlap() const {
     const GgufTensor& a = *sorted[i - 1];
     const GgufTensor& b = *sorted[i];
     if (a.file_offset + a.n_bytes > b.file_offset) {
-      return make_error(ErrorCode::kCorrupt, "tensors %s (bytes %llu to %llu) and %s (from byte %llu) overlap",
-                        quoted(a.name).c_str(), ull(a.file_offset), ull(a.file_offset + a.n_bytes),
-                        quoted(b.name).c_str(), ull(b.file_offset));
+      return make_error(ErrorCode::kCorrupt, "tensors %s (bytes %d to %d) and %s (from byte %d) overlap",
+                        quoted(a.name), a.file_offset, a.file_offset + a.n_bytes, quoted(b.name), b.file_offset);
     }
   }
   return {};

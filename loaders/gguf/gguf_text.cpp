@@ -11,7 +11,7 @@ std::string quoted(std::string_view text, size_t limit) {
     if (byte >= 0x20 && byte < 0x7f) {
       out += c;
     } else {
-      out += format("\\x%02x", static_cast<unsigned>(byte));
+      out += format("\\x%02x", byte);
     }
   }
   if (text.size() > limit) out += "...";
@@ -20,7 +20,7 @@ std::string quoted(std::string_view text, size_t limit) {
 
 std::string byte_size(uint64_t n_bytes) {
   const auto n = static_cast<double>(n_bytes);
-  if (n_bytes < 10'000) return format("%llu bytes", ull(n_bytes));
+  if (n_bytes < 10'000) return format("%d bytes", n_bytes);
   if (n_bytes < 1'000'000) return format("%.1f kB", n / 1e3);
   if (n_bytes < 1'000'000'000) return format("%.1f MB", n / 1e6);
   return format("%.2f GB", n / 1e9);

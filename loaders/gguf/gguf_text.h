@@ -18,9 +18,4 @@ std::string byte_size(uint64_t n_bytes);
 /// Whether the text is well-formed UTF-8 (no surrogates, no overlong forms, at most U+10FFFF).
 bool is_valid_utf8(std::string_view text);
 
-/// uint64_t for %llu.
-inline unsigned long long ull(uint64_t value) {
-  return value;
-}
-
 }  // namespace glimpse

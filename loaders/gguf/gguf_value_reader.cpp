@@ -18,7 +18,7 @@ Result<GgufType> read_type(ByteReader& reader) {
   const uint64_t offset = reader.position();
   GLIMPSE_ASSIGN(const uint32_t id, reader.read_value<uint32_t>());
   if (id > static_cast<uint32_t>(GgufType::kFloat64)) {
-    return make_error(ErrorCode::kCorrupt, "value type %u at offset %llu; known types are 0 to 12", id, ull(offset));
+    return make_error(ErrorCode::kCorrupt, "value type %d at offset %d; known types are 0 to 12", id, offset);
   }
   return static_cast<GgufType>(id);
 }
@@ -51,14 +51,13 @@ Status read_array(ByteReader& reader, GgufValue& value) {
   GLIMPSE_ASSIGN(const uint64_t count, reader.read_value<uint64_t>());
   const char* type = gguf_type_name(value.element_type);
   if (count > kGgufMaxArrayCount) {
-    return make_error(ErrorCode::kTooLarge, "an array of %llu %s; the limit is %llu", ull(count), type,
-                      ull(kGgufMaxArrayCount));
+    return make_error(ErrorCode::kTooLarge, "an array of %d %s; the limit is %d", count, type, kGgufMaxArrayCount);
   }
   // A string needs at least its length.
   const uint64_t least = value.element_type == GgufType::kString ? 8 : gguf_type_bytes(value.element_type);
   if (count > reader.remaining() / least) {
-    return make_error(ErrorCode::kTruncated, "an array of %llu %s, but only %llu bytes are left", ull(count), type,
-                      ull(reader.remaining()));
+    return make_error(ErrorCode::kTruncated, "an array of %d %s, but only %d bytes are left", count, type,
+                      reader.remaining());
   }
   switch (value.element_type) {
     case GgufType::kUint8:
@@ -92,7 +91,7 @@ Status read_array(ByteReader& reader, GgufValue& value) {
       for (uint64_t i = 0; i < count; ++i) {
         auto text = read_gguf_string(reader);
         if (!text.ok()) {
-          return with_context(std::move(text).error(), format("string %llu of %llu", ull(i + 1), ull(count)));
+          return with_context(std::move(text).error(), format("string %d of %d", i + 1, count));
         }
         strings.push_back(std::move(text).value());
       }
@@ -110,12 +109,12 @@ Result<uint64_t> read_gguf_string_length(ByteReader& reader) {
   const uint64_t offset = reader.position();
   GLIMPSE_ASSIGN(const uint64_t length, reader.read_value<uint64_t>());
   if (length > kGgufMaxStringBytes) {
-    return make_error(ErrorCode::kTooLarge, "a string of %llu bytes at offset %llu; the limit is %llu", ull(length),
-                      ull(offset), ull(kGgufMaxStringBytes));
+    return make_error(ErrorCode::kTooLarge, "a string of %d bytes at offset %d; the limit is %d", length, offset,
+                      kGgufMaxStringBytes);
   }
   if (length > reader.remaining()) {
-    return make_error(ErrorCode::kTruncated, "a string of %llu bytes at offset %llu, but only %llu bytes are left",
-                      ull(length), ull(offset), ull(reader.remaining()));
+    return make_error(ErrorCode::kTruncated, "a string of %d bytes at offset %d, but only %d bytes are left", length,
+                      offset, reader.remaining());
   }
   return length;
 }

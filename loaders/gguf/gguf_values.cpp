@@ -29,13 +29,12 @@ bool is_absent(const GgufValue* value) {
 }
 
 Error wrong_type(const std::string& path, std::string_view key, const GgufValue& value, const char* expected) {
-  return make_error(ErrorCode::kCorrupt, "%s: key %s is %s; expected %s", path.c_str(), quoted(key).c_str(),
-                    value.describe_type().c_str(), expected);
+  return make_error(ErrorCode::kCorrupt, "%s: key %s is %s; expected %s", path, quoted(key), value.describe_type(),
+                    expected);
 }
 
 Error missing(const std::string& path, std::string_view key, const char* expected) {
-  return make_error(ErrorCode::kNotFound, "%s: key %s is missing; expected %s", path.c_str(), quoted(key).c_str(),
-                    expected);
+  return make_error(ErrorCode::kNotFound, "%s: key %s is missing; expected %s", path, quoted(key), expected);
 }
 
 template <typename From, typename To>
@@ -117,7 +116,7 @@ size_t GgufValue::array_size() const {
 
 std::string GgufValue::describe_type() const {
   if (!is_array()) return gguf_type_name(type);
-  return format("array of %llu %s", ull(array_size()), gguf_type_name(element_type));
+  return format("array of %d %s", array_size(), gguf_type_name(element_type));
 }
 
 Result<std::optional<uint64_t>> GgufFile::optional_uint(std::string_view key) const {
@@ -127,8 +126,7 @@ Result<std::optional<uint64_t>> GgufFile::optional_uint(std::string_view key) co
     if (const auto* v = single<uint64_t>(*value)) return std::optional<uint64_t>(*v);
     if (const auto* v = single<int64_t>(*value)) {
       if (*v >= 0) return std::optional<uint64_t>(static_cast<uint64_t>(*v));
-      return make_error(ErrorCode::kCorrupt, "%s: key %s is %lld; expected %s", path_.c_str(), quoted(key).c_str(),
-                        static_cast<long long>(*v), kUint);
+      return make_error(ErrorCode::kCorrupt, "%s: key %s is %d; expected %s", path_, quoted(key), *v, kUint);
     }
   }
   return wrong_type(path_, key, *value, kUint);
@@ -179,8 +177,8 @@ Result<std::vector<int64_t>> GgufFile::int_array(std::string_view key) const {
   out.reserve(numbers.size());
   for (uint64_t number : numbers) {
     if (number > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "%s: key %s contains %llu, which does not fit a signed 64-bit integer",
-                        path_.c_str(), quoted(key).c_str(), ull(number));
+      return make_error(ErrorCode::kCorrupt, "%s: key %s contains %d, which does not fit a signed 64-bit integer",
+                        path_, quoted(key), number);
     }
     out.push_back(static_cast<int64_t>(number));
   }

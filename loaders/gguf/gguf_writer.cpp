@@ -111,7 +111,7 @@ struct ValueEncoder {
 Status check_name(const std::string& name, const char* kind) {
   if (name.empty()) return make_error(ErrorCode::kInvalidArgument, "a %s without a name", kind);
   if (name.find('\0') != std::string::npos) {
-    return make_error(ErrorCode::kInvalidArgument, "%s %s contains a zero byte", kind, quoted(name).c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s %s contains a zero byte", kind, quoted(name));
   }
   return {};
 }
@@ -120,7 +120,7 @@ Status check_name(const std::string& name, const char* kind) {
 
 void GgufWriter::refuse_late(const std::string& name) {
   if (state_ == State::kCollecting) return;
-  misuse_ = make_error(ErrorCode::kInternal, "%s is added after GgufWriter::begin", quoted(name).c_str());
+  misuse_ = make_error(ErrorCode::kInternal, "%s is added after GgufWriter::begin", quoted(name));
 }
 
 Bytes& GgufWriter::add_entry(const std::string& key) {
@@ -199,8 +199,8 @@ void GgufWriter::add_value(const std::string& key, const GgufValue& value) {
   put_type(out, value.type);
   if (value.is_array()) put_type(out, value.element_type);
   if (!std::visit(ValueEncoder{out, value}, value.data)) {
-    misuse_ = make_error(ErrorCode::kInvalidArgument, "the value of key %s does not fit its type (%s)",
-                         quoted(key).c_str(), value.describe_type().c_str());
+    misuse_ = make_error(ErrorCode::kInvalidArgument, "the value of key %s does not fit its type (%s)", quoted(key),
+                         value.describe_type());
   }
   const auto* number = std::get_if<uint64_t>(&value.data);
   set_alignment(key, value.type, number != nullptr ? *number : 0);
@@ -216,12 +216,12 @@ Status GgufWriter::check_entries() const {
   for (const Entry& entry : entries_) {
     GLIMPSE_TRY(check_name(entry.key, "key"));
     if (!keys.insert(entry.key).second) {
-      return make_error(ErrorCode::kInvalidArgument, "key %s is added twice", quoted(entry.key).c_str());
+      return make_error(ErrorCode::kInvalidArgument, "key %s is added twice", quoted(entry.key));
     }
   }
   if (alignment_ == 0 || (alignment_ & (alignment_ - 1)) != 0 || alignment_ > kGgufMaxAlignment) {
-    return make_error(ErrorCode::kInvalidArgument, "general.alignment must be a uint32 and a power of two up to %llu",
-                      ull(kGgufMaxAlignment));
+    return make_error(ErrorCode::kInvalidArgument, "general.alignment must be a uint32 and a power of two up to %d",
+                      kGgufMaxAlignment);
   }
   return {};
 }
@@ -234,30 +234,30 @@ Status GgufWriter::check_tensors() {
     GLIMPSE_TRY(check_name(tensor.name, "tensor"));
     const std::string name = quoted(tensor.name);
     if (tensor.name.size() > kGgufMaxTensorName) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s: its name has %llu bytes; the limit is %llu",
-                        name.c_str(), ull(tensor.name.size()), ull(kGgufMaxTensorName));
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s: its name has %d bytes; the limit is %d", name,
+                        tensor.name.size(), kGgufMaxTensorName);
     }
     if (!names.insert(tensor.name).second) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s is declared twice", name.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s is declared twice", name);
     }
     if (tensor.dims.empty() || tensor.dims.size() > kGgufMaxDims) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s has %llu dimensions; 1 to %u are possible",
-                        name.c_str(), ull(tensor.dims.size()), kGgufMaxDims);
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s has %d dimensions; 1 to %d are possible", name,
+                        tensor.dims.size(), kGgufMaxDims);
     }
     if (find_dtype(static_cast<uint32_t>(tensor.type)) == nullptr) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s has an unknown type", name.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s has an unknown type", name);
     }
     const DTypeInfo& info = dtype_info(tensor.type);
     if (tensor.dims[0] % info.block_length != 0) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s: rows of %llu are not whole %s blocks of %u",
-                        name.c_str(), ull(tensor.dims[0]), info.name, info.block_length);
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s: rows of %d are not whole %s blocks of %d", name,
+                        tensor.dims[0], info.name, info.block_length);
     }
     auto n_bytes = checked_mul(tensor.dims[0] / info.block_length, info.block_bytes);
     for (size_t i = 1; i < tensor.dims.size() && n_bytes; ++i) n_bytes = checked_mul(*n_bytes, tensor.dims[i]);
     const auto padded = n_bytes ? checked_align_up(*n_bytes, alignment_) : std::nullopt;
     const auto sum = padded ? checked_add(total, *padded) : std::nullopt;
     if (!sum || *sum > INT64_MAX) {
-      return make_error(ErrorCode::kInvalidArgument, "tensor %s is too large", name.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "tensor %s is too large", name);
     }
     tensor.n_bytes = *n_bytes;
     total = *sum;
@@ -311,12 +311,12 @@ Status GgufWriter::append(std::span<const std::byte> bytes) {
   if (bytes.empty()) return {};
   if (state_ != State::kWriting) return make_error(ErrorCode::kInternal, "GgufWriter::append outside begin and commit");
   if (current_ == tensors_.size()) {
-    return make_error(ErrorCode::kInternal, "%llu bytes more than all declared tensors have", ull(bytes.size()));
+    return make_error(ErrorCode::kInternal, "%d bytes more than all declared tensors have", bytes.size());
   }
   const Tensor& tensor = tensors_[current_];
   if (bytes.size() > tensor.n_bytes - current_bytes_) {
-    return make_error(ErrorCode::kInternal, "tensor %s: %llu bytes at %llu, but it was declared with %llu",
-                      quoted(tensor.name).c_str(), ull(bytes.size()), ull(current_bytes_), ull(tensor.n_bytes));
+    return make_error(ErrorCode::kInternal, "tensor %s: %d bytes at %d, but it was declared with %d",
+                      quoted(tensor.name), bytes.size(), current_bytes_, tensor.n_bytes);
   }
   GLIMPSE_TRY(file_.write(bytes));
   current_bytes_ += bytes.size();
@@ -327,8 +327,8 @@ Status GgufWriter::commit() {
   if (state_ != State::kWriting) return make_error(ErrorCode::kInternal, "GgufWriter::commit without begin");
   if (misuse_) return *misuse_;
   if (current_ < tensors_.size()) {
-    return make_error(ErrorCode::kInternal, "tensor %s has %llu of its %llu bytes; nothing is written",
-                      quoted(tensors_[current_].name).c_str(), ull(current_bytes_), ull(tensors_[current_].n_bytes));
+    return make_error(ErrorCode::kInternal, "tensor %s has %d of its %d bytes; nothing is written",
+                      quoted(tensors_[current_].name), current_bytes_, tensors_[current_].n_bytes);
   }
   GLIMPSE_TRY(file_.commit());
   state_ = State::kDone;

@@ -74,7 +74,7 @@ Status set_fields(Header& header, const std::array<uint32_t, 4>& masks) {
 Status check_compression(const Header& header) {
   const uint32_t bits = header.bits;
   if (bits != 1 && bits != 4 && bits != 8 && bits != 16 && bits != 24 && bits != 32) {
-    return make_error(ErrorCode::kUnsupported, "BMP: %u bits per pixel; 1, 4, 8, 16, 24 and 32 are known", bits);
+    return make_error(ErrorCode::kUnsupported, "BMP: %d bits per pixel; 1, 4, 8, 16, 24 and 32 are known", bits);
   }
   switch (header.compression) {
     case kRgb:
@@ -95,7 +95,7 @@ Status check_compression(const Header& header) {
     default:
       break;
   }
-  return make_error(ErrorCode::kUnsupported, "BMP: compression %u with %u bits per pixel", header.compression, bits);
+  return make_error(ErrorCode::kUnsupported, "BMP: compression %d with %d bits per pixel", header.compression, bits);
 }
 
 // Masks of 16 and 32 bit pixels. dib: from the size field of the DIB header on, to the end of the file.
@@ -134,7 +134,7 @@ Result<Header> read_header(std::span<const std::byte> file, const ImageLimits& l
   const std::span<const std::byte> dib = file.subspan(kFileHeaderBytes);
   const uint32_t dib_size = load_le32(dib.data());
   if (dib_size != kCoreHeaderBytes && (dib_size < 16 || dib_size > 124)) {
-    return make_error(ErrorCode::kUnsupported, "BMP: a header of %u bytes", dib_size);
+    return make_error(ErrorCode::kUnsupported, "BMP: a header of %d bytes", dib_size);
   }
   if (dib.size() < dib_size) return truncated_header();
   uint32_t n_colors = 0;
@@ -164,8 +164,7 @@ Result<Header> read_header(std::span<const std::byte> file, const ImageLimits& l
     read_palette(file, palette_offset, entry_bytes, n_colors, header);
   }
   if (header.data_offset < palette_offset) {
-    return make_error(ErrorCode::kCorrupt, "BMP: the pixels begin at offset %zu, inside the header",
-                      header.data_offset);
+    return make_error(ErrorCode::kCorrupt, "BMP: the pixels begin at offset %d, inside the header", header.data_offset);
   }
   if (header.data_offset > file.size()) {
     return make_error(ErrorCode::kTruncated, "BMP: the file ends before its pixels");
@@ -218,8 +217,8 @@ class BmpReader final : public ImageReader {
     const size_t last_row = (static_cast<size_t>(header_.width) * header_.bits + 7) / 8;
     const size_t needed = stride_ * static_cast<size_t>(header_.height - 1) + last_row;
     if (data.size() < needed) {
-      return make_error(ErrorCode::kTruncated, "BMP: %zu bytes of pixels, %zu needed for %lld x %lld", data.size(),
-                        needed, static_cast<long long>(header_.width), static_cast<long long>(header_.height));
+      return make_error(ErrorCode::kTruncated, "BMP: %d bytes of pixels, %d needed for %d x %d", data.size(), needed,
+                        header_.width, header_.height);
     }
     if (header_.fields[3].mask != 0 && alpha_is_unused(header_, data_, stride_)) header_.fields[3] = {};
     return {};
@@ -340,7 +339,7 @@ Status RleReader::decode_runs() {
       at += 2;
     } else {
       if (!canvas.has_room(value)) {
-        return make_error(ErrorCode::kCorrupt, "BMP: a run of %u pixels leaves its row", value);
+        return make_error(ErrorCode::kCorrupt, "BMP: a run of %d pixels leaves its row", value);
       }
       const size_t n_bytes = rle4 ? (value + 1) / 2 : value;
       if (data.size() - at < n_bytes) return make_error(ErrorCode::kTruncated, "BMP: the run-length data end in a run");

@@ -11,8 +11,6 @@
 namespace glimpse {
 namespace {
 
-using ull = unsigned long long;
-
 // A format whose library this build does not have.
 [[maybe_unused]] Error missing(const char* format, const char* library) {
   return make_error(ErrorCode::kUnsupported,
@@ -91,28 +89,25 @@ class ReaderOfPixels final : public ImageReader {
 
 Status check_size(const char* format, int64_t width, int64_t height, const ImageLimits& limits) {
   if (width <= 0 || height <= 0) {
-    return make_error(ErrorCode::kCorrupt, "%s: the header says %lld x %lld pixels", format,
-                      static_cast<long long>(width), static_cast<long long>(height));
+    return make_error(ErrorCode::kCorrupt, "%s: the header says %d x %d pixels", format, width, height);
   }
   if (width > limits.max_width || height > limits.max_height) {
-    return make_error(ErrorCode::kTooLarge, "%s: %lld x %lld pixels; the limit is %d x %d", format,
-                      static_cast<long long>(width), static_cast<long long>(height), limits.max_width,
-                      limits.max_height);
+    return make_error(ErrorCode::kTooLarge, "%s: %d x %d pixels; the limit is %d x %d", format, width, height,
+                      limits.max_width, limits.max_height);
   }
   // Both sides are at most INT_MAX, so the product fits.
   const uint64_t n_pixels = static_cast<uint64_t>(width) * static_cast<uint64_t>(height);
   if (n_pixels > limits.max_pixels) {
-    return make_error(ErrorCode::kTooLarge, "%s: %lld x %lld are %llu pixels; the limit is %llu", format,
-                      static_cast<long long>(width), static_cast<long long>(height), static_cast<ull>(n_pixels),
-                      static_cast<ull>(limits.max_pixels));
+    return make_error(ErrorCode::kTooLarge, "%s: %d x %d are %d pixels; the limit is %d", format, width, height,
+                      n_pixels, limits.max_pixels);
   }
   return {};
 }
 
 Status check_memory(const char* what, uint64_t needed, const ImageLimits& limits) {
   if (needed <= limits.max_memory) return {};
-  return make_error(ErrorCode::kTooLarge, "%s: reading it takes %llu MiB of memory; the limit is %llu MiB", what,
-                    static_cast<ull>((needed + (1 << 20) - 1) >> 20), static_cast<ull>(limits.max_memory >> 20));
+  return make_error(ErrorCode::kTooLarge, "%s: reading it takes %d MiB of memory; the limit is %d MiB", what,
+                    (needed + (1 << 20) - 1) >> 20, limits.max_memory >> 20);
 }
 
 namespace {
@@ -158,8 +153,8 @@ void composite_over_white(const uint8_t* rgba, int64_t n_pixels, uint8_t* rgb) {
 
 ImageReaderResult open_image(std::span<const std::byte> bytes, const DecodeOptions& options) {
   if (bytes.size() > options.limits.max_bytes) {
-    return make_error(ErrorCode::kTooLarge, "the picture's file has %llu bytes; the limit is %llu",
-                      static_cast<ull>(bytes.size()), static_cast<ull>(options.limits.max_bytes));
+    return make_error(ErrorCode::kTooLarge, "the picture's file has %d bytes; the limit is %d", bytes.size(),
+                      options.limits.max_bytes);
   }
   return open_stored(bytes, options);
 }

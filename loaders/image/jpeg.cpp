@@ -300,8 +300,8 @@ class JpegReader final : public ImageReader {
     // send at least a DC code for each. So few bytes cannot be a large picture.
     const uint64_t n_bits = blocks_of(d) * (jpeg_has_multiple_scans(&d) ? 1 : 2);
     if (!d.arith_code && n_bits / 8 > bytes.size()) {
-      return make_error(ErrorCode::kTruncated, "JPEG: %zu bytes cannot hold %u x %u pixels", bytes.size(),
-                        d.image_width, d.image_height);
+      return make_error(ErrorCode::kTruncated, "JPEG: %d bytes cannot hold %d x %d pixels", bytes.size(), d.image_width,
+                        d.image_height);
     }
     info_.width = d.image_width;
     info_.height = d.image_height;

@@ -208,8 +208,8 @@ ImageReaderResult open_png(std::span<const std::byte> bytes, const DecodeOptions
   // One filter byte per row; interlacing only adds to that.
   const uint64_t n_raw = (uint64_t{chunks.stored_row_bytes()} + 1) * chunks.height;
   if (n_raw / 1032 > chunks.n_idat_bytes) {
-    return make_error(ErrorCode::kTruncated, "PNG: %llu compressed bytes cannot hold %u x %u pixels",
-                      static_cast<unsigned long long>(chunks.n_idat_bytes), chunks.width, chunks.height);
+    return make_error(ErrorCode::kTruncated, "PNG: %d compressed bytes cannot hold %d x %d pixels", chunks.n_idat_bytes,
+                      chunks.width, chunks.height);
   }
   auto reader = std::make_unique<PngReader>(std::move(chunks), options);
   GLIMPSE_TRY(reader->open(bytes));

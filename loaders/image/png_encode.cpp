@@ -13,7 +13,7 @@ Result<std::vector<std::byte>> encode_png(const Image& image) {
   constexpr int kMaxSide = 65535;
   if (image.width < 1 || image.height < 1 || image.width > kMaxSide || image.height > kMaxSide ||
       image.pixels.size() != static_cast<size_t>(image.width) * static_cast<size_t>(image.height) * 3) {
-    return make_error(ErrorCode::kInvalidArgument, "PNG: %d x %d pixels of %zu bytes cannot be written", image.width,
+    return make_error(ErrorCode::kInvalidArgument, "PNG: %d x %d pixels of %d bytes cannot be written", image.width,
                       image.height, image.pixels.size());
   }
   png_image png{};

@@ -33,12 +33,11 @@ class Scanner {
       if (c < '0' || c > '9') break;
       value = value * 10 + static_cast<int64_t>(c - '0');
       if (value > limit) {
-        return make_error(ErrorCode::kCorrupt, "PPM: %s at offset %zu is above %lld", what, start,
-                          static_cast<long long>(limit));
+        return make_error(ErrorCode::kCorrupt, "PPM: %s at offset %d is above %d", what, start, limit);
       }
     }
     if (at_ == start || (at_ < bytes_.size() && !is_space(load_u8(&bytes_[at_])) && load_u8(&bytes_[at_]) != '#')) {
-      return make_error(ErrorCode::kCorrupt, "PPM: %s at offset %zu is not a number", what, start);
+      return make_error(ErrorCode::kCorrupt, "PPM: %s at offset %d is not a number", what, start);
     }
     return value;
   }
@@ -116,8 +115,7 @@ class PpmReader final : public ImageReader {
       for (size_t c = 0; c < header_.channels; ++c, p += sample_bytes) {
         const uint32_t value = sample_bytes == 2 ? load_be16(p) : load_u8(p);
         if (value > header_.max_value) {
-          return make_error(ErrorCode::kCorrupt, "PPM: a sample is %u, above the maximum %lld", value,
-                            static_cast<long long>(header_.max_value));
+          return make_error(ErrorCode::kCorrupt, "PPM: a sample is %d, above the maximum %d", value, header_.max_value);
         }
         store(rgb, c, value);
       }
@@ -151,8 +149,8 @@ ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions
   // After the header one white-space byte; then n samples, or n numbers of at least a digit with blanks between.
   const size_t needed = header.plain ? 2 * n_samples : 1 + n_samples * (header.max_value > 255 ? 2 : 1);
   if (available < needed) {
-    return make_error(ErrorCode::kTruncated, "PPM: %zu bytes of samples, %zu needed for %lld x %lld pixels", available,
-                      needed, static_cast<long long>(header.width), static_cast<long long>(header.height));
+    return make_error(ErrorCode::kTruncated, "PPM: %d bytes of samples, %d needed for %d x %d pixels", available,
+                      needed, header.width, header.height);
   }
   if (!header.plain) {
     if (!is_space(load_u8(scanner.rest().data()))) {

@@ -63,7 +63,7 @@ constexpr Signature kForeign[] = {
 };
 
 Error foreign(const std::string& what) {
-  return make_error(ErrorCode::kUnsupported, "this is %s; %s", what.c_str(), kReadable);
+  return make_error(ErrorCode::kUnsupported, "this is %s; %s", what, kReadable);
 }
 
 // TGA has no signature at its beginning. Of the current version there is one at the end; of the old one only a header
@@ -197,10 +197,10 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
 
   std::string beginning;
   for (size_t i = 0; i < std::min<size_t>(head.size(), 8); ++i) {
-    beginning += format("%s%02x", i == 0 ? "" : " ", static_cast<unsigned>(static_cast<unsigned char>(head[i])));
+    beginning += format("%s%02x", i == 0 ? "" : " ", static_cast<unsigned char>(head[i]));
   }
-  return make_error(ErrorCode::kUnsupported, "not a picture in a known format (it begins with %s); %s",
-                    beginning.c_str(), kReadable);
+  return make_error(ErrorCode::kUnsupported, "not a picture in a known format (it begins with %s); %s", beginning,
+                    kReadable);
 }
 
 }  // namespace glimpse

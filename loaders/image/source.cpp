@@ -16,12 +16,10 @@
 namespace glimpse {
 namespace {
 
-using ull = unsigned long long;
-
 Error io_error(const char* action, const std::string& path, int code) {
   char text[128] = "";
   const char* reason = strerror_r(code, text, sizeof text);  // the GNU form returns the text
-  return make_error(ErrorCode::kIo, "cannot %s %s: %s", action, path.c_str(), reason);
+  return make_error(ErrorCode::kIo, "cannot %s %s: %s", action, path, reason);
 }
 
 // A descriptor that closes itself.
@@ -57,13 +55,12 @@ Result<std::vector<std::byte>> read_pipe(const std::string& path, const DecodeOp
     const ssize_t got = read(pipe.number(), bytes.data() + n, bytes.size() - n);
     if (got < 0 && errno != EINTR) return io_error("read", path, errno);
     if (options.progress && !options.progress("read image", 0)) {
-      return make_error(ErrorCode::kCancelled, "cancelled while %s was read", path.c_str());
+      return make_error(ErrorCode::kCancelled, "cancelled while %s was read", path);
     }
     if (got == 0) break;
     if (got > 0) n += static_cast<size_t>(got);
     if (n > limit) {
-      return make_error(ErrorCode::kTooLarge, "%s: more than %llu bytes come from it; that is the limit", path.c_str(),
-                        static_cast<ull>(limit));
+      return make_error(ErrorCode::kTooLarge, "%s: more than %d bytes come from it; that is the limit", path, limit);
     }
     if (!sniffed && n >= kSniffBytes) {
       const auto format = sniff_format(std::span(bytes).first(n));

@@ -185,9 +185,8 @@ class WebpReader final : public ImageReader {
       return decode_error(status);
     }
     if (config.input.width != frame_.width || config.input.height != frame_.height) {
-      return make_error(ErrorCode::kCorrupt, "WebP: the frame is %d x %d, its header says %lld x %lld",
-                        config.input.width, config.input.height, static_cast<long long>(frame_.width),
-                        static_cast<long long>(frame_.height));
+      return make_error(ErrorCode::kCorrupt, "WebP: the frame is %d x %d, its header says %d x %d", config.input.width,
+                        config.input.height, frame_.width, frame_.height);
     }
     pixels_.resize(static_cast<size_t>(frame_.width) * static_cast<size_t>(frame_.height) * channels_);
     config.output.colorspace = channels_ == 4 ? MODE_RGBA : MODE_RGB;

@@ -60,7 +60,7 @@ class StepChecker {
     const double error = testing::nmse(got, golden_.floats(name));
     worst_ = std::max(worst_, error);
     if (error <= limit || !first_wrong_.empty()) return;
-    first_wrong_ = format("%s: NMSE %.3g, limit %.3g", name.c_str(), error, limit);
+    first_wrong_ = format("%s: NMSE %.3g, limit %.3g", name, error, limit);
   }
   const std::string& first_wrong() const { return first_wrong_; }
   double worst() const { return worst_; }

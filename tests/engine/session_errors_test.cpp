@@ -50,10 +50,9 @@ TEST(Session, APromptThatDoesNotFitSaysWhatWould) {
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kContextFull);
   const int64_t n = 1 + 2 + 5 + 90 + 2 + 3;  // pending digit, <|im_end|>, newline, "<|im_start|>user\n", ...
-  EXPECT_EQ(
-      result.error().message,
-      format("the prompt has %lld tokens; the context holds 100 and %lld are used: use a context of at least %lld",
-             static_cast<long long>(n), static_cast<long long>(used), static_cast<long long>(used + n)));
+  EXPECT_EQ(result.error().message,
+            format("the prompt has %d tokens; the context holds 100 and %d are used: use a context of at least %d", n,
+                   used, used + n));
   EXPECT_EQ(session->n_past(), used);
   ASSERT_TRUE(session->prefill({user("and?")}, {}).ok());
   EXPECT_EQ(logits_of(*session), fresh_logits({user("the cat"), assistant(answer.text), user("and?")}));

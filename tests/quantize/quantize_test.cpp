@@ -40,7 +40,7 @@ uint64_t fnv(const void* bytes, size_t n, uint64_t state = 0xcbf29ce484222325u) 
   return state;
 }
 std::string hex(uint64_t value) {
-  return format("%016llx", static_cast<unsigned long long>(value));
+  return format("%016x", value);
 }
 
 // "NAMES_AND_TYPES DATA", as make_fixtures.py hashes them.

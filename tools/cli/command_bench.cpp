@@ -49,11 +49,11 @@ std::optional<std::vector<T>> if_given(const CLI::App& command, const char* opti
 Result<std::vector<Subject>> subjects(const BenchCommand& c) {
   const size_t n = c.mmprojs.size();
   if (n > 1 && n != c.models.size()) {
-    return make_error(ErrorCode::kInvalidArgument, "%zu models and %zu mmproj files: give one for all, or one for each",
+    return make_error(ErrorCode::kInvalidArgument, "%d models and %d mmproj files: give one for all, or one for each",
                       c.models.size(), n);
   }
   if (!c.trace.empty() && c.models.size() > 1) {
-    return make_error(ErrorCode::kInvalidArgument, "--trace shows one model: %zu were given", c.models.size());
+    return make_error(ErrorCode::kInvalidArgument, "--trace shows one model: %d were given", c.models.size());
   }
   std::vector<Subject> list;
   for (size_t i = 0; i < c.models.size(); ++i) {

@@ -51,13 +51,12 @@ Status check(const CompareCommand& c) {
                       "nothing to compare: --n-prompt and --n-gen are 0 without an --image");
   }
   if (!c.markdown.empty() && c.markdown == c.html) {
-    return make_error(ErrorCode::kInvalidArgument, "--markdown and --html are both %s", c.html.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "--markdown and --html are both %s", c.html);
   }
   for (const std::string& path : {c.markdown, c.html}) {
     std::error_code unknown;  // then writing will say what is wrong
     if (!c.force && !path.empty() && std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) {
-      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)",
-                        path.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", path);
     }
   }
   return {};

@@ -99,10 +99,8 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
     if (!o.against.empty() && want.has(activation.name)) {
       GLIMPSE_ASSIGN(const Activation reference, want.read(activation.name));
       if (reference.rows != activation.rows || reference.cols != activation.cols) {
-        return make_error(ErrorCode::kMismatch, "%s: this run has (%lld, %lld), %s has (%lld, %lld)",
-                          activation.name.c_str(), static_cast<long long>(activation.rows),
-                          static_cast<long long>(activation.cols), o.against.c_str(),
-                          static_cast<long long>(reference.rows), static_cast<long long>(reference.cols));
+        return make_error(ErrorCode::kMismatch, "%s: this run has (%d, %d), %s has (%d, %d)", activation.name,
+                          activation.rows, activation.cols, o.against, reference.rows, reference.cols);
       }
       seen.insert(activation.name);
       report.rows.push_back(compare_activations(activation, reference, o.budget >= 0 ? o.budget : derived));
@@ -114,8 +112,8 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
   };
   GLIMPSE_ASSIGN(const std::vector<int32_t> ids, eval::trace(model, input, see, progress));
   if (!want.ids().empty() && want.ids() != ids) {
-    return make_error(ErrorCode::kMismatch, "%s is about another prompt: %zu tokens, this one has %zu or other ones",
-                      o.against.c_str(), want.ids().size(), ids.size());
+    return make_error(ErrorCode::kMismatch, "%s is about another prompt: %d tokens, this one has %d or other ones",
+                      o.against, want.ids().size(), ids.size());
   }
   for (const std::string& name : want.names()) {
     const bool asked = input.prefixes.empty() || std::any_of(input.prefixes.begin(), input.prefixes.end(),
@@ -123,7 +121,7 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
     if (asked && seen.count(name) == 0) report.missing.push_back(name);
   }
   if (!o.against.empty() && report.rows.empty()) {
-    return make_error(ErrorCode::kMismatch, "%s has none of this run's activations", o.against.c_str());
+    return make_error(ErrorCode::kMismatch, "%s has none of this run's activations", o.against);
   }
   if (!o.dump.empty()) {
     dumped.set_ids(ids);
@@ -197,8 +195,8 @@ int run_diff(const DiffOptions& o) {
   }
   catch_interrupts();
   ProgressLine line(o.json);
-  Result<Report> report = make_error(ErrorCode::kInvalidArgument,
-                                     "%s exists already and is not overwritten (--force does)", o.dump.c_str());
+  Result<Report> report =
+      make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", o.dump);
   std::error_code unknown;  // then writing will say what is wrong
   if (o.dump.empty() || o.force || !std::filesystem::exists(std::filesystem::symlink_status(o.dump, unknown))) {
     report = diff(o, [&line](std::string_view stage, double fraction) {

@@ -113,14 +113,14 @@ Result<Work> work_of_prompts(const std::shared_ptr<const Model>& model, Ops& ops
 // A base from elsewhere and the sequences at hand must be about the same tokens and pictures.
 Status check_same(const KlBase& base, const Work& work, const std::string& path) {
   if (base.sequences().size() != work.sequences.size()) {
-    return make_error(ErrorCode::kMismatch, "%s holds %zu sequences, the prompts are %zu", path.c_str(),
-                      base.sequences().size(), work.sequences.size());
+    return make_error(ErrorCode::kMismatch, "%s holds %d sequences, the prompts are %d", path, base.sequences().size(),
+                      work.sequences.size());
   }
   for (size_t i = 0; i < work.sequences.size(); ++i) {
     const Sequence &want = base.sequences()[i], &have = work.sequences[i];
     if (want == have) continue;
     const char* what = want.image_digest != have.image_digest ? "another picture" : "other tokens";
-    return make_error(ErrorCode::kMismatch, "%s was made with %s in prompt %zu", path.c_str(), what, i + 1);
+    return make_error(ErrorCode::kMismatch, "%s was made with %s in prompt %d", path, what, i + 1);
   }
   return {};
 }
@@ -144,7 +144,7 @@ Result<Work> collect_work(const std::shared_ptr<const Model>& model, Ops& ops, c
   for (const Sequence& s : work.sequences) {
     if (s.image_digest.empty()) continue;
     return make_error(ErrorCode::kInvalidArgument, "%s was made with pictures: give the same --prompts FILE",
-                      o.kl_base.c_str());
+                      o.kl_base);
   }
   if (o.n_chunks > 0 && static_cast<size_t>(o.n_chunks) < work.sequences.size()) {
     work.sequences.resize(static_cast<size_t>(o.n_chunks));
@@ -175,8 +175,8 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(options));
   const int64_t n_vocab = model->text().vocab_size;
   if (base != nullptr && base->n_vocab() != n_vocab) {
-    return make_error(ErrorCode::kMismatch, "%s is over a vocabulary of %lld, %s has %lld", o.kl_base.c_str(),
-                      static_cast<long long>(base->n_vocab()), o.model.c_str(), static_cast<long long>(n_vocab));
+    return make_error(ErrorCode::kMismatch, "%s is over a vocabulary of %d, %s has %d", o.kl_base, base->n_vocab(),
+                      o.model, n_vocab);
   }
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.n_threads));
   GLIMPSE_ASSIGN(const Work work, collect_work(model, *ops, o, base, progress));
@@ -303,8 +303,8 @@ int perplexity(const PerplexityOptions& o) {
     return error.code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
   };
   if (o.save_base && !o.force && std::filesystem::exists(std::filesystem::symlink_status(o.kl_base))) {
-    return fail(make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)",
-                           o.kl_base.c_str()));
+    return fail(
+        make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", o.kl_base));
   }
   std::optional<KlBase> base;
   if (o.kl_divergence) {

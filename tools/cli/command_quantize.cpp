@@ -54,7 +54,7 @@ QuantizeRequest parse_request(const QuantizeCommand& c) {
   const auto type = file_type_from_name(c.type);
   if (!type || !file_type_base(*type)) {
     refuse_usage(make_error(ErrorCode::kInvalidArgument, "%s files cannot be written (--list shows the types)",
-                            glimpse::quoted(c.type).c_str()));
+                            glimpse::quoted(c.type)));
   }
   request.type = *type;
   request.pure = c.pure;
@@ -84,21 +84,20 @@ bool is_same_file(const std::string& a, const std::string& b) {
 Status check_output(const QuantizeCommand& c, const GgufFile& file) {
   for (const GgufShard& shard : file.shards()) {
     if (is_same_file(shard.path, c.output)) {
-      return make_error(ErrorCode::kInvalidArgument, "%s is the input; give the output another name", c.output.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "%s is the input; give the output another name", c.output);
     }
   }
   if (!c.imatrix.empty() && is_same_file(c.imatrix, c.output)) {
     return make_error(ErrorCode::kInvalidArgument, "%s is the importance matrix; give the output another name",
-                      c.output.c_str());
+                      c.output);
   }
   std::error_code unknown;  // then writing will say what is wrong
   const fs::file_status status = fs::symlink_status(c.output, unknown);
   if (fs::is_directory(status)) {
-    return make_error(ErrorCode::kInvalidArgument, "%s is a directory", c.output.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s is a directory", c.output);
   }
   if (!c.force && fs::exists(status)) {
-    return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)",
-                      c.output.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", c.output);
   }
   return {};
 }
@@ -219,7 +218,7 @@ Status run_quantize(const QuantizeCommand& c, QuantizeRequest request) {
   }
   GLIMPSE_ASSIGN(const QuantizePlan plan, plan_quantization(file, request));
   if (plan.tensors.empty()) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has no tensors", c.input.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s has no tensors", c.input);
   }
   print_notes(plan);
   if (!c.dry_run) {

@@ -28,8 +28,7 @@ struct SynthCommand {
 
 Result<FileType> parse_type(const std::string& name) {
   const auto type = file_type_from_name(name);
-  if (!type)
-    return make_error(ErrorCode::kInvalidArgument, "unknown file type '%s' (try Q4_K_M, Q8_0, F16)", name.c_str());
+  if (!type) return make_error(ErrorCode::kInvalidArgument, "unknown file type '%s' (try Q4_K_M, Q8_0, F16)", name);
   return *type;
 }
 
@@ -38,7 +37,7 @@ Status take_type(const GgufFile& file, std::string& type) {
   const char* name = number && *number <= UINT32_MAX ? file_type_name(static_cast<uint32_t>(*number)) : nullptr;
   if (name == nullptr || !file_type_from_name(name)) {
     return make_error(ErrorCode::kUnsupported, "%s does not name its file type: give one with --type or --mmproj-type",
-                      file.path().c_str());
+                      file.path());
   }
   type = name;
   return {};
@@ -47,13 +46,12 @@ Status take_type(const GgufFile& file, std::string& type) {
 // Said before the first file is written: gigabytes later would be late.
 Status check_free(const SynthCommand& c) {
   if (c.model_path == c.mmproj_path) {
-    return make_error(ErrorCode::kInvalidArgument, "-m and --mmproj are both %s", c.model_path.c_str());
+    return make_error(ErrorCode::kInvalidArgument, "-m and --mmproj are both %s", c.model_path);
   }
   for (const std::string& path : {c.model_path, c.mmproj_path}) {
     std::error_code unknown;  // then writing will say what is wrong
     if (!c.force && !path.empty() && std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) {
-      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)",
-                        path.c_str());
+      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", path);
     }
   }
   return {};

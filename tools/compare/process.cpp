@@ -78,11 +78,11 @@ Result<ProcessResult> run_process(const std::string& program, const std::vector<
   argv.push_back(nullptr);
   Pipe out, err, failure;
   if (!out.open() || !err.open() || !failure.open()) {
-    return make_error(ErrorCode::kIo, "no pipes for %s: %s", program.c_str(), std::strerror(errno));
+    return make_error(ErrorCode::kIo, "no pipes for %s: %s", program, std::strerror(errno));
   }
   const auto start = Clock::now();
   const pid_t child = fork();
-  if (child < 0) return make_error(ErrorCode::kIo, "cannot start %s: %s", program.c_str(), std::strerror(errno));
+  if (child < 0) return make_error(ErrorCode::kIo, "cannot start %s: %s", program, std::strerror(errno));
   if (child == 0) become(program.c_str(), argv.data(), out.write_end(), err.write_end(), failure.write_end());
   setpgid(child, child);  // here too: whichever comes first
   out.close_write();
@@ -119,7 +119,7 @@ Result<ProcessResult> run_process(const std::string& program, const std::vector<
   }
   int code = 0;
   if (read(failure.read_end(), &code, sizeof code) == static_cast<ssize_t>(sizeof code)) {
-    return make_error(ErrorCode::kIo, "cannot start %s: %s", program.c_str(), std::strerror(code));
+    return make_error(ErrorCode::kIo, "cannot start %s: %s", program, std::strerror(code));
   }
   if (was_cancelled) return make_error(ErrorCode::kCancelled, "interrupted");
   if (WIFEXITED(status)) result.exit_code = WEXITSTATUS(status);

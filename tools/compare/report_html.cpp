@@ -94,7 +94,7 @@ std::string waterfall_chart(const Comparison& c) {
       const double ms = engine == 0 ? part.ours : part.theirs;
       if (!(ms > 0)) continue;
       const double w = width * ms / longest;
-      body += format("<rect class=\"part%zu\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"28\"><title>", i % 5, at, y,
+      body += format("<rect class=\"part%d\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"28\"><title>", i % 5, at, y,
                      std::max(1.0, w - 1.5)) +
               escape(part.name + ": " + short_number(ms) + " ms") + "</title></rect>\n";
       at += w;
@@ -103,7 +103,7 @@ std::string waterfall_chart(const Comparison& c) {
   }
   std::string legend = "<p class=\"legend\">";
   for (size_t i = 0; i < c.waterfall.size(); ++i) {
-    legend += format("<span><i class=\"swatch part%zu\"></i>", i % 5) + escape(c.waterfall[i].name) + "</span>";
+    legend += format("<span><i class=\"swatch part%d\"></i>", i % 5) + escape(c.waterfall[i].name) + "</span>";
   }
   return svg(kLabelWidth + kChartWidth + kValueWidth, 90, "Time from start to the end of the answer, part by part",
              body) +
@@ -148,13 +148,12 @@ std::string agreements(const Comparison& c) {
   for (const Agreement& a : c.agreements) {
     out += "<h3>" + escape(a.prompt) + "</h3>\n";
     if (a.n_prompt_ours != a.n_prompt_theirs) {
-      out += format("<p>The prompts differ: %lld and %lld tokens.</p>\n", static_cast<long long>(a.n_prompt_ours),
-                    static_cast<long long>(a.n_prompt_theirs));
+      out += format("<p>The prompts differ: %d and %d tokens.</p>\n", a.n_prompt_ours, a.n_prompt_theirs);
     }
     if (a.same()) {
       out += "<p>The same answer.</p><pre>" + escape(a.ours) + "</pre>\n";
     } else {
-      out += format("<p>The answers part after %zu bytes.</p>", a.common()) + "<p>glimpse</p><pre>" + escape(a.ours) +
+      out += format("<p>The answers part after %d bytes.</p>", a.common()) + "<p>glimpse</p><pre>" + escape(a.ours) +
              "</pre><p>llama.cpp</p><pre>" + escape(a.theirs) + "</pre>\n";
     }
   }
@@ -217,7 +216,7 @@ std::string html_report(const Comparison& c) {
          ".</p>\n";
   for (size_t i = 0; i < c.pairs.size(); ++i) {
     if (c.pairs[i].disturbed)
-      out += format("<p class=\"soft\">Pair %zu: ", i + 1) + escape(c.pairs[i].reason) + "</p>\n";
+      out += format("<p class=\"soft\">Pair %d: ", i + 1) + escape(c.pairs[i].reason) + "</p>\n";
   }
   if (!c.agreements.empty()) out += "<h2>Greedy answers</h2>\n" + agreements(c);
   if (!c.notes.empty()) {

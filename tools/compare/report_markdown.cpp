@@ -45,18 +45,18 @@ std::string pair_table(const Comparison& c) {
   std::string out = "| pair | bandwidth before | others' CPU |";
   std::string line = "|---:|---:|---:|";
   for (const Stage& stage : c.stages) {
-    out += format(" %s |", cell(stage.name).c_str());
+    out += format(" %s |", cell(stage.name));
     line += "---:|";
   }
   out += " |\n" + line + "---|\n";
   for (size_t i = 0; i < c.pairs.size(); ++i) {
     const PairConditions& pair = c.pairs[i];
-    out += format("| %zu | ", i + 1) + format("%.1f GB/s", pair.bandwidth / 1e9) + " | " +
+    out += format("| %d | ", i + 1) + format("%.1f GB/s", pair.bandwidth / 1e9) + " | " +
            (pair.foreign_load < 0 ? std::string("-") : format("%.2f", pair.foreign_load)) + " |";
     for (const Stage& stage : c.stages) {
       out += stage.ratio(i) == 0 ? std::string(" - |") : format(" %.2fx |", stage.ratio(i));
     }
-    out += pair.disturbed ? format(" disturbed: %s |\n", cell(pair.reason).c_str()) : std::string(" |\n");
+    out += pair.disturbed ? format(" disturbed: %s |\n", cell(pair.reason)) : std::string(" |\n");
   }
   return out;
 }
@@ -66,14 +66,13 @@ std::string agreement_text(const Comparison& c) {
   for (const Agreement& a : c.agreements) {
     out += "**" + cell(a.prompt) + "** ";
     if (a.n_prompt_ours != a.n_prompt_theirs) {
-      out += format("(the prompts differ: %lld and %lld tokens) ", static_cast<long long>(a.n_prompt_ours),
-                    static_cast<long long>(a.n_prompt_theirs));
+      out += format("(the prompts differ: %d and %d tokens) ", a.n_prompt_ours, a.n_prompt_theirs);
     }
     if (a.same()) {
       out += "- the same answer:\n\n" + block(a.ours) + "\n";
       continue;
     }
-    out += format("- the answers part after %zu bytes; glimpse, then llama.cpp:\n\n", a.common());
+    out += format("- the answers part after %d bytes; glimpse, then llama.cpp:\n\n", a.common());
     out += block(a.ours) + "\n" + block(a.theirs) + "\n";
   }
   return out;

@@ -56,17 +56,15 @@ class Runner {
 std::string describe(const Settings& s) {
   std::string out;
   if (s.n_prompt + s.n_gen > 0) {
-    out = format("Texts of %lld tokens, %lld tokens generated", static_cast<long long>(s.n_prompt),
-                 static_cast<long long>(s.n_gen));
+    out = format("Texts of %d tokens, %d tokens generated", s.n_prompt, s.n_gen);
     for (const int64_t depth : s.depths) {
-      if (depth > 0) out += format(", also after %lld", static_cast<long long>(depth));
+      if (depth > 0) out += format(", also after %d", depth);
     }
     out += ". ";
   }
   if (!s.images.empty()) {
-    out += format("Pictures of at most %lld tokens, answers of %lld; vision precision of glimpse: %s. ",
-                  static_cast<long long>(s.image_max_tokens), static_cast<long long>(s.n_answer),
-                  s.vision_precision.c_str());
+    out += format("Pictures of at most %d tokens, answers of %d; vision precision of glimpse: %s. ", s.image_max_tokens,
+                  s.n_answer, s.vision_precision);
   }
   out += s.on_gpu ? "All layers on the GPU. " : "On the CPU. ";
   return out + "llama.cpp with flash attention.";
@@ -83,13 +81,12 @@ Result<ProcessResult> Runner::call(const std::string& program, const std::vector
   children_cpu_ += r.cpu_seconds;
   const std::string name = std::filesystem::path(program).filename().string();
   if (r.timed_out) {
-    return make_error(ErrorCode::kIo, "%s did not end within %.0f s (--timeout)", name.c_str(), s_.timeout_seconds);
+    return make_error(ErrorCode::kIo, "%s did not end within %.0f s (--timeout)", name, s_.timeout_seconds);
   }
   if (r.exit_code != 0) {
     const std::string how =
         r.signal != 0 ? format("was killed by signal %d", r.signal) : format("failed (status %d)", r.exit_code);
-    return make_error(ErrorCode::kIo, "%s %s: %s", name.c_str(), how.c_str(),
-                      tail(r.err.empty() ? r.out : r.err).c_str());
+    return make_error(ErrorCode::kIo, "%s %s: %s", name, how, tail(r.err.empty() ? r.out : r.err).c_str());
   }
   return done;
 }
@@ -100,7 +97,7 @@ Status Runner::check_help(const std::string& program, const std::vector<std::str
         ErrorCode::kNotFound,
         "%s is not there or cannot be run: --llama-bin names the folder of llama.cpp's programs (built by its "
         "cmake into build/bin)",
-        program.c_str());
+        program);
   }
   auto help = run_process(program, {"--help"}, 60, s_.cancelled);
   if (!help.ok()) return help.error();
@@ -108,7 +105,7 @@ Status Runner::check_help(const std::string& program, const std::vector<std::str
   for (const std::string& option : options) {
     if (text.find(option) == std::string::npos) {
       return make_error(ErrorCode::kUnsupported, "%s is too old (or no such program): its --help does not name %s",
-                        program.c_str(), option.c_str());
+                        program, option);
     }
   }
   auto said = run_process(program, {"--version"}, 60, s_.cancelled);
@@ -229,7 +226,7 @@ Status Runner::measure(bool ours) {
     const std::string suffix = s_.images.size() > 1 ? ", " + name : "";
     bool first = true;
     for (const std::string& prompt : s_.prompts) {
-      if (s_.say) s_.say(format("pair %zu of %d: %s, ", pair_ + 1, s_.n_pairs, engine) + name);
+      if (s_.say) s_.say(format("pair %d of %d: %s, ", pair_ + 1, s_.n_pairs, engine) + name);
       GLIMPSE_ASSIGN(const PictureRun run, picture(ours, image, prompt));
       if (pair_ == 0) {
         if (c_.agreements.size() <= question) {
@@ -263,12 +260,11 @@ Status Runner::measure(bool ours) {
       }
     }
   }
-  if (s_.say && s_.n_prompt + s_.n_gen > 0) s_.say(format("pair %zu of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
+  if (s_.say && s_.n_prompt + s_.n_gen > 0) s_.say(format("pair %d of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
   GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, bench(ours));
   for (const BenchRow& row : rows) {
-    std::string name =
-        row.n_gen == 0 ? format("prompt of %lld", static_cast<long long>(row.n_prompt)) : std::string("decode");
-    if (row.n_depth > 0) name += format(" after %lld", static_cast<long long>(row.n_depth));
+    std::string name = row.n_gen == 0 ? format("prompt of %d", row.n_prompt) : std::string("decode");
+    if (row.n_depth > 0) name += format(" after %d", row.n_depth);
     note(name, "tokens/s", Better::kMore, ours, row.tokens_per_second);
   }
   return {};

@@ -50,7 +50,7 @@ Result<ActivationSet> ActivationSet::open(const std::string& path) {
   }
   if (set.names_.empty()) {
     return make_error(ErrorCode::kCorrupt, "%s holds no activations (F32 tensors with the names of this command)",
-                      path.c_str());
+                      path);
   }
   const GgufTensor* ids = set.file_->find_tensor("ids");
   if (ids != nullptr && ids->type == DType::kI32) {

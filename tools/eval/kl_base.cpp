@@ -20,8 +20,8 @@ constexpr int64_t kMostSequences = 1 << 24;
 Status check_ids(const std::vector<int32_t>& ids, int64_t n_vocab, size_t sequence) {
   for (const int32_t id : ids) {
     if (id < 0 || id >= n_vocab) {
-      return make_error(ErrorCode::kCorrupt, "sequence %zu: token %d is outside the vocabulary of %lld", sequence, id,
-                        static_cast<long long>(n_vocab));
+      return make_error(ErrorCode::kCorrupt, "sequence %d: token %d is outside the vocabulary of %d", sequence, id,
+                        n_vocab);
     }
   }
   return {};
@@ -62,8 +62,7 @@ Result<KlBase> KlBase::parse(std::span<const std::byte> bytes, const std::string
   base.name_ = name;
   base.read_at_ = [bytes](uint64_t offset, std::span<std::byte> out) -> Status {
     if (offset > bytes.size() || out.size() > bytes.size() - offset) {
-      return make_error(ErrorCode::kTruncated, "the file ends before byte %llu",
-                        static_cast<unsigned long long>(offset + out.size()));
+      return make_error(ErrorCode::kTruncated, "the file ends before byte %d", offset + out.size());
     }
     std::copy_n(bytes.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
     return {};
@@ -82,8 +81,7 @@ Result<KlBase> KlBase::parse(std::span<const std::byte> bytes, const std::string
 Status KlBase::parse_llama(uint64_t size) {
   std::byte header[kHeaderBytes];
   if (size < kHeaderBytes) {
-    return make_error(ErrorCode::kCorrupt, "%llu bytes are no base file of log-probabilities",
-                      static_cast<unsigned long long>(size));
+    return make_error(ErrorCode::kCorrupt, "%d bytes are no base file of log-probabilities", size);
   }
   GLIMPSE_TRY(read_at_(0, header));
   if (std::memcmp(header, kMagic, sizeof kMagic) != 0) {
@@ -96,8 +94,8 @@ Status KlBase::parse_llama(uint64_t size) {
   const int64_t n_ctx = sizes[0], n_vocab = sizes[1], n_chunks = sizes[2];
   if (n_ctx < 4 || n_ctx > kMostContext || n_vocab < 1 || n_vocab > kMostVocab || n_chunks < 1 ||
       n_chunks > kMostSequences) {
-    return make_error(ErrorCode::kCorrupt, "%lld chunks of %lld tokens over a vocabulary of %lld make no sense",
-                      static_cast<long long>(n_chunks), static_cast<long long>(n_ctx), static_cast<long long>(n_vocab));
+    return make_error(ErrorCode::kCorrupt, "%d chunks of %d tokens over a vocabulary of %d make no sense", n_chunks,
+                      n_ctx, n_vocab);
   }
   // Below 2^24 each: a chunk's rows stay below 2^23 * 2^26, all of them below 2^73; so the division comes first.
   const uint64_t row_bytes = static_cast<uint64_t>(coded_row_bytes(n_vocab));
@@ -105,13 +103,12 @@ Status KlBase::parse_llama(uint64_t size) {
   const uint64_t chunk_bytes = static_cast<uint64_t>(n_ctx) * 4 + n_scored * row_bytes;
   const uint64_t rest = size - kHeaderBytes;
   if (rest / chunk_bytes < static_cast<uint64_t>(n_chunks)) {
-    return make_error(ErrorCode::kTruncated, "%lld chunks of %llu bytes are announced, %llu bytes follow",
-                      static_cast<long long>(n_chunks), static_cast<unsigned long long>(chunk_bytes),
-                      static_cast<unsigned long long>(rest));
+    return make_error(ErrorCode::kTruncated, "%d chunks of %d bytes are announced, %d bytes follow", n_chunks,
+                      chunk_bytes, rest);
   }
   if (rest != chunk_bytes * static_cast<uint64_t>(n_chunks)) {
-    return make_error(ErrorCode::kCorrupt, "%llu bytes after the last chunk",
-                      static_cast<unsigned long long>(rest - chunk_bytes * static_cast<uint64_t>(n_chunks)));
+    return make_error(ErrorCode::kCorrupt, "%d bytes after the last chunk",
+                      rest - chunk_bytes * static_cast<uint64_t>(n_chunks));
   }
   n_vocab_ = n_vocab;
   rows_at_ = kHeaderBytes + static_cast<uint64_t>(n_chunks) * static_cast<uint64_t>(n_ctx) * 4;
@@ -128,33 +125,33 @@ Status KlBase::parse_gguf() {
   GLIMPSE_ASSIGN(const auto architecture, gguf_->optional_string("general.architecture"));
   if (architecture.value_or("") != "glimpse.kl") {
     return make_error(ErrorCode::kCorrupt, "a GGUF of '%s', not a base file of log-probabilities",
-                      architecture.value_or("").c_str());
+                      architecture.value_or(""));
   }
   GLIMPSE_ASSIGN(const uint64_t n_vocab, gguf_->require_uint("glimpse.kl.vocab_size"));
   GLIMPSE_ASSIGN(const std::vector<int64_t> firsts, gguf_->int_array("glimpse.kl.first_rows"));
   if (n_vocab < 1 || n_vocab > static_cast<uint64_t>(kMostVocab) || firsts.empty()) {
-    return make_error(ErrorCode::kCorrupt, "%zu sequences over a vocabulary of %llu make no sense", firsts.size(),
-                      static_cast<unsigned long long>(n_vocab));
+    return make_error(ErrorCode::kCorrupt, "%d sequences over a vocabulary of %d make no sense", firsts.size(),
+                      n_vocab);
   }
   n_vocab_ = static_cast<int64_t>(n_vocab);
   const std::vector<std::string>* digests = gguf_->string_array("glimpse.kl.image_digests");
   if (digests == nullptr || digests->size() != firsts.size()) {
-    return make_error(ErrorCode::kCorrupt, "glimpse.kl.image_digests: want %zu texts", firsts.size());
+    return make_error(ErrorCode::kCorrupt, "glimpse.kl.image_digests: want %d texts", firsts.size());
   }
   for (size_t i = 0; i < firsts.size(); ++i) {
     const std::string number = std::to_string(i);
     const GgufTensor* ids = gguf_->find_tensor(number + ".ids");
     const GgufTensor* rows = gguf_->find_tensor(number + ".log_probs");
     if (ids == nullptr || rows == nullptr) {
-      return make_error(ErrorCode::kCorrupt, "%s.%s is missing", number.c_str(), ids == nullptr ? "ids" : "log_probs");
+      return make_error(ErrorCode::kCorrupt, "%s.%s is missing", number, ids == nullptr ? "ids" : "log_probs");
     }
     const uint64_t n_ids = ids->n_elements(), n_rows = rows->n_rows();
     const bool fits = ids->type == DType::kI32 && ids->n_rows() == 1 && rows->type == DType::kF32 &&
                       rows->row_length() == n_vocab && rows->dims[2] * rows->dims[3] == 1 && n_rows >= 1 &&
                       firsts[i] >= 0 && n_rows < n_ids && static_cast<uint64_t>(firsts[i]) < n_ids - n_rows;
     if (!fits) {
-      return make_error(ErrorCode::kCorrupt, "sequence %zu: %s of rows from %lld on do not fit ids %s", i,
-                        rows->describe().c_str(), static_cast<long long>(firsts[i]), ids->describe().c_str());
+      return make_error(ErrorCode::kCorrupt, "sequence %d: %s of rows from %d on do not fit ids %s", i,
+                        rows->describe(), firsts[i], ids->describe());
     }
     Sequence& s = sequences_.emplace_back();
     s.ids.resize(n_ids);
@@ -179,8 +176,8 @@ Status KlBase::read_row(size_t sequence, int64_t row, std::span<float> log_probs
         gguf_->read(tensor, static_cast<uint64_t>(row) * tensor.row_bytes(), std::as_writable_bytes(log_probs)));
     for (const float value : log_probs) {
       if (value <= 1e-2f) continue;  // false for a NaN
-      return make_error(ErrorCode::kCorrupt, "%s: sequence %zu, row %lld: a log-probability of %g", name_.c_str(),
-                        sequence, static_cast<long long>(row), static_cast<double>(value));
+      return make_error(ErrorCode::kCorrupt, "%s: sequence %d, row %d: a log-probability of %g", name_, sequence, row,
+                        static_cast<double>(value));
     }
     return {};
   }
@@ -191,8 +188,7 @@ Status KlBase::read_row(size_t sequence, int64_t row, std::span<float> log_probs
   GLIMPSE_TRY(read_at_(rows_at_ + index * row_bytes, bytes));
   Status status = decode_log_probs(bytes, log_probs);
   if (status.ok()) return {};
-  return with_context(status.error(),
-                      format("%s: sequence %zu, row %lld", name_.c_str(), sequence, static_cast<long long>(row)));
+  return with_context(status.error(), format("%s: sequence %d, row %d", name_, sequence, row));
 }
 
 }  // namespace glimpse::eval

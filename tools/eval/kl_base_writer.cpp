@@ -72,7 +72,7 @@ Status KlBaseWriter::add(std::span<const float> logits) {
 
 Status KlBaseWriter::commit() {
   if (rows_left_ != 0) {
-    return make_error(ErrorCode::kInternal, "%lld rows are missing", static_cast<long long>(rows_left_));
+    return make_error(ErrorCode::kInternal, "%d rows are missing", rows_left_);
   }
   return format_ == Format::kLlama ? file_.commit() : gguf_.commit();
 }

@@ -14,7 +14,7 @@ std::string digest_of(const Image& image) {
     add(static_cast<uint64_t>(image.height) >> shift & 0xff);
   }
   for (const uint8_t byte : image.pixels) add(byte);
-  return format("%016llx", static_cast<unsigned long long>(hash));
+  return format("%016x", hash);
 }
 
 }  // namespace

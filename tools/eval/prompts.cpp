@@ -9,14 +9,12 @@ namespace glimpse::eval {
 
 Result<std::vector<Sequence>> chunks_of_text(const Tokenizer& tokenizer, const std::string& text, int64_t n_ctx,
                                              int64_t max_chunks) {
-  if (n_ctx < 4)
-    return make_error(ErrorCode::kInvalidArgument, "chunks of %lld tokens: want at least 4",
-                      static_cast<long long>(n_ctx));
+  if (n_ctx < 4) return make_error(ErrorCode::kInvalidArgument, "chunks of %d tokens: want at least 4", n_ctx);
   GLIMPSE_ASSIGN(const std::vector<TokenId> ids, tokenizer.encode(text, {}));
   int64_t n_chunks = static_cast<int64_t>(ids.size()) / n_ctx;
   if (n_chunks == 0) {
-    return make_error(ErrorCode::kInvalidArgument, "the text has %zu tokens, fewer than one chunk of %lld (-c)",
-                      ids.size(), static_cast<long long>(n_ctx));
+    return make_error(ErrorCode::kInvalidArgument, "the text has %d tokens, fewer than one chunk of %d (-c)",
+                      ids.size(), n_ctx);
   }
   if (max_chunks > 0) n_chunks = std::min(n_chunks, max_chunks);
   std::vector<Sequence> chunks;
@@ -42,12 +40,11 @@ Result<std::vector<PromptLine>> parse_prompt_lines(const std::string& text, cons
                                               : nullptr;
       if (target == nullptr || !value.is_string()) {
         return make_error(ErrorCode::kCorrupt,
-                          "line %d: want the texts \"image\", \"prompt\" and \"answer\", not \"%s\"", number,
-                          key.c_str());
+                          "line %d: want the texts \"image\", \"prompt\" and \"answer\", not \"%s\"", number, key);
       }
       *target = value.get<std::string>();
       if (target->find('\0') != std::string::npos) {
-        return make_error(ErrorCode::kCorrupt, "line %d: \"%s\" has a zero byte (\\u0000)", number, key.c_str());
+        return make_error(ErrorCode::kCorrupt, "line %d: \"%s\" has a zero byte (\\u0000)", number, key);
       }
     }
     if (parsed.answer.empty()) return make_error(ErrorCode::kCorrupt, "line %d has no \"answer\"", number);

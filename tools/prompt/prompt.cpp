@@ -41,7 +41,7 @@ const char* wide_encoding(std::string_view bytes) {
 Status check_file_text(std::string_view bytes, const std::string& name) {
   if (const char* encoding = wide_encoding(bytes)) {
     return make_error(ErrorCode::kInvalidArgument, "%s is %s text: save it as UTF-8 (iconv -f %s -t UTF-8 does it too)",
-                      name.c_str(), encoding, encoding);
+                      name, encoding, encoding);
   }
   return check_prompt_text(bytes, name);
 }
@@ -75,7 +75,7 @@ Result<std::string> read_text(const std::string& path) {
                                                                [](std::FILE* file) { return std::fclose(file); });
   std::FILE* const file = is_stdin ? stdin : opened.get();
   if (file == nullptr) {
-    return make_error(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot open %s: %s", name.c_str(),
+    return make_error(errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot open %s: %s", name,
                       std::strerror(errno));
   }
   std::string bytes;
@@ -86,12 +86,12 @@ Result<std::string> read_text(const std::string& path) {
     clean = std::memchr(buffer, '\0', n) == nullptr;
     if (!clean) break;  // /dev/zero has no end
     if (bytes.size() > Tokenizer::kMaxTextBytes) {
-      return make_error(ErrorCode::kTooLarge, "%s has more than %zu bytes: no question is that long", name.c_str(),
+      return make_error(ErrorCode::kTooLarge, "%s has more than %d bytes: no question is that long", name,
                         Tokenizer::kMaxTextBytes);
     }
   }
   if (clean && std::ferror(file) != 0) {
-    return make_error(ErrorCode::kIo, "cannot read %s: %s", name.c_str(), std::strerror(errno));
+    return make_error(ErrorCode::kIo, "cannot read %s: %s", name, std::strerror(errno));
   }
   return text_of_file(bytes, name);
 }
@@ -117,7 +117,7 @@ Result<std::vector<Piece>> place_pictures(std::string_view prompt, size_t n_pict
     pieces.assign(n_pictures, {true, ""});
   } else if (n_places != n_pictures) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "the prompt has %zu place%s for a picture (<image>), but there %s %zu picture%s: give as many as "
+                      "the prompt has %d place%s for a picture (<image>), but there %s %d picture%s: give as many as "
                       "places, or leave the places out (pictures then come first)",
                       n_places, n_places == 1 ? "" : "s", n_pictures == 1 ? "is" : "are", n_pictures,
                       n_pictures == 1 ? "" : "s");

@@ -22,20 +22,19 @@ bool is_gguf(std::span<const std::byte> bytes) {
 Result<size_t> read_length(ByteReader& reader, int32_t least, size_t item_bytes, const std::string& what) {
   GLIMPSE_ASSIGN(const auto length, reader.read_value<int32_t>());
   if (length < least) {
-    return make_error(ErrorCode::kCorrupt, "%s is %d: this is no importance matrix", what.c_str(), length);
+    return make_error(ErrorCode::kCorrupt, "%s is %d: this is no importance matrix", what, length);
   }
   const uint64_t bytes = static_cast<uint64_t>(length) * item_bytes;
   if (bytes > reader.remaining()) {
-    return make_error(ErrorCode::kTruncated, "%s is %d, which needs %llu bytes; the file has %llu more", what.c_str(),
-                      length, ull(bytes), ull(reader.remaining()));
+    return make_error(ErrorCode::kTruncated, "%s is %d, which needs %d bytes; the file has %d more", what, length,
+                      bytes, reader.remaining());
   }
   return static_cast<size_t>(length);
 }
 
 Result<std::vector<float>> read_floats(const GgufFile& file, const GgufTensor& tensor) {
   if (tensor.type != DType::kF32) {
-    return make_error(ErrorCode::kCorrupt, "tensor %s: want F32, file has %s", quoted(tensor.name).c_str(),
-                      tensor.describe().c_str());
+    return make_error(ErrorCode::kCorrupt, "tensor %s: want F32, file has %s", quoted(tensor.name), tensor.describe());
   }
   std::vector<float> values(tensor.n_elements());
   GLIMPSE_TRY(file.read(tensor, 0, std::as_writable_bytes(std::span(values))));
@@ -45,7 +44,7 @@ Result<std::vector<float>> read_floats(const GgufFile& file, const GgufTensor& t
 // Mean squares from sums of squares: `counts` holds the number of summed activations of each expert.
 Status divide_by_counts(std::vector<float>& sums, const std::vector<float>& counts) {
   if (counts.empty() || sums.size() % counts.size() != 0) {
-    return make_error(ErrorCode::kCorrupt, "%zu sums for %zu counts", sums.size(), counts.size());
+    return make_error(ErrorCode::kCorrupt, "%d sums for %d counts", sums.size(), counts.size());
   }
   const size_t n_columns = sums.size() / counts.size();
   for (size_t i = 0; i < counts.size(); ++i) {
@@ -86,12 +85,12 @@ const std::vector<float>* ImportanceMatrix::find(std::string_view tensor) const 
 Status ImportanceMatrix::add(const std::string& tensor, std::vector<float> values) {
   for (const float value : values) {
     if (!std::isfinite(value) || value < 0) {
-      return make_error(ErrorCode::kNumeric, "the importance of %s has the value %g", quoted(tensor).c_str(),
+      return make_error(ErrorCode::kNumeric, "the importance of %s has the value %g", quoted(tensor),
                         static_cast<double>(value));
     }
   }
   if (!entries_.emplace(tensor, std::move(values)).second) {
-    return make_error(ErrorCode::kCorrupt, "there are two entries for %s", quoted(tensor).c_str());
+    return make_error(ErrorCode::kCorrupt, "there are two entries for %s", quoted(tensor));
   }
   return {};
 }
@@ -102,9 +101,9 @@ Status ImportanceMatrix::parse_dat(std::span<const std::byte> bytes) {
   ByteReader reader(bytes);
   GLIMPSE_ASSIGN(const size_t n_entries, read_length(reader, 1, 3 * sizeof(int32_t), "the number of entries"));
   for (size_t i = 0; i < n_entries; ++i) {
-    const std::string which = format("entry %zu: ", i);
+    const std::string which = format("entry %d: ", i);
     GLIMPSE_ASSIGN(const size_t n_name, read_length(reader, 1, 1, which + "the length of its name"));
-    if (n_name > kMaxNameBytes) return make_error(ErrorCode::kCorrupt, "%sa name of %zu bytes", which.c_str(), n_name);
+    if (n_name > kMaxNameBytes) return make_error(ErrorCode::kCorrupt, "%sa name of %d bytes", which, n_name);
     std::string name(n_name, '\0');
     GLIMPSE_TRY(reader.read(name.data(), n_name));
     GLIMPSE_ASSIGN(const auto n_calls, reader.read_value<int32_t>());
@@ -124,7 +123,7 @@ Status ImportanceMatrix::parse_dat(std::span<const std::byte> bytes) {
   dataset_.resize(n_dataset);
   GLIMPSE_TRY(reader.read(dataset_.data(), n_dataset));
   if (reader.remaining() == 0) return {};
-  return make_error(ErrorCode::kCorrupt, "%llu bytes after the end", ull(reader.remaining()));
+  return make_error(ErrorCode::kCorrupt, "%d bytes after the end", reader.remaining());
 }
 
 // Two F32 tensors for each weight matrix: NAME.in_sum2 (columns, experts) and NAME.counts (1, experts).
@@ -134,7 +133,7 @@ Status ImportanceMatrix::parse_gguf(const GgufFile& file) {
     const std::string name = tensor.name.substr(0, tensor.name.size() - kSums.size());
     const GgufTensor* const counts = file.find_tensor(name + std::string(kCounts));
     if (name.empty() || counts == nullptr) {
-      return make_error(ErrorCode::kCorrupt, "tensor %s has no counts beside it", quoted(tensor.name).c_str());
+      return make_error(ErrorCode::kCorrupt, "tensor %s has no counts beside it", quoted(tensor.name));
     }
     GLIMPSE_ASSIGN(std::vector<float> values, read_floats(file, tensor));
     GLIMPSE_ASSIGN(const std::vector<float> n, read_floats(file, *counts));

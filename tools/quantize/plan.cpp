@@ -61,7 +61,7 @@ Result<Facts> read_facts(const GgufFile& file, bool has_importance) {
     return make_error(ErrorCode::kUnsupported,
                       "%s: which types its tensors should get is not known for architecture %s (known: qwen2vl, qwen2, "
                       "qwen3vl, qwen3, clip)",
-                      file.path().c_str(), quoted(architecture).c_str());
+                      file.path(), quoted(architecture));
   }
   GLIMPSE_ASSIGN(const uint64_t n_layers, file.require_uint(architecture + ".block_count"));
   GLIMPSE_ASSIGN(const uint64_t n_heads, file.require_uint(architecture + ".attention.head_count"));
@@ -145,9 +145,8 @@ Status add_importance(const ImportanceMatrix& matrix, PlannedTensor& planned) {
     // Token ids are looked up in the embeddings, not multiplied: matrices count ids there, not columns.
     if (tensor.name == kEmbedding) return {};
     return make_error(ErrorCode::kMismatch,
-                      "%s: want %llu importance values for %s %s, the file has %zu: it was made for another model",
-                      matrix.path().c_str(), ull(want), quoted(tensor.name).c_str(), tensor.describe().c_str(),
-                      values->size());
+                      "%s: want %d importance values for %s %s, the file has %d: it was made for another model",
+                      matrix.path(), want, quoted(tensor.name), tensor.describe(), values->size());
   }
   planned.importance = *values;
   planned.lacks_importance = false;
@@ -168,14 +167,14 @@ Status check_conversion(const QuantizeRequest& request, const PlannedTensor& pla
   const GgufTensor& tensor = *planned.source;
   if (planned.is_copied()) return {};
   if (!is_weight_type(tensor.type)) {
-    return make_error(ErrorCode::kUnsupported, "tensor %s is %s, a type that cannot be converted",
-                      quoted(tensor.name).c_str(), tensor.describe().c_str());
+    return make_error(ErrorCode::kUnsupported, "tensor %s is %s, a type that cannot be converted", quoted(tensor.name),
+                      tensor.describe());
   }
   if (dtype_info(tensor.type).block_length > 1 && !request.allow_requantize) {
     return make_error(ErrorCode::kInvalidArgument,
                       "tensor %s is quantised already (%s), and would lose precision twice: start from an F16, BF16 or "
                       "F32 file, or insist with --allow-requantize",
-                      quoted(tensor.name).c_str(), dtype_name(tensor.type));
+                      quoted(tensor.name), dtype_name(tensor.type));
   }
   if (needs_importance(request.type, planned) && planned.importance.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "%s needs an importance matrix: %s",
@@ -211,15 +210,14 @@ Result<DType> parse_tensor_type(const std::string& name) {
     const DTypeInfo* const info = find_dtype(id);
     if (info != nullptr && is_weight_type(info->type)) known += std::string(known.empty() ? "" : " ") + info->name;
   }
-  return make_error(ErrorCode::kInvalidArgument, "tensors cannot be written as %s; known types: %s",
-                    quoted(name).c_str(), known.c_str());
+  return make_error(ErrorCode::kInvalidArgument, "tensors cannot be written as %s; known types: %s", quoted(name),
+                    known);
 }
 
 Result<TensorTypeRule> parse_tensor_type_rule(const std::string& text) {
   const size_t equals = text.rfind('=');
   if (equals == std::string::npos || equals == 0) {
-    return make_error(ErrorCode::kInvalidArgument, "%s: want EXPRESSION=TYPE, for example attn_v=q8_0",
-                      quoted(text).c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s: want EXPRESSION=TYPE, for example attn_v=q8_0", quoted(text));
   }
   TensorTypeRule rule;
   rule.pattern = text.substr(0, equals);
@@ -227,7 +225,7 @@ Result<TensorTypeRule> parse_tensor_type_rule(const std::string& text) {
   try {
     rule.expression.assign(rule.pattern, std::regex::ECMAScript | std::regex::icase);
   } catch (const std::regex_error& error) {
-    return make_error(ErrorCode::kInvalidArgument, "%s is no regular expression: %s", quoted(rule.pattern).c_str(),
+    return make_error(ErrorCode::kInvalidArgument, "%s is no regular expression: %s", quoted(rule.pattern),
                       error.what());
   }
   return rule;

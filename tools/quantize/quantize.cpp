@@ -149,11 +149,11 @@ class Converter {
   static Error describe(const PlannedTensor& tensor, const BadRow& bad) {
     const std::string name = glimpse::quoted(tensor.source->name);
     if (bad.kind == BadRow::Kind::kNotFinite) {
-      return make_error(ErrorCode::kNumeric, "tensor %s has NaN or infinity in row %llu: the file is damaged",
-                        name.c_str(), ull(bad.row));
+      return make_error(ErrorCode::kNumeric, "tensor %s has NaN or infinity in row %d: the file is damaged", name,
+                        bad.row);
     }
-    return make_error(ErrorCode::kNumeric, "tensor %s has values in row %llu that are too large for %s", name.c_str(),
-                      ull(bad.row), dtype_name(tensor.type));
+    return make_error(ErrorCode::kNumeric, "tensor %s has values in row %d that are too large for %s", name, bad.row,
+                      dtype_name(tensor.type));
   }
 
   const GgufFile& file_;

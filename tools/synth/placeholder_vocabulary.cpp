@@ -52,9 +52,8 @@ Status add_placeholder(GgufWriter& writer, int64_t vocab_size) {
   std::vector<int32_t> types(tokens.size(), kNormal);
   const auto n_special = static_cast<int64_t>(std::size(kSpecialTokens));
   if (vocab_size < static_cast<int64_t>(tokens.size()) + n_special) {
-    return make_error(ErrorCode::kInvalidArgument, "vocab_size %lld: the placeholder vocabulary needs %lld tokens",
-                      static_cast<long long>(vocab_size),
-                      static_cast<long long>(static_cast<int64_t>(tokens.size()) + n_special));
+    return make_error(ErrorCode::kInvalidArgument, "vocab_size %d: the placeholder vocabulary needs %d tokens",
+                      vocab_size, static_cast<int64_t>(tokens.size()) + n_special);
   }
   // Special tokens lie where Qwen2's are when there is room, else at the end.
   const int64_t first_special = std::min<int64_t>(kFirstSpecial, vocab_size - n_special);
@@ -97,11 +96,11 @@ void name_special_tokens(std::vector<std::string>& tokens, std::vector<int32_t>*
 Status copy_vocabulary(GgufWriter& writer, int64_t vocab_size, const GgufFile& source) {
   const std::vector<std::string>* tokens = source.string_array("tokenizer.ggml.tokens");
   if (tokens == nullptr) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has no tokenizer.ggml.tokens", source.path().c_str());
+    return make_error(ErrorCode::kInvalidArgument, "%s has no tokenizer.ggml.tokens", source.path());
   }
   if (static_cast<int64_t>(tokens->size()) > vocab_size) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has %zu tokens, the model has room for %lld",
-                      source.path().c_str(), tokens->size(), static_cast<long long>(vocab_size));
+    return make_error(ErrorCode::kInvalidArgument, "%s has %d tokens, the model has room for %d", source.path(),
+                      tokens->size(), vocab_size);
   }
   bool has_template = false;
   for (const std::string& key : source.keys()) {

@@ -187,8 +187,7 @@ Status check_type(FileType type) {
 Status check_positive(std::initializer_list<std::pair<const char*, int64_t>> sizes) {
   for (const auto& [name, value] : sizes) {
     if (value < 1 || value > (int64_t{1} << 24)) {
-      return make_error(ErrorCode::kInvalidArgument, "%s is %lld: want 1 to 16777216", name,
-                        static_cast<long long>(value));
+      return make_error(ErrorCode::kInvalidArgument, "%s is %d: want 1 to 16777216", name, value);
     }
   }
   return {};
@@ -227,7 +226,7 @@ Result<SynthModel> synth_preset(const std::string& name) {
     return model;
   }
   return make_error(ErrorCode::kInvalidArgument,
-                    "unknown preset '%s'; known: qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b, tiny", name.c_str());
+                    "unknown preset '%s'; known: qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b, tiny", name);
 }
 
 Status synth_text(const SynthText& t, const SynthOptions& options, const std::string& path) {
@@ -240,13 +239,12 @@ Status synth_text(const SynthText& t, const SynthOptions& options, const std::st
                               {"intermediate_size", t.intermediate_size},
                               {"vocab_size", t.vocab_size}}));
   if (t.num_attention_heads % t.num_key_value_heads != 0) {
-    return make_error(ErrorCode::kInvalidArgument, "%lld attention heads are no multiple of %lld key/value heads",
-                      static_cast<long long>(t.num_attention_heads), static_cast<long long>(t.num_key_value_heads));
+    return make_error(ErrorCode::kInvalidArgument, "%d attention heads are no multiple of %d key/value heads",
+                      t.num_attention_heads, t.num_key_value_heads);
   }
   if (t.architecture == "qwen2vl" && t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2] != t.head_dim / 2) {
-    return make_error(ErrorCode::kInvalidArgument, "the M-RoPE sections add up to %lld, half the head is %lld",
-                      static_cast<long long>(t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2]),
-                      static_cast<long long>(t.head_dim / 2));
+    return make_error(ErrorCode::kInvalidArgument, "the M-RoPE sections add up to %d, half the head is %d",
+                      t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2], t.head_dim / 2);
   }
   GgufWriter writer;
   const auto key = [&t](const char* name) { return t.architecture + "." + name; };
@@ -292,8 +290,8 @@ Status synth_vision(const SynthVision& v, const SynthOptions& options, const std
                               {"projection_dim", v.projection_dim}}));
   if (v.embed_dim % (4 * v.num_heads) != 0) {
     return make_error(ErrorCode::kInvalidArgument,
-                      "vision embed_dim %lld over %lld heads: the head size must be a multiple of 4",
-                      static_cast<long long>(v.embed_dim), static_cast<long long>(v.num_heads));
+                      "vision embed_dim %d over %d heads: the head size must be a multiple of 4", v.embed_dim,
+                      v.num_heads);
   }
   GgufWriter writer;
   const auto u32 = [&](const char* key, int64_t value) { writer.add_uint32(key, static_cast<uint32_t>(value)); };

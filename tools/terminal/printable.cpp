@@ -20,9 +20,9 @@ std::string escaped(char32_t c, Layout layout) {
     if (c == '\n') return "\\n";
     if (c == '\t') return "\\t";
     if (c == '\r') return "\\r";
-    if (c < 0x80) return format("\\x%02x", static_cast<unsigned>(c));
+    if (c < 0x80) return format("\\x%02x", c);
   }
-  return format("\\u%04x", static_cast<unsigned>(c));
+  return format("\\u%04x", c);
 }
 
 }  // namespace
@@ -35,7 +35,7 @@ std::string printable(std::string_view text, Layout layout) {
     const char32_t c = step.code_point;
     if (step.kind != Utf8Step::Kind::kValid) {
       for (const char byte : text.substr(0, step.n_bytes)) {
-        shown += format("\\x%02x", static_cast<unsigned>(static_cast<unsigned char>(byte)));
+        shown += format("\\x%02x", static_cast<unsigned char>(byte));
       }
     } else if (layout != Layout::kLine && (c == '\n' || c == '\t')) {
       shown.push_back(text[0]);

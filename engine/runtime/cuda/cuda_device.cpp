@@ -15,7 +15,7 @@ double mib(uint64_t n_bytes) {
 }
 
 Error device_error(const std::string& what, cudaError_t code) {
-  return make_error(ErrorCode::kDevice, "%s: %s (%s)", what.c_str(), cudaGetErrorString(code), cudaGetErrorName(code));
+  return make_error(ErrorCode::kDevice, "%s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
 }
 
 struct CudaRecording final : Recording {
@@ -69,7 +69,7 @@ class CudaStream final : public Stream {
     if (recording_) ++n_recorded_;
     const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
     if (code == cudaSuccess) return {};
-    return device_error(format("launch of %s with %u x %u x %u blocks of %d threads and %d bytes of shared memory",
+    return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory",
                                info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
                         code);
   }

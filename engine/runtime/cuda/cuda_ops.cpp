@@ -29,8 +29,7 @@ DType stored_type(DType type, WeightPrecision precision) {
 }
 
 Error numeric_error(const WeightSource& source, int64_t row, int64_t block) {
-  return make_error(ErrorCode::kNumeric, "%s: row %lld holds a NaN or an infinity (block %lld)", source.name.c_str(),
-                    static_cast<long long>(row), static_cast<long long>(block));
+  return make_error(ErrorCode::kNumeric, "%s: row %d holds a NaN or an infinity (block %d)", source.name, row, block);
 }
 
 }  // namespace
@@ -124,7 +123,7 @@ Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t firs
 
 Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& source, WeightPrecision precision) {
   if (!is_weight_type(source.type)) {
-    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name.c_str(),
+    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name,
                       dtype_name(source.type));
   }
   const DType stored = stored_type(source.type, precision);
@@ -135,8 +134,8 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
   weight->format = panel_format(stored);
   weight->n_bytes = lay_out(weight->format, source.rows, source.cols, weight->view);
   if (gemv_shared_bytes(weight->format, 1, weight->view.column_tiles) > device_->max_shared_bytes()) {
-    return make_error(ErrorCode::kUnsupported, "%s has %lld columns: too many for the shared memory of %s",
-                      source.name.c_str(), static_cast<long long>(source.cols), device_->describe().c_str());
+    return make_error(ErrorCode::kUnsupported, "%s has %d columns: too many for the shared memory of %s", source.name,
+                      source.cols, device_->describe());
   }
   GLIMPSE_ASSIGN(weight->memory, Memory::on_device(device_, weight->n_bytes, source.name.c_str()));
   weight->view.data = weight->memory.as<uint8_t>();

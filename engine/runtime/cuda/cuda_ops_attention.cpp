@@ -88,8 +88,8 @@ uint64_t CudaOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t
 Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                   KvElement element) {
   if (head_dim > kMaxDeviceHeadDim) {
-    return make_error(ErrorCode::kUnsupported, "attention heads of %lld values: the CUDA backend has kernels for %lld",
-                      static_cast<long long>(head_dim), static_cast<long long>(kMaxDeviceHeadDim));
+    return make_error(ErrorCode::kUnsupported, "attention heads of %d values: the CUDA backend has kernels for %d",
+                      head_dim, kMaxDeviceHeadDim);
   }
   if (element == KvElement::kInt8) {
     return make_error(ErrorCode::kUnsupported,

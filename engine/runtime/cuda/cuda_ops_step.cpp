@@ -67,7 +67,7 @@ class CudaStep final : public StepProgram {
   }
   Status play(float uniform) override {
     if (begun_ - taken_ >= kMostAhead) {
-      return make_error(ErrorCode::kInternal, "%lld steps ahead", static_cast<long long>(begun_ - taken_));
+      return make_error(ErrorCode::kInternal, "%d steps ahead", begun_ - taken_);
     }
     const auto place = static_cast<int>(begun_ % kStepRing);
     rings().uniform[place] = uniform;
@@ -82,10 +82,9 @@ class CudaStep final : public StepProgram {
     GLIMPSE_TRY(stream_->wait_for(place));
     ++taken_;
     if (const auto phase = static_cast<size_t>(rings().given_up); phase != 0) {
-      return make_error(ErrorCode::kDevice,
-                        "decode_step, phase %zu of %zu (%s): blocks waited ten seconds for those of phase %zu (%s)",
-                        phase, kernels_.size(), kernel_info(kernels_[phase]).name, phase - 1,
-                        kernel_info(kernels_[phase - 1]).name);
+      return make_error(
+          ErrorCode::kDevice, "decode_step, phase %d of %d (%s): blocks waited ten seconds for those of phase %d (%s)",
+          phase, kernels_.size(), kernel_info(kernels_[phase]).name, phase - 1, kernel_info(kernels_[phase - 1]).name);
     }
     return rings().ids[place];
   }
@@ -219,7 +218,7 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
             ErrorCode::kUnsupported,
             "persistent decoding: %s cannot launch blocks that wait for one another with %d bytes of shared "
             "memory each; decode with the graph instead",
-            device_->describe().c_str(), phases.shared_bytes());
+            device_->describe(), phases.shared_bytes());
       }
       GLIMPSE_ASSIGN(persistent, step->keep(device_, phases.share_out(n_blocks)));
       // Half of L2 for what is to come; the other half has what is there.

@@ -113,8 +113,7 @@ class HostDevice final : public Device {
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override {
     void* memory = n_bytes <= free_ ? ::operator new(n_bytes, kAlignment, std::nothrow) : nullptr;
     if (memory == nullptr) {
-      return make_error(ErrorCode::kOutOfMemory, "%s: %llu bytes of device memory, %llu are free", purpose,
-                        static_cast<unsigned long long>(n_bytes), static_cast<unsigned long long>(free_));
+      return make_error(ErrorCode::kOutOfMemory, "%s: %d bytes of device memory, %d are free", purpose, n_bytes, free_);
     }
     std::memset(memory, 0, n_bytes);
     sizes_[memory] = n_bytes;

@@ -89,8 +89,7 @@ Status Executor::Impl::grow(int64_t n) {
   stacks = memory == MAP_FAILED ? nullptr : static_cast<std::byte*>(memory);
   fibers.clear();
   if (stacks == nullptr) {
-    return make_error(ErrorCode::kOutOfMemory, "no stacks for the %lld threads that run at once",
-                      static_cast<long long>(n));
+    return make_error(ErrorCode::kOutOfMemory, "no stacks for the %d threads that run at once", n);
   }
   fibers.resize(static_cast<size_t>(n));
   return {};
@@ -120,13 +119,13 @@ Error Executor::Impl::deadlock(const char* kernel, const std::vector<Block>& blo
       if (++count <= 4) names += (count == 1 ? "" : ", ") + std::to_string(i);
     }
     if (count == 0) continue;
-    text += format("; %d thread%s (%s%s) wait%s for %s", count, count == 1 ? "" : "s", names.c_str(),
-                   count > 4 ? ", ..." : "", count == 1 ? "s" : "", name);
+    text += format("; %d thread%s (%s%s) wait%s for %s", count, count == 1 ? "" : "s", names, count > 4 ? ", ..." : "",
+                   count == 1 ? "s" : "", name);
   }
   const auto others = std::count_if(stuck + 1, blocks.end(), [](const Block& b) { return b.n_live > 0; });
-  if (others > 0) text += format("; %lld more blocks have not ended", static_cast<long long>(others));
+  if (others > 0) text += format("; %d more blocks have not ended", others);
   return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d): its threads wait for one another for ever%s", kernel,
-                    stuck->where.block[0], stuck->where.block[1], stuck->where.block[2], text.c_str());
+                    stuck->where.block[0], stuck->where.block[1], stuck->where.block[2], text);
 }
 
 // One turn for each thread of a block that can go on.
@@ -139,7 +138,7 @@ Status Executor::Impl::give_turns(const char* kernel, Block& of, const std::vect
     enter(of, thread);
     if (!failure.empty()) {
       return make_error(ErrorCode::kDevice, "%s, block (%d, %d, %d), thread %d: %s", kernel, of.where.block[0],
-                        of.where.block[1], of.where.block[2], thread, failure.c_str());
+                        of.where.block[1], of.where.block[2], thread, failure);
     }
   }
   if (of.at_barrier == n_threads) {
