@@ -88,8 +88,8 @@ class ChatWriter {
       for (const std::string_view name : {kImagePad, kVideoPad}) {
         const TokenId pad = tokenizer_.find(name);
         if (pad < 0 || std::find(ids.begin(), ids.end(), pad) == ids.end()) continue;
-        return make_error(ErrorCode::kInvalidArgument, "%.*s stands in the text, but no picture has its place there",
-                          static_cast<int>(name.size()), name.data());
+        return make_error(ErrorCode::kInvalidArgument, "%s stands in the text, but no picture has its place there",
+                          name);
       }
     }
     chat_.ids.insert(chat_.ids.end(), ids.begin(), ids.end());
@@ -165,12 +165,11 @@ Status check_prompt_text(std::string_view text, std::string_view what, size_t n_
   const size_t bad = find_invalid_utf8(text), zero = text.find('\0');
   const size_t at = std::min(bad, zero);
   if (at == std::string_view::npos) return {};
-  const auto name = format("%.*s", static_cast<int>(what.size()), what.data());
   if (at == zero) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has a zero byte at byte %d: no text has one", name,
+    return make_error(ErrorCode::kInvalidArgument, "%s has a zero byte at byte %d: no text has one", what,
                       n_before + at);
   }
-  return make_error(ErrorCode::kInvalidArgument, "%s is not valid UTF-8 at byte %d (0x%02x)", name, n_before + at,
+  return make_error(ErrorCode::kInvalidArgument, "%s is not valid UTF-8 at byte %d (0x%02x)", what, n_before + at,
                     static_cast<unsigned char>(text[at]));
 }
 

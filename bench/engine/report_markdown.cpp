@@ -108,11 +108,12 @@ std::string markdown_begin() {
 std::string markdown_row(const ReportContext& context, const TestResult& result) {
   const Summary ns = summarize_samples(result.samples_ns()), ts = summarize_samples(result.samples_ts());
   const Rates rates = rates_of(result.cost, ns.median / 1e9);
-  return table_row(kResultColumns,
-                   {context.model.type, file_size(context.model.n_bytes), result.gpu.empty() ? "CPU" : "CUDA",
-                    std::to_string(result.n_threads), result.name,
-                    format(ts.mean < 1e5 ? "%.2f ± %.2f" : "%.0f ± %.0f", ts.mean, ts.stddev), milliseconds(ns.median),
-                    result.roofline.measured() ? format("%.1f", rates.percent) : ""});
+  return table_row(
+      kResultColumns,
+      {context.model.type, file_size(context.model.n_bytes), result.gpu.empty() ? "CPU" : "CUDA",
+       std::to_string(result.n_threads), result.name,
+       ts.mean < 1e5 ? format("%.2f ± %.2f", ts.mean, ts.stddev) : format("%.0f ± %.0f", ts.mean, ts.stddev),
+       milliseconds(ns.median), result.roofline.measured() ? format("%.1f", rates.percent) : ""});
 }
 
 std::string markdown_end(const ReportContext& context, const std::vector<TestResult>& results) {

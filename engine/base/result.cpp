@@ -31,6 +31,8 @@ const char* error_code_name(ErrorCode code) {
       return "device error";
     case ErrorCode::kInternal:
       return "internal error";
+    case ErrorCode::kBusy:
+      return "busy";
   }
   return "unknown error";
 }

@@ -27,6 +27,7 @@ enum class ErrorCode {
   kNumeric,          // NaN or infinity where a finite number is needed
   kDevice,           // a device (CUDA) error
   kInternal,         // a broken invariant of glimpse itself
+  kBusy,             // an object that another call is using
 };
 
 /// A code for programs and a message for people (names the file offset, tensor or layer where it can).

@@ -14,11 +14,13 @@ glimpse_status encode(glimpse_session* session, glimpse_embedding** out, glimpse
                       void* progress_user, Open&& open) {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(clear_out(out));
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     const ProgressSink sink = progress_sink(progress, progress_user);
     GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> picture, open(session->session->decode_options(sink)));
-    GLIMPSE_ASSIGN(auto embedding, session->session->encode_image(*picture, nullptr, sink));
-    *out = new glimpse_embedding{std::move(embedding)};
+    auto handle = std::make_unique<glimpse_embedding>();
+    GLIMPSE_ASSIGN(handle->embedding, session->session->encode_image(*picture, nullptr, sink));
+    *out = handle.release();
     return {};
   });
 }
@@ -86,17 +88,7 @@ glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* 
                                       size_t* n_bytes) {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(require(embedding, "embedding"));
-    GLIMPSE_TRY(require(n_bytes, "n_bytes"));
-    const std::vector<std::byte> saved = save_embedding(*embedding->embedding);
-    *n_bytes = saved.size();
-    if (capacity == 0) return {};
-    GLIMPSE_TRY(require(bytes, "bytes"));
-    if (capacity < saved.size()) {
-      return make_error(ErrorCode::kTooLarge, "the embedding takes %d bytes, there is room for %d", saved.size(),
-                        capacity);
-    }
-    std::memcpy(bytes, saved.data(), saved.size());
-    return {};
+    return copy_out(save_embedding(*embedding->embedding), "bytes", static_cast<std::byte*>(bytes), capacity, n_bytes);
   });
 }
 

@@ -1,9 +1,12 @@
 // What the opaque handles of glimpse.h hold, and the wall that no exception passes.
 #pragma once
 
+#include <algorithm>
+#include <atomic>
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/generate/session.h"
@@ -20,32 +23,62 @@ struct glimpse_embedding {
 struct glimpse_session {
   std::shared_ptr<const glimpse::Model> model;
   std::unique_ptr<glimpse::Session> session;
-  glimpse::Answer answer;                       // of the last generate, or what steps have made so far
-  int32_t finish_reason = GLIMPSE_FINISH_NONE;  // of that answer
-  bool keeps_logprobs = false;                  // the steps at hand: as generate does, only when asked for
   std::string step_text;
+  // Who holds the session, see SessionUse; n_past after the last call that ended.
+  enum Use { kIdle, kBusy, kFreedWhileBusy };
+  mutable std::atomic<int> use{kIdle};
+  mutable std::atomic<int32_t> n_past{0};
 };
 
 namespace glimpse::capi {
 
-glimpse_status to_status(ErrorCode code);
-/// Stores the message for glimpse_last_error() and returns the status of its code.
-glimpse_status fail(const Error& error);
+/// Stores the message for glimpse_last_error() and returns the status of the code. Allocates nothing.
+glimpse_status fail(ErrorCode code, std::string_view message) noexcept;
 
-/// Runs `body` (which returns a Status) and turns errors and exceptions into a status.
+/// Runs `body` (which returns a Status) and turns errors and exceptions into a status. What is left to do when it fails
+/// needs no memory.
 template <typename Body>
 glimpse_status guarded(Body&& body) noexcept {
   try {
     const Status status = body();
-    return status.ok() ? GLIMPSE_OK : fail(status.error());
+    return status.ok() ? GLIMPSE_OK : fail(status.error().code, status.error().message);
   } catch (const std::bad_alloc&) {
-    return fail({ErrorCode::kOutOfMemory, "out of memory"});
+    return fail(ErrorCode::kOutOfMemory, "out of memory");
   } catch (const std::exception& exception) {
-    return fail({ErrorCode::kInternal, exception.what()});
+    return fail(ErrorCode::kInternal, exception.what());
   } catch (...) {
-    return fail({ErrorCode::kInternal, "an unknown exception"});
+    return fail(ErrorCode::kInternal, "an unknown exception");
   }
 }
+
+/// A session in use by one call: another one, from a callback of the first or from another thread, is refused.
+class SessionUse {
+ public:
+  SessionUse() = default;
+  ~SessionUse() {
+    if (session_ == nullptr) return;
+    session_->n_past.store(static_cast<int32_t>(session_->session->n_past()), std::memory_order_relaxed);
+    int expected = glimpse_session::kBusy;
+    if (!session_->use.compare_exchange_strong(expected, glimpse_session::kIdle)) delete session_;
+  }
+  SessionUse(const SessionUse&) = delete;
+  SessionUse& operator=(const SessionUse&) = delete;
+
+  /// Errors: kInvalidArgument for NULL, kBusy.
+  Status begin(const glimpse_session* session) {
+    if (session == nullptr) return make_error(ErrorCode::kInvalidArgument, "session is NULL");
+    int expected = glimpse_session::kIdle;
+    if (!session->use.compare_exchange_strong(expected, glimpse_session::kBusy)) {
+      return make_error(ErrorCode::kBusy,
+                        "the session is busy: it was called from its own callback, or while another thread uses it");
+    }
+    session_ = session;
+    return {};
+  }
+
+ private:
+  const glimpse_session* session_ = nullptr;
+};
 
 /// Copies a caller's struct over the defaults: only as many bytes as the caller's version has.
 /// Errors: kInvalidArgument when the pointer is null or struct_size was not set.
@@ -95,6 +128,23 @@ Status clear_out(T** out) {
   *out = nullptr;
   return {};
 }
+
+/// The convention of results in the caller's memory: *n is how many there are, and they are copied unless capacity is
+/// 0. Errors: kInvalidArgument (NULL), kTooLarge (names `what` and both sizes).
+template <typename From, typename To>
+Status copy_out(const From& from, const char* what, To* to, size_t capacity, size_t* n) {
+  GLIMPSE_TRY(require(n, "the address of the count"));
+  *n = from.size();
+  if (capacity == 0) return {};
+  GLIMPSE_TRY(require(to, what));
+  if (capacity < from.size()) {
+    return make_error(ErrorCode::kTooLarge, "%s: there are %d, there is room for %d", what, from.size(), capacity);
+  }
+  std::copy(from.begin(), from.end(), to);
+  return {};
+}
+
+Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages);
 
 LogSink log_sink(glimpse_log_callback callback, void* user);
 ProgressSink progress_sink(glimpse_progress_callback callback, void* user);

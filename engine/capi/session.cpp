@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "engine/capi/handles.h"
+#include "engine/generate/session_plan.h"
 
 using namespace glimpse;
 using namespace glimpse::capi;
@@ -45,6 +46,7 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
   options.source_limits.max_scans = params.image_source_max_scans;
   options.log = log_sink(params.log, params.log_user);
+  options.cancel = params.cancel;
   return options;
 }
 
@@ -91,6 +93,9 @@ Result<std::string> part_text(const glimpse_part& part) {
   GLIMPSE_TRY(require(part.text, "a part's text"));
   return part.n_bytes > 0 ? std::string(part.text, part.n_bytes) : std::string(part.text);
 }
+}  // namespace
+
+namespace glimpse::capi {
 
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages) {
   if (n_messages > 0) GLIMPSE_TRY(require(messages, "messages"));
@@ -113,7 +118,7 @@ Result<std::vector<Message>> read_messages(const glimpse_message* messages, size
   return converted;
 }
 
-}  // namespace
+}  // namespace glimpse::capi
 
 extern "C" {
 
@@ -165,15 +170,31 @@ glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_
 }
 
 void glimpse_session_free(glimpse_session* session) {
-  delete session;
+  if (session == nullptr) return;
+  // From its own callback: the call that is under way frees it when it ends.
+  if (session->use.exchange(glimpse_session::kFreedWhileBusy) == glimpse_session::kIdle) delete session;
+}
+
+glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info) {
+  return guarded([&]() -> Status {
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
+    const SessionSizes& sizes = session->session->sizes();
+    glimpse_session_info filled{};
+    filled.n_ctx = static_cast<int32_t>(sizes.context);
+    filled.n_batch = static_cast<int32_t>(sizes.batch);
+    filled.n_threads = sizes.n_threads;
+    filled.n_speculate = static_cast<int32_t>(sizes.n_speculate);
+    filled.max_image_tokens = static_cast<int32_t>(sizes.max_image_tokens);
+    return write_info(filled, info);
+  });
 }
 
 glimpse_status glimpse_session_reset(glimpse_session* session) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     session->session->reset();
-    session->answer = {};
-    session->finish_reason = GLIMPSE_FINISH_NONE;
     return {};
   });
 }
@@ -195,11 +216,12 @@ void glimpse_generate_params_init(glimpse_generate_params* params) {
 glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
                                 const glimpse_generate_params* params) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
     GLIMPSE_ASSIGN(const std::vector<Message> converted, read_messages(messages, n_messages));
-    GLIMPSE_ASSIGN(session->answer, session->session->generate(converted, options));
-    session->finish_reason = static_cast<int32_t>(session->answer.reason);
+    GLIMPSE_ASSIGN(const Answer answer, session->session->generate(converted, options));
+    (void)answer;  // the session keeps it
     return {};
   });
 }
@@ -207,7 +229,8 @@ glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message*
 glimpse_status glimpse_prefill(glimpse_session* session, const glimpse_message* messages, size_t n_messages,
                                glimpse_progress_callback progress, void* progress_user) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_ASSIGN(const std::vector<Message> converted, read_messages(messages, n_messages));
     return session->session->prefill(converted, progress_sink(progress, progress_user));
   });
@@ -215,47 +238,41 @@ glimpse_status glimpse_prefill(glimpse_session* session, const glimpse_message* 
 
 glimpse_status glimpse_begin_answer(glimpse_session* session, const glimpse_generate_params* params) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_ASSIGN(const GenerateOptions options, generate_options(params));
-    GLIMPSE_TRY(session->session->begin_answer(options));
-    session->answer = {};
-    session->finish_reason = GLIMPSE_FINISH_NONE;
-    session->keeps_logprobs = options.n_top_logprobs > 0;
-    return {};
+    return session->session->begin_answer(options);
   });
 }
 
 glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* result) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_TRY(check_info(result));  // before the step: a token that cannot be told of would be lost
     GLIMPSE_ASSIGN(Session::Step step, session->session->step());
     session->step_text = std::move(step.text);
-    session->finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
-    Answer& answer = session->answer;
-    answer.text += session->step_text;
-    if (step.token.id >= 0) answer.tokens.push_back(step.token.id);
     glimpse_step_result filled{};
     filled.token = step.token.id;
     filled.logprob = step.token.logprob;
-    filled.finish_reason = session->finish_reason;
+    filled.finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
     filled.text = session->step_text.c_str();
     filled.n_bytes = session->step_text.size();
-    if (step.token.id >= 0 && session->keeps_logprobs) answer.logprobs.push_back(std::move(step.token));
     return write_info(filled, result);
   });
 }
 
 glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
-    const Answer& answer = session->answer;
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
+    const Answer& answer = session->session->answer();
     glimpse_answer_info filled{};
     filled.text = answer.text.c_str();
     filled.n_bytes = answer.text.size();
     filled.tokens = answer.tokens.data();
     filled.n_tokens = answer.tokens.size();
-    filled.finish_reason = session->finish_reason;
+    filled.finish_reason = answer.finished ? static_cast<int32_t>(answer.reason) : GLIMPSE_FINISH_NONE;
     return write_info(filled, info);
   });
 }
@@ -263,10 +280,11 @@ glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer
 glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids, float* logprobs,
                                         size_t capacity, size_t* n) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_TRY(require(n, "n"));
     *n = 0;
-    const std::vector<SampledToken>& tokens = session->answer.logprobs;
+    const std::vector<SampledToken>& tokens = session->session->answer().logprobs;
     if (index >= tokens.size()) {
       return make_error(ErrorCode::kInvalidArgument, "token %d: log-probabilities of %d tokens were kept", index,
                         tokens.size());
@@ -288,11 +306,11 @@ glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t i
 
 glimpse_status glimpse_get_logits(const glimpse_session* session, const float** logits, size_t* n) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     GLIMPSE_TRY(require(logits, "logits"));
     GLIMPSE_TRY(require(n, "n"));
-    const std::span<const float> values = session->session->logits();
-    if (values.empty()) return make_error(ErrorCode::kInvalidArgument, "there are no logits before the first prefill");
+    GLIMPSE_ASSIGN(const std::span<const float> values, session->session->logits());
     *logits = values.data();
     *n = values.size();
     return {};
@@ -301,7 +319,8 @@ glimpse_status glimpse_get_logits(const glimpse_session* session, const float** 
 
 glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings) {
   return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(session, "session"));
+    SessionUse use;
+    GLIMPSE_TRY(use.begin(session));
     const Timings& measured = session->session->timings();
     glimpse_timings filled{};
     filled.image_decode_ms = measured.image_decode;
@@ -320,7 +339,7 @@ glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timin
 }
 
 int32_t glimpse_session_n_past(const glimpse_session* session) {
-  return session == nullptr ? 0 : static_cast<int32_t>(session->session->n_past());
+  return session == nullptr ? 0 : session->n_past.load(std::memory_order_relaxed);
 }
 
 }  // extern "C"

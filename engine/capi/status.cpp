@@ -1,4 +1,6 @@
 // Status codes, the per-thread error message and callbacks of the C API.
+#include <algorithm>
+#include <cstring>
 #include <string>
 
 #include "engine/capi/handles.h"
@@ -6,54 +8,67 @@
 namespace glimpse::capi {
 namespace {
 
-std::string& last_error() {
-  thread_local std::string message;
-  return message;
+// Plain storage: a type with a constructor or destructor would need memory at its first use in a thread, and that is
+// when there may be none.
+constexpr size_t kMessageBytes = 1024;
+constinit thread_local char last_error[kMessageBytes] = "";
+
+// A status is its code plus one, GLIMPSE_OK being 0.
+constexpr glimpse_status to_status(ErrorCode code) {
+  return static_cast<glimpse_status>(static_cast<int>(code) + 1);
 }
+static_assert(to_status(ErrorCode::kInvalidArgument) == GLIMPSE_ERROR_INVALID_ARGUMENT);
+static_assert(to_status(ErrorCode::kNotFound) == GLIMPSE_ERROR_NOT_FOUND);
+static_assert(to_status(ErrorCode::kIo) == GLIMPSE_ERROR_IO);
+static_assert(to_status(ErrorCode::kTruncated) == GLIMPSE_ERROR_TRUNCATED);
+static_assert(to_status(ErrorCode::kCorrupt) == GLIMPSE_ERROR_CORRUPT);
+static_assert(to_status(ErrorCode::kUnsupported) == GLIMPSE_ERROR_UNSUPPORTED);
+static_assert(to_status(ErrorCode::kTooLarge) == GLIMPSE_ERROR_TOO_LARGE);
+static_assert(to_status(ErrorCode::kMismatch) == GLIMPSE_ERROR_MISMATCH);
+static_assert(to_status(ErrorCode::kOutOfMemory) == GLIMPSE_ERROR_OUT_OF_MEMORY);
+static_assert(to_status(ErrorCode::kContextFull) == GLIMPSE_ERROR_CONTEXT_FULL);
+static_assert(to_status(ErrorCode::kCancelled) == GLIMPSE_ERROR_CANCELLED);
+static_assert(to_status(ErrorCode::kNumeric) == GLIMPSE_ERROR_NUMERIC);
+static_assert(to_status(ErrorCode::kDevice) == GLIMPSE_ERROR_DEVICE);
+static_assert(to_status(ErrorCode::kInternal) == GLIMPSE_ERROR_INTERNAL);
+static_assert(to_status(ErrorCode::kBusy) == GLIMPSE_ERROR_BUSY);
+
+// Numbers that pass through the interface by a cast.
+template <typename C, typename Ours>
+constexpr bool same(C c, Ours ours) {
+  return static_cast<int>(c) == static_cast<int>(ours);
+}
+static_assert(same(GLIMPSE_LOG_DEBUG, LogLevel::kDebug) && same(GLIMPSE_LOG_INFO, LogLevel::kInfo) &&
+              same(GLIMPSE_LOG_WARNING, LogLevel::kWarning) && same(GLIMPSE_LOG_ERROR, LogLevel::kError));
+static_assert(same(GLIMPSE_VISION_AUTO, VisionPrecision::kAuto) && same(GLIMPSE_VISION_F32, VisionPrecision::kF32) &&
+              same(GLIMPSE_VISION_BF16, VisionPrecision::kBf16) && same(GLIMPSE_VISION_INT8, VisionPrecision::kInt8));
+static_assert(same(GLIMPSE_DEVICE_CPU, DeviceKind::kCpu) && same(GLIMPSE_DEVICE_CUDA, DeviceKind::kCuda) &&
+              same(GLIMPSE_DEVICE_AUTO, DeviceKind::kAuto));
+static_assert(same(GLIMPSE_CUDA_DECODE_GRAPH, CudaDecode::kGraph) &&
+              same(GLIMPSE_CUDA_DECODE_LAUNCHES, CudaDecode::kLaunches) &&
+              same(GLIMPSE_CUDA_DECODE_PERSISTENT, CudaDecode::kPersistent));
+static_assert(same(GLIMPSE_FINISH_STOP, FinishReason::kStop) &&
+              same(GLIMPSE_FINISH_STOP_STRING, FinishReason::kStopString) &&
+              same(GLIMPSE_FINISH_MAX_TOKENS, FinishReason::kMaxTokens) &&
+              same(GLIMPSE_FINISH_CONTEXT_FULL, FinishReason::kContextFull) &&
+              same(GLIMPSE_FINISH_CANCELLED, FinishReason::kCancelled));
+
+static_assert(same(GLIMPSE_TOKEN_NORMAL, TokenType::kNormal) && same(GLIMPSE_TOKEN_UNKNOWN, TokenType::kUnknown) &&
+              same(GLIMPSE_TOKEN_CONTROL, TokenType::kControl) &&
+              same(GLIMPSE_TOKEN_USER_DEFINED, TokenType::kUserDefined) &&
+              same(GLIMPSE_TOKEN_UNUSED, TokenType::kUnused) && same(GLIMPSE_TOKEN_BYTE, TokenType::kByte));
 
 }  // namespace
 
-glimpse_status to_status(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kInvalidArgument:
-      return GLIMPSE_ERROR_INVALID_ARGUMENT;
-    case ErrorCode::kNotFound:
-      return GLIMPSE_ERROR_NOT_FOUND;
-    case ErrorCode::kIo:
-      return GLIMPSE_ERROR_IO;
-    case ErrorCode::kTruncated:
-      return GLIMPSE_ERROR_TRUNCATED;
-    case ErrorCode::kCorrupt:
-      return GLIMPSE_ERROR_CORRUPT;
-    case ErrorCode::kUnsupported:
-      return GLIMPSE_ERROR_UNSUPPORTED;
-    case ErrorCode::kTooLarge:
-      return GLIMPSE_ERROR_TOO_LARGE;
-    case ErrorCode::kMismatch:
-      return GLIMPSE_ERROR_MISMATCH;
-    case ErrorCode::kOutOfMemory:
-      return GLIMPSE_ERROR_OUT_OF_MEMORY;
-    case ErrorCode::kContextFull:
-      return GLIMPSE_ERROR_CONTEXT_FULL;
-    case ErrorCode::kCancelled:
-      return GLIMPSE_ERROR_CANCELLED;
-    case ErrorCode::kNumeric:
-      return GLIMPSE_ERROR_NUMERIC;
-    case ErrorCode::kDevice:
-      return GLIMPSE_ERROR_DEVICE;
-    case ErrorCode::kInternal:
-      return GLIMPSE_ERROR_INTERNAL;
+glimpse_status fail(ErrorCode code, std::string_view message) noexcept {
+  if (message.empty()) message = error_code_name(code);
+  size_t n = std::min(message.size(), kMessageBytes - 1);
+  if (n < message.size()) {
+    while (n > 0 && (static_cast<unsigned char>(message[n]) & 0xC0) == 0x80) --n;  // whole characters
   }
-  return GLIMPSE_ERROR_INTERNAL;
-}
-
-glimpse_status fail(const Error& error) {
-  try {
-    last_error() = error.message.empty() ? error_code_name(error.code) : error.message;
-  } catch (...) {
-    last_error().clear();  // no memory for the message: the status still says what happened
-  }
-  return to_status(error.code);
+  std::memcpy(last_error, message.data(), n);
+  last_error[n] = '\0';
+  return to_status(code);
 }
 
 LogSink log_sink(glimpse_log_callback callback, void* user) {
@@ -80,15 +95,12 @@ const char* glimpse_version(void) {
 
 const char* glimpse_status_name(glimpse_status status) {
   if (status == GLIMPSE_OK) return "ok";
-  for (int code = 0; code <= static_cast<int>(glimpse::ErrorCode::kInternal); ++code) {
-    const auto error = static_cast<glimpse::ErrorCode>(code);
-    if (glimpse::capi::to_status(error) == status) return glimpse::error_code_name(error);
-  }
-  return "unknown status";
+  if (status < GLIMPSE_ERROR_INVALID_ARGUMENT || status > GLIMPSE_ERROR_BUSY) return "unknown status";
+  return glimpse::error_code_name(static_cast<glimpse::ErrorCode>(static_cast<int>(status) - 1));
 }
 
 const char* glimpse_last_error(void) {
-  return glimpse::capi::last_error().c_str();
+  return glimpse::capi::last_error;
 }
 
 const char* glimpse_finish_reason_name(glimpse_finish_reason reason) {

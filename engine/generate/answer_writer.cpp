@@ -30,6 +30,14 @@ std::string AnswerWriter::finish() {
   return shown + held;
 }
 
+void AnswerWriter::back_to(Mark mark) {
+  decoder_ = std::move(mark.decoder);
+  matcher_ = std::move(mark.matcher);
+  text_.resize(mark.n_text);
+  tokens_.resize(mark.n_tokens);
+  stopped_ = mark.stopped;
+}
+
 AnswerWriter::Prefix AnswerWriter::tokens_of_text() const {
   const std::string_view text = text_;
   size_t n_bytes = 0;  // of the tokens looked at

@@ -23,6 +23,17 @@ class AnswerWriter {
   /// A stop string was found: text() ends before it.
   bool stopped() const { return stopped_; }
 
+  /// Where the answer stands, to come back to when a step fails half way.
+  struct Mark {
+    StreamDecoder decoder;
+    StopMatcher matcher;
+    size_t n_text, n_tokens;
+    bool stopped;
+  };
+  Mark mark() const { return {decoder_, matcher_, text_.size(), tokens_.size(), stopped_}; }
+  /// Allocates nothing.
+  void back_to(Mark mark);
+
   const std::string& text() const { return text_; }
   const std::vector<TokenId>& tokens() const { return tokens_; }
 

@@ -29,6 +29,30 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_siz
 
 }  // namespace
 
+Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages) {
+  std::vector<ChatMessage> chat;
+  for (const Message& message : messages) {
+    ChatMessage& converted = chat.emplace_back();
+    converted.role = message.role;
+    for (const MessagePart& part : message.parts) {
+      ChatPart& chat_part = converted.parts.emplace_back();
+      chat_part.text = part.text;
+      if (part.image == nullptr) continue;
+      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      chat_part.n_tokens = 1;
+    }
+  }
+  ChatOptions options;
+  options.default_system = default_system_prompt(model.chat_template());
+  GLIMPSE_ASSIGN(const TokenizedChat tokenized, tokenize_chat(model.tokenizer(), chat, options));
+  return model.tokenizer().decode(tokenized.ids, true);
+}
+
+void Conversation::reserve(int64_t n) {
+  cached_.reserve(static_cast<size_t>(n));
+  pending_.reserve(static_cast<size_t>(n));
+}
+
 std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const {
   std::vector<MropePosition> positions;
   PositionCounter counter = positions_;
@@ -145,7 +169,7 @@ void Conversation::restore(const Checkpoint& checkpoint) {
   cached_.resize(static_cast<size_t>(checkpoint.n_cached));
   positions_.set_next(checkpoint.next_position);
   turn_ = checkpoint.turn;
-  pending_ = checkpoint.pending;
+  pending_.assign(checkpoint.pending.begin(), checkpoint.pending.end());  // keeps what was reserved
 }
 
 }  // namespace glimpse

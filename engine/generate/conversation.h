@@ -25,6 +25,10 @@ struct PromptInput {
   bool is_raw = false;   // ends without a generation prompt
 };
 
+/// The text of the chat format for messages at the start of a conversation, with the generation prompt, control tokens
+/// spelled out and one pad token for each picture. Errors: those of tokenize_chat().
+Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages);
+
 /// Bookkeeping only: the owner runs the decoder and says what entered the cache. Pending tokens, all text, belong to
 /// the conversation but are not in the cache yet; they go in with the next pass.
 class Conversation {
@@ -44,6 +48,10 @@ class Conversation {
 
   Conversation(const Tokenizer& tokenizer, std::string default_system)
       : tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
+
+  /// From now on a conversation of n tokens, cached and pending, grows without an allocation: only prompt(),
+  /// pending_positions() and checkpoint() can run out of memory.
+  void reserve(int64_t n);
 
   Turn turn() const { return turn_; }
   int64_t n_cached() const { return static_cast<int64_t>(cached_.size()); }
@@ -67,7 +75,8 @@ class Conversation {
   void end_answer() { turn_ = Turn::kEnded; }
   /// Moves the cached tokens from slot n on, which must be text, to the front of the pending ones.
   void uncache_from(int64_t n);
-  /// Keeps the first n tokens, cached and pending together (the others must be text), and appends `rest` as pending.
+  /// Keeps the first n tokens, cached and pending together (the others must be text), and appends `rest` as pending;
+  /// reserve() must have counted it.
   void cut(int64_t n, std::span<const TokenId> rest);
 
   Checkpoint checkpoint() const { return {n_cached(), positions_.next(), turn_, pending_}; }

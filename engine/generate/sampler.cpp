@@ -88,9 +88,10 @@ void Sampler::accept_prompt(std::span<const TokenId> ids) {
 
 void Sampler::accept(TokenId id) {
   if (!penalizes_ || id < 0 || id >= vocab_size_) return;
+  const size_t limit = options_.penalty_last_n < 0 ? 0 : static_cast<size_t>(options_.penalty_last_n);
+  if (window_.size() == window_.capacity() && window_.size() < limit) window_.reserve(2 * window_.size() + 16);
   ++counts_[id];
-  if (options_.penalty_last_n < 0) return;
-  const size_t limit = static_cast<size_t>(options_.penalty_last_n);
+  if (limit == 0) return;
   if (window_.size() < limit) {
     window_.push_back(id);
     return;
@@ -127,6 +128,7 @@ void Sampler::set_logit(std::span<float> logits, TokenId id, float value) {
 // Bias, then repetition penalty, then presence and frequency penalty. Touches the biased and the seen tokens alone.
 void Sampler::modify(std::span<float> logits) {
   changed_.clear();
+  changed_.reserve(options_.logit_bias.size() + (penalizes_ ? counts_.size() : 0));
   for (const auto& [id, bias] : options_.logit_bias) {
     const float logit = logits[static_cast<size_t>(id)];
     set_logit(logits, id, bias == -kInfinity ? bias : logit + bias);  // inf - inf would be a NaN
@@ -141,8 +143,18 @@ void Sampler::modify(std::span<float> logits) {
   }
 }
 
-void Sampler::restore(std::span<float> logits) {
-  for (size_t i = changed_.size(); i-- > 0;) logits[static_cast<size_t>(changed_[i].first)] = changed_[i].second;
+// shape() of the modified logits, which are then as they were, however it ends.
+Status Sampler::shape_modified(std::span<float> logits) {
+  struct Restore {
+    std::span<float> logits;
+    const std::vector<std::pair<TokenId, float>>& changed;
+    ~Restore() {
+      for (size_t i = changed.size(); i-- > 0;) logits[static_cast<size_t>(changed[i].first)] = changed[i].second;
+    }
+  };
+  modify(logits);
+  const Restore restore{logits, changed_};
+  return shape(logits);
 }
 
 Status Sampler::check(std::span<const float> logits) const {
@@ -320,17 +332,15 @@ Sampler::Normalizer Sampler::normalizer(std::span<const float> logits) {
 
 Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs) {
   GLIMPSE_TRY(check(logits));
-  modify(logits);
-  const Status shaped = shape(logits);
-  restore(logits);
-  if (!shaped.ok()) return shaped.error();
+  GLIMPSE_TRY(shape_modified(logits));
 
   SampledToken token;
+  Xoshiro256 random = random_;
   size_t chosen = 0;
   if (!greedy()) {
     double total = 0;
     for (const double weight : weights_) total += weight;
-    const double target = random_.next_double() * total;
+    const double target = random.next_double() * total;
     // Rounding may leave the sum at or below the target: then the last token that can be drawn is.
     double sum = 0;
     for (size_t i = 0; i < weights_.size(); ++i) {
@@ -347,15 +357,13 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs
     select_top(logits, static_cast<size_t>(n_top_logprobs));
     for (const auto& [logit, id] : candidates_) token.top.push_back({id, all.logprob(logit)});
   }
+  random_ = random;
   return token;
 }
 
 Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> logits) {
   GLIMPSE_TRY(check(logits));
-  modify(logits);
-  const Status shaped = shape(logits);
-  restore(logits);
-  if (!shaped.ok()) return shaped.error();
+  GLIMPSE_TRY(shape_modified(logits));
   double total = 0;
   for (const double weight : weights_) total += weight;
   std::vector<TokenProbability> result;

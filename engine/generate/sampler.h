@@ -60,10 +60,14 @@ class Sampler {
   void accept_prompt(std::span<const TokenId> ids);
   /// logits: vocab_size floats; changed while it runs, on return as they were. An infinite logit wins (several share
   /// the probability), a negative infinite one is never chosen. Errors: kNumeric for a NaN (names the token) or when
-  /// every logit is -inf; kInvalidArgument for another number of logits.
+  /// every logit is -inf; kInvalidArgument for another number of logits. No number is drawn then, nor where memory runs
+  /// out.
   Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs);
-  /// Counts a token of the answer.
+  /// Counts a token of the answer. Where memory runs out nothing is counted.
   void accept(TokenId id);
+  /// The generator, to come back to when a token that was drawn could not be used.
+  const Xoshiro256& random() const { return random_; }
+  void set_random(const Xoshiro256& random) { random_ = random; }
   /// What a device needs to draw instead of sample(); nullopt where single tokens are biased or penalised. A device
   /// draws from the same distribution with the same random numbers, but walks through it in its own order: the same
   /// seed gives the same tokens there every time, though not those of sample() unless greedy.
@@ -82,7 +86,7 @@ class Sampler {
   Sampler() = default;
   bool greedy() const;
   void modify(std::span<float> logits);
-  void restore(std::span<float> logits);
+  Status shape_modified(std::span<float> logits);
   void set_logit(std::span<float> logits, TokenId id, float value);
   Status check(std::span<const float> logits) const;
   Status shape(std::span<const float> logits);

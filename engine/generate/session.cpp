@@ -17,6 +17,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   Impl& s = *session->impl_;
   s.log_sink = options.log;
   GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads, options.log));
+  s.cancel = options.cancel;
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
   const uint64_t needed = plan.total() - plan.weights - plan.image_reading, available = s.ops->available_bytes();
@@ -31,6 +32,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
     if (error.code == ErrorCode::kOutOfMemory) error.message += " (" + describe(plan) + ")";
     return error;
   };
+  s.conversation.reserve(sizes.context + 1);  // the last token may have no slot
   auto decoder = SpeculativeDecoder::create(s.model, *s.ops, sizes, options.kv_element);
   if (!decoder.ok()) return explain(decoder.error());
   s.decoder.emplace(std::move(decoder).value());
@@ -51,7 +53,7 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
 DecodeOptions Session::decode_options(const ProgressSink& progress) const {
   DecodeOptions options;
   options.limits = impl_->sizes.source_limits;
-  options.progress = progress;
+  options.progress = impl_->watched(progress, nullptr);
   return options;
 }
 
@@ -64,15 +66,15 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
   const ImageInfo info = picture.info();
   GLIMPSE_ASSIGN(const ImageCost cost, s.encoder->cost(info.upright_width(), info.upright_height()));
   if (cost.n_tokens > s.sizes.context) {
-    return make_error(ErrorCode::kContextFull,
-                      "the picture needs %d tokens; the context holds %d: use a larger context, or "
-                      "--image-max-tokens",
-                      cost.n_tokens, s.sizes.context);
+    return make_error(
+        ErrorCode::kContextFull,
+        "the picture needs %d tokens; the context holds %d: use a larger context or fewer tokens per picture",
+        cost.n_tokens, s.sizes.context);
   }
 
   Timings one;
   PictureEncoder::Times times;
-  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.encoder->encode(picture, &times, progress));
+  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.encoder->encode(picture, &times, s.watched(progress, nullptr)));
   one.image_decode = times.decode;
   one.image_resize = times.resize;
   one.image_encode = times.encode;
@@ -100,8 +102,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
 // --------------------------------------------------------------------------------------------------------
 
 Status Session::Impl::check_fits(const PromptInput& input) const {
-  const auto n = static_cast<long long>(input.pass.n_rows());
-  const auto used = static_cast<long long>(input.n_before), context = static_cast<long long>(sizes.context);
+  const int64_t n = input.pass.n_rows(), used = input.n_before, context = sizes.context;
   if (n <= context - used) return {};
   const size_t n_pictures = input.pictures.size();
   std::string message = format("the prompt has %d tokens", n);
@@ -109,7 +110,7 @@ Status Session::Impl::check_fits(const PromptInput& input) const {
     message += format(" (%d of them from %d picture%s)", input.n_image_tokens, n_pictures, n_pictures == 1 ? "" : "s");
   }
   message += format("; the context holds %d and %d are used: use a context of at least %d", context, used, used + n);
-  if (n_pictures > 0) message += ", or --image-max-tokens";
+  if (n_pictures > 0) message += ", or fewer tokens per picture";
   return Error{ErrorCode::kContextFull, std::move(message)};
 }
 
@@ -120,34 +121,17 @@ void Session::Impl::give_up_slots(int64_t n) {
   decoder->truncate(n);
 }
 
-void Session::Impl::roll_back() {
-  decoder->truncate(turn_begin.n_cached);
-  conversation.restore(turn_begin);
-  answer.reset();
+// The host's callback and its cancel flag as one; the stage's name is `stage` unless that is nullptr.
+ProgressSink Session::Impl::watched(const ProgressSink& progress, const char* stage) const {
+  if (!progress && cancel == nullptr) return {};
+  return [this, progress, stage](std::string_view name, double fraction) {
+    return !cancelled() && (!progress || progress(stage != nullptr ? stage : name, fraction));
+  };
 }
 
-Status Session::Impl::forward(const PromptInput& input, const ProgressSink& progress) {
-  ProgressSink as_prefill;
-  if (progress) as_prefill = [&](std::string_view, double fraction) { return progress("prefill", fraction); };
-  return decoder->append(input.pass.rows(), as_prefill);
-}
-
-Status Session::Impl::prefill(const std::vector<Message>& messages, const ProgressSink& progress) {
-  if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
-  const Clock::time_point start = Clock::now();
-  GLIMPSE_ASSIGN(const PromptInput input, conversation.prompt(messages, model->text().hidden_size));
-  GLIMPSE_TRY(check_fits(input));
-
-  give_up_slots(input.n_before);
-  turn_begin = conversation.checkpoint();
-  answer.reset();
-  Status done = forward(input, progress);
-  if (!done.ok()) {
-    roll_back();
-    return done;
-  }
+Status Session::Impl::forward(const PromptInput& input, Clock::time_point start, const ProgressSink& progress) {
+  GLIMPSE_TRY(decoder->append(input.pass.rows(), watched(progress, "prefill")));
   conversation.commit(input);
-
   timings = std::exchange(pictures, {});
   timings.prefill = ms_since(start);
   timings.n_prompt_tokens = input.pass.n_rows();
@@ -156,14 +140,35 @@ Status Session::Impl::prefill(const std::vector<Message>& messages, const Progre
   return {};
 }
 
+// The rows that the messages add. Slots whose tokens move to the front of them are given up already: where nothing
+// comes of it they are computed again with the next pass.
+Result<PromptInput> Session::Impl::prepare(const std::vector<Message>& messages) {
+  if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
+  GLIMPSE_ASSIGN(PromptInput input, conversation.prompt(messages, model->text().hidden_size));
+  GLIMPSE_TRY(check_fits(input));
+  give_up_slots(input.n_before);
+  return input;
+}
+
 Status Session::prefill(const std::vector<Message>& messages, const ProgressSink& progress) {
-  return impl_->prefill(messages, progress);
+  Impl& s = *impl_;
+  const Clock::time_point start = Clock::now();
+  GLIMPSE_ASSIGN(const PromptInput input, s.prepare(messages));
+  Impl::TurnUndo undo(s);
+  GLIMPSE_TRY(s.forward(input, start, progress));
+  undo.keep_with_said();
+  return {};
 }
 
 // ----------------------------------------------------------------------------------------------------------------------
 
-std::span<const float> Session::logits() const {
-  return impl_->decoder->logits();
+Result<std::span<const float>> Session::logits() const {
+  GLIMPSE_ASSIGN(const std::span<float> logits, impl_->decoder->logits());
+  return std::span<const float>(logits);
+}
+
+const Answer& Session::answer() const {
+  return impl_->said;
 }
 
 int64_t Session::n_past() const {
@@ -174,10 +179,16 @@ int64_t Session::context() const {
   return impl_->sizes.context;
 }
 
+const SessionSizes& Session::sizes() const {
+  return impl_->sizes;
+}
+
 void Session::reset() {
   Impl& s = *impl_;
-  s.turn_begin = {};
-  s.roll_back();
+  s.decoder->truncate(0);
+  s.conversation.restore({});
+  s.answer.reset();
+  s.said = {};
 }
 
 const Timings& Session::timings() const {

@@ -34,6 +34,9 @@ struct SessionOptions {
   /// tokens, texts, log-probabilities and logits are those without. 0: off.
   int n_speculate = 0;
   LogSink log;
+  /// Looked at between the layers of every pass and for every token, by all calls: while it is not 0 they end as when a
+  /// callback returned false. nullptr: none. Another thread may set it, or a signal handler; it outlives the session.
+  const volatile int* cancel = nullptr;
 };
 
 /// Memory that a session will use, before any of it is allocated.
@@ -72,8 +75,9 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // matched on the text, across token borders; not part of the answer
   int n_top_logprobs = 0;         // per token; 0: no log-probabilities are computed
   bool render_special = false;    // show <|box_start|> and the like
-  /// Called with each piece of complete, valid UTF-8, never a part of a stop string; returning false cancels (the
-  /// answer so far is kept). Must not call the session.
+  /// Called for each token with a piece of complete, valid UTF-8, never a part of a stop string, and empty where the
+  /// token brought none that may be shown; returning false cancels (the answer so far is kept). Must not call the
+  /// session.
   std::function<bool(std::string_view text)> on_text;
   /// Called during prefill with the fraction done (stage "prefill"); returning false cancels: generate() gives the
   /// error kCancelled and the session is as before the call.
@@ -101,12 +105,16 @@ struct Answer {
   std::string text;                    // the concatenation of what on_text got
   std::vector<TokenId> tokens;         // every token drawn, with <|im_end|> and those of a stop string
   std::vector<SampledToken> logprobs;  // one per token, when n_top_logprobs > 0
-  FinishReason reason = FinishReason::kStop;
-  Timings timings;
+  bool finished = false;
+  FinishReason reason = FinishReason::kStop;  // when finished
+  Timings timings;                            // when finished by generate()
 };
 
+struct SessionSizes;  // engine/generate/session_plan.h
+
 /// Used by one thread at a time. The conversation that the cache holds is the messages and the answers' texts: what a
-/// stop string cut off is forgotten, and what a failed or cancelled call did is undone.
+/// stop string cut off is forgotten, and what a failed or cancelled call did is undone, also when an exception ended it
+/// (memory, a callback).
 class Session {
  public:
   ~Session();
@@ -143,20 +151,24 @@ class Session {
   };
   /// The next token of the answer under the sampler of begin_answer(); for those who step by themselves. The token
   /// drawn enters the cache with the next step or prefill. Errors: kInvalidArgument without begin_answer() or after the
-  /// end; kNumeric. The step may be tried again.
+  /// end; kNumeric; kCancelled by the flag. The step may be tried again.
   Result<Step> step();
   /// prefill + begin_answer + step until finished. No messages: goes on from where the conversation stands, as
   /// begin_answer() does. After an error the session is as before the call.
   Result<Answer> generate(const std::vector<Message>& messages, const GenerateOptions& options);
 
-  /// Logits of the last slot of the cache, (vocab_size), as the model gave them: those the last token was drawn from.
-  /// Empty before the first prefill and after an undone call. Where a GPU drew the last token itself they are computed
-  /// again when asked for.
-  std::span<const float> logits() const;
+  /// Logits of the last slot of the cache, (vocab_size), as the model gave them: after a step those that its token was
+  /// drawn from, for that token has no slot yet. Where a GPU drew it they are computed again when asked for. Errors:
+  /// kInvalidArgument before the first prefill and after an undone call; kNumeric and kDevice of that pass.
+  Result<std::span<const float>> logits() const;
+  /// The last answer, or what steps have made of it so far.
+  const Answer& answer() const;
   /// Cache slots in use; drafts that were not drawn (n_speculate) do not count.
   int64_t n_past() const;
   /// Cache slots: the context asked for, or the model's.
   int64_t context() const;
+  /// What the options came to.
+  const SessionSizes& sizes() const;
   /// Forgets the conversation.
   void reset();
   /// Of the current or last turn.

@@ -44,24 +44,28 @@ Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) c
   return AnswerState{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0};
 }
 
+Status Session::Impl::check_can_answer() const {
+  if (can_answer()) return {};
+  return make_error(
+      ErrorCode::kInvalidArgument, "nothing to answer: %s",
+      conversation.turn() == Conversation::Turn::kStart ? "there are no messages" : "the last answer is complete");
+}
+
 Status Session::Impl::start_answer(AnswerState state) {
-  if (!can_answer()) {
-    return make_error(ErrorCode::kInvalidArgument, conversation.turn() == Conversation::Turn::kStart
-                                                       ? "nothing to answer: there are no messages"
-                                                       : "nothing to answer: the last answer is complete");
-  }
+  GLIMPSE_TRY(check_can_answer());
   make_last_pending();
   decoder->drop_drafts();  // of an answer that was cut off: timings count by turn
   state.sampler.accept_prompt(conversation.cached());
   state.sampler.accept_prompt(conversation.pending());
   state.n_before = conversation.n_cached() + static_cast<int64_t>(conversation.pending().size());
   answer.emplace(std::move(state));
+  said = {};
   return {};
 }
 
 // After an undone call or a stop string the last slot's logits are gone: it is computed again with the next pass.
 void Session::Impl::make_last_pending() {
-  const bool lost = conversation.pending().empty() && decoder->logits().empty();
+  const bool lost = conversation.pending().empty() && !decoder->has_logits();
   if (can_answer() && lost) give_up_slots(conversation.n_cached() - 1);
 }
 
@@ -123,25 +127,49 @@ Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
   return token;
 }
 
-// The conversation ends where the text does. A token that the stop string began in is replaced by its text before it.
-void Session::Impl::forget_stop_string() {
-  const AnswerWriter::Prefix prefix = answer->writer.tokens_of_text();
-  const auto rest = model->tokenizer().encode(prefix.rest, {.parse_special = false, .normalize_nfc = false});
-  const int64_t n_kept = answer->n_before + static_cast<int64_t>(prefix.n_tokens);
-  give_up_slots(n_kept);
-  conversation.cut(n_kept, rest.ok() ? std::span<const TokenId>(rest.value()) : std::span<const TokenId>());
-}
+// The token of step.token.id becomes part of the answer. What can fail comes first, so that nothing has changed then.
+Status Session::Impl::take_token(Step& step) {
+  const TokenId id = step.token.id;
+  AnswerWriter& writer = answer->writer;
+  const bool ended = model->tokenizer().is_end_of_generation(id);
+  if (!ended) step.text = writer.push(id);
 
-void Session::Impl::finish(Step& step, FinishReason reason) {
-  if (!answer->writer.stopped()) step.text += answer->writer.finish();
-  if (answer->writer.stopped()) {
-    reason = FinishReason::kStopString;
-    forget_stop_string();
-  }
-  if (reason == FinishReason::kStop) conversation.end_answer();
+  const int64_t n_left = answer->max_tokens > 0 ? answer->max_tokens - 1 : answer->max_tokens;
   step.finished = true;
-  step.reason = reason;
-  answer.reset();
+  if (ended) {
+    step.reason = FinishReason::kStop;
+  } else if (n_left == 0) {
+    step.reason = FinishReason::kMaxTokens;
+  } else if (conversation.n_cached() == sizes.context) {
+    step.reason = FinishReason::kContextFull;  // the token has no slot, so none can follow
+  } else {
+    step.finished = writer.stopped();
+  }
+  if (step.finished && !writer.stopped()) step.text += writer.finish();
+
+  // The conversation ends where the text does. A token that the stop string began in is replaced by its text before it.
+  int64_t n_kept = -1;
+  std::vector<TokenId> rest;
+  if (writer.stopped()) {
+    step.reason = FinishReason::kStopString;
+    const AnswerWriter::Prefix prefix = writer.tokens_of_text();
+    n_kept = answer->n_before + static_cast<int64_t>(prefix.n_tokens);
+    auto encoded = model->tokenizer().encode(prefix.rest, {.parse_special = false, .normalize_nfc = false});
+    if (encoded.ok()) rest = std::move(encoded).value();
+    conversation.reserve(sizes.context + 1 + static_cast<int64_t>(rest.size()));
+  }
+  said.text += step.text;
+  said.tokens.push_back(id);
+  if (answer->n_top_logprobs > 0) said.logprobs.push_back(step.token);
+  answer->sampler.accept(id);
+
+  answer->max_tokens = n_left;
+  if (!ended) conversation.append(id);
+  if (n_kept >= 0) {
+    give_up_slots(n_kept);
+    conversation.cut(n_kept, rest);
+  }
+  return {};
 }
 
 Result<Session::Step> Session::Impl::step() {
@@ -151,87 +179,82 @@ Result<Session::Step> Session::Impl::step() {
   }
   const Clock::time_point start = Clock::now();
   Step step;
+  make_last_pending();
   const auto n_pending = static_cast<int64_t>(conversation.pending().size());
-  if (answer->max_tokens == 0) {
-    finish(step, FinishReason::kMaxTokens);
-    return step;
-  }
-  if (n_pending > sizes.context - conversation.n_cached()) {
-    finish(step, FinishReason::kContextFull);
-    return step;
-  }
-  GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
-  if (drawn) {
-    step.token.id = *drawn;
+  const bool no_room = n_pending > sizes.context - conversation.n_cached();
+  if (answer->max_tokens == 0 || no_room) {  // before the first token, so that there is no text either
+    step.finished = true;
+    step.reason = answer->max_tokens == 0 ? FinishReason::kMaxTokens : FinishReason::kContextFull;
   } else {
-    if (n_pending > 0) GLIMPSE_TRY(forward_pending());
-    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(decoder->logits(), answer->n_top_logprobs));
+    GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
+    if (!drawn && n_pending > 0) GLIMPSE_TRY(forward_pending());
+    StepUndo undo(*this);
+    if (drawn) {
+      step.token.id = *drawn;
+    } else {
+      GLIMPSE_ASSIGN(const std::span<float> logits, decoder->logits());
+      GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs));
+    }
+    GLIMPSE_TRY(take_token(step));
+    undo.keep();
+    ++timings.n_generated_tokens;
+    timings.decode += ms_since(start);
   }
-
-  const TokenId id = step.token.id;
-  const bool ended = model->tokenizer().is_end_of_generation(id);
-  answer->sampler.accept(id);
-  if (!ended) {
-    conversation.append(id);
-    step.text = answer->writer.push(id);
+  if (step.finished) {
+    if (step.reason == FinishReason::kStop) conversation.end_answer();
+    said.finished = true;
+    said.reason = step.reason;
+    answer.reset();
   }
-  ++timings.n_generated_tokens;
-  if (answer->max_tokens > 0) --answer->max_tokens;
-  if (ended) {
-    finish(step, FinishReason::kStop);
-  } else if (answer->writer.stopped()) {
-    finish(step, FinishReason::kStopString);
-  } else if (answer->max_tokens == 0) {
-    finish(step, FinishReason::kMaxTokens);
-  } else if (conversation.n_cached() == sizes.context) {
-    finish(step, FinishReason::kContextFull);  // the token has no slot, so none can follow
-  }
-  timings.decode += ms_since(start);
   return step;
 }
 
 Result<Session::Step> Session::step() {
+  if (impl_->cancelled()) return make_error(ErrorCode::kCancelled, "the step was cancelled");
   return impl_->step();
 }
 
-Result<Answer> Session::Impl::run_answer(const GenerateOptions& options) {
-  Answer result;
-  for (bool finished = false; !finished;) {
-    GLIMPSE_ASSIGN(Step next, step());
-    finished = next.finished;
-    if (finished) result.reason = next.reason;
-    if (next.token.id >= 0) {
-      result.tokens.push_back(next.token.id);
-      if (options.n_top_logprobs > 0) result.logprobs.push_back(std::move(next.token));
+Status Session::Impl::run_answer(const GenerateOptions& options) {
+  while (answer) {
+    bool wanted = !cancelled();
+    if (wanted) {
+      GLIMPSE_ASSIGN(const Step next, step());
+      // Asked for every token, but not for the nothing that an end may bring.
+      const bool tell = options.on_text && !(next.finished && next.text.empty());
+      wanted = !tell || options.on_text(next.text);
     }
-    if (next.text.empty()) continue;
-    result.text += next.text;
-    const bool wanted = !options.on_text || options.on_text(next.text);
-    if (!wanted && !finished) {
-      result.reason = FinishReason::kCancelled;
-      answer.reset();
-      break;
-    }
+    if (wanted || !answer) continue;
+    said.finished = true;
+    said.reason = FinishReason::kCancelled;
+    answer.reset();
   }
-  result.timings = timings;
-  return result;
+  said.timings = timings;
+  return {};
 }
 
 Result<Answer> Session::generate(const std::vector<Message>& messages, const GenerateOptions& options) {
   Impl& s = *impl_;
   GLIMPSE_ASSIGN(AnswerState state, s.make_answer(options));  // a bad option is said before the long prefill
+  const Clock::time_point start = Clock::now();
+  std::optional<PromptInput> input;
   if (!messages.empty()) {
-    GLIMPSE_TRY(s.prefill(messages, options.progress));
+    GLIMPSE_ASSIGN(input, s.prepare(messages));
   } else {
+    GLIMPSE_TRY(s.check_can_answer());
     s.make_last_pending();
-    s.turn_begin = s.conversation.checkpoint();
+  }
+  Impl::TurnUndo undo(s);
+  if (input) {
+    GLIMPSE_TRY(s.forward(*input, start, options.progress));
+  } else {
     s.timings = std::exchange(s.pictures, {});
     s.timings.n_cached_tokens = s.conversation.n_cached();
   }
   GLIMPSE_TRY(s.start_answer(std::move(state)));
-  Result<Answer> result = s.run_answer(options);
-  if (!result.ok()) s.roll_back();
-  return result;
+  GLIMPSE_TRY(s.run_answer(options));
+  Answer answer = s.said;
+  undo.keep();
+  return answer;
 }
 
 }  // namespace glimpse

@@ -45,22 +45,29 @@ struct Session::Impl {
   std::unique_ptr<PictureEncoder> encoder;    // where the model has eyes
   std::optional<SpeculativeDecoder> decoder;  // always, once created; n_past() is conversation.n_cached()
 
+  const volatile int* cancel = nullptr;
+
   Conversation conversation;
-  Conversation::Checkpoint turn_begin;  // where prefill() or generate() goes back to
-  std::optional<AnswerState> answer;    // while one is being made
+  std::optional<AnswerState> answer;  // while one is being made
+  Answer said;                        // the last answer, or what steps have made of it so far
   Timings timings;
   Timings pictures;  // encoded for the next turn
 
+  class TurnUndo;
+  class StepUndo;
+
   // Pictures and the prompt: session.cpp.
+  bool cancelled() const { return cancel != nullptr && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0; }
+  ProgressSink watched(const ProgressSink& progress, const char* stage) const;
   Status check_fits(const PromptInput& input) const;
-  Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
-  Status forward(const PromptInput& input, const ProgressSink& progress);
+  Result<PromptInput> prepare(const std::vector<Message>& messages);
+  Status forward(const PromptInput& input, Clock::time_point start, const ProgressSink& progress);
   void give_up_slots(int64_t n);
-  void roll_back();
 
   // The answer: session_answer.cpp.
   Result<AnswerState> make_answer(const GenerateOptions& options) const;
   void make_last_pending();
+  Status check_can_answer() const;
   Status start_answer(AnswerState state);
   bool can_answer() const {
     return conversation.turn() == Conversation::Turn::kPrompted || conversation.turn() == Conversation::Turn::kOpen;
@@ -69,9 +76,79 @@ struct Session::Impl {
   Status forward_pending();
   Result<std::optional<TokenId>> draw_on_device();
   Result<Step> step();
-  void finish(Step& step, FinishReason reason);
-  void forget_stop_string();
-  Result<Answer> run_answer(const GenerateOptions& options);
+  Status take_token(Step& step);
+  Status run_answer(const GenerateOptions& options);
+};
+
+/// Puts the session back to where it was made, unless kept: whatever ends the call, an error, a cancel or an exception,
+/// the conversation, the answer in the making and the last one are as before. Going back allocates nothing.
+class Session::Impl::TurnUndo {
+ public:
+  explicit TurnUndo(Impl& session)
+      : s_(session),
+        conversation_(session.conversation.checkpoint()),
+        answer_(std::exchange(session.answer, std::nullopt)),
+        said_(std::move(session.said)),
+        timings_(session.timings),
+        pictures_(session.pictures) {
+    s_.said = {};
+  }
+  ~TurnUndo() {
+    if (kept_) return;
+    s_.decoder->truncate(conversation_.n_cached);
+    s_.conversation.restore(conversation_);
+    s_.answer = std::move(answer_);
+    s_.said = std::move(said_);
+    s_.timings = timings_;
+    s_.pictures = pictures_;
+  }
+  TurnUndo(const TurnUndo&) = delete;
+  TurnUndo& operator=(const TurnUndo&) = delete;
+  /// What was said before stays the last answer although the call ended well: a prefill.
+  void keep_with_said() {
+    s_.said = std::move(said_);
+    kept_ = true;
+  }
+  void keep() { kept_ = true; }
+
+ private:
+  Impl& s_;
+  Conversation::Checkpoint conversation_;
+  std::optional<AnswerState> answer_;
+  Answer said_;
+  Timings timings_, pictures_;
+  bool kept_ = false;
+};
+
+/// The same for one step from its draw on: the pass before it need not be undone, its slots stay valid. The sampler
+/// counts the token last, so that only its generator goes back.
+class Session::Impl::StepUndo {
+ public:
+  explicit StepUndo(Impl& session)
+      : s_(session),
+        random_(session.answer->sampler.random()),
+        writer_(session.answer->writer.mark()),
+        n_text_(session.said.text.size()),
+        n_tokens_(session.said.tokens.size()),
+        n_logprobs_(session.said.logprobs.size()) {}
+  ~StepUndo() {
+    if (kept_) return;
+    s_.answer->sampler.set_random(random_);
+    s_.answer->writer.back_to(std::move(writer_));
+    s_.said.text.resize(n_text_);
+    s_.said.tokens.resize(n_tokens_);
+    s_.said.logprobs.resize(n_logprobs_);
+  }
+  StepUndo(const StepUndo&) = delete;
+  StepUndo& operator=(const StepUndo&) = delete;
+  void keep() { kept_ = true; }
+
+ private:
+  Impl& s_;
+  Xoshiro256 random_;
+  AnswerWriter::Mark writer_;
+  size_t n_text_, n_tokens_, n_logprobs_;
+  bool kept_ = false;
 };
 
 }  // namespace glimpse

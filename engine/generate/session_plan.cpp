@@ -66,7 +66,8 @@ MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes
   plan.weights = model.weight_bytes();
   plan.kv_cache = KvCache::plan_bytes(model, ops, sizes.context, kv_element);
   const uint64_t logits = sizeof(float) * static_cast<uint64_t>((1 + sizes.n_speculate) * text.vocab_size);
-  plan.decoder_scratch = TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch) + logits;
+  const uint64_t tokens = 2 * sizeof(TokenId) * static_cast<uint64_t>(sizes.context + 1);  // cached and pending
+  plan.decoder_scratch = tokens + TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch) + logits;
   if (!model.has_vision()) return plan;
 
   const VisionConfig& vision = model.vision();

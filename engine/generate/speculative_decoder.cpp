@@ -10,7 +10,9 @@ SpeculativeDecoder::SpeculativeDecoder(std::unique_ptr<KvCache> cache, std::uniq
     : cache_(std::move(cache)),
       decoder_(std::move(decoder)),
       vocab_(static_cast<size_t>(vocab_size)),
-      logits_(static_cast<size_t>(n_rows) * vocab_) {}
+      logits_(static_cast<size_t>(n_rows) * vocab_) {
+  drafts_.reserve(static_cast<size_t>(n_rows));  // taking note of them must not fail once their slots are filled
+}
 
 Result<SpeculativeDecoder> SpeculativeDecoder::create(const std::shared_ptr<const Model>& model, Ops& ops,
                                                       const SessionSizes& sizes, KvElement kv_element) {
@@ -19,12 +21,13 @@ Result<SpeculativeDecoder> SpeculativeDecoder::create(const std::shared_ptr<cons
   return SpeculativeDecoder(std::move(cache), std::move(decoder), model->text().vocab_size, 1 + sizes.n_speculate);
 }
 
-std::span<float> SpeculativeDecoder::logits() {
-  if (!has_logits_ && stepped_) {
-    const auto [id, position] = *std::exchange(stepped_, std::nullopt);
-    has_logits_ = decoder_->last_logits(*cache_, id, position, rows(0, 1)).ok();
+Result<std::span<float>> SpeculativeDecoder::logits() {
+  if (!has_logits()) return make_error(ErrorCode::kInvalidArgument, "there are no logits before the first prefill");
+  if (!has_logits_) {
+    GLIMPSE_TRY(decoder_->last_logits(*cache_, stepped_->first, stepped_->second, rows(0, 1)));
+    has_logits_ = true;
+    stepped_.reset();
   }
-  if (!has_logits_) return {};
   return rows(n_taken_, 1);
 }
 

@@ -23,9 +23,11 @@ class SpeculativeDecoder {
   static Result<SpeculativeDecoder> create(const std::shared_ptr<const Model>& model, Ops& ops,
                                            const SessionSizes& sizes, KvElement kv_element);
 
-  /// Of the last slot, (vocab_size), for the sampler to change and restore. Empty before the first append() and after
-  /// truncate() or an error. After step() they are computed again, which takes a pass.
-  std::span<float> logits();
+  /// Of the last slot, (vocab_size), for the sampler to change and restore. After step() they are computed again, which
+  /// takes a pass. Errors: kInvalidArgument unless has_logits(); those of TextDecoder::last_logits().
+  Result<std::span<float>> logits();
+  /// Not before the first append(), nor after truncate() or an error.
+  bool has_logits() const { return has_logits_ || stepped_.has_value(); }
   /// Slots of the conversation: without the drafts.
   int64_t n_past() const { return cache_->n_past() - static_cast<int64_t>(drafts().size()); }
 

@@ -134,6 +134,8 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
   GLIMPSE_ASSIGN(const auto chat_template, text_file.optional_string("tokenizer.chat_template"));
   model->chat_template_ = chat_template.value_or("");
+  model->text_metadata_ = read_metadata(text_file);
+  if (vision_file) model->vision_metadata_ = read_metadata(*vision_file);
 
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));

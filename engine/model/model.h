@@ -12,6 +12,7 @@
 #include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/model/config.h"
+#include "engine/model/metadata.h"
 #include "engine/runtime/ops.h"
 #include "tokenizer/tokenizer.h"
 
@@ -57,6 +58,9 @@ class Model {
   const VisionConfig& vision() const { return vision_config_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
+  /// The keys of the text model's file and of the mmproj file; of the latter none without one.
+  const Metadata& text_metadata() const { return text_metadata_; }
+  const Metadata& vision_metadata() const { return vision_metadata_; }
   uint64_t weight_bytes() const { return weight_bytes_; }
   /// Of these, bytes that are mapped from side files: page cache, shared between processes, that the kernel may drop
   /// and read again.
@@ -79,6 +83,7 @@ class Model {
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
+  Metadata text_metadata_, vision_metadata_;
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;
   bool use_reference_ = false;

@@ -244,9 +244,25 @@ Status TextDecoder::Impl::check(const Input& input) const {
   return {};
 }
 
+namespace {
+
+// Cuts the caches of a pass back to where they were, unless kept: also when an exception ends it.
+struct PassUndo {
+  std::span<const TextDecoder::Input> inputs;
+  std::vector<int64_t> n_before;
+  bool kept = false;
+  ~PassUndo() {
+    for (size_t i = 0; !kept && i < n_before.size(); ++i) {
+      if (inputs[i].cache->n_past() > n_before[i]) inputs[i].cache->truncate(n_before[i]);
+    }
+  }
+};
+
+}  // namespace
+
 Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap, const ProgressSink& progress) {
   int64_t n = 0;
-  std::vector<int64_t> n_before;
+  PassUndo undo{inputs, {}};
   for (const Input& input : inputs) {
     GLIMPSE_TRY(check(input));
     const auto same = [&](const Input& other) { return other.cache == input.cache; };
@@ -254,7 +270,7 @@ Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap,
       return make_error(ErrorCode::kInvalidArgument, "a cache stands in a pass twice");
     }
     n += static_cast<int64_t>(input.rows.ids.size());
-    n_before.push_back(input.cache->n_past());
+    undo.n_before.push_back(input.cache->n_past());
   }
   for (const Input& input : inputs) input.cache->begin_pass();
   PassCutter cutter(inputs, config().hidden_size, config().vocab_size);
@@ -263,13 +279,10 @@ Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap,
   for (int64_t i = 0; i < n_passes; ++i) {
     const int64_t first = n * i / n_passes, count = n * (i + 1) / n_passes - first;
     cutter.next(count, parts);
-    Status status = run_pass(count, tap, {progress, first, n});
-    if (!status.ok()) {
-      for (size_t j = 0; j < inputs.size(); ++j) inputs[j].cache->truncate(n_before[j]);
-      return status;
-    }
+    GLIMPSE_TRY(run_pass(count, tap, {progress, first, n}));
     for (const PassPart& part : parts) part.cache->advance(part.n_rows());
   }
+  undo.kept = true;
   return {};
 }
 
@@ -472,10 +485,14 @@ Result<std::optional<TokenId>> TextDecoder::step(KvCache& cache, TokenId id, con
 Status TextDecoder::last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits) {
   const int64_t n = cache.n_past();
   if (n == 0) return make_error(ErrorCode::kInvalidArgument, "no slot is filled");
+  struct Refill {  // the slot's keys and values stay, however the pass ends
+    KvCache& cache;
+    int64_t n;
+    ~Refill() { cache.advance(n - cache.n_past()); }
+  };
+  const Refill refill{cache, n};
   cache.truncate(n - 1);
-  Status done = forward(cache, {std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
-  if (!done.ok()) cache.advance(1);
-  return done;
+  return forward(cache, {std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
 }
 
 }  // namespace glimpse

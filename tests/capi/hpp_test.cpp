@@ -151,18 +151,62 @@ TEST(Hpp, CancelsWhenACallableSaysSo) {
   }
 }
 
-TEST(Hpp, ExceptionsOfCallablesBecomeErrors) {
+// Thrown at the first call of a callable, the second, ... until none is left to fail.
+template <typename Fail>
+void fails_until_it_answers(api::Session& session, const api::Answer& want, const Fail& fail) {
+  const int before = glimpse_session_n_past(session.get());
+  for (int n = 1; n < 1000; ++n) {
+    int calls = 0;
+    const auto throwing = [&] {
+      if (++calls == n) throw 42;
+      return true;
+    };
+    try {
+      EXPECT_EQ(fail(throwing).tokens, want.tokens);
+      EXPECT_GT(n, 2);
+      return;
+    } catch (const int thrown) {  // as it was thrown
+      EXPECT_EQ(thrown, 42);
+      EXPECT_EQ(calls, n);  // and nobody was called again
+      EXPECT_EQ(glimpse_session_n_past(session.get()), before);
+    }
+  }
+  FAIL() << "it never answered";
+}
+
+TEST(Hpp, AnExceptionOfACallableIsThrownAgainAndUndoesTheCall) {
+  const api::Model model = load(false);
+  api::Session calm(model, small()), session(model, small());
+  const std::vector<api::Message> cat = {{"user", {{"the cat"}}}}, dog = {{"user", {{"the dog 7"}}}};
+  const api::Answer first = calm.generate(cat, greedy(6)), second = calm.generate(dog, greedy(6));
+  fails_until_it_answers(session, first, [&](const auto& fail) {
+    return session.generate(cat, greedy(6), [&](std::string_view) { return fail(); });
+  });
+  fails_until_it_answers(session, second, [&](const auto& fail) {
+    return session.generate(dog, greedy(6), {}, [&](const char*, double) { return fail(); });
+  });
+}
+
+TEST(Hpp, AnExceptionThatPassesTheInterfaceIsAnErrorWithItsMessage) {
   const api::Model model = load(false);
   api::Session session(model, small());
+  glimpse_generate_params params = greedy(4);
+  params.on_text = [](void*, const char*, size_t) -> int { throw std::runtime_error("the window was closed"); };
   try {
-    session.generate({{"user", {{"the cat"}}}}, greedy(4),
-                     [](std::string_view) -> bool { throw std::runtime_error("the window was closed"); });
+    session.generate({{"user", {{"the cat"}}}}, params);
     FAIL() << "the exception was lost";
   } catch (const api::Error& error) {
-    EXPECT_NE(std::string(error.what()).find("the window was closed"), std::string::npos);
+    EXPECT_EQ(error.status(), GLIMPSE_ERROR_INTERNAL);
+    EXPECT_STREQ(error.what(), "the window was closed");
   }
-  session.reset();
-  EXPECT_FALSE(session.generate({{"user", {{"the cat"}}}}, greedy(4)).tokens.empty());
+  params.on_text = [](void*, const char*, size_t) -> int { throw std::bad_alloc(); };
+  try {
+    session.generate({{"user", {{"the cat"}}}}, params);
+    FAIL() << "the exception was lost";
+  } catch (const api::Error& error) {
+    EXPECT_EQ(error.status(), GLIMPSE_ERROR_OUT_OF_MEMORY);
+  }
+  EXPECT_EQ(glimpse_session_n_past(session.get()), 0);
 }
 
 TEST(Hpp, EncodesPicturesEveryWay) {

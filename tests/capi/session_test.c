@@ -37,8 +37,8 @@ static void plans_before_it_allocates(void) {
   CHECK_OK(glimpse_plan_session(model, &params, &small));
   CHECK(small.struct_size == sizeof small);
   CHECK(small.weights > 0 && small.kv_cache > 0 && small.decoder_scratch > 0 && small.vision_scratch > 0);
-  CHECK(small.total == small.weights + small.kv_cache + small.decoder_scratch + small.vision_scratch +
-                           small.image_reading);
+  CHECK(small.total ==
+        small.weights + small.kv_cache + small.decoder_scratch + small.vision_scratch + small.image_reading);
   CHECK(small.image_reading == 256u << 20 && (uint64_t)params.image_source_max_memory == small.image_reading);
   params.n_ctx = 512;
   params.kv_type = GLIMPSE_KV_F32;
@@ -109,7 +109,7 @@ typedef struct Stream {
 static int on_text(void* user, const char* text, size_t n_bytes) {
   Stream* stream = user;
   ++stream->n_calls;
-  CHECK(n_bytes > 0 && strlen(text) <= n_bytes && text[n_bytes] == '\0');
+  CHECK(strlen(text) <= n_bytes && text[n_bytes] == '\0');
   if (CHECK(stream->n_bytes + n_bytes < sizeof stream->text)) {
     memcpy(stream->text + stream->n_bytes, text, n_bytes);
     stream->n_bytes += n_bytes;
@@ -503,6 +503,62 @@ static void speculates_without_a_difference(void) {
   glimpse_model_free(model);
 }
 
+static void tells_what_its_parameters_came_to(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session_params params = tiny_session_params();
+  glimpse_session* session = NULL;
+  glimpse_session_info info;
+  params.n_ctx = 100000; /* the model was trained for 512 */
+  params.n_batch = 1000;
+  params.n_speculate = 3;
+  params.n_threads = 0;
+  CHECK_OK(glimpse_session_create(model, &params, &session));
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK_OK(glimpse_session_get_info(session, &info));
+  CHECK(info.n_ctx == 512 && info.n_batch == 512 && info.n_speculate == 3);
+  CHECK(info.n_threads >= 1 && info.max_image_tokens == 64);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+/* The text that is shown has the tokens that a prompt of the same messages runs. */
+static void renders_the_chat_format(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  glimpse_embedding* embedding = NULL;
+  uint8_t* rgb = make_rgb(56, 28);
+  glimpse_part parts[2] = {{NULL, NULL, 0}};
+  glimpse_message message;
+  char text[512];
+  int32_t ids[256];
+  size_t n = 0, n_ids = 0;
+  CHECK_OK(glimpse_encode_image_rgb(session, rgb, 56, 28, 0, NULL, NULL, &embedding));
+  parts[0].text = NULL;
+  parts[0].embedding = embedding;
+  parts[1] = text_part("what is this picture");
+  message = user_message(parts, 2);
+  CHECK_OK(glimpse_render_chat(model, &message, 1, NULL, 0, &n));
+  CHECK_FAILS(glimpse_render_chat(model, &message, 1, text, n - 1, &n), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK_OK(glimpse_render_chat(model, &message, 1, text, sizeof text - 1, &n));
+  text[n] = '\0';
+  CHECK_TEXT(text,
+             "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
+             "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>what is this picture<|im_end|>\n"
+             "<|im_start|>assistant\n");
+  CHECK_OK(glimpse_tokenize_with(model, text, n, GLIMPSE_TOKENIZE_SPECIAL, ids, 256, &n_ids));
+  params.max_tokens = 0;
+  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK(read_timings(session).n_prompt_tokens == (int64_t)n_ids + 1); /* the picture has two tokens */
+  message.role = "wizard";
+  CHECK_FAILS(glimpse_render_chat(model, &message, 1, text, sizeof text, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  free(rgb);
+  glimpse_embedding_free(embedding);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
 static void a_session_keeps_its_model(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_session* session = create_tiny(model);
@@ -604,6 +660,8 @@ int main(void) {
   continues_a_conversation();
   says_when_the_context_is_full();
   speculates_without_a_difference();
+  tells_what_its_parameters_came_to();
+  renders_the_chat_format();
   a_session_keeps_its_model();
   texts_may_have_a_length();
   raw_messages_have_no_template();

@@ -23,7 +23,7 @@ TEST(Session, CancellingThePrefillLeavesTheSessionAsItWas) {
   };
   EXPECT_EQ(session->generate({user("the cat")}, cancelled).error().code, ErrorCode::kCancelled);
   EXPECT_EQ(session->n_past(), 0);
-  EXPECT_TRUE(session->logits().empty());
+  EXPECT_EQ(session->logits().error().code, ErrorCode::kInvalidArgument);
 
   // Again after a prompt without an answer, whose generation prompt was already taken back.
   ASSERT_TRUE(session->prefill({user("the cat")}, {}).ok());
@@ -68,7 +68,7 @@ TEST(Session, APromptWithPicturesThatDoesNotFitCountsThem) {
   EXPECT_EQ(kFirstPrompt.size(), 62u);
   EXPECT_EQ(result.error().message,
             "the prompt has 62 tokens (10 of them from 2 pictures); the context holds 50 and 0 are used: use a context "
-            "of at least 62, or --image-max-tokens");
+            "of at least 62, or fewer tokens per picture");
   EXPECT_EQ(small->n_past(), 0);
 }
 

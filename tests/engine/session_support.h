@@ -63,8 +63,11 @@ inline Message assistant(std::string text) {
   return {"assistant", {{std::move(text), nullptr}}};
 }
 
+/// Empty where there are none.
 inline std::vector<float> logits_of(const Session& session) {
-  return {session.logits().begin(), session.logits().end()};
+  const auto logits = session.logits();
+  if (!logits.ok()) return {};
+  return {logits.value().begin(), logits.value().end()};
 }
 /// What the model makes of the whole conversation in a new session.
 inline std::vector<float> fresh_logits(const std::vector<Message>& messages) {

@@ -99,7 +99,9 @@ const std::vector<Placement> kPlacements = {
     {"(engine|kernels|loaders|tokenizer|tools|tests|bench)/.*",
      {},
      "files of this repository are included with quotes"},
-    {"glimpse/.*", {"tests/", "bench/"}, "inside the repository the public header has its full path, in quotes"},
+    {"glimpse/.*",
+     {"tests/", "bench/", "tools/examples/"},
+     "inside the repository the public header has its full path, in quotes"},
 };
 
 const std::regex kIsaFile("_(avx2|avx512|avx512vnni|avx512bf16)\\.(cpp|h)$");

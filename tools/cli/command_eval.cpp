@@ -154,8 +154,7 @@ int run_eval(const EvalOptions& o) {
   params.vision_precision = vision_precision_number(o.vision_precision);
   set_device(o.where, params);
   params.use_reference = o.reference ? 1 : 0;
-  api::detail::set_callback(stop, &api::detail::call_progress, &params.progress, &params.progress_user);
-  const api::Model model(params);
+  const api::Model model(params, stop);
   Examiner examiner(model, o);
 
   std::vector<Outcome> outcomes;

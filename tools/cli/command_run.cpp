@@ -352,8 +352,7 @@ int run(const RunOptions& o) {
   set_device(o.where, model_params);
   model_params.log = o.verbose ? log_message : log_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
-  api::detail::set_callback(progress, &api::detail::call_progress, &model_params.progress, &model_params.progress_user);
-  const api::Model model(model_params);
+  const api::Model model(model_params, progress);
 
   glimpse_session_params session_params = api::Session::params();
   session_params.n_threads = o.n_threads;
@@ -369,6 +368,7 @@ int run(const RunOptions& o) {
   if (o.source_max_mib != 0) session_params.image_source_max_memory = o.source_max_mib * (1 << 20);
   if (o.source_max_scans != 0) session_params.image_source_max_scans = o.source_max_scans;
   if (o.verbose) session_params.log = log_message;
+  session_params.cancel = interrupt_flag();
   api::Session session(model, session_params);
   const double load_ms = ms_since(start);
 
@@ -405,7 +405,7 @@ int run(const RunOptions& o) {
       print_data(text);
       flush_output();
     }
-    return !interrupted();
+    return true;
   };
   const api::Answer answer = session.generate(messages, params, on_text, progress);
   line.clear();

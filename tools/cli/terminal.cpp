@@ -2,12 +2,12 @@
 
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <initializer_list>
 #include <nlohmann/json.hpp>
 
 #include "tools/terminal/printable.h"
@@ -18,11 +18,11 @@ namespace {
 using terminal::Layout;
 using terminal::printable;
 
-std::atomic<int> g_signal{0};
-static_assert(std::atomic<int>::is_always_lock_free);  // or a handler must not touch it
+volatile int g_signal = 0;  // read and written atomically, without a lock: a handler may
+static_assert(__atomic_always_lock_free(sizeof g_signal, nullptr));
 
 extern "C" void on_interrupt(int signal) {
-  g_signal.store(signal);
+  __atomic_store_n(&g_signal, signal, __ATOMIC_RELAXED);
   std::signal(signal, SIG_DFL);
 }
 
@@ -120,11 +120,14 @@ void catch_interrupts() {
   }
   std::signal(SIGXFSZ, SIG_IGN);
 }
-bool interrupted() {
-  return g_signal.load() != 0;
+const volatile int* interrupt_flag() {
+  return &g_signal;
 }
 int interrupt_signal() {
-  return g_signal.load();
+  return __atomic_load_n(&g_signal, __ATOMIC_RELAXED);
+}
+bool interrupted() {
+  return interrupt_signal() != 0;
 }
 
 }  // namespace glimpse::cli

@@ -48,6 +48,8 @@ class ProgressLine {
 /// signal of a kind kills. A file that grows past the limit of its size becomes a failed write instead of a signal.
 void catch_interrupts();
 bool interrupted();
+/// The flag itself, for a session to look at; not 0 once it is set.
+const volatile int* interrupt_flag();
 /// The signal that set the flag; 0 when none has.
 int interrupt_signal();
 

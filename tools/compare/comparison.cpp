@@ -85,8 +85,9 @@ std::string short_number(double value) {
   if (!std::isfinite(value)) return "-";
   if (value == 0) return "0";
   const double size = std::fabs(value);
-  const int decimals = size >= 1000 ? 0 : size >= 100 ? 1 : size >= 10 ? 1 : size >= 1 ? 2 : 4;
-  return format("%.*f", decimals, value);
+  if (size >= 1000) return format("%.0f", value);
+  if (size >= 10) return format("%.1f", value);
+  return size >= 1 ? format("%.2f", value) : format("%.4f", value);
 }
 
 }  // namespace glimpse::compare

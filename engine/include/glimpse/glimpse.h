@@ -1,13 +1,22 @@
 /* glimpse: Qwen2-VL inference from GGUF files.
  *
- * C99. All objects are opaque handles. Every call that can fail returns a glimpse_status; glimpse_last_error() then
- * gives the message for this thread, in words a user can act on. The library never aborts, exits, prints, or throws
- * through this interface. Parameter structs start with their own size: initialise them with the matching
- * glimpse_*_params_init(), so that fields can be added without breaking programs built before.
+ * C99. All objects are opaque handles. Free what you create; freeing NULL is allowed. A session keeps its model alive.
  *
- * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time. A session,
- * and an embedding being created, belong to one thread at a time. Free what you create; freeing NULL is allowed. A
- * session keeps its model alive.
+ * Errors: every call that can fail returns a glimpse_status; glimpse_last_error() then gives the message for this
+ * thread, in words a user can act on. The library never aborts, exits, prints, or throws through this interface, also
+ * where memory runs out at any point: the call then fails with GLIMPSE_ERROR_OUT_OF_MEMORY and may be tried again.
+ * Whatever makes a call fail, its objects are afterwards as they were before it.
+ *
+ * Growth: parameter and result structs start with their own size: initialise parameters with the matching
+ * glimpse_*_params_init() and set struct_size of results, so that fields can be added at their ends without breaking
+ * programs built before. Within a major version no function, field or number goes or changes its meaning; what is to go
+ * is marked "deprecated" here one minor version before. New status codes may come: treat an unknown one as a failure.
+ *
+ * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time; so is an
+ * embedding once it is made. A session belongs to one call at a time: while one is under way any other, from another
+ * thread or from a callback of that call, fails with GLIMPSE_ERROR_BUSY and changes nothing; only
+ * glimpse_session_n_past() answers (as of the last call that ended), and glimpse_session_free() from its own callback
+ * takes effect when the call ends.
  *
  * Our threads: a load and each session have n_threads - 1 of their own. They sleep between calls, leave signals to the
  * host, and have ended when glimpse_model_load() and glimpse_session_free() return: with everything freed, dlclose() is
@@ -20,6 +29,11 @@
  *
  * Built with GLIMPSE_OPENMP (not the default): the threads are OpenMP's. They stay, and so does the library after
  * dlclose(); where they cannot be had, OpenMP's run-time library ends the process; a child process works on one thread.
+ *
+ * Callbacks run in the thread that made the call. They may use other sessions and the model. What they are given is
+ * valid until they return. To stop a call return 0, or set the session's cancel flag; not longjmp. A C++ exception that
+ * leaves a callback ends the call as an error: GLIMPSE_ERROR_INTERNAL with its message (GLIMPSE_ERROR_OUT_OF_MEMORY for
+ * std::bad_alloc).
  */
 #ifndef GLIMPSE_GLIMPSE_H_
 #define GLIMPSE_GLIMPSE_H_
@@ -61,13 +75,15 @@ typedef enum glimpse_status {
   GLIMPSE_ERROR_CANCELLED = 11,
   GLIMPSE_ERROR_NUMERIC = 12,
   GLIMPSE_ERROR_DEVICE = 13,
-  GLIMPSE_ERROR_INTERNAL = 14
+  GLIMPSE_ERROR_INTERNAL = 14,
+  GLIMPSE_ERROR_BUSY = 15 /* the session is in use by another call */
 } glimpse_status;
 
 /* "out of memory", ... ; never NULL. */
 GLIMPSE_API const char* glimpse_status_name(glimpse_status status);
-/* Message of the last call of this thread that failed; "" when none has. Valid until the thread's next call. It may quote
- * what a file says as it stands there, control characters too: show it as you show other untrusted text. */
+/* Message of the last call of this thread that failed, at most 1023 bytes; "" when none has. Valid until the thread's
+ * next call. It may quote what a file says as it stands there, control characters too: show it as you show other
+ * untrusted text. */
 GLIMPSE_API const char* glimpse_last_error(void);
 
 /* ---- Callbacks --------------------------------------------------------------------------------------------------- */
@@ -81,10 +97,11 @@ typedef enum glimpse_log_level {
 
 /* One message without a newline at its end; untrusted text as glimpse_last_error()'s. */
 typedef void (*glimpse_log_callback)(void* user, glimpse_log_level level, const char* message);
-/* stage: "load", "read image", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails with
- * GLIMPSE_ERROR_CANCELLED and leaves its object as it was. */
+/* stage: "load", "read image", "encode image", "prefill"; fraction in [0, 1]. Return 0 to cancel: the call then fails
+ * with GLIMPSE_ERROR_CANCELLED and leaves its object as it was. */
 typedef int (*glimpse_progress_callback)(void* user, const char* stage, double fraction);
-/* A piece of the answer: complete, valid UTF-8, NUL-terminated, n_bytes long. Return 0 to stop; what was said stays. */
+/* Called for each token with a piece of the answer: complete, valid UTF-8, NUL-terminated, n_bytes long; empty where
+ * the token brought no text that may be shown yet. Return 0 to stop; what was said stays. */
 typedef int (*glimpse_text_callback)(void* user, const char* text, size_t n_bytes);
 
 /* ---- Model ------------------------------------------------------------------------------------------------------- */
@@ -144,15 +161,55 @@ typedef struct glimpse_model_info {
   int32_t context_length;
   uint64_t weight_bytes;
   uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_dir */
+  int32_t eos_token;     /* as the file says; -1: it does not. What ends an answer: glimpse_token_info */
+  int32_t pad_token;
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
 
 /* Token ids of a text. Pass capacity 0 to ask for the count. Control tokens in the text are ordinary text. */
 GLIMPSE_API glimpse_status glimpse_tokenize(const glimpse_model* model, const char* text, size_t n_bytes, int32_t* ids,
                                             size_t capacity, size_t* n_ids);
+/* The same under rules of the caller's choice. */
+typedef enum glimpse_tokenize_flags {
+  GLIMPSE_TOKENIZE_SPECIAL = 1, /* control tokens in the text ("<|im_end|>") are those tokens: for trusted text only */
+  GLIMPSE_TOKENIZE_AS_TYPED = 2 /* no Unicode normalisation (NFC) before */
+} glimpse_tokenize_flags;
+GLIMPSE_API glimpse_status glimpse_tokenize_with(const glimpse_model* model, const char* text, size_t n_bytes,
+                                                 uint32_t flags, int32_t* ids, size_t capacity, size_t* n_ids);
 /* Bytes of one token; not necessarily valid UTF-8 alone. The pointer is valid as long as the model. */
 GLIMPSE_API glimpse_status glimpse_token_bytes(const glimpse_model* model, int32_t id, const char** bytes,
                                                size_t* n_bytes);
+/* Bytes of many tokens, without a NUL at the end; control tokens by their names when render_special, else nothing. Pass
+ * capacity 0 to ask for the count. */
+GLIMPSE_API glimpse_status glimpse_detokenize(const glimpse_model* model, const int32_t* ids, size_t n_ids,
+                                              int32_t render_special, char* bytes, size_t capacity, size_t* n_bytes);
+
+typedef enum glimpse_token_type {
+  GLIMPSE_TOKEN_NORMAL = 1,
+  GLIMPSE_TOKEN_UNKNOWN = 2,
+  GLIMPSE_TOKEN_CONTROL = 3,
+  GLIMPSE_TOKEN_USER_DEFINED = 4,
+  GLIMPSE_TOKEN_UNUSED = 5,
+  GLIMPSE_TOKEN_BYTE = 6
+} glimpse_token_type;
+typedef struct glimpse_token_info {
+  size_t struct_size;
+  int32_t type;        /* glimpse_token_type */
+  int32_t ends_answer; /* 1: generation stops at it */
+} glimpse_token_info;
+GLIMPSE_API glimpse_status glimpse_token_get_info(const glimpse_model* model, int32_t id, glimpse_token_info* info);
+/* The id of a token by its text as the file has it: "<|image_pad|>". GLIMPSE_ERROR_NOT_FOUND when there is none. */
+GLIMPSE_API glimpse_status glimpse_find_token(const glimpse_model* model, const char* text, int32_t* id);
+
+/* What a model's file says about itself: any key of it. Numbers in decimal, "true" and "false", strings as they are,
+ * arrays as "[1, 2]" with strings quoted as JSON does; of an array of more than 1024 entries only its type. The pointer
+ * is valid as long as the model. GLIMPSE_ERROR_NOT_FOUND when there is no such key, or no such file. */
+typedef enum glimpse_model_file { GLIMPSE_FILE_MODEL = 0, GLIMPSE_FILE_MMPROJ = 1 } glimpse_model_file;
+GLIMPSE_API glimpse_status glimpse_model_metadata(const glimpse_model* model, int32_t file, const char* key,
+                                                  const char** text, size_t* n_bytes);
+/* The keys of a file in alphabetical order, by index from 0; GLIMPSE_ERROR_NOT_FOUND past the last. */
+GLIMPSE_API glimpse_status glimpse_model_metadata_key(const glimpse_model* model, int32_t file, size_t index,
+                                                      const char** key);
 
 /* ---- Session ----------------------------------------------------------------------------------------------------- */
 
@@ -187,6 +244,10 @@ typedef struct glimpse_session_params {
   int64_t image_source_max_pixels; /* width times height of the file; where Pillow refuses: 178956970 */
   int64_t image_source_max_memory; /* bytes held while a picture is read: glimpse_memory_plan.image_reading; 256 MiB */
   int32_t image_source_max_scans;  /* of a JPEG: 100 */
+  /* NULL, or a flag of the host's that lives as long as the session: while it is not 0, the session's calls end as when
+   * a callback returned 0. It is looked at between the layers of every pass and for every token. Another thread (with
+   * an atomic store) or a signal handler (a volatile sig_atomic_t) may set it; the library never does. */
+  const volatile int* cancel;
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -210,6 +271,16 @@ GLIMPSE_API glimpse_status glimpse_plan_session(const glimpse_model* model, cons
 GLIMPSE_API glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
                                                   glimpse_session** out);
 GLIMPSE_API void glimpse_session_free(glimpse_session* session);
+/* What the parameters came to: a context beyond what the model was trained for is cut, 0 threads become a number. */
+typedef struct glimpse_session_info {
+  size_t struct_size;
+  int32_t n_ctx;
+  int32_t n_batch;
+  int32_t n_threads;
+  int32_t n_speculate;
+  int32_t max_image_tokens; /* of one picture; 0 without vision */
+} glimpse_session_info;
+GLIMPSE_API glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info);
 /* Forgets the conversation; memory stays. */
 GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
 
@@ -263,6 +334,12 @@ typedef struct glimpse_message {
   const glimpse_part* parts;
   size_t n_parts;
 } glimpse_message;
+
+/* The prompt that glimpse_generate() makes of messages at the start of a conversation, as text without a NUL at the
+ * end: the model's chat format with its control tokens spelled out and one pad token for each picture. Pass capacity 0
+ * to ask for the size. */
+GLIMPSE_API glimpse_status glimpse_render_chat(const glimpse_model* model, const glimpse_message* messages,
+                                               size_t n_messages, char* text, size_t capacity, size_t* n_bytes);
 
 typedef struct glimpse_logit_bias {
   int32_t id;
@@ -337,7 +414,9 @@ GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, gl
  */
 GLIMPSE_API glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids,
                                                     float* logprobs, size_t capacity, size_t* n);
-/* Logits of the last position: (vocab_size) floats; valid until the session's next call. */
+/* Logits of the last slot of the cache, (vocab_size) floats, valid until the session's next call: after a prefill those
+ * of the prompt's last token, after a step those that the step's token was drawn from (it enters the cache with the
+ * next step). An error before the first prefill and after a call that failed. */
 GLIMPSE_API glimpse_status glimpse_get_logits(const glimpse_session* session, const float** logits, size_t* n);
 
 typedef struct glimpse_timings {
@@ -348,7 +427,7 @@ typedef struct glimpse_timings {
   int64_t n_drafted_tokens, n_accepted_tokens; /* of n_speculate: run as drafts; passes that drafts made needless */
 } glimpse_timings;
 GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
-/* Cache slots in use. */
+/* Cache slots in use after the session's last call. */
 GLIMPSE_API int32_t glimpse_session_n_past(const glimpse_session* session);
 
 #ifdef __cplusplus

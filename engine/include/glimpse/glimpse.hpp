@@ -1,6 +1,7 @@
 // Thin C++17 owners over glimpse.h: handles that free themselves, errors as exceptions, strings and callables.
 #pragma once
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <stdexcept>
@@ -32,18 +33,6 @@ using Progress = std::function<bool(const char* stage, double fraction)>;
 using OnText = std::function<bool(std::string_view text)>;
 
 namespace detail {
-inline int call_progress(void* user, const char* stage, double fraction) {
-  return (*static_cast<const Progress*>(user))(stage, fraction) ? 1 : 0;
-}
-inline int call_text(void* user, const char* text, size_t n_bytes) {
-  return (*static_cast<const OnText*>(user))(std::string_view(text, n_bytes)) ? 1 : 0;
-}
-template <typename Callback, typename Function>
-void set_callback(const Function& function, Callback trampoline, Callback* callback, void** user) {
-  if (!function) return;
-  *callback = trampoline;
-  *user = const_cast<Function*>(&function);
-}
 // As C takes it: what follows a NUL would be lost in silence.
 inline const char* c_string(const std::string& text) {
   if (text.find('\0') != std::string::npos) {
@@ -51,6 +40,43 @@ inline const char* c_string(const std::string& text) {
   }
   return text.c_str();
 }
+/// Callables as C callbacks. An exception of one ends the call, which then undoes what it did; check() throws it again.
+class Callbacks {
+ public:
+  Callbacks(const Progress& progress, const OnText& on_text) : progress_(progress), on_text_(on_text) {}
+  void set_progress(glimpse_progress_callback* callback, void** user) {
+    if (!progress_) return;
+    *callback = [](void* self, const char* stage, double fraction) {
+      return static_cast<Callbacks*>(self)->guard([&](const Callbacks& c) { return c.progress_(stage, fraction); });
+    };
+    *user = this;
+  }
+  void set_on_text(glimpse_text_callback* callback, void** user) {
+    if (!on_text_) return;
+    *callback = [](void* self, const char* text, size_t n_bytes) {
+      return static_cast<Callbacks*>(self)->guard([&](const Callbacks& c) { return c.on_text_({text, n_bytes}); });
+    };
+    *user = this;
+  }
+  void check(glimpse_status status) const {
+    if (failure_) std::rethrow_exception(failure_);
+    api::check(status);
+  }
+
+ private:
+  template <typename Call>
+  int guard(Call&& call) {
+    try {
+      return call(*this) ? 1 : 0;
+    } catch (...) {
+      failure_ = std::current_exception();
+      throw;
+    }
+  }
+  const Progress& progress_;
+  const OnText& on_text_;
+  std::exception_ptr failure_;
+};
 struct Free {
   void operator()(glimpse_model* model) const { glimpse_model_free(model); }
   void operator()(glimpse_session* session) const { glimpse_session_free(session); }
@@ -62,9 +88,13 @@ struct Free {
 class Model {
  public:
   /// params.model_path and the rest of glimpse_model_params; see params().
-  explicit Model(const glimpse_model_params& params) {
+  /// progress replaces the callback of params when set.
+  explicit Model(glimpse_model_params params, const Progress& progress = {}) {
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&params.progress, &params.progress_user);
     glimpse_model* model = nullptr;
-    check(glimpse_model_load(&params, &model));
+    callbacks.check(glimpse_model_load(&params, &model));
     handle_.reset(model);
   }
   static glimpse_model_params params() {
@@ -186,18 +216,21 @@ class Session {
   /// on_text and progress replace the callbacks of params when set.
   Answer generate(const std::vector<Message>& messages, glimpse_generate_params params = generate_params(),
                   const OnText& on_text = {}, const Progress& progress = {}) {
-    detail::set_callback(on_text, &detail::call_text, &params.on_text, &params.on_text_user);
-    detail::set_callback(progress, &detail::call_progress, &params.progress, &params.progress_user);
+    detail::Callbacks callbacks(progress, on_text);
+    callbacks.set_on_text(&params.on_text, &params.on_text_user);
+    callbacks.set_progress(&params.progress, &params.progress_user);
     const Flat flat(messages);
-    check(glimpse_generate(handle_.get(), flat.messages.data(), flat.messages.size(), &params));
+    callbacks.check(glimpse_generate(handle_.get(), flat.messages.data(), flat.messages.size(), &params));
     return answer();
   }
   void prefill(const std::vector<Message>& messages, const Progress& progress = {}) {
     glimpse_progress_callback callback = nullptr;
     void* user = nullptr;
-    detail::set_callback(progress, &detail::call_progress, &callback, &user);
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&callback, &user);
     const Flat flat(messages);
-    check(glimpse_prefill(handle_.get(), flat.messages.data(), flat.messages.size(), callback, user));
+    callbacks.check(glimpse_prefill(handle_.get(), flat.messages.data(), flat.messages.size(), callback, user));
   }
   void begin_answer(const glimpse_generate_params& params) { check(glimpse_begin_answer(handle_.get(), &params)); }
   glimpse_step_result step() {
@@ -244,9 +277,11 @@ class Session {
   static Embedding encode(const Progress& progress, Call&& call) {
     glimpse_progress_callback callback = nullptr;
     void* user = nullptr;
-    detail::set_callback(progress, &detail::call_progress, &callback, &user);
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&callback, &user);
     glimpse_embedding* embedding = nullptr;
-    check(call(callback, user, &embedding));
+    callbacks.check(call(callback, user, &embedding));
     return Embedding(embedding);
   }
 

@@ -1,0 +1,251 @@
+/* A host whose memory runs out at any point: every allocation of every call fails once, alone and with all after it.
+ * Every call is then an error value, leaves its objects as they were, and works when it is tried again. */
+#include "allocation_faults.h"
+#include "support.h"
+
+/* Out of memory or, where the library could do without, not failed at all. */
+static int check_outcome(glimpse_status status, const char* call, long number, int sticky) {
+  if (status == GLIMPSE_OK || status == GLIMPSE_ERROR_OUT_OF_MEMORY) return 1;
+  fprintf(stderr, "%s, allocation %ld%s fails: ", call, number, sticky ? " and all after it" : "");
+  return check_status(status, GLIMPSE_ERROR_OUT_OF_MEMORY, call, __FILE__, __LINE__);
+}
+
+static glimpse_model_params model_params(int n_threads) {
+  glimpse_model_params params;
+  glimpse_model_params_init(&params);
+  params.model_path = test_path("golden/tied/model.gguf");
+  params.mmproj_path = test_path("golden/tied/mmproj.gguf");
+  params.n_threads = n_threads;
+  return params;
+}
+
+static void a_load(int n_threads, int sticky) {
+  const glimpse_model_params params = model_params(n_threads);
+  glimpse_model* model = NULL;
+  long number, total;
+  arm_allocation_faults(0, 0);
+  CHECK_OK(glimpse_model_load(&params, &model));
+  total = disarm_allocation_faults();
+  glimpse_model_free(model);
+  CHECK(total > 100);
+  for (number = 1; number <= total; ++number) {
+    glimpse_status status;
+    arm_allocation_faults(number, sticky);
+    status = glimpse_model_load(&params, &model);
+    disarm_allocation_faults();
+    if (!check_outcome(status, "a load", number, sticky)) return;
+    CHECK((status == GLIMPSE_OK) == (model != NULL));
+    glimpse_model_free(model);
+  }
+  CHECK_OK(glimpse_model_load(&params, &model));
+  glimpse_model_free(model);
+}
+
+/* What a host does with a loaded model. Every function below makes one call, which may fail. */
+typedef struct Host {
+  const glimpse_model* model;
+  glimpse_session* session;
+  glimpse_embedding* embedding;
+  const char* picture;
+  int n_threads;
+  glimpse_step_result step;
+} Host;
+
+static glimpse_status create(Host* host) {
+  glimpse_session_params params = tiny_session_params();
+  params.n_threads = host->n_threads;
+  params.n_speculate = 2;
+  return glimpse_session_create(host->model, &params, &host->session);
+}
+
+static glimpse_status encode(Host* host) {
+  return glimpse_encode_image_file(host->session, host->picture, NULL, NULL, &host->embedding);
+}
+
+static glimpse_generate_params answer_params(void) {
+  static const char* const stop[] = {"zzz"};
+  static const glimpse_logit_bias endless[2] = {{288, -INFINITY}, {290, -INFINITY}};
+  glimpse_generate_params params = tiny_generate_params();
+  params.max_tokens = 6;
+  params.temperature = 1;
+  params.seed = 5;
+  params.repetition_penalty = 1.1f;
+  params.penalty_last_n = 4;
+  params.n_top_logprobs = 2;
+  params.stop = stop;
+  params.n_stop = 1;
+  params.logit_bias = endless;
+  params.n_logit_bias = 2;
+  return params;
+}
+
+static glimpse_status ask(Host* host, const char* text, int with_picture) {
+  const glimpse_generate_params params = answer_params();
+  glimpse_part parts[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
+  glimpse_message message;
+  parts[0].text = text;
+  parts[0].embedding = NULL;
+  parts[1].text = NULL;
+  parts[1].embedding = host->embedding;
+  message.role = "user";
+  message.parts = parts;
+  message.n_parts = with_picture ? 2 : 1;
+  return glimpse_generate(host->session, &message, 1, &params);
+}
+
+static glimpse_status ask_first(Host* host) {
+  return ask(host, "what is this", 1);
+}
+static glimpse_status ask_second(Host* host) {
+  return ask(host, "and the cat 7?", 0);
+}
+static glimpse_status go_on(Host* host) {
+  const glimpse_generate_params params = answer_params();
+  return glimpse_generate(host->session, NULL, 0, &params);
+}
+
+static glimpse_status prefill(Host* host) {
+  glimpse_part part = {NULL, NULL, 0};
+  glimpse_message message;
+  part.text = "and the dog?";
+  part.embedding = NULL;
+  message.role = "user";
+  message.parts = &part;
+  message.n_parts = 1;
+  return glimpse_prefill(host->session, &message, 1, NULL, NULL);
+}
+static glimpse_status begin(Host* host) {
+  const glimpse_generate_params params = answer_params();
+  return glimpse_begin_answer(host->session, &params);
+}
+static glimpse_status step(Host* host) {
+  memset(&host->step, 0, sizeof host->step);
+  host->step.struct_size = sizeof host->step;
+  return glimpse_step(host->session, &host->step);
+}
+
+typedef glimpse_status (*Call)(Host*);
+
+/* The call with its first allocation failing, its second, ... until none is left to fail: each time as if it had not
+ * been made. The next try is made at once, on the same session. */
+static void make_it_fail(Host* host, Call call, const char* name, int sticky) {
+  const int32_t before = host->session == NULL ? 0 : glimpse_session_n_past(host->session);
+  long number;
+  for (number = 1;; ++number) {
+    glimpse_status status;
+    int hit;
+    arm_allocation_faults(number, sticky);
+    status = call(host);
+    hit = disarm_allocation_faults() >= number;
+    if (!check_outcome(status, name, number, sticky) || !hit) return;
+    if (status != GLIMPSE_OK) {
+      /* The pass of a step need not be undone: the token that it was made for has its slot, and the next try goes on.
+       */
+      if (host->session != NULL) CHECK(glimpse_session_n_past(host->session) <= before + (call == step));
+    } else if (call == create) { /* could do without that allocation */
+      glimpse_session_free(host->session);
+      host->session = NULL;
+    } else if (call == encode) {
+      glimpse_embedding_free(host->embedding);
+      host->embedding = NULL;
+    } else {
+      return;
+    }
+  }
+}
+
+/* One conversation. faulty: every call is made to fail first. */
+static void talk(Host* host, int faulty, int sticky, Answer answers[4]) {
+  static const struct {
+    Call call;
+    const char* name;
+    int answer; /* the number of the answer that is there afterwards, or -1 */
+  } kCalls[] = {{create, "create", -1},         {encode, "encode", -1},   {ask_first, "ask", 0},
+                {ask_second, "ask again", 1},   {go_on, "go on", 2},      {prefill, "prefill", -1},
+                {begin, "begin an answer", -1}, {step, "first step", -1}, {step, "second step", -1}};
+  size_t i;
+  for (i = 0; i < sizeof kCalls / sizeof kCalls[0]; ++i) {
+    if (faulty) {
+      make_it_fail(host, kCalls[i].call, kCalls[i].name, sticky);
+    } else {
+      CHECK_OK(kCalls[i].call(host));
+    }
+    if (kCalls[i].answer >= 0) answers[kCalls[i].answer] = read_answer(host->session);
+  }
+  do {
+    if (faulty) {
+      make_it_fail(host, step, "a step", sticky);
+    } else {
+      CHECK_OK(step(host));
+    }
+  } while (host->step.finish_reason == GLIMPSE_FINISH_NONE);
+  answers[3] = read_answer(host->session);
+  glimpse_embedding_free(host->embedding);
+  glimpse_session_free(host->session);
+  host->embedding = NULL;
+  host->session = NULL;
+}
+
+static void a_conversation(int n_threads) {
+  glimpse_model* model = load_tiny(1);
+  Host host;
+  Answer* want = calloc(4, sizeof *want);
+  Answer* got = calloc(4, sizeof *got);
+  int sticky, i;
+  if (want == NULL || got == NULL) exit(1);
+  memset(&host, 0, sizeof host);
+  host.model = model;
+  host.picture = test_path("../models/sample.png");
+  host.n_threads = n_threads;
+  talk(&host, 0, 0, want);
+  CHECK(want[0].n_tokens == 6 && want[3].n_tokens == 6);
+  for (sticky = 0; sticky <= 1; ++sticky) {
+    talk(&host, 1, sticky, got);
+    for (i = 0; i < 4; ++i) CHECK(same_answer(&want[i], &got[i]));
+  }
+  free(got);
+  free(want);
+  glimpse_model_free(model);
+}
+
+/* Decoders have ways of their own to run out of memory. */
+static void a_picture(const char* path) {
+  glimpse_model* model = load_tiny(1);
+  Host host;
+  memset(&host, 0, sizeof host);
+  host.model = model;
+  host.n_threads = 1;
+  host.picture = path;
+  CHECK_OK(create(&host));
+  make_it_fail(&host, encode, path, 0);
+  CHECK(host.embedding != NULL);
+  glimpse_embedding_free(host.embedding);
+  host.embedding = NULL;
+  make_it_fail(&host, encode, path, 1);
+  glimpse_embedding_free(host.embedding);
+  glimpse_session_free(host.session);
+  glimpse_model_free(model);
+}
+
+/* The first failure of a thread, when there is no memory: its message has a place. */
+static void the_first_error_of_a_host(void) {
+  glimpse_model* model = NULL;
+  const glimpse_model_params params = model_params(1);
+  glimpse_status status;
+  arm_allocation_faults(1, 1);
+  status = glimpse_model_load(&params, &model);
+  disarm_allocation_faults();
+  CHECK_FAILS(status, GLIMPSE_ERROR_OUT_OF_MEMORY);
+  CHECK_TEXT(glimpse_last_error(), "out of memory");
+}
+
+int main(void) {
+  int n_threads, sticky;
+  the_first_error_of_a_host();
+  for (n_threads = 1; n_threads <= GLIMPSE_TEST_MAX_THREADS; ++n_threads) {
+    for (sticky = 0; sticky <= 1; ++sticky) a_load(n_threads, sticky);
+    a_conversation(n_threads);
+  }
+  a_picture(test_path("data/chelsea.jpg"));
+  return check_result("faults_test");
+}
