@@ -147,8 +147,9 @@ void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
       n_sleeping.fetch_add(1, std::memory_order_seq_cst);
       epoch.wait(seen, std::memory_order_seq_cst);
     }
-    if (stop.load(std::memory_order_acquire)) return;
     seen = epoch.load(std::memory_order_acquire);
+    if (stop.load(std::memory_order_acquire))
+      return;  // after the epoch: the last change of it comes with the order to stop
     if (seen % 2 == 0) continue;
     mine.inside.store(1, std::memory_order_seq_cst);
     if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread);

@@ -152,6 +152,16 @@ TEST(ThreadTeam, WakesAfterSleep) {
   EXPECT_EQ(sum, 20 * 63 * 64 / 2);
 }
 
+// The order to stop comes while workers are looking at the end of the last phase.
+TEST(ThreadTeam, EndsRightAfterAPhase) {
+  for (int round = 0; round < 2000; ++round) {
+    ThreadTeam team(2);
+    std::atomic<int> n{0};
+    team.for_each(2, [&](int, int64_t) { ++n; });
+    ASSERT_EQ(n, 2);
+  }
+}
+
 TEST(ThreadTeam, TeamsInSeveralThreads) {
   std::vector<std::thread> threads;
   std::atomic<int> n_wrong{0};
