@@ -107,7 +107,7 @@ Status check_size(const char* format, int64_t width, int64_t height, const Image
 Status check_memory(const char* what, uint64_t needed, const ImageLimits& limits) {
   if (needed <= limits.max_memory) return {};
   return make_error(ErrorCode::kTooLarge, "%s: reading it takes %d MiB of memory; the limit is %d MiB", what,
-                    (needed + (1 << 20) - 1) >> 20, limits.max_memory >> 20);
+                    (needed + (1 << 20) - 1) >> 20, (limits.max_memory + (1 << 20) - 1) >> 20);
 }
 
 namespace {

@@ -136,7 +136,7 @@ TEST(EncodeImage, APictureLargerThanTheContextIsCaughtBeforeItIsEncoded) {
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kContextFull);
   EXPECT_EQ(result.error().message,
-            "the picture needs 100 tokens; the context holds 30: use a larger context, or --image-max-tokens");
+            "the picture needs 100 tokens; the context holds 30: use a larger context or fewer tokens per picture");
 }
 
 TEST(EncodeImage, RefusesPixelsThatContradictTheSizeAndThinPictures) {

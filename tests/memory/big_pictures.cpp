@@ -214,8 +214,6 @@ std::vector<SmallPicture> small_pictures() {
            "ppm_p6.ppm",
 #ifdef GLIMPSE_HAS_WEBP
            "webp_lossy.webp",
-           "webp_lossless_alpha.webp",
-           "webp_animated_part.webp",
 #endif
 #ifdef GLIMPSE_HAS_GIF
            "gif_interlaced.gif",
