@@ -54,7 +54,15 @@ class GifReader final : public ImageReader {
     source_.rest = bytes;
     int code = D_GIF_ERR_READ_FAILED;
     gif_.reset(DGifOpen(&source_, read_source, &code));
-    if (gif_ == nullptr) return error_of(code);
+    if (gif_ == nullptr) {
+      // giflib calls it a missing screen descriptor when its colour map cannot be allocated, too.
+      const size_t n_colours =
+          bytes.size() > 10 && (load_u8(&bytes[10]) & 0x80) != 0 ? size_t{2} << (load_u8(&bytes[10]) & 7) : 0;
+      if (code == D_GIF_ERR_NO_SCRN_DSCR) {
+        code = bytes.size() < 13 + 3 * n_colours ? D_GIF_ERR_EOF_TOO_SOON : D_GIF_ERR_NOT_ENOUGH_MEM;
+      }
+      return error_of(code);
+    }
     int transparent = -1;
     GLIMPSE_TRY(find_frame(transparent));
     const GifImageDesc& frame = gif_->Image;
