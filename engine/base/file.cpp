@@ -8,7 +8,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace glimpse {
@@ -32,6 +34,21 @@ Status write_all(int descriptor, std::span<const std::byte> bytes, uint64_t offs
   return {};
 }
 
+// 0, an errno, or kEndOfFile.
+constexpr int kEndOfFile = -1;
+int read_fully(int descriptor, uint64_t offset, std::span<std::byte> out) noexcept {
+  while (!out.empty()) {
+    const ssize_t n =
+        pread(descriptor, out.data(), std::min<size_t>(out.size(), size_t{1} << 30), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return kEndOfFile;
+    out = out.subspan(static_cast<size_t>(n));
+    offset += static_cast<uint64_t>(n);
+  }
+  return 0;
+}
+
 // How a descriptor is named for linkat().
 std::string descriptor_path(int descriptor) {
   return format("/proc/self/fd/%d", descriptor);
@@ -49,6 +66,26 @@ int open_nameless(const std::string& path) {
   (void)path;
 #endif
   return -1;
+}
+
+// What a rename may put a new file over: nothing, a regular file, or the regular file that a link leads to; a device, a
+// pipe or a folder of this name is somebody's, and a link stays one.
+Result<std::string> replaceable(const std::string& path) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) != 0) return path;  // nothing there, or creating will say what is wrong
+  std::string target = path;
+  if (S_ISLNK(info.st_mode)) {
+    const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
+    if (real == nullptr || stat(real.get(), &info) != 0) return system_error("follow the link", path);
+    target = real.get();
+  }
+  if (S_ISREG(info.st_mode)) return target;
+  const char* const what = S_ISDIR(info.st_mode)    ? "a directory"
+                           : S_ISFIFO(info.st_mode) ? "a pipe"
+                           : S_ISSOCK(info.st_mode) ? "a socket"
+                                                    : "a device";
+  return make_error(ErrorCode::kInvalidArgument, "%s is %s, not a regular file: it is not replaced", path.c_str(),
+                    what);
 }
 
 int name_file(int descriptor, const std::string& path) {
@@ -98,18 +135,16 @@ Status File::read_at(uint64_t offset, std::span<std::byte> out) const {
     return make_error(ErrorCode::kTruncated, "%s: %d bytes at offset %d reach past the end (%d bytes)", path_,
                       out.size(), offset, size_);
   }
-  while (!out.empty()) {
-    const ssize_t n =
-        pread(descriptor_, out.data(), std::min<size_t>(out.size(), size_t{1} << 30), static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return system_error("read", path_);
-    if (n == 0) {
-      return make_error(ErrorCode::kTruncated, "%s became shorter while it was read", path_);
-    }
-    out = out.subspan(static_cast<size_t>(n));
-    offset += static_cast<uint64_t>(n);
-  }
+  const int problem = read_fully(descriptor_, offset, out);
+  if (problem == kEndOfFile)
+    return make_error(ErrorCode::kTruncated, "%s became shorter while it was read", path_.c_str());
+  errno = problem;
+  if (problem != 0) return system_error("read", path_);
   return {};
+}
+
+bool File::try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept {
+  return offset <= size_ && out.size() <= size_ - offset && read_fully(descriptor_, offset, out) == 0;
 }
 
 void File::drop_cache(uint64_t offset, uint64_t n_bytes) const {
@@ -168,12 +203,39 @@ Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit
   return bytes;
 }
 
+Result<std::vector<std::byte>> read_stream(const std::string& path, uint64_t limit) {
+  constexpr size_t kPiece = size_t{64} << 10;
+  const bool standard_input = path == "-";
+  const int descriptor = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return system_error("open", path);
+  struct Closer {
+    int descriptor;
+    ~Closer() {
+      if (descriptor != STDIN_FILENO) close(descriptor);
+    }
+  } const closer{descriptor};
+  std::vector<std::byte> bytes;
+  for (;;) {
+    const size_t at = bytes.size();
+    bytes.resize(at + kPiece);
+    const ssize_t n = ::read(descriptor, bytes.data() + at, kPiece);
+    if (n < 0 && errno != EINTR) return system_error("read", standard_input ? "standard input" : path);
+    bytes.resize(at + static_cast<size_t>(std::max<ssize_t>(n, 0)));
+    if (bytes.size() > limit) {
+      return make_error(ErrorCode::kTooLarge, "%s has more than %llu bytes",
+                        standard_input ? "standard input" : path.c_str(), static_cast<unsigned long long>(limit));
+    }
+    if (n == 0) return bytes;
+  }
+}
+
 AtomicFileWriter::AtomicFileWriter(AtomicFileWriter&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),
       has_name_(std::exchange(other.has_name_, false)),
       descriptor_(std::exchange(other.descriptor_, -1)),
       position_(other.position_),
+      written_back_(other.written_back_),
       existing_(other.existing_) {}
 
 AtomicFileWriter& AtomicFileWriter::operator=(AtomicFileWriter&& other) noexcept {
@@ -184,6 +246,7 @@ AtomicFileWriter& AtomicFileWriter::operator=(AtomicFileWriter&& other) noexcept
     has_name_ = std::exchange(other.has_name_, false);
     descriptor_ = std::exchange(other.descriptor_, -1);
     position_ = other.position_;
+    written_back_ = other.written_back_;
     existing_ = other.existing_;
   }
   return *this;
@@ -207,10 +270,11 @@ Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Exist
     return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten", path);
   }
   AtomicFileWriter writer;
-  writer.path_ = path;
+  GLIMPSE_ASSIGN(writer.path_, replaceable(path));
   writer.existing_ = existing;
-  std::string temporary = format("%s.%d.%d.tmp", path, static_cast<int>(getpid()), counter.fetch_add(1));
-  writer.descriptor_ = open_nameless(path);
+  std::string temporary =
+      format("%s.%d.%u.tmp", writer.path_.c_str(), static_cast<int>(getpid()), counter.fetch_add(1));
+  writer.descriptor_ = open_nameless(writer.path_);
   if (writer.descriptor_ < 0) {
     writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (writer.descriptor_ < 0) return system_error("create", temporary);
@@ -230,16 +294,17 @@ Status AtomicFileWriter::write_at(uint64_t offset, std::span<const std::byte> by
   return write_all(descriptor_, bytes, offset, temporary_);
 }
 
+void AtomicFileWriter::start_writeback() {
+#ifdef SYNC_FILE_RANGE_WRITE
+  // A wish: what goes wrong here, commit() says.
+  static_cast<void>(sync_file_range(descriptor_, static_cast<off_t>(written_back_),
+                                    static_cast<off_t>(position_ - written_back_), SYNC_FILE_RANGE_WRITE));
+#endif
+  written_back_ = position_;
+}
+
 Status AtomicFileWriter::commit() {
   if (fsync(descriptor_) != 0) return system_error("sync", temporary_);
-  return put_into_place();
-}
-
-Status AtomicFileWriter::commit_unsynced() {
-  return put_into_place();
-}
-
-Status AtomicFileWriter::put_into_place() {
   if (existing_ == Existing::kRefuse) {
     // link() fails when the name exists, rename() would silently replace it.
     const int linked = has_name_ ? link(temporary_.c_str(), path_.c_str()) : name_file(descriptor_, path_);

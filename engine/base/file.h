@@ -29,6 +29,8 @@ class File {
   int64_t modified_ns() const { return modified_ns_; }
   /// Reads exactly out.size() bytes at `offset`. Errors: kTruncated past the end, kIo.
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
+  /// The same for threads that must neither allocate nor throw: false where read_at() would have an error.
+  bool try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept;
   /// Tells the kernel that a range will not be read again, so that it may leave the page cache.
   void drop_cache(uint64_t offset, uint64_t n_bytes) const;
   int descriptor() const { return descriptor_; }
@@ -40,8 +42,9 @@ class File {
   int64_t modified_ns_ = 0;
 };
 
-/// A read-only map of a whole file. Move-only. The bytes are the file's: they change when somebody writes into it, and
-/// touching them kills the process (SIGBUS) when somebody has cut it short. Replacing the file by renaming does neither.
+/// A read-only map of a whole file. Move-only. Only for who was asked to map: the bytes are the file's: they change
+/// when somebody writes into it, and touching them kills the process (SIGBUS) when somebody has cut it short. Replacing
+/// the file by renaming does neither.
 class MappedFile {
  public:
   MappedFile() = default;
@@ -62,6 +65,10 @@ class MappedFile {
 /// Reads a whole file into memory. Errors: as File::open; kTooLarge when it has more than `limit` bytes.
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit);
 
+/// Reads a file, pipe or device ("-": standard input) to its end, whose size nobody knows before. Errors: kNotFound,
+/// kIo; kTooLarge as soon as there are more than `limit` bytes: /dev/zero has no end.
+Result<std::vector<std::byte>> read_stream(const std::string& path, uint64_t limit);
+
 /// Writes to a file without a name (or, where the file system has no such, to a temporary name beside `path`); commit()
 /// puts it into place. Destroyed uncommitted, it leaves nothing behind; without a name not even when the process is
 /// killed. Move-only.
@@ -73,26 +80,26 @@ class AtomicFileWriter {
   ~AtomicFileWriter();
 
   enum class Existing { kReplace, kRefuse };
-  /// Errors: kIo; kInvalidArgument when `path` exists and existing is kRefuse.
+  /// Only regular files are ever replaced, and those that links lead to, through the link. Errors: kIo;
+  /// kInvalidArgument when `path` exists and existing is kRefuse, or is a folder, device, pipe or socket.
   static Result<AtomicFileWriter> create(const std::string& path, Existing existing);
   /// Appends. Errors: kIo (a full disk, ...).
   Status write(std::span<const std::byte> bytes);
   /// Overwrites bytes written before.
   Status write_at(uint64_t offset, std::span<const std::byte> bytes);
   uint64_t position() const { return position_; }
-  /// Flushes, syncs and renames. With Existing::kRefuse a file that appeared meanwhile is not overwritten.
+  /// Tells the kernel to begin writing to the disk, without waiting: commit() then waits less.
+  void start_writeback();
+  /// Syncs and renames. With Existing::kRefuse a file that appeared meanwhile is not overwritten.
   Status commit();
-  /// The same without waiting for the disk: for large files that can be made again. After a power cut such a file may
-  /// be there with parts missing; whoever reads it must find that out.
-  Status commit_unsynced();
 
  private:
-  Status put_into_place();
   void discard();
   std::string path_, temporary_;
   bool has_name_ = false;  // temporary_ exists
   int descriptor_ = -1;
   uint64_t position_ = 0;
+  uint64_t written_back_ = 0;  // start_writeback() was called up to here
   Existing existing_ = Existing::kReplace;
 };
 

@@ -36,4 +36,20 @@ class Hash64 {
   uint64_t state_ = 0x9e3779b97f4a7c15u;
 };
 
+/// Of megabytes at a time, at the speed of memory: four hashes side by side over every fourth word, then one of the
+/// four and of what is left. The value never changes between versions of glimpse either.
+inline uint64_t hash_block(std::span<const std::byte> bytes) {
+  constexpr size_t kLanes = 4;
+  Hash64 lanes[kLanes], all;
+  uint64_t words[kLanes];
+  size_t at = 0;
+  for (; bytes.size() - at >= sizeof words; at += sizeof words) {
+    std::memcpy(words, bytes.data() + at, sizeof words);
+    for (size_t i = 0; i < kLanes; ++i) lanes[i].add(words[i]);
+  }
+  for (const Hash64& lane : lanes) all.add(lane.value());
+  all.add(bytes.subspan(at));
+  return all.value();
+}
+
 }  // namespace glimpse

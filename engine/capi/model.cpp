@@ -62,6 +62,7 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
     options.n_threads = params.n_threads;
     options.vision_precision = static_cast<VisionPrecision>(params.vision_precision);
     if (params.pack_cache_dir != nullptr) options.pack_cache_dir = params.pack_cache_dir;
+    options.map_packs = params.pack_cache_map != 0;
     options.log = log_sink(params.log, params.log_user);
     options.progress = progress_sink(params.progress, params.progress_user);
     GLIMPSE_ASSIGN(auto model, Model::load(options));

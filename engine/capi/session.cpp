@@ -342,4 +342,8 @@ int32_t glimpse_session_n_past(const glimpse_session* session) {
   return session == nullptr ? 0 : session->n_past.load(std::memory_order_relaxed);
 }
 
+int32_t glimpse_session_n_ctx(const glimpse_session* session) {
+  return session == nullptr ? 0 : static_cast<int32_t>(session->session->context());
+}
+
 }  // extern "C"

@@ -6,11 +6,19 @@ namespace glimpse {
 namespace {
 
 // Embeddings come from the host, perhaps from a file of another model: nothing in them is taken on trust.
-Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_size) {
+Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_size, uint64_t fingerprint) {
   if (e.width != hidden_size) {
     return make_error(ErrorCode::kMismatch,
                       "picture %d: its embedding is %d wide, the model expects %d: it was made for another model",
                       number, e.width, hidden_size);
+  }
+  if (fingerprint != 0 && e.fingerprint != fingerprint) {
+    return make_error(
+        ErrorCode::kMismatch,
+        "picture %lld: its embedding was made by another vision encoder (fingerprint %016llx, the model's "
+        "is %016llx): encode the picture again with this model",
+        static_cast<long long>(number), static_cast<unsigned long long>(e.fingerprint),
+        static_cast<unsigned long long>(fingerprint));
   }
   constexpr int64_t kMostSide = int64_t{1} << 20;
   const GridThw& g = e.grid;
@@ -60,7 +68,8 @@ std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const
   return positions;
 }
 
-Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t hidden_size) const {
+Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t hidden_size,
+                                         uint64_t vision_fingerprint) const {
   std::vector<ChatMessage> chat;
   PromptInput input;
   for (const Message& message : messages) {
@@ -73,7 +82,8 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
         continue;
       }
       input.pictures.push_back(part.image.get());
-      GLIMPSE_TRY(check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), hidden_size));
+      GLIMPSE_TRY(
+          check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), hidden_size, vision_fingerprint));
       chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
       chat_part.n_tokens = part.image->n_tokens;
     }

@@ -1,8 +1,35 @@
 #include "engine/generate/image_budget.h"
 
 #include <algorithm>
+#include <cmath>
+#include <optional>
+
+#include "engine/base/checked.h"
 
 namespace glimpse {
+namespace {
+
+// The grid of `least` to `most` tokens whose proportions are nearest to those of the picture.
+std::optional<ImageSize> nearest_grid(int64_t width, int64_t height, int64_t least, int64_t most) {
+  constexpr int64_t kMostSide = 1 << 16;
+  const double aspect = static_cast<double>(width) / static_cast<double>(height);
+  std::optional<ImageSize> best;
+  double best_distance = 0;
+  for (int64_t rows = 1; rows <= std::min(most, kMostSide); ++rows) {
+    const int64_t fewest = ceil_div(least, rows), columns_fit = std::min(most / rows, kMostSide);
+    if (fewest > columns_fit) continue;
+    const int64_t wanted = std::llround(aspect * static_cast<double>(rows));
+    const int64_t columns = std::clamp(wanted, fewest, columns_fit);
+    const double distance = std::fabs(std::log(static_cast<double>(columns) / static_cast<double>(rows) / aspect));
+    if (!best || distance < best_distance) {
+      best = ImageSize{columns, rows};
+      best_distance = distance;
+    }
+  }
+  return best;
+}
+
+}  // namespace
 
 Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_tokens, int64_t max_tokens,
                                       const VisionConfig& vision) {
@@ -21,7 +48,12 @@ Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_to
   if (max_tokens > 0) result.max_pixels = max_tokens * token_pixels;
   if (min_tokens > 0) result.min_pixels = min_tokens * token_pixels;
   if (max_tokens > 0 && min_tokens == 0) result.min_pixels = std::min(result.min_pixels, result.max_pixels);
-  if (min_tokens > 0 && max_tokens == 0) result.max_pixels = std::max(result.min_pixels, result.max_pixels);
+  if (min_tokens > 0 && max_tokens == 0) {
+    // Room for a grid of at least min_tokens whatever the proportions: with r rows, the shorter side, it needs no more
+    // than min_tokens + r - 1.
+    const auto rows = static_cast<int64_t>(std::ceil(std::sqrt(static_cast<double>(min_tokens))));
+    result.max_pixels = std::max((min_tokens + rows) * token_pixels, result.max_pixels);
+  }
   if (result.min_pixels < 0 || result.max_pixels < result.min_pixels || result.max_pixels < token_pixels ||
       result.max_pixels / token_pixels > kMost) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -35,7 +67,15 @@ Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_to
 Result<ImageCost> effective_image_size(int64_t width, int64_t height, const VisionConfig& vision,
                                        const ResizeLimits& limits) {
   ImageCost cost;
-  GLIMPSE_ASSIGN(cost.resized, smart_resize(height, width, vision.resize_factor(), limits));
+  const int64_t factor = vision.resize_factor();
+  GLIMPSE_ASSIGN(cost.resized, smart_resize(height, width, factor, limits));
+  if (cost.resized.width * cost.resized.height < limits.min_pixels) {
+    // smart_resize rounds a large picture down to max_pixels, and past a min_pixels that is near: the minimum holds all
+    // the same wherever a grid satisfies both.
+    const auto grid = nearest_grid(width, height, ceil_div(limits.min_pixels, factor * factor),
+                                   limits.max_pixels / (factor * factor));
+    if (grid) cost.resized = {grid->width * factor, grid->height * factor};
+  }
   cost.grid = {1, cost.resized.height / vision.patch.patch_size, cost.resized.width / vision.patch.patch_size};
   cost.n_tokens = cost.grid.n_patches() / (vision.patch.merge_size * vision.patch.merge_size);
   return cost;

@@ -17,11 +17,13 @@ struct ImageCost {
 };
 
 /// limits with their pixels replaced by token counts where those are not 0. A bound that was not given in tokens yields
-/// to one that was. Errors: kInvalidArgument (negative, or none satisfies both).
+/// to one that was: far enough that every proportion has a grid between the two. Errors: kInvalidArgument (negative, or
+/// none satisfies both).
 Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_tokens, int64_t max_tokens,
                                       const VisionConfig& vision);
 
-/// Errors: those of smart_resize().
+/// smart_resize(), but that min_pixels holds where smart_resize() rounds below it and any grid lies between the limits:
+/// then the one with the nearest proportions. Errors: those of smart_resize().
 Result<ImageCost> effective_image_size(int64_t width, int64_t height, const VisionConfig& vision,
                                        const ResizeLimits& limits);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "engine/base/checked.h"
 #include "engine/generate/session_impl.h"
 
 namespace glimpse {
@@ -23,10 +24,9 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   const uint64_t needed = plan.total() - plan.weights - plan.image_reading, available = s.ops->available_bytes();
   if (needed > available) {
     return make_error(ErrorCode::kOutOfMemory,
-                      "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context or fewer image "
-                      "tokens",
+                      "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context%s",
                       static_cast<double>(needed) / (1 << 20), static_cast<double>(available) / (1 << 20),
-                      describe(plan));
+                      describe(plan).c_str(), s.model->has_vision() ? " or a smaller image_max_tokens" : "");
   }
   const auto explain = [&](Error error) {
     if (error.code == ErrorCode::kOutOfMemory) error.message += " (" + describe(plan) + ")";
@@ -66,10 +66,9 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
   const ImageInfo info = picture.info();
   GLIMPSE_ASSIGN(const ImageCost cost, s.encoder->cost(info.upright_width(), info.upright_height()));
   if (cost.n_tokens > s.sizes.context) {
-    return make_error(
-        ErrorCode::kContextFull,
-        "the picture needs %d tokens; the context holds %d: use a larger context or fewer tokens per picture",
-        cost.n_tokens, s.sizes.context);
+    return make_error(ErrorCode::kContextFull, "the picture needs %lld tokens; the context holds %lld%s",
+                      static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context),
+                      s.advice(cost.n_tokens, s.fewest_image_tokens() <= s.sizes.context).c_str());
   }
 
   Timings one;
@@ -101,17 +100,46 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
 // -- the prompt
 // --------------------------------------------------------------------------------------------------------
 
+int64_t Session::Impl::fewest_image_tokens() const {
+  if (!model->has_vision()) return INT64_MAX;  // pictures come encoded
+  const int64_t factor = model->vision().resize_factor();
+  return std::max<int64_t>(1, ceil_div(sizes.image_limits.min_pixels, factor * factor));
+}
+
+std::string Session::Impl::advice(int64_t n_slots, bool smaller_pictures_fit) const {
+  const int64_t trained = model->text().max_position_embeddings;
+  std::string text;
+  if (n_slots <= trained) text = format(": use a context of at least %lld", static_cast<long long>(n_slots));
+  if (smaller_pictures_fit) text += std::string(text.empty() ? ": use " : ", or ") + "a smaller image_max_tokens";
+  if (!text.empty()) return text;
+  return format("; the model was trained for %lld and takes no more: shorten it%s", static_cast<long long>(trained),
+                conversation.n_cached() > 0 ? ", or begin a new conversation" : "");
+}
+
 Status Session::Impl::check_fits(const PromptInput& input) const {
-  const int64_t n = input.pass.n_rows(), used = input.n_before, context = sizes.context;
-  if (n <= context - used) return {};
-  const size_t n_pictures = input.pictures.size();
-  std::string message = format("the prompt has %d tokens", n);
+  const auto n = input.pass.n_rows();
+  const int64_t used = input.n_before, room = sizes.context - used;
+  if (n <= room) return {};
+  const auto n_pictures = static_cast<int64_t>(input.pictures.size());
+  std::string message = format("the prompt has %lld tokens", static_cast<long long>(n));
   if (n_pictures > 0) {
-    message += format(" (%d of them from %d picture%s)", input.n_image_tokens, n_pictures, n_pictures == 1 ? "" : "s");
+    message += format(" (%lld of them from %lld picture%s)", static_cast<long long>(input.n_image_tokens),
+                      static_cast<long long>(n_pictures), n_pictures == 1 ? "" : "s");
   }
-  message += format("; the context holds %d and %d are used: use a context of at least %d", context, used, used + n);
-  if (n_pictures > 0) message += ", or fewer tokens per picture";
-  return Error{ErrorCode::kContextFull, std::move(message)};
+  message += format("; the context holds %lld and %lld are used", static_cast<long long>(sizes.context),
+                    static_cast<long long>(used));
+  const int64_t for_pictures = room - (n - input.n_image_tokens);  // what the text leaves
+  const bool smaller_fit = n_pictures > 0 && for_pictures / n_pictures >= fewest_image_tokens();
+  return Error{ErrorCode::kContextFull, message + advice(used + n, smaller_fit)};
+}
+
+// Once per session: what its pictures cannot be checked for.
+void Session::Impl::warn_of_pictures(const PromptInput& input) {
+  if (input.pictures.empty() || model->has_vision() || std::exchange(warned_of_pictures, true)) return;
+  log(log_sink, LogLevel::kWarning,
+      model->text().sees_pictures()
+          ? "the model was loaded without a vision file: whether an embedding was made for it cannot be checked"
+          : "the model was not trained on pictures: what it says about them will be wrong");
 }
 
 // The slots from n on, which are text, will be computed again with the next pass.
@@ -144,8 +172,9 @@ Status Session::Impl::forward(const PromptInput& input, Clock::time_point start,
 // comes of it they are computed again with the next pass.
 Result<PromptInput> Session::Impl::prepare(const std::vector<Message>& messages) {
   if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
-  GLIMPSE_ASSIGN(PromptInput input, conversation.prompt(messages, model->text().hidden_size));
+  GLIMPSE_ASSIGN(PromptInput input, conversation.prompt(messages, model->text().hidden_size, model->vision_fingerprint()));
   GLIMPSE_TRY(check_fits(input));
+  warn_of_pictures(input);
   give_up_slots(input.n_before);
   return input;
 }

@@ -52,6 +52,7 @@ struct Session::Impl {
   Answer said;                        // the last answer, or what steps have made of it so far
   Timings timings;
   Timings pictures;  // encoded for the next turn
+  bool warned_of_pictures = false;
 
   class TurnUndo;
   class StepUndo;
@@ -60,6 +61,10 @@ struct Session::Impl {
   bool cancelled() const { return cancel != nullptr && __atomic_load_n(cancel, __ATOMIC_RELAXED) != 0; }
   ProgressSink watched(const ProgressSink& progress, const char* stage) const;
   Status check_fits(const PromptInput& input) const;
+  /// What can be had when n_slots do not fit.
+  std::string advice(int64_t n_slots, bool smaller_pictures_fit) const;
+  int64_t fewest_image_tokens() const;
+  void warn_of_pictures(const PromptInput& input);
   Result<PromptInput> prepare(const std::vector<Message>& messages);
   Status forward(const PromptInput& input, Clock::time_point start, const ProgressSink& progress);
   void give_up_slots(int64_t n);

@@ -26,6 +26,9 @@ struct TextConfig {
   float rms_norm_eps = 1e-6f;
   int64_t mrope_section[4] = {16, 24, 24, 0};  // pairs that use the t, h, w, extra position
   bool tied_embeddings = false;                // no output.weight: the head is token_embd
+
+  /// Positions of three axes, which only models that were trained on pictures have.
+  bool sees_pictures() const { return mrope_section[1] > 0 && mrope_section[2] > 0; }
 };
 
 /// The vision encoder and merger (clip / qwen2vl_merger).

@@ -1,6 +1,7 @@
 // Image embeddings as bytes. Layout, little-endian:
-//   "GLIE", u32 version (1), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
-//   height, then n_tokens * width floats.
+//   "GLIE", u32 version (2), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
+//   height, u64 fingerprint of the encoder, u64 hash of everything else, then n_tokens * width floats.
+// Version 1 had neither fingerprint nor hash.
 #include "engine/model/image_embedding.h"
 
 #include <bit>
@@ -9,6 +10,7 @@
 #include <optional>
 
 #include "engine/base/checked.h"
+#include "engine/base/hash.h"
 
 namespace glimpse {
 namespace {
@@ -16,12 +18,28 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'G', 'L', 'I', 'E'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 constexpr size_t kFields = 10;
-constexpr size_t kHeaderBytes = sizeof kMagic + sizeof kVersion + kFields * sizeof(int64_t);
+constexpr size_t kFieldsAt = sizeof kMagic + sizeof kVersion;
+constexpr size_t kFingerprintAt = kFieldsAt + kFields * sizeof(int64_t);
+constexpr size_t kHashAt = kFingerprintAt + sizeof(uint64_t);
+constexpr size_t kHeaderBytes = kHashAt + sizeof(uint64_t);
 constexpr int64_t kMaxField = int64_t{1} << 30;
 
+// Of a whole embedding, but for its own place.
+uint64_t embedding_hash(std::span<const std::byte> bytes) {
+  Hash64 hash;
+  hash.add(bytes.first(kHashAt));
+  hash.add(bytes.subspan(kHeaderBytes));
+  return hash.value();
+}
+
 }  // namespace
+
+void seal_embedding(std::span<std::byte> bytes) {
+  const uint64_t hash = embedding_hash(bytes);
+  std::memcpy(bytes.data() + kHashAt, &hash, sizeof hash);
+}
 
 std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
   const int64_t fields[kFields] = {e.grid.t, e.grid.h,         e.grid.w,          e.merge_size,    e.n_tokens,
@@ -35,24 +53,33 @@ std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
   put(kMagic, sizeof kMagic);
   put(&kVersion, sizeof kVersion);
   put(fields, sizeof fields);
+  put(&e.fingerprint, sizeof e.fingerprint);
+  out += sizeof(uint64_t);  // the hash
   put(e.values.data(), e.values.size() * sizeof(float));
+  seal_embedding(bytes);
   return bytes;
 }
 
 Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
-  if (bytes.size() < kHeaderBytes) {
-    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes, want at least %d", bytes.size(), kHeaderBytes);
+  if (bytes.size() < kFieldsAt) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %zu bytes, want at least %zu", bytes.size(),
+                      kHeaderBytes);
   }
-  uint32_t version = 0;
-  int64_t fields[kFields];
-  std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
-  std::memcpy(fields, bytes.data() + sizeof kMagic + sizeof version, sizeof fields);
   if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) {
     return make_error(ErrorCode::kCorrupt, "image embedding: does not start with 'GLIE'");
   }
+  uint32_t version = 0;
+  std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
   if (version != kVersion) {
-    return make_error(ErrorCode::kUnsupported, "image embedding: version %d, want %d", version, kVersion);
+    return make_error(ErrorCode::kUnsupported, "image embedding: version %u, want %u: %s", version, kVersion,
+                      version < kVersion ? "it was made by an older glimpse, encode the picture again"
+                                         : "it was made by a newer glimpse");
   }
+  if (bytes.size() < kHeaderBytes) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes, want at least %d", bytes.size(), kHeaderBytes);
+  }
+  int64_t fields[kFields];
+  std::memcpy(fields, bytes.data() + kFieldsAt, sizeof fields);
   for (size_t i = 0; i < kFields; ++i) {
     if (fields[i] < 1 || fields[i] > kMaxField) {
       return make_error(ErrorCode::kCorrupt, "image embedding: field %d is %d, want 1 to %d", i, fields[i], kMaxField);
@@ -80,6 +107,12 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   }
   if (have != want * sizeof(float)) {
     return make_error(ErrorCode::kCorrupt, "image embedding: bytes after the last value");
+  }
+  uint64_t hash = 0;
+  std::memcpy(&e.fingerprint, bytes.data() + kFingerprintAt, sizeof e.fingerprint);
+  std::memcpy(&hash, bytes.data() + kHashAt, sizeof hash);
+  if (hash != embedding_hash(bytes)) {
+    return make_error(ErrorCode::kCorrupt, "image embedding: it is damaged: the checksum does not fit");
   }
   e.values.resize(static_cast<size_t>(want));
   std::memcpy(e.values.data(), bytes.data() + kHeaderBytes, static_cast<size_t>(have));

@@ -5,6 +5,8 @@
 
 #include "engine/base/cpu_features.h"
 #include "engine/model/pack_cache.h"
+#include "engine/model/read_tokenizer.h"
+#include "engine/model/unused_tensors.h"
 #include "engine/model/weights.h"
 
 namespace glimpse {
@@ -12,42 +14,6 @@ namespace {
 
 // Room for what the load itself needs beside the weights: read buffers of all threads, the vocabulary.
 constexpr uint64_t kLoadOverhead = 64u << 20;
-
-// ids that are optional in a file: -1 when absent or of a type that does not fit.
-TokenId optional_token(const GgufFile& file, const char* key) {
-  const auto found = file.optional_uint(key);
-  const uint64_t id = found.ok() ? found.value().value_or(UINT64_MAX) : UINT64_MAX;
-  return id <= INT32_MAX ? static_cast<TokenId>(id) : -1;
-}
-
-Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const TextConfig& config) {
-  const char* path = file.path().c_str();
-  VocabularyData data;
-  const std::vector<std::string>* tokens = file.string_array("tokenizer.ggml.tokens");
-  const std::vector<std::string>* merges = file.string_array("tokenizer.ggml.merges");
-  if (tokens == nullptr || merges == nullptr) {
-    return make_error(ErrorCode::kCorrupt, "%s: the file has no vocabulary: %s is missing or no list of strings", path,
-                      tokens == nullptr ? "tokenizer.ggml.tokens" : "tokenizer.ggml.merges");
-  }
-  if (static_cast<int64_t>(tokens->size()) > config.vocab_size) {
-    return make_error(ErrorCode::kCorrupt, "%s: %d tokens, but token_embd.weight has %d rows", path, tokens->size(),
-                      config.vocab_size);
-  }
-  GLIMPSE_ASSIGN(const auto model, file.optional_string("tokenizer.ggml.model"));
-  GLIMPSE_ASSIGN(const auto pre, file.optional_string("tokenizer.ggml.pre"));
-  GLIMPSE_ASSIGN(const std::vector<int64_t> types, file.int_array("tokenizer.ggml.token_type"));
-  data.tokens = *tokens;
-  data.merges = *merges;
-  data.model = model.value_or("gpt2");
-  data.pre = pre.value_or("");
-  data.token_types.reserve(types.size());
-  for (const int64_t type : types) data.token_types.push_back(static_cast<int32_t>(std::clamp<int64_t>(type, 0, 127)));
-  data.eos = optional_token(file, "tokenizer.ggml.eos_token_id");
-  data.padding = optional_token(file, "tokenizer.ggml.padding_token_id");
-  Result<Tokenizer> tokenizer = Tokenizer::create(std::move(data));
-  if (!tokenizer.ok()) return with_context(tokenizer.error(), file.path());
-  return std::make_unique<Tokenizer>(std::move(tokenizer).value());
-}
 
 // The precision of the vision encoder's matrices. bfloat16 halves float weights' bytes and multiplies fastest on a GPU
 // and where the CPU has dot products for it; elsewhere, and in the oracle, weights stay what the file says.
@@ -95,7 +61,9 @@ PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPr
     log(options.log, LogLevel::kWarning, "this backend keeps no packed weights: the directory for them is not used");
     return {};
   }
-  return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(), options.log);
+  const int n_threads = options.n_threads > 0 ? options.n_threads : available_cpus();
+  return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(),
+                         options.map_packs ? PackUse::kMap : PackUse::kRead, n_threads, options.log);
 }
 
 }  // namespace
@@ -113,22 +81,36 @@ Result<std::unique_ptr<Ops>> Model::make_ops(int n_threads, const LogSink& log) 
 }
 
 Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
+  GLIMPSE_ASSIGN(GgufFile text_file, GgufFile::open(options.model_path));
+  std::optional<GgufFile> vision_file;
+  if (!options.mmproj_path.empty()) {
+    GLIMPSE_ASSIGN(vision_file, GgufFile::open(options.mmproj_path));
+  }
+  return load(options, std::move(text_file), std::move(vision_file));
+}
+
+Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, GgufFile text_file,
+                                                 std::optional<GgufFile> vision_file) {
   const std::shared_ptr<Model> model(new Model());
   model->use_reference_ = options.use_reference;
   model->ops_factory_ = options.ops_factory;
   model->cuda_decode_ = options.cuda_decode;
   model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
-  GLIMPSE_ASSIGN(const GgufFile text_file, GgufFile::open(options.model_path));
   GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));
   const TextConfig& text = model->text_config_;
-  std::optional<GgufFile> vision_file;
-  if (!options.mmproj_path.empty()) {
-    GLIMPSE_ASSIGN(vision_file, GgufFile::open(options.mmproj_path));
+  if (vision_file) {
     GLIMPSE_ASSIGN(model->vision_config_, read_vision_config(*vision_file));
     if (model->vision_config_.projection_dim != text.hidden_size) {
       return make_error(ErrorCode::kMismatch,
                         "%s makes %d-wide image embeddings, %s expects %d: these two files do not belong together",
                         vision_file->path(), model->vision_config_.projection_dim, text_file.path(), text.hidden_size);
+    }
+    if (!text.sees_pictures()) {
+      log(options.log, LogLevel::kWarning,
+          format(
+              "%s is a %s model, whose positions have one dimension: it was not trained on pictures, and what it says "
+              "about them will be wrong; take the language model that %s was made with",
+              text_file.path().c_str(), text.architecture.c_str(), vision_file->path().c_str()));
     }
   }
   GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
@@ -148,22 +130,27 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   WeightReader text_check = WeightReader::checker(text_file, *ops);
   text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
+  GLIMPSE_TRY(
+      refuse_unused_tensors(text_file, text_check.used(), ModelSide::kText, text.num_hidden_layers, options.log));
   uint64_t vision_bytes = 0;
   std::optional<WeightReader> vision_check;
   if (vision_file) {
     vision_check.emplace(WeightReader::checker(*vision_file, *ops));
     GLIMPSE_TRY(read_vision_weights(*vision_check, model->vision_config_, vision_precision));
+    GLIMPSE_TRY(refuse_unused_tensors(*vision_file, vision_check->used(), ModelSide::kVision,
+                                      model->vision_config_.num_hidden_layers, options.log));
     vision_bytes = vision_check->n_bytes();
+    GLIMPSE_ASSIGN(model->vision_fingerprint_, vision_file->fingerprint("clip."));
   }
   model->weight_bytes_ = text_check.n_bytes() + vision_bytes;
   PackCache text_cache = open_cache(options, text_file, options.text_precision, text_check);
-  if (text_cache.is_mapped()) model->mapped_bytes_ += text_check.n_packed_bytes();
+  uint64_t to_be_mapped = text_cache.is_mapped() ? text_check.n_packed_bytes() : 0;
   PackCache vision_cache;
   if (vision_check) {
     vision_cache = open_cache(options, *vision_file, vision_precision, *vision_check);
-    if (vision_cache.is_mapped()) model->mapped_bytes_ += vision_check->n_packed_bytes();
+    if (vision_cache.is_mapped()) to_be_mapped += vision_check->n_packed_bytes();
   }
-  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, model->mapped_bytes_));
+  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, to_be_mapped));
 
   LoadProgress progress{&options.progress, 0, model->weight_bytes_};
   GLIMPSE_TRY(progress.advance(0));
@@ -179,6 +166,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
     model->vision_weights_ = std::make_unique<VisionWeights>(std::move(vision_weights));
     vision_cache.finish();
   }
+  model->mapped_bytes_ = text_cache.mapped_bytes() + vision_cache.mapped_bytes();
   log(options.log, LogLevel::kInfo,
       format("%s: %s, %d layers, width %d, %.0f MiB of weights (%.0f of them mapped) on %s", text_file.path(),
              text.architecture, text.num_hidden_layers, text.hidden_size,

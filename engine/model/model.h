@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -35,9 +36,10 @@ struct ModelOptions {
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
-  /// Where side files of packed weights are looked for and left, to be mapped by the next load; empty: nowhere. The
-  /// directory must exist. What goes wrong with them is a warning, never an error.
+  /// Where side files of packed weights are looked for and left, for the next load; empty: nowhere. The directory must
+  /// exist. What goes wrong with them is a warning, never an error. They are read into memory and checked whole.
   std::string pack_cache_dir;
+  bool map_packs = false;  // map them instead (PackUse::kMap says what that costs)
   LogSink log;
   ProgressSink progress;  // returning false cancels the load
 };
@@ -52,10 +54,16 @@ class Model {
   /// known to fit. Errors: those of the loaders; kMismatch when the files do not belong together; kOutOfMemory;
   /// kCancelled.
   static Result<std::shared_ptr<const Model>> load(const ModelOptions& options);
+  /// The same from files that are open, or in memory; the paths in options are not looked at.
+  static Result<std::shared_ptr<const Model>> load(const ModelOptions& options, GgufFile text_file,
+                                                   std::optional<GgufFile> vision_file);
 
   const TextConfig& text() const { return text_config_; }
   bool has_vision() const { return vision_weights_ != nullptr; }
   const VisionConfig& vision() const { return vision_config_; }
+  /// Tells embeddings of other encoders apart, those of the same width too: the same for copies of a vision file,
+  /// another for any other file, quantisations of the same model among them. 0 without a vision file.
+  uint64_t vision_fingerprint() const { return vision_fingerprint_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   /// The keys of the text model's file and of the mmproj file; of the latter none without one.
@@ -83,6 +91,7 @@ class Model {
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
+  uint64_t vision_fingerprint_ = 0;
   Metadata text_metadata_, vision_metadata_;
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;

@@ -32,40 +32,71 @@ std::string pack_file_path(const std::string& directory, const std::string& gguf
 }
 
 PackCache PackCache::open(const std::string& directory, const GgufFile& file, WeightPrecision precision,
-                          std::vector<PackRecord> records, const LogSink& log) {
+                          std::vector<PackRecord> records, PackUse use, int n_threads, const LogSink& log) {
   PackCache cache;
   cache.log_ = log;
-  PackHeader header;
-  header.layout_version = kPanelLayoutVersion;
-  header.records = std::move(records);
+  cache.use_ = use;
+  cache.header_.layout_version = kPanelLayoutVersion;
+  cache.header_.records = std::move(records);
   const auto key = file.content_key();
   if (!key.ok()) {
     cache.give_up(key.error());
     return cache;
   }
-  header.content_key = key.value();
-  cache.path_ = pack_file_path(directory, file.path(), precision, header.content_key);
-  if (const Status laid_out = lay_out_pack(header); !laid_out.ok()) {
+  cache.header_.content_key = key.value();
+  cache.path_ = pack_file_path(directory, file.path(), precision, key.value());
+  if (const Status laid_out = lay_out_pack(cache.header_); !laid_out.ok()) {
     cache.give_up(laid_out.error());
     return cache;
   }
-  auto found = PackFile::open(cache.path_, header);
+  auto found = PackFile::open(cache.path_, cache.header_, use);
   if (found.ok()) {
-    cache.map_ = std::make_shared<const PackFile>(std::move(found).value());
-    glimpse::log(log, LogLevel::kInfo, format("packed weights are mapped from %s", cache.path_));
+    cache.file_ = std::move(found).value();
+    cache.team_ = std::make_unique<ThreadTeam>(n_threads);
+    glimpse::log(
+        log, LogLevel::kInfo,
+        format("packed weights are %s %s", use == PackUse::kMap ? "mapped from" : "read from", cache.path_.c_str()));
     return cache;
   }
   if (found.error().code != ErrorCode::kNotFound) {
     glimpse::log(log, LogLevel::kWarning,
                  format("%s is not used and will be replaced: %s", cache.path_, found.error().message));
   }
-  auto writer = PackFileWriter::create(cache.path_, std::move(header));
-  if (writer.ok()) {
-    cache.writer_ = std::move(writer).value();
-  } else {
-    cache.give_up(writer.error());
-  }
+  cache.begin_writing();
   return cache;
+}
+
+void PackCache::begin_writing() {
+  auto writer = PackFileWriter::create(path_, header_);
+  if (writer.ok()) {
+    writer_ = std::move(writer).value();
+  } else {
+    give_up(writer.error());
+  }
+}
+
+PackFile::Matrix PackCache::find() {
+  if (!file_) return {};
+  auto matrix = file_->matrix(next_, *team_);
+  if (matrix.ok()) {
+    ++next_;
+    if (use_ == PackUse::kMap) mapped_bytes_ += matrix->bytes.size();
+    return std::move(matrix).value();
+  }
+  const PackFile old = *std::exchange(file_, std::nullopt);
+  if (matrix.error().code == ErrorCode::kOutOfMemory) return {};  // packing it will say so
+  log(log_, LogLevel::kWarning,
+      format("%s is not used any further and will be replaced: %s", path_.c_str(), matrix.error().message.c_str()));
+  begin_writing();
+  for (size_t i = 0; i < next_ && writer_; ++i) {  // those that were right
+    auto again = old.matrix(i, *team_);
+    if (!again.ok()) {
+      give_up(again.error());
+    } else {
+      keep(again->bytes);
+    }
+  }
+  return {};
 }
 
 void PackCache::give_up(const Error& error) {

@@ -23,30 +23,35 @@ class PackCache {
   /// No side file: find() finds nothing, keep() keeps nothing.
   PackCache() = default;
 
-  /// Looks for the side file in `directory` and maps it, or starts to write it. records: the matrices in the order in
-  /// which they are loaded, without places.
+  /// Looks for the side file in `directory`, or starts to write it. records: the matrices in the order in which they
+  /// are loaded, without places. n_threads: that read and check.
   static PackCache open(const std::string& directory, const GgufFile& file, WeightPrecision precision,
-                        std::vector<PackRecord> records, const LogSink& log);
+                        std::vector<PackRecord> records, PackUse use, int n_threads, const LogSink& log);
 
-  /// True when every matrix comes from the side file.
-  bool is_mapped() const { return map_ != nullptr; }
-  /// Matrix i, or nothing.
-  std::span<const std::byte> find(size_t i) const {
-    return map_ == nullptr ? std::span<const std::byte>() : map_->matrix(i);
-  }
-  /// Keeps what find() gave in place.
-  std::shared_ptr<const void> owner() const { return map_; }
+  /// True when the matrices come from a map of the side file.
+  bool is_mapped() const { return file_ && use_ == PackUse::kMap; }
+  /// Bytes of what find() gave that are a map of the side file.
+  uint64_t mapped_bytes() const { return mapped_bytes_; }
+  /// The next matrix, or nothing: then it is packed, and goes to keep(). A damaged side file is given up at the first
+  /// matrix that is, and a new one begun.
+  PackFile::Matrix find();
   /// The next matrix, packed.
   void keep(std::span<const std::byte> matrix);
-  /// All matrices are there: the file gets its name.
+  /// All matrices are there: a new file gets its name.
   void finish();
 
  private:
+  void begin_writing();
   void give_up(const Error& error);
 
   std::string path_;
   LogSink log_;
-  std::shared_ptr<const PackFile> map_;
+  PackHeader header_;
+  PackUse use_ = PackUse::kRead;
+  std::unique_ptr<ThreadTeam> team_;
+  std::optional<PackFile> file_;
+  size_t next_ = 0;  // matrix, of those in file_
+  uint64_t mapped_bytes_ = 0;
   std::optional<PackFileWriter> writer_;
 };
 

@@ -1,10 +1,12 @@
 #include "engine/model/pack_file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cstring>
 #include <utility>
 
+#include "engine/base/aligned_buffer.h"
 #include "engine/base/checked.h"
 #include "engine/base/hash.h"
 #include "kernels/matmul/panel_layout.h"
@@ -15,9 +17,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "fields are copied as they are");
 
 constexpr char kMagic[8] = {'G', 'L', 'I', 'M', 'P', 'A', 'C', 'K'};
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kFormatVersion = 2;  // 1 had a hash of samples
 constexpr size_t kVersionAt = 8, kLayoutAt = 12, kKeyAt = 16, kFileBytesAt = 24, kCountAt = 32, kHashAt = 56;
-constexpr size_t kSampleBytes = 64, kSampleStep = size_t{64} << 10;
 
 template <typename T>
 T get(std::span<const std::byte> bytes, size_t at) {
@@ -46,7 +47,7 @@ PackRecord load_record(std::span<const std::byte> bytes) {
   record.cols = get<uint64_t>(bytes, 24);
   record.offset = get<uint64_t>(bytes, 32);
   record.n_bytes = get<uint64_t>(bytes, 40);
-  record.sample_hash = get<uint64_t>(bytes, 48);
+  record.checksum = get<uint64_t>(bytes, 48);
   return record;
 }
 
@@ -82,12 +83,11 @@ uint64_t pack_name_hash(const std::string& name) {
   return hash.value();
 }
 
-uint64_t pack_sample_hash(std::span<const std::byte> matrix) {
+uint64_t pack_checksum(std::span<const std::byte> matrix) {
   Hash64 hash;
-  for (size_t at = 0; at < matrix.size(); at += kSampleStep) {
-    hash.add(matrix.subspan(at, std::min(matrix.size() - at, kSampleBytes)));
+  for (size_t at = 0; at < matrix.size(); at += kPackChunk) {
+    hash.add(hash_block(matrix.subspan(at, std::min(kPackChunk, matrix.size() - at))));
   }
-  hash.add(matrix.last(std::min(matrix.size(), kSampleBytes)));
   return hash.value();
 }
 
@@ -129,7 +129,7 @@ std::vector<std::byte> save_pack_header(const PackHeader& header) {
     put(to, 24, record.cols);
     put(to, 32, record.offset);
     put(to, 40, record.n_bytes);
-    put(to, 48, record.sample_hash);
+    put(to, 48, record.checksum);
   }
   seal_pack_header(bytes);
   return bytes;
@@ -171,16 +171,16 @@ Result<PackHeader> load_pack_header(std::span<const std::byte> bytes, uint64_t f
   return header;
 }
 
-Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want) {
-  GLIMPSE_ASSIGN(const File file, File::open(path));
-  // Read, not looked at through the map: nobody can change these bytes after they were checked.
-  std::vector<std::byte> bytes(static_cast<size_t>(std::min(file.size(), kPackHeadBytes)));
-  GLIMPSE_TRY(file.read_at(0, bytes));
-  GLIMPSE_ASSIGN(const uint64_t n_header, pack_header_bytes(bytes));
-  bytes.resize(static_cast<size_t>(std::min(n_header, file.size())));
-  GLIMPSE_TRY(file.read_at(0, bytes));
+Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want, PackUse use) {
   PackFile pack;
-  GLIMPSE_ASSIGN(pack.header_, load_pack_header(bytes, file.size()));
+  GLIMPSE_ASSIGN(pack.file_, File::open(path));
+  // Read, not looked at through a map: nobody can change these bytes after they were checked.
+  std::vector<std::byte> bytes(static_cast<size_t>(std::min(pack.file_.size(), kPackHeadBytes)));
+  GLIMPSE_TRY(pack.file_.read_at(0, bytes));
+  GLIMPSE_ASSIGN(const uint64_t n_header, pack_header_bytes(bytes));
+  bytes.resize(static_cast<size_t>(std::min(n_header, pack.file_.size())));
+  GLIMPSE_TRY(pack.file_.read_at(0, bytes));
+  GLIMPSE_ASSIGN(pack.header_, load_pack_header(bytes, pack.file_.size()));
   const PackHeader& header = pack.header_;
   if (header.content_key != want.content_key) {
     return make_error(ErrorCode::kMismatch, "it was made from another model file, or from this one before it changed");
@@ -189,17 +189,50 @@ Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want)
                   same_matrix)) {
     return make_error(ErrorCode::kMismatch, "it does not hold the matrices that are wanted");
   }
-  GLIMPSE_ASSIGN(pack.map_, MappedFile::map(file));
-  if (pack.map_.bytes().size() != header.file_bytes) {
+  if (use == PackUse::kRead) return pack;
+  GLIMPSE_ASSIGN(MappedFile map, MappedFile::map(pack.file_));
+  if (map.bytes().size() != header.file_bytes) {
     return make_error(ErrorCode::kTruncated, "it changed its size while it was opened");
   }
-  GLIMPSE_TRY(pack.map_.populate());
-  for (size_t i = 0; i < header.records.size(); ++i) {
-    if (pack_sample_hash(pack.matrix(i)) != header.records[i].sample_hash) {
-      return make_error(ErrorCode::kCorrupt, "matrix %d is damaged: the checksum does not fit", i);
-    }
-  }
+  GLIMPSE_TRY(map.populate());
+  pack.map_ = std::make_shared<const MappedFile>(std::move(map));
   return pack;
+}
+
+Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
+  const PackRecord& record = header_.records[i];
+  Matrix matrix;
+  std::byte* own = nullptr;
+  if (map_ != nullptr) {
+    matrix = {map_->bytes().subspan(record.offset, record.n_bytes), map_};
+  } else {
+    GLIMPSE_ASSIGN(AlignedBuffer allocated, AlignedBuffer::allocate(record.n_bytes, "packed weights"));
+    const auto buffer = std::make_shared<AlignedBuffer>(std::move(allocated));
+    own = buffer->data();
+    matrix = {{own, static_cast<size_t>(record.n_bytes)}, buffer};
+  }
+  // Chunk by chunk, so that what was read is hashed while it is in the cache.
+  const auto n_chunks = static_cast<int64_t>((record.n_bytes + kPackChunk - 1) / kPackChunk);
+  std::vector<uint64_t> hashes(static_cast<size_t>(n_chunks));
+  std::atomic<bool> failed = false;
+  team.parallel([&](int thread, int n_threads) {
+    const WorkRange range = split_work(n_chunks, thread, n_threads);
+    for (int64_t c = range.begin; c < range.end && !failed.load(std::memory_order_relaxed); ++c) {
+      const size_t at = static_cast<size_t>(c) * kPackChunk, n = std::min(kPackChunk, matrix.bytes.size() - at);
+      if (own != nullptr && !file_.try_read_at(record.offset + at, {own + at, n})) failed = true;
+      hashes[static_cast<size_t>(c)] = hash_block(matrix.bytes.subspan(at, n));
+    }
+  });
+  if (failed) {  // again, for what went wrong
+    GLIMPSE_TRY(file_.read_at(record.offset, {own, matrix.bytes.size()}));
+    return make_error(ErrorCode::kIo, "matrix %zu could not be read", i);
+  }
+  Hash64 hash;
+  for (const uint64_t chunk : hashes) hash.add(chunk);
+  if (hash.value() != record.checksum) {
+    return make_error(ErrorCode::kCorrupt, "matrix %zu is damaged: the checksum does not fit", i);
+  }
+  return matrix;
 }
 
 Result<PackFileWriter> PackFileWriter::create(const std::string& path, PackHeader header) {
@@ -218,10 +251,12 @@ Status PackFileWriter::add(std::span<const std::byte> matrix) {
                       matrix.size());
   }
   PackRecord& record = header_.records[next_++];
-  record.sample_hash = pack_sample_hash(matrix);
+  record.checksum = pack_checksum(matrix);
   const std::vector<std::byte> padding(static_cast<size_t>(record.offset - writer_.position()));
   GLIMPSE_TRY(writer_.write(padding));
-  return writer_.write(matrix);
+  GLIMPSE_TRY(writer_.write(matrix));
+  writer_.start_writeback();
+  return {};
 }
 
 Status PackFileWriter::commit() {
@@ -229,7 +264,7 @@ Status PackFileWriter::commit() {
     return make_error(ErrorCode::kInvalidArgument, "%d of %d matrices were written", next_, header_.records.size());
   }
   GLIMPSE_TRY(writer_.write_at(0, save_pack_header(header_)));
-  return writer_.commit_unsynced();
+  return writer_.commit();
 }
 
 }  // namespace glimpse

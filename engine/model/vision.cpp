@@ -250,6 +250,7 @@ ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid) const {
   embedding.width = c.projection_dim;
   embedding.resized = {grid.w * c.patch.patch_size, grid.h * c.patch.patch_size};
   embedding.original = embedding.resized;
+  embedding.fingerprint = model->vision_fingerprint();
   embedding.values.resize(static_cast<size_t>(embedding.n_tokens * embedding.width));
   return embedding;
 }

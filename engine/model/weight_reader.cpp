@@ -42,7 +42,8 @@ Status LoadProgress::advance(uint64_t n_bytes) {
 }
 
 Result<const GgufTensor*> WeightReader::expect(const std::string& name, const std::vector<uint64_t>& dims,
-                                               bool float_type) const {
+                                               bool float_type) {
+  used_.insert(name);
   const char* path = file_.path().c_str();
   const std::string want = describe_dims(dims) + (float_type ? " of a float type" : " of a weight type");
   const GgufTensor* tensor = file_.find_tensor(name);
@@ -68,17 +69,17 @@ Result<std::shared_ptr<const PackedWeight>> WeightReader::pack(const WeightSourc
   const uint64_t bytes = ops_.packed_bytes(source.type, source.rows, source.cols, precision);
   n_bytes_ += bytes;
   n_packed_bytes_ += bytes;
-  const size_t index = records_.size();
   const std::optional<uint32_t> format = ops_.packed_format(source.type, precision);
   if (format) {
     records_.push_back({pack_name_hash(source.name), *format, static_cast<uint64_t>(source.rows),
                         static_cast<uint64_t>(source.cols), 0, bytes, 0});
   }
   if (progress_ == nullptr) return std::shared_ptr<const PackedWeight>();
-  const std::span<const std::byte> kept = format ? cache_->find(index) : std::span<const std::byte>();
-  auto packed = kept.empty() ? ops_.pack(source, precision) : ops_.adopt(source, precision, kept, cache_->owner());
+  const PackFile::Matrix kept = format ? cache_->find() : PackFile::Matrix();
+  auto packed =
+      kept.bytes.empty() ? ops_.pack(source, precision) : ops_.adopt(source, precision, kept.bytes, kept.owner);
   if (!packed.ok()) return with_context(packed.error(), file_.path());
-  if (format && kept.empty()) cache_->keep(ops_.packed_data(*packed.value()));
+  if (format && kept.bytes.empty()) cache_->keep(ops_.packed_data(*packed.value()));
   GLIMPSE_TRY(progress_->advance(bytes));
   return packed;
 }
@@ -103,7 +104,7 @@ Result<Linear> WeightReader::linear_part(const std::string& stem, int64_t first,
   };
   Linear linear;
   GLIMPSE_ASSIGN(linear.weight, pack(source, precision));
-  if (bias == Presence::kRequired || has(stem + ".bias")) {
+  if (bias == Presence::kRequired || (bias == Presence::kOptional && has(stem + ".bias"))) {
     GLIMPSE_ASSIGN(linear.bias, vector(stem + ".bias", first, rows, total_rows));
   }
   return linear;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,7 +27,8 @@ struct LoadProgress {
   Status advance(uint64_t n_bytes);
 };
 
-enum class Presence { kRequired, kOptional };
+/// kNone: the model has none; one that the file has is left unread, and refuse_unused_tensors() speaks of it.
+enum class Presence { kRequired, kOptional, kNone };
 
 class WeightReader {
  public:
@@ -43,6 +45,8 @@ class WeightReader {
   uint64_t n_packed_bytes() const { return n_packed_bytes_; }
   /// The matrices so far as a side file holds them; empty when the backend's weights cannot be kept in files.
   const std::vector<PackRecord>& pack_records() const { return records_; }
+  /// Names of all tensors that were asked for so far.
+  const std::set<std::string>& used() const { return used_; }
 
   /// From now on matrices whose name contains one of `parts` are kept as kF32, whatever precision is asked for.
   void keep_f32(std::vector<std::string> parts) { f32_parts_ = std::move(parts); }
@@ -67,16 +71,17 @@ class WeightReader {
  private:
   WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress, PackCache* cache)
       : file_(file), ops_(ops), progress_(progress), cache_(cache) {}
-  Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type) const;
+  Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type);
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision);
 
   const GgufFile& file_;
   Ops& ops_;
   LoadProgress* progress_;  // nullptr: check only
   std::vector<std::string> f32_parts_;
-  PackCache* cache_;        // nullptr: check only
+  PackCache* cache_;  // nullptr: check only
   uint64_t n_bytes_ = 0, n_packed_bytes_ = 0;
   std::vector<PackRecord> records_;
+  std::set<std::string> used_;
 };
 
 }  // namespace glimpse

@@ -33,7 +33,7 @@ Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, co
                                        WeightPrecision precision) {
   const int64_t h = c.hidden_size, f = c.intermediate_size, nq = c.num_attention_heads * c.head_dim;
   const auto matrix = [&](const char* name, int64_t rows, int64_t cols) {
-    return in.linear(block + name, rows, cols, precision, Presence::kOptional);
+    return in.linear(block + name, rows, cols, precision, Presence::kNone);
   };
   DecoderLayerWeights w;
   GLIMPSE_ASSIGN(w.attn_norm, in.norm(block + "attn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
@@ -51,7 +51,7 @@ Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, co
 Result<TextWeights> read_text_weights(WeightReader& in, const TextConfig& c, WeightPrecision precision) {
   TextWeights w;
   GLIMPSE_ASSIGN(const Linear embedding,
-                 in.linear("token_embd", c.vocab_size, c.hidden_size, precision, Presence::kOptional));
+                 in.linear("token_embd", c.vocab_size, c.hidden_size, precision, Presence::kNone));
   w.token_embd = embedding.weight;
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     GLIMPSE_ASSIGN(DecoderLayerWeights layer, read_layer(in, c, "blk." + std::to_string(i) + ".", precision));

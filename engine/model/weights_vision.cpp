@@ -64,11 +64,8 @@ Result<VisionWeights> read_vision_weights(WeightReader& in, const VisionConfig& 
   for (int i = 0; i < 2; ++i) {
     GLIMPSE_ASSIGN(w.patch_embed_frame[i].weight, in.sum_of_tensors({kernels[i]}, dims, h, patch_length));
   }
-  if (in.has("v.patch_embd.bias")) {  // not in released Qwen2-VL files
-    GLIMPSE_ASSIGN(w.patch_embed_still.bias, in.vector("v.patch_embd.bias", 0, h, h));
-    w.patch_embed_frame[0].bias = w.patch_embed_still.bias;
-  }
-  // v.position_embd.weight, which old files carry, is a placeholder of zeros: positions are rotary only.
+  // Qwen2-VL's patch embedding has no bias. v.position_embd.weight, which old files carry, is a placeholder of zeros:
+  // positions are rotary only.
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     GLIMPSE_ASSIGN(VisionLayerWeights layer, read_layer(in, c, "v.blk." + std::to_string(i) + ".", precision));
     w.layers.push_back(std::move(layer));

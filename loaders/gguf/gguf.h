@@ -36,15 +36,37 @@ enum class GgufType : uint32_t {
 /// "uint32", "string", ...
 const char* gguf_type_name(GgufType type);
 
-/// One metadata value. Integers and bools are widened; arrays keep their element type.
+/// A number of any type, widened: unsigned and bool, signed, float.
+using GgufNumber = std::variant<uint64_t, int64_t, double>;
+
+/// The numbers of an array, as wide as the file stores them: a million bytes must not take eight million.
+class GgufNumbers {
+ public:
+  GgufNumbers() = default;
+  /// bytes: whole elements of `type`, which is no string and no array.
+  GgufNumbers(GgufType type, std::vector<std::byte> bytes);
+  /// Narrows. Errors: kInvalidArgument when a number does not fit `type`.
+  static Result<GgufNumbers> narrow(GgufType type, std::span<const int64_t> numbers);
+
+  GgufType type() const { return type_; }
+  size_t size() const { return size_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+  /// Precondition: i < size().
+  GgufNumber operator[](size_t i) const;
+  bool operator==(const GgufNumbers&) const = default;
+
+ private:
+  GgufType type_ = GgufType::kUint8;
+  size_t size_ = 0;
+  std::vector<std::byte> bytes_;
+};
+
+/// One metadata value. Scalars are widened; arrays keep their element type.
 struct GgufValue {
   GgufType type = GgufType::kUint32;          // kArray for arrays
   GgufType element_type = GgufType::kUint32;  // of arrays
   // Scalars: uint64_t (unsigned and bool), int64_t (signed), double (floats), std::string.
-  // Arrays: vectors of the same.
-  std::variant<uint64_t, int64_t, double, std::string, std::vector<uint64_t>, std::vector<int64_t>, std::vector<double>,
-               std::vector<std::string>>
-      data;
+  std::variant<uint64_t, int64_t, double, std::string, GgufNumbers, std::vector<std::string>> data;
 
   bool is_array() const { return type == GgufType::kArray; }
   size_t array_size() const;  // 0 for scalars
@@ -102,11 +124,15 @@ class GgufFile {
   uint64_t n_bytes() const;  // of all shards
   /// A hash that differs, but for accidents, when the content does; for caches of what was made from the file. Of every
   /// shard it covers size, time of the last change, everything before the tensor data, and 256 samples of 4 KiB of the
-  /// data: hashing gigabytes would take longer than what a cache saves. The header tells models, types and shapes apart;
-  /// the time tells that a file was rewritten; the samples tell files apart that were given the same time (copied with
-  /// it, or from an archive). Not seen: data changed in place between the samples with the time set back on purpose.
-  /// Errors: kInvalidArgument (parsed from memory), kTruncated, kIo.
+  /// data: hashing gigabytes would take longer than what a cache saves. The header tells models, types and shapes
+  /// apart; the time tells that a file was rewritten; the samples tell files apart that were given the same time
+  /// (copied with it, or from an archive). Not seen: data changed in place between the samples with the time set back
+  /// on purpose. Errors: kInvalidArgument (parsed from memory), kTruncated, kIo.
   Result<uint64_t> content_key() const;
+  /// A hash of what the file computes, never 0: names, types, shapes and samples (start, middle and end) of every
+  /// tensor, and the keys that start with `prefix`. The same for copies, whatever their names and times; also from
+  /// memory. Errors: kTruncated, kIo.
+  Result<uint64_t> fingerprint(std::string_view prefix) const;
   uint32_t n_shards() const { return static_cast<uint32_t>(shards_.size()); }
   const std::vector<GgufShard>& shards() const { return shards_; }
 
@@ -123,8 +149,10 @@ class GgufFile {
   Result<std::optional<double>> optional_float(std::string_view key) const;
   Result<std::optional<bool>> optional_bool(std::string_view key) const;
   Result<std::optional<std::string>> optional_string(std::string_view key) const;
-  Result<std::vector<int64_t>> int_array(std::string_view key) const;   // empty when absent
-  Result<std::vector<double>> float_array(std::string_view key) const;  // empty when absent
+  // Empty when absent. An array widens to 8 bytes a number, so one of more than kMostWidened is kTooLarge.
+  static constexpr size_t kMostWidened = size_t{1} << 22;
+  Result<std::vector<int64_t>> int_array(std::string_view key) const;
+  Result<std::vector<double>> float_array(std::string_view key) const;
   Result<uint64_t> require_uint(std::string_view key) const;
   Result<double> require_float(std::string_view key) const;
   Result<std::string> require_string(std::string_view key) const;

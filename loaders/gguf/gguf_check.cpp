@@ -220,9 +220,9 @@ void Checker::check_key(const std::string& key, const GgufValue& value) {
   }
   bool finite = true;
   if (const auto* number = std::get_if<double>(&value.data)) finite = std::isfinite(*number);
-  if (const auto* numbers = std::get_if<std::vector<double>>(&value.data)) {
+  if (const auto* numbers = std::get_if<GgufNumbers>(&value.data); numbers != nullptr && is_float(numbers->type())) {
     // -inf and NaN appear among token scores of damaged conversions.
-    finite = std::all_of(numbers->begin(), numbers->end(), [](double v) { return std::isfinite(v); });
+    for (size_t i = 0; i < numbers->size() && finite; ++i) finite = std::isfinite(std::get<double>((*numbers)[i]));
   }
   if (!finite) add(Level::kWarning, format("key %s is not finite", name));
 }

@@ -1,4 +1,4 @@
-// GgufFile::content_key(): tells two models apart without reading them.
+// Hashes that tell two models apart without reading them whole.
 #include <algorithm>
 #include <array>
 
@@ -21,7 +21,52 @@ Status add_range(const File& file, uint64_t first, uint64_t end, std::vector<std
   return {};
 }
 
+void add_text(std::string_view text, Hash64& hash) {
+  hash.add(std::as_bytes(std::span(text)));
+}
+
+void add_value(const GgufValue& value, Hash64& hash) {
+  hash.add(uint64_t{static_cast<uint32_t>(value.type)} << 32 | static_cast<uint32_t>(value.element_type));
+  std::visit(
+      [&](const auto& data) {
+        using T = std::decay_t<decltype(data)>;
+        if constexpr (std::is_same_v<T, std::string>) {
+          add_text(data, hash);
+        } else if constexpr (std::is_arithmetic_v<T>) {
+          hash.add(std::as_bytes(std::span(&data, 1)));
+        } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
+          for (const std::string& text : data) add_text(text, hash);
+        } else {
+          hash.add(data.bytes());
+        }
+      },
+      value.data);
+}
+
 }  // namespace
+
+Result<uint64_t> GgufFile::fingerprint(std::string_view prefix) const {
+  Hash64 hash;
+  for (const auto& [key, value] : values_) {
+    if (!key.starts_with(prefix)) continue;
+    add_text(key, hash);
+    add_value(value, hash);
+  }
+  std::vector<std::byte> sample;
+  for (const auto& [name, index] : tensor_index_) {  // by name: the order in the file does not matter
+    const GgufTensor& tensor = tensors_[index];
+    add_text(name, hash);
+    hash.add(static_cast<uint64_t>(tensor.type));
+    hash.add(std::as_bytes(std::span(tensor.dims)));
+    const uint64_t n = std::min(tensor.n_bytes, kSample), last = tensor.n_bytes - n;
+    sample.resize(static_cast<size_t>(n));
+    for (const uint64_t at : {uint64_t{0}, last / 2, last}) {
+      GLIMPSE_TRY(read(tensor, at, sample));
+      hash.add(sample);
+    }
+  }
+  return std::max<uint64_t>(hash.value(), 1);
+}
 
 Result<uint64_t> GgufFile::content_key() const {
   if (files_.empty()) {

@@ -41,6 +41,7 @@ class Parser {
   Status check_overlap() const;
 
   ByteReader& reader_;
+  GgufBudget budget_;
   uint64_t n_keys_ = 0, n_tensors_ = 0;
   GgufContents contents_;
   std::vector<uint64_t> offsets_;  // of the tensors, as stored: from the start of the data
@@ -105,8 +106,8 @@ Status Parser::check_counts(uint64_t n_keys, uint64_t n_tensors) const {
 
 Status Parser::parse_key(uint64_t index) {
   const uint64_t offset = reader_.position();
-  const std::string where = format("key %d of %d at offset %d", index + 1, n_keys_, offset);
-  auto key = read_gguf_string(reader_);
+  const std::string where = format("key %llu of %llu at offset %llu", ull(index + 1), ull(n_keys_), ull(offset));
+  auto key = read_gguf_string(reader_, budget_);
   if (!key.ok()) return with_context(std::move(key).error(), where);
   const std::string name = quoted(key.value());
   if (key.value().empty()) return make_error(ErrorCode::kCorrupt, "%s has an empty name", where);
@@ -116,7 +117,7 @@ Status Parser::parse_key(uint64_t index) {
   if (contents_.values.contains(key.value())) {
     return make_error(ErrorCode::kCorrupt, "%s: %s appears twice", where, name);
   }
-  auto value = read_gguf_value(reader_);
+  auto value = read_gguf_value(reader_, budget_);
   if (!value.ok()) return with_context(std::move(value).error(), name + " (" + where + ")");
   contents_.key_order.push_back(key.value());
   contents_.values.emplace(std::move(key).value(), std::move(value).value());

@@ -15,6 +15,8 @@ namespace glimpse {
 // Limits of the format as llama.cpp enforces them (ggml/src/gguf.cpp), and the alignment limit of glimpse.
 inline constexpr uint64_t kGgufMaxStringBytes = uint64_t{1} << 30;
 inline constexpr uint64_t kGgufMaxArrayCount = uint64_t{1} << 30;
+// A vocabulary of 256 000 tokens with as many merges takes 40 MB.
+inline constexpr uint64_t kGgufMaxMetadataBytes = uint64_t{512} << 20;
 inline constexpr uint64_t kGgufMaxTensorName = 63;
 inline constexpr uint32_t kGgufMaxDims = 4;
 inline constexpr uint64_t kGgufMaxAlignment = uint64_t{1} << 20;

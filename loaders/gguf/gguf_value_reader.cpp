@@ -1,9 +1,9 @@
 #include "loaders/gguf/gguf_value_reader.h"
 
 #include <algorithm>
-#include <iterator>
 #include <utility>
 
+#include "engine/base/aligned_buffer.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
 
@@ -30,20 +30,39 @@ Status read_scalar(ByteReader& reader, GgufValue& value) {
   return {};
 }
 
-template <typename Stored, typename Wide>
+// Grows as it is read, so that a file which ends early costs little.
 Status read_numbers(ByteReader& reader, GgufValue& value, uint64_t count) {
-  auto& numbers = value.data.emplace<std::vector<Wide>>();
-  numbers.reserve(std::min(count, kMaxReserve));
-  Stored chunk[1024];
-  while (numbers.size() < count) {
-    const auto n = static_cast<size_t>(std::min<uint64_t>(std::size(chunk), count - numbers.size()));
-    GLIMPSE_TRY(reader.read(chunk, n * sizeof(Stored)));
-    for (size_t i = 0; i < n; ++i) numbers.push_back(static_cast<Wide>(chunk[i]));
+  constexpr uint64_t kPiece = uint64_t{1} << 20;
+  std::vector<std::byte> bytes;
+  const uint64_t n_bytes = count * gguf_type_bytes(value.element_type);
+  while (bytes.size() < n_bytes) {
+    const size_t at = bytes.size();
+    const auto n = static_cast<size_t>(std::min<uint64_t>(n_bytes - at, std::max<uint64_t>(kPiece, at)));
+    bytes.reserve(at + n);  // no more than that
+    bytes.resize(at + n);
+    GLIMPSE_TRY(reader.read(bytes.data() + at, n));
+  }
+  if (value.element_type == GgufType::kBool) {
+    for (std::byte& flag : bytes) flag = std::byte{flag != std::byte{0}};
+  }
+  value.data.emplace<GgufNumbers>(value.element_type, std::move(bytes));
+  return {};
+}
+
+Status read_strings(ByteReader& reader, GgufValue& value, uint64_t count, GgufBudget& budget) {
+  auto& strings = value.data.emplace<std::vector<std::string>>();
+  strings.reserve(std::min(count, kMaxReserve));
+  for (uint64_t i = 0; i < count; ++i) {
+    auto text = read_gguf_string(reader, budget);
+    if (!text.ok()) {
+      return with_context(std::move(text).error(), format("string %llu of %llu", ull(i + 1), ull(count)));
+    }
+    strings.push_back(std::move(text).value());
   }
   return {};
 }
 
-Status read_array(ByteReader& reader, GgufValue& value) {
+Status read_array(ByteReader& reader, GgufValue& value, GgufBudget& budget) {
   GLIMPSE_ASSIGN(value.element_type, read_type(reader));
   if (value.element_type == GgufType::kArray) {
     return make_error(ErrorCode::kUnsupported, "an array of arrays, which neither glimpse nor llama.cpp reads");
@@ -59,48 +78,11 @@ Status read_array(ByteReader& reader, GgufValue& value) {
     return make_error(ErrorCode::kTruncated, "an array of %d %s, but only %d bytes are left", count, type,
                       reader.remaining());
   }
-  switch (value.element_type) {
-    case GgufType::kUint8:
-      return read_numbers<uint8_t, uint64_t>(reader, value, count);
-    case GgufType::kInt8:
-      return read_numbers<int8_t, int64_t>(reader, value, count);
-    case GgufType::kUint16:
-      return read_numbers<uint16_t, uint64_t>(reader, value, count);
-    case GgufType::kInt16:
-      return read_numbers<int16_t, int64_t>(reader, value, count);
-    case GgufType::kUint32:
-      return read_numbers<uint32_t, uint64_t>(reader, value, count);
-    case GgufType::kInt32:
-      return read_numbers<int32_t, int64_t>(reader, value, count);
-    case GgufType::kUint64:
-      return read_numbers<uint64_t, uint64_t>(reader, value, count);
-    case GgufType::kInt64:
-      return read_numbers<int64_t, int64_t>(reader, value, count);
-    case GgufType::kFloat32:
-      return read_numbers<float, double>(reader, value, count);
-    case GgufType::kFloat64:
-      return read_numbers<double, double>(reader, value, count);
-    case GgufType::kBool: {
-      GLIMPSE_TRY((read_numbers<uint8_t, uint64_t>(reader, value, count)));
-      for (uint64_t& flag : *std::get_if<std::vector<uint64_t>>(&value.data)) flag = flag != 0;
-      return {};
-    }
-    case GgufType::kString: {
-      auto& strings = value.data.emplace<std::vector<std::string>>();
-      strings.reserve(std::min(count, kMaxReserve));
-      for (uint64_t i = 0; i < count; ++i) {
-        auto text = read_gguf_string(reader);
-        if (!text.ok()) {
-          return with_context(std::move(text).error(), format("string %d of %d", i + 1, count));
-        }
-        strings.push_back(std::move(text).value());
-      }
-      return {};
-    }
-    case GgufType::kArray:
-      break;
-  }
-  return make_error(ErrorCode::kInternal, "unreachable element type");
+  // What it takes in memory: the numbers as they are; a string its object, and its bytes beside it.
+  const uint64_t each = value.element_type == GgufType::kString ? sizeof(std::string) : least;
+  GLIMPSE_TRY(budget.take(count * each));
+  return value.element_type == GgufType::kString ? read_strings(reader, value, count, budget)
+                                                 : read_numbers(reader, value, count);
 }
 
 }  // namespace
@@ -119,14 +101,29 @@ Result<uint64_t> read_gguf_string_length(ByteReader& reader) {
   return length;
 }
 
-Result<std::string> read_gguf_string(ByteReader& reader) {
+Status GgufBudget::take(uint64_t n_bytes) {
+  constexpr uint64_t kUnasked = uint64_t{16} << 20;  // asking takes longer than reading a usual file's keys
+  if (n_bytes > kGgufMaxMetadataBytes - taken_) {
+    return make_error(ErrorCode::kTooLarge, "the metadata need %s of memory and more; the limit is %s",
+                      byte_size(taken_ + n_bytes).c_str(), byte_size(kGgufMaxMetadataBytes).c_str());
+  }
+  taken_ += n_bytes;
+  if (taken_ <= kUnasked) return {};
+  if (available_ == 0) available_ = available_memory_bytes();
+  if (taken_ <= available_) return {};
+  return make_error(ErrorCode::kOutOfMemory, "the metadata need %s of memory, %s are available",
+                    byte_size(taken_).c_str(), byte_size(available_).c_str());
+}
+
+Result<std::string> read_gguf_string(ByteReader& reader, GgufBudget& budget) {
   GLIMPSE_ASSIGN(const uint64_t length, read_gguf_string_length(reader));
+  GLIMPSE_TRY(budget.take(length));
   std::string text(length, '\0');
   GLIMPSE_TRY(reader.read(text.data(), text.size()));
   return text;
 }
 
-Result<GgufValue> read_gguf_value(ByteReader& reader) {
+Result<GgufValue> read_gguf_value(ByteReader& reader, GgufBudget& budget) {
   GgufValue value;
   GLIMPSE_ASSIGN(value.type, read_type(reader));
   switch (value.type) {
@@ -166,11 +163,11 @@ Result<GgufValue> read_gguf_value(ByteReader& reader) {
       break;
     }
     case GgufType::kString: {
-      GLIMPSE_ASSIGN(value.data, read_gguf_string(reader));
+      GLIMPSE_ASSIGN(value.data, read_gguf_string(reader, budget));
       break;
     }
     case GgufType::kArray:
-      GLIMPSE_TRY(read_array(reader, value));
+      GLIMPSE_TRY(read_array(reader, value, budget));
       break;
   }
   return value;

@@ -1,7 +1,7 @@
 // Metadata values: names of types, and lookups that are liberal about how a writer stored a number.
 #include <algorithm>
-#include <cmath>
-#include <limits>
+#include <cstring>
+#include <utility>
 
 #include "loaders/gguf/gguf.h"
 #include "loaders/gguf/gguf_parser.h"
@@ -10,14 +10,52 @@
 namespace glimpse {
 namespace {
 
-// The single value of T that a scalar, a one-value array or an array of equal values amounts to; else nullptr.
+// The number that a scalar, a one-value array or an array of equal values amounts to.
+std::optional<GgufNumber> single_number(const GgufValue& value) {
+  if (const auto* v = std::get_if<uint64_t>(&value.data)) return *v;
+  if (const auto* v = std::get_if<int64_t>(&value.data)) return *v;
+  if (const auto* v = std::get_if<double>(&value.data)) return *v;
+  const auto* numbers = std::get_if<GgufNumbers>(&value.data);
+  if (numbers == nullptr || numbers->size() == 0) return std::nullopt;
+  const GgufNumber first = (*numbers)[0];
+  for (size_t i = 1; i < numbers->size(); ++i) {
+    if ((*numbers)[i] != first) return std::nullopt;
+  }
+  return first;
+}
+
+const std::string* single_text(const GgufValue& value) {
+  if (const auto* text = std::get_if<std::string>(&value.data)) return text;
+  const auto* texts = std::get_if<std::vector<std::string>>(&value.data);
+  if (texts == nullptr || texts->empty()) return nullptr;
+  const bool equal = std::all_of(texts->begin() + 1, texts->end(), [&](const auto& t) { return t == texts->front(); });
+  return equal ? &texts->front() : nullptr;
+}
+
+double as_double(const GgufNumber& number) {
+  return std::visit([](auto v) { return static_cast<double>(v); }, number);
+}
+
+Status check_widened(const std::string& path, std::string_view key, const GgufValue& value) {
+  if (value.array_size() <= GgufFile::kMostWidened) return {};
+  return make_error(ErrorCode::kTooLarge, "%s: key %s is %s; the limit is %llu", path.c_str(), quoted(key).c_str(),
+                    value.describe_type().c_str(), ull(GgufFile::kMostWidened));
+}
+
 template <typename T>
-const T* single(const GgufValue& value) {
-  if (const T* scalar = std::get_if<T>(&value.data)) return scalar;
-  const auto* values = std::get_if<std::vector<T>>(&value.data);
-  if (values == nullptr || values->empty()) return nullptr;
-  const bool equal = std::all_of(values->begin() + 1, values->end(), [&](const T& v) { return v == values->front(); });
-  return equal ? &values->front() : nullptr;
+T load(std::span<const std::byte> bytes, size_t i) {
+  T value;
+  std::memcpy(&value, bytes.data() + i * sizeof value, sizeof value);
+  return value;
+}
+
+template <typename T>
+bool put_narrow(int64_t number, std::vector<std::byte>& bytes) {
+  if (!std::in_range<T>(number)) return false;
+  const auto value = static_cast<T>(number);
+  const auto raw = std::as_bytes(std::span(&value, 1));
+  bytes.insert(bytes.end(), raw.begin(), raw.end());
+  return true;
 }
 
 GgufType scalar_type(const GgufValue& value) {
@@ -35,13 +73,6 @@ Error wrong_type(const std::string& path, std::string_view key, const GgufValue&
 
 Error missing(const std::string& path, std::string_view key, const char* expected) {
   return make_error(ErrorCode::kNotFound, "%s: key %s is missing; expected %s", path, quoted(key), expected);
-}
-
-template <typename From, typename To>
-void convert(const std::vector<From>* from, std::vector<To>& to) {
-  if (from == nullptr) return;
-  to.reserve(from->size());
-  for (const From& v : *from) to.push_back(static_cast<To>(v));
 }
 
 constexpr const char* kUint = "an unsigned integer";
@@ -106,10 +137,85 @@ uint64_t gguf_type_bytes(GgufType type) {
   return 0;
 }
 
+GgufNumbers::GgufNumbers(GgufType type, std::vector<std::byte> bytes)
+    : type_(type), size_(bytes.size() / std::max<uint64_t>(gguf_type_bytes(type), 1)), bytes_(std::move(bytes)) {}
+
+GgufNumber GgufNumbers::operator[](size_t i) const {
+  switch (type_) {
+    case GgufType::kUint8:
+    case GgufType::kBool:
+      return uint64_t{load<uint8_t>(bytes_, i)};
+    case GgufType::kInt8:
+      return int64_t{load<int8_t>(bytes_, i)};
+    case GgufType::kUint16:
+      return uint64_t{load<uint16_t>(bytes_, i)};
+    case GgufType::kInt16:
+      return int64_t{load<int16_t>(bytes_, i)};
+    case GgufType::kUint32:
+      return uint64_t{load<uint32_t>(bytes_, i)};
+    case GgufType::kInt32:
+      return int64_t{load<int32_t>(bytes_, i)};
+    case GgufType::kUint64:
+      return load<uint64_t>(bytes_, i);
+    case GgufType::kInt64:
+      return load<int64_t>(bytes_, i);
+    case GgufType::kFloat32:
+      return double{load<float>(bytes_, i)};
+    case GgufType::kFloat64:
+      return load<double>(bytes_, i);
+    case GgufType::kString:
+    case GgufType::kArray:
+      break;
+  }
+  return uint64_t{0};
+}
+
+Result<GgufNumbers> GgufNumbers::narrow(GgufType type, std::span<const int64_t> numbers) {
+  std::vector<std::byte> bytes;
+  bytes.reserve(numbers.size() * gguf_type_bytes(type));
+  for (const int64_t number : numbers) {
+    bool fits = false;
+    switch (type) {
+      case GgufType::kBool:
+        fits = (number == 0 || number == 1) && put_narrow<uint8_t>(number, bytes);
+        break;
+      case GgufType::kUint8:
+        fits = put_narrow<uint8_t>(number, bytes);
+        break;
+      case GgufType::kInt8:
+        fits = put_narrow<int8_t>(number, bytes);
+        break;
+      case GgufType::kUint16:
+        fits = put_narrow<uint16_t>(number, bytes);
+        break;
+      case GgufType::kInt16:
+        fits = put_narrow<int16_t>(number, bytes);
+        break;
+      case GgufType::kUint32:
+        fits = put_narrow<uint32_t>(number, bytes);
+        break;
+      case GgufType::kInt32:
+        fits = put_narrow<int32_t>(number, bytes);
+        break;
+      case GgufType::kUint64:
+        fits = put_narrow<uint64_t>(number, bytes);
+        break;
+      case GgufType::kInt64:
+        fits = put_narrow<int64_t>(number, bytes);
+        break;
+      default:
+        break;  // no integers
+    }
+    if (!fits) {
+      return make_error(ErrorCode::kInvalidArgument, "%lld does not fit %s", static_cast<long long>(number),
+                        gguf_type_name(type));
+    }
+  }
+  return GgufNumbers(type, std::move(bytes));
+}
+
 size_t GgufValue::array_size() const {
-  if (const auto* v = std::get_if<std::vector<uint64_t>>(&data)) return v->size();
-  if (const auto* v = std::get_if<std::vector<int64_t>>(&data)) return v->size();
-  if (const auto* v = std::get_if<std::vector<double>>(&data)) return v->size();
+  if (const auto* v = std::get_if<GgufNumbers>(&data)) return v->size();
   if (const auto* v = std::get_if<std::vector<std::string>>(&data)) return v->size();
   return 0;
 }
@@ -122,40 +228,37 @@ std::string GgufValue::describe_type() const {
 Result<std::optional<uint64_t>> GgufFile::optional_uint(std::string_view key) const {
   const GgufValue* value = find(key);
   if (is_absent(value)) return std::optional<uint64_t>();
-  if (scalar_type(*value) != GgufType::kBool) {
-    if (const auto* v = single<uint64_t>(*value)) return std::optional<uint64_t>(*v);
-    if (const auto* v = single<int64_t>(*value)) {
-      if (*v >= 0) return std::optional<uint64_t>(static_cast<uint64_t>(*v));
-      return make_error(ErrorCode::kCorrupt, "%s: key %s is %d; expected %s", path_, quoted(key), *v, kUint);
-    }
-  }
-  return wrong_type(path_, key, *value, kUint);
+  const auto number = single_number(*value);
+  if (!number || scalar_type(*value) == GgufType::kBool) return wrong_type(path_, key, *value, kUint);
+  if (const auto* v = std::get_if<uint64_t>(&*number)) return std::optional<uint64_t>(*v);
+  const auto* v = std::get_if<int64_t>(&*number);
+  if (v == nullptr) return wrong_type(path_, key, *value, kUint);
+  if (*v >= 0) return std::optional<uint64_t>(static_cast<uint64_t>(*v));
+  return make_error(ErrorCode::kCorrupt, "%s: key %s is %lld; expected %s", path_.c_str(), quoted(key).c_str(),
+                    static_cast<long long>(*v), kUint);
 }
 
 Result<std::optional<double>> GgufFile::optional_float(std::string_view key) const {
   const GgufValue* value = find(key);
   if (is_absent(value)) return std::optional<double>();
-  if (scalar_type(*value) != GgufType::kBool) {
-    if (const auto* v = single<double>(*value)) return std::optional<double>(*v);
-    if (const auto* v = single<uint64_t>(*value)) return std::optional<double>(static_cast<double>(*v));
-    if (const auto* v = single<int64_t>(*value)) return std::optional<double>(static_cast<double>(*v));
-  }
-  return wrong_type(path_, key, *value, kFloat);
+  const auto number = single_number(*value);
+  if (!number || scalar_type(*value) == GgufType::kBool) return wrong_type(path_, key, *value, kFloat);
+  return std::optional<double>(as_double(*number));
 }
 
 Result<std::optional<bool>> GgufFile::optional_bool(std::string_view key) const {
   const GgufValue* value = find(key);
   if (is_absent(value)) return std::optional<bool>();
-  if (const auto* v = single<uint64_t>(*value); v != nullptr && *v <= 1) return std::optional<bool>(*v == 1);
-  if (const auto* v = single<int64_t>(*value); v != nullptr && (*v == 0 || *v == 1))
-    return std::optional<bool>(*v == 1);
-  return wrong_type(path_, key, *value, "a bool");
+  const auto number = single_number(*value);
+  const bool whole = number && !std::holds_alternative<double>(*number);
+  if (!whole || (as_double(*number) != 0 && as_double(*number) != 1)) return wrong_type(path_, key, *value, "a bool");
+  return std::optional<bool>(as_double(*number) == 1);
 }
 
 Result<std::optional<std::string>> GgufFile::optional_string(std::string_view key) const {
   const GgufValue* value = find(key);
   if (is_absent(value)) return std::optional<std::string>();
-  if (const auto* v = single<std::string>(*value)) return std::optional<std::string>(*v);
+  if (const auto* v = single_text(*value)) return std::optional<std::string>(*v);
   return wrong_type(path_, key, *value, kString);
 }
 
@@ -163,24 +266,22 @@ Result<std::vector<int64_t>> GgufFile::int_array(std::string_view key) const {
   std::vector<int64_t> out;
   const GgufValue* value = find(key);
   if (is_absent(value)) return out;
-  const auto* one_signed = std::get_if<int64_t>(&value->data);
-  const auto* one_unsigned = std::get_if<uint64_t>(&value->data);
-  const auto* many_signed = std::get_if<std::vector<int64_t>>(&value->data);
-  const auto* many_unsigned = std::get_if<std::vector<uint64_t>>(&value->data);
-  if (one_signed != nullptr) return std::vector<int64_t>{*one_signed};
-  if (many_signed != nullptr) return *many_signed;
-  if (one_unsigned == nullptr && many_unsigned == nullptr) {
+  const GgufType type = scalar_type(*value);
+  if (type == GgufType::kString || type == GgufType::kFloat32 || type == GgufType::kFloat64) {
     return wrong_type(path_, key, *value, "an array of integers");
   }
-  const std::span<const uint64_t> numbers =
-      one_unsigned != nullptr ? std::span(one_unsigned, 1) : std::span<const uint64_t>(*many_unsigned);
-  out.reserve(numbers.size());
-  for (uint64_t number : numbers) {
-    if (number > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "%s: key %s contains %d, which does not fit a signed 64-bit integer",
-                        path_, quoted(key), number);
+  GLIMPSE_TRY(check_widened(path_, key, *value));
+  const auto* numbers = std::get_if<GgufNumbers>(&value->data);
+  const size_t n = numbers == nullptr ? 1 : numbers->size();
+  out.reserve(n);
+  for (size_t i = 0; i < n; ++i) {
+    const GgufNumber number = numbers == nullptr ? *single_number(*value) : (*numbers)[i];
+    const auto* large = std::get_if<uint64_t>(&number);
+    if (large != nullptr && *large > INT64_MAX) {
+      return make_error(ErrorCode::kCorrupt, "%s: key %s contains %llu, which does not fit a signed 64-bit integer",
+                        path_.c_str(), quoted(key).c_str(), ull(*large));
     }
-    out.push_back(static_cast<int64_t>(number));
+    out.push_back(std::visit([](auto v) { return static_cast<int64_t>(v); }, number));
   }
   return out;
 }
@@ -189,14 +290,15 @@ Result<std::vector<double>> GgufFile::float_array(std::string_view key) const {
   std::vector<double> out;
   const GgufValue* value = find(key);
   if (is_absent(value)) return out;
-  const bool number = scalar_type(*value) != GgufType::kBool && scalar_type(*value) != GgufType::kString;
-  if (!number) return wrong_type(path_, key, *value, "an array of numbers");
-  if (const auto* v = std::get_if<double>(&value->data)) out.push_back(*v);
-  if (const auto* v = std::get_if<uint64_t>(&value->data)) out.push_back(static_cast<double>(*v));
-  if (const auto* v = std::get_if<int64_t>(&value->data)) out.push_back(static_cast<double>(*v));
-  convert(std::get_if<std::vector<double>>(&value->data), out);
-  convert(std::get_if<std::vector<uint64_t>>(&value->data), out);
-  convert(std::get_if<std::vector<int64_t>>(&value->data), out);
+  const GgufType type = scalar_type(*value);
+  if (type == GgufType::kBool || type == GgufType::kString) {
+    return wrong_type(path_, key, *value, "an array of numbers");
+  }
+  GLIMPSE_TRY(check_widened(path_, key, *value));
+  const auto* numbers = std::get_if<GgufNumbers>(&value->data);
+  if (numbers == nullptr) return std::vector<double>{as_double(*single_number(*value))};
+  out.reserve(numbers->size());
+  for (size_t i = 0; i < numbers->size(); ++i) out.push_back(as_double((*numbers)[i]));
   return out;
 }
 

@@ -94,13 +94,10 @@ struct ValueEncoder {
     for (const std::string& text : texts) put_string(out, text);
     return value.is_array() && value.element_type == GgufType::kString;
   }
-  template <typename T>
-  bool operator()(const std::vector<T>& numbers) const {
+  bool operator()(const GgufNumbers& numbers) const {
     put<uint64_t>(out, numbers.size());
-    for (T number : numbers) {
-      if (!put_number(out, value.element_type, number)) return false;
-    }
-    return value.is_array() && gguf_type_bytes(value.element_type) > 0;
+    put_bytes(out, numbers.bytes().data(), numbers.bytes().size());
+    return value.is_array() && value.element_type == numbers.type() && gguf_type_bytes(numbers.type()) > 0;
   }
   template <typename T>
   bool operator()(const T& number) const {

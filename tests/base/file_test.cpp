@@ -1,9 +1,12 @@
 #include "engine/base/file.h"
 
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
 namespace glimpse {
 namespace {
@@ -36,18 +39,18 @@ TEST_F(AtomicFileWriterTest, UncommittedLeavesNothingBehind) {
 
 TEST_F(AtomicFileWriterTest, NamelessShowsNothingUntilItIsCommitted) {
   for (const auto existing : {AtomicFileWriter::Existing::kReplace, AtomicFileWriter::Existing::kRefuse}) {
-    for (const bool synced : {true, false}) {
-      std::filesystem::remove(folder_ / "a.bin");
-      auto writer = AtomicFileWriter::create(folder_ / "a.bin", existing);
-      ASSERT_TRUE(writer.ok());
-      ASSERT_TRUE(writer->write(as_bytes("whole")).ok());
-      EXPECT_FALSE(std::filesystem::exists(folder_ / "a.bin"));
-      ASSERT_TRUE((synced ? writer->commit() : writer->commit_unsynced()).ok());
-      const auto read = read_file(folder_ / "a.bin", 100);
-      ASSERT_TRUE(read.ok());
-      EXPECT_EQ(std::memcmp(read.value().data(), "whole", 5), 0);
-      EXPECT_EQ(n_files(), 1u);
-    }
+    std::filesystem::remove(folder_ / "a.bin");
+    auto writer = AtomicFileWriter::create(folder_ / "a.bin", existing);
+    ASSERT_TRUE(writer.ok());
+    ASSERT_TRUE(writer->write(as_bytes("wh")).ok());
+    writer->start_writeback();
+    ASSERT_TRUE(writer->write(as_bytes("ole")).ok());
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "a.bin"));
+    ASSERT_TRUE(writer->commit().ok());
+    const auto read = read_file(folder_ / "a.bin", 100);
+    ASSERT_TRUE(read.ok());
+    EXPECT_EQ(std::memcmp(read.value().data(), "whole", 5), 0);
+    EXPECT_EQ(n_files(), 1u);
   }
   auto replacing = AtomicFileWriter::create(folder_ / "a.bin", AtomicFileWriter::Existing::kReplace);
   ASSERT_TRUE(replacing.ok());
@@ -58,6 +61,40 @@ TEST_F(AtomicFileWriterTest, NamelessShowsNothingUntilItIsCommitted) {
   ASSERT_TRUE(refused.ok());
   std::filesystem::copy_file(folder_ / "a.bin", folder_ / "b.bin");
   EXPECT_FALSE(refused->commit().ok());  // appeared meanwhile
+}
+
+// Before, a rename put a file in their place.
+TEST_F(AtomicFileWriterTest, DevicesPipesAndFoldersAreNotReplaced) {
+  namespace fs = std::filesystem;
+  ASSERT_EQ(mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  fs::create_directory(folder_ / "folder");
+  fs::create_symlink("/dev/null", folder_ / "null");
+  fs::create_symlink("nowhere", folder_ / "dangling");
+  const std::pair<fs::path, const char*> names[] = {{folder_ / "pipe", "is a pipe"},
+                                                    {folder_ / "folder", "is a directory"},
+                                                    {folder_ / "null", "is a device"},
+                                                    {"/dev/null", "is a device"},
+                                                    {folder_ / "dangling", "cannot follow the link"}};
+  for (const auto& [path, words] : names) {
+    const auto before = fs::symlink_status(path).type();
+    const auto writer = AtomicFileWriter::create(path, AtomicFileWriter::Existing::kReplace);
+    ASSERT_FALSE(writer.ok()) << path;
+    EXPECT_NE(writer.error().message.find(words), std::string::npos) << writer.error().message;
+    EXPECT_EQ(fs::symlink_status(path).type(), before) << path;
+  }
+}
+
+TEST_F(AtomicFileWriterTest, ALinkStaysALinkAndItsFileIsReplaced) {
+  namespace fs = std::filesystem;
+  fs::create_directory(folder_ / "elsewhere");
+  std::ofstream(folder_ / "elsewhere" / "target") << "old";
+  fs::create_symlink("elsewhere/target", folder_ / "link");
+  auto writer = AtomicFileWriter::create(folder_ / "link", AtomicFileWriter::Existing::kReplace);
+  ASSERT_TRUE(writer.ok());
+  ASSERT_TRUE(writer->write(as_bytes("newer")).ok());
+  ASSERT_TRUE(writer->commit().ok());
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
+  EXPECT_EQ(std::memcmp(read_file(folder_ / "elsewhere" / "target", 100).value().data(), "newer", 5), 0);
 }
 
 TEST_F(AtomicFileWriterTest, CommittedIsWhole) {
@@ -99,6 +136,24 @@ TEST(File, ReadsPastTheEndAreErrors) {
   EXPECT_TRUE(file->read_at(0, buffer).ok());
   EXPECT_EQ(file->read_at(file->size() - 3, buffer).error().code, ErrorCode::kTruncated);
   EXPECT_EQ(file->read_at(UINT64_MAX - 1, buffer).error().code, ErrorCode::kTruncated);
+}
+
+TEST(ReadStream, EndsAtTheLimitOfWhatHasNoEnd) {
+  const auto zeros = read_stream("/dev/zero", 1 << 20);
+  ASSERT_FALSE(zeros.ok());
+  EXPECT_EQ(zeros.error().code, ErrorCode::kTooLarge);
+  EXPECT_NE(zeros.error().message.find("/dev/zero has more than 1048576 bytes"), std::string::npos);
+  EXPECT_TRUE(read_stream("/dev/null", 0).value().empty());
+  EXPECT_EQ(read_stream("/nonexistent/file", 10).error().code, ErrorCode::kNotFound);
+  EXPECT_EQ(read_stream("/", 10).error().code, ErrorCode::kIo);
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  ASSERT_EQ(write(ends[1], "piped", 5), 5);
+  close(ends[1]);
+  const auto piped = read_stream("/dev/fd/" + std::to_string(ends[0]), 5);
+  close(ends[0]);
+  ASSERT_TRUE(piped.ok()) << piped.error().message;
+  EXPECT_EQ(piped->size(), 5u);
 }
 
 }  // namespace

@@ -79,6 +79,7 @@ static void session_calls_refuse_null(const Fixture* f) {
   CHECK_FAILS(glimpse_plan_session(f->model, &params, NULL), INVALID);
   CHECK_FAILS(glimpse_session_reset(NULL), INVALID);
   CHECK(glimpse_session_n_past(NULL) == 0);
+  CHECK(glimpse_session_n_ctx(NULL) == 0);
 
   CHECK_FAILS(glimpse_generate(NULL, &message, 1, &f->params), INVALID);
   CHECK_FAILS(glimpse_generate(f->session, NULL, 1, &f->params), INVALID);

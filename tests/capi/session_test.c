@@ -27,6 +27,32 @@ static glimpse_timings read_timings(const glimpse_session* session) {
 /* Neither of the tokens that end an answer. */
 static const glimpse_logit_bias kEndless[2] = {{288, -INFINITY}, {290, -INFINITY}};
 
+static void count_warnings(void* user, glimpse_log_level level, const char* message) {
+  if (level >= GLIMPSE_LOG_WARNING) {
+    ++*(int*)user;
+    CHECK(strstr(message, "the model was trained for 512") != NULL);
+  }
+}
+
+/* A context beyond the model's is cut, said once, and can be asked for. */
+static void says_how_large_the_context_is(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_session_params params = tiny_session_params();
+  glimpse_session* session = NULL;
+  int n_warnings = 0;
+  params.log = count_warnings;
+  params.log_user = &n_warnings;
+  params.n_ctx = 300;
+  CHECK_OK(glimpse_session_create(model, &params, &session));
+  CHECK(glimpse_session_n_ctx(session) == 300 && n_warnings == 0);
+  glimpse_session_free(session);
+  params.n_ctx = 100000;
+  CHECK_OK(glimpse_session_create(model, &params, &session));
+  CHECK(glimpse_session_n_ctx(session) == 512 && n_warnings == 1);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
 static void plans_before_it_allocates(void) {
   glimpse_model* model = load_tiny(1);
   glimpse_session_params params = tiny_session_params();
@@ -652,6 +678,7 @@ static void raw_messages_have_no_template(void) {
 
 int main(void) {
   plans_before_it_allocates();
+  says_how_large_the_context_is();
   refuses_bad_sizes();
   generates_streams_and_steps_the_same();
   cancelling_keeps_what_was_said();

@@ -235,11 +235,11 @@ TEST(BadInput, PicturesThatAreNone) {
 TEST(BadInput, PictureThatNeedsMoreThanTheContext) {
   const ScratchDir dir;
   const std::string path = dir.write("large.ppm", ppm(560, 560));  // 400 tokens
-  expect_refused(look_at(path, {"-c", "128", "--image-min-tokens", "300"}), {"128", "the context holds", "use a"},
+  expect_refused(look_at(path, {"-c", "128", "--image-min-tokens", "300"}), {"128", "use a context of at least"},
                  "alone");
   const std::string half = dir.write("half.ppm", ppm(280, 280));  // 100 tokens each
   std::vector<std::string> both = {"-c", "128", "--image", half};
-  expect_refused(look_at(half, both), {"128", "200", "the context holds", "use a"}, "together");
+  expect_refused(look_at(half, both), {"128", "200", "image_max_tokens"}, "together");
   expect_refused(look_at(half, {"--image-min-tokens", "50", "--image-max-tokens", "10"}), {"50", "10"}, "limits");
 }
 

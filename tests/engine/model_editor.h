@@ -47,7 +47,7 @@ class ModelEditor {
     GgufValue value;
     value.type = GgufType::kArray;
     value.element_type = GgufType::kInt32;
-    value.data = values;
+    value.data = must(GgufNumbers::narrow(GgufType::kInt32, values));
     return put(key, value);
   }
 

@@ -19,7 +19,7 @@ using testing::golden_path;
 using testing::GoldenCase;
 using testing::must;
 
-class PackCacheTest : public ::testing::Test {
+class PackCacheTest : public ::testing::TestWithParam<PackUse> {
  protected:
   void SetUp() override {
     folder_ = fs::temp_directory_path() / ("glimpse_pack_cache_" + std::to_string(getpid()));
@@ -32,16 +32,20 @@ class PackCacheTest : public ::testing::Test {
     options_.n_threads = 2;
     options_.vision_precision = VisionPrecision::kBf16;
     options_.pack_cache_dir = folder_ / "packs";
+    options_.map_packs = maps();
     options_.log = [this](LogLevel level, std::string_view message) {
       if (level >= LogLevel::kWarning) warnings_.emplace_back(message);
+      n_used_ += message.starts_with("packed weights are ");
     };
   }
   void TearDown() override { fs::remove_all(folder_); }
 
   std::shared_ptr<const Model> load() {
     warnings_.clear();
+    n_used_ = 0;
     return must(Model::load(options_));
   }
+  static bool maps() { return GetParam() == PackUse::kMap; }
   std::vector<fs::path> packs() const {
     std::vector<fs::path> found;
     for (const auto& entry : fs::directory_iterator(folder_ / "packs")) found.push_back(entry.path());
@@ -69,7 +73,7 @@ class PackCacheTest : public ::testing::Test {
     const auto again = load();
     EXPECT_TRUE(warnings_.empty());
     EXPECT_EQ(answer(again), want);
-    EXPECT_GT(again->mapped_bytes(), model->mapped_bytes());
+    EXPECT_EQ(n_used_, 2);
   }
 
   /// Logits after a few tokens, then the embeddings of pictures.
@@ -91,9 +95,13 @@ class PackCacheTest : public ::testing::Test {
   fs::path folder_;
   ModelOptions options_;
   std::vector<std::string> warnings_;
+  int n_used_ = 0;  // side files that the last load took matrices from
 };
 
-TEST_F(PackCacheTest, AnswersAreTheSameBitsWithAndWithout) {
+INSTANTIATE_TEST_SUITE_P(Uses, PackCacheTest, ::testing::Values(PackUse::kRead, PackUse::kMap),
+                         [](const auto& use) { return use.param == PackUse::kMap ? "map" : "read"; });
+
+TEST_P(PackCacheTest, AnswersAreTheSameBitsWithAndWithout) {
   const std::string directory = std::exchange(options_.pack_cache_dir, "");
   const auto plain = load();
   EXPECT_EQ(plain->mapped_bytes(), 0u);
@@ -103,7 +111,8 @@ TEST_F(PackCacheTest, AnswersAreTheSameBitsWithAndWithout) {
   ASSERT_EQ(packs().size(), 2u);
   const auto second = load();
   EXPECT_TRUE(warnings_.empty());
-  EXPECT_GT(second->mapped_bytes(), 0u);
+  EXPECT_EQ(n_used_, 2);
+  EXPECT_EQ(second->mapped_bytes() > 0, maps());
   EXPECT_LT(second->mapped_bytes(), second->weight_bytes());  // norms and biases are read
   EXPECT_EQ(second->weight_bytes(), plain->weight_bytes());
   const std::vector<float> want = answer(plain);
@@ -111,14 +120,14 @@ TEST_F(PackCacheTest, AnswersAreTheSameBitsWithAndWithout) {
   EXPECT_EQ(answer(second), want);
 }
 
-TEST_F(PackCacheTest, MappedWeightsOutliveTheFileName) {
+TEST_P(PackCacheTest, WeightsOutliveTheFileName) {
   const std::vector<float> want = answer(load());
   const auto model = load();
   for (const fs::path& path : packs()) fs::remove(path);
   EXPECT_EQ(answer(model), want);
 }
 
-TEST_F(PackCacheTest, EveryPrecisionHasItsOwnFile) {
+TEST_P(PackCacheTest, EveryPrecisionHasItsOwnFile) {
   load();
   const std::vector<float> bf16 = answer(load());
   options_.vision_precision = VisionPrecision::kInt8;
@@ -132,7 +141,7 @@ TEST_F(PackCacheTest, EveryPrecisionHasItsOwnFile) {
   EXPECT_EQ(packs().size(), 3u);
 }
 
-TEST_F(PackCacheTest, AChangedModelDoesNotFindTheOldFile) {
+TEST_P(PackCacheTest, AChangedModelDoesNotFindTheOldFile) {
   load();
   fs::last_write_time(options_.model_path, fs::last_write_time(options_.model_path) + std::chrono::seconds(1));
   const auto model = load();
@@ -140,7 +149,7 @@ TEST_F(PackCacheTest, AChangedModelDoesNotFindTheOldFile) {
   EXPECT_EQ(packs().size(), 3u);
 }
 
-TEST_F(PackCacheTest, AFileOfAnotherModelUnderItsNameIsReplaced) {
+TEST_P(PackCacheTest, AFileOfAnotherModelUnderItsNameIsReplaced) {
   expect_replaced(
       [&](const fs::path& pack) {
         fs::last_write_time(options_.model_path, fs::last_write_time(options_.model_path) + std::chrono::seconds(1));
@@ -151,12 +160,49 @@ TEST_F(PackCacheTest, AFileOfAnotherModelUnderItsNameIsReplaced) {
       "made from another model file");
 }
 
-TEST_F(PackCacheTest, ATruncatedFileIsReplaced) {
+TEST_P(PackCacheTest, ATruncatedFileIsReplaced) {
   expect_replaced([](const fs::path& pack) { fs::resize_file(pack, fs::file_size(pack) - 1); }, "its header says");
   expect_replaced([](const fs::path& pack) { fs::resize_file(pack, 0); }, "too few");
 }
 
-TEST_F(PackCacheTest, ADamagedHeaderIsReplaced) {
+// A byte flipped and a page of zeros anywhere in the data: of the 124 and 117 such files of an earlier trial 74 were
+// taken as they were.
+TEST_P(PackCacheTest, ADamagedMatrixIsReplaced) {
+  const std::vector<float> want = answer(load());
+  const fs::path pack = pack_of("model.gguf");
+  const auto whole = must(read_file(pack, 1 << 30));
+  const PackHeader header = must(load_pack_header(whole, whole.size()));
+  const size_t n = header.records.size();
+  for (const size_t i : {size_t{0}, n / 2, n - 1}) {
+    for (const bool page : {false, true}) {
+      std::vector<std::byte> damaged = whole;
+      const PackRecord& record = header.records[i];
+      if (page) {
+        std::fill_n(damaged.begin() + static_cast<ptrdiff_t>(record.offset), std::min<uint64_t>(4096, record.n_bytes),
+                    std::byte{0});
+      } else {
+        damaged[record.offset + record.n_bytes * 2 / 3] ^= std::byte{1};
+      }
+      std::ofstream(pack, std::ios::binary)
+          .write(reinterpret_cast<const char*>(damaged.data()), static_cast<std::streamsize>(damaged.size()));
+      const auto model = load();
+      expect_warning("matrix " + std::to_string(i) + " is damaged");
+      EXPECT_EQ(answer(model), want);
+      EXPECT_EQ(must(read_file(pack, 1 << 30)), whole);  // made again, those before the damage taken from the old one
+    }
+  }
+}
+
+// Truncating or overwriting the file of a running process.
+TEST_P(PackCacheTest, WhatWasReadNeedsTheFileNoMore) {
+  const std::vector<float> want = answer(load());
+  const auto model = load();
+  if (maps()) GTEST_SKIP() << "a map dies of it: that is what reading is for";
+  for (const fs::path& path : packs()) fs::resize_file(path, 0);
+  EXPECT_EQ(answer(model), want);
+}
+
+TEST_P(PackCacheTest, ADamagedHeaderIsReplaced) {
   expect_replaced(
       [](const fs::path& pack) {
         std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
@@ -166,7 +212,7 @@ TEST_F(PackCacheTest, ADamagedHeaderIsReplaced) {
       "its header is damaged");
 }
 
-TEST_F(PackCacheTest, AnotherLayoutVersionIsReplaced) {
+TEST_P(PackCacheTest, AnotherLayoutVersionIsReplaced) {
   expect_replaced(
       [](const fs::path& pack) {
         const auto bytes = must(read_file(pack, 1 << 30));
@@ -179,7 +225,7 @@ TEST_F(PackCacheTest, AnotherLayoutVersionIsReplaced) {
       "panel layout");
 }
 
-TEST_F(PackCacheTest, ADirectoryInItsPlaceIsAWarning) {
+TEST_P(PackCacheTest, ADirectoryInItsPlaceIsAWarning) {
   const std::vector<float> want = answer(load());
   const fs::path pack = pack_of("model.gguf");
   fs::remove(pack);
@@ -188,7 +234,7 @@ TEST_F(PackCacheTest, ADirectoryInItsPlaceIsAWarning) {
   EXPECT_EQ(warnings_.size(), 2u);  // not used; cannot be replaced
 }
 
-TEST_F(PackCacheTest, WithoutADirectoryItWorksWithAWarning) {
+TEST_P(PackCacheTest, WithoutADirectoryItWorksWithAWarning) {
   options_.pack_cache_dir = folder_ / "nowhere";
   const std::vector<float> got = answer(load());
   ASSERT_EQ(warnings_.size(), 2u);  // both model files
@@ -202,7 +248,7 @@ TEST_F(PackCacheTest, WithoutADirectoryItWorksWithAWarning) {
   EXPECT_TRUE(warnings_.empty());
 }
 
-TEST_F(PackCacheTest, ACancelledLoadLeavesNothing) {
+TEST_P(PackCacheTest, ACancelledLoadLeavesNothing) {
   options_.progress = [](std::string_view, double fraction) { return fraction < 0.3; };
   const auto model = Model::load(options_);
   ASSERT_FALSE(model.ok());
@@ -210,7 +256,7 @@ TEST_F(PackCacheTest, ACancelledLoadLeavesNothing) {
   EXPECT_TRUE(packs().empty());
 }
 
-TEST_F(PackCacheTest, TwoWritersAtOnceLeaveOneGoodFile) {
+TEST_P(PackCacheTest, TwoWritersAtOnceLeaveOneGoodFile) {
   options_.log = {};
   std::vector<std::vector<float>> answers(4);
   std::vector<std::thread> threads;
@@ -220,12 +266,13 @@ TEST_F(PackCacheTest, TwoWritersAtOnceLeaveOneGoodFile) {
   for (std::thread& thread : threads) thread.join();
   for (const std::vector<float>& got : answers) EXPECT_EQ(got, answers[0]);
   EXPECT_EQ(packs().size(), 2u);
+  options_.log = [this](LogLevel, std::string_view message) { n_used_ += message.starts_with("packed weights are "); };
   const auto model = load();
-  EXPECT_GT(model->mapped_bytes(), model->weight_bytes() / 2);
+  EXPECT_EQ(n_used_, 2);
   EXPECT_EQ(answer(model), answers[0]);
 }
 
-TEST_F(PackCacheTest, TheOracleKeepsNothing) {
+TEST_P(PackCacheTest, TheOracleKeepsNothing) {
   options_.use_reference = true;
   options_.mmproj_path.clear();
   load();

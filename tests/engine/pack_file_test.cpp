@@ -6,7 +6,9 @@
 
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 
+#include "engine/base/hash.h"
 #include "kernels/matmul/panel_layout.h"
 #include "tests/engine/golden_support.h"
 
@@ -134,24 +136,34 @@ class PackFileTest : public ::testing::Test {
     EXPECT_OK(writer.commit());
   }
   ErrorCode open_error(const PackHeader& want) {
-    const auto opened = PackFile::open(path_, want);
-    EXPECT_FALSE(opened.ok());
-    return opened.ok() ? ErrorCode::kInternal : opened.error().code;
+    for (const PackUse use : {PackUse::kRead, PackUse::kMap}) {
+      const auto opened = PackFile::open(path_, want, use);
+      EXPECT_FALSE(opened.ok());
+      if (use == PackUse::kMap) return opened.ok() ? ErrorCode::kInternal : opened.error().code;
+    }
+    return ErrorCode::kInternal;
   }
+  ThreadTeam team_{2};
   fs::path folder_, path_;
 };
 
 TEST_F(PackFileTest, HoldsWhatWasWritten) {
   const PackHeader header = three_matrices();
   write(header);
-  const PackFile file = must(PackFile::open(path_, header));
-  EXPECT_EQ(file.n_bytes(), fs::file_size(path_));
-  for (size_t i = 0; i < 3; ++i) {
-    const auto bytes = file.matrix(i);
-    const std::vector<std::byte> want = matrix(header, i);
-    ASSERT_EQ(bytes.size(), want.size());
-    EXPECT_EQ(std::memcmp(bytes.data(), want.data(), want.size()), 0);
-    EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes.data()) % 64, 0u);
+  for (const PackUse use : {PackUse::kRead, PackUse::kMap}) {
+    std::vector<PackFile::Matrix> taken;
+    {
+      const PackFile file = must(PackFile::open(path_, header, use));
+      EXPECT_EQ(file.n_bytes(), fs::file_size(path_));
+      for (size_t i = 0; i < 3; ++i) taken.push_back(must(file.matrix(i, team_)));
+    }
+    for (size_t i = 0; i < 3; ++i) {  // they outlive the file object
+      const auto bytes = taken[i].bytes;
+      const std::vector<std::byte> want = matrix(header, i);
+      ASSERT_EQ(bytes.size(), want.size());
+      EXPECT_EQ(std::memcmp(bytes.data(), want.data(), want.size()), 0);
+      EXPECT_EQ(reinterpret_cast<uintptr_t>(bytes.data()) % 64, 0u);
+    }
   }
 }
 
@@ -180,7 +192,49 @@ TEST_F(PackFileTest, WhoseDataNeverReachedTheDiskIsRefused) {
   write(header);
   fs::resize_file(path_, header.records[1].offset);
   fs::resize_file(path_, header.file_bytes);  // zeros instead
-  EXPECT_EQ(open_error(header), ErrorCode::kCorrupt);
+  for (const PackUse use : {PackUse::kRead, PackUse::kMap}) {
+    const PackFile file = must(PackFile::open(path_, header, use));
+    EXPECT_TRUE(file.matrix(0, team_).ok());
+    EXPECT_EQ(file.matrix(1, team_).error().code, ErrorCode::kCorrupt);
+    EXPECT_EQ(file.matrix(2, team_).error().code, ErrorCode::kCorrupt);
+  }
+}
+
+// The checksum that was of samples let most of these through.
+TEST_F(PackFileTest, EveryByteOfAMatrixCounts) {
+  const PackHeader header = three_matrices();
+  write(header);
+  const PackFile file = must(PackFile::open(path_, header, PackUse::kRead));
+  std::fstream stream(path_, std::ios::in | std::ios::out | std::ios::binary);
+  const PackRecord& record = header.records[2];
+  for (uint64_t at = 0; at < record.n_bytes; at += 37) {
+    for (const char byte : {'\x02', '\x03'}) {  // damaged; as it was
+      stream.seekp(static_cast<std::streamoff>(record.offset + at));
+      stream.put(byte);
+      stream.flush();
+      EXPECT_EQ(file.matrix(2, team_).ok(), byte == '\x03') << at;
+    }
+  }
+}
+
+// Found while it is read. A map would have killed the process.
+TEST_F(PackFileTest, CutShortWhileItIsOpenIsAnError) {
+  const PackHeader header = three_matrices();
+  write(header);
+  const PackFile file = must(PackFile::open(path_, header, PackUse::kRead));
+  const PackFile::Matrix first = must(file.matrix(0, team_));
+  fs::resize_file(path_, header.records[1].offset + 5);
+  EXPECT_EQ(file.matrix(1, team_).error().code, ErrorCode::kTruncated);
+  EXPECT_EQ(std::memcmp(first.bytes.data(), matrix(header, 0).data(), first.bytes.size()), 0);
+}
+
+// The same for any number of threads, and of what it always was: it is in files.
+TEST(PackChecksum, NeverChanges) {
+  std::vector<std::byte> bytes(2 * kPackChunk + 1000);
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::byte>(i * 2654435761u >> 13);
+  EXPECT_EQ(pack_checksum(bytes), 0xc357b4f010b1ac5cu);
+  EXPECT_EQ(pack_checksum(std::span(bytes).first(100)), 0xa7867b065c56ee51u);
+  EXPECT_EQ(hash_block(std::span(bytes).first(7)), 0x5f3c70913e69f348u);
 }
 
 TEST_F(PackFileTest, CutShortIsRefused) {

@@ -4,6 +4,7 @@
 #include <functional>
 #include <limits>
 
+#include "tests/engine/model_editor.h"
 #include "tests/engine/session_support.h"
 
 namespace glimpse::testing {
@@ -68,8 +69,39 @@ TEST(Session, APromptWithPicturesThatDoesNotFitCountsThem) {
   EXPECT_EQ(kFirstPrompt.size(), 62u);
   EXPECT_EQ(result.error().message,
             "the prompt has 62 tokens (10 of them from 2 pictures); the context holds 50 and 0 are used: use a context "
-            "of at least 62, or fewer tokens per picture");
+            "of at least 62, or a smaller image_max_tokens");
   EXPECT_EQ(small->n_past(), 0);
+}
+
+// The tied model was trained for 512 positions: more of them cannot be had, and none is recommended.
+TEST(Session, APromptBeyondTheModelsContextIsNotSentAfterALargerOne) {
+  std::vector<std::string> warnings;
+  SessionOptions options = small_session(100000);
+  options.log = [&](LogLevel level, std::string_view text) {
+    if (level >= LogLevel::kWarning) warnings.emplace_back(text);
+  };
+  const auto session = make_session(tied_model(), options);
+  const int64_t trained = tied_model()->text().max_position_embeddings;
+  EXPECT_EQ(session->context(), trained);
+  ASSERT_EQ(warnings.size(), 1u);
+  EXPECT_NE(warnings[0].find("the model was trained for"), std::string::npos) << warnings[0];
+  const std::string longer(static_cast<size_t>(trained) + 1, '7');
+  const auto message = [&] { return session->prefill({user(longer)}, {}).error().message; };
+  EXPECT_EQ(message().find("use a context"), std::string::npos) << message();
+  EXPECT_NE(message().find("takes no more: shorten it"), std::string::npos) << message();
+  EXPECT_EQ(message().find("new conversation"), std::string::npos) << message();
+  ASSERT_TRUE(session->prefill({user("the cat")}, {}).ok());
+  EXPECT_NE(message().find("or begin a new conversation"), std::string::npos) << message();
+  EXPECT_EQ(warnings.size(), 1u);  // said once
+}
+
+TEST(Session, SmallerPicturesAreRecommendedOnlyWhereTheyFit) {
+  const auto big = make_session(256);
+  const Message with_picture = {"user", {{"", encode(*big, golden_pictures()[0])}, {std::string(60, '7'), nullptr}}};
+  const auto result = make_session(60)->prefill({with_picture}, {});
+  ASSERT_FALSE(result.ok());
+  EXPECT_EQ(result.error().message.find("image_max_tokens"), std::string::npos) << result.error().message;
+  EXPECT_NE(result.error().message.find("use a context of at least"), std::string::npos) << result.error().message;
 }
 
 TEST(Session, APromptMayFillTheContextExactly) {
@@ -113,6 +145,7 @@ TEST(Session, EmbeddingsOfAnotherModelAreRefused) {
 
   ImageEmbedding broken = other;
   broken.width = 64;
+  broken.fingerprint = tied_model()->vision_fingerprint();
   for (const auto& change : std::vector<std::function<void(ImageEmbedding&)>>{
            [](ImageEmbedding& e) { e.values.resize(128); }, [](ImageEmbedding& e) { e.n_tokens = 2; },
            [](ImageEmbedding& e) { e.merge_size = 0; }, [](ImageEmbedding& e) { e.grid.h = 3; },
@@ -130,6 +163,45 @@ TEST(Session, EmbeddingsOfAnotherModelAreRefused) {
   EXPECT_EQ(session->n_past(), 0);
 }
 
+// The same width, other weights: before there were fingerprints this answered nonsense.
+TEST(Session, EmbeddingsOfAnotherEncoderOfTheSameWidthAreRefused) {
+  ModelEditor editor("tied/mmproj.gguf");
+  auto& bias = editor.tensor("mm.2.bias");
+  bias.bytes[0] ^= std::byte{1};
+  ModelOptions options;
+  options.model_path = golden_path("tied/model.gguf");
+  options.mmproj_path = editor.write();
+  options.use_reference = true;
+  const auto other_model = must(Model::load(options));
+  EXPECT_NE(other_model->vision_fingerprint(), tied_model()->vision_fingerprint());
+  const auto other = make_session(other_model, small_session());
+  const auto picture = encode(*other, golden_pictures()[0]);
+  const auto session = make_session();
+  const auto refused = session->generate({{"user", {{"", picture}}}}, greedy(1));
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kMismatch);
+  EXPECT_NE(refused.error().message.find("another vision encoder"), std::string::npos) << refused.error().message;
+  EXPECT_EQ(session->n_past(), 0);
+
+  // A copy is the same encoder; a decoder without a vision file cannot tell and takes what has its width.
+  ModelEditor copy("tied/mmproj.gguf");
+  options.mmproj_path = copy.write();
+  EXPECT_EQ(must(Model::load(options))->vision_fingerprint(), tied_model()->vision_fingerprint());
+  options.mmproj_path.clear();
+  const auto blind = must(Model::load(options));
+  EXPECT_EQ(blind->vision_fingerprint(), 0u);
+  std::vector<std::string> said;
+  SessionOptions listening = small_session();
+  listening.log = [&](LogLevel level, std::string_view text) {
+    if (level >= LogLevel::kWarning) said.emplace_back(text);
+  };
+  const auto blind_session = make_session(blind, listening);
+  ASSERT_TRUE(blind_session->prefill({{"user", {{"", picture}}}}, {}).ok());
+  ASSERT_TRUE(blind_session->prefill({{"user", {{"", picture}}}}, {}).ok());
+  ASSERT_EQ(said.size(), 1u);
+  EXPECT_NE(said[0].find("cannot be checked"), std::string::npos) << said[0];
+}
+
 TEST(Session, ANanInAnEmbeddingLeavesTheSessionAsItWas) {
   const auto session = make_session();
   const Answer answer = must(session->generate({user("the cat")}, digits(3)));
@@ -137,6 +209,7 @@ TEST(Session, ANanInAnEmbeddingLeavesTheSessionAsItWas) {
   bad.grid = {1, 2, 2};
   bad.n_tokens = 1;
   bad.width = 64;
+  bad.fingerprint = tied_model()->vision_fingerprint();
   bad.values.resize(64);
   bad.values[7] = std::numeric_limits<float>::quiet_NaN();
   const auto result = session->generate({{"user", {{"", std::make_shared<ImageEmbedding>(bad)}}}}, greedy(1));

@@ -1,6 +1,8 @@
 // What a session costs: memory, and the tokens of a picture.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "engine/generate/image_budget.h"
 #include "tests/engine/session_support.h"
 
@@ -98,7 +100,36 @@ TEST(ImageBudget, TokensOverridePixels) {
   const ResizeLimits one = must(effective_limits(pixels, 0, 1, vision));
   EXPECT_EQ(one.min_pixels, 784);
   EXPECT_EQ(one.max_pixels, 784);
-  EXPECT_EQ(must(effective_limits(pixels, 2000, 0, vision)).max_pixels, 2000 * 784);
+  // Room for a grid of any proportions that has 2000: 45 rows need at most 44 more.
+  EXPECT_EQ(must(effective_limits(pixels, 2000, 0, vision)).max_pixels, 2045 * 784);
+}
+
+// smart_resize alone gives 35 x 35 = 1225 tokens to a square picture that should have 1280.
+TEST(ImageBudget, TheMinimumHoldsWhereAnyGridSatisfiesBothLimits) {
+  const VisionConfig& vision = tied_model()->vision();
+  const ResizeLimits defaults;
+  for (const int64_t least : {1, 5, 64, 300, 1280, 1300, 4096}) {
+    const ResizeLimits limits = must(effective_limits(defaults, least, 0, vision));
+    for (const auto& [width, height] :
+         {std::pair{1000, 1000}, {4000, 3000}, {30, 30}, {5000, 40}, {40, 5000}, {97, 701}}) {
+      const ImageCost cost = must(effective_image_size(width, height, vision, limits));
+      EXPECT_GE(cost.n_tokens, least) << width << " x " << height;
+      EXPECT_LE(cost.n_tokens * 784, limits.max_pixels) << width << " x " << height;
+      // Proportions stay as near as whole tokens allow: the shorter side is off by less than one.
+      const double rows = static_cast<double>(cost.resized.height) / 28,
+                   columns = static_cast<double>(cost.resized.width) / 28;
+      const double aspect = static_cast<double>(width) / height;
+      const double shorter = aspect > 1 ? rows : columns;
+      const double wanted = std::sqrt(rows * columns * (aspect > 1 ? 1 / aspect : aspect));
+      EXPECT_LT(std::fabs(shorter - wanted), 1) << width << " x " << height << ": " << columns << " x " << rows;
+    }
+  }
+  // Both bounds: 1280 tokens exactly, 40 x 32.
+  const ResizeLimits exact = must(effective_limits(defaults, 1280, 1280, vision));
+  EXPECT_EQ(must(effective_image_size(1000, 800, vision, exact)).n_tokens, 1280);
+  // A prime number leaves only one row: nothing nearer exists.
+  const ResizeLimits prime = must(effective_limits(defaults, 101, 101, vision));
+  EXPECT_EQ(must(effective_image_size(1000, 1000, vision, prime)).n_tokens, 101);
 }
 
 TEST(ImageBudget, ToldSizeIsTheEncodedSize) {
@@ -136,7 +167,8 @@ TEST(EncodeImage, APictureLargerThanTheContextIsCaughtBeforeItIsEncoded) {
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kContextFull);
   EXPECT_EQ(result.error().message,
-            "the picture needs 100 tokens; the context holds 30: use a larger context or fewer tokens per picture");
+            "the picture needs 100 tokens; the context holds 30: use a context of at least 100, or a smaller "
+            "image_max_tokens");
 }
 
 TEST(EncodeImage, RefusesPixelsThatContradictTheSizeAndThinPictures) {

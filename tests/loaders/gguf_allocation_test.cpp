@@ -4,7 +4,11 @@
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <new>
 
 #include "loaders/gguf/gguf.h"
@@ -50,6 +54,53 @@ TEST(GgufAllocation, SmallHostileFilesAllocateLittle) {
   largest_request = 0;
   EXPECT_TRUE(parse(strings).ok());
   EXPECT_LE(largest_request, strings.size() * 4 + 64);
+}
+
+// A file of a few kilobytes on disk whose arrays are holes: n_keys arrays of `count` elements.
+class SparseFile {
+ public:
+  SparseFile(GgufType type, uint64_t count, uint64_t element_bytes, int n_keys)
+      : path_(std::filesystem::temp_directory_path() / ("glimpse_sparse_" + std::to_string(getpid()) + ".gguf")) {
+    std::ofstream out(path_, std::ios::binary);
+    out << "GGUF" << le<uint32_t>(3) << le<uint64_t>(0) << le<uint64_t>(n_keys);
+    for (int i = 0; i < n_keys; ++i) {
+      out << le<uint64_t>(3) << "k" << static_cast<char>('a' + i / 26) << static_cast<char>('a' + i % 26)
+          << le<uint32_t>(9) << le(static_cast<uint32_t>(type)) << le<uint64_t>(count);
+      out.seekp(static_cast<std::streamoff>(count * element_bytes), std::ios::cur);
+    }
+    out << "end of the file";
+  }
+  ~SparseFile() { std::filesystem::remove(path_); }
+  std::string path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(GgufAllocation, NumbersKeepTheirWidth) {
+  constexpr uint64_t kCount = uint64_t{64} << 20;
+  for (const GgufType type : {GgufType::kUint8, GgufType::kBool}) {
+    const SparseFile file(type, kCount, 1, 1);
+    largest_request = 0;
+    EXPECT_TRUE(GgufFile::open(file.path()).ok());
+    EXPECT_LE(largest_request, kCount) << gguf_type_name(type);
+  }
+  const SparseFile file(GgufType::kUint8, kCount, 1, 1);
+  const auto gguf = GgufFile::open(file.path());
+  ASSERT_TRUE(gguf.ok());
+  largest_request = 0;
+  EXPECT_TRUE(fails(gguf->int_array("kaa"), ErrorCode::kTooLarge, "array of 67108864 uint8"));
+  EXPECT_TRUE(fails(gguf->float_array("kaa"), ErrorCode::kTooLarge, "'kaa'"));
+  EXPECT_LT(largest_request, 64u * 1024);
+}
+
+TEST(GgufAllocation, HolesDoNotFillTheMemory) {
+  largest_request = 0;
+  const SparseFile strings(GgufType::kString, uint64_t{32} << 20, 8, 1);  // 1 GiB of empty string objects
+  EXPECT_TRUE(fails(GgufFile::open(strings.path()), ErrorCode::kTooLarge, "limit is 536.9 MB"));
+  EXPECT_LT(largest_request, 1u << 20);
+  const SparseFile many(GgufType::kUint8, uint64_t{200} << 20, 1, 40);
+  EXPECT_TRUE(fails(GgufFile::open(many.path()), ErrorCode::kTooLarge, "key 3 of 40"));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "loaders/gguf/gguf.h"
+#include "loaders/gguf/gguf_parser.h"
 #include "tests/loaders/gguf_builder.h"
 
 namespace glimpse {
@@ -27,7 +28,16 @@ TEST(GgufReader, ReadsEveryValueType) {
     EXPECT_EQ(*data, expected) << key;
   };
   const auto holds_array = [&](const char* key, GgufType element, auto expected) {
-    holds(key, GgufType::kArray, expected);
+    if constexpr (std::is_same_v<decltype(expected), Strings>) {
+      holds(key, GgufType::kArray, expected);
+    } else {
+      const auto* numbers = std::get_if<GgufNumbers>(&file->find(key)->data);
+      ASSERT_NE(numbers, nullptr) << key;
+      EXPECT_EQ(numbers->type(), element) << key;
+      ASSERT_EQ(numbers->size(), expected.size()) << key;
+      for (size_t i = 0; i < expected.size(); ++i) EXPECT_EQ((*numbers)[i], GgufNumber(expected[i])) << key;
+      EXPECT_EQ(numbers->bytes().size(), expected.size() * gguf_type_bytes(element)) << key;
+    }
     EXPECT_EQ(file->find(key)->element_type, element) << key;
     EXPECT_EQ(file->find(key)->array_size(), expected.size()) << key;
   };

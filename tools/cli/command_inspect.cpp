@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "engine/model/check_model.h"
 #include "loaders/gguf/gguf.h"
 #include "loaders/gguf/gguf_check.h"
 #include "tools/cli/commands.h"
@@ -37,6 +38,9 @@ std::string element(int64_t value) {
 std::string element(double value) {
   return number(value);
 }
+std::string element(const GgufNumber& value) {
+  return std::visit([](auto v) { return element(v); }, value);
+}
 std::string element(const std::string& value) {
   return quoted_line(value, 60);
 }
@@ -62,7 +66,17 @@ std::string show(const GgufValue& value, bool all) {
 }
 
 nlohmann::json to_json(const GgufValue& value) {
-  return std::visit([&](const auto& data) -> nlohmann::json { return data; }, value.data);
+  return std::visit(
+      [](const auto& data) -> nlohmann::json {
+        if constexpr (std::is_same_v<std::decay_t<decltype(data)>, GgufNumbers>) {
+          nlohmann::json list = nlohmann::json::array();
+          for (size_t i = 0; i < data.size(); ++i) std::visit([&](auto v) { list.push_back(v); }, data[i]);
+          return list;
+        } else {
+          return data;
+        }
+      },
+      value.data);
 }
 
 std::string dims_text(const GgufTensor& tensor) {
@@ -151,6 +165,7 @@ int inspect(const InspectOptions& o) {
     return kExitError;
   }
   std::vector<GgufFinding> findings = check_gguf(file.value());
+  for (GgufFinding& finding : check_model(file.value())) findings.push_back(std::move(finding));
   if (o.check_data) {
     catch_interrupts();
     ProgressLine line(o.json);

@@ -36,6 +36,7 @@ struct RunOptions {
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
   bool json = false, verbose = false, special = false, reference = false, force = false, raw = false;
+  bool pack_cache_map = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -100,7 +101,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option(
       "--pack-cache", o.pack_cache,
       "existing directory for packed weights: the first load leaves them there (as large as the model), later "
-      "loads map them and start faster");
+      "loads read and check them, and start faster");
+  run.add_flag(
+      "--pack-cache-map", o.pack_cache_map,
+      "map the packed weights instead of reading them: faster still and shared between processes, but who cuts "
+      "or changes the file kills this process or changes its answers");
   run.add_option("--boxes", o.boxes,
                  "draw the answer's boxes, with their labels, on the picture and write it to this file, PNG; of "
                  "several pictures to FILE-1.png, FILE-2.png, ...");
@@ -352,6 +357,7 @@ int run(const RunOptions& o) {
   set_device(o.where, model_params);
   model_params.log = o.verbose ? log_message : log_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
+  model_params.pack_cache_map = o.pack_cache_map ? 1 : 0;
   const api::Model model(model_params, progress);
 
   glimpse_session_params session_params = api::Session::params();
@@ -367,7 +373,7 @@ int run(const RunOptions& o) {
   if (o.source_max_pixels != 0) session_params.image_source_max_pixels = o.source_max_pixels;
   if (o.source_max_mib != 0) session_params.image_source_max_memory = o.source_max_mib * (1 << 20);
   if (o.source_max_scans != 0) session_params.image_source_max_scans = o.source_max_scans;
-  if (o.verbose) session_params.log = log_message;
+  session_params.log = o.verbose ? log_message : log_warning;
   session_params.cancel = interrupt_flag();
   api::Session session(model, session_params);
   const double load_ms = ms_since(start);

@@ -138,11 +138,17 @@ typedef struct glimpse_model_params {
   void* log_user;
   glimpse_progress_callback progress;
   void* progress_user;
-  /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load maps
-   * it. It must exist; NULL: none. What is stale or damaged is replaced; trouble is a warning in the log, no error. */
+  /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load
+   * reads it into memory and checks every byte by a checksum. It must exist; NULL: none. What is stale or damaged is
+   * replaced; trouble is a warning in the log, no error. */
   const char* pack_cache_dir;
   int32_t device;      /* glimpse_device */
   int32_t cuda_decode; /* glimpse_cuda_decode; on a GPU only. Greedy answers are the same bits either way */
+  /* 1: side files are mapped instead of read. Several processes then share one copy, and the kernel may drop pages and
+   * read them again. They are checked when the model is loaded, not later: as long as the model lives, writing into
+   * such a file changes answers, and cutting it short kills the process (SIGBUS). Only for a directory that nobody else
+   * writes to. */
+  int32_t pack_cache_map;
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
@@ -160,7 +166,7 @@ typedef struct glimpse_model_info {
   int32_t n_layers;
   int32_t context_length;
   uint64_t weight_bytes;
-  uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_dir */
+  uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_map */
   int32_t eos_token;     /* as the file says; -1: it does not. What ends an answer: glimpse_token_info */
   int32_t pad_token;
 } glimpse_model_info;
@@ -287,7 +293,8 @@ GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
 /* ---- Pictures ---------------------------------------------------------------------------------------------------- */
 
 /* The vision encoder's result for one picture. Independent of the text around it: keep it, save it, use it in any
- * session of the same model. */
+ * session of a model with the same vision file (a copy of it, too). Another model refuses it with
+ * GLIMPSE_ERROR_MISMATCH, whatever its width; one loaded without a vision file cannot tell, takes it and warns. */
 typedef struct glimpse_embedding glimpse_embedding;
 
 /* An encoded picture in memory: JPEG, PNG, WebP, GIF, BMP, PPM. A file may be a pipe, which is read to its end. */
@@ -311,7 +318,7 @@ typedef struct glimpse_embedding_info {
   const float* values;                     /* (n_tokens, width); valid as long as the embedding */
 } glimpse_embedding_info;
 GLIMPSE_API glimpse_status glimpse_embedding_get_info(const glimpse_embedding* embedding, glimpse_embedding_info* info);
-/* Pass capacity 0 to ask for the size. */
+/* Pass capacity 0 to ask for the size. The bytes carry a checksum and the fingerprint of the encoder. */
 GLIMPSE_API glimpse_status glimpse_embedding_save(const glimpse_embedding* embedding, void* bytes, size_t capacity,
                                                   size_t* n_bytes);
 GLIMPSE_API glimpse_status glimpse_embedding_load(const void* bytes, size_t n_bytes, glimpse_embedding** out);
@@ -429,6 +436,8 @@ typedef struct glimpse_timings {
 GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
 /* Cache slots in use after the session's last call. */
 GLIMPSE_API int32_t glimpse_session_n_past(const glimpse_session* session);
+/* Cache slots there are: n_ctx, or the model's context_length when that is less (the log then warns once). */
+GLIMPSE_API int32_t glimpse_session_n_ctx(const glimpse_session* session);
 
 #ifdef __cplusplus
 }
