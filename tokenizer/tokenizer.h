@@ -40,9 +40,9 @@ class Tokenizer {
 
   /// Tokens with a role in the chat format ("<|im_end|>" ...) become control tokens whatever their type says, so that a
   /// careless file cannot make user text speak for the template; "[PAD151646]" fillers of older files become unused.
-  /// Merges that involve a special token are skipped.
+  /// Merges that involve a special token are skipped. An empty token i is called "[EMPTY_i]", as llama.cpp does it.
   /// Errors: kUnsupported (another model or pre-tokenizer), kTooLarge (ids or bytes beyond 31 bits, a special token of
-  /// more than 512 bytes), kCorrupt (empty vocabulary, an empty token, a special token that is not UTF-8, the same
+  /// more than 512 bytes), kCorrupt (empty vocabulary, a special token that is not UTF-8, the same
   /// token twice, an unknown type, a types array of another length, a missing byte token, a merge without a space or of
   /// pieces that are no tokens, an eos, eot or padding id outside the vocabulary). Unused tokens may be empty or equal.
   static Result<Tokenizer> create(const VocabularyData& data);

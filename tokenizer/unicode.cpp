@@ -34,6 +34,8 @@ constexpr auto kAsciiClasses = make_ascii_classes();
 constexpr char32_t kFirstUnstable = 0x300;
 constexpr unsigned char kFirstUnstableLead = 0xCC;  // the lead byte of U+0300
 
+constexpr utf8proc_int32_t kHangulTrailingBase = 0x11A7;
+
 // utf8proc_decompose sorts marks by exchanging neighbours, quadratic in the length of a run of marks; this is the same
 // order in O(n log n).
 void sort_marks(std::vector<utf8proc_int32_t>& text) {
@@ -68,9 +70,15 @@ void append_nfc(std::string_view text, std::vector<utf8proc_int32_t>& scratch, s
     }
   }
   sort_marks(scratch);
-  const auto n = utf8proc_normalize_utf32(scratch.data(), static_cast<utf8proc_ssize_t>(scratch.size()),
-                                          static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
-  for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(static_cast<char32_t>(scratch[static_cast<size_t>(i)]), out);
+  // utf8proc (2.8 and before) takes U+11A7, the base that trailing consonants are counted from, for one of them and
+  // drops it behind a syllable that has none. It joins nothing, so text may be cut in front of it; there, it stays.
+  for (auto begin = scratch.begin(); begin != scratch.end();) {
+    const auto end = std::find(begin + 1, scratch.end(), kHangulTrailingBase);
+    const auto n = utf8proc_normalize_utf32(&*begin, static_cast<utf8proc_ssize_t>(end - begin),
+                                            static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+    for (utf8proc_ssize_t i = 0; i < n; ++i) append_utf8(static_cast<char32_t>(begin[i]), out);
+    begin = end;
+  }
 }
 
 }  // namespace
@@ -92,6 +100,10 @@ CharClass char_class(char32_t code_point) {
     default:
       return CharClass::kOther;
   }
+}
+
+const char* unicode_version() {
+  return utf8proc_unicode_version();
 }
 
 bool is_nfc_quickly(std::string_view text) {

@@ -51,14 +51,14 @@ Result<TokenType> corrected_type(const VocabularyData& data, size_t id) {
 }
 
 Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
-  const std::string& text = data.tokens[i];
+  // llama.cpp gives empty tokens this name (src/llama-vocab.cpp).
+  const std::string text = data.tokens[i].empty() ? "[EMPTY_" + std::to_string(i) + "]" : data.tokens[i];
   GLIMPSE_ASSIGN(const TokenType type, corrected_type(data, i));
   vocabulary.types.push_back(type);
   if (type == TokenType::kUnused) {
-    vocabulary.tokens.append(text, TokenTable::Space::kNameless);
+    vocabulary.tokens.append(data.tokens[i], TokenTable::Space::kNameless);
     return {};
   }
-  if (text.empty()) return make_error(ErrorCode::kCorrupt, "token %d is empty", i);
   if (const TokenId other = vocabulary.find(text); other >= 0) {
     return make_error(ErrorCode::kCorrupt, "token %d: same text as token %d ('%s')", i, other, shown(text));
   }

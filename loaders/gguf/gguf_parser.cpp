@@ -106,7 +106,7 @@ Status Parser::check_counts(uint64_t n_keys, uint64_t n_tensors) const {
 
 Status Parser::parse_key(uint64_t index) {
   const uint64_t offset = reader_.position();
-  const std::string where = format("key %llu of %llu at offset %llu", ull(index + 1), ull(n_keys_), ull(offset));
+  const std::string where = format("key %llu of %llu at offset %llu", index + 1, n_keys_, offset);
   auto key = read_gguf_string(reader_, budget_);
   if (!key.ok()) return with_context(std::move(key).error(), where);
   const std::string name = quoted(key.value());

@@ -55,7 +55,7 @@ Status read_strings(ByteReader& reader, GgufValue& value, uint64_t count, GgufBu
   for (uint64_t i = 0; i < count; ++i) {
     auto text = read_gguf_string(reader, budget);
     if (!text.ok()) {
-      return with_context(std::move(text).error(), format("string %llu of %llu", ull(i + 1), ull(count)));
+      return with_context(std::move(text).error(), format("string %llu of %llu", i + 1, count));
     }
     strings.push_back(std::move(text).value());
   }

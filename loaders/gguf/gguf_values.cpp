@@ -39,7 +39,7 @@ double as_double(const GgufNumber& number) {
 Status check_widened(const std::string& path, std::string_view key, const GgufValue& value) {
   if (value.array_size() <= GgufFile::kMostWidened) return {};
   return make_error(ErrorCode::kTooLarge, "%s: key %s is %s; the limit is %llu", path.c_str(), quoted(key).c_str(),
-                    value.describe_type().c_str(), ull(GgufFile::kMostWidened));
+                    value.describe_type().c_str(), uint64_t{GgufFile::kMostWidened});
 }
 
 template <typename T>
@@ -279,7 +279,7 @@ Result<std::vector<int64_t>> GgufFile::int_array(std::string_view key) const {
     const auto* large = std::get_if<uint64_t>(&number);
     if (large != nullptr && *large > INT64_MAX) {
       return make_error(ErrorCode::kCorrupt, "%s: key %s contains %llu, which does not fit a signed 64-bit integer",
-                        path_.c_str(), quoted(key).c_str(), ull(*large));
+                        path_.c_str(), quoted(key).c_str(), *large);
     }
     out.push_back(std::visit([](auto v) { return static_cast<int64_t>(v); }, number));
   }

@@ -36,6 +36,30 @@ TEST(Synth, FilesDoNotDependOnTheThreads) {
   EXPECT_EQ(read_all(dir.file("mmproj-1")), read_all(dir.file("mmproj-3")));
 }
 
+// It wrote a vocabulary with the same token twice, or none at all, and `run` refused the file.
+TEST(Synth, ACopiedVocabularyAnswersWhateverThePreset) {
+  const ScratchDir dir;
+  const std::string vocab = golden("tied/model.gguf"), model = dir.file("copy.gguf");
+  for (const char* preset : {"tiny", "qwen2-vl-2b"}) {
+    const RunResult made = run_glimpse(
+        {"synth", "--preset",   preset, "--hidden-size", "256", "--layers", "2",   "--heads", "4",  "--kv-heads",
+         "2",     "--head-dim", "64",   "--ffn",         "512", "--vocab",  vocab, "--force", "-m", model});
+    ASSERT_EQ(made.exit_code, 0) << made.err;
+    const RunResult inspected = run_glimpse({"inspect", model, "--json"});
+    const json found = json::parse(inspected.out, nullptr, false);
+    ASSERT_TRUE(found.is_object()) << inspected.out;
+    EXPECT_EQ(found.at("tensors").at(0).at("dims").at(1), 320) << preset;  // as many as there are
+    for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << finding;
+    const RunResult answer = run_glimpse({"run", "-m", model, "-n", "2", "the cat"});
+    EXPECT_EQ(answer.exit_code, 0) << preset << ": " << answer.err;
+  }
+  // An explicit size pads, and no token is named twice.
+  const RunResult padded =
+      run_glimpse({"synth", "--preset", "tiny", "--vocab", vocab, "--vocab-size", "151936", "--force", "-m", model});
+  ASSERT_EQ(padded.exit_code, 0) << padded.err;
+  EXPECT_EQ(run_glimpse({"run", "-m", model, "-n", "2", "the cat"}).exit_code, 0);
+}
+
 TEST(Synth, FilesAreCleanAndAnswer) {
   const ScratchDir dir;
   for (const char* type : {"Q4_K_M", "Q8_0", "F16"}) {

@@ -245,8 +245,11 @@ const BadVocabulary kBad[] = {
     {"NegativeType", ErrorCode::kCorrupt, [](VocabularyData& d) { d.token_types[3] = -2147483647; }},
     {"MissingByte", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[200] = "zz"; }},
     {"ByteAsControl", ErrorCode::kCorrupt, [](VocabularyData& d) { d.token_types[200] = 3; }},
-    {"EmptyToken", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[256] = ""; }},
-    {"EmptyControlToken", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[257] = ""; }},
+    {"EmptyTokenOfATakenName", ErrorCode::kCorrupt,
+     [](VocabularyData& d) {
+       d.tokens[256] = "[EMPTY_257]";
+       d.tokens[257] = "";
+     }},
     {"SameWordTwice", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[256] = "a"; }},
     {"SameWordAndControl", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[257] = "ab"; }},
     {"MergeWithoutSpace", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back("ab"); }},
@@ -276,6 +279,21 @@ TEST(Tokenizer, ToleratesWhatDoesNoHarm) {
   EXPECT_EQ(encode(tokenizer, "ab"), Ids{259});
   EXPECT_EQ(encode(tokenizer, "<x>", {.parse_special = true}), Ids{260});  // unknown-token tokens are like control
   EXPECT_EQ(encode(tokenizer, "<x>", {.parse_special = false}).size(), 3u);
+}
+
+// llama.cpp loads them, under a name of their number; they were refused.
+TEST(Tokenizer, EmptyTokensHaveANameAsInLlamaCpp) {
+  VocabularyData data = test::byte_vocabulary({"", "", "<x>", ""});
+  data.token_types[257] = 4;
+  data.token_types[259] = 3;
+  const Tokenizer tokenizer = make(data);
+  EXPECT_EQ(tokenizer.find("[EMPTY_256]"), 256);
+  EXPECT_EQ(tokenizer.token_bytes(256, false), "[EMPTY_256]");
+  EXPECT_EQ(encode(tokenizer, "[EMPTY_256]").size(), 11u);  // no merges lead there
+  EXPECT_EQ(encode(tokenizer, "[EMPTY_257]"), Ids{257});    // user-defined: matched in any text
+  EXPECT_EQ(encode(tokenizer, "[EMPTY_259]", {.parse_special = false}).size(), 11u);
+  EXPECT_EQ(encode(tokenizer, "[EMPTY_259]", {.parse_special = true}), Ids{259});
+  EXPECT_EQ(tokenizer.token_bytes(259, false), "");
 }
 
 TEST(Tokenizer, TakesHugeTokens) {

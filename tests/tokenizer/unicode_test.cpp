@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <random>
@@ -44,6 +45,46 @@ TEST(CharClass, MatchesTheRegexEngineOfTheTokenizersLibrary) {
   EXPECT_GT(n_compared, 130000);
 }
 
+// Every assigned code point alone, doubled, behind and before letters, marks and the parts of Hangul syllables. The
+// only difference there was: U+11A7 behind a syllable without a trailing consonant was lost.
+TEST(Nfc, EqualsPythonsOnEveryCodePointInContext) {
+  const std::vector<std::string> contexts = {"%",
+                                             "a%",
+                                             "%\u0301",
+                                             "\uac00%",
+                                             "\uac01%",
+                                             "\u1100%",
+                                             "\u1100\u1161%\u11a8",
+                                             "%%",
+                                             "e\u0323%\u0301",
+                                             "\uac00%\u11a8"};
+  std::vector<char32_t> assigned;
+  std::string text;
+  size_t n_hashes = 0;
+  for (const std::string& line : test::split_lines(test::read_data("nfc.txt"))) {
+    unsigned n = 0, first = 0, last = 0;
+    unsigned long long want = 0;
+    if (std::sscanf(line.c_str(), "R %X %X", &first, &last) == 2) {
+      for (char32_t c = first; c <= last; ++c) assigned.push_back(c);
+    } else if (std::sscanf(line.c_str(), "H %u %X %llX", &n, &first, &want) == 3) {
+      ASSERT_LT(n, contexts.size());
+      ++n_hashes;
+      uint64_t hash = 0xCBF29CE484222325u;
+      auto c = std::lower_bound(assigned.begin(), assigned.end(), first << 12);
+      for (; c != assigned.end() && *c >> 12 == first; ++c) {
+        text.clear();
+        for (const char byte : contexts[n]) byte == '%' ? append_utf8(*c, text) : text.push_back(byte);
+        for (const char byte : to_nfc(text) + "\n") {
+          hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3u;
+        }
+      }
+      EXPECT_EQ(hash, want) << "context " << n << ", from U+" << std::hex << (first << 12);
+    }
+  }
+  EXPECT_GT(assigned.size(), 280000u);
+  EXPECT_GT(n_hashes, 500u);
+}
+
 TEST(Nfc, ComposesAndReorders) {
   EXPECT_EQ(to_nfc("e\u0301"), "\u00e9");
   EXPECT_EQ(to_nfc("\u00e9"), "\u00e9");
@@ -51,6 +92,8 @@ TEST(Nfc, ComposesAndReorders) {
   EXPECT_EQ(to_nfc("\u1e9b\u0323"), "\u1e9b\u0323");    // UAX #15, figure 5
   EXPECT_EQ(to_nfc("\u1100\u1161\u11a8"), "\uac01");    // Hangul is composed by arithmetic
   EXPECT_EQ(to_nfc("\uac00\u11a8"), "\uac01");
+  EXPECT_EQ(to_nfc("\uac00\u11a7"), "\uac00\u11a7");  // no trailing consonant
+  EXPECT_EQ(to_nfc("\uac00\u11a7\u11a8 \u11a7\u0301"), "\uac00\u11a7\u11a8 \u11a7\u0301");
   EXPECT_EQ(to_nfc("\u212b"), "\u00c5");        // singleton
   EXPECT_EQ(to_nfc("\u0958"), "\u0915\u093c");  // composition exclusion
   EXPECT_EQ(to_nfc("\ufb01"), "\ufb01");        // compatibility only

@@ -9,6 +9,7 @@
 #include "kernels/quant/mixture.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
+#include "tools/synth/placeholder_vocabulary.h"
 #include "tools/synth/synth.h"
 
 namespace glimpse::cli {
@@ -116,6 +117,9 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   override_size(c.heads, t.num_attention_heads);
   override_size(c.kv_heads, t.num_key_value_heads);
   override_size(c.ffn, t.intermediate_size);
+  if (c.vocab_size == 0 && command.count("--vocab") > 0) {
+    GLIMPSE_ASSIGN(t.vocab_size, vocabulary_size(c.vocab));
+  }
   override_size(c.vocab_size, t.vocab_size);
   if (c.head_dim != 0 && c.head_dim != t.head_dim) {  // the released proportions, 1 : 1.5 : 1.5
     t.head_dim = c.head_dim;
@@ -173,7 +177,8 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("--type", c->type, "file type of the text model: Q4_K_M, Q4_0, Q8_0, F16, ...")
       ->capture_default_str();
   command->add_option("--mmproj-type", c->mmproj_type, "file type of the vision encoder")->capture_default_str();
-  command->add_option("--vocab", c->vocab, "GGUF to copy the tokenizer from; default: a placeholder");
+  command->add_option("--vocab", c->vocab,
+                      "GGUF to copy the tokenizer from, and the number of tokens; default: a placeholder");
   command->add_option("--seed", c->seed, "seed of the weights")->capture_default_str();
   command->add_option("-t,--threads", c->n_threads, "threads; 0: one per available CPU")->capture_default_str();
   command->add_option("--hidden-size", c->hidden_size, "overrides the preset");
@@ -182,7 +187,7 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("--kv-heads", c->kv_heads, "overrides the preset");
   command->add_option("--head-dim", c->head_dim, "overrides the preset");
   command->add_option("--ffn", c->ffn, "overrides the preset");
-  command->add_option("--vocab-size", c->vocab_size, "overrides the preset");
+  command->add_option("--vocab-size", c->vocab_size, "overrides the preset, and that of --vocab");
   command->add_option("--vision-embed-dim", c->vision_embed_dim, "overrides the preset");
   command->add_option("--vision-depth", c->vision_depth, "overrides the preset");
   command->add_option("--vision-heads", c->vision_heads, "overrides the preset");

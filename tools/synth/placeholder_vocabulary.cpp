@@ -1,5 +1,6 @@
 #include "tools/synth/placeholder_vocabulary.h"
 
+#include <algorithm>
 #include <vector>
 
 #include "loaders/gguf/gguf.h"
@@ -83,43 +84,62 @@ Status add_placeholder(GgufWriter& writer, int64_t vocab_size) {
   return {};
 }
 
-// A text-only Qwen2 vocabulary keeps "[PAD151652]" where Qwen2-VL has <|vision_start|>: gives such entries their name.
-void name_special_tokens(std::vector<std::string>& tokens, std::vector<int32_t>* types) {
+struct CopiedTokens {
+  std::vector<std::string> tokens;
+  std::vector<size_t> named;  // ids that became special tokens
+};
+
+// The tokens with those special ones that they lack: a text-only Qwen2 vocabulary keeps "[PAD151652]" where Qwen2-VL
+// has
+// <|vision_start|>, which gets its name; others are appended while there is room for vocab_size.
+CopiedTokens complete_tokens(const std::vector<std::string>& source, size_t vocab_size) {
+  CopiedTokens copy{source, {}};
   for (size_t i = 0; i < std::size(kSpecialTokens); ++i) {
-    const size_t id = kFirstSpecial + i;
-    if (id >= tokens.size() || !tokens[id].starts_with("[PAD")) continue;
-    tokens[id] = kSpecialTokens[i];
-    if (types != nullptr) (*types)[id] = kControl;
+    if (std::find(source.begin(), source.end(), kSpecialTokens[i]) != source.end()) continue;
+    size_t id = kFirstSpecial + i;
+    const bool placeholder = id < source.size() && source[id].starts_with("[PAD");
+    if (!placeholder) {
+      if (copy.tokens.size() >= vocab_size) continue;
+      id = copy.tokens.size();
+      copy.tokens.emplace_back();
+    }
+    copy.tokens[id] = kSpecialTokens[i];
+    copy.named.push_back(id);
   }
+  return copy;
+}
+
+Result<const std::vector<std::string>*> tokens_of(const GgufFile& source) {
+  if (const auto* tokens = source.string_array("tokenizer.ggml.tokens")) return tokens;
+  return make_error(ErrorCode::kInvalidArgument, "%s has no tokenizer.ggml.tokens", source.path().c_str());
 }
 
 Status copy_vocabulary(GgufWriter& writer, int64_t vocab_size, const GgufFile& source) {
-  const std::vector<std::string>* tokens = source.string_array("tokenizer.ggml.tokens");
-  if (tokens == nullptr) {
-    return make_error(ErrorCode::kInvalidArgument, "%s has no tokenizer.ggml.tokens", source.path());
-  }
+  GLIMPSE_ASSIGN(const auto* const tokens, tokens_of(source));
   if (static_cast<int64_t>(tokens->size()) > vocab_size) {
     return make_error(ErrorCode::kInvalidArgument, "%s has %d tokens, the model has room for %d", source.path(),
                       tokens->size(), vocab_size);
   }
+  const auto n = static_cast<size_t>(vocab_size);
+  CopiedTokens copy = complete_tokens(*tokens, n);
+  while (copy.tokens.size() < n) copy.tokens.push_back("[PAD" + std::to_string(copy.tokens.size()) + "]");
   bool has_template = false;
   for (const std::string& key : source.keys()) {
     if (!key.starts_with("tokenizer.")) continue;
     has_template = has_template || key == "tokenizer.chat_template";
     if (key == "tokenizer.ggml.tokens") {
-      std::vector<std::string> padded = *tokens;
-      while (static_cast<int64_t>(padded.size()) < vocab_size)
-        padded.push_back("[PAD" + std::to_string(padded.size()) + "]");
-      name_special_tokens(padded, nullptr);
-      writer.add_string_array(key, padded);
+      writer.add_string_array(key, copy.tokens);
     } else if (key == "tokenizer.ggml.token_type") {
       GLIMPSE_ASSIGN(const std::vector<int64_t> types, source.int_array(key));
       std::vector<int32_t> padded(types.begin(), types.end());
-      padded.resize(static_cast<size_t>(vocab_size), kUnused);
-      std::vector<std::string> named = *tokens;
-      named.resize(padded.size());
-      name_special_tokens(named, &padded);
+      padded.resize(n, kUnused);
+      for (const size_t id : copy.named) padded[id] = kControl;
       writer.add_int32_array(key, padded);
+    } else if (key == "tokenizer.ggml.scores") {
+      GLIMPSE_ASSIGN(const std::vector<double> scores, source.float_array(key));
+      std::vector<float> padded(scores.begin(), scores.end());
+      padded.resize(n);
+      writer.add_float32_array(key, padded);
     } else {
       writer.add_value(key, *source.find(key));
     }
@@ -129,6 +149,12 @@ Status copy_vocabulary(GgufWriter& writer, int64_t vocab_size, const GgufFile& s
 }
 
 }  // namespace
+
+Result<int64_t> vocabulary_size(const std::string& source_path) {
+  GLIMPSE_ASSIGN(const GgufFile source, GgufFile::open(source_path));
+  GLIMPSE_ASSIGN(const auto* const tokens, tokens_of(source));
+  return static_cast<int64_t>(complete_tokens(*tokens, SIZE_MAX).tokens.size());
+}
 
 Status add_vocabulary(GgufWriter& writer, int64_t vocab_size, const std::string& source_path) {
   if (source_path.empty()) return add_placeholder(writer, vocab_size);
