@@ -199,7 +199,8 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
   }
   const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
   GLIMPSE_ASSIGN(const PromptInput input,
-                 conversation.prompt(question(turn, std::move(picture)), model_->text().hidden_size));
+                 conversation.prompt(question(turn, std::move(picture)), model_->text().hidden_size,
+                                     model_->vision_fingerprint()));
   return input.pass.n_rows();
 }
 
@@ -213,7 +214,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
   Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
   const std::vector<Message> messages = question(turn, std::move(picture));
   GLIMPSE_ASSIGN(const PromptInput input, timeline.timed(Stage::kTokenize, [&] {
-    return conversation.prompt(messages, model_->text().hidden_size);
+    return conversation.prompt(messages, model_->text().hidden_size, model_->vision_fingerprint());
   }));
   const auto prefill = [&] {
     return decoder_->forward(*cache_, input.pass.rows(), logits_, false, {}, options_.progress);

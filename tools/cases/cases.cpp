@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
-#include <fstream>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
+#include "engine/base/file.h"
 #include "tools/boxes/boxes.h"
 
 namespace glimpse::cases {
@@ -79,13 +79,10 @@ bool same_box(std::string_view said, std::string_view expected) {
 
 }  // namespace
 
-std::vector<Case> load_cases(const std::string& folder) {
-  const std::string path = folder + "/cases.json";
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error("cannot open " + path);
+std::vector<Case> parse_cases(const std::string& text, const std::string& folder) {
   try {
     std::vector<Case> cases;
-    const nlohmann::json file = nlohmann::json::parse(in);
+    const nlohmann::json file = nlohmann::json::parse(text);
     for (const auto& json : file.at("cases")) {
       try {
         cases.push_back(parse_case(json, folder));
@@ -95,8 +92,15 @@ std::vector<Case> load_cases(const std::string& folder) {
     }
     return cases;
   } catch (const std::exception& error) {
-    throw std::runtime_error(path + ": " + error.what());
+    throw std::runtime_error(folder + "/cases.json: " + error.what());
   }
+}
+
+std::vector<Case> load_cases(const std::string& folder) {
+  constexpr uint64_t kMostBytes = uint64_t{64} << 20;
+  const auto bytes = read_file(folder + "/cases.json", kMostBytes);
+  if (!bytes.ok()) throw std::runtime_error(bytes.error().message);
+  return parse_cases(std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()), folder);
 }
 
 bool is_right(Score score, std::string_view said, std::string_view expected) {

@@ -32,6 +32,9 @@ struct Case {
 /// folder. Throws std::runtime_error with a message that names the file.
 std::vector<Case> load_cases(const std::string& folder);
 
+/// The same from the text of a cases.json.
+std::vector<Case> parse_cases(const std::string& text, const std::string& folder);
+
 /// said: the answer with its control tokens shown.
 bool is_right(Score score, std::string_view said, std::string_view expected);
 

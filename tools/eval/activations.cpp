@@ -41,8 +41,13 @@ double ratio(double error, double norm) {
 }  // namespace
 
 Result<ActivationSet> ActivationSet::open(const std::string& path) {
+  GLIMPSE_ASSIGN(GgufFile file, GgufFile::open(path));
+  return from(std::move(file));
+}
+
+Result<ActivationSet> ActivationSet::from(GgufFile file) {
   ActivationSet set;
-  GLIMPSE_ASSIGN(set.file_, GgufFile::open(path));
+  set.file_ = std::move(file);
   for (const GgufTensor& tensor : set.file_->tensors()) {
     if (tensor.type == DType::kF32 && is_activation_name(tensor.name) && tensor.n_elements() > 0) {
       set.names_.push_back(tensor.name);
@@ -50,7 +55,7 @@ Result<ActivationSet> ActivationSet::open(const std::string& path) {
   }
   if (set.names_.empty()) {
     return make_error(ErrorCode::kCorrupt, "%s holds no activations (F32 tensors with the names of this command)",
-                      path);
+                      set.file_->path().c_str());
   }
   const GgufTensor* ids = set.file_->find_tensor("ids");
   if (ids != nullptr && ids->type == DType::kI32) {

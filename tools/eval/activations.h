@@ -28,6 +28,8 @@ class ActivationSet {
   ActivationSet() = default;
   /// Errors: those of GgufFile::open(); kCorrupt: no activation in it.
   static Result<ActivationSet> open(const std::string& path);
+  /// The same of a file that is open, or in memory.
+  static Result<ActivationSet> from(GgufFile file);
 
   void add(Activation activation);
   void set_ids(std::vector<int32_t> ids) { ids_ = std::move(ids); }
