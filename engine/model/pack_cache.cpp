@@ -52,7 +52,7 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
   auto found = PackFile::open(cache.path_, cache.header_, use);
   if (found.ok()) {
     cache.file_ = std::move(found).value();
-    cache.team_ = std::make_unique<ThreadTeam>(n_threads);
+    cache.team_ = std::make_unique<ThreadTeam>(n_threads, log);
     glimpse::log(
         log, LogLevel::kInfo,
         format("packed weights are %s %s", use == PackUse::kMap ? "mapped from" : "read from", cache.path_.c_str()));

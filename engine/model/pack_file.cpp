@@ -215,13 +215,11 @@ Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
   const auto n_chunks = static_cast<int64_t>((record.n_bytes + kPackChunk - 1) / kPackChunk);
   std::vector<uint64_t> hashes(static_cast<size_t>(n_chunks));
   std::atomic<bool> failed = false;
-  team.parallel([&](int thread, int n_threads) {
-    const WorkRange range = split_work(n_chunks, thread, n_threads);
-    for (int64_t c = range.begin; c < range.end && !failed.load(std::memory_order_relaxed); ++c) {
-      const size_t at = static_cast<size_t>(c) * kPackChunk, n = std::min(kPackChunk, matrix.bytes.size() - at);
-      if (own != nullptr && !file_.try_read_at(record.offset + at, {own + at, n})) failed = true;
-      hashes[static_cast<size_t>(c)] = hash_block(matrix.bytes.subspan(at, n));
-    }
+  team.for_each(n_chunks, [&](int, int64_t c) {
+    if (failed.load(std::memory_order_relaxed)) return;
+    const size_t at = static_cast<size_t>(c) * kPackChunk, n = std::min(kPackChunk, matrix.bytes.size() - at);
+    if (own != nullptr && !file_.try_read_at(record.offset + at, {own + at, n})) failed = true;
+    hashes[static_cast<size_t>(c)] = hash_block(matrix.bytes.subspan(at, n));
   });
   if (failed) {  // again, for what went wrong
     GLIMPSE_TRY(file_.read_at(record.offset, {own, matrix.bytes.size()}));
