@@ -69,8 +69,7 @@ TEST(Session, APromptWithPicturesThatDoesNotFitCountsThem) {
   EXPECT_EQ(kFirstPrompt.size(), 62u);
   EXPECT_EQ(result.error().message,
             "the prompt has 62 tokens (10 of them from 2 pictures); the context holds 50 and 0 are used: use a context "
-            "of at least 62"); the context holds 50 and 0 are used: use a context "
-            "of at least 62, or a smaller image_max_tokens");
+            "of at least 62");
   EXPECT_EQ(small->n_past(), 0);
 }
 
