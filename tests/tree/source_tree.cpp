@@ -52,7 +52,7 @@ const std::vector<Room> kRooms = {
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/quantize/", {"engine/base/", "kernels/", "loaders/"}},
     {"tools/cli/command_synth", {"tools/", "engine/base/", "engine/model/", "kernels/", "loaders/"}},
-    {"tools/cli/command_inspect", {"tools/", "engine/base/", "kernels/", "loaders/"}},
+    {"tools/cli/command_inspect", {"tools/", "engine/base/", "engine/model/", "kernels/", "loaders/"}},
     {"tools/cli/command_bench", {"tools/", "bench/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_quantize", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/eval/", {"engine/", "kernels/", "loaders/", "tokenizer/", "tools/prompt/"}},

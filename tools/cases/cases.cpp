@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <cctype>
 #include <cmath>
+#include <fstream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 
-#include "engine/base/file.h"
 #include "tools/boxes/boxes.h"
 
 namespace glimpse::cases {
@@ -97,10 +98,10 @@ std::vector<Case> parse_cases(const std::string& text, const std::string& folder
 }
 
 std::vector<Case> load_cases(const std::string& folder) {
-  constexpr uint64_t kMostBytes = uint64_t{64} << 20;
-  const auto bytes = read_file(folder + "/cases.json", kMostBytes);
-  if (!bytes.ok()) throw std::runtime_error(bytes.error().message);
-  return parse_cases(std::string(reinterpret_cast<const char*>(bytes->data()), bytes->size()), folder);
+  const std::string path = folder + "/cases.json";
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error("cannot open " + path);
+  return parse_cases(std::string(std::istreambuf_iterator<char>(in), {}), folder);
 }
 
 bool is_right(Score score, std::string_view said, std::string_view expected) {
