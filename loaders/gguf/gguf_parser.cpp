@@ -84,7 +84,8 @@ Status Parser::parse_header() {
   contents_.n_bytes = reader_.size();
   for (const auto& [name, count] : {std::pair("tensor", n_tensors_), std::pair("key", n_keys_)}) {
     if (count > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "the header's %s count is negative (%d)", name, count);
+      return make_error(ErrorCode::kCorrupt, "the header's %s count is negative (%d)", name,
+                        static_cast<int64_t>(count));
     }
   }
   return check_counts(n_keys_, n_tensors_);
@@ -175,7 +176,7 @@ Status Parser::parse_tensor_shape(GgufTensor& tensor) {
   for (uint32_t i = 0; i < tensor.n_dims; ++i) {
     GLIMPSE_ASSIGN(tensor.dims[i], reader_.read_value<uint64_t>());
     if (tensor.dims[i] > INT64_MAX) {
-      return make_error(ErrorCode::kCorrupt, "dimension %d is negative (%d)", i, tensor.dims[i]);
+      return make_error(ErrorCode::kCorrupt, "dimension %d is negative (%d)", i, static_cast<int64_t>(tensor.dims[i]));
     }
     const auto next = checked_mul(product, std::max<uint64_t>(tensor.dims[i], 1));
     if (!next || *next > INT64_MAX) {

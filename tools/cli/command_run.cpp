@@ -36,7 +36,7 @@ struct RunOptions {
   float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
   uint64_t seed = 0;
   bool json = false, verbose = false, special = false, reference = false, force = false, raw = false;
-  bool pack_cache_map = false;
+  bool pack_cache_map = false, ctx_given = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
@@ -362,7 +362,8 @@ int run(const RunOptions& o) {
 
   glimpse_session_params session_params = api::Session::params();
   session_params.n_threads = o.n_threads;
-  session_params.n_ctx = o.n_ctx;
+  // A context that nobody asked for is no larger than the model's, and no warning.
+  session_params.n_ctx = o.ctx_given ? o.n_ctx : std::min(o.n_ctx, model.info().context_length);
   session_params.n_batch = o.n_batch;
   session_params.n_speculate = o.n_speculate;
   session_params.kv_type = kv_type_number(o.kv_type);
@@ -434,7 +435,8 @@ void add_run(CLI::App& app, int* status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "answer one question about pictures or text");
   add_options(*command, *options);
-  command->callback([options, status] {
+  command->callback([options, command, status] {
+    options->ctx_given = command->count("--ctx-size") > 0;
     try {
       *status = run(*options);
     } catch (const api::Error& error) {
