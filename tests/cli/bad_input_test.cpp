@@ -254,7 +254,7 @@ TEST(BadInput, PromptLongerThanTheContext) {
   const ScratchDir dir;
   const std::string path = dir.write("long.txt", std::string(5000, '7'));
   const RunResult result = run_glimpse({"run", "-m", golden("tied/model.gguf"), "-c", "256", "-f", path});
-  expect_refused(result, {"the context holds 256", "50", "at least"}, "5000 digits");  // 5000 and the template's
+  expect_refused(result, {"the context holds 256", "50", "trained for 512"}, "5000 digits");  // and the template's
 }
 
 TEST(BadInput, PromptThatIsNotUtf8) {
