@@ -195,6 +195,7 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
     picture->merge_size = model_->vision().patch.merge_size;
     picture->n_tokens = cost->n_tokens;
     picture->width = model_->vision().projection_dim;
+    picture->fingerprint = model_->vision_fingerprint();
     picture->values.resize(static_cast<size_t>(picture->n_tokens * picture->width));
   }
   const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));

@@ -161,10 +161,12 @@ TEST(Run, QuestionMayFollowAFlagThatRepeats) {
 }
 
 TEST(Run, QuestionMayLookLikeAFlag) {
-  for (const char* question : {"-5 or 7?", "--help", "run"}) {
-    const RunResult result = run_glimpse(with_text_model({"-n", "2", "-p", question}));
-    EXPECT_EQ(result.exit_code, 0) << question << ": " << result.err;
-    EXPECT_THAT(result.out, testing::Not(HasSubstr("Usage"))) << question;
+  const std::vector<std::string> questions[] = {{"-p", "-5 or 7?"}, {"-p", "run"}, {"--prompt=--help"}};
+  for (std::vector<std::string> question : questions) {
+    question.insert(question.end(), {"-n", "2"});
+    const RunResult result = run_glimpse(with_text_model(question));
+    EXPECT_EQ(result.exit_code, 0) << question[0] << ": " << result.err;
+    EXPECT_THAT(result.out, testing::Not(HasSubstr("Usage"))) << question[0];
   }
 }
 

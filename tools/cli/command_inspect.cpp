@@ -128,7 +128,9 @@ void print_text(const GgufFile& file, const std::vector<GgufFinding>& findings, 
         total.n_elements == 0 ? 0.0 : 8.0 * static_cast<double>(total.n_bytes) / static_cast<double>(total.n_elements));
   }
   print_format("\n");
-  for (const GgufFinding& finding : findings) print_format("%s: %s\n", level_name(finding.level), finding.text.c_str());
+  for (const GgufFinding& finding : findings) {
+    print_format("%s: %s\n", level_name(finding.level), one_line(finding.text).c_str());
+  }
   if (findings.empty()) print_format("nothing unusual found\n");
 }
 
