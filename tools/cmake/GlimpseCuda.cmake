@@ -20,7 +20,11 @@ elseif(GLIMPSE_CUDA)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
-    set(CMAKE_CUDA_STANDARD 17)  # device code needs no more, and CMake 3.25 knows no flag for C++20
+    set(CMAKE_CUDA_STANDARD 20)  # what the headers are written in; CMake 3.25 does not know nvcc's flag for it
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+      set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+      set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+    endif()
     set(CMAKE_CUDA_VISIBILITY_PRESET hidden)
     set(GLIMPSE_HAS_CUDA ON)
   elseif(GLIMPSE_CUDA STREQUAL "AUTO")
