@@ -55,7 +55,7 @@ TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
   ASSERT_EQ(check("--quick fast why"), 0) << text_;
   for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_persistent", "bench_prefill", "kernels",
                            "ncu_decode", "racecheck"}) {
-    EXPECT_THAT(text_, testing::ContainsRegex("\n" + std::string(step) + " +ok, [0-9.]+ s")) << step;
+    EXPECT_THAT(text_, testing::ContainsRegex(std::string("\n").append(step).append(" +ok, [0-9.]+ s"))) << step;
   }
   EXPECT_THAT(text_, testing::ContainsRegex("\nrun_persistent +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
   EXPECT_THAT(text_, HasSubstr("run_graph and run_persistent: the same tokens"));
