@@ -250,7 +250,7 @@ const BadVocabulary kBad[] = {
        d.tokens[256] = "[EMPTY_257]";
        d.tokens[257] = "";
      }},
-    {"SameWordTwice", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[256] = "a"; }},
+    {"SameWordTwice", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[256].assign(1, 'a'); }},
     {"SameWordAndControl", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[257] = "ab"; }},
     {"MergeWithoutSpace", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back("ab"); }},
     {"MergeWithLeadingSpaceOnly", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back(" ab"); }},
@@ -260,7 +260,7 @@ const BadVocabulary kBad[] = {
     {"MergeOfUnknownRight", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back("a xy"); }},
     {"MergeToUnknown", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back("b a"); }},
     {"MergeOutsideTheAlphabet", ErrorCode::kCorrupt, [](VocabularyData& d) { d.merges.push_back("\xFF \xFE"); }},
-    {"SpecialTokenInsideACharacter", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[257] = "\xA9"; }},
+    {"SpecialTokenInsideACharacter", ErrorCode::kCorrupt, [](VocabularyData& d) { d.tokens[257].assign(1, '\xA9'); }},
     {"HugeSpecialToken", ErrorCode::kTooLarge, [](VocabularyData& d) { d.tokens[257].assign(513, '<'); }},
     {"EosOutside", ErrorCode::kCorrupt, [](VocabularyData& d) { d.eos = 258; }},
     {"EotOutside", ErrorCode::kCorrupt, [](VocabularyData& d) { d.eot = 2147483647; }},
