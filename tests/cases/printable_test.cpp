@@ -22,7 +22,7 @@ bool is_dangerous(char32_t c) {
 TEST(Printable, EveryCodePointIsShownOrEscaped) {
   for (char32_t c = 0; c <= 0x10FFFF; ++c) {
     if (c >= 0xD800 && c <= 0xDFFF) continue;
-    const std::string given = "a" + utf8(c) + "b";
+    const std::string given = std::string("a").append(utf8(c)).append("b");
     for (const Layout layout : {Layout::kLine, Layout::kText, Layout::kJson}) {
       const std::string shown = printable(given, layout);
       const bool stays = !is_dangerous(c) || (layout != Layout::kLine && (c == '\n' || c == '\t'));
