@@ -91,7 +91,7 @@ struct ThreadTeam::Shared {
   void reset(int n_threads);
 
   void worker_loop(int thread, uint32_t seen);
-  void take_pieces(int thread);
+  void take_pieces(int thread, uint32_t phase);
   void wake(uint32_t step);
   void close_phase();
   void wait_until_out(Seat& seat);
@@ -127,8 +127,9 @@ void ThreadTeam::Shared::reset(int n_threads) {
   }
 }
 
-void ThreadTeam::Shared::take_pieces(int thread) {
-  const uint32_t phase = epoch.load(std::memory_order_relaxed);
+// phase: as it was seen open, not as the epoch is now: it may have been closed since, and a cursor that is asked for
+// another number than its own begins anew.
+void ThreadTeam::Shared::take_pieces(int thread, uint32_t phase) {
   for (int i = 0; i < n_running; ++i) {
     const int part = (thread + i) % n_running;
     const WorkRange items = split_work(count, part, n_running);
@@ -152,7 +153,7 @@ void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
       return;  // after the epoch: the last change of it comes with the order to stop
     if (seen % 2 == 0) continue;
     mine.inside.store(1, std::memory_order_seq_cst);
-    if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread);
+    if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread, seen);
     mine.inside.store(0, std::memory_order_seq_cst);
     if (caller_sleeps.load(std::memory_order_seq_cst)) mine.inside.notify_one();
   }
@@ -353,7 +354,7 @@ void ThreadTeam::for_ranges(int64_t count, Grain grain, FunctionRef<void(int, in
   s.grain = grain;
   s.work = &work;
   s.wake(1);
-  s.take_pieces(0);
+  s.take_pieces(0, s.epoch.load(std::memory_order_relaxed));
   s.close_phase();
 }
 
