@@ -41,6 +41,12 @@ ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOpti
 #else
       return missing("GIF", "giflib");
 #endif
+    case ImageFormat::kTiff:
+#ifdef GLIMPSE_HAS_TIFF
+      return open_tiff(bytes, options);
+#else
+      return missing("TIFF", "libtiff");
+#endif
   }
   return make_error(ErrorCode::kInternal, "an unknown picture format");
 }

@@ -29,10 +29,13 @@ ImageReaderResult open_webp(std::span<const std::byte> bytes, const DecodeOption
 #ifdef GLIMPSE_HAS_GIF
 ImageReaderResult open_gif(std::span<const std::byte> bytes, const DecodeOptions& options);
 #endif
+#ifdef GLIMPSE_HAS_TIFF
+ImageReaderResult open_tiff(std::span<const std::byte> bytes, const DecodeOptions& options);
+#endif
 ImageReaderResult open_bmp(std::span<const std::byte> bytes, const DecodeOptions& options);
 ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions& options);
 
-enum class ImageFormat { kJpeg, kPng, kWebp, kGif, kBmp, kPpm };
+enum class ImageFormat { kJpeg, kPng, kWebp, kGif, kTiff, kBmp, kPpm };
 
 /// Tells formats apart by their first bytes. Errors: kUnsupported names a format that glimpse does not read,
 /// kTruncated when the bytes end inside a signature.

@@ -20,38 +20,42 @@ constexpr auto kReadable =
 #ifdef GLIMPSE_HAS_GIF
     ", GIF"
 #endif
+#ifdef GLIMPSE_HAS_TIFF
+    ", TIFF"
+#endif
     ;
 constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
 
 struct Signature {
   std::string_view bytes;
   const char* name;
+  const char* advice = "";
 };
+
+constexpr auto kConvert = ": convert it to PNG, for example: magick FILE picture.png";
 
 // Formats of a fixed beginning that glimpse does not read.
 constexpr Signature kForeign[] = {
-    {"II*\0"sv, "a TIFF (or camera raw) picture"},
-    {"MM\0*"sv, "a TIFF (or camera raw) picture"},
-    {"II+\0"sv, "a BigTIFF picture"},
-    {"MM\0+"sv, "a BigTIFF picture"},
-    {"\xff\x0a"sv, "a JPEG XL picture"},
-    {"\0\0\0\x0cJXL \r\n\x87\n"sv, "a JPEG XL picture"},
-    {"\0\0\0\x0cjP  \r\n\x87\n"sv, "a JPEG 2000 picture"},
-    {"\xff\x4f\xff\x51"sv, "a JPEG 2000 codestream"},
-    {"\0\0\1\0"sv, "an ICO icon"},
-    {"8BPS"sv, "a Photoshop document (PSD)"},
-    {"%PDF"sv, "a PDF document"},
-    {"%!PS"sv, "a PostScript document"},
-    {"P1"sv, "a PBM bitmap"},
-    {"P4"sv, "a PBM bitmap"},
-    {"P7\n"sv, "a PAM picture"},
-    {"PF\n"sv, "a PFM picture"},
-    {"Pf\n"sv, "a PFM picture"},
-    {"DDS "sv, "a DDS texture"},
-    {"qoif"sv, "a QOI picture"},
-    {"\x76\x2f\x31\x01"sv, "an OpenEXR picture"},
-    {"#?RADIANCE"sv, "a Radiance HDR picture"},
-    {"\x8aMNG"sv, "an MNG animation"},
+    {"II+\0"sv, "a BigTIFF picture", kConvert},
+    {"MM\0+"sv, "a BigTIFF picture", kConvert},
+    {"\xff\x0a"sv, "a JPEG XL picture", kConvert},
+    {"\0\0\0\x0cJXL \r\n\x87\n"sv, "a JPEG XL picture", kConvert},
+    {"\0\0\0\x0cjP  \r\n\x87\n"sv, "a JPEG 2000 picture", kConvert},
+    {"\xff\x4f\xff\x51"sv, "a JPEG 2000 codestream", kConvert},
+    {"\0\0\1\0"sv, "an ICO icon", kConvert},
+    {"8BPS"sv, "a Photoshop document (PSD)", kConvert},
+    {"%PDF"sv, "a PDF document", kConvert},
+    {"%!PS"sv, "a PostScript document", kConvert},
+    {"P1"sv, "a PBM bitmap", kConvert},
+    {"P4"sv, "a PBM bitmap", kConvert},
+    {"P7\n"sv, "a PAM picture", kConvert},
+    {"PF\n"sv, "a PFM picture", kConvert},
+    {"Pf\n"sv, "a PFM picture", kConvert},
+    {"DDS "sv, "a DDS texture", kConvert},
+    {"qoif"sv, "a QOI picture", kConvert},
+    {"\x76\x2f\x31\x01"sv, "an OpenEXR picture", kConvert},
+    {"#?RADIANCE"sv, "a Radiance HDR picture", kConvert},
+    {"\x8aMNG"sv, "an MNG animation", kConvert},
     {"GGUF"sv, "a GGUF model file, not a picture"},
     {"PK\3\4"sv, "a ZIP archive (or an office document), not a picture"},
     {"\x1f\x8b"sv, "a gzip archive, not a picture"},
@@ -62,8 +66,8 @@ constexpr Signature kForeign[] = {
     {"version https://git-lfs"sv, "a Git LFS pointer: the picture itself was not fetched"},
 };
 
-Error foreign(const std::string& what) {
-  return make_error(ErrorCode::kUnsupported, "this is %s; %s", what, kReadable);
+Error foreign(const char* what, const char* advice = "") {
+  return make_error(ErrorCode::kUnsupported, "this is %s%s; %s", what, advice, kReadable);
 }
 
 // TGA has no signature at its beginning. Of the current version there is one at the end; of the old one only a header
@@ -110,7 +114,7 @@ const char* encoded_name(std::string_view head) {
 }
 
 // ISO base media files (ISO/IEC 14496-12): a 'ftyp' box lists brands: the major one, a version, the compatible ones.
-const char* iso_media_name(std::string_view head) {
+Error foreign_media(std::string_view head) {
   const auto size = static_cast<size_t>(load_be32(reinterpret_cast<const std::byte*>(head.data())));
   const std::string_view box = head.substr(0, std::min(size, head.size()));
   const auto has_brand = [&](std::initializer_list<std::string_view> brands) {
@@ -119,11 +123,14 @@ const char* iso_media_name(std::string_view head) {
     }
     return false;
   };
-  if (has_brand({"avif", "avis"})) return "an AVIF picture";
-  if (has_brand({"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})) return "a HEIC picture";
-  if (has_brand({"crx "})) return "a Canon raw picture (CR3)";
-  if (has_brand({"jp2 ", "jpx ", "jph "})) return "a JPEG 2000 picture";
-  return "a video or audio file (MP4, MOV)";
+  constexpr auto kHeifConvert = ": convert it to JPEG, for example: heif-convert FILE picture.jpg";
+  if (has_brand({"avif", "avis"})) return foreign("an AVIF picture", kHeifConvert);
+  if (has_brand({"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})) {
+    return foreign("a HEIC picture", kHeifConvert);
+  }
+  if (has_brand({"crx "})) return foreign("a Canon raw picture (CR3)", kConvert);
+  if (has_brand({"jp2 ", "jpx ", "jph "})) return foreign("a JPEG 2000 picture", kConvert);
+  return foreign("a video or audio file (MP4, MOV)");
 }
 
 char lower(char c) {
@@ -167,6 +174,7 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   if (head.starts_with(kPngSignature)) return ImageFormat::kPng;
   if (head.starts_with("RIFF") && head.size() >= 12 && head.substr(8, 4) == "WEBP") return ImageFormat::kWebp;
   if (head.starts_with("GIF87a") || head.starts_with("GIF89a")) return ImageFormat::kGif;
+  if (head.starts_with("II*\0"sv) || head.starts_with("MM\0*"sv)) return ImageFormat::kTiff;
   if (head.starts_with("BM") && (head.size() < 18 || head.substr(15, 3) == "\0\0\0"sv)) return ImageFormat::kBmp;
   if (head.size() >= 3 && head[0] == 'P' && std::strchr("2356", head[1]) != nullptr && head[1] != '\0' &&
       (is_space(head[2]) || head[2] == '#')) {
@@ -176,11 +184,11 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   if (head.starts_with("\x89PNG"sv) && head.size() >= kPngSignature.size()) {
     return make_error(ErrorCode::kCorrupt, "PNG: damaged signature (was the file transferred as text?)");
   }
-  if (is_cursor(head)) return foreign("a CUR cursor");
+  if (is_cursor(head)) return foreign("a CUR cursor", kConvert);
   for (const Signature& signature : kForeign) {
-    if (head.starts_with(signature.bytes)) return foreign(signature.name);
+    if (head.starts_with(signature.bytes)) return foreign(signature.name, signature.advice);
   }
-  if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return foreign(iso_media_name(head));
+  if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return foreign_media(head);
   if (head.starts_with("RIFF") && head.size() >= 12) return foreign("a RIFF file (AVI, WAV), not a picture");
 
   for (const std::string_view start : {"\xff\xd8\xff"sv, kPngSignature, "RIFF"sv}) {
@@ -191,8 +199,7 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   }
   if (head.starts_with("RIFF")) return make_error(ErrorCode::kTruncated, "WebP: the file ends inside its header");
   if (const char* name = encoded_name(head)) return foreign(name);
-  if (is_tga(bytes))
-    return foreign("a TGA (Targa) picture: convert it to PNG, for example: magick picture.tga picture.png");
+  if (is_tga(bytes)) return foreign("a TGA (Targa) picture", kConvert);
   if (const char* text = text_name(head)) return foreign(text);
 
   std::string beginning;

@@ -393,6 +393,21 @@ TEST(ImageDamage, BadGifFilesAreNamed) {
   }
 }
 
+TEST(ImageDamage, BadTiffFilesAreNamed) {
+  if (!has_tiff()) GTEST_SKIP() << "this build has no libtiff";
+  const std::pair<const char*, ErrorCode> cases[] = {
+      {"planes", ErrorCode::kUnsupported},      {"floats", ErrorCode::kUnsupported},
+      {"compression", ErrorCode::kUnsupported}, {"strip_outside", ErrorCode::kTruncated},
+      {"short_strip", ErrorCode::kTruncated},   {"no_photometric", ErrorCode::kCorrupt},
+      {"no_colours", ErrorCode::kCorrupt},      {"tiles_of_zero", ErrorCode::kCorrupt}};
+  for (const auto& [name, code] : cases) {
+    const auto image = decode_image(fixture("bad_tiff_" + std::string(name) + ".tif"), {});
+    ASSERT_FALSE(image.ok()) << name;
+    EXPECT_EQ(image.error().code, code) << name << ": " << image.error().message;
+    EXPECT_TRUE(image.error().message.starts_with("TIFF: ")) << image.error().message;
+  }
+}
+
 // From a pipe: the same picture; what does not begin like one is not read to its end; devices are no pictures.
 TEST(ImageFile, PipesAreRead) {
   const std::string path = ::testing::TempDir() + "image_pipe_" + std::to_string(getpid());

@@ -34,6 +34,7 @@ TEST(ImageDecode, EveryFixtureHasTheSamePixelsAsPillow) {
   EXPECT_GE(n_by_kind["exif"], webp ? 27 : 19);
   EXPECT_GE(n_by_kind["webp"], webp ? 8 : 0);
   EXPECT_GE(n_by_kind["gif"], has_gif() ? 12 : 0);
+  EXPECT_GE(n_by_kind["tiff"], has_tiff() ? 25 : 0);
   EXPECT_GE(n_by_kind["odd"], 11);
   EXPECT_GE(n_by_kind["turned"], 29);
 }

@@ -13,8 +13,7 @@ using namespace std::string_view_literals;
 
 TEST(ImageSniff, ForeignFormatsAreNamed) {
   const std::pair<std::string_view, const char*> cases[] = {
-      {"II*\0\x08\0\0\0"sv, "TIFF"},
-      {"MM\0*\0\0\0\x08"sv, "TIFF"},
+      {"II+\0\x08\0\0\0"sv, "BigTIFF"},
       {"\0\0\0\x20"
        "ftypheic\0\0\0\0mif1heic"sv,
        "HEIC"},
@@ -66,6 +65,15 @@ TEST(ImageSniff, ForeignFormatsAreNamed) {
     EXPECT_EQ(image.error().code, ErrorCode::kUnsupported) << name << ": " << image.error().message;
     EXPECT_NE(image.error().message.find(name), std::string::npos) << name << ": " << image.error().message;
     EXPECT_NE(image.error().message.find("PNG"), std::string::npos) << "says what would be read";
+  }
+}
+
+TEST(ImageSniff, PicturesThatAreNotReadComeWithAWayToConvertThem) {
+  for (const std::string_view bytes : {"\0\0\0\x20"
+                                       "ftypheic\0\0\0\0mif1heic"sv,
+                                       "8BPS\0\1"sv, "\0\0\2\0\0\0\0\0\0\0\0\0\xe0\0\xa8\0\x18\x20\1\2\3"sv}) {
+    const auto image = decode_image(bytes_of(bytes), {});
+    EXPECT_NE(image.error().message.find("for example: "), std::string::npos) << image.error().message;
   }
 }
 

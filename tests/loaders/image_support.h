@@ -64,9 +64,16 @@ inline bool has_gif() {
   const auto image = decode_image(fixture("gif_1x1.gif"), {});
   return image.ok() || image.error().code != ErrorCode::kUnsupported;
 }
+inline bool has_tiff() {
+  const auto image = decode_image(fixture("tiff_rgb.tif"), {});
+  return image.ok() || image.error().code != ErrorCode::kUnsupported;
+}
 /// Whether this build of the library reads the fixture of that name.
 inline bool is_readable(const std::string& name) {
-  return name.ends_with(".webp") ? has_webp() : name.ends_with(".gif") ? has_gif() : true;
+  return name.ends_with(".webp")  ? has_webp()
+         : name.ends_with(".gif") ? has_gif()
+         : name.ends_with(".tif") ? has_tiff()
+                                  : true;
 }
 inline bool is_webp(const std::string& name) {
   return name.ends_with(".webp");

@@ -215,6 +215,12 @@ std::vector<SmallPicture> small_pictures() {
 #ifdef GLIMPSE_HAS_WEBP
            "webp_lossy.webp",
 #endif
+#ifdef GLIMPSE_HAS_TIFF
+           "tiff_lzw.tif",
+           "tiff_jpeg.tif",
+           "tiff_tiles.tif",
+           "tiff_palette4.tif",
+#endif
 #ifdef GLIMPSE_HAS_GIF
            "gif_interlaced.gif",
            "gif_part.gif",

@@ -34,6 +34,9 @@ set(GLIMPSE_PC_REQUIRES "libjpeg libpng libutf8proc")
 if(GLIMPSE_HAS_WEBP)
   string(APPEND GLIMPSE_PC_REQUIRES " libwebp")
 endif()
+if(GLIMPSE_HAS_TIFF)
+  string(APPEND GLIMPSE_PC_REQUIRES " libtiff-4")
+endif()
 # What the static library needs where a C compiler links: other packages' libraries and the C++ run-time's. By name, not
 # by Requires.private, whose packages pkg-config wants to find for the shared library too.
 set(GLIMPSE_PC_LIBS "")

@@ -467,6 +467,118 @@ def make_gif():
     (HERE / "bad_gif_empty_frame.gif").write_bytes(gif(full, palette, [(0, 0, indices[:0], None, False, None)]))
 
 
+# ---------------------------------------------------------------- TIFF
+
+def tiff(tags, blobs, order="<"):
+    """tags: {number: (type, values)}; blobs: strips or tiles, whose offsets and sizes are filled in (273 or 324)."""
+    offsets, counts = (324, 325) if 322 in tags else (273, 279)
+    sizes = {1: 1, 3: 2, 4: 4, 7: 1}
+    tags = dict(tags)
+    tags[offsets], tags[counts] = (4, [0] * len(blobs)), (4, [len(b) for b in blobs])
+    at = 8 + 2 + 12 * len(tags) + 4
+    places = {}
+    for number, (kind, values) in sorted(tags.items()):
+        if sizes[kind] * len(values) > 4:
+            places[number] = at
+            at += (sizes[kind] * len(values) + 1) // 2 * 2
+    starts = []
+    for blob in blobs:
+        starts.append(at)
+        at += len(blob)
+    tags[offsets] = (4, starts)
+    codes = {1: "B", 3: "H", 4: "I", 7: "B"}
+    entries, tail = b"", b""
+    for number, (kind, values) in sorted(tags.items()):
+        data = struct.pack(f"{order}{len(values)}{codes[kind]}", *values)
+        entries += struct.pack(order + "HHI", number, kind, len(values))
+        if number in places:
+            entries += struct.pack(order + "I", places[number])
+            tail += data + bytes(len(data) & 1)
+        else:
+            entries += data.ljust(4, b"\0")
+    head = b"II*\0" if order == "<" else b"MM\0*"
+    return head + struct.pack(order + "IH", 8, len(tags)) + entries + bytes(4) + tail + b"".join(blobs)
+
+
+def tiff_tags(width, height, bits, photometric, rows_per_strip=None, **more):
+    names = {"compression": (259, 3), "orientation": (274, 3), "extra": (338, 3), "colours": (320, 3),
+             "tile_width": (322, 3), "tile_height": (323, 3), "xmp": (700, 1), "planar": (284, 3), "format": (339, 3)}
+    tags = {256: (4, [width]), 257: (4, [height]), 258: (3, bits), 262: (3, [photometric]), 277: (3, [len(bits)])}
+    if rows_per_strip:
+        tags[278] = (3, [rows_per_strip])
+    for name, values in more.items():
+        number, kind = names[name]
+        tags[number] = (kind, values if isinstance(values, (list, bytes)) else [values])
+    return tags
+
+
+def make_tiff():
+    rng = np.random.default_rng(17)
+    w, h = 37, 29
+    rgb, rgba = picture(w, h), picture(w, h, 4)
+    image, grey = Image.fromarray(rgb), Image.fromarray(rgb[:, :, 0])
+    add("tiff_rgb.tif", saved(image, format="TIFF"))
+    for name in ("lzw", "adobe_deflate", "deflate"):
+        add(f"tiff_{name}.tif", saved(image, format="TIFF", compression=f"tiff_{name}"))
+    add("tiff_packbits.tif", saved(image, format="TIFF", compression="packbits"))
+    add("tiff_jpeg.tif", saved(image, format="TIFF", compression="jpeg", quality=90))
+    add("tiff_predictor.tif", saved(image, format="TIFF", compression="tiff_lzw", tiffinfo={317: 2}))
+    add("tiff_grey.tif", saved(grey, format="TIFF"))
+    add("tiff_bilevel.tif", saved(grey.convert("1"), format="TIFF"))
+    add("tiff_group4.tif", saved(grey.convert("1"), format="TIFF", compression="group4"))
+    add("tiff_palette.tif", saved(image.quantize(200), format="TIFF"))
+    add("tiff_cmyk.tif", saved(image.convert("CMYK"), format="TIFF"))
+    add("tiff_rgba.tif", saved(Image.fromarray(rgba), format="TIFF"))
+    add("tiff_two_pages.tif", saved(image, format="TIFF", save_all=True, append_images=[Image.fromarray(rgb[::-1].copy())]))
+    for orientation in range(2, 9):
+        add(f"tiff_turned_{orientation}.tif", saved(image, format="TIFF", tiffinfo={274: orientation}))
+    add("tiff_big_endian.tif", tiff(tiff_tags(w, h, [8, 8, 8], 2), [rgb.tobytes()], ">"))
+    strips = [rgb[y:y + 7].tobytes() for y in range(0, h, 7)]
+    add("tiff_strips.tif", tiff(tiff_tags(w, h, [8, 8, 8], 2, 7), strips))
+    add("tiff_white_is_zero.tif", tiff(tiff_tags(w, h, [8], 0), [rgb[:, :, 0].tobytes()]))
+    for bits in (2, 4):
+        packed = packed_rows(rgb[:, :, :1] >> (8 - bits), bits)
+        step = (w * bits + 7) // 8 + 1  # PNG rows: a filter byte each
+        raw = png_unfiltered(packed, step)
+        add(f"tiff_grey{bits}.tif", tiff(tiff_tags(w, h, [bits], 1), [raw]))
+        colours = [int(v) for v in rng.integers(0, 65536, 3 << bits)]
+        add(f"tiff_palette{bits}.tif", tiff(tiff_tags(w, h, [bits], 3, colours=colours), [raw]))
+    wide = rng.integers(0, 65536, (h, w, 3))
+    add("tiff_rgb16.tif", tiff(tiff_tags(w, h, [16] * 3, 2), [wide.astype("<u2").tobytes()]))
+    add("tiff_rgb16_big_endian.tif", tiff(tiff_tags(w, h, [16] * 3, 2), [wide.astype(">u2").tobytes()], ">"))
+    high = (wide[:, :, :1] >> 8).astype(np.uint8).repeat(3, axis=2)  # Pillow clips
+    add("tiff_grey16.tif", tiff(tiff_tags(w, h, [16], 1), [wide[:, :, 0].astype("<u2").tobytes()]), high)
+    add("tiff_rgbx.tif", tiff(tiff_tags(w, h, [8] * 4, 2, extra=0), [rgba.tobytes()]))
+    add("tiff_premultiplied.tif", tiff(tiff_tags(w, h, [8] * 4, 2, extra=1), [rgba.tobytes()]))
+    add("tiff_grey_alpha.tif", tiff(tiff_tags(w, h, [8] * 2, 1, extra=2), [rgba[:, :, :2].tobytes()]))
+    padded = np.zeros((32, 48, 3), np.uint8)
+    padded[:h, :w] = rgb
+    tiles = [padded[y:y + 16, x:x + 16].tobytes() for y in range(0, 32, 16) for x in range(0, 48, 16)]
+    add("tiff_tiles.tif", tiff(tiff_tags(w, h, [8] * 3, 2, tile_width=16, tile_height=16), tiles))
+    raw = rgb.tobytes()
+    for name, data in (("planes", tiff(tiff_tags(w, h, [8] * 3, 2, planar=2), [rgb[:, :, c].tobytes() for c in range(3)])),
+                       ("floats", tiff(tiff_tags(w, h, [32], 1, format=3), [bytes(4 * w * h)])),
+                       ("compression", tiff(tiff_tags(w, h, [8] * 3, 2, compression=50001), [raw])),
+                       ("strip_outside", tiff(tiff_tags(w, h, [8] * 3, 2), [raw])[:-100]),
+                       ("short_strip", tiff(tiff_tags(w, h, [8] * 3, 2), [raw[:-100]])),
+                       ("no_photometric", tiff({k: v for k, v in tiff_tags(w, h, [8] * 3, 2).items() if k != 262}, [raw])),
+                       ("no_colours", tiff(tiff_tags(w, h, [8], 3), [raw[:w * h]])),
+                       ("tiles_of_zero", tiff(tiff_tags(w, h, [8] * 3, 2, tile_width=0, tile_height=16), tiles))):
+        (HERE / f"bad_tiff_{name}.tif").write_bytes(data)
+
+
+def png_unfiltered(rows, step):
+    """Rows that packed_rows() filtered, without their filters."""
+    out = bytearray()
+    for at in range(0, len(rows), step):
+        row = bytearray(rows[at + 1:at + step])
+        if rows[at] == 1:
+            for i in range(1, len(row)):
+                row[i] = (row[i] + row[i - 1]) & 255
+        out += row
+    return bytes(out)
+
+
 # ---------------------------------------------------------------- EXIF orientation
 
 def make_orientations():
@@ -656,6 +768,7 @@ if __name__ == "__main__":
     make_ppm()
     make_webp()
     make_gif()
+    make_tiff()
     make_orientations()
     lines = [f"{name} {w} {h} {digest:016x}" for name, (w, h, digest) in sorted(expected.items())]
     (HERE / "expected.txt").write_text("\n".join(lines) + "\n")
