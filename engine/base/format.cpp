@@ -16,7 +16,7 @@ void append_number(std::string& out, const FormatSpec& spec, const FormatArg& ar
   char letter = spec.letter;
   if (arg.kind == FormatArg::Kind::kUnsigned && (letter == 'd' || letter == 'i')) letter = 'u';
   if (arg.kind == FormatArg::Kind::kSigned && letter == 'u') letter = 'd';
-  char precision[8] = "";
+  char precision[16] = "";
   if (spec.precision >= 0) std::snprintf(precision, sizeof precision, ".%d", spec.precision);
   std::snprintf(conversion, sizeof conversion, "%%%.*s%s%s%c", width, spec.flags_and_width.data(), precision, length,
                 letter);
