@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <csetjmp>
 #include <cstdarg>
 #include <cstddef>
 #include <cstdint>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,7 +28,18 @@ struct Source {
   std::span<const std::byte> bytes;
   uint64_t at = 0;
   char message[160] = "";
+  // Where memory runs out, libtiff (4.5) goes on with what it lacks, and crashes: it is left by a jump.
+  std::jmp_buf escape;
+  TIFF* left = nullptr;
 };
+
+// libtiff has words alone for that.
+bool says_no_memory(std::string_view message) {
+  for (const char* word : {"memory", "alloc", "No space", "Insertion in"}) {
+    if (message.find(word) != message.npos) return true;
+  }
+  return false;
+}
 
 Source& source_of(thandle_t handle) {
   return *static_cast<Source*>(handle);
@@ -56,13 +69,40 @@ toff_t size_of_source(thandle_t handle) {
   return source_of(handle).bytes.size();
 }
 
-int keep_error(TIFF*, void* user, const char*, const char* format, va_list arguments) {
+int keep_error(TIFF* tiff, void* user, const char*, const char* format, va_list arguments) {
   Source& source = *static_cast<Source*>(user);
   if (source.message[0] == '\0') std::vsnprintf(source.message, sizeof source.message, format, arguments);
+  if (says_no_memory(source.message)) {
+    source.left = tiff;
+    std::longjmp(source.escape, 1);
+  }
   return 1;  // and no more is done about it
 }
 int drop_warning(TIFF*, void*, const char*, const char*, va_list) {
   return 1;
+}
+
+// The calls that may allocate, each with a setjmp and no object in its frame. nullptr, or less than wanted:
+// source.message says why.
+TIFF* read_directory(Source& source, TIFFOpenOptions* options) {
+  if (setjmp(source.escape) != 0) {
+    if (source.left != nullptr) TIFFCleanup(source.left);
+    return nullptr;
+  }
+  return TIFFClientOpenExt("picture", "rm", &source, read_source, write_nothing, seek_source, close_source,
+                           size_of_source, nullptr, nullptr, options);
+}
+tmsize_t read_strip(Source& source, TIFF* tiff, uint32_t i, uint8_t* to, tmsize_t n_bytes) {
+  if (setjmp(source.escape) != 0) return 0;
+  return TIFFReadEncodedStrip(tiff, i, to, n_bytes);
+}
+tmsize_t read_tile(Source& source, TIFF* tiff, uint32_t i, uint8_t* to, tmsize_t n_bytes) {
+  if (setjmp(source.escape) != 0) return 0;
+  return TIFFReadEncodedTile(tiff, i, to, n_bytes);
+}
+bool give_rgb(Source& source, TIFF* tiff) {  // of a JPEG stream in YCbCr
+  if (setjmp(source.escape) != 0) return false;
+  return TIFFSetField(tiff, TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB) == 1;
 }
 
 struct Close {
@@ -72,10 +112,49 @@ struct FreeOptions {
   void operator()(TIFFOpenOptions* options) const { TIFFOpenOptionsFree(options); }
 };
 
+Error no_memory() {
+  return make_error(ErrorCode::kOutOfMemory, "TIFF: out of memory");
+}
 Error unsupported(const char* what, int number) {
   return make_error(ErrorCode::kUnsupported,
                     "TIFF: %s %d is not read; convert it to PNG, for example: magick picture.tif picture.png", what,
                     number);
+}
+
+// What is looked at in the first directory before libtiff reads it.
+struct Directory {
+  uint32_t photometric = 0;  // 0 also when it says none
+  uint64_t memory = 0;       // that the values of its tags take in libtiff, which reads them all
+};
+
+// libtiff calls a palette picture of 8 bits grey where its colour map is missing, and has no limit for all tags
+// together: thousands of them may name the same bytes of the file.
+Directory scan_directory(std::span<const std::byte> bytes) {
+  Directory d;
+  if (bytes.size() < 8) return d;
+  const bool little = load_u8(bytes.data()) == 'I';
+  const auto u16 = [&](uint64_t at) -> uint32_t {
+    if (at + 2 > bytes.size()) return 0;
+    return little ? load_le16(&bytes[at]) : load_be16(&bytes[at]);
+  };
+  const auto u32 = [&](uint64_t at) -> uint64_t {
+    if (at + 4 > bytes.size()) return 0;
+    return little ? load_le32(&bytes[at]) : load_be32(&bytes[at]);
+  };
+  constexpr uint8_t kTypeBytes[] = {0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4};
+  uint64_t largest = 0;
+  const uint64_t begin = u32(4), n_entries = u16(begin);
+  for (uint64_t at = begin + 2; at < begin + 2 + 12 * n_entries; at += 12) {
+    const uint32_t tag = u16(at), type = u16(at + 2);
+    const uint64_t value_bytes = type < std::size(kTypeBytes) ? u32(at + 4) * kTypeBytes[type] : 0;
+    const bool places = tag == TIFFTAG_STRIPOFFSETS || tag == TIFFTAG_STRIPBYTECOUNTS || tag == TIFFTAG_TILEOFFSETS ||
+                        tag == TIFFTAG_TILEBYTECOUNTS;
+    largest = std::max(largest, value_bytes);
+    d.memory += value_bytes + (places ? u32(at + 4) * 8 : 0);  // places are kept in 8 bytes
+    if (tag == TIFFTAG_PHOTOMETRIC) d.photometric = u16(at + 8);
+  }
+  d.memory += largest;  // its bytes, while they are converted
+  return d;
 }
 
 // What the tags say about samples.
@@ -96,13 +175,14 @@ class TiffReader final : public ImageReader {
 
   Status open(std::span<const std::byte> bytes) {
     source_.bytes = bytes;
+    directory_ = scan_directory(bytes);
+    GLIMPSE_TRY(check_memory("TIFF", directory_.memory, limits_));
     const std::unique_ptr<TIFFOpenOptions, FreeOptions> options(TIFFOpenOptionsAlloc());
-    if (options == nullptr) return make_error(ErrorCode::kOutOfMemory, "TIFF: out of memory");
+    if (options == nullptr) return no_memory();
     TIFFOpenOptionsSetMaxSingleMemAlloc(options.get(), static_cast<tmsize_t>(limits_.max_memory));
     TIFFOpenOptionsSetErrorHandlerExtR(options.get(), keep_error, &source_);
     TIFFOpenOptionsSetWarningHandlerExtR(options.get(), drop_warning, nullptr);
-    tiff_.reset(TIFFClientOpenExt("picture", "rm", &source_, read_source, write_nothing, seek_source, close_source,
-                                  size_of_source, nullptr, nullptr, options.get()));
+    tiff_.reset(read_directory(source_, options.get()));
     if (tiff_ == nullptr) return damaged(ErrorCode::kCorrupt);
     uint32_t width = 0, height = 0;
     TIFFGetField(tiff_.get(), TIFFTAG_IMAGEWIDTH, &width);
@@ -125,7 +205,9 @@ class TiffReader final : public ImageReader {
   }
 
  private:
+  // code: when it is not memory that lacks.
   Error damaged(ErrorCode code) const {
+    if (says_no_memory(source_.message)) code = ErrorCode::kOutOfMemory;
     return make_error(code, "TIFF: %s", source_.message[0] != '\0' ? source_.message : "damaged");
   }
 
@@ -149,6 +231,13 @@ class TiffReader final : public ImageReader {
     l.bits = tag<uint16_t>(TIFFTAG_BITSPERSAMPLE, 1);
     l.samples = tag<uint16_t>(TIFFTAG_SAMPLESPERPIXEL, 1);
     l.compression = tag<uint16_t>(TIFFTAG_COMPRESSION, COMPRESSION_NONE);
+    // libtiff says nothing where the values of a tag cannot be kept, and libjpeg reads them.
+    uint32_t n_tables = 0;
+    const void* tables = nullptr;
+    if (l.compression == COMPRESSION_JPEG && TIFFGetField(tiff_.get(), TIFFTAG_JPEGTABLES, &n_tables, &tables) == 1 &&
+        tables == nullptr) {
+      return no_memory();
+    }
     // Of these it is known how much memory they take.
     constexpr uint16_t kKnown[] = {COMPRESSION_NONE,          COMPRESSION_CCITTRLE, COMPRESSION_CCITTFAX3,
                                    COMPRESSION_CCITTFAX4,     COMPRESSION_LZW,      COMPRESSION_JPEG,
@@ -157,8 +246,11 @@ class TiffReader final : public ImageReader {
       return unsupported("compression", l.compression);
     }
     if (TIFFGetField(tiff_.get(), TIFFTAG_PHOTOMETRIC, &l.photometric) != 1) return damaged(ErrorCode::kCorrupt);
+    if (l.photometric != PHOTOMETRIC_PALETTE && directory_.photometric == PHOTOMETRIC_PALETTE) {
+      return make_error(ErrorCode::kCorrupt, "TIFF: a palette picture without its colour map");
+    }
     if (l.photometric == PHOTOMETRIC_YCBCR && l.compression == COMPRESSION_JPEG) {
-      TIFFSetField(tiff_.get(), TIFFTAG_JPEGCOLORMODE, JPEGCOLORMODE_RGB);
+      if (!give_rgb(source_, tiff_.get())) return damaged(ErrorCode::kCorrupt);
       l.photometric = PHOTOMETRIC_RGB;
     }
     const uint16_t format = tag<uint16_t>(TIFFTAG_SAMPLEFORMAT, SAMPLEFORMAT_UINT);
@@ -182,6 +274,7 @@ class TiffReader final : public ImageReader {
     uint16_t n_extra = 0;
     const uint16_t* extra = nullptr;
     if (TIFFGetField(tiff_.get(), TIFFTAG_EXTRASAMPLES, &n_extra, &extra) != 1) n_extra = 0;
+    if (n_extra > 0 && extra == nullptr) return no_memory();
     if (n_extra > 0 && l.samples > colours) {
       if (extra[0] == EXTRASAMPLE_ASSOCALPHA || extra[0] == EXTRASAMPLE_UNASSALPHA) l.alpha = colours;
       l.premultiplied = extra[0] == EXTRASAMPLE_ASSOCALPHA;
@@ -196,6 +289,7 @@ class TiffReader final : public ImageReader {
     if (l.photometric == PHOTOMETRIC_PALETTE) {
       uint16_t *red = nullptr, *green = nullptr, *blue = nullptr;
       if (TIFFGetField(tiff_.get(), TIFFTAG_COLORMAP, &red, &green, &blue) != 1) return damaged(ErrorCode::kCorrupt);
+      if (red == nullptr || green == nullptr || blue == nullptr) return no_memory();
       for (size_t i = 0; i < size_t{1} << l.bits; ++i) {
         l.colours[i] = {static_cast<uint8_t>(red[i] >> 8), static_cast<uint8_t>(green[i] >> 8),
                         static_cast<uint8_t>(blue[i] >> 8)};
@@ -231,10 +325,19 @@ class TiffReader final : public ImageReader {
     row_bytes_ = static_cast<size_t>((band_width * l.bits * l.samples + 7) / 8);
     constexpr uint64_t kLibrary = 256 << 10, kJpeg = 12 << 20;  // libtiff lets libjpeg have 10 MB
     const uint64_t tile = uint64_t{tile_row_bytes_} * l.band_rows;
-    // libtiff holds the compressed bytes of a band, at most those of the file.
-    info_.memory = sizeof *this + kLibrary + uint64_t{row_bytes_} * l.band_rows + tile + source_.bytes.size() +
-                   (l.compression == COMPRESSION_JPEG ? kJpeg : 0);
+    info_.memory = sizeof *this + kLibrary + directory_.memory + uint64_t{row_bytes_} * l.band_rows + tile +
+                   coded_bytes() + (l.compression == COMPRESSION_JPEG ? kJpeg : 0);
     return check_memory("TIFF", info_.memory, limits_);
+  }
+
+  // What libtiff holds of the file: the compressed bytes of a strip or tile.
+  uint64_t coded_bytes() const {
+    if (layout_.compression == COMPRESSION_NONE) return 0;
+    const bool tiled = layout_.tile_width > 0;
+    const uint32_t n = tiled ? TIFFNumberOfTiles(tiff_.get()) : TIFFNumberOfStrips(tiff_.get());
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < n; ++i) most = std::max<uint64_t>(most, TIFFGetStrileByteCount(tiff_.get(), i));
+    return std::min<uint64_t>(most, source_.bytes.size());
   }
 
   Status read_band() {
@@ -246,7 +349,7 @@ class TiffReader final : public ImageReader {
     if (layout_.tile_width > 0) return read_tiles(band);
     const auto n_rows = static_cast<size_t>(std::min<int64_t>(layout_.band_rows, info_.height - y_));
     const auto want = static_cast<tmsize_t>(n_rows * row_bytes_);
-    if (TIFFReadEncodedStrip(tiff_.get(), band, band_.data(), want) != want) return damaged(ErrorCode::kTruncated);
+    if (read_strip(source_, tiff_.get(), band, band_.data(), want) != want) return damaged(ErrorCode::kTruncated);
     return {};
   }
 
@@ -254,7 +357,7 @@ class TiffReader final : public ImageReader {
     const auto across = static_cast<uint32_t>(row_bytes_ / tile_row_bytes_);
     for (uint32_t i = 0; i < across; ++i) {
       const auto want = static_cast<tmsize_t>(tile_.size());
-      if (TIFFReadEncodedTile(tiff_.get(), band * across + i, tile_.data(), want) != want) {
+      if (read_tile(source_, tiff_.get(), band * across + i, tile_.data(), want) != want) {
         return damaged(ErrorCode::kTruncated);
       }
       for (size_t row = 0; row < layout_.band_rows; ++row) {
@@ -303,6 +406,7 @@ class TiffReader final : public ImageReader {
   const bool turns_;
   Source source_;
   std::unique_ptr<TIFF, Close> tiff_;
+  Directory directory_;
   Layout layout_;
   size_t row_bytes_ = 0, tile_row_bytes_ = 0;  // of a band, of a tile
   std::vector<uint8_t> band_, tile_;

@@ -1,5 +1,7 @@
 #include "tests/memory/big_pictures.h"
 
+#include <gtest/gtest.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -15,6 +17,10 @@ extern "C" {
 #include <png.h>
 #ifdef GLIMPSE_HAS_WEBP
 #include <webp/encode.h>
+#endif
+#ifdef GLIMPSE_HAS_TIFF
+#include <tiffio.h>
+#include <unistd.h>
 #endif
 
 namespace glimpse::testing {
@@ -168,6 +174,41 @@ std::vector<std::byte> webp(int width, int height, bool alpha, bool lossless) {
 }
 #endif
 
+#ifdef GLIMPSE_HAS_TIFF
+// RGB. band: rows of a strip, or the side of a tile.
+std::vector<std::byte> tiff(int width, int height, uint16_t compression, int band, bool tiled) {
+  const std::string path = ::testing::TempDir() + "big_" + std::to_string(getpid()) + ".tif";
+  TIFF* out = TIFFOpen(path.c_str(), "w");
+  TIFFSetField(out, TIFFTAG_IMAGEWIDTH, width);
+  TIFFSetField(out, TIFFTAG_IMAGELENGTH, height);
+  TIFFSetField(out, TIFFTAG_BITSPERSAMPLE, 8);
+  TIFFSetField(out, TIFFTAG_SAMPLESPERPIXEL, 3);
+  TIFFSetField(out, TIFFTAG_PLANARCONFIG, PLANARCONFIG_CONTIG);
+  TIFFSetField(out, TIFFTAG_PHOTOMETRIC, PHOTOMETRIC_RGB);
+  TIFFSetField(out, TIFFTAG_COMPRESSION, compression);
+  if (tiled) {
+    TIFFSetField(out, TIFFTAG_TILEWIDTH, band);
+    TIFFSetField(out, TIFFTAG_TILELENGTH, band);
+    std::vector<uint8_t> tile = rows_of(band, band, 3);
+    for (uint32_t i = 0; i < TIFFNumberOfTiles(out); ++i) {
+      TIFFWriteEncodedTile(out, i, tile.data(), static_cast<tmsize_t>(tile.size()));
+    }
+  } else {
+    TIFFSetField(out, TIFFTAG_ROWSPERSTRIP, band);
+    std::vector<uint8_t> rows = rows_of(width, height, 3);
+    for (int y = 0; y < height; ++y) {
+      TIFFWriteScanline(out, rows.data() + static_cast<size_t>(y) * static_cast<size_t>(width) * 3,
+                        static_cast<uint32_t>(y), 0);
+    }
+  }
+  TIFFClose(out);
+  std::ifstream in(path, std::ios::binary);
+  const std::vector<char> text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+  unlink(path.c_str());
+  return as_bytes_vector(text.data(), text.size());
+}
+#endif
+
 }  // namespace
 
 const std::vector<BigPicture>& big_pictures() {
@@ -192,6 +233,13 @@ const std::vector<BigPicture>& big_pictures() {
     made.push_back({"WebP lossy with alpha 2500 x 2000", webp(2500, 2000, true, false), false});
     made.push_back({"WebP lossless 2500 x 2000", webp(2500, 2000, false, true), false});
     made.push_back({"WebP lossless with alpha 2500 x 2000", webp(2500, 2000, true, true), false});
+#endif
+#ifdef GLIMPSE_HAS_TIFF
+    made.push_back({"TIFF strips 3000 x 2000", tiff(3000, 2000, COMPRESSION_NONE, 16, false), true});
+    made.push_back({"TIFF LZW strips 3000 x 2000", tiff(3000, 2000, COMPRESSION_LZW, 16, false), true});
+    made.push_back({"TIFF Deflate tiles 3000 x 2000", tiff(3000, 2000, COMPRESSION_ADOBE_DEFLATE, 256, true), true});
+    made.push_back({"TIFF one strip 3000 x 2000", tiff(3000, 2000, COMPRESSION_PACKBITS, 2000, false), false});
+    made.push_back({"TIFF JPEG 3000 x 2000", tiff(3000, 2000, COMPRESSION_JPEG, 16, false), true});
 #endif
     return made;
   }();

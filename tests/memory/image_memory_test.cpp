@@ -126,8 +126,10 @@ TEST(ImageMemory, ReadingHoldsWhatWasSaidAndNotMuchLess) {
     const auto result = static_cast<int64_t>(kResized.width * kResized.height * 3);
     const auto said = static_cast<int64_t>(info.memory + read_resized_bytes(info, kResized)) + result;
     EXPECT_LE(peak, said + 4096) << picture.name;
-    // Not a bound so loose that it refuses what fits. WebP's tables cannot be known from the header.
-    EXPECT_LE(said, peak * 3 / 2 + (picture.name.find("WebP") == 0 ? 32 << 20 : 4 << 20)) << picture.name;
+    // Not a bound so loose that it refuses what fits. WebP's tables cannot be known from the header, nor whether the
+    // JPEG streams of a TIFF are progressive.
+    const bool unknown = picture.name.find("WebP") == 0, streams = picture.name.find("TIFF JPEG") == 0;
+    EXPECT_LE(said, peak * 3 / 2 + (unknown ? 32 << 20 : streams ? 14 << 20 : 4 << 20)) << picture.name;
     std::printf("%-32s %6.1f MiB held, %6.1f MiB said, %6.1f MiB of pixels\n", picture.name.c_str(),
                 static_cast<double>(peak) / (1 << 20), static_cast<double>(said) / (1 << 20),
                 static_cast<double>(info.width * info.height * 3) / (1 << 20));
@@ -191,11 +193,12 @@ TEST(ImageMemory, OutOfMemoryIsNeverCalledDamage) {
       g_fail_at = n;
       bool done = false, thrown = false;
       ErrorCode code = ErrorCode::kOutOfMemory;
+      std::string message;
       try {
         const auto image = decode_image(picture.bytes, {});
         g_fail_at = -1;
         done = image.ok();
-        if (!done) code = image.error().code;
+        if (!done) code = image.error().code, message = image.error().message;
       } catch (const std::bad_alloc&) {
         g_fail_at = -1;
         thrown = true;
@@ -203,7 +206,8 @@ TEST(ImageMemory, OutOfMemoryIsNeverCalledDamage) {
       if (done && g_n_calls.load() <= n) break;  // it needs fewer allocations than n
       // libwebp itself calls some of its failed allocations a damaged bitstream.
       const bool misnamed = code == ErrorCode::kCorrupt && picture.name.ends_with(".webp");
-      EXPECT_TRUE(code == ErrorCode::kOutOfMemory || misnamed) << picture.name << ", allocation " << n;
+      EXPECT_TRUE(code == ErrorCode::kOutOfMemory || misnamed)
+          << picture.name << ", allocation " << n << ": " << message;
       n_failures += !done || thrown;
       ASSERT_LT(n, 5000) << picture.name;
     }
