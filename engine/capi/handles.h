@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/generate/picture_encoder.h"
 #include "engine/generate/session.h"
 #include "engine/include/glimpse/glimpse.h"
 
@@ -20,14 +21,29 @@ struct glimpse_embedding {
   std::shared_ptr<const glimpse::ImageEmbedding> embedding;
 };
 
-struct glimpse_session {
+namespace glimpse::capi {
+
+/// Whether a call is under way on a handle, see Use.
+struct Usable {
+  enum State { kIdle, kBusy, kFreedWhileBusy };
+  mutable std::atomic<int> use{kIdle};
+};
+
+}  // namespace glimpse::capi
+
+struct glimpse_encoder : glimpse::capi::Usable {
+  static constexpr const char* kName = "encoder";
+  std::unique_ptr<glimpse::PictureEncoder> encoder;
+  void call_ended() const {}
+};
+
+struct glimpse_session : glimpse::capi::Usable {
+  static constexpr const char* kName = "session";
   std::shared_ptr<const glimpse::Model> model;
   std::unique_ptr<glimpse::Session> session;
   std::string step_text;
-  // Who holds the session, see SessionUse; n_past after the last call that ended.
-  enum Use { kIdle, kBusy, kFreedWhileBusy };
-  mutable std::atomic<int> use{kIdle};
-  mutable std::atomic<int32_t> n_past{0};
+  mutable std::atomic<int32_t> n_past{0};  // after the last call that ended
+  void call_ended() const { n_past.store(static_cast<int32_t>(session->n_past()), std::memory_order_relaxed); }
 };
 
 namespace glimpse::capi {
@@ -51,34 +67,44 @@ glimpse_status guarded(Body&& body) noexcept {
   }
 }
 
-/// A session in use by one call: another one, from a callback of the first or from another thread, is refused.
-class SessionUse {
+/// A handle in use by one call: another one, from a callback of the first or from another thread, is refused.
+template <typename Handle>
+class Use {
  public:
-  SessionUse() = default;
-  ~SessionUse() {
-    if (session_ == nullptr) return;
-    session_->n_past.store(static_cast<int32_t>(session_->session->n_past()), std::memory_order_relaxed);
-    int expected = glimpse_session::kBusy;
-    if (!session_->use.compare_exchange_strong(expected, glimpse_session::kIdle)) delete session_;
+  Use() = default;
+  ~Use() {
+    if (handle_ == nullptr) return;
+    handle_->call_ended();
+    int expected = Usable::kBusy;
+    if (!handle_->use.compare_exchange_strong(expected, Usable::kIdle)) delete handle_;
   }
-  SessionUse(const SessionUse&) = delete;
-  SessionUse& operator=(const SessionUse&) = delete;
+  Use(const Use&) = delete;
+  Use& operator=(const Use&) = delete;
 
   /// Errors: kInvalidArgument for NULL, kBusy.
-  Status begin(const glimpse_session* session) {
-    if (session == nullptr) return make_error(ErrorCode::kInvalidArgument, "session is NULL");
-    int expected = glimpse_session::kIdle;
-    if (!session->use.compare_exchange_strong(expected, glimpse_session::kBusy)) {
+  Status begin(const Handle* handle) {
+    if (handle == nullptr) return make_error(ErrorCode::kInvalidArgument, "%s is NULL", Handle::kName);
+    int expected = Usable::kIdle;
+    if (!handle->use.compare_exchange_strong(expected, Usable::kBusy)) {
       return make_error(ErrorCode::kBusy,
-                        "the session is busy: it was called from its own callback, or while another thread uses it");
+                        "the %s is busy: it was called from its own callback, or while another thread uses it",
+                        Handle::kName);
     }
-    session_ = session;
+    handle_ = handle;
     return {};
   }
 
  private:
-  const glimpse_session* session_ = nullptr;
+  const Handle* handle_ = nullptr;
 };
+using SessionUse = Use<glimpse_session>;
+
+/// From its own callback: the call that is under way frees it when it ends.
+template <typename Handle>
+void free_handle(Handle* handle) {
+  if (handle == nullptr) return;
+  if (handle->use.exchange(Usable::kFreedWhileBusy) == Usable::kIdle) delete handle;
+}
 
 /// Copies a caller's struct over the defaults: only as many bytes as the caller's version has.
 /// Errors: kInvalidArgument when the pointer is null or struct_size was not set.
@@ -143,6 +169,33 @@ Status copy_out(const From& from, const char* what, To* to, size_t capacity, siz
   std::copy(from.begin(), from.end(), to);
   return {};
 }
+
+/// The fields that sessions and encoders have in common: bounds on pictures.
+template <typename Params>
+void init_picture_params(Params* params) {
+  const PictureOptions defaults;
+  params->image_min_pixels = defaults.image_limits.min_pixels;
+  params->image_max_pixels = defaults.image_limits.max_pixels;
+  params->image_source_max_pixels = static_cast<int64_t>(defaults.source_limits.max_pixels);
+  params->image_source_max_memory = static_cast<int64_t>(defaults.source_limits.max_memory);
+  params->image_source_max_scans = defaults.source_limits.max_scans;
+}
+template <typename Params>
+Status read_picture_params(const Params& params, PictureOptions* options) {
+  if (params.image_source_max_pixels < 1 || params.image_source_max_memory < 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "image_source_max_pixels is %d and image_source_max_memory is %d: each must be at least 1",
+                      params.image_source_max_pixels, params.image_source_max_memory);
+  }
+  options->image_limits = {params.image_min_pixels, params.image_max_pixels};
+  options->min_image_tokens = params.image_min_tokens;
+  options->max_image_tokens = params.image_max_tokens;
+  options->source_limits.max_pixels = static_cast<uint64_t>(params.image_source_max_pixels);
+  options->source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
+  options->source_limits.max_scans = params.image_source_max_scans;
+  return {};
+}
+glimpse_memory_plan memory_plan(const MemoryPlan& plan);
 
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages);
 

@@ -33,18 +33,8 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.context = params.n_ctx;
   options.batch = params.n_batch;
   GLIMPSE_ASSIGN(options.kv_element, kv_element(params.kv_type));
-  options.image_limits = {params.image_min_pixels, params.image_max_pixels};
-  options.min_image_tokens = params.image_min_tokens;
-  options.max_image_tokens = params.image_max_tokens;
+  GLIMPSE_TRY(read_picture_params(params, &options));
   options.n_speculate = params.n_speculate;
-  if (params.image_source_max_pixels < 1 || params.image_source_max_memory < 1) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "image_source_max_pixels is %d and image_source_max_memory is %d: each must be at least 1",
-                      params.image_source_max_pixels, params.image_source_max_memory);
-  }
-  options.source_limits.max_pixels = static_cast<uint64_t>(params.image_source_max_pixels);
-  options.source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
-  options.source_limits.max_scans = params.image_source_max_scans;
   options.log = log_sink(params.log, params.log_user);
   options.cancel = params.cancel;
   return options;
@@ -97,6 +87,17 @@ Result<std::string> part_text(const glimpse_part& part) {
 
 namespace glimpse::capi {
 
+glimpse_memory_plan memory_plan(const MemoryPlan& plan) {
+  glimpse_memory_plan filled{};
+  filled.weights = plan.weights;
+  filled.kv_cache = plan.kv_cache;
+  filled.decoder_scratch = plan.decoder_scratch;
+  filled.vision_scratch = plan.vision_scratch;
+  filled.total = plan.total();
+  filled.image_reading = plan.image_reading;
+  return filled;
+}
+
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages) {
   if (n_messages > 0) GLIMPSE_TRY(require(messages, "messages"));
   std::vector<Message> converted;
@@ -130,11 +131,7 @@ void glimpse_session_params_init(glimpse_session_params* params) {
   params->n_ctx = static_cast<int32_t>(defaults.context);
   params->n_batch = static_cast<int32_t>(defaults.batch);
   params->kv_type = GLIMPSE_KV_F16;
-  params->image_min_pixels = defaults.image_limits.min_pixels;
-  params->image_max_pixels = defaults.image_limits.max_pixels;
-  params->image_source_max_pixels = static_cast<int64_t>(defaults.source_limits.max_pixels);
-  params->image_source_max_memory = static_cast<int64_t>(defaults.source_limits.max_memory);
-  params->image_source_max_scans = defaults.source_limits.max_scans;
+  init_picture_params(params);
 }
 
 glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
@@ -143,14 +140,7 @@ glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_se
     GLIMPSE_TRY(require(model, "model"));
     GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
     GLIMPSE_ASSIGN(const MemoryPlan planned, plan_session(*model->model, options));
-    glimpse_memory_plan filled{};
-    filled.weights = planned.weights;
-    filled.kv_cache = planned.kv_cache;
-    filled.decoder_scratch = planned.decoder_scratch;
-    filled.vision_scratch = planned.vision_scratch;
-    filled.total = planned.total();
-    filled.image_reading = planned.image_reading;
-    return write_info(filled, plan);
+    return write_info(memory_plan(planned), plan);
   });
 }
 
@@ -170,9 +160,7 @@ glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_
 }
 
 void glimpse_session_free(glimpse_session* session) {
-  if (session == nullptr) return;
-  // From its own callback: the call that is under way frees it when it ends.
-  if (session->use.exchange(glimpse_session::kFreedWhileBusy) == glimpse_session::kIdle) delete session;
+  free_handle(session);
 }
 
 glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info) {

@@ -81,4 +81,23 @@ Result<ImageCost> effective_image_size(int64_t width, int64_t height, const Visi
   return cost;
 }
 
+Result<PictureSizes> picture_sizes(const PictureOptions& options, const VisionConfig* vision, int64_t most_tokens) {
+  const ImageLimits& source = options.source_limits;
+  if (source.max_pixels < 1) return make_error(ErrorCode::kInvalidArgument, "image_source_max_pixels is 0");
+  if (source.max_memory < 1) return make_error(ErrorCode::kInvalidArgument, "image_source_max_memory is 0");
+  if (source.max_scans < 1 || source.max_scans > 1 << 20) {
+    return make_error(ErrorCode::kInvalidArgument, "image_source_max_scans is %d: it must be in [1, %d]",
+                      source.max_scans, 1 << 20);
+  }
+  PictureSizes sizes;
+  sizes.source_limits = source;
+  if (vision == nullptr) return sizes;
+  GLIMPSE_ASSIGN(sizes.image_limits,
+                 effective_limits(options.image_limits, options.min_image_tokens, options.max_image_tokens, *vision));
+  const int64_t factor = vision->resize_factor(), merge = vision->patch.merge_size;
+  sizes.max_image_tokens = std::min(sizes.image_limits.max_pixels / (factor * factor), most_tokens);
+  sizes.max_image_patches = sizes.max_image_tokens * merge * merge;
+  return sizes;
+}
+
 }  // namespace glimpse

@@ -6,10 +6,29 @@
 #include "engine/base/result.h"
 #include "engine/model/config.h"
 #include "engine/preprocess/preprocess.h"
+#include "loaders/image/image.h"
 
 namespace glimpse {
 
-/// What a session does with a still picture.
+/// What pictures may be.
+struct PictureOptions {
+  ResizeLimits image_limits;     // min_pixels, max_pixels of a resized one
+  int64_t min_image_tokens = 0;  // overrides image_limits when not 0
+  int64_t max_image_tokens = 0;
+  ImageLimits source_limits;  // of pictures as they come, before they are resized
+};
+/// The same, checked and with every default filled in.
+struct PictureSizes {
+  ResizeLimits image_limits;
+  ImageLimits source_limits;
+  int64_t max_image_tokens = 0;  // of one picture; 0 without vision
+  int64_t max_image_patches = 0;
+};
+/// vision: nullptr when there is none: then only source_limits are looked at. most_tokens: that there is room for.
+/// Errors: kInvalidArgument names the option and its range.
+Result<PictureSizes> picture_sizes(const PictureOptions& options, const VisionConfig* vision, int64_t most_tokens);
+
+/// What becomes of a still picture.
 struct ImageCost {
   ImageSize resized;     // pixels that the encoder sees
   GridThw grid;          // patches, unmerged

@@ -1,6 +1,9 @@
 #include "engine/generate/picture_encoder.h"
 
+#include <cstdint>
+
 #include "engine/base/aligned_buffer.h"
+#include "engine/base/cpu_features.h"
 
 namespace glimpse {
 namespace {
@@ -43,24 +46,91 @@ Result<PreparedPicture> prepare_picture(const Image& image, const ImageCost& cos
   return prepare_picture(*reader, cost, config, team, form);
 }
 
+namespace {
+
+// Says which of several pictures an error is about: who gave one knows.
+Error about_pictures(Error error, size_t first, size_t n, size_t n_all) {
+  if (n_all == 1) return error;
+  error.message = n == 1 ? format("picture %d of %d: %s", first + 1, n_all, error.message)
+                         : format("pictures %d to %d of %d: %s", first + 1, first + n, n_all, error.message);
+  return error;
+}
+
+struct EncoderSetup {
+  PictureSizes sizes;
+  std::unique_ptr<Ops> ops;
+  MemoryPlan plan;
+};
+
+Result<EncoderSetup> set_up(const Model& model, const EncoderOptions& options) {
+  if (!model.has_vision()) {
+    return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
+  }
+  if (options.n_threads < 0 || options.n_threads > 1024) {
+    return make_error(ErrorCode::kInvalidArgument, "n_threads is %d: it must be in [0, 1024]", options.n_threads);
+  }
+  EncoderSetup setup;
+  GLIMPSE_ASSIGN(setup.sizes, picture_sizes(options, &model.vision(), INT64_MAX));
+  GLIMPSE_ASSIGN(setup.ops, model.make_ops(options.n_threads > 0 ? options.n_threads : available_cpus(), options.log));
+  setup.plan.weights = model.weight_bytes();
+  add_pictures(model, *setup.ops, setup.sizes, setup.plan);
+  return setup;
+}
+
+}  // namespace
+
+Result<MemoryPlan> plan_encoder(const Model& model, const EncoderOptions& options) {
+  GLIMPSE_ASSIGN(const EncoderSetup setup, set_up(model, options));
+  return MemoryPlan(setup.plan);
+}
+
 Result<std::unique_ptr<PictureEncoder>> PictureEncoder::create(std::shared_ptr<const Model> model, Ops& ops,
-                                                               const Limits& limits, int64_t max_patches) {
-  GLIMPSE_ASSIGN(auto vision, VisionEncoder::create(model, ops, max_patches));
-  return std::unique_ptr<PictureEncoder>(new PictureEncoder(std::move(model), ops.team(), limits, std::move(vision)));
+                                                               const PictureSizes& sizes) {
+  GLIMPSE_ASSIGN(auto vision, VisionEncoder::create(model, ops, sizes.max_image_patches));
+  return std::unique_ptr<PictureEncoder>(new PictureEncoder(std::move(model), ops, sizes, std::move(vision)));
+}
+
+Result<std::unique_ptr<PictureEncoder>> PictureEncoder::create(std::shared_ptr<const Model> model,
+                                                               const EncoderOptions& options) {
+  GLIMPSE_ASSIGN(EncoderSetup setup, set_up(*model, options));
+  GLIMPSE_TRY(check_available(setup.plan, *setup.ops, "the encoder", "a smaller image_max_tokens"));
+  auto encoder = create(std::move(model), *setup.ops, setup.sizes);
+  if (!encoder.ok()) return explain(std::move(encoder).error(), setup.plan);
+  encoder.value()->own_ops_ = std::move(setup.ops);
+  encoder.value()->cancel_ = options.cancel;
+  log(options.log, LogLevel::kInfo,
+      format("encoder: pictures of up to %d tokens, %s; %s", setup.sizes.max_image_tokens,
+             encoder.value()->ops_.describe(), describe(setup.plan)));
+  return encoder;
+}
+
+// The host's callback and its cancel flag as one.
+ProgressSink PictureEncoder::watched(const ProgressSink& progress) const {
+  if (cancel_ == nullptr) return progress;
+  return [flag = cancel_, progress](std::string_view stage, double fraction) {
+    return __atomic_load_n(flag, __ATOMIC_RELAXED) == 0 && (!progress || progress(stage, fraction));
+  };
+}
+
+DecodeOptions PictureEncoder::decode_options(const ProgressSink& progress) const {
+  DecodeOptions options;
+  options.limits = sizes_.source_limits;
+  options.progress = watched(progress);
+  return options;
 }
 
 Result<ImageCost> PictureEncoder::cost(int64_t width, int64_t height) const {
-  return effective_image_size(width, height, model_->vision(), limits_.resized);
+  return effective_image_size(width, height, model_->vision(), sizes_.image_limits);
 }
 
 // That reading and resizing the picture stays within the limit, and within what the machine has.
 Status PictureEncoder::check_reading(const ImageInfo& info, ImageSize resized) const {
   const uint64_t needed = info.memory + read_resized_bytes(info, resized);
   const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
-  if (needed > limits_.source.max_memory) {
+  if (needed > sizes_.source_limits.max_memory) {
     return make_error(ErrorCode::kTooLarge,
                       "reading a picture of %d x %d pixels takes %.1f MiB of memory; the limit is %.1f MiB", info.width,
-                      info.height, mib(needed), mib(limits_.source.max_memory));
+                      info.height, mib(needed), mib(sizes_.source_limits.max_memory));
   }
   if (const uint64_t available = available_memory_bytes(); needed > available) {
     return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",
@@ -77,26 +147,65 @@ Result<ImageEmbedding> PictureEncoder::encode(ImageReader& picture, Times* times
 
 Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::span<ImageReader* const> pictures, Times* times,
                                                            const ProgressSink& progress) {
+  std::vector<ImageCost> costs;
+  int64_t n_patches = 0;
+  for (size_t i = 0; i < pictures.size(); ++i) {
+    const ImageInfo& info = pictures[i]->info();
+    Result<ImageCost> one = cost(info.upright_width(), info.upright_height());
+    if (!one.ok()) return about_pictures(std::move(one).error(), i, 1, pictures.size());
+    Status fits = check_reading(info, one.value().resized);
+    if (!fits.ok()) return about_pictures(std::move(fits).error(), i, 1, pictures.size());
+    costs.push_back(one.value());
+    n_patches += costs.back().grid.n_patches();
+  }
   Times sum;
+  std::vector<ImageEmbedding> embeddings;
+  const ProgressSink watch = watched(progress);
+  int64_t n_done = 0;
+  for (size_t first = 0, end = 0; first < pictures.size(); first = end) {
+    int64_t n_here = 0;
+    do {
+      n_here += costs[end++].grid.n_patches();
+    } while (end < pictures.size() && n_here + costs[end].grid.n_patches() <= sizes_.max_image_patches);
+    ProgressSink share;
+    if (watch) {
+      share = [&](std::string_view stage, double fraction) {
+        const double before = static_cast<double>(n_done) / static_cast<double>(n_patches);
+        return watch(stage, before + fraction * static_cast<double>(n_here) / static_cast<double>(n_patches));
+      };
+    }
+    GLIMPSE_TRY(encode_group(pictures, costs, first, end - first, sum, share, embeddings));
+    n_done += n_here;
+  }
+  if (times != nullptr) *times = sum;
+  return embeddings;
+}
+
+// Those that go through together.
+Status PictureEncoder::encode_group(std::span<ImageReader* const> pictures, std::span<const ImageCost> costs,
+                                    size_t first, size_t n, Times& sum, const ProgressSink& progress,
+                                    std::vector<ImageEmbedding>& out) {
   std::vector<Patches> patches;
   std::vector<ImageSize> originals;
-  for (ImageReader* picture : pictures) {
-    const ImageInfo& info = picture->info();
-    GLIMPSE_ASSIGN(const ImageCost picture_cost, cost(info.upright_width(), info.upright_height()));
-    GLIMPSE_TRY(check_reading(info, picture_cost.resized));
-    GLIMPSE_ASSIGN(PreparedPicture prepared,
-                   prepare_picture(*picture, picture_cost, model_->vision().patch, team_, vision_->patch_form()));
+  for (size_t i = first; i < first + n; ++i) {
+    auto read = prepare_picture(*pictures[i], costs[i], model_->vision().patch, ops_.team(), vision_->patch_form());
+    if (!read.ok()) return about_pictures(std::move(read).error(), i, 1, pictures.size());
+    PreparedPicture prepared = std::move(read).value();
     sum.decode += prepared.decode_ms;
     sum.resize += prepared.resize_ms + prepared.patches_ms;
     patches.push_back(std::move(prepared.patches));
     originals.push_back(prepared.original);
   }
   const Clock::time_point start = Clock::now();
-  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> embeddings, vision_->encode(patches, {}, progress));
-  sum.encode = ms_since(start);
-  for (size_t i = 0; i < originals.size(); ++i) embeddings[i].original = originals[i];
-  if (times != nullptr) *times = sum;
-  return embeddings;
+  auto encoded = vision_->encode(patches, {}, progress);
+  if (!encoded.ok()) return about_pictures(std::move(encoded).error(), first, n, pictures.size());
+  std::vector<ImageEmbedding> embeddings = std::move(encoded).value();
+  sum.encode += ms_since(start);
+  for (size_t i = 0; i < originals.size(); ++i) {
+    embeddings[i].original = originals[i];
+    out.push_back(std::move(embeddings[i]));
+  }
+  return {};
 }
 
 }  // namespace glimpse

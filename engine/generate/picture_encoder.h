@@ -11,6 +11,7 @@
 #include "engine/base/result.h"
 #include "engine/base/thread_team.h"
 #include "engine/generate/image_budget.h"
+#include "engine/generate/memory_plan.h"
 #include "engine/model/vision_encoder.h"
 #include "engine/preprocess/preprocess.h"
 #include "loaders/image/image.h"
@@ -37,13 +38,18 @@ Result<PreparedPicture> prepare_picture(ImageReader& picture, const ImageCost& c
 Result<PreparedPicture> prepare_picture(const Image& image, const ImageCost& cost, const PatchConfig& config,
                                         ThreadTeam* team, PatchForm form = PatchForm::kValues);
 
+struct EncoderOptions : PictureOptions {
+  int n_threads = 0;  // 0: available_cpus()
+  LogSink log;
+  /// As SessionOptions::cancel.
+  const volatile int* cancel = nullptr;
+};
+/// Memory that an encoder of its own will use. Errors: kMismatch (a model without vision), those of picture_sizes().
+Result<MemoryPlan> plan_encoder(const Model& model, const EncoderOptions& options);
+
 /// The vision encoder with all that comes before it; needs no session.
 class PictureEncoder {
  public:
-  struct Limits {
-    ResizeLimits resized;  // of the picture that the encoder sees
-    ImageLimits source;    // of the one that is read
-  };
   /// Milliseconds, of all pictures together.
   struct Times {
     double decode = 0;
@@ -51,30 +57,43 @@ class PictureEncoder {
     double encode = 0;
   };
 
-  /// max_patches: as of VisionEncoder. ops: outlives the encoder; its threads read pictures, too. Errors: those of
+  /// On the threads of somebody else. ops: outlives the encoder; its threads read pictures, too. Errors: those of
   /// VisionEncoder::create().
   static Result<std::unique_ptr<PictureEncoder>> create(std::shared_ptr<const Model> model, Ops& ops,
-                                                        const Limits& limits, int64_t max_patches);
+                                                        const PictureSizes& sizes);
+  /// On threads of its own. Errors also: those of plan_encoder(), kOutOfMemory with the plan's sizes.
+  static Result<std::unique_ptr<PictureEncoder>> create(std::shared_ptr<const Model> model,
+                                                        const EncoderOptions& options);
 
+  const PictureSizes& sizes() const { return sizes_; }
+  /// With what encoded pictures are to be opened for encode().
+  DecodeOptions decode_options(const ProgressSink& progress) const;
   /// What a picture of this size, upright, will cost. Errors: those of effective_image_size().
   Result<ImageCost> cost(int64_t width, int64_t height) const;
   /// Errors: those of the reader and of cost(); kTooLarge (more memory than the limit to read it), kOutOfMemory, those
   /// of VisionEncoder::encode().
   Result<ImageEmbedding> encode(ImageReader& picture, Times* times, const ProgressSink& progress);
-  /// Several at once: small ones share passes. The same embeddings as one by one. Errors: of the first bad picture.
+  /// Several at once: small ones share passes, and no more are read ahead than a pass takes. The same embeddings as one
+  /// by one. Errors: of the first bad picture, "picture 2 of 5: ..."; the sizes of all are checked before the first is
+  /// read.
   Result<std::vector<ImageEmbedding>> encode(std::span<ImageReader* const> pictures, Times* times,
                                              const ProgressSink& progress);
 
  private:
-  PictureEncoder(std::shared_ptr<const Model> model, ThreadTeam* team, const Limits& limits,
+  PictureEncoder(std::shared_ptr<const Model> model, Ops& ops, const PictureSizes& sizes,
                  std::unique_ptr<VisionEncoder> vision)
-      : model_(std::move(model)), team_(team), limits_(limits), vision_(std::move(vision)) {}
+      : model_(std::move(model)), ops_(ops), sizes_(sizes), vision_(std::move(vision)) {}
+  ProgressSink watched(const ProgressSink& progress) const;
   Status check_reading(const ImageInfo& info, ImageSize resized) const;
+  Status encode_group(std::span<ImageReader* const> pictures, std::span<const ImageCost> costs, size_t first, size_t n,
+                      Times& sum, const ProgressSink& progress, std::vector<ImageEmbedding>& out);
 
   const std::shared_ptr<const Model> model_;
-  ThreadTeam* const team_;  // may be nullptr
-  const Limits limits_;
+  std::unique_ptr<Ops> own_ops_;  // goes last
+  Ops& ops_;
+  const PictureSizes sizes_;
   const std::unique_ptr<VisionEncoder> vision_;
+  const volatile int* cancel_ = nullptr;  // of an encoder of its own
 };
 
 }  // namespace glimpse

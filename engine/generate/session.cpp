@@ -21,25 +21,16 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   s.cancel = options.cancel;
 
   const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
-  const uint64_t needed = plan.total() - plan.weights - plan.image_reading, available = s.ops->available_bytes();
-  if (needed > available) {
-    return make_error(ErrorCode::kOutOfMemory,
-                      "the session needs %.0f MiB, %.0f MiB are available (%s): use a smaller context%s",
-                      static_cast<double>(needed) / (1 << 20), static_cast<double>(available) / (1 << 20),
-                      describe(plan).c_str(), s.model->has_vision() ? " or a smaller image_max_tokens" : "");
-  }
-  const auto explain = [&](Error error) {
-    if (error.code == ErrorCode::kOutOfMemory) error.message += " (" + describe(plan) + ")";
-    return error;
-  };
+  const char* const advice =
+      s.model->has_vision() ? "a smaller context or a smaller image_max_tokens" : "a smaller context";
+  GLIMPSE_TRY(check_available(plan, *s.ops, "the session", advice));
   s.conversation.reserve(sizes.context + 1);  // the last token may have no slot
   auto decoder = SpeculativeDecoder::create(s.model, *s.ops, sizes, options.kv_element);
-  if (!decoder.ok()) return explain(decoder.error());
+  if (!decoder.ok()) return explain(decoder.error(), plan);
   s.decoder.emplace(std::move(decoder).value());
   if (s.model->has_vision()) {
-    auto encoder =
-        PictureEncoder::create(s.model, *s.ops, {sizes.image_limits, sizes.source_limits}, sizes.max_image_patches);
-    if (!encoder.ok()) return explain(encoder.error());
+    auto encoder = PictureEncoder::create(s.model, *s.ops, sizes);
+    if (!encoder.ok()) return explain(encoder.error(), plan);
     s.encoder = std::move(encoder).value();
   }
   log(options.log, LogLevel::kInfo,
@@ -172,7 +163,8 @@ Status Session::Impl::forward(const PromptInput& input, Clock::time_point start,
 // comes of it they are computed again with the next pass.
 Result<PromptInput> Session::Impl::prepare(const std::vector<Message>& messages) {
   if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
-  GLIMPSE_ASSIGN(PromptInput input, conversation.prompt(messages, model->text().hidden_size, model->vision_fingerprint()));
+  GLIMPSE_ASSIGN(PromptInput input,
+                 conversation.prompt(messages, model->text().hidden_size, model->vision_fingerprint()));
   GLIMPSE_TRY(check_fits(input));
   warn_of_pictures(input);
   give_up_slots(input.n_before);

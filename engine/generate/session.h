@@ -10,6 +10,7 @@
 
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/generate/memory_plan.h"
 #include "engine/generate/sampler.h"
 #include "engine/model/image_embedding.h"
 #include "engine/model/model.h"
@@ -20,14 +21,10 @@ namespace glimpse {
 
 constexpr int kMostDrafts = 15;  // a pass of 16 rows
 
-struct SessionOptions {
-  int n_threads = 0;             // 0: available_cpus()
-  int64_t context = 4096;        // cache positions; capped by the model's context_length with a log line
-  int64_t batch = 512;           // rows per prefill pass
-  ResizeLimits image_limits;     // min_pixels, max_pixels
-  int64_t min_image_tokens = 0;  // overrides image_limits when not 0
-  int64_t max_image_tokens = 0;
-  ImageLimits source_limits;  // of pictures as they come, before they are resized
+struct SessionOptions : PictureOptions {
+  int n_threads = 0;       // 0: available_cpus()
+  int64_t context = 4096;  // cache positions; capped by the model's context_length with a log line
+  int64_t batch = 512;     // rows per prefill pass
   KvElement kv_element = KvElement::kF16;
   /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
   /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
@@ -40,18 +37,6 @@ struct SessionOptions {
 };
 
 /// Memory that a session will use, before any of it is allocated.
-struct MemoryPlan {
-  uint64_t weights = 0;  // of the model, shared
-  uint64_t kv_cache = 0;
-  uint64_t decoder_scratch = 0;
-  uint64_t vision_scratch =
-      0;  // with the resized pixels, patches and embedding of one picture, kept while it is encoded
-  /// While a picture is read: its file, what its format's decoder holds, rows on their way through the resizing. At
-  /// most: source_limits.max_memory, which is checked before anything is allocated; with JPEG, PNG, BMP and PPM as they
-  /// usually are it is a few MiB. Not allocated with the session.
-  uint64_t image_reading = 0;
-  uint64_t total() const { return weights + kv_cache + decoder_scratch + vision_scratch + image_reading; }
-};
 /// Errors: kInvalidArgument names the option and its range.
 Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& options);
 

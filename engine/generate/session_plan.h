@@ -5,21 +5,15 @@
 
 namespace glimpse {
 
-struct SessionSizes {
+struct SessionSizes : PictureSizes {
   int n_threads = 1;
   int64_t context = 0;
   int64_t batch = 0;
-  int64_t n_speculate = 0;    // below batch: a token and its drafts are one pass
-  ResizeLimits image_limits;  // with vision
-  ImageLimits source_limits;
-  int64_t max_image_tokens = 0;  // of one picture: what image_limits allow and the context holds
-  int64_t max_image_patches = 0;
+  int64_t n_speculate = 0;  // below batch: a token and its drafts are one pass
 };
 
 /// Logs when the context is capped. Errors: kInvalidArgument names the option and its range.
 Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& options);
 MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes& sizes, KvElement kv_element);
-/// "weights 934 MiB (shared), cache 112 MiB, ..."
-std::string describe(const MemoryPlan& plan);
 
 }  // namespace glimpse

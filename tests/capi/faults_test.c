@@ -45,6 +45,7 @@ static void a_load(int n_threads, int sticky) {
 typedef struct Host {
   const glimpse_model* model;
   glimpse_session* session;
+  glimpse_encoder* encoder;
   glimpse_embedding* embedding;
   const char* picture;
   int n_threads;
@@ -60,6 +61,37 @@ static glimpse_status create(Host* host) {
 
 static glimpse_status encode(Host* host) {
   return glimpse_encode_image_file(host->session, host->picture, NULL, NULL, &host->embedding);
+}
+
+static glimpse_status create_encoder(Host* host) {
+  glimpse_encoder_params params;
+  glimpse_encoder_params_init(&params);
+  params.n_threads = host->n_threads;
+  params.image_min_tokens = 1;
+  params.image_max_tokens = 64;
+  return glimpse_encoder_create(host->model, &params, &host->encoder);
+}
+
+/* Two small pictures that share a pass, and one more; what they become is thrown away. */
+static glimpse_status encode_three(Host* host) {
+  static uint8_t rgb[3 * 84 * 56];
+  glimpse_picture pictures[3];
+  glimpse_embedding* out[3];
+  glimpse_status status;
+  int i;
+  memset(pictures, 0, sizeof pictures);
+  for (i = 0; i < 2; ++i) {
+    pictures[i].rgb = rgb;
+    pictures[i].width = 84;
+    pictures[i].height = 28 + 28 * i;
+  }
+  pictures[2].path = host->picture;
+  status = glimpse_encoder_encode(host->encoder, pictures, 3, NULL, NULL, out);
+  for (i = 0; i < 3; ++i) {
+    CHECK((out[i] != NULL) == (status == GLIMPSE_OK));
+    glimpse_embedding_free(out[i]);
+  }
+  return status;
 }
 
 static glimpse_generate_params answer_params(void) {
@@ -145,6 +177,9 @@ static void make_it_fail(Host* host, Call call, const char* name, int sticky) {
     } else if (call == create) { /* could do without that allocation */
       glimpse_session_free(host->session);
       host->session = NULL;
+    } else if (call == create_encoder) {
+      glimpse_encoder_free(host->encoder);
+      host->encoder = NULL;
     } else if (call == encode) {
       glimpse_embedding_free(host->embedding);
       host->embedding = NULL;
@@ -227,6 +262,24 @@ static void a_picture(const char* path) {
   glimpse_model_free(model);
 }
 
+static void an_encoder(int n_threads) {
+  glimpse_model* model = load_tiny(1);
+  int sticky;
+  for (sticky = 0; sticky <= 1; ++sticky) {
+    Host host;
+    memset(&host, 0, sizeof host);
+    host.model = model;
+    host.n_threads = n_threads;
+    host.picture = test_path("../models/sample.png");
+    make_it_fail(&host, create_encoder, "create an encoder", sticky);
+    if (!CHECK(host.encoder != NULL)) break;
+    make_it_fail(&host, encode_three, "encode three", sticky);
+    CHECK_OK(encode_three(&host));
+    glimpse_encoder_free(host.encoder);
+  }
+  glimpse_model_free(model);
+}
+
 /* The first failure of a thread, when there is no memory: its message has a place. */
 static void the_first_error_of_a_host(void) {
   glimpse_model* model = NULL;
@@ -245,6 +298,7 @@ int main(void) {
   for (n_threads = 1; n_threads <= GLIMPSE_TEST_MAX_THREADS; ++n_threads) {
     for (sticky = 0; sticky <= 1; ++sticky) a_load(n_threads, sticky);
     a_conversation(n_threads);
+    an_encoder(n_threads);
   }
   a_picture(test_path("data/chelsea.jpg"));
   return check_result("faults_test");

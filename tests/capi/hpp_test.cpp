@@ -234,4 +234,26 @@ TEST(Hpp, EncodesPicturesEveryWay) {
   EXPECT_THROW(session.encode_image_rgb(rgb.data(), 56, 28, 0, [](const char*, double) { return false; }), api::Error);
 }
 
+TEST(Hpp, EncodesSeveralPicturesWithoutASession) {
+  const api::Model model = load(true);
+  glimpse_encoder_params params = api::Encoder::params();
+  params.n_threads = 1;
+  params.image_min_tokens = 1;
+  params.image_max_tokens = 64;
+  EXPECT_GT(api::Encoder::plan(model, params).vision_scratch, 0u);
+  api::Encoder encoder(model, params);
+  api::Session session(model, small());
+  const std::vector<uint8_t> rgb = pixels(56, 28);
+  const std::string ppm = "P6\n56 28\n255\n" + std::string(rgb.begin(), rgb.end());
+  const std::vector<api::Embedding> both =
+      encoder.encode({api::Encoder::rgb(rgb.data(), 56, 28), api::Encoder::bytes(ppm)});
+  ASSERT_EQ(both.size(), 2u);
+  const auto want = session.encode_image_rgb(rgb.data(), 56, 28).save();
+  EXPECT_EQ(both[0].save(), want);
+  EXPECT_EQ(both[1].save(), want);
+  EXPECT_THROW(encoder.encode({api::Encoder::file("/no/such.png")}), api::Error);
+  EXPECT_THROW(encoder.encode({}), api::Error);
+  EXPECT_THROW(encoder.encode({api::Encoder::bytes(ppm)}, [](const char*, double) -> bool { throw 7; }), int);
+}
+
 }  // namespace

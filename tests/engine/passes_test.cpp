@@ -196,9 +196,11 @@ TEST(PassErrors, LeaveEveryCacheAsItWas) {
 TEST(PictureEncoder, GivesSeveralPicturesWhatItGivesEach) {
   const auto model = testing::load_golden("tied", {.name = "cpu"});
   const auto ops = must(model->make_ops(2));
-  PictureEncoder::Limits limits;
-  limits.resized = {784, 784 * 16};
-  const auto encoder = must(PictureEncoder::create(model, *ops, limits, 128));
+  PictureSizes sizes;
+  sizes.image_limits = {784, 784 * 16};
+  sizes.max_image_tokens = 32;
+  sizes.max_image_patches = 128;
+  const auto encoder = must(PictureEncoder::create(model, *ops, sizes));
   const std::vector<Image> images = some_images(true);
   const auto readers_of = [](const std::vector<Image>& all) {
     std::vector<std::unique_ptr<ImageReader>> readers;
@@ -222,8 +224,8 @@ TEST(PictureEncoder, GivesSeveralPicturesWhatItGivesEach) {
     EXPECT_EQ(together[i].values, must(encoder->encode(*readers[i], nullptr, {})).values);
   }
   // The memory to read one of them is over the limit: none is encoded.
-  limits.source.max_memory = 1;
-  const auto strict = must(PictureEncoder::create(model, *ops, limits, 128));
+  sizes.source_limits.max_memory = 1;
+  const auto strict = must(PictureEncoder::create(model, *ops, sizes));
   const auto again = readers_of(images);
   const auto refused = strict->encode(*again[1], nullptr, {});
   ASSERT_FALSE(refused.ok());

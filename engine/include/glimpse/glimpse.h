@@ -309,6 +309,48 @@ GLIMPSE_API glimpse_status glimpse_encode_image_rgb(glimpse_session* session, co
                                                     int32_t height, size_t stride, glimpse_progress_callback progress,
                                                     void* progress_user, glimpse_embedding** out);
 
+/* One picture for an encoder; one of bytes, path and rgb is set. Clear the struct before you fill it. */
+typedef struct glimpse_picture {
+  const void* bytes; /* an encoded picture, n_bytes long */
+  size_t n_bytes;
+  const char* path;
+  const uint8_t* rgb;    /* 8-bit RGB, height rows of 3 * width bytes */
+  int32_t width, height; /* of rgb, in pixels */
+  size_t stride;         /* bytes from one row of rgb to the next; 0: 3 * width */
+} glimpse_picture;
+
+/* An encoder needs no session: for those who keep embeddings, or encode in other threads than they answer in. Its own
+ * threads and memory; busy, freed and stopped as a session is. */
+typedef struct glimpse_encoder glimpse_encoder;
+typedef struct glimpse_encoder_params {
+  size_t struct_size;
+  int32_t n_threads;        /* 0: one per available CPU */
+  int32_t image_min_tokens; /* the rest is as in glimpse_session_params */
+  int32_t image_max_tokens;
+  int32_t image_source_max_scans;
+  int64_t image_min_pixels;
+  int64_t image_max_pixels;
+  int64_t image_source_max_pixels;
+  int64_t image_source_max_memory;
+  glimpse_log_callback log;
+  void* log_user;
+  const volatile int* cancel;
+} glimpse_encoder_params;
+GLIMPSE_API void glimpse_encoder_params_init(glimpse_encoder_params* params);
+/* Bytes that an encoder would use. GLIMPSE_ERROR_MISMATCH for a model without a vision file. */
+GLIMPSE_API glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,
+                                                glimpse_memory_plan* plan);
+/* Allocates what the plan says. */
+GLIMPSE_API glimpse_status glimpse_encoder_create(const glimpse_model* model, const glimpse_encoder_params* params,
+                                                  glimpse_encoder** out);
+GLIMPSE_API void glimpse_encoder_free(glimpse_encoder* encoder);
+/* Encodes n_pictures at once into out[0 .. n_pictures): small ones share passes, and each becomes what it becomes
+ * alone, bit for bit. All or none: after an error, whose message says which picture, every out[i] is NULL. All files
+ * are opened first: what the plan says of image_reading may be used by each. */
+GLIMPSE_API glimpse_status glimpse_encoder_encode(glimpse_encoder* encoder, const glimpse_picture* pictures,
+                                                  size_t n_pictures, glimpse_progress_callback progress,
+                                                  void* progress_user, glimpse_embedding** out);
+
 typedef struct glimpse_embedding_info {
   size_t struct_size;
   int32_t n_tokens;

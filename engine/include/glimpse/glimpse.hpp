@@ -80,6 +80,7 @@ class Callbacks {
 struct Free {
   void operator()(glimpse_model* model) const { glimpse_model_free(model); }
   void operator()(glimpse_session* session) const { glimpse_session_free(session); }
+  void operator()(glimpse_encoder* encoder) const { glimpse_encoder_free(encoder); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
 };
 }  // namespace detail
@@ -153,6 +154,65 @@ class Embedding {
 
  private:
   std::unique_ptr<glimpse_embedding, detail::Free> handle_;
+};
+
+/// Pictures to embeddings without a session; used by one thread at a time.
+class Encoder {
+ public:
+  Encoder(const Model& model, const glimpse_encoder_params& params) {
+    glimpse_encoder* encoder = nullptr;
+    check(glimpse_encoder_create(model.get(), &params, &encoder));
+    handle_.reset(encoder);
+  }
+  static glimpse_encoder_params params() {
+    glimpse_encoder_params params;
+    glimpse_encoder_params_init(&params);
+    return params;
+  }
+  static glimpse_memory_plan plan(const Model& model, const glimpse_encoder_params& params) {
+    glimpse_memory_plan plan{};
+    plan.struct_size = sizeof plan;
+    check(glimpse_plan_encoder(model.get(), &params, &plan));
+    return plan;
+  }
+  static glimpse_picture file(const std::string& path) {
+    glimpse_picture picture{};
+    picture.path = detail::c_string(path);
+    return picture;
+  }
+  static glimpse_picture bytes(std::string_view bytes) {
+    glimpse_picture picture{};
+    picture.bytes = bytes.data();
+    picture.n_bytes = bytes.size();
+    return picture;
+  }
+  static glimpse_picture rgb(const uint8_t* rgb, int32_t width, int32_t height, size_t stride = 0) {
+    glimpse_picture picture{};
+    picture.rgb = rgb;
+    picture.width = width;
+    picture.height = height;
+    picture.stride = stride;
+    return picture;
+  }
+  /// What file(), bytes() and rgb() were given must live until the call returns.
+  std::vector<Embedding> encode(const std::vector<glimpse_picture>& pictures, const Progress& progress = {}) {
+    glimpse_progress_callback callback = nullptr;
+    void* user = nullptr;
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&callback, &user);
+    std::vector<Embedding> embeddings;
+    embeddings.reserve(pictures.size());
+    std::vector<glimpse_embedding*> handles(pictures.size() + 1);  // never empty: out may not be NULL
+    callbacks.check(
+        glimpse_encoder_encode(handle_.get(), pictures.data(), pictures.size(), callback, user, handles.data()));
+    for (size_t i = 0; i < pictures.size(); ++i) embeddings.emplace_back(handles[i]);
+    return embeddings;
+  }
+  glimpse_encoder* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<glimpse_encoder, detail::Free> handle_;
 };
 
 /// A text or a picture of a message. The embedding must live until the call that takes the message returns.

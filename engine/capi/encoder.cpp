@@ -1,0 +1,174 @@
+// glimpse_encoder_* and glimpse_encode_image_*: pictures to embeddings.
+#include "engine/capi/handles.h"
+
+using namespace glimpse;
+using namespace glimpse::capi;
+
+namespace {
+
+using Opened = Result<std::unique_ptr<ImageReader>>;
+
+Opened open_pixels(const glimpse_picture& picture, const ImageLimits& limits) {
+  const int32_t width = picture.width, height = picture.height;
+  if (width < 1 || height < 1 || width > limits.max_width || height > limits.max_height ||
+      static_cast<uint64_t>(width) * static_cast<uint64_t>(height) > limits.max_pixels) {
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels is outside the limits", width, height);
+  }
+  const size_t row = 3 * static_cast<size_t>(width), stride = picture.stride == 0 ? row : picture.stride;
+  if (stride < row) {
+    return make_error(ErrorCode::kInvalidArgument, "stride %d is less than 3 * width = %d", stride, row);
+  }
+  return read_pixels_of(picture.rgb, width, height, stride);
+}
+
+Opened open_picture(const glimpse_picture& picture, const DecodeOptions& options) {
+  const int n_given = (picture.bytes != nullptr) + (picture.path != nullptr) + (picture.rgb != nullptr);
+  if (n_given != 1) {
+    return make_error(ErrorCode::kInvalidArgument,
+                      "%d of bytes, path and rgb are given: want one (clear the struct first)", n_given);
+  }
+  if (picture.path != nullptr) return open_image_file(picture.path, options);
+  if (picture.rgb != nullptr) return open_pixels(picture, options.limits);
+  return open_image({static_cast<const std::byte*>(picture.bytes), picture.n_bytes}, options);
+}
+
+glimpse_status encode(glimpse_session* session, const glimpse_picture& picture, const void* given, const char* what,
+                      glimpse_progress_callback progress, void* progress_user, glimpse_embedding** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
+    Use<glimpse_session> use;
+    GLIMPSE_TRY(use.begin(session));
+    GLIMPSE_TRY(require(given, what));
+    const ProgressSink sink = progress_sink(progress, progress_user);
+    GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> reader,
+                   open_picture(picture, session->session->decode_options(sink)));
+    auto handle = std::make_unique<glimpse_embedding>();
+    GLIMPSE_ASSIGN(handle->embedding, session->session->encode_image(*reader, nullptr, sink));
+    *out = handle.release();
+    return {};
+  });
+}
+
+Result<EncoderOptions> encoder_options(const glimpse_encoder_params* given) {
+  glimpse_encoder_params params;
+  glimpse_encoder_params_init(&params);
+  GLIMPSE_TRY(read_params(given, &params));
+  EncoderOptions options;
+  GLIMPSE_TRY(read_picture_params(params, &options));
+  options.n_threads = params.n_threads;
+  options.log = log_sink(params.log, params.log_user);
+  options.cancel = params.cancel;
+  return options;
+}
+
+// Readers of all pictures, so that one that cannot be read is told before any is encoded.
+Result<std::vector<std::unique_ptr<ImageReader>>> open_all(const glimpse_picture* pictures, size_t n,
+                                                           const DecodeOptions& options) {
+  std::vector<std::unique_ptr<ImageReader>> readers;
+  for (size_t i = 0; i < n; ++i) {
+    Opened reader = open_picture(pictures[i], options);
+    if (!reader.ok()) {
+      Error error = std::move(reader).error();
+      if (n > 1) error.message = format("picture %d of %d: %s", i + 1, n, error.message);
+      return error;
+    }
+    readers.push_back(std::move(reader).value());
+  }
+  return readers;
+}
+
+Status encode_all(PictureEncoder& encoder, const glimpse_picture* pictures, size_t n, const ProgressSink& progress,
+                  glimpse_embedding** out) {
+  if (n == 0) return make_error(ErrorCode::kInvalidArgument, "no pictures");
+  GLIMPSE_TRY(require(pictures, "pictures"));
+  GLIMPSE_ASSIGN(const auto readers, open_all(pictures, n, encoder.decode_options(progress)));
+  std::vector<ImageReader*> pointers;
+  for (const auto& reader : readers) pointers.push_back(reader.get());
+  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> embeddings, encoder.encode(pointers, nullptr, progress));
+  std::vector<std::unique_ptr<glimpse_embedding>> handles;
+  for (ImageEmbedding& embedding : embeddings) {
+    handles.push_back(std::make_unique<glimpse_embedding>());
+    handles.back()->embedding = std::make_shared<const ImageEmbedding>(std::move(embedding));
+  }
+  for (size_t i = 0; i < n; ++i) out[i] = handles[i].release();
+  return {};
+}
+
+}  // namespace
+
+extern "C" {
+
+glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
+                                          glimpse_progress_callback progress, void* progress_user,
+                                          glimpse_embedding** out) {
+  glimpse_picture picture{};
+  picture.bytes = bytes;
+  picture.n_bytes = n_bytes;
+  return encode(session, picture, bytes, "bytes", progress, progress_user, out);
+}
+
+glimpse_status glimpse_encode_image_file(glimpse_session* session, const char* path, glimpse_progress_callback progress,
+                                         void* progress_user, glimpse_embedding** out) {
+  glimpse_picture picture{};
+  picture.path = path;
+  return encode(session, picture, path, "path", progress, progress_user, out);
+}
+
+glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t* rgb, int32_t width, int32_t height,
+                                        size_t stride, glimpse_progress_callback progress, void* progress_user,
+                                        glimpse_embedding** out) {
+  glimpse_picture picture{};
+  picture.rgb = rgb;
+  picture.width = width;
+  picture.height = height;
+  picture.stride = stride;
+  return encode(session, picture, rgb, "rgb", progress, progress_user, out);
+}
+
+void glimpse_encoder_params_init(glimpse_encoder_params* params) {
+  if (params == nullptr) return;
+  *params = glimpse_encoder_params{};
+  params->struct_size = sizeof *params;
+  init_picture_params(params);
+}
+
+glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,
+                                    glimpse_memory_plan* plan) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
+    GLIMPSE_ASSIGN(const MemoryPlan planned, plan_encoder(*model->model, options));
+    return write_info(memory_plan(planned), plan);
+  });
+}
+
+glimpse_status glimpse_encoder_create(const glimpse_model* model, const glimpse_encoder_params* params,
+                                      glimpse_encoder** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
+    auto handle = std::make_unique<glimpse_encoder>();
+    GLIMPSE_ASSIGN(handle->encoder, PictureEncoder::create(model->model, options));
+    *out = handle.release();
+    return {};
+  });
+}
+
+void glimpse_encoder_free(glimpse_encoder* encoder) {
+  free_handle(encoder);
+}
+
+glimpse_status glimpse_encoder_encode(glimpse_encoder* encoder, const glimpse_picture* pictures, size_t n_pictures,
+                                      glimpse_progress_callback progress, void* progress_user,
+                                      glimpse_embedding** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(out, "out"));
+    for (size_t i = 0; i < n_pictures; ++i) out[i] = nullptr;
+    Use<glimpse_encoder> use;
+    GLIMPSE_TRY(use.begin(encoder));
+    return encode_all(*encoder->encoder, pictures, n_pictures, progress_sink(progress, progress_user), out);
+  });
+}
+
+}  // extern "C"
