@@ -5,12 +5,13 @@
 #include <string>
 
 #include "engine/base/result.h"
+#include "engine/model/rotation.h"
 #include "engine/preprocess/preprocess.h"
 #include "loaders/gguf/gguf.h"
 
 namespace glimpse {
 
-/// The decoder (qwen2vl, qwen2).
+/// The decoder. Families differ by what is here.
 struct TextConfig {
   std::string architecture;       // general.architecture
   std::string name;               // general.name, may be empty
@@ -24,11 +25,15 @@ struct TextConfig {
   int64_t max_position_embeddings = 0;  // context_length
   double rope_theta = 1e6;
   float rms_norm_eps = 1e-6f;
-  int64_t mrope_section[4] = {16, 24, 24, 0};  // pairs that use the t, h, w, extra position
-  bool tied_embeddings = false;                // no output.weight: the head is token_embd
+  bool qkv_bias = true;        // Qwen2
+  bool qk_norm = false;        // Qwen3: RMSNorm over each head of queries and keys, before they turn
+  RopeSections mrope_section;  // pairs that use the t, h, w position
+  RopeScaling rope_scaling;
+  Rotation rotation;             // what all of rope comes to
+  bool tied_embeddings = false;  // no output.weight: the head is token_embd
 
   /// Positions of three axes, which only models that were trained on pictures have.
-  bool sees_pictures() const { return mrope_section[1] > 0 && mrope_section[2] > 0; }
+  bool sees_pictures() const { return mrope_section.count[1] > 0 && mrope_section.count[2] > 0; }
 };
 
 /// The vision encoder and merger (clip / qwen2vl_merger).

@@ -21,23 +21,6 @@ void PositionCounter::append_visual(const GridThw& grid, int64_t merge_size, std
   next_ += std::max({slices, rows, cols});  // one more than the greatest component used
 }
 
-void fill_mrope_table(std::span<const MropePosition> positions, const int64_t sections[4], double theta,
-                      int64_t head_dim, float* cos, float* sin) {
-  const int64_t half = head_dim / 2;
-  const int64_t h_begin = sections[0], w_begin = h_begin + sections[1], w_end = w_begin + sections[2];
-  for (int64_t j = 0; j < half; ++j) {
-    // The frequency belongs to the pair; it does not start again where a section starts.
-    const double frequency = std::pow(theta, -2.0 * static_cast<double>(j) / static_cast<double>(head_dim));
-    for (size_t i = 0; i < positions.size(); ++i) {
-      const MropePosition& p = positions[i];
-      const int32_t position = j >= h_begin && j < w_begin ? p.h : j >= w_begin && j < w_end ? p.w : p.t;
-      const double angle = position * frequency;
-      cos[static_cast<int64_t>(i) * half + j] = static_cast<float>(std::cos(angle));
-      sin[static_cast<int64_t>(i) * half + j] = static_cast<float>(std::sin(angle));
-    }
-  }
-}
-
 void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, float* cos, float* sin) {
   // One row per coordinate: rows and columns of patches use the same frequencies.
   const int64_t quarter = head_dim / 4;

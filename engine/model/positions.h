@@ -1,8 +1,7 @@
-// M-RoPE position ids (Qwen2-VL: get_rope_index in transformers) and rotation tables.
+// M-RoPE position ids (get_rope_index in transformers), and the vision encoder's rotation table.
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <vector>
 
 #include "engine/preprocess/preprocess.h"
@@ -28,11 +27,6 @@ class PositionCounter {
  private:
   int32_t next_ = 0;
 };
-
-/// cos, sin: (positions.size(), head_dim / 2). Pair j turns by p * theta^(-2j / head_dim), p chosen by the section that
-/// holds j (sections[0] pairs use t, then h, then w; pairs past the sections use t). Angles in double, rounded once.
-void fill_mrope_table(std::span<const MropePosition> positions, const int64_t sections[4], double theta,
-                      int64_t head_dim, float* cos, float* sin);
 
 /// The vision encoder's table for a grid in merge order: (h * w, head_dim / 2); the first head_dim / 4 pairs turn by
 /// the patch row, the second by its column, frequency j: 10000^(-4j / head_dim), starting again for the columns.

@@ -1,4 +1,4 @@
-// The decoder: Qwen2VLTextModel.forward in transformers, on Ops only.
+// The decoder: forward() of Qwen2VLTextModel and Qwen3Model in transformers, on Ops only.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -26,7 +26,7 @@ struct DecoderScratch {
   RopeTable rope;  // (T, head_dim / 2)
 };
 
-// One decoder layer (Qwen2VLDecoderLayer.forward). x is updated in place.
+// One decoder layer (forward() of Qwen2VLDecoderLayer and Qwen3DecoderLayer). x is updated in place.
 void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, const DecoderScratch& s, Probe& probe) {
   op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, segments, s.q);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
@@ -352,8 +352,7 @@ Status TextDecoder::Impl::compute(int64_t n, Probe& probe, const Progress& progr
   const DecoderScratch s = scratch(n);
   for (const PassPart& part : parts) {
     const int64_t at = part.first_row * (c.head_dim / 2);
-    fill_mrope_table(part.rows.positions, c.mrope_section, c.rope_theta, c.head_dim, host_cos.data() + at,
-                     host_sin.data() + at);
+    fill_mrope_table(part.rows.positions, c.rotation, host_cos.data() + at, host_sin.data() + at);
     std::copy(part.rows.ids.begin(), part.rows.ids.end(), ids.begin() + part.first_row);
   }
   bool cancelled = false;
@@ -423,7 +422,7 @@ Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
   }
   const auto n = static_cast<int64_t>(positions.size());
   std::vector<float> cosines(static_cast<size_t>(n * half)), sines(cosines.size());
-  fill_mrope_table(positions, c.mrope_section, c.rope_theta, c.head_dim, cosines.data(), sines.data());
+  fill_mrope_table(positions, c.rotation, cosines.data(), sines.data());
   GLIMPSE_TRY(ops.run([&] {
     ops.upload(cosines.data(), n * half, step_cos->data + n_step_rope * half);
     ops.upload(sines.data(), n * half, step_sin->data + n_step_rope * half);

@@ -1,5 +1,5 @@
 // All weights of the two forward passes, by the names the passes use. GGUF tensor names occur in weights_text.cpp,
-// weights_vision.cpp and config.cpp alone.
+// weights_vision.cpp and config_*.cpp alone.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ namespace glimpse {
 
 struct DecoderLayerWeights {
   Norm attn_norm;      // RMS, (hidden_size)
-  QkvWeights qkv;      // q: (heads * head_dim, hidden_size), k and v: (kv_heads * head_dim, hidden_size), with bias
+  QkvWeights qkv;      // q: (heads * head_dim, hidden_size), k and v: (kv_heads * head_dim, hidden_size)
   Linear attn_output;  // (hidden_size, heads * head_dim)
   Norm ffn_norm;       // RMS, (hidden_size)
   Linear ffn_gate;     // (intermediate_size, hidden_size)

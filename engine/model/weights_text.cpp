@@ -15,17 +15,22 @@ Result<QkvWeights> read_qkv(WeightReader& in, const TextConfig& c, const std::st
   w.head_dim = c.head_dim;
   const int64_t h = c.hidden_size;
   const int64_t nq = w.n_heads * w.head_dim, nk = w.n_kv_heads * w.head_dim;
+  const Presence bias = c.qkv_bias ? Presence::kRequired : Presence::kNone;
+  if (c.qk_norm) {
+    GLIMPSE_ASSIGN(w.q_norm, in.norm(block + "attn_q_norm", Norm::Kind::kRms, c.head_dim, c.rms_norm_eps));
+    GLIMPSE_ASSIGN(w.k_norm, in.norm(block + "attn_k_norm", Norm::Kind::kRms, c.head_dim, c.rms_norm_eps));
+  }
   if (!in.has(block + "attn_q.weight") && in.has(block + "attn_qkv.weight")) {
     const std::string fused = block + "attn_qkv";  // rows: all of q, then k, then v
     const int64_t n = nq + 2 * nk;
-    GLIMPSE_ASSIGN(w.q, in.linear_part(fused, 0, nq, n, h, precision, Presence::kRequired));
-    GLIMPSE_ASSIGN(w.k, in.linear_part(fused, nq, nk, n, h, precision, Presence::kRequired));
-    GLIMPSE_ASSIGN(w.v, in.linear_part(fused, nq + nk, nk, n, h, precision, Presence::kRequired));
+    GLIMPSE_ASSIGN(w.q, in.linear_part(fused, 0, nq, n, h, precision, bias));
+    GLIMPSE_ASSIGN(w.k, in.linear_part(fused, nq, nk, n, h, precision, bias));
+    GLIMPSE_ASSIGN(w.v, in.linear_part(fused, nq + nk, nk, n, h, precision, bias));
     return w;
   }
-  GLIMPSE_ASSIGN(w.q, in.linear(block + "attn_q", nq, h, precision, Presence::kRequired));
-  GLIMPSE_ASSIGN(w.k, in.linear(block + "attn_k", nk, h, precision, Presence::kRequired));
-  GLIMPSE_ASSIGN(w.v, in.linear(block + "attn_v", nk, h, precision, Presence::kRequired));
+  GLIMPSE_ASSIGN(w.q, in.linear(block + "attn_q", nq, h, precision, bias));
+  GLIMPSE_ASSIGN(w.k, in.linear(block + "attn_k", nk, h, precision, bias));
+  GLIMPSE_ASSIGN(w.v, in.linear(block + "attn_v", nk, h, precision, bias));
   return w;
 }
 

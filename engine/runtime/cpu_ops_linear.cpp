@@ -217,8 +217,14 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       for (int64_t r = begin; r < end; ++r) {
         const float* const cos = rope.cos.row(first + r);
         const float* const sin = rope.sin.row(first + r);
-        for (int64_t h = 0; h < w.n_heads; ++h) rope_head(isa_, q.row(first + r) + h * head_dim, cos, sin, head_dim);
-        for (int64_t h = 0; h < w.n_kv_heads; ++h) rope_head(isa_, k_rows.row(r) + h * head_dim, cos, sin, head_dim);
+        const auto turn = [&](const Norm& head_norm, int64_t n_heads, float* head) {
+          for (int64_t h = 0; h < n_heads; ++h, head += head_dim) {
+            if (head_norm.kind != Norm::Kind::kNone) normalize(head_norm, head, head_dim, head);
+            rope_head(isa_, head, cos, sin, head_dim);
+          }
+        };
+        turn(w.q_norm, w.n_heads, q.row(first + r));
+        turn(w.k_norm, w.n_kv_heads, k_rows.row(r));
       }
       store_rows(segments, first, {begin, end}, k_rows, v_rows, worker(thread));
     });

@@ -84,6 +84,8 @@ struct QkvWeights {
   int64_t n_heads = 0;
   int64_t n_kv_heads = 0;
   int64_t head_dim = 0;
+  Norm q_norm = {};  // of each head's head_dim values, before they turn: kNone or kRms, the same kind for both
+  Norm k_norm = {};
 };
 
 /// Cosines and sines of every rotation pair of every row: (n, head_dim / 2) each, in the backend's memory.
@@ -232,8 +234,8 @@ class Ops {
   /// x[i] = row ids[i] of table; rows with ids[i] < 0 are left as they are (picture embeddings were put there).
   virtual void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) = 0;
 
-  /// h = norm(x); q = rope(Wq h + bq) into `q` (n, n_heads * head_dim); keys rope(Wk h + bk) and values Wv h + bv into
-  /// the positions of the segments. rope: a row per row of x.
+  /// h = norm(x); q = rope(q_norm(Wq h + bq)) into `q` (n, n_heads * head_dim); keys rope(k_norm(Wk h + bk)) and values
+  /// Wv h + bv into the positions of the segments. rope: a row per row of x.
   virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
                         Mat q) = 0;
   /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head, over the keys that a row's segment

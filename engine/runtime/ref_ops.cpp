@@ -77,7 +77,9 @@ const RefWeight& as_ref(const PackedWeight& weight) {
 
 // RMS:   y = x / sqrt(mean(x^2) + eps) * w
 // Layer: y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * w + b
-void normalize_piece(const float* x, const Norm& norm, int64_t n, double* y) {
+// In place is allowed.
+template <typename T>
+void normalize_piece(const T* x, const Norm& norm, int64_t n, double* y) {
   double mean = 0;
   if (norm.kind == Norm::Kind::kLayer) {
     for (int64_t i = 0; i < n; ++i) mean += x[i];
@@ -121,6 +123,14 @@ Wide project(const Wide& h, const Linear& linear) {
     }
   }
   return y;
+}
+
+// h = norm(h), each head of d values by itself.
+void normalize_heads(Wide& h, const Norm& norm, int64_t d) {
+  if (norm.kind == Norm::Kind::kNone) return;
+  for (int64_t r = 0; r < h.rows; ++r) {
+    for (int64_t i = 0; i < h.cols; i += d) normalize_piece(h.row(r) + i, norm, d, h.row(r) + i);
+  }
 }
 
 // Pairs (j, j + d / 2) turn by the angle of pair j.
@@ -249,8 +259,11 @@ class RefOps final : public Ops {
   void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
                 Mat q) override {
     const Wide h = normalize(x, norm);
-    const Wide queries = project(h, w.q), keys = project(h, w.k), values = project(h, w.v);
     const int64_t d = w.head_dim;
+    Wide queries = project(h, w.q), keys = project(h, w.k);
+    const Wide values = project(h, w.v);
+    normalize_heads(queries, w.q_norm, d);
+    normalize_heads(keys, w.k_norm, d);
     for (const Segment& segment : segments) {
       RefKv& store = static_cast<RefKv&>(*segment.kv);
       for (int64_t i = 0; i < segment.n_rows; ++i) {

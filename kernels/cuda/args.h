@@ -150,13 +150,13 @@ struct RowsArgs {
   int64_t ld_out = 0;  // a multiple of 128, at least k
 };
 
-/// Rotation where head halves are no whole tiles: q in place, keys (n, n_kv_heads * head_dim) into the cache. With a
-/// cache of kQ8_0 always, for keys and values; q is null where the product rotated it.
+/// Rotation where head halves are no whole tiles or heads are normalised before: q in place, keys (n, n_kv_heads *
+/// head_dim) into the cache. With a cache of kQ8_0 always, for keys and values; q is null where the product rotated it.
 struct RopeArgs {
   float* q = nullptr;
   int64_t ld_q = 0;
   int32_t n_heads = 0;
-  const float* keys = nullptr;
+  float* keys = nullptr;          // normalised in place
   const float* values = nullptr;  // kQ8_0; as keys
   int64_t ld_keys = 0;
   const float* cos = nullptr;
@@ -166,6 +166,7 @@ struct RopeArgs {
   int64_t n_past = 0;
   const StepState* step = nullptr;  // as in LinearArgs
   KvView kv;
+  NormView q_norm, k_norm;  // of each head; kNone or kRms
 };
 
 /// out[i] = levels[i / run % 3 * 256 + bytes[i]]: normalised pixels.

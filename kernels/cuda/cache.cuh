@@ -5,6 +5,7 @@
 
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/norm.cuh"
 
 namespace glimpse::cuda {
 
@@ -124,6 +125,25 @@ GLIMPSE_DEVICE Q8Code quantize_lane(float x) {
   return {scale, static_cast<int8_t>(float_to_bits(y + 12582912.0f) & 0xffu)};
 }
 
+/// Heads of a row in place, a warp each: lanes ascending, then a tree.
+GLIMPSE_DEVICE void normalize_heads(float* heads, int n_heads, int dim, const NormView& norm) {
+  if (norm.kind == NormKind::kNone) return;
+  for (int head = warp_index(); head < n_heads; head += n_threads() / kWarp) {
+    float* const x = heads + head * dim;
+    float square = 0;
+    for (int i = lane_index(); i < dim; i += kWarp) square = fmaf(x[i], x[i], square);
+    const Moments m{0.0f, 1.0f / sqrtf(warp_sum(square) / static_cast<float>(dim) + norm.eps)};
+    for (int i = lane_index(); i < dim; i += kWarp) x[i] = normalized(x[i], norm, m, i);
+  }
+}
+/// What is rotated next, by other threads.
+GLIMPSE_DEVICE void normalize_heads(const RopeArgs& args, int row) {
+  if (args.k_norm.kind == NormKind::kNone) return;
+  normalize_heads(args.q + row * args.ld_q, args.n_heads, args.kv.head_dim, args.q_norm);
+  normalize_heads(args.keys + row * args.ld_keys, args.kv.n_heads, args.kv.head_dim, args.k_norm);
+  barrier();
+}
+
 GLIMPSE_DEVICE void rotate_queries(const RopeArgs& args, int row, const float* cosine, const float* sine) {
   const int half = args.kv.head_dim / 2;
   for (int i = thread_index(); i < args.n_heads * half; i += n_threads()) {
@@ -140,6 +160,7 @@ GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
   const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
+  normalize_heads(args, row);
   if (args.q != nullptr) rotate_queries(args, row, cosine, sine);
   for (int i = warp_index(); i < 2 * kv.n_heads * blocks; i += n_threads() / kWarp) {
     const bool is_key = i < kv.n_heads * blocks;

@@ -81,6 +81,7 @@ GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
   const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
+  normalize_heads(args, row);
   rotate_queries(args, row, cosine, sine);
   for (int i = thread_index(); i < args.kv.n_heads * half; i += n_threads()) {
     const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;

@@ -23,9 +23,9 @@ inline std::vector<Backend> golden_backends() {
   std::vector<Backend> backends = {{.name = "ref", .reference = true}};
   for (const Isa isa : all_isas()) {
     const std::string name = std::string("cpu_") + isa_name(isa);
-    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; int8 vision 2e-4;
-    // attention on a bfloat16 cache 5e-5, on binary16, eight times finer, a 64th of it, on int8 2e-4. Everything in
-    // float: rounding and the polynomial exponential only.
+    // The budgets of the kernels: int8 activations 1e-4, 1e-3 for heavy tails; bfloat16 products 2e-5; int8 vision
+    // 2e-4; attention on a bfloat16 cache 5e-5, on binary16, eight times finer, a 64th of it, on int8 2e-4. Everything
+    // in float: rounding and the polynomial exponential only.
     Backend exact = {.name = name, .isa = isa, .quantized_op = 1e-4, .quantized_heavy = 1e-3};
     backends.push_back(exact);
     Backend usual = exact;  // what sessions use: bfloat16 in the vision encoder, binary16 caches
@@ -58,12 +58,12 @@ inline std::vector<Backend> golden_backends() {
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {
  public:
-  /// folder: of the golden model.
+  /// folder: of the golden model; tells the type of its weights.
   ErrorBudget(const Backend& backend, std::string_view folder)
       : backend_(backend),
-        op_(folder == "quantized" ? backend.quantized_op
-            : folder == "untied"  ? backend.half_op
-                                  : backend.float_op),
+        op_(folder == "quantized"                            ? backend.quantized_op
+            : folder == "untied" || folder.ends_with("-f16") ? backend.half_op
+                                                             : backend.float_op),
         heavy_(folder == "quantized" ? backend.quantized_heavy : op_) {}
 
   /// The limit of the activation `name`; to be asked in model order.

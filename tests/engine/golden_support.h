@@ -1,4 +1,4 @@
-// Reads the golden cases (tests/golden/make_golden.py) and runs a model on them.
+// Reads the golden cases (tests/golden/make_*.py) and runs a model on them.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -172,7 +173,8 @@ inline std::shared_ptr<const Model> load_golden(const std::string& folder, const
   const ForcedIsa forced(backend.isa);
   ModelOptions options;
   options.model_path = golden_path(folder + "/model.gguf");
-  if (folder != "quantized" && !mmproj.empty()) options.mmproj_path = golden_path(folder + "/" + mmproj);
+  const std::string mmproj_path = golden_path(folder + "/" + mmproj);
+  if (!mmproj.empty() && std::filesystem::exists(mmproj_path)) options.mmproj_path = mmproj_path;
   options.use_reference = backend.reference;
   options.ops_factory = backend.ops_factory;
   options.n_threads = backend.n_threads;
@@ -269,9 +271,10 @@ struct CaseName {
 };
 inline const std::vector<CaseName>& golden_cases() {
   static const std::vector<CaseName> cases = {
-      {"tied", "case-text.gguf"},     {"tied", "case-image.gguf"},     {"tied", "case-images.gguf"},
-      {"tied", "case-video.gguf"},    {"tied", "case-resize.gguf"},    {"untied", "case-image.gguf"},
-      {"untied", "case-images.gguf"}, {"quantized", "case-text.gguf"},
+      {"tied", "case-text.gguf"},      {"tied", "case-image.gguf"},     {"tied", "case-images.gguf"},
+      {"tied", "case-video.gguf"},     {"tied", "case-resize.gguf"},    {"untied", "case-image.gguf"},
+      {"untied", "case-images.gguf"},  {"quantized", "case-text.gguf"}, {"qwen3", "case-text.gguf"},
+      {"qwen3-f16", "case-text.gguf"},
   };
   return cases;
 }

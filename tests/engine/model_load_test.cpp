@@ -89,10 +89,10 @@ TEST(ModelLoad, UnknownArchitectureIsNamed) {
   expect_text_refused(editor, ErrorCode::kUnsupported, {"unknown architecture 'llama'", "qwen2vl"});
 }
 
-TEST(ModelLoad, Qwen3TextIsNotSupportedYet) {
+TEST(ModelLoad, OtherQwenModelsAreNamed) {
   ModelEditor editor("tied/model.gguf");
-  editor.set("general.architecture", "qwen3vl");
-  expect_text_refused(editor, ErrorCode::kUnsupported, {"qwen3vl models are not supported yet"});
+  editor.set("general.architecture", "qwen35");
+  expect_text_refused(editor, ErrorCode::kUnsupported, {"qwen35 models are not supported yet", "qwen2vl, qwen3"});
 }
 
 TEST(ModelLoad, OtherProjectorsAreRefusedByName) {
@@ -233,8 +233,8 @@ TEST(ModelLoad, MoreTokensThanEmbeddingRowsIsRefused) {
 
 TEST(ModelLoad, RotaryScalingIsNotSilentlyIgnored) {
   ModelEditor editor("tied/model.gguf");
-  editor.set("qwen2vl.rope.scaling.type", "yarn");
-  expect_text_refused(editor, ErrorCode::kUnsupported, {"'yarn'"});
+  editor.set("qwen2vl.rope.scaling.type", "longrope").set("qwen2vl.rope.scaling.factor", 4);
+  expect_text_refused(editor, ErrorCode::kUnsupported, {"'longrope'", "linear, yarn"});
 }
 
 TEST(ModelLoad, SectionsThatDoNotFitAHeadAreRefused) {
@@ -253,9 +253,9 @@ TEST(ModelLoad, SectionsHaveADefault) {
     if (variant == 1) editor.set_ints("qwen2vl.rope.dimension_sections", {0, 0, 0, 0});
     if (variant == 2) editor.set_ints("qwen2vl.rope.dimension_sections", {2, 3, 3});
     const auto model = must(load(editor.write()));
-    EXPECT_EQ(model->text().mrope_section[0], 2);
-    EXPECT_EQ(model->text().mrope_section[1], 3);
-    EXPECT_EQ(model->text().mrope_section[2], 3);
+    EXPECT_EQ(model->text().mrope_section.count[0], 2);
+    EXPECT_EQ(model->text().mrope_section.count[1], 3);
+    EXPECT_EQ(model->text().mrope_section.count[2], 3);
   }
 }
 

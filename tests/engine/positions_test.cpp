@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "engine/model/rotation.h"
 #include "tests/engine/golden_support.h"
 
 namespace glimpse {
@@ -92,10 +93,10 @@ TEST(Positions, CuttingThePromptIntoPartsChangesNothing) {
 }
 
 TEST(MropeTable, SectionsChooseTheAxisAndFrequenciesDoNotRestart) {
-  const int64_t sections[4] = {16, 24, 24, 0};
+  const Rotation rotation = make_rotation(128, 1e6, {{16, 24, 24}});
   const MropePosition position{3, 5, 7};
   float cos[64], sin[64];
-  fill_mrope_table(std::span(&position, 1), sections, 1e6, 128, cos, sin);
+  fill_mrope_table(std::span(&position, 1), rotation, cos, sin);
   // Frequencies of Qwen2-VL, theta 1e6: f_1, f_15, f_16, f_40, f_63.
   const struct {
     int pair, p;
@@ -109,23 +110,53 @@ TEST(MropeTable, SectionsChooseTheAxisAndFrequenciesDoNotRestart) {
 }
 
 TEST(MropeTable, PairsPastTheSectionsUseTime) {
-  const int64_t sections[4] = {1, 1, 1, 0};
   const MropePosition position{2, 40, 50};
   float cos[4], sin[4];
-  fill_mrope_table(std::span(&position, 1), sections, 10000, 8, cos, sin);
+  fill_mrope_table(std::span(&position, 1), make_rotation(8, 10000, {{1, 1, 1}}), cos, sin);
   EXPECT_NEAR(sin[3], std::sin(2 * std::pow(10000.0, -0.75)), 1e-7);
 }
 
 TEST(MropeTable, TextOnlyEqualsOneDimensionalRotation) {
-  const int64_t mrope[4] = {2, 3, 3, 0}, plain[4] = {8, 0, 0, 0};
   const MropePosition positions[2] = {{100, 100, 100}, {31000, 31000, 31000}};
   float a[2][16], b[2][16];
-  fill_mrope_table(positions, mrope, 1e6, 16, a[0], a[1]);
-  fill_mrope_table(positions, plain, 1e6, 16, b[0], b[1]);
+  fill_mrope_table(positions, make_rotation(16, 1e6, {{2, 3, 3}}), a[0], a[1]);
+  fill_mrope_table(positions, make_rotation(16, 1e6, {{8, 0, 0}}), b[0], b[1]);
   for (int i = 0; i < 16; ++i) {
     EXPECT_EQ(a[0][i], b[0][i]);
     EXPECT_EQ(a[1][i], b[1][i]);
   }
+}
+
+TEST(MropeTable, InterleavedSectionsTakeEveryThirdPair) {
+  // Qwen3-VL: time 24, height 20, width 20 of 64 pairs; pairs 60 to 63 are time's.
+  const Rotation rotation = make_rotation(128, 5e6, {{24, 20, 20}, true});
+  for (size_t j = 0; j < 64; ++j) {
+    const auto want = j >= 60 || j % 3 == 0 ? Rotation::kTime : j % 3 == 1 ? Rotation::kHeight : Rotation::kWidth;
+    EXPECT_EQ(rotation.axis[j], want) << "pair " << j;
+  }
+  EXPECT_NEAR(rotation.frequency[1], 0.7858299804, 1e-10);
+  EXPECT_NEAR(rotation.frequency[40], 6.50344913e-5, 1e-13);
+}
+
+TEST(MropeTable, LinearScalingSlowsEveryPair) {
+  const RopeScaling scaling = {.kind = RopeScaling::Kind::kLinear, .factor = 4};
+  const Rotation scaled = make_rotation(16, 1e6, {{8, 0, 0}}, scaling), plain = make_rotation(16, 1e6, {{8, 0, 0}});
+  for (size_t j = 0; j < 8; ++j) EXPECT_DOUBLE_EQ(scaled.frequency[j], plain.frequency[j] / 4);
+  EXPECT_EQ(scaled.magnitude, 1);
+}
+
+TEST(MropeTable, YarnSlowsTheSlowPairsOnly) {
+  // Qwen3 at four times its 32768 positions: what _compute_yarn_parameters in transformers gives.
+  const RopeScaling scaling = {.kind = RopeScaling::Kind::kYarn, .factor = 4, .original_context = 32768};
+  const Rotation scaled = make_rotation(128, 1e6, {{64, 0, 0}}, scaling);
+  const Rotation plain = make_rotation(128, 1e6, {{64, 0, 0}});
+  const double slowed[] = {1, 1, 0.955882353, 0.691176455, 0.470588211, 0.294117646, 0.25, 0.25};
+  const int pairs[] = {0, 23, 24, 30, 35, 39, 40, 63};
+  for (size_t i = 0; i < std::size(pairs); ++i) {
+    const auto j = static_cast<size_t>(pairs[i]);
+    EXPECT_NEAR(scaled.frequency[j] / plain.frequency[j], slowed[i], 1e-6) << "pair " << j;
+  }
+  EXPECT_NEAR(scaled.magnitude, 1.1386294361, 1e-9);
 }
 
 TEST(VisionRopeTable, FollowsMergeOrderAndRestartsFrequenciesForColumns) {

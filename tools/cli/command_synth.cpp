@@ -72,7 +72,7 @@ Status take_text(const std::string& path, bool takes_type, SynthText& t, std::st
   t.intermediate_size = config.intermediate_size;
   t.vocab_size = config.vocab_size;
   t.context_length = config.max_position_embeddings;
-  for (int i = 0; i < 3; ++i) t.mrope_section[i] = config.mrope_section[i];
+  for (int i = 0; i < 3; ++i) t.mrope_section[i] = config.mrope_section.count[i];
   t.rope_theta = config.rope_theta;
   t.rms_norm_eps = config.rms_norm_eps;
   t.tied = config.tied_embeddings;

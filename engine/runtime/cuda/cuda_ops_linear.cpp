@@ -181,8 +181,10 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
 void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope,
                           const glimpse::Segment& segment, Mat q) {
   const KvView kv = static_cast<CudaKv&>(*segment.kv).view();
-  // A thread ends with rows of two tiles: halves of a head, where these are whole tiles.
-  const bool fused = w.head_dim % (2 * kTileRows) == 0, q8 = kv.type == CacheType::kQ8_0;
+  // A thread ends with rows of two tiles: halves of a head, where these are whole tiles. It has no whole head, which a
+  // norm needs.
+  const bool normed = w.k_norm.kind != Norm::Kind::kNone;
+  const bool fused = w.head_dim % (2 * kTileRows) == 0 && !normed, q8 = kv.type == CacheType::kQ8_0;
   const int64_t kv_width = w.n_kv_heads * w.head_dim;
   Mat keys, values;  // on their way to the cache
   if (!fused || q8) {
@@ -227,6 +229,8 @@ void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const Ro
   args.n_past = segment.n_past;
   args.step = step_;
   args.kv = kv;
+  args.q_norm = norm_view(w.q_norm);
+  args.k_norm = norm_view(w.k_norm);
   launch(q8 ? Kernel::store_q8 : Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }
 
