@@ -192,13 +192,22 @@ class StoreRun : public KernelRun {
 
  private:
   void store(Isa isa) {
-    (is_key_ ? store_keys : store_values)(isa, element_, numbers_.data(), head_dim_, n_, head_dim_, 0, panels_.data());
+    if (is_key_) {
+      store_keys(isa, element_, numbers_.data(), head_dim_, n_, head_dim_, 0, panels_.data());
+    } else {
+      store_values(isa, element_, numbers_.data(), head_dim_, n_, head_dim_, 0, panels_.data());
+    }
   }
   std::vector<float> stored(Isa isa) {
     store(isa);
     std::vector<float> out(numbers_.size());
     for (int64_t i = 0; i < n_; ++i) {
-      (is_key_ ? load_key : load_value)(element_, panels_.data(), head_dim_, i, out.data() + i * head_dim_);
+      float* const row = out.data() + i * head_dim_;
+      if (is_key_) {
+        load_key(element_, panels_.data(), head_dim_, i, row);
+      } else {
+        load_value(element_, panels_.data(), head_dim_, i, row);
+      }
     }
     return out;
   }

@@ -4,13 +4,18 @@
 #include <utility>
 
 #include "engine/base/checked.h"
+#include "engine/model/weights.h"
 
 namespace glimpse {
 
 uint64_t KvCache::plan_bytes(const Model& model, const Ops& ops, int64_t context, KvElement element) {
   const TextConfig& c = model.text();
-  return static_cast<uint64_t>(c.num_hidden_layers) *
-         ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element);
+  uint64_t bytes = 0;
+  for (const DecoderLayerWeights& layer : model.text_weights().layers) {
+    const int64_t n_wide = static_cast<int64_t>(layer.wide_keys.size()) / c.num_key_value_heads;
+    bytes += ops.kv_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element, n_wide);
+  }
+  return bytes;
 }
 
 Result<std::unique_ptr<KvCache>> KvCache::create(const Model& model, Ops& ops, int64_t context, KvElement element) {
@@ -20,10 +25,10 @@ Result<std::unique_ptr<KvCache>> KvCache::create(const Model& model, Ops& ops, i
   const TextConfig& c = model.text();
   std::unique_ptr<KvCache> cache(new KvCache());
   cache->context_ = context;
-  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
-    GLIMPSE_ASSIGN(std::unique_ptr<KvStore> layer,
-                   ops.make_kv(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock), element));
-    cache->layers_.push_back(std::move(layer));
+  for (const DecoderLayerWeights& layer : model.text_weights().layers) {
+    GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, ops.make_kv(c.num_key_value_heads, c.head_dim,
+                                                            round_up(context, kKeyBlock), element, layer.wide_keys));
+    cache->layers_.push_back(std::move(kv));
   }
   return cache;
 }

@@ -153,6 +153,13 @@ Result<std::shared_ptr<const PackedWeight>> WeightReader::sum_of_tensors(const s
   return pack(source, WeightPrecision::kF32);
 }
 
+std::vector<float> WeightReader::values(const BackendBuffer* vector) const {
+  if (vector == nullptr) return {};
+  std::vector<float> values(static_cast<size_t>(vector->n_floats));
+  ops_.download(vector->data, vector->n_floats, values.data());
+  return values;
+}
+
 Result<std::shared_ptr<const BackendBuffer>> WeightReader::vector(const std::string& name, int64_t first, int64_t n,
                                                                   int64_t total) {
   GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(name, {static_cast<uint64_t>(total)}, true));

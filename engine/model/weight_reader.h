@@ -61,6 +61,8 @@ class WeightReader {
                              WeightPrecision precision, Presence bias);
   /// Vectors `stem`.weight and, for kLayer, `stem`.bias (width each).
   Result<Norm> norm(const std::string& stem, Norm::Kind kind, int64_t width, float eps);
+  /// What a vector that was read holds; nothing where there is none.
+  std::vector<float> values(const BackendBuffer* vector) const;
   /// The sum of float tensors of the same shape, each taken as a matrix (rows, cols) of consecutive elements.
   Result<std::shared_ptr<const PackedWeight>> sum_of_tensors(const std::vector<std::string>& names,
                                                              const std::vector<uint64_t>& dims, int64_t rows,

@@ -19,6 +19,7 @@ struct DecoderLayerWeights {
   Linear ffn_gate;     // (intermediate_size, hidden_size)
   Linear ffn_up;       // (intermediate_size, hidden_size)
   Linear ffn_down;     // (hidden_size, intermediate_size)
+  std::vector<int32_t> wide_keys;  // (kv_heads, n_wide): wide_key_channels() of the keys' bias
 };
 
 struct TextWeights {

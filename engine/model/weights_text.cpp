@@ -43,6 +43,7 @@ Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, co
   DecoderLayerWeights w;
   GLIMPSE_ASSIGN(w.attn_norm, in.norm(block + "attn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
   GLIMPSE_ASSIGN(w.qkv, read_qkv(in, c, block, precision));
+  w.wide_keys = wide_key_channels(in.values(w.qkv.k.bias.get()), w.qkv.n_kv_heads, w.qkv.head_dim);
   GLIMPSE_ASSIGN(w.attn_output, matrix("attn_output", h, nq));
   GLIMPSE_ASSIGN(w.ffn_norm, in.norm(block + "ffn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
   GLIMPSE_ASSIGN(w.ffn_gate, matrix("ffn_gate", f, h));

@@ -114,9 +114,9 @@ void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) co
     first = position / kKeyBlock * kKeyBlock;
     while (first > 0 && begins_at(kv_head, first) == Begins::kNothing) first -= kKeyBlock;
   }
-  const uint64_t at = kv_head_bytes(element, head_dim, first);
-  load_key(head_element(kv_head, first), head_keys(kv_head) + at, head_dim, position - first, key);
-  load_value(head_element(kv_head, first), head_values(kv_head) + at, head_dim, position - first, value);
+  const KvElement there = head_element(kv_head, first);
+  load_key(there, head_keys(kv_head, first), head_dim, position - first, key, head_wide(kv_head));
+  load_value(there, head_values(kv_head, first), head_dim, position - first, value);
 }
 
 CpuOps::CpuOps(Isa isa, int n_threads, const LogSink& log)
@@ -207,33 +207,40 @@ void CpuOps::download(const float* backend, int64_t n_floats, float* host) {
   std::memcpy(host, backend, static_cast<size_t>(n_floats) * sizeof(float));
 }
 
-uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
-  return 2 * static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, round_up(capacity, kKeyBlock));
+uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                          int64_t n_wide) const {
+  capacity = round_up(capacity, kKeyBlock);
+  const uint64_t head = kv_head_bytes(element, head_dim, capacity, n_wide) + kv_head_bytes(element, head_dim, capacity);
+  return static_cast<uint64_t>(n_kv_heads) * head;
 }
 
 uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
   const int64_t d = padded_head_dim(head_dim);
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
   const uint64_t per_thread =
-      attention_state_bytes(d) + static_cast<uint64_t>(kMaxQueryRows * d) * sizeof(float) + attention_scratch_bytes(d);
+      attention_state_bytes(d) + kMaxQueryRows * max_query_row_bytes(d) + attention_scratch_bytes(d);
   const int64_t n_partials = team_.n_threads() > 1 ? n_kv_heads * ceil_div(capacity, kKeyBlock) : 0;
   return rows + per_thread * workers_.size() + static_cast<uint64_t>(n_partials) * attention_state_bytes(d);
 }
 
 Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                 KvElement element) {
+                                                 KvElement element, std::span<const int32_t> wide) {
   auto kv = std::make_unique<CpuKv>();
   kv->n_kv_heads = n_kv_heads;
   kv->head_dim = head_dim;
   kv->capacity = round_up(capacity, kKeyBlock);
   kv->element = element;
-  kv->head_bytes = kv_head_bytes(element, head_dim, kv->capacity);
+  if (element == KvElement::kQ8_0) {
+    kv->n_wide = static_cast<int64_t>(wide.size()) / n_kv_heads;
+    kv->wide.assign(wide.begin(), wide.end());
+  }
   if (element == KvElement::kInt8) {
     kv->begins.assign(static_cast<size_t>(n_kv_heads * kv->capacity / kKeyBlock), CpuKv::Begins::kNothing);
   }
-  const uint64_t bytes = static_cast<uint64_t>(n_kv_heads) * kv->head_bytes;
-  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(bytes, "keys"));
-  GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(bytes, "values"));
+  const uint64_t value_bytes = static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, kv->capacity);
+  const uint64_t key_bytes = kv_bytes(n_kv_heads, head_dim, capacity, element, kv->n_wide) - value_bytes;
+  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(key_bytes, "keys"));
+  GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(value_bytes, "values"));
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
   if (kv_rows_.size() < rows) {
     GLIMPSE_ASSIGN(kv_rows_, AlignedBuffer::allocate(rows, "keys and values of a chunk"));

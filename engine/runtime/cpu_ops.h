@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "engine/base/aligned_buffer.h"
@@ -31,7 +32,8 @@ struct CpuBuffer final : BackendBuffer {
 /// One layer's keys and values: heads one after another, each in the panel layout of kernels/attention.
 struct CpuKv final : KvStore {
   KvElement element = KvElement::kBf16;
-  uint64_t head_bytes = 0;
+  int64_t n_wide = 0;         // kQ8_0: wide channels of a head's keys
+  std::vector<int32_t> wide;  // (n_kv_heads, n_wide)
   AlignedBuffer keys;
   AlignedBuffer values;
   /// kInt8: what begins in a block of keys, by block and head.
@@ -53,10 +55,24 @@ struct CpuKv final : KvStore {
   /// kInt8: the segment's keys and values were written anew, as bfloat16.
   void begin_segment(int64_t first_key, int64_t end_key);
 
-  std::byte* head_keys(int64_t head) { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
-  std::byte* head_values(int64_t head) { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
-  const std::byte* head_keys(int64_t head) const { return keys.data() + static_cast<uint64_t>(head) * head_bytes; }
-  const std::byte* head_values(int64_t head) const { return values.data() + static_cast<uint64_t>(head) * head_bytes; }
+  WideChannels head_wide(int64_t head) const {
+    return WideChannels(wide).subspan(static_cast<size_t>(head * n_wide), static_cast<size_t>(n_wide));
+  }
+  /// A head's panels from a position on, a multiple of kKeyAlign.
+  const std::byte* head_keys(int64_t head, int64_t position = 0) const {
+    return keys.data() + static_cast<uint64_t>(head) * kv_head_bytes(element, head_dim, capacity, n_wide) +
+           kv_head_bytes(element, head_dim, position, n_wide);
+  }
+  const std::byte* head_values(int64_t head, int64_t position = 0) const {
+    return values.data() + static_cast<uint64_t>(head) * kv_head_bytes(element, head_dim, capacity) +
+           kv_head_bytes(element, head_dim, position);
+  }
+  std::byte* head_keys(int64_t head, int64_t position = 0) {
+    return const_cast<std::byte*>(std::as_const(*this).head_keys(head, position));
+  }
+  std::byte* head_values(int64_t head, int64_t position = 0) {
+    return const_cast<std::byte*>(std::as_const(*this).head_values(head, position));
+  }
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
@@ -80,9 +96,10 @@ class CpuOps final : public Ops {
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
   void upload(const float* host, int64_t n_floats, float* backend) override;
   void download(const float* backend, int64_t n_floats, float* host) override;
-  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                           KvElement element) override;
-  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override;
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                                           std::span<const int32_t> wide = {}) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                    int64_t n_wide = 0) const override;
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
   Status reserve(int64_t max_rows, int64_t max_cols) override;
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;

@@ -75,12 +75,14 @@ class Cursor {
 // One head's keys and values as a segment sees them, from first_key on, and the kernel for them.
 struct Panels {
   const std::byte *keys, *values;
+  WideChannels wide;
   KvElement element;
   const AttentionKernel& kernel;
 
   Panels(const Cut& cut, int64_t head, Isa isa)
-      : keys(cut.kv.head_keys(head) + kv_head_bytes(cut.kv.element, cut.kv.head_dim, cut.segment.first_key)),
-        values(cut.kv.head_values(head) + kv_head_bytes(cut.kv.element, cut.kv.head_dim, cut.segment.first_key)),
+      : keys(cut.kv.head_keys(head, cut.segment.first_key)),
+        values(cut.kv.head_values(head, cut.segment.first_key)),
+        wide(cut.kv.head_wide(head)),
         element(cut.kv.head_element(head, cut.segment.first_key)),
         kernel(select_attention_kernel(element, isa)) {}
 };
@@ -130,8 +132,7 @@ Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
   for (Worker& worker : workers_) {
     if (worker.state.size() >= state_bytes) continue;
     GLIMPSE_ASSIGN(worker.state, AlignedBuffer::allocate(state_bytes, "attention state"));
-    GLIMPSE_ASSIGN(worker.queries,
-                   AlignedBuffer::allocate(static_cast<uint64_t>(kMaxQueryRows * d) * sizeof(float), "query rows"));
+    GLIMPSE_ASSIGN(worker.queries, AlignedBuffer::allocate(kMaxQueryRows * max_query_row_bytes(d), "query rows"));
     GLIMPSE_ASSIGN(worker.scores, AlignedBuffer::allocate(attention_scratch_bytes(d), "attention scores"));
   }
   // Key blocks are shared out only when there are too few items for the threads: one token, one state per head and
@@ -156,8 +157,7 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
     const int64_t head = item % n_kv_heads;
     CpuKv& kv = static_cast<CpuKv&>(*s.kv);
     if (s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 || s.first_key != s.n_past) return;
-    const uint64_t at = kv_head_bytes(kv.element, kv.head_dim, s.first_key);
-    std::byte *const keys = kv.head_keys(head) + at, *const values = kv.head_values(head) + at;
+    std::byte *const keys = kv.head_keys(head, s.first_key), *const values = kv.head_values(head, s.first_key);
     // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
     float* const zero = worker.state.as<float>();
     std::fill_n(zero, kv.head_dim, 0.0f);
@@ -215,7 +215,8 @@ void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_i
       const int64_t first = (cut.n_blocks - 1 - block) * cut.block_rows;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, first, std::min(cut.block_rows, cut.n_rows - first));
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.keys, worker.queries.data());
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.keys, worker.queries.data(),
+                      panels.wide);
       reset_attention_state(state, rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       for (int64_t key = 0; key < rows.max_visible; key += kKeyBlock) {
@@ -249,7 +250,8 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
       const int64_t key = item % cut.n_key_blocks * kKeyBlock;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.keys, worker.queries.data());
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.keys, worker.queries.data(),
+                      panels.wide);
       reset_attention_state(partial(next, d), rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);

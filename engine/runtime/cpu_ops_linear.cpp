@@ -172,7 +172,7 @@ void CpuOps::store_rows(Segments segments, int64_t first, WorkRange rows, Mat ke
     for (int64_t h = 0; h < kv.n_kv_heads; ++h) {
       const int64_t column = h * kv.head_dim;
       store_keys(isa_, kv.element, keys.row(begin) + column, keys.ld, end - begin, kv.head_dim, position,
-                 kv.head_keys(h));
+                 kv.head_keys(h), kv.head_wide(h));
       store_values(isa_, kv.element, values.row(begin) + column, values.ld, end - begin, kv.head_dim, position,
                    kv.head_values(h));
       if (pad) store_value(isa_, kv.element, zero, kv.head_dim, s.end_key(), kv.head_values(h));

@@ -215,9 +215,12 @@ class Ops {
   /// Whether upload_levels() sends the bytes, and so less than upload() of the values.
   virtual bool prefers_levels() const { return false; }
   virtual void download(const float* backend, int64_t n_floats, float* host) = 0;
+  /// wide: (n_kv_heads, n_wide) channels of keys that kQ8_0 is to keep in 16 bits (wide_key_channels()); without
+  /// meaning for other elements.
   virtual Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                   KvElement element) = 0;
-  virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const = 0;
+                                                   KvElement element, std::span<const int32_t> wide = {}) = 0;
+  virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                            int64_t n_wide = 0) const = 0;
   /// Scratch that make_kv() sets aside once for all stores of this shape.
   virtual uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const = 0;
   /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated

@@ -65,9 +65,10 @@ void ProfiledOps::report(OpRecord record, Execute&& execute) {
 }
 
 Result<std::unique_ptr<KvStore>> ProfiledOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                      KvElement element) {
-  GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, inner_.make_kv(n_kv_heads, head_dim, capacity, element));
-  const auto bytes = static_cast<double>(inner_.kv_bytes(n_kv_heads, head_dim, kv->capacity, element));
+                                                      KvElement element, std::span<const int32_t> wide) {
+  GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, inner_.make_kv(n_kv_heads, head_dim, capacity, element, wide));
+  const int64_t n_wide = static_cast<int64_t>(wide.size()) / n_kv_heads;
+  const auto bytes = static_cast<double>(inner_.kv_bytes(n_kv_heads, head_dim, kv->capacity, element, n_wide));
   kv_shapes_[kv.get()] = {element, kv->capacity > 0 ? bytes / static_cast<double>(kv->capacity) : 0};
   return kv;
 }

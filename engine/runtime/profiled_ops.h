@@ -100,10 +100,11 @@ class ProfiledOps final : public Ops {
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override {
     return inner_.allocate(n_floats, purpose);
   }
-  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                           KvElement element) override;
-  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override {
-    return inner_.kv_bytes(n_kv_heads, head_dim, capacity, element);
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                                           std::span<const int32_t> wide = {}) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                    int64_t n_wide = 0) const override {
+    return inner_.kv_bytes(n_kv_heads, head_dim, capacity, element, n_wide);
   }
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override {
     return inner_.kv_scratch_bytes(n_kv_heads, head_dim, capacity);

@@ -222,19 +222,19 @@ class RefOps final : public Ops {
   void upload(const float* host, int64_t n_floats, float* backend) override { std::copy_n(host, n_floats, backend); }
   void download(const float* backend, int64_t n_floats, float* host) override { std::copy_n(backend, n_floats, host); }
 
-  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                           KvElement element) override {
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                                           std::span<const int32_t>) override {
     auto kv = std::make_unique<RefKv>();
     kv->n_kv_heads = n_kv_heads;
     kv->head_dim = head_dim;
     kv->capacity = round_up(capacity, kKeyBlock);
-    const uint64_t half = kv_bytes(n_kv_heads, head_dim, capacity, element) / 2;
+    const uint64_t half = kv_bytes(n_kv_heads, head_dim, capacity, element, 0) / 2;
     GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(half, "keys"));
     GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(half, "values"));
     return std::unique_ptr<KvStore>(std::move(kv));
   }
 
-  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement) const override {
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement, int64_t) const override {
     return 2 * sizeof(float) * static_cast<uint64_t>(n_kv_heads * head_dim * round_up(capacity, kKeyBlock));
   }
 

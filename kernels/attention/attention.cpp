@@ -99,16 +99,17 @@ uint64_t attention_scratch_bytes(int64_t d) {
   return std::max(kernels, int8_scratch_bytes(d));
 }
 
-uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity) {
+uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity, int64_t n_wide) {
   const int64_t d = padded_head_dim(head_dim);
   if (element == KvElement::kQ8_0)
-    return static_cast<uint64_t>(capacity / 16) * static_cast<uint64_t>(q8_group_bytes(d));
+    return static_cast<uint64_t>(capacity / 16) * static_cast<uint64_t>(q8_group_bytes(d, n_wide));
   return static_cast<uint64_t>(d) * static_cast<uint64_t>(capacity) * (is_float32(element) ? 4 : 2);
 }
 
-void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys) {
+void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys,
+               WideChannels wide) {
   element = stored_element(element);
-  if (element == KvElement::kQ8_0) return store_key_q8(key, head_dim, position, keys);
+  if (element == KvElement::kQ8_0) return store_key_q8(key, head_dim, position, wide, keys);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
     store_element(element, keys, key_index(element, d, position, i), i < head_dim ? key[i] : 0.0f);
@@ -125,14 +126,14 @@ void store_value(Isa, KvElement element, const float* value, int64_t head_dim, i
 }
 
 void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
-                int64_t position, std::byte* keys) {
+                int64_t position, std::byte* keys, WideChannels wide) {
   element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   while (position < end) {
     const int64_t n_groups = position % 16 == 0 ? (end - position) / 16 : 0;
     if (n_groups == 0 || isa < Isa::kAvx2 || element == KvElement::kQ8_0) {
-      store_key(isa, element, rows, head_dim, position, keys);
+      store_key(isa, element, rows, head_dim, position, keys, wide);
       rows += ld, ++position;
       continue;
     }
@@ -163,8 +164,9 @@ void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int
   }
 }
 
-void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key) {
-  if (element == KvElement::kQ8_0) return load_key_q8(keys, head_dim, position, key);
+void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key,
+              WideChannels wide) {
+  if (element == KvElement::kQ8_0) return load_key_q8(keys, head_dim, position, wide, key);
   if (element == KvElement::kInt8) return load_key_int8(keys, head_dim, position, key);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) key[i] = load_element(element, keys, key_index(element, d, position, i));
@@ -196,25 +198,30 @@ void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int6
   finish_attention_ref(state, n_rows, head_dim, out_rows);
 }
 
-uint64_t query_row_bytes(KvElement element, int64_t d) {
-  if (element == KvElement::kQ8_0) return static_cast<uint64_t>(q8_query_bytes(d));
+uint64_t query_row_bytes(KvElement element, int64_t d, int64_t n_wide) {
+  if (element == KvElement::kQ8_0) return static_cast<uint64_t>(q8_query_bytes(d, n_wide));
   if (element == KvElement::kInt8) return static_cast<uint64_t>(int8_query_bytes(d));
   return static_cast<uint64_t>(d) * (element == KvElement::kBf16 ? 2 : 4);
 }
 
+uint64_t max_query_row_bytes(int64_t d) {
+  return static_cast<uint64_t>(std::max(4 * d, q8_query_bytes(d, d)));
+}
+
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     const std::byte* keys, void* out) {
-  const auto prepare = element == KvElement::kQ8_0 ? prepare_queries_q8
-                       : isa >= Isa::kAvx512       ? prepare_queries_avx512
-                       : isa >= Isa::kAvx2         ? prepare_queries_avx2
-                                                   : prepare_queries_ref;
+                     const std::byte* keys, void* out, WideChannels wide) {
+  const auto prepare = isa >= Isa::kAvx512 ? prepare_queries_avx512
+                       : isa >= Isa::kAvx2 ? prepare_queries_avx2
+                                           : prepare_queries_ref;
   const int64_t d = padded_head_dim(head_dim);
-  const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d));
+  const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d, static_cast<int64_t>(wide.size())));
   const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
   for (int64_t r = 0; r < n_rows; ++r) {
     std::byte* row = static_cast<std::byte*>(out) + r * row_bytes;
     if (element == KvElement::kInt8) {
       prepare_query_int8(q_rows[r], scale, head_dim, keys, row);
+    } else if (element == KvElement::kQ8_0) {
+      prepare_query_q8(q_rows[r], scale, head_dim, wide, row);
     } else {
       prepare(element, q_rows[r], scale, head_dim, d, row);
     }

@@ -35,6 +35,8 @@ struct Avx2Q8 : Avx2 {
   static inline I load_widened(const std::byte* p) {
     return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
   }
+  static inline I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
+  static inline I times_128(I x) { return _mm256_slli_epi32(x, 7); }
   static inline I dot2(I acc, I value, I weight) { return _mm256_add_epi32(acc, _mm256_madd_epi16(value, weight)); }
   static inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
   static inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }

@@ -1,7 +1,8 @@
-// Attention on the int8 store for any vector width. Scores: integer products of int8 queries and keys per block of 32
-// dimensions, times both scales. Output: probability times scale of the value, as a 16-bit integer relative to the
-// greatest of the row in these 256 keys, times the int8 values in integers. The rounding of the weights, half of
-// 1/32767 of the greatest, is far below that of the values. 256 * 32767 * 127 fits into 32 bits.
+// Attention on the int8 store for any vector width. Scores: integer products of queries and keys per block of 32
+// dimensions, times both scales, then the wide channels in float. Output: probability times scale of the value, as a
+// 16-bit integer relative to the greatest of the row in these 256 keys, times the int8 values in integers. The rounding
+// of the weights, half of 1/32767 of the greatest, is far below that of the values. 256 * 32767 * 127 fits into 32
+// bits.
 //
 // Integer sums are exact and the blocks of a score are added in ascending order, so the tiling leaves no trace in the
 // result. Included by attention_q8_*.cpp, each with its own vector type S; everything has internal linkage.
@@ -19,19 +20,21 @@ namespace {
 template <int R>
 struct Q8Queries {
   Q8Query row[R];
-  Q8Queries(const std::byte* rows, int64_t d) {
-    for (int r = 0; r < R; ++r) row[r] = q8_query(rows + r * q8_query_bytes(d), d);
+  Q8Queries(const std::byte* rows, int64_t d, int64_t n_wide) {
+    for (int r = 0; r < R; ++r) row[r] = q8_query(rows + r * q8_query_bytes(d, n_wide), d);
   }
 };
 
 // scores (R, 256) for the first n_keys keys, rounded up to whole steps (never past the block).
 template <class S, int D, int R, bool Ahead>
-void q8_score_tile(const std::byte* queries, int64_t d_any, const std::byte* keys, int64_t n_keys, float* scores) {
+void q8_score_tile(const std::byte* queries, int64_t d_any, int64_t n_wide, const std::byte* keys, int64_t n_keys,
+                   float* scores) {
   constexpr int kVectors = S::template score_vectors<R>();
   constexpr int kPerLine = 16 / S::kLanes;  // vectors in a line of 16 keys
   const int64_t d = D != 0 ? D : d_any;
-  const int64_t group_bytes = q8_group_bytes(d);
-  const Q8Queries<R> q(queries, d);
+  const int64_t group_bytes = q8_group_bytes(d, n_wide);
+  const int64_t first_value = q8_scale_bytes(d) + 32 * n_wide;
+  const Q8Queries<R> q(queries, d, n_wide);
   for (int64_t k = 0; k < n_keys; k += S::kLanes * kVectors) {
     const std::byte* group[kVectors];
     int64_t lane[kVectors];
@@ -49,20 +52,38 @@ void q8_score_tile(const std::byte* queries, int64_t d_any, const std::byte* key
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot_start(q.row[r].starts + block);
+        for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot_start(q.row[r].starts + 2 * block);
       }
       const int64_t end = begin + kQ8Block < d ? begin + kQ8Block : d;
       for (int64_t i = begin; i < end; i += 4) {
         typename S::Key key[kVectors];
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          const std::byte* at = group[v] + q8_scale_bytes(d) + i * 16 + lane[v] * 4;
+          const std::byte* at = group[v] + first_value + i * 16 + lane[v] * 4;
           key[v] = S::load_key(at);
           if constexpr (Ahead) prefetch_ahead(at);
         }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          const typename S::I query = S::broadcast_word(q.row[r].values + i);
+          const typename S::I query = S::broadcast_word(q.row[r].high + i);
+#pragma GCC unroll 4
+          for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot4(dot[r][v], key[v], query);
+        }
+      }
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) {
+          dot[r][v] = S::add_words(S::times_128(dot[r][v]), S::dot_start(q.row[r].starts + 2 * block + 1));
+        }
+      }
+      for (int64_t i = begin; i < end; i += 4) {  // the keys once more, from L1
+        typename S::Key key[kVectors];
+#pragma GCC unroll 4
+        for (int v = 0; v < kVectors; ++v) key[v] = S::load_key(group[v] + first_value + i * 16 + lane[v] * 4);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+          const typename S::I query = S::broadcast_word(q.row[r].low + i);
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot4(dot[r][v], key[v], query);
         }
@@ -75,6 +96,14 @@ void q8_score_tile(const std::byte* queries, int64_t d_any, const std::byte* key
           const typename S::V both = S::mul(scale, S::broadcast(q.row[r].scales[block]));
           acc[r][v] = S::fma(S::to_float(dot[r][v]), both, acc[r][v]);
         }
+      }
+    }
+    for (int64_t w = 0; w < n_wide; ++w) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) {
+        const typename S::V key = S::load_f16(group[v] + q8_scale_bytes(d) + (w * 16 + lane[v]) * 2);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) acc[r][v] = S::fma(key, S::broadcast(q.row[r].wide[w]), acc[r][v]);
       }
     }
 #pragma GCC unroll 8
@@ -172,8 +201,9 @@ void q8_value_rows(const int16_t* w, const float* factor, const std::byte* value
 }
 
 template <class S, int D, int R>
-void q8_attend_group(const std::byte* queries, int64_t d_any, const std::byte* keys, const std::byte* values,
-                     const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
+void q8_attend_group(const std::byte* queries, int64_t d_any, int64_t n_wide, const std::byte* keys,
+                     const std::byte* values, const int32_t* n_visible, const AttentionState& state,
+                     std::byte* scratch) {
   const int64_t d = D != 0 ? D : d_any;
   int64_t n_keys = 0;
   for (int r = 0; r < R; ++r) n_keys = n_visible[r] > n_keys ? n_visible[r] : n_keys;
@@ -186,9 +216,9 @@ void q8_attend_group(const std::byte* queries, int64_t d_any, const std::byte* k
                                 reinterpret_cast<float*>(scratch + kScratchAcc)};
   constexpr int kFirst = R < S::kScoreRows ? R : S::kScoreRows;
   constexpr bool kAhead = R < kRowGroup;
-  q8_score_tile<S, D, kFirst, kAhead>(queries, d, keys, n_keys, scores);
+  q8_score_tile<S, D, kFirst, kAhead>(queries, d, n_wide, keys, n_keys, scores);
   if constexpr (R > kFirst) {
-    q8_score_tile<S, D, R - kFirst, false>(queries + kFirst * q8_query_bytes(d), d, keys, n_keys,
+    q8_score_tile<S, D, R - kFirst, false>(queries + kFirst * q8_query_bytes(d, n_wide), d, n_wide, keys, n_keys,
                                            scores + kFirst * kKeyBlock);
   }
   const int64_t n_stored = (n_keys + 15) / 16 * 16;
@@ -212,17 +242,17 @@ void q8_attend_group(const std::byte* queries, int64_t d_any, const std::byte* k
 }
 
 template <class S, int D>
-void q8_attend_block(const std::byte* queries, int64_t n_rows, int64_t d, const std::byte* keys,
+void q8_attend_block(const std::byte* queries, int64_t n_rows, int64_t d, int64_t n_wide, const std::byte* keys,
                      const std::byte* values, const int32_t* n_visible, const AttentionState& state,
                      std::byte* scratch) {
-  using Group = void (*)(const std::byte*, int64_t, const std::byte*, const std::byte*, const int32_t*,
+  using Group = void (*)(const std::byte*, int64_t, int64_t, const std::byte*, const std::byte*, const int32_t*,
                          const AttentionState&, std::byte*);
   static constexpr Group kGroups[kRowGroup] = {
       q8_attend_group<S, D, 1>, q8_attend_group<S, D, 2>, q8_attend_group<S, D, 3>, q8_attend_group<S, D, 4>,
       q8_attend_group<S, D, 5>, q8_attend_group<S, D, 6>, q8_attend_group<S, D, 7>, q8_attend_group<S, D, 8>};
   for (int64_t r = 0; r < n_rows; r += kRowGroup) {
     const int64_t count = n_rows - r < kRowGroup ? n_rows - r : kRowGroup;
-    kGroups[count - 1](queries + r * q8_query_bytes(d), d, keys, values, n_visible + r,
+    kGroups[count - 1](queries + r * q8_query_bytes(d, n_wide), d, n_wide, keys, values, n_visible + r,
                        {state.max + r, state.sum + r, state.acc + r * d}, scratch);
   }
 }
@@ -230,9 +260,10 @@ void q8_attend_block(const std::byte* queries, int64_t n_rows, int64_t d, const 
 template <class S>
 void q8_attend_any(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
                    int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  const int64_t before = key_begin / 16 * q8_group_bytes(d);
+  const int64_t n_wide = *q8_query(static_cast<const std::byte*>(queries), d).n_wide, group = key_begin / 16;
   const auto run = d == 64 ? q8_attend_block<S, 64> : d == 128 ? q8_attend_block<S, 128> : q8_attend_block<S, 0>;
-  run(static_cast<const std::byte*>(queries), n_rows, d, keys + before, values + before, n_visible, state, scratch);
+  run(static_cast<const std::byte*>(queries), n_rows, d, n_wide, keys + group * q8_group_bytes(d, n_wide),
+      values + group * q8_group_bytes(d), n_visible, state, scratch);
 }
 
 }  // namespace

@@ -15,6 +15,8 @@ struct Avx512Q8Base : Avx512 {
     return R <= 2 ? 4 : R <= 6 ? 2 : 1;  // 6 rows: 12 integer and 12 float accumulators
   }
   static inline I zero_words() { return _mm512_setzero_si512(); }
+  static inline I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
+  static inline I times_128(I x) { return _mm512_slli_epi32(x, 7); }
   static inline I broadcast_word(const void* p) {
     int32_t word;
     __builtin_memcpy(&word, p, sizeof word);

@@ -11,24 +11,30 @@
 namespace glimpse {
 namespace {
 
-// Element i of a prepared query row.
+// Element i of a prepared query row; those of kQ8_0 are as load_mixed_key_q8() has them.
 double load_query(KvElement element, const std::byte* row, int64_t d, int64_t i) {
   if (element == KvElement::kBf16) return bf16_to_float(reinterpret_cast<const uint16_t*>(row)[i]);
   if (element != KvElement::kQ8_0) return reinterpret_cast<const float*>(row)[i];
   const Q8Query query = q8_query(row, d);
-  return static_cast<double>(query.scales[i / kQ8Block]) * query.values[i];
+  if (i >= d) return query.wide[i - d];
+  return static_cast<double>(query.scales[i / kQ8Block]) * (128 * query.high[i] + query.low[i]);
 }
 
 // softmax(q K^T) V of one row over its visible keys: scores are in base 2, so p = 2^(score - max).
-// panel_row: (d) float, acc: (d) double.
+// panel_row: (2 d) float, acc: (d) double.
 void attend_row(KvElement element, const std::byte* query, int64_t d, const std::byte* keys, const std::byte* values,
                 int64_t key_begin, int64_t n_visible, float* panel_row, double* acc, const AttentionState& block) {
+  const int64_t n_wide = element == KvElement::kQ8_0 ? *q8_query(query, d).n_wide : 0;
   double p[kKeyBlock];
   float max = -std::numeric_limits<float>::infinity();
   for (int64_t k = 0; k < n_visible; ++k) {
-    load_key(element, keys, d, key_begin + k, panel_row);
+    if (element == KvElement::kQ8_0) {
+      load_mixed_key_q8(keys, d, key_begin + k, n_wide, panel_row);
+    } else {
+      load_key(element, keys, d, key_begin + k, panel_row);
+    }
     double score = 0;
-    for (int64_t i = 0; i < d; ++i) score += load_query(element, query, d, i) * panel_row[i];
+    for (int64_t i = 0; i < d + n_wide; ++i) score += load_query(element, query, d, i) * panel_row[i];
     p[k] = score;
     max = std::fmax(max, static_cast<float>(score));
   }
@@ -51,12 +57,13 @@ void attend_block_ref(KvElement element, const void* queries, int64_t n_rows, in
   float max, sum;
   auto* acc = reinterpret_cast<double*>(scratch);
   auto* panel_row = reinterpret_cast<float*>(acc + d);
-  const AttentionState block = {&max, &sum, panel_row + d};
-  const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d));
+  const AttentionState block = {&max, &sum, panel_row + 2 * d};
+  const auto* const rows = static_cast<const std::byte*>(queries);
+  const int64_t n_wide = element == KvElement::kQ8_0 ? *q8_query(rows, d).n_wide : 0;
+  const auto row_bytes = static_cast<int64_t>(query_row_bytes(element, d, n_wide));
   for (int64_t r = 0; r < n_rows; ++r) {
     if (n_visible[r] == 0) continue;
-    attend_row(element, static_cast<const std::byte*>(queries) + r * row_bytes, d, keys, values, key_begin,
-               n_visible[r], panel_row, acc, block);
+    attend_row(element, rows + r * row_bytes, d, keys, values, key_begin, n_visible[r], panel_row, acc, block);
     merge_attention_ref({state.max + r, state.sum + r, state.acc + r * d}, block, 1, d);
   }
 }

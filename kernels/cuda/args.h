@@ -55,7 +55,8 @@ struct Segment {
 enum class CacheType : int32_t { kBf16, kF16, kF32, kQ8_0 };
 
 /// Keys and values of one layer: [head][position][padded_dim] each; padding is zero. kQ8_0: int8, and behind those of
-/// all heads a binary16 scale for each 32 (cache_scales()): [head][position][scale_blocks()].
+/// all heads a binary16 scale for each 32 (cache_scales()): [head][position][scale_blocks()]. Their keys are
+/// mixed before they are rounded, as on the CPU.
 struct KvView {
   void* keys = nullptr;
   void* values = nullptr;
@@ -70,6 +71,10 @@ struct KvView {
 constexpr int kQ8Values = 32;
 GLIMPSE_HD constexpr int scale_blocks(int padded_dim) {
   return (padded_dim + kQ8Values - 1) / kQ8Values;
+}
+/// kQ8_0: channels of a key that are mixed by a Hadamard matrix (mixed_channels() in kernels/attention/attention_q8.h).
+GLIMPSE_HD constexpr int mixed_channels(int padded_dim) {
+  return padded_dim & -padded_dim;
 }
 /// base: kv.keys or kv.values.
 GLIMPSE_HD uint16_t* cache_scales(const KvView& kv, void* base) {

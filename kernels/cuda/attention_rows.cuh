@@ -13,7 +13,6 @@ namespace glimpse::cuda {
 
 constexpr int kChunkKeys = 128;
 constexpr int kAttendThreads = kChunkKeys;
-constexpr int kMaxHeadDim = 128;
 
 struct AttendShared {
   int scores_at = 0, acc_at = 0, state_at = 0, total = 0;  // floats at 0: queries (heads, dim)
@@ -87,6 +86,26 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * args.scale : 0.0f;
   }
   part_of_block.wait();
+  if constexpr (sizeof(T) == 1) {  // Q8: as the keys
+    const int together = mixed_blocks(padded), parts = (scale_blocks(padded) + together - 1) / together;
+    for (int i = warp; i < kHeads * parts; i += kAttendThreads / kWarp) {
+      const int first = i % parts * together * kWarp + lane_index();
+      float* const query = queries + i / parts * padded;
+      float x[kMixedBlocks];
+      GLIMPSE_UNROLL
+      for (int b = 0; b < kMixedBlocks; ++b) {
+        const int d = first + b * kWarp;
+        x[b] = b < together && d < padded ? query[d] * mixing_loss(padded) : 0.0f;
+      }
+      mix_blocks(x, padded);
+      GLIMPSE_UNROLL
+      for (int b = 0; b < kMixedBlocks; ++b) {
+        const int d = first + b * kWarp;
+        if (b < together && d < padded) query[d] = x[b];
+      }
+    }
+    part_of_block.wait();
+  }
 
   // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
   const int pair = me % (kAttendThreads / 2), half = me / (kAttendThreads / 2);

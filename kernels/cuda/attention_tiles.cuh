@@ -129,7 +129,28 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   };
   load_block(0);
   cp_async_commit();
-  for (int i = thread_index(); i < kTileQueries * (kDim / 2); i += kTileThreads) {
+  if constexpr (q8) {  // mixed as the keys
+    const int together = mixed_blocks(padded), parts = (kDim + together * kWarp - 1) / (together * kWarp);
+    for (int i = warp; i < kTileQueries * parts; i += kTileThreads / kWarp) {
+      const int row = i / parts, first = i % parts * together * kWarp + lane;
+      const bool there = first_row + row < args.n;
+      const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
+      float x[kMixedBlocks];
+      GLIMPSE_UNROLL
+      for (int b = 0; b < kMixedBlocks; ++b) {
+        const int d = first + b * kWarp;
+        x[b] = there && b < together && d < dim ? q[d] * args.scale * mixing_loss(padded) : 0.0f;
+      }
+      mix_blocks(x, padded);
+      GLIMPSE_UNROLL
+      for (int b = 0; b < kMixedBlocks; ++b) {
+        const int d = first + b * kWarp;
+        if (b >= together || d >= kDim) continue;
+        reinterpret_cast<uint16_t*>(query_tile + row * stride)[d] = static_cast<uint16_t>(pack_half(x[b], 0.0f));
+      }
+    }
+  }
+  for (int i = thread_index(); !q8 && i < kTileQueries * (kDim / 2); i += kTileThreads) {
     const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
     const bool there = first_row + row < args.n;
     const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;

@@ -101,6 +101,49 @@ struct CacheRow<Q8> {
   }
 };
 
+constexpr int kMaxHeadDim = 128;
+
+/// Values that one warp mixes: channel 32 b + lane in x[b].
+constexpr int kMixedBlocks = kMaxHeadDim / kWarp;
+/// Blocks of 32 channels that are mixed together, or of which each holds parts that are.
+GLIMPSE_HD constexpr int mixed_blocks(int padded_dim) {
+  const int n = mixed_channels(padded_dim);
+  return n < kWarp ? 1 : n / kWarp;
+}
+/// mix_channels() of the CPU (kernels/attention/attention_q8.h) in mixed_blocks() blocks, with the same bits.
+GLIMPSE_DEVICE void mix_blocks(float (&x)[kMixedBlocks], int padded_dim) {
+  const int n = mixed_channels(padded_dim);
+  for (int step = 1; step < kWarp && step < n; step *= 2) {
+    GLIMPSE_UNROLL
+    for (int b = 0; b < kMixedBlocks; ++b) {
+      const float other = shuffle_xor(x[b], step);
+      x[b] = (lane_index() & step) != 0 ? other - x[b] : x[b] + other;
+    }
+  }
+  GLIMPSE_UNROLL
+  for (int step = 1; step < kMixedBlocks; step *= 2) {
+    if (step * kWarp >= n) continue;
+    GLIMPSE_UNROLL
+    for (int b = 0; b < kMixedBlocks; ++b) {
+      if ((b & step) != 0) continue;
+      const float a = x[b], c = x[b + step];
+      x[b] = a + c;
+      x[b + step] = a - c;
+    }
+  }
+  float by = 1;
+  for (int m = n; m >= 4; m /= 4) by *= 0.5f;
+  GLIMPSE_UNROLL
+  for (int b = 0; b < kMixedBlocks; ++b) x[b] *= by;
+}
+/// What makes up for mixing both queries and keys: 1 / mixing_gain() of the CPU.
+GLIMPSE_DEVICE float mixing_loss(int padded_dim) {
+  int n = mixed_channels(padded_dim);
+  for (; n >= 4; n /= 4) {
+  }
+  return 1.0f / static_cast<float>(n);
+}
+
 /// One block of a row of kQ8_0, a value per lane: the scale as binary16, rounded up so that the greatest magnitude
 /// fits, and the lane's code. A NaN or an infinity makes the scale NaN. The CPU's cache has the same bits
 /// (kernels/attention/attention_q8.cpp).
@@ -152,8 +195,15 @@ GLIMPSE_DEVICE void rotate_queries(const RopeArgs& args, int row, const float* c
   }
 }
 
-/// Keys rotated, values as they are, both quantised into the cache; queries in place, where they are not rotated yet
-/// (args.q is not null). A warp takes a block of 32 values.
+GLIMPSE_DEVICE void store_q8_block(const KvView& kv, void* base, int64_t at, int block, float x) {
+  const int d = block * kQ8Values + lane_index();
+  const Q8Code q = quantize_lane(x);
+  if (d < kv.padded_dim) static_cast<int8_t*>(base)[at * kv.padded_dim + d] = q.code;
+  if (lane_index() == 0) cache_scales(kv, base)[at * scale_blocks(kv.padded_dim) + block] = q.scale;
+}
+
+/// Keys rotated and mixed, values as they are, both quantised into the cache; queries rotated in place, where they are
+/// not yet (args.q is not null). A warp takes a block of 32 values, or the blocks that are mixed together.
 GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
   const KvView& kv = args.kv;
   const int dim = kv.head_dim, half = dim / 2, blocks = scale_blocks(kv.padded_dim);
@@ -162,23 +212,29 @@ GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
   const float* const sine = args.sin + angle * args.ld_rope;
   normalize_heads(args, row);
   if (args.q != nullptr) rotate_queries(args, row, cosine, sine);
-  for (int i = warp_index(); i < 2 * kv.n_heads * blocks; i += n_threads() / kWarp) {
-    const bool is_key = i < kv.n_heads * blocks;
-    const int head = i / blocks % kv.n_heads, block = i % blocks, d = block * kQ8Values + lane_index();
-    float x = 0;  // padding
-    if (d < dim && is_key) {
+  const int together = mixed_blocks(kv.padded_dim), parts = (blocks + together - 1) / together;
+  for (int i = warp_index(); i < kv.n_heads * parts; i += n_threads() / kWarp) {
+    const int head = i / parts, first = i % parts * together;
+    float x[kMixedBlocks] = {};  // padding
+    GLIMPSE_UNROLL
+    for (int b = 0; b < kMixedBlocks; ++b) {
+      const int d = (first + b) * kQ8Values + lane_index();
+      if (b >= together || d >= dim) continue;
       const float* const key = args.keys + row * args.ld_keys + head * dim + d % half;
-      float a = key[0], b = key[half];
-      rotate(cosine[d % half], sine[d % half], a, b);
-      x = d < half ? a : b;
-    } else if (d < dim) {
-      x = args.values[row * args.ld_keys + head * dim + d];
+      float low = key[0], high = key[half];
+      rotate(cosine[d % half], sine[d % half], low, high);
+      x[b] = d < half ? low : high;
     }
-    const Q8Code q = quantize_lane(x);
-    void* const base = is_key ? kv.keys : kv.values;
-    const int64_t at = head * kv.capacity + slot;
-    if (d < kv.padded_dim) static_cast<int8_t*>(base)[at * kv.padded_dim + d] = q.code;
-    if (lane_index() == 0) cache_scales(kv, base)[at * blocks + block] = q.scale;
+    mix_blocks(x, kv.padded_dim);
+    GLIMPSE_UNROLL
+    for (int b = 0; b < kMixedBlocks; ++b) {
+      if (b < together) store_q8_block(kv, kv.keys, head * kv.capacity + slot, first + b, x[b]);
+    }
+  }
+  for (int i = warp_index(); i < kv.n_heads * blocks; i += n_threads() / kWarp) {
+    const int head = i / blocks, block = i % blocks, d = block * kQ8Values + lane_index();
+    const float x = d < dim ? args.values[row * args.ld_keys + head * dim + d] : 0.0f;
+    store_q8_block(kv, kv.values, head * kv.capacity + slot, block, x);
   }
 }
 

@@ -71,17 +71,18 @@ TEST_P(AttentionRows, StoredRowsReadBackRounded) {
       Guarded<std::byte> keys(bytes), values(bytes);
       store_keys(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, keys.data());
       store_values(GetParam(), element, rows.data(), head_dim, n, head_dim, 0, values.data());
-      std::vector<float> want, got(n * head_dim), got_v(n * head_dim);
+      std::vector<float> want, want_v, got(n * head_dim), got_v(n * head_dim);
       for (int64_t i = 0; i < n; ++i) {
-        const auto row = rows.begin() + i * head_dim;
-        for (float x : stored_row(element, std::vector<float>(row, row + head_dim))) want.push_back(x);
+        const std::vector<float> row(rows.begin() + i * head_dim, rows.begin() + (i + 1) * head_dim);
+        for (float x : stored_row(element, row, Part::kKey)) want.push_back(x);
+        for (float x : stored_row(element, row, Part::kValue)) want_v.push_back(x);
       }
       for (int64_t i = 0; i < n; ++i) {
         load_key(element, keys.data(), head_dim, i, &got[i * head_dim]);
         load_value(element, values.data(), head_dim, i, &got_v[i * head_dim]);
       }
       ASSERT_TRUE(same_bits(got, want)) << head_dim;
-      ASSERT_TRUE(same_bits(got_v, want)) << head_dim;
+      ASSERT_TRUE(same_bits(got_v, want_v)) << head_dim;
     }
   }
 }
@@ -117,8 +118,12 @@ TEST_P(AttentionRows, Int8LayoutIsTheDocumentedOne) {
   std::vector<float> rows(static_cast<size_t>(256 * d));
   for (size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<float>(i * 31 % 255) / 2 - 63.5f;
   for (int64_t n = 0; n < 256; ++n) rows[n * d + 1] = 63.5f, rows[n * d + 33] = -127.0f;  // scales 0.5 and 1
+  std::vector<float> unmixed;  // 16 channels at a time, which twice is no change; few bits, so it is exact
+  for (int64_t n = 0; n < 256; ++n) {
+    for (float x : mixed(std::vector<float>(rows.begin() + n * d, rows.begin() + (n + 1) * d))) unmixed.push_back(x);
+  }
   Guarded<std::byte> keys(bytes), values(bytes);
-  store_keys(GetParam(), KvElement::kQ8_0, rows.data(), d, 256, d, 0, keys.data());
+  store_keys(GetParam(), KvElement::kQ8_0, unmixed.data(), d, 256, d, 0, keys.data());
   store_values(GetParam(), KvElement::kQ8_0, rows.data(), d, 256, d, 0, values.data());
   for (int64_t n : {0, 35, 255}) {
     const int64_t lane = n % 16, base = n / 16 * group;
@@ -138,6 +143,54 @@ TEST_P(AttentionRows, Int8LayoutIsTheDocumentedOne) {
       EXPECT_EQ(static_cast<int8_t>(values[value]), want) << n << " " << i;
     }
   }
+}
+
+TEST_P(AttentionRows, WideChannelsAreHalvesBetweenTheScalesAndTheInt8OfTheOthers) {
+  const int64_t d = 64, n = 40, wide_bytes = 4 * 32;
+  const std::vector<int32_t> wide = {5, 37, 63, 31};
+  const std::vector<float> rows = special_rows(n * d);
+  std::vector<float> others = rows;
+  for (int64_t i = 0; i < n; ++i) {
+    for (const int32_t channel : wide) others[i * d + channel] = 0;
+  }
+  const auto bytes = static_cast<int64_t>(kv_head_bytes(KvElement::kQ8_0, d, 256));
+  const auto all_bytes = static_cast<int64_t>(kv_head_bytes(KvElement::kQ8_0, d, 256, 4));
+  ASSERT_EQ(all_bytes, bytes + 16 * wide_bytes);
+  Guarded<std::byte> keys(all_bytes), narrow(bytes);
+  std::fill_n(keys.data(), all_bytes, std::byte{0});
+  std::fill_n(narrow.data(), bytes, std::byte{0});
+  store_keys(GetParam(), KvElement::kQ8_0, rows.data(), d, n, d, 0, keys.data(), wide);
+  store_keys(GetParam(), KvElement::kQ8_0, others.data(), d, n, d, 0, narrow.data());
+  for (int64_t group = 0; group < 16; ++group) {
+    const std::byte* const got = keys.data() + group * all_bytes / 16;
+    const std::byte* const want = narrow.data() + group * bytes / 16;
+    EXPECT_EQ(std::memcmp(got, want, 64), 0) << group;
+    EXPECT_EQ(std::memcmp(got + 64 + wide_bytes, want + 64, 16 * d), 0) << group;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    std::vector<float> got(d), want(d);
+    load_key(KvElement::kQ8_0, keys.data(), d, i, got.data(), wide);
+    load_key(KvElement::kQ8_0, narrow.data(), d, i, want.data());
+    for (size_t w = 0; w < wide.size(); ++w) {
+      want[wide[w]] = rounded_to_f16(rows[i * d + wide[w]]);
+      uint16_t bits;
+      std::memcpy(&bits, keys.data() + i / 16 * all_bytes / 16 + 64 + w * 32 + i % 16 * 2, 2);
+      const float stored = half_to_float(bits);
+      EXPECT_TRUE(same_bits({&stored, 1}, {&want[wide[w]], 1})) << i << " " << w;
+    }
+    EXPECT_TRUE(same_bits(got, want)) << i;
+  }
+}
+
+TEST(WideKeyChannels, AreThePairsWithTheLargestBiasesUntilTheRestIsSmall) {
+  const int64_t d = 8;  // the others may have a mean square of 1.5^2: a sum of 18
+  EXPECT_TRUE(wide_key_channels({}, 2, d).empty());
+  EXPECT_TRUE(wide_key_channels(std::vector<float>(2 * d, 1.5f), 2, d).empty());
+  std::vector<float> bias(2 * d, 0.5f);
+  bias[6] = -60;                                                                 // of pair 2, with channel 2
+  EXPECT_EQ(wide_key_channels(bias, 2, d), (std::vector<int32_t>{2, 6, 0, 4}));  // a pair for the other head, too
+  bias[d + 1] = 4, bias[d + 5] = 3, bias[d + 3] = 4.3f;                          // sums of squares of 25 and 18.7
+  EXPECT_EQ(wide_key_channels(bias, 2, d), (std::vector<int32_t>{2, 6, 0, 4, 1, 5, 3, 7}));
 }
 
 TEST_P(AttentionRows, FiniteValuesBeyondBinary16Saturate) {
@@ -172,11 +225,15 @@ TEST_P(AttentionRows, Int8StoreKeepsTinyAndHugeBlocksFiniteAndSpreadsNan) {
     return got[0];
   };
   for (float x : {0.0f, 1e-42f, -1e-30f, 1e-9f}) EXPECT_LE(std::abs(stored(x)), 127 * 0x1p-24f) << x;
-  for (float x : {1e-5f, 1e-3f, 1.0f, -1.0f, 1000.0f, 8e6f}) {  // below 127 * 2^-14 the scale itself is coarse
-    EXPECT_NEAR(stored(x), x, std::max(std::abs(x) / 250, 127 * 0x1p-25f)) << x;
+  // The greatest of the mixed channels is the sum of all, 4.06 x, a quarter of which has 127 steps; 32 errors of half a
+  // step, divided by 8, go into a channel. Below 127 * 2^-14 the scale itself is coarse.
+  for (float x : {1e-5f, 1e-3f, 1.0f, -1.0f, 1000.0f, 6e6f}) {
+    EXPECT_NEAR(stored(x), x, std::max(std::abs(x) * 2 * 1.02f / 127, 127 * 0x1p-23f)) << x;
   }
-  EXPECT_EQ(stored(3e38f), 127.0f * 65504);
-  EXPECT_EQ(stored(-3e38f), -127.0f * 65504);
+  for (float x : {1e9f, -1e30f, 1e37f}) {
+    stored(x);
+    for (float y : got) EXPECT_TRUE(std::isfinite(y)) << x;
+  }
   for (float x : {inf, -inf, std::nanf("")}) {
     stored(x);
     for (float y : got) EXPECT_TRUE(std::isnan(y));
@@ -209,7 +266,10 @@ TEST_P(AttentionRows, Int8QueriesAreScaledRoundedAndPadded) {
   for (int64_t head_dim : kHeadDims) {
     const int64_t d = padded_head_dim(head_dim), n = 5, blocks = (d + 31) / 32;
     const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(KvElement::kQ8_0, d));
-    ASSERT_EQ(row_bytes, d + 8 * blocks);
+    ASSERT_EQ(row_bytes, 2 * d + 12 * blocks + 4);
+    const std::vector<int32_t> wide = {0, 7, 3, static_cast<int32_t>(head_dim - 1)};
+    ASSERT_EQ(query_row_bytes(KvElement::kQ8_0, d, 4), static_cast<uint64_t>(row_bytes + 16));
+    ASSERT_LE(query_row_bytes(KvElement::kQ8_0, d, d), max_query_row_bytes(d));
     std::vector<float> q = row_test::normal_row(n * head_dim, 3);
     std::fill_n(q.begin() + head_dim, head_dim, 0.0f);        // a row of zeros,
     std::fill_n(q.begin() + 2 * head_dim, head_dim, 1e-36f);  // one next to nothing
@@ -217,30 +277,48 @@ TEST_P(AttentionRows, Int8QueriesAreScaledRoundedAndPadded) {
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<std::byte> out(n * row_bytes);
     prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, nullptr, out.data());
+    Guarded<std::byte> with_wide(row_bytes + 16), without(row_bytes);
+    std::vector<float> zeroed(q.begin(), q.begin() + head_dim);
+    for (const int32_t channel : wide) zeroed[channel] = 0;
+    const float* const narrow = zeroed.data();
+    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), 1, head_dim, nullptr, with_wide.data(), wide);
+    prepare_queries(GetParam(), KvElement::kQ8_0, &narrow, 1, head_dim, nullptr, without.data());
+    EXPECT_EQ(std::memcmp(with_wide.data(), without.data(), static_cast<size_t>(row_bytes - 4)), 0) << head_dim;
+    int32_t counted;
+    std::memcpy(&counted, with_wide.data() + row_bytes - 4, 4);
+    EXPECT_EQ(counted, 4);
+    for (size_t w = 0; w < wide.size(); ++w) {
+      float x;
+      std::memcpy(&x, with_wide.data() + row_bytes + 4 * w, 4);
+      EXPECT_EQ(x, q[wide[w]] * query_scale(head_dim)) << head_dim << " " << w;
+    }
     for (int64_t r = 0; r < n; ++r) {
       const std::byte* row = out.data() + r * row_bytes;
       std::vector<float> scaled(q.begin() + r * head_dim, q.begin() + (r + 1) * head_dim);
-      for (float& x : scaled) x *= query_scale(head_dim);
-      const std::vector<float> want = rounded_to_q8(scaled, false);
+      for (float& x : scaled) x *= query_scale(head_dim) / mixed_gain(head_dim);
+      scaled = mixed(scaled);
       for (int64_t block = 0; block < blocks; ++block) {
-        float scale;
-        int32_t start, sum = 0;
-        std::memcpy(&scale, row + d + 4 * block, 4);
-        std::memcpy(&start, row + d + 4 * (blocks + block), 4);
-        for (int64_t i = block * 32; i < std::min(d, block * 32 + 32); ++i) {
-          const auto value = static_cast<int8_t>(row[i]);
-          sum += value;
+        float scale, max = 0;
+        int32_t starts[2], high = 0, low = 0;
+        std::memcpy(&scale, row + 2 * d + 4 * block, 4);
+        std::memcpy(starts, row + 2 * d + 4 * (blocks + 2 * block), 8);
+        const int64_t begin = block * 32, end = std::min(d, begin + 32);
+        for (int64_t i = begin; i < end; ++i) max = std::max(max, std::abs(scaled[i]));
+        for (int64_t i = begin; i < end; ++i) {
+          const int32_t upper = static_cast<int8_t>(row[i]), lower = static_cast<int8_t>(row[d + i]);
+          high += upper, low += lower;
+          ASSERT_TRUE(upper >= -127 && lower >= -64 && lower < 64);
           if (r == 3 && block == 0) {
             ASSERT_TRUE(std::isnan(scale));
           } else if (r == 1 || r == 2) {
-            ASSERT_EQ(value, 0);
-          } else {
-            const float expected = i < head_dim ? want[i] : 0.0f;
-            ASSERT_NEAR(static_cast<float>(value) * scale, expected, std::abs(expected) * 1e-6f)
+            ASSERT_EQ(128 * upper + lower, 0);
+          } else if (r != 3) {
+            ASSERT_NEAR(static_cast<float>(128 * upper + lower) * scale, scaled[i], max * 0.501f / 16256)
                 << head_dim << " " << i;
           }
         }
-        ASSERT_EQ(start, -128 * sum);
+        ASSERT_EQ(starts[0], -128 * high);
+        ASSERT_EQ(starts[1], -128 * low);
       }
     }
   }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdint>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 #include "engine/base/aligned_buffer.h"
@@ -57,10 +58,9 @@ inline float rounded_to_f16(float x) {
   return half_to_float(float_to_half(std::isfinite(x) ? std::clamp(x, -65504.0f, 65504.0f) : x));
 }
 
-/// A row (head_dim) as the int8 store holds it: per 32 values round(x * inverse) * scale, where the scale is the
-/// greatest magnitude / 127. Keys and values round it up to binary16 (inverse = 1 / scale), queries do not (inverse =
-/// 127 / greatest). With a NaN or an infinity all 32 are NaN.
-inline std::vector<float> rounded_to_q8(const std::vector<float>& row, bool half_scale) {
+/// A row as the int8 store holds it: per 32 values round(x / scale) * scale, where the scale is the greatest magnitude
+/// / 127, rounded up to binary16. With a NaN or an infinity all 32 are NaN.
+inline std::vector<float> rounded_to_q8(const std::vector<float>& row) {
   std::vector<float> out(row.size());
   for (size_t begin = 0; begin < row.size(); begin += 32) {
     const size_t end = std::min(begin + 32, row.size());
@@ -69,13 +69,10 @@ inline std::vector<float> rounded_to_q8(const std::vector<float>& row, bool half
     for (size_t i = begin; i < end; ++i)
       max = std::max(max, std::abs(row[i])), finite = finite && std::isfinite(row[i]);
     float scale = max / 127.0f;
-    float inverse = 127.0f / max;
-    if (half_scale) {
-      uint16_t half = float_to_half(std::min(scale, 65504.0f));
-      while (half_to_float(half) < scale && half < 0x7bff) ++half;
-      scale = half_to_float(half);
-      inverse = 1.0f / scale;
-    }
+    uint16_t half = float_to_half(std::min(scale, 65504.0f));
+    while (half_to_float(half) < scale && half < 0x7bff) ++half;
+    scale = half_to_float(half);
+    const float inverse = 1.0f / scale;
     for (size_t i = begin; i < end; ++i) {
       const float q = scale == 0 ? 0 : std::clamp(std::nearbyint(row[i] * inverse), -127.0f, 127.0f);
       out[i] = finite ? q * scale + 0.0f : std::nanf("");  // an integer zero has no sign
@@ -84,9 +81,64 @@ inline std::vector<float> rounded_to_q8(const std::vector<float>& row, bool half
   return out;
 }
 
-/// A row of keys or values as a store of this element holds it.
-inline std::vector<float> stored_row(KvElement element, std::vector<float> row) {
-  if (element == KvElement::kQ8_0) return rounded_to_q8(row, true);
+/// Channels of a part of a head that the int8 store mixes, and the gain of mixing twice.
+inline int64_t mixed_part(int64_t head_dim) {
+  int64_t n = 16;
+  while (padded_head_dim(head_dim) % (2 * n) == 0) n *= 2;
+  return n;
+}
+inline float mixed_gain(int64_t head_dim) {
+  const double root = std::floor(std::log2(static_cast<double>(mixed_part(head_dim))) / 2);
+  return static_cast<float>(static_cast<double>(mixed_part(head_dim)) / std::exp2(2 * root));
+}
+inline void hadamard(float* x, int64_t n) {
+  if (n == 1) return;
+  hadamard(x, n / 2);
+  hadamard(x + n / 2, n / 2);
+  for (int64_t i = 0; i < n / 2; ++i) {
+    const float a = x[i], b = x[i + n / 2];
+    x[i] = a + b;
+    x[i + n / 2] = a - b;
+  }
+}
+/// A row (head_dim) padded with zeros and multiplied by a Hadamard matrix, part by part, and by a power of two.
+inline std::vector<float> mixed(std::vector<float> row) {
+  const auto head_dim = static_cast<int64_t>(row.size()), n = mixed_part(head_dim);
+  row.resize(static_cast<size_t>(padded_head_dim(head_dim)));
+  for (size_t i = 0; i < row.size(); i += static_cast<size_t>(n)) hadamard(row.data() + i, n);
+  const double root = std::floor(std::log2(static_cast<double>(n)) / 2);
+  for (float& x : row) x *= static_cast<float>(std::exp2(-root));
+  return row;
+}
+/// A query (head_dim) as the int8 store's kernels multiply it: times `scale`, mixed, and per 32 values rounded to
+/// multiples of the greatest magnitude / 16256; in the channels of the head again.
+inline std::vector<float> rounded_query_q8(std::vector<float> row, float scale) {
+  const auto head_dim = static_cast<int64_t>(row.size());
+  for (float& x : row) x *= scale / mixed_gain(head_dim);
+  row = mixed(row);
+  for (size_t begin = 0; begin < row.size(); begin += 32) {
+    const size_t end = std::min(begin + 32, row.size());
+    float max = 0;
+    for (size_t i = begin; i < end; ++i) max = std::max(max, std::abs(row[i]));
+    for (size_t i = begin; i < end && max > 0; ++i) row[i] = std::nearbyint(row[i] * (16256 / max)) * (max / 16256);
+  }
+  row = mixed(row);
+  row.resize(static_cast<size_t>(head_dim));
+  return row;
+}
+
+enum class Part { kKey, kValue };
+
+/// A row of keys or values as a store of this element holds it; no channel is wide.
+inline std::vector<float> stored_row(KvElement element, std::vector<float> row, Part part) {
+  if (element == KvElement::kQ8_0) {
+    if (part == Part::kValue) return rounded_to_q8(row);
+    const size_t n = row.size();
+    row = mixed(rounded_to_q8(mixed(row)));
+    row.resize(n);
+    for (float& x : row) x /= mixed_gain(static_cast<int64_t>(n));
+    return row;
+  }
   for (float& x : row) {
     if (element == KvElement::kBf16) x = rounded_to_bf16(x);
     if (element == KvElement::kF16) x = rounded_to_f16(x);
@@ -109,13 +161,12 @@ inline Head rounded_head(KvElement element, const Head& head) {
       std::copy(row.begin(), row.end(), rows.begin() + i);
     }
   };
-  const auto stored = [&](std::vector<float> row) { return stored_row(element, std::move(row)); };
-  round_rows(out.k, stored);
-  round_rows(out.v, stored);
+  round_rows(out.k, [&](std::vector<float> row) { return stored_row(element, std::move(row), Part::kKey); });
+  round_rows(out.v, [&](std::vector<float> row) { return stored_row(element, std::move(row), Part::kValue); });
   round_rows(out.q, [&](std::vector<float> row) {
+    if (element == KvElement::kQ8_0) return rounded_query_q8(std::move(row), query_scale(d));
     for (float& x : row) x *= query_scale(d);
-    if (element == KvElement::kBf16) return stored_row(element, std::move(row));
-    return element == KvElement::kQ8_0 ? rounded_to_q8(row, false) : row;
+    return element == KvElement::kBf16 ? stored_row(element, std::move(row), Part::kKey) : row;
   });
   return out;
 }
@@ -166,20 +217,23 @@ inline std::vector<double> naive_attention(const Head& head, const std::vector<i
 struct Panels {
   KvElement element;
   int64_t head_dim, capacity;
+  std::vector<int32_t> wide;
   AlignedBuffer keys, values;
   Int8Estimate estimate;  // kInt8: converted whatever it says
 
-  Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0)
+  Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0,
+         std::vector<int32_t> wide_ = {})
       : element(element_),
         head_dim(head.head_dim),
-        capacity((std::max(head.n_keys, positions) + kKeyBlock - 1) / kKeyBlock * kKeyBlock) {
-    const uint64_t bytes = kv_head_bytes(element, head_dim, capacity);
-    keys = AlignedBuffer::allocate(bytes, "keys").value();
-    values = AlignedBuffer::allocate(bytes, "values").value();
-    store_keys(isa, element, head.k.data(), head_dim, head.n_keys, head_dim, 0, keys.data());
+        capacity((std::max(head.n_keys, positions) + kKeyBlock - 1) / kKeyBlock * kKeyBlock),
+        wide(std::move(wide_)) {
+    const auto n_wide = static_cast<int64_t>(wide.size());
+    keys = AlignedBuffer::allocate(kv_head_bytes(element, head_dim, capacity, n_wide), "keys").value();
+    values = AlignedBuffer::allocate(kv_head_bytes(element, head_dim, capacity), "values").value();
+    store_keys(isa, element, head.k.data(), head_dim, head.n_keys, head_dim, 0, keys.data(), wide);
     store_values(isa, element, head.v.data(), head_dim, head.n_keys, head_dim, 0, values.data());
     const std::vector<float> row(static_cast<size_t>(head_dim), stale);
-    store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data());
+    store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data(), wide);
     store_values(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, values.data());
     if (element != KvElement::kInt8) return;
     const SegmentQueries queries{head.q.data(), head_dim, head.n_rows, 1};
@@ -223,10 +277,12 @@ inline void attend(const AttentionKernel& kernel, const Head& head, const Panels
                    const std::vector<int64_t>& order, const std::vector<int64_t>& n_visible, int64_t first_block,
                    int64_t end_block, const AttentionState& state) {
   const int64_t n = static_cast<int64_t>(order.size()), d = padded_head_dim(head.head_dim);
-  row_test::Guarded<std::byte> queries(n * static_cast<int64_t>(query_row_bytes(kernel.element, d)));
+  row_test::Guarded<std::byte> queries(
+      n * static_cast<int64_t>(query_row_bytes(kernel.element, d, static_cast<int64_t>(panels.wide.size()))));
   row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
   const auto rows = row_pointers(head.q, head.head_dim, order);
-  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
+  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, panels.keys.data(), queries.data(),
+                  panels.wide);
   std::vector<int32_t> visible(order.size());
   for (int64_t b = first_block; b < end_block; ++b) {
     for (int64_t i = 0; i < n; ++i) visible[i] = visible_in_block(n_visible[order[i]], b);

@@ -222,7 +222,8 @@ GLIMPSE_API glimpse_status glimpse_model_metadata_key(const glimpse_model* model
 typedef struct glimpse_session glimpse_session;
 
 /* Element type of the key/value cache. F16, the default, and BF16 take 2 bytes a value, F32 4, Q8_0 (8-bit integers, a
- * scale per 32) 1.06. F16 keeps three bits more than BF16; values beyond its range saturate at 65504. */
+ * scale per 32) 1.06 to 1.15: where a layer adds large biases to its keys, as published models do in their first layers,
+ * those channels are kept in 16 bits. F16 keeps three bits more than BF16; values beyond its range saturate at 65504. */
 typedef enum glimpse_kv_type {
   GLIMPSE_KV_BF16 = 0,
   GLIMPSE_KV_F32 = 1,

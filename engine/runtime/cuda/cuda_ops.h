@@ -56,9 +56,10 @@ class CudaOps final : public Ops {
   void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
   bool prefers_levels() const override { return true; }
   void download(const float* backend, int64_t n_floats, float* host) override;
-  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                           KvElement element) override;
-  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const override;
+  Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                                           std::span<const int32_t> wide = {}) override;
+  uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                    int64_t n_wide = 0) const override;
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
   Status reserve(int64_t max_rows, int64_t max_cols) override;
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;

@@ -6,6 +6,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
 #include "engine/runtime/cuda/cuda_ops.h"
+#include "kernels/attention/attention_q8.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -54,6 +55,7 @@ void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) c
   const bool q8 = element == KvElement::kQ8_0;
   const uint64_t row_bytes = q8 ? padded : position_bytes(element, head_dim);
   for (const auto& [from, to] : {std::pair<void*, float*>(v.keys, key), std::pair<void*, float*>(v.values, value)}) {
+    std::vector<float> codes(q8 ? padded : 0);
     std::vector<std::byte> row(row_bytes);
     std::vector<uint16_t> scales(q8 ? blocks : 0);
     Status status = stream->copy_out(row.data(), static_cast<const std::byte*>(from) + place * row_bytes, row_bytes);
@@ -61,11 +63,18 @@ void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) c
       status = stream->copy_out(scales.data(), cache_scales(v, from) + place * blocks, blocks * sizeof(uint16_t));
     }
     if (status.ok()) status = stream->synchronize();
+    for (uint64_t i = 0; i < codes.size(); ++i) {
+      codes[i] = half_to_float(scales[i / kQ8Values]) * static_cast<float>(static_cast<int8_t>(row[i]));
+    }
+    if (q8 && from == v.keys) {
+      mix_channels(codes.data(), v.padded_dim);
+      for (float& x : codes) x /= mixing_gain(v.padded_dim);
+    }
     for (uint64_t i = 0; i < n; ++i) {
       if (!status.ok()) {
         to[i] = std::numeric_limits<float>::quiet_NaN();
       } else if (q8) {
-        to[i] = half_to_float(scales[i / kQ8Values]) * static_cast<float>(static_cast<int8_t>(row[i]));
+        to[i] = codes[i];
       } else if (element == KvElement::kF32) {
         to[i] = reinterpret_cast<const float*>(row.data())[i];
       } else {
@@ -76,7 +85,14 @@ void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) c
   }
 }
 
-uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element) const {
+// These kernels have no wide channels: layers that need some keep all of their keys and values in 16 bits.
+static KvElement element_with(KvElement element, bool wide) {
+  return element == KvElement::kQ8_0 && wide ? KvElement::kF16 : element;
+}
+
+uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
+                           int64_t n_wide) const {
+  element = element_with(element, n_wide > 0);
   const int64_t positions = n_kv_heads * round_up(capacity, kKeyBlock);
   return 2 * static_cast<uint64_t>(positions) * position_bytes(element, head_dim);
 }
@@ -86,7 +102,8 @@ uint64_t CudaOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t
 }
 
 Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                  KvElement element) {
+                                                  KvElement element, std::span<const int32_t> wide) {
+  element = element_with(element, !wide.empty());
   if (head_dim > kMaxDeviceHeadDim) {
     return make_error(ErrorCode::kUnsupported, "attention heads of %d values: the CUDA backend has kernels for %d",
                       head_dim, kMaxDeviceHeadDim);
