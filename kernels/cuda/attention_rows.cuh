@@ -56,6 +56,23 @@ struct AttendPart {
   GLIMPSE_DEVICE void wait() const { part_barrier(1 + number, kAttendThreads); }
 };
 
+/// Mixes queries (kHeads, padded) in shared memory as keys of kQ8_0 are (mix_blocks()), where few registers are free.
+template <int kHeads, typename Part>
+GLIMPSE_DEVICE void mix_queries(float* queries, int padded, const Part& part_of_block) {
+  const int n = mixed_channels(padded);
+  GLIMPSE_NO_UNROLL
+  for (int step = 1; step < n; step *= 2) {
+    GLIMPSE_NO_UNROLL
+    for (int i = part_of_block.thread(); i < kHeads * padded / 2; i += kAttendThreads) {
+      float* const at = queries + i / step * 2 * step + i % step;
+      const float a = at[0], b = at[step];
+      at[0] = a + b;
+      at[step] = a - b;
+    }
+    part_of_block.wait();
+  }
+}
+
 /// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
 /// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
 template <typename T, int kHeads, typename Part>
@@ -80,32 +97,14 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
   if (args.n_splits > 1 && split >= n_chunks) return;
 
+  const float scale = sizeof(T) == 1 ? args.scale * mixing_factor(padded) : args.scale;
   for (int i = me; i < kHeads * padded; i += kAttendThreads) {
     const int head = i / padded, d = i % padded;
     const bool there = head < n_heads && d < dim;
-    queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * args.scale : 0.0f;
+    queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * scale : 0.0f;
   }
   part_of_block.wait();
-  if constexpr (sizeof(T) == 1) {  // Q8: as the keys
-    const int together = mixed_blocks(padded), parts = (scale_blocks(padded) + together - 1) / together;
-    for (int i = warp; i < kHeads * parts; i += kAttendThreads / kWarp) {
-      const int first = i % parts * together * kWarp + lane_index();
-      float* const query = queries + i / parts * padded;
-      float x[kMixedBlocks];
-      GLIMPSE_UNROLL
-      for (int b = 0; b < kMixedBlocks; ++b) {
-        const int d = first + b * kWarp;
-        x[b] = b < together && d < padded ? query[d] * mixing_loss(padded) : 0.0f;
-      }
-      mix_blocks(x, padded);
-      GLIMPSE_UNROLL
-      for (int b = 0; b < kMixedBlocks; ++b) {
-        const int d = first + b * kWarp;
-        if (b < together && d < padded) query[d] = x[b];
-      }
-    }
-    part_of_block.wait();
-  }
+  if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded, part_of_block);
 
   // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
   const int pair = me % (kAttendThreads / 2), half = me / (kAttendThreads / 2);

@@ -136,7 +136,13 @@ GLIMPSE_DEVICE void mix_blocks(float (&x)[kMixedBlocks], int padded_dim) {
   GLIMPSE_UNROLL
   for (int b = 0; b < kMixedBlocks; ++b) x[b] *= by;
 }
-/// What makes up for mixing both queries and keys: 1 / mixing_gain() of the CPU.
+/// What makes up for mixing keys by mix_blocks() and queries by the sums and differences alone.
+GLIMPSE_DEVICE float mixing_factor(int padded_dim) {
+  float by = 1;
+  for (int n = mixed_channels(padded_dim); n > 1; n /= 4) by *= 0.5f;
+  return by;
+}
+/// What makes up for mixing both by mix_blocks(): 1 / mixing_gain() of the CPU.
 GLIMPSE_DEVICE float mixing_loss(int padded_dim) {
   int n = mixed_channels(padded_dim);
   for (; n >= 4; n /= 4) {
