@@ -85,7 +85,7 @@ class Bench {
       }
       gemv(format, args);
     };
-    report(warpgroups ? "linear_wg" : "linear", label, dtype_name(gguf_type(format)), rows, cols, n, launch,
+    report(warpgroups ? "linear_wg" : "linear", label, dtype_name(format), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
   }

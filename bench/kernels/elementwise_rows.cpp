@@ -118,14 +118,14 @@ class ConversionRun : public KernelRun {
         numbers_(gaussian_numbers(kPanelRows * n, 1)),
         floats_(numbers_.size()),
         blocks_(kPanelRows * row_bytes_),
-        panel_(panel_bytes(panel_format(type), n)) {
+        panel_(panel_bytes(type, n)) {
     quantize();
-    pack_panel(panel_format(type), blocks_.data(), row_bytes_, kPanelRows, n, panel_.data());
+    pack_panel(type, blocks_.data(), row_bytes_, kPanelRows, n, panel_.data());
   }
   void run() override {
     if (conversion_ == Conversion::kQuantize) return quantize();
     if (conversion_ == Conversion::kDequantize) return dequantize(floats_);
-    const PanelMatrix matrix{panel_format(type_), kPanelRows, n_, panel_.size(), panel_.data()};
+    const PanelMatrix matrix{type_, kPanelRows, n_, panel_.size(), panel_.data()};
     for (int64_t r = 0; r < kPanelRows; ++r) dequantize_panel_row(matrix, r, floats_.data() + r * n_);
   }
   // Of the quantiser: against the numbers themselves. Of the others: against what the blocks say.

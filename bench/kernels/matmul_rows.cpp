@@ -83,7 +83,7 @@ Result<std::shared_ptr<Weights>> make_weights(PanelFormat format, int64_t rows, 
     if (is_float_row_target(format)) {
       float_row(Isa::kRef, format, numbers.data() + r * cols, cols, row, scratch.data());
     } else {
-      quantize_row_ref(static_cast<DType>(format), numbers.data() + r * cols, row, cols, nullptr);
+      quantize_row_ref(format, numbers.data() + r * cols, row, cols, nullptr);
     }
   }
   pack_panel(format, blocks.data(), row_bytes, kPanelRows, cols, weights->storage.data());

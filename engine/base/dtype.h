@@ -1,4 +1,4 @@
-// Tensor element types as GGUF numbers them: name, block length, bytes per block.
+// Tensor element types as GGUF numbers them: name, block length, bytes per block. What the bytes mean: block_format.h.
 #pragma once
 
 #include <cstdint>
@@ -44,6 +44,7 @@ enum class DType : uint32_t {
   kNVFP4 = 40,
   kQ1_0 = 41,
   kQ2_0 = 42,
+  kI8x128 = 0x10000,  // not of GGUF: made at load from weights of any type, int8 with one float scale per 128 columns
 };
 
 struct DTypeInfo {
@@ -54,13 +55,17 @@ struct DTypeInfo {
   bool is_weight;  // a type that glimpse can multiply with
 };
 
-/// nullptr for ids that are unknown or removed.
+/// A type that files may have; nullptr for ids that are unknown or removed.
 const DTypeInfo* find_dtype(uint32_t id);
 /// The table row of a known type.
 const DTypeInfo& dtype_info(DType type);
-/// Finds a type by name, ignoring case ("q4_k", "Q4_K"); nullopt when there is none.
+/// Finds a type of files by name, ignoring case ("q4_k", "Q4_K"); nullopt when there is none.
 std::optional<DType> dtype_from_name(std::string_view name);
 
+/// F32, F16 and BF16: elements that are floats, not blocks of codes.
+constexpr bool is_float_type(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
 inline const char* dtype_name(DType type) {
   return dtype_info(type).name;
 }

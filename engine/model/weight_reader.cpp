@@ -8,10 +8,6 @@
 namespace glimpse {
 namespace {
 
-bool is_float_type(DType type) {
-  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
-}
-
 std::string describe_dims(const std::vector<uint64_t>& dims) {
   std::string text = "(";
   for (size_t i = 0; i < dims.size(); ++i) {

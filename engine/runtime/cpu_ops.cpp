@@ -15,15 +15,11 @@
 namespace glimpse {
 namespace {
 
-bool is_float_type(DType type) {
-  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
-}
-
 PanelFormat stored_format(DType type, WeightPrecision precision) {
   if (precision == WeightPrecision::kF32) return PanelFormat::kF32;
   if (precision == WeightPrecision::kBf16 && is_float_type(type)) return PanelFormat::kBF16;
   if (precision == WeightPrecision::kInt8) return PanelFormat::kI8x128;
-  return panel_format(type);
+  return type;
 }
 
 // Scratch that any kernel may need to expand a panel of max_cols columns.
@@ -43,7 +39,7 @@ class PanelPacker {
       : isa_(isa),
         source_(source),
         weight_(weight),
-        converts_(weight.panels.format != panel_format(source.type)),
+        converts_(weight.panels.format != source.type),
         row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {}
 
   /// Panels of about 256 KiB of rows: large enough for the disk, small enough that what was read, its converted form

@@ -61,10 +61,6 @@ struct Wide {
   std::vector<double> values;
 };
 
-bool is_float_type(DType type) {
-  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
-}
-
 DType stored_type(DType source, WeightPrecision precision) {
   if (precision == WeightPrecision::kF32) return DType::kF32;
   if (precision == WeightPrecision::kBf16 && is_float_type(source)) return DType::kBF16;

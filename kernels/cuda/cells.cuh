@@ -84,6 +84,7 @@ struct CellScales {
 template <Format format>
 GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
   constexpr Planes p = planes_of(format);
+  constexpr ScaleKind kind = block_format(format).scales;
   CellScales s{{0, 0}, {0, 0}, 0};
   if constexpr (!p.integer()) {
     return s;
@@ -93,18 +94,18 @@ GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
       s.min[0] = s.min[1] = 1;
       s.minus = half_bits_to_float(raw.d >> 16);
     }
-  } else if constexpr (format == Format::kQ4_K || format == Format::kQ5_K) {
+  } else if constexpr (kind == ScaleKind::kSix8) {
     const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
     s.minus = -half_bits_to_float(raw.scales[0] >> 16);
     const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[3] >> (2 * k) & 3u) << 4;
     const uint32_t min = (raw.scales[2] >> (4 * k) & 15u) | (raw.scales[3] >> (16 + 2 * k) & 3u) << 4;
     s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale));
     s.min[0] = s.min[1] = static_cast<int>(min);
-  } else if constexpr (format == Format::kIQ4_XS) {
+  } else if constexpr (kind == ScaleKind::kSix8Split) {
     const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
     const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[0] >> (16 + 2 * k) & 3u) << 4;
     s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale) - 32);
-  } else if constexpr (format == Format::kQ2_K) {
+  } else if constexpr (p.mins) {
     const float d = half_bits_to_float(raw.d & 0xffffu);
     s.minus = -half_bits_to_float(raw.d >> 16);
     GLIMPSE_UNROLL

@@ -48,7 +48,7 @@ Kernel gemv_kernel(Format format, int columns) {
     return columns == 1 ? Kernel::gemv_##name##_1 : Kernel::gemv_##name##_4;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
-    case Format::kI8x128:
+    default:
       break;
   }
   return Kernel::kCount;
@@ -62,8 +62,7 @@ Kernel gemm_kernel(Format format) {
     return Kernel::gemm_##name;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
-    case Format::kF32:
-    case Format::kI8x128:
+    default:
       break;
   }
   return Kernel::kCount;
@@ -77,54 +76,34 @@ Kernel gemm_warpgroup_kernel(Format format) {
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
 #undef GLIMPSE_CUDA_WITHOUT_F32
-    case Format::kF32:
-    case Format::kI8x128:
+    default:
       break;
   }
   return Kernel::kCount;
 }
 
-#define GLIMPSE_CUDA_PICK(function, prefix) \
-  Kernel function(Format format) {          \
-    switch (format) {                       \
-      case Format::kF32:                    \
-        return Kernel::prefix##f32;         \
-      case Format::kF16:                    \
-        return Kernel::prefix##f16;         \
-      case Format::kBF16:                   \
-        return Kernel::prefix##bf16;        \
-      case Format::kQ4_0:                   \
-        return Kernel::prefix##q4_0;        \
-      case Format::kQ4_1:                   \
-        return Kernel::prefix##q4_1;        \
-      case Format::kQ5_0:                   \
-        return Kernel::prefix##q5_0;        \
-      case Format::kQ5_1:                   \
-        return Kernel::prefix##q5_1;        \
-      case Format::kQ8_0:                   \
-        return Kernel::prefix##q8_0;        \
-      case Format::kQ2_K:                   \
-        return Kernel::prefix##q2_k;        \
-      case Format::kQ3_K:                   \
-        return Kernel::prefix##q3_k;        \
-      case Format::kQ4_K:                   \
-        return Kernel::prefix##q4_k;        \
-      case Format::kQ5_K:                   \
-        return Kernel::prefix##q5_k;        \
-      case Format::kQ6_K:                   \
-        return Kernel::prefix##q6_k;        \
-      case Format::kIQ4_NL:                 \
-        return Kernel::prefix##iq4_nl;      \
-      case Format::kIQ4_XS:                 \
-        return Kernel::prefix##iq4_xs;      \
-      case Format::kI8x128:                 \
-        break;                              \
-    }                                       \
-    return Kernel::kCount;                  \
+Kernel pack_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::pack_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    default:
+      return Kernel::kCount;
   }
-GLIMPSE_CUDA_PICK(pack_kernel, pack_)
-GLIMPSE_CUDA_PICK(embed_kernel, embed_)
-#undef GLIMPSE_CUDA_PICK
+}
+Kernel embed_kernel(Format format) {
+  switch (format) {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return Kernel::embed_##name;
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    default:
+      return Kernel::kCount;
+  }
+}
 
 int attend_heads(CacheType type, int group, bool persistent) {
   if (group == 1) return 1;

@@ -23,17 +23,13 @@
 
 #include <cstdint>
 
+#include "engine/base/block_format.h"
 #include "kernels/cuda/layer.h"
-#include "kernels/matmul/panel.h"
 
 namespace glimpse::cuda {
 
-/// The stored format of a matrix: the numbers of PanelFormat and DType.
-using Format = PanelFormat;
-/// The type of a GGUF tensor that has the content of a format.
-inline DType gguf_type(Format format) {
-  return static_cast<DType>(format);
-}
+/// The stored format of a matrix: the type of a GGUF tensor that has its content.
+using Format = DType;
 
 constexpr int kTileRows = 8;
 constexpr int kTileColumns = 128;
@@ -60,54 +56,25 @@ struct Planes {
 };
 
 GLIMPSE_HD constexpr Planes planes_of(Format format) {
+  const BlockFormat f = block_format(format);
   Planes p;
-  switch (format) {
-    case Format::kF32:
-      p.low_bits = 32;
-      break;
-    case Format::kF16:
-    case Format::kBF16:
-      p.low_bits = 16;
-      break;
-    case Format::kQ4_0:
-      p.low_bits = 4, p.scale_bytes = 2, p.offset = 8;
-      break;
-    case Format::kQ4_1:
-      p.low_bits = 4, p.scale_bytes = 4, p.mins = true;
-      break;
-    case Format::kQ5_0:
-      p.low_bits = 4, p.high_bits = 1, p.scale_bytes = 2, p.offset = 16;
-      break;
-    case Format::kQ5_1:
-      p.low_bits = 4, p.high_bits = 1, p.scale_bytes = 4, p.mins = true;
-      break;
-    case Format::kQ8_0:
-      p.low_bits = 8, p.scale_bytes = 2, p.is_signed = true;
-      break;
-    case Format::kIQ4_NL:
-      p.low_bits = 4, p.scale_bytes = 2, p.is_signed = true, p.table = true;
-      break;
-    case Format::kQ2_K:
-      p.low_bits = 2, p.scale_bytes = 16, p.d_bytes = 4, p.super = true, p.sub = 16, p.mins = true;
-      break;
-    case Format::kQ3_K:
-      p.low_bits = 2, p.high_bits = 1, p.scale_bytes = 16, p.d_bytes = 2, p.super = true, p.sub = 16, p.offset = 4;
-      break;
-    case Format::kQ4_K:
-      p.low_bits = 4, p.scale_bytes = 16, p.super = true, p.mins = true;
-      break;
-    case Format::kQ5_K:
-      p.low_bits = 4, p.high_bits = 1, p.scale_bytes = 16, p.super = true, p.mins = true;
-      break;
-    case Format::kQ6_K:
-      p.low_bits = 4, p.high_bits = 2, p.scale_bytes = 16, p.d_bytes = 2, p.super = true, p.sub = 16, p.offset = 32;
-      break;
-    case Format::kIQ4_XS:
-      p.low_bits = 4, p.scale_bytes = 8, p.super = true, p.is_signed = true, p.table = true;
-      break;
-    case Format::kI8x128:  // of the CPU's vision encoder only
-      break;
+  if (f.float_d) return p;  // of the CPU's vision encoder only
+  if (!f.is_quantised()) {
+    p.low_bits = 8 * f.bytes();
+    return p;
   }
+  const bool keeps_d = f.scales == ScaleKind::kSix8 || f.scales == ScaleKind::kSix8Split;  // beside the scales
+  const int halves = f.mins == MinKind::kNone ? 2 : 4;
+  p.low_bits = f.low.bits;
+  p.high_bits = f.high.bits;
+  p.super = f.length() == 256;
+  p.scale_bytes = !p.super ? halves : f.scales == ScaleKind::kSix8Split ? 8 : 16;
+  p.d_bytes = p.super && !keeps_d ? halves : 0;
+  p.sub = f.sub;
+  p.is_signed = f.offset == 128;
+  p.offset = p.is_signed ? 0 : f.offset;
+  p.table = f.table;
+  p.mins = f.mins != MinKind::kNone;
   return p;
 }
 

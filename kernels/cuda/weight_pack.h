@@ -21,37 +21,38 @@ GLIMPSE_DEVICE void put32(uint8_t* to, uint32_t value) {
   *reinterpret_cast<uint32_t*>(to) = value;
 }
 
-// The code of element e of a block, unsigned, as blocks.h numbers them (Q8_0: the bits of the int8).
+// The code of element e of a block, unsigned (Q8_0: the bits of the int8).
 template <Format format>
 GLIMPSE_DEVICE uint32_t code_at(const uint8_t* b, int e) {
-  const int n = e / 128, j = e % 128 / 32, l = e % 32;
-  const auto nibble = [&](const uint8_t* qs) { return e < 16 ? qs[e] & 15u : qs[e - 16] >> 4; };
-  if constexpr (format == Format::kQ4_0 || format == Format::kIQ4_NL) return nibble(b + 2);
-  if constexpr (format == Format::kQ4_1) return nibble(b + 4);
-  if constexpr (format == Format::kQ5_0) return nibble(b + 6) | (u32_at(b + 2) >> e & 1u) << 4;
-  if constexpr (format == Format::kQ5_1) return nibble(b + 8) | (u32_at(b + 4) >> e & 1u) << 4;
-  if constexpr (format == Format::kQ8_0) return b[2 + e];
-  if constexpr (format == Format::kQ2_K) return b[16 + 32 * n + l] >> (2 * j) & 3u;
-  if constexpr (format == Format::kQ3_K) return (b[32 + 32 * n + l] >> (2 * j) & 3u) | (b[l] >> (4 * n + j) & 1u) << 2;
-  if constexpr (format == Format::kQ4_K) return b[16 + 32 * (e / 64) + l] >> (4 * (e % 64 / 32)) & 15u;
-  if constexpr (format == Format::kQ5_K) {
-    return (b[48 + 32 * (e / 64) + l] >> (4 * (e % 64 / 32)) & 15u) | (b[16 + l] >> (e / 32) & 1u) << 4;
+  constexpr BlockFormat f = block_format(format);
+  constexpr BlockPlane low = f.low, high = f.high;
+  constexpr int low_bytes = low.run * low.bits / 8;
+  const int i = e % low.run;
+  uint32_t code =
+      b[low.at + e / low.run * low_bytes + i % low_bytes] >> (low.bits * (i / low_bytes)) & ((1u << low.bits) - 1);
+  if constexpr (high.bits > 0) {
+    constexpr int high_bytes = high.run * high.bits / 8;
+    const int j = e % high.run;
+    const uint32_t byte = b[high.at + e / high.run * high_bytes + j % high_bytes];
+    code |= (byte >> (high.bits * (j / high_bytes)) & ((1u << high.bits) - 1)) << low.bits;
   }
-  if constexpr (format == Format::kQ6_K) {
-    return (b[64 * n + 32 * (j % 2) + l] >> (4 * (j / 2)) & 15u) | (b[128 + 32 * n + l] >> (2 * j) & 3u) << 4;
-  }
-  if constexpr (format == Format::kIQ4_XS) {
-    const uint32_t byte = b[8 + 16 * (e / 32) + l % 16];
-    return l < 16 ? byte & 15u : byte >> 4;
-  }
-  return 0;
+  return code;
+}
+
+// d, and dmin or m behind it.
+template <Format format>
+GLIMPSE_DEVICE void pack_d(const uint8_t* b, uint8_t* to) {
+  constexpr BlockFormat f = block_format(format);
+  put16(to, u16_at(b + f.d_at));
+  if constexpr (f.m_at >= 0) put16(to + 2, u16_at(b + f.m_at));
 }
 
 // The scale record of a super-block (see weight_layout.h).
 template <Format format>
 GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t* d) {
-  if constexpr (format == Format::kQ4_K || format == Format::kQ5_K) {
-    const uint8_t* s = b + 4;
+  constexpr BlockFormat f = block_format(format);
+  const uint8_t* s = b + f.scales_at;
+  if constexpr (f.scales == ScaleKind::kSix8) {
     uint32_t low_scales = 0, low_mins = 0, high = 0;
     GLIMPSE_NO_UNROLL
     for (int k = 0; k < 8; ++k) {
@@ -62,33 +63,27 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
       low_mins |= (min & 15u) << (4 * k);
       high |= scale >> 4 << (2 * k) | min >> 4 << (16 + 2 * k);
     }
-    put32(record, u32_at(b));
+    pack_d<format>(b, record);
     put32(record + 4, low_scales);
     put32(record + 8, low_mins);
     put32(record + 12, high);
-  } else if constexpr (format == Format::kQ6_K) {
-    for (int i = 0; i < 16; ++i) record[i] = b[192 + i];
-    put16(d, u16_at(b + 208));
-  } else if constexpr (format == Format::kQ2_K) {
-    for (int i = 0; i < 16; ++i) record[i] = b[i];
-    put32(d, u32_at(b + 80));
-  } else if constexpr (format == Format::kQ3_K) {
-    const uint8_t* s = b + 96;
+  } else if constexpr (f.scales == ScaleKind::kBytes16) {
+    for (int i = 0; i < 16; ++i) record[i] = s[i];
+    pack_d<format>(b, d);
+  } else if constexpr (f.scales == ScaleKind::kSix16) {
     GLIMPSE_NO_UNROLL
     for (int k = 0; k < 16; ++k) {
       const uint32_t low = k < 8 ? s[k] & 15u : static_cast<uint32_t>(s[k - 8]) >> 4;
       const uint32_t high = static_cast<uint32_t>(s[8 + k % 4]) >> (2 * (k / 4)) & 3u;
       record[k] = static_cast<uint8_t>(static_cast<int>(low | high << 4) - 32);
     }
-    put16(d, u16_at(b + 108));
-  } else if constexpr (format == Format::kIQ4_XS) {
-    put32(record, u32_at(b));
-    put32(record + 4, u32_at(b + 4));
+    pack_d<format>(b, d);
+  } else if constexpr (f.scales == ScaleKind::kSix8Split) {
+    pack_d<format>(b, record);
+    put16(record + 2, u16_at(s));
+    put32(record + 4, u32_at(s + 2));
   }
 }
-
-constexpr int kBlockBytes[31] = {4, 2, 18, 20, 0,  0, 22, 24,  34, 0, 84, 110, 144, 176, 210, 0,
-                                 0, 0, 0,  0,  18, 0, 0,  136, 0,  0, 0,  0,   0,   0,   2};
 
 }  // namespace pack
 
@@ -96,7 +91,7 @@ constexpr int kBlockBytes[31] = {4, 2, 18, 20, 0,  0, 22, 24,  34, 0, 84, 110, 1
 template <Format format>
 GLIMPSE_DEVICE void pack_cell(const uint8_t* from, int row, int cell, const WeightView& w, uint8_t* to) {
   constexpr Planes p = planes_of(format);
-  constexpr int block_bytes = pack::kBlockBytes[static_cast<int>(format)];
+  constexpr int block_bytes = block_format(format).bytes();
   const int row_tile = row / kTileRows, r = row % kTileRows, column_tile = cell / 4, t = cell % 4;
   const int64_t tile = tile_index(w, row_tile, column_tile);
   const bool inside = from != nullptr && cell * kCell < w.cols;
@@ -147,7 +142,11 @@ GLIMPSE_DEVICE void pack_cell(const uint8_t* from, int row, int cell, const Weig
       }
     } else {
       uint8_t* record = to + scales_offset<format>(w, row_tile, column_tile, r, t);
-      for (int i = 0; i < p.scale_bytes; ++i) record[i] = inside ? b[i] : uint8_t{0};
+      if (inside) {
+        pack::pack_d<format>(b, record);
+      } else {
+        for (int i = 0; i < p.scale_bytes; ++i) record[i] = 0;
+      }
     }
   }
 }

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/matmul/panel_codes.h"
+#include "kernels/quant/block_codes.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -45,12 +45,13 @@ void read_cell(const WeightView& w, int row, int cell, uint8_t* codes) {
 template <Format format>
 void read_scales(const WeightView& w, int row, int cell, BlockCodes& codes) {
   constexpr Planes p = planes_of(format);
+  constexpr ScaleKind kind = block_format(format).scales;
   const int row_tile = row / kTileRows, r = row % kTileRows;
   const uint8_t* record = w.data + scales_offset<format>(w, row_tile, cell / 4, r, cell % 4);
   if constexpr (!p.super) {
     codes.d = half_at(record);
     if constexpr (p.scale_bytes == 4) codes.m = half_at(record + 2);
-  } else if constexpr (format == Format::kQ4_K || format == Format::kQ5_K) {
+  } else if constexpr (kind == ScaleKind::kSix8) {
     codes.d = half_at(record);
     codes.m = half_at(record + 2);
     const uint32_t a = word_at(record + 4), b = word_at(record + 8), h = word_at(record + 12);
@@ -58,7 +59,7 @@ void read_scales(const WeightView& w, int row, int cell, BlockCodes& codes) {
       codes.scale[k] = u8((a >> (4 * k) & 15u) | (h >> (2 * k) & 3u) << 4);
       codes.min[k] = u8((b >> (4 * k) & 15u) | (h >> (16 + 2 * k) & 3u) << 4);
     }
-  } else if constexpr (format == Format::kIQ4_XS) {
+  } else if constexpr (kind == ScaleKind::kSix8Split) {
     codes.d = half_at(record);
     const uint32_t high = half_at(record + 2), low = word_at(record + 4);
     for (int k = 0; k < 8; ++k) codes.scale[k] = u8((low >> (4 * k) & 15u) | (high >> (2 * k) & 3u) << 4);
@@ -67,11 +68,11 @@ void read_scales(const WeightView& w, int row, int cell, BlockCodes& codes) {
     codes.d = half_at(d);
     if constexpr (p.d_bytes == 4) codes.m = half_at(d + 2);
     for (int k = 0; k < 16; ++k) {
-      if constexpr (format == Format::kQ2_K) {
+      if constexpr (p.mins) {
         codes.scale[k] = record[k] & 15;
         codes.min[k] = record[k] >> 4;
       } else {
-        codes.scale[k] = format == Format::kQ3_K ? u8(record[k] + 32u) : record[k];
+        codes.scale[k] = kind == ScaleKind::kSix16 ? u8(record[k] + 32u) : record[k];
       }
     }
   }
@@ -91,14 +92,14 @@ void unpack(const WeightView& w, int row, uint8_t* out) {
     }
   } else {
     constexpr int block = p.super ? 256 : 32;
-    const uint64_t block_bytes = dtype_info(gguf_type(format)).block_bytes;
+    const uint64_t block_bytes = block_format(format).info.block_bytes;
     for (int first = 0; first < w.cols; first += block) {
       BlockCodes codes;
       read_scales<format>(w, row, first / kCell, codes);
       for (int cell = 0; cell < block / kCell; ++cell) {
         read_cell<format>(w, row, first / kCell + cell, codes.q + cell * kCell);
       }
-      encode_row_block(format, codes, out);
+      encode_block(format, codes, out);
       out += block_bytes;
     }
   }
@@ -110,26 +111,12 @@ void unpack_device_row(Format format, const WeightView& weight, int64_t row, std
   auto* const bytes = reinterpret_cast<uint8_t*>(out);
   const int r = static_cast<int>(row);
   switch (format) {
-#define GLIMPSE_UNPACK(name) \
-  case Format::name:         \
-    return unpack<Format::name>(weight, r, bytes);
-    GLIMPSE_UNPACK(kF32)
-    GLIMPSE_UNPACK(kF16)
-    GLIMPSE_UNPACK(kBF16)
-    GLIMPSE_UNPACK(kQ4_0)
-    GLIMPSE_UNPACK(kQ4_1)
-    GLIMPSE_UNPACK(kQ5_0)
-    GLIMPSE_UNPACK(kQ5_1)
-    GLIMPSE_UNPACK(kQ8_0)
-    GLIMPSE_UNPACK(kQ2_K)
-    GLIMPSE_UNPACK(kQ3_K)
-    GLIMPSE_UNPACK(kQ4_K)
-    GLIMPSE_UNPACK(kQ5_K)
-    GLIMPSE_UNPACK(kQ6_K)
-    GLIMPSE_UNPACK(kIQ4_NL)
-    GLIMPSE_UNPACK(kIQ4_XS)
-#undef GLIMPSE_UNPACK
-    case Format::kI8x128:
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  case Format::format:                    \
+    return unpack<Format::format>(weight, r, bytes);
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+    default:
       break;
   }
 }

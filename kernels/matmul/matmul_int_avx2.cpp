@@ -106,18 +106,9 @@ GLIMPSE_INLINE void run(const std::byte* panels, uint64_t panel_stride, int64_t 
                 int64_t ld_out, std::byte* scratch) {                                                             \
     run<PanelFormat::format>(panels, panel_stride, n_panels, act, out, ld_out, scratch);                          \
   }
-GLIMPSE_AVX2(matmul_q4_0_int8x32_avx2, kQ4_0)
-GLIMPSE_AVX2(matmul_q4_1_int8x32_avx2, kQ4_1)
-GLIMPSE_AVX2(matmul_q5_0_int8x32_avx2, kQ5_0)
-GLIMPSE_AVX2(matmul_q5_1_int8x32_avx2, kQ5_1)
-GLIMPSE_AVX2(matmul_q8_0_int8x32_avx2, kQ8_0)
-GLIMPSE_AVX2(matmul_iq4_nl_int8x32_avx2, kIQ4_NL)
-GLIMPSE_AVX2(matmul_q2_k_int8x128k_avx2, kQ2_K)
-GLIMPSE_AVX2(matmul_q3_k_int8x128k_avx2, kQ3_K)
-GLIMPSE_AVX2(matmul_q4_k_int8x128k_avx2, kQ4_K)
-GLIMPSE_AVX2(matmul_q5_k_int8x128k_avx2, kQ5_K)
-GLIMPSE_AVX2(matmul_q6_k_int8x128k_avx2, kQ6_K)
-GLIMPSE_AVX2(matmul_iq4_xs_int8x128k_avx2, kIQ4_XS)
+#define GLIMPSE_BLOCK_32(type, name) GLIMPSE_AVX2(matmul_##name##_int8x32_avx2, type)
+#define GLIMPSE_BLOCK_256(type, name) GLIMPSE_AVX2(matmul_##name##_int8x128k_avx2, type)
+#include "kernels/quant/block_formats.inc"
 GLIMPSE_AVX2(matmul_i8x128_int8x128_avx2, kI8x128)
 #undef GLIMPSE_AVX2
 

@@ -280,14 +280,16 @@ void expand(const uint8_t* panel, int64_t n_blocks, const ExpandedPanel& at, std
   }
 }
 
-/// The format whose Expanded tiles this one shares: same block, sub-block and kind of min.
+/// The format whose Expanded tiles this one shares: the first of the same block, sub-block and kind of min.
 template <class K>
 constexpr PanelFormat tile_format(PanelFormat format) {
   const PanelLayout l = panel_layout(format);
   if (!K::kRaised || l.own) return format;
-  if (l.block == 32) return l.is_signed() ? PanelFormat::kQ4_0 : PanelFormat::kQ4_1;
-  if (l.sub == 32) return l.is_signed() ? PanelFormat::kIQ4_XS : PanelFormat::kQ4_K;
-  return l.is_signed() ? PanelFormat::kQ6_K : PanelFormat::kQ2_K;
+  for (const BlockFormat& f : kBlockFormats) {
+    const bool same = f.length() == l.block && f.sub == l.sub && f.mins == l.mins;
+    if (same && (l.mins != MinKind::kNone || !f.float_d)) return f.info.type;
+  }
+  return format;
 }
 
 /// Few columns: straight from the packed panels.

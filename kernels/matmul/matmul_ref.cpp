@@ -26,14 +26,15 @@ struct DecodedBlock {
   uint8_t min_code[16];
 };
 
-void decode_block(PanelFormat format, const PanelLayout& layout, const std::byte* panel_block, int row,
-                  DecodedBlock& block) {
+void decode_row(PanelFormat format, const PanelLayout& layout, const std::byte* panel_block, int row,
+                DecodedBlock& block) {
   BlockCodes codes;
   read_panel_codes(format, reinterpret_cast<const uint8_t*>(panel_block), row, codes);
-  for (int s = 0; s < layout.subs(); ++s) block.scale[s] = sub_scale(layout, codes, s);
+  const BlockFormat blocks = block_format(format);
+  for (int s = 0; s < layout.subs(); ++s) block.scale[s] = sub_scale(blocks, codes, s);
   const float m = half_to_float(codes.m);
   block.min = layout.mins == MinKind::kPairs ? -m : m;
-  for (int i = 0; i < layout.block; ++i) block.value[i] = static_cast<int8_t>(code_value(layout, codes.q[i]));
+  for (int i = 0; i < layout.block; ++i) block.value[i] = static_cast<int8_t>(code_value(blocks, codes.q[i]));
   std::memcpy(block.min_code, codes.min, sizeof block.min_code);
 }
 
@@ -76,7 +77,7 @@ void run_integer(const std::byte* panels, uint64_t panel_stride, int64_t n_panel
       float* to = out + p * kPanelRows + row;
       for (int64_t c = 0; c < act.n; ++c) to[c * ld_out] = 0;
       for (int64_t b = 0; b < (act.k + layout.block - 1) / layout.block; ++b) {
-        decode_block(format, layout, panels + static_cast<uint64_t>(p) * panel_stride + b * layout.bytes, row, block);
+        decode_row(format, layout, panels + static_cast<uint64_t>(p) * panel_stride + b * layout.bytes, row, block);
         for (int64_t c = 0; c < act.n; ++c) {
           to[c * ld_out] = add_block(layout, block, act, act.data + c * act.row_bytes, b, to[c * ld_out]);
         }
@@ -119,18 +120,9 @@ void run_float(const std::byte* panels, uint64_t panel_stride, int64_t n_panels,
 GLIMPSE_REF(matmul_f32_f32_ref, run_float, kF32)
 GLIMPSE_REF(matmul_f16_f32_ref, run_float, kF16)
 GLIMPSE_REF(matmul_bf16_f32_ref, run_float, kBF16)
-GLIMPSE_REF(matmul_q4_0_int8x32_ref, run_integer, kQ4_0)
-GLIMPSE_REF(matmul_q4_1_int8x32_ref, run_integer, kQ4_1)
-GLIMPSE_REF(matmul_q5_0_int8x32_ref, run_integer, kQ5_0)
-GLIMPSE_REF(matmul_q5_1_int8x32_ref, run_integer, kQ5_1)
-GLIMPSE_REF(matmul_q8_0_int8x32_ref, run_integer, kQ8_0)
-GLIMPSE_REF(matmul_iq4_nl_int8x32_ref, run_integer, kIQ4_NL)
-GLIMPSE_REF(matmul_q2_k_int8x128k_ref, run_integer, kQ2_K)
-GLIMPSE_REF(matmul_q3_k_int8x128k_ref, run_integer, kQ3_K)
-GLIMPSE_REF(matmul_q4_k_int8x128k_ref, run_integer, kQ4_K)
-GLIMPSE_REF(matmul_q5_k_int8x128k_ref, run_integer, kQ5_K)
-GLIMPSE_REF(matmul_q6_k_int8x128k_ref, run_integer, kQ6_K)
-GLIMPSE_REF(matmul_iq4_xs_int8x128k_ref, run_integer, kIQ4_XS)
+#define GLIMPSE_BLOCK_32(type, name) GLIMPSE_REF(matmul_##name##_int8x32_ref, run_integer, type)
+#define GLIMPSE_BLOCK_256(type, name) GLIMPSE_REF(matmul_##name##_int8x128k_ref, run_integer, type)
+#include "kernels/quant/block_formats.inc"
 GLIMPSE_REF(matmul_i8x128_int8x128_ref, run_integer, kI8x128)
 #undef GLIMPSE_REF
 

@@ -20,11 +20,11 @@ struct Unpacker {
   static constexpr PanelLayout L = panel_layout(format);
   using I = typename V::I;
   using F = typename V::F;
-  static constexpr int kScaleVectors = L.scales == ScaleKind::kSix8      ? 2
-                                       : L.scales == ScaleKind::kBytes16 ? 4
-                                       : L.scales == ScaleKind::kSix16   ? 4
-                                       : L.scales == ScaleKind::kIq4Xs   ? 2
-                                                                         : 1;
+  static constexpr int kScaleVectors = L.scales == ScaleKind::kSix8        ? 2
+                                       : L.scales == ScaleKind::kBytes16   ? 4
+                                       : L.scales == ScaleKind::kSix16     ? 4
+                                       : L.scales == ScaleKind::kSix8Split ? 2
+                                                                           : 1;
 
   const uint8_t* block;  // this panel block, moved to the half's first lane
   int half;
@@ -63,7 +63,7 @@ struct Unpacker {
       scale_codes[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
       scale_codes[2] = V::or_(V::and_(b, low), V::and_(h, high));
       scale_codes[3] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
-    } else if constexpr (L.scales == ScaleKind::kIq4Xs) {
+    } else if constexpr (L.scales == ScaleKind::kSix8Split) {
       scale_codes[0] = V::load(s);
       scale_codes[1] = V::load_u16(panel_block + L.scales_at + 64, half);
     }

@@ -51,8 +51,7 @@ int64_t element_at(PanelFormat format, int64_t row, int64_t c) {
 }  // namespace
 
 PanelRowFormat panel_row_format(PanelFormat format) {
-  if (format == PanelFormat::kI8x128) return {128, 132, "i8x128"};
-  const DTypeInfo& info = dtype_info(static_cast<DType>(format));
+  const DTypeInfo& info = dtype_info(format);
   return {static_cast<int64_t>(info.block_length), info.block_bytes, dtype_name(info.type)};
 }
 
@@ -99,28 +98,11 @@ void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, i
     auto* panel_block = reinterpret_cast<uint8_t*>(out + b * layout.bytes);
     for (int64_t r = 0; r < n_rows; ++r) {
       const std::byte* block = rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(b) * block_bytes;
-      decode_row_block(format, reinterpret_cast<const uint8_t*>(block), codes);
+      decode_block(format, reinterpret_cast<const uint8_t*>(block), codes);
       write_panel_codes(format, codes, static_cast<int>(r), panel_block);
     }
     if (!layout.own) continue;
     for (int64_t r = n_rows; r < kRows; ++r) write_panel_codes(format, {}, static_cast<int>(r), panel_block);  // not 0
-  }
-}
-
-void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out) {
-  if (!is_integer_format(format)) {
-    const int64_t size = format == PanelFormat::kF32 ? 4 : 2;
-    for (int64_t c = 0; c < cols; ++c) {
-      std::memcpy(out + c * size, panel + element_at(format, row, c), static_cast<uint64_t>(size));
-    }
-    return;
-  }
-  const PanelLayout layout = panel_layout(format);
-  const auto block_bytes = static_cast<int64_t>(panel_row_format(format).block_bytes);
-  BlockCodes codes;
-  for (int64_t b = 0; b < ceil_div(cols, layout.block); ++b) {
-    read_panel_codes(format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(row), codes);
-    encode_row_block(format, codes, reinterpret_cast<uint8_t*>(out + b * block_bytes));
   }
 }
 
@@ -145,18 +127,8 @@ void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out) {
   for (int64_t b = 0; b < ceil_div(matrix.cols, layout.block); ++b) {
     read_panel_codes(matrix.format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(lane),
                      codes);
-    const float m = half_to_float(codes.m);
-    for (int s = 0; s < layout.subs(); ++s) {
-      const float scale = sub_scale(layout, codes, s);
-      const float min = layout.mins == MinKind::kPairs ? m * static_cast<float>(codes.min[s]) : 0.0f;
-      const int64_t first = b * layout.block + s * layout.sub,
-                    count = std::min<int64_t>(layout.sub, matrix.cols - first);
-      for (int64_t i = 0; i < count; ++i) {
-        const float y = scale * static_cast<float>(code_value(layout, codes.q[s * layout.sub + i]));
-        float& to = out[first + i];
-        to = layout.mins == MinKind::kPairs ? y - min : layout.mins == MinKind::kBlock ? y + m : y;
-      }
-    }
+    const int64_t first = b * layout.block, count = std::min<int64_t>(layout.block, matrix.cols - first);
+    dequantize_codes(matrix.format, codes, static_cast<int>(count), out + first);
   }
 }
 

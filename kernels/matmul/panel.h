@@ -13,30 +13,9 @@ namespace glimpse {
 
 constexpr int64_t kPanelRows = 16;
 
-/// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h).
-/// Values equal DType for the formats that are re-arranged GGUF blocks. kI8x128 is our own, made at load from weights
-/// of any type (weight_row.h): int8 with one float scale per 128 columns of a row.
-enum class PanelFormat : uint32_t {
-  kF32 = 0,
-  kF16 = 1,
-  kQ4_0 = 2,
-  kQ4_1 = 3,
-  kQ5_0 = 6,
-  kQ5_1 = 7,
-  kQ8_0 = 8,
-  kQ2_K = 10,
-  kQ3_K = 11,
-  kQ4_K = 12,
-  kQ5_K = 13,
-  kQ6_K = 14,
-  kIQ4_NL = 20,
-  kIQ4_XS = 23,
-  kBF16 = 30,
-  kI8x128 = 0x10000,
-};
-inline PanelFormat panel_format(DType type) {
-  return static_cast<PanelFormat>(type);
-}
+/// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h), and kI8x128,
+/// which is made at load from weights of any type (weight_row.h).
+using PanelFormat = DType;
 
 /// A row of weights as pack_panel() takes it: ceil(cols / block_length) blocks. GGUF blocks, or for kI8x128
 /// { float scale; int8 q[128]; }, the columns behind the end zero.
@@ -68,9 +47,6 @@ uint64_t panel_bytes(PanelFormat format, int64_t cols);
 /// weights); out: panel_bytes(format, cols) bytes. isa: may make it faster; the bytes are the same.
 void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
                 std::byte* out, Isa isa = Isa::kRef);
-
-/// The inverse: rebuilds the blocks of row `row` (0..15) of a panel. out: panel_row_bytes(format, cols) bytes.
-void unpack_row(PanelFormat format, const std::byte* panel, int64_t row, int64_t cols, std::byte* out);
 
 /// One row of a packed matrix as floats (embedding lookup). out: cols floats. Bit-exact to dequantize_row_ref.
 void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out);

@@ -23,7 +23,7 @@
 //   kBytes16 Q6_K (int8) and Q2_K (scale | min << 4): vector t, byte quad_position(j) = sub-block 4t+j.
 //   kSix16   Q3_K: 16 codes of 6 bits. Vector u = 0, 1: byte p = sc[8u+j] & 15 | (sc[8u+4+j] & 15) << 4;
 //            vector 2: byte p = bits 2t: sc[4t+j] >> 4.
-//   kIq4Xs   vector: bits 4s of lane r = low nibble of scale s; then 16 u16: bits 2s = its two high bits.
+//   kSix8Split IQ4_XS. Vector: bits 4s of lane r = low nibble of scale s; then 16 u16: bits 2s = its two high bits.
 // The byte order 0, 2, 1, 3 of quads makes (lane & 0x00ff00ff) the int16 pair (0, 1) and (lane >> 8 & 0x00ff00ff)
 // the pair (2, 3): what vpdpwssd and vpmaddwd want for the min terms.
 //
@@ -35,6 +35,7 @@
 
 #include <cstdint>
 
+#include "engine/base/block_format.h"
 #include "kernels/matmul/panel.h"
 
 namespace glimpse {
@@ -42,10 +43,6 @@ namespace glimpse {
 /// Names everything drawn above. Side files of packed weights carry it; a file of another version is not used. Whoever
 /// changes a byte of any packed panel raises it (tests/kernels/panel_version_test.cpp pins it to the bytes).
 constexpr uint32_t kPanelLayoutVersion = 1;
-
-enum class ScaleKind { kNone, kSix8, kBytes16, kSix16, kIq4Xs };
-/// Whether weights are q * scale - min: per sub-block with a common dmin (kPairs), or + m per block (kBlock).
-enum class MinKind { kNone, kPairs, kBlock };
 
 /// Layout of one panel block of an integer format. Offsets are bytes from the start of the panel block.
 struct PanelLayout {
@@ -57,12 +54,12 @@ struct PanelLayout {
   bool table = false;  // code is an index into kIq4Values
   ScaleKind scales = ScaleKind::kNone;
   MinKind mins = MinKind::kNone;
+  bool own = false;  // kI8x128: d is float, 8-bit codes are stored with their offset
   int d_at = 0;
   int m_at = 0;  // dmin or m; unused without mins
   int scales_at = 0;
   int codes_at = 0;
-  int bytes = 0;     // 16 GGUF blocks
-  bool own = false;  // kI8x128: d is float, 8-bit codes are stored with their offset
+  int bytes = 0;
 
   [[gnu::always_inline]] constexpr int subs() const { return block / sub; }
   /// Vectors of the low plane that one vector of the high plane completes.
@@ -80,9 +77,6 @@ struct PanelLayout {
   return layout.block > 128 ? 2 : 1;
 }
 
-/// The 16 values of IQ4_NL and IQ4_XS (llama.cpp ggml-common.h, kvalues_iq4nl).
-constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113};
-
 /// Byte of a lane that holds element j (0..3) of a quad; its own inverse.
 [[gnu::always_inline]] constexpr int quad_position(int j) {
   return j == 1 ? 2 : j == 2 ? 1 : j;
@@ -90,47 +84,44 @@ constexpr int8_t kIq4Values[16] = {-127, -104, -83, -65, -49, -35, -22, -10, 1, 
 
 /// True for formats of integer codes with scales; false for F32, F16, BF16.
 [[gnu::always_inline]] constexpr bool is_integer_format(PanelFormat format) {
-  return format != PanelFormat::kF32 && format != PanelFormat::kF16 && format != PanelFormat::kBF16;
+  return !is_float_type(format);
 }
 
-/// Layout of an integer format; for the float formats an empty one.
-[[gnu::always_inline]] constexpr PanelLayout panel_layout(PanelFormat format) {
-  using S = ScaleKind;
-  using M = MinKind;
-  //                          block sub low high off table  scales      mins        d   m scales codes bytes
-  switch (format) {
-    case PanelFormat::kQ4_0:
-      return {32, 32, 4, 0, 8, false, S::kNone, M::kNone, 0, 0, 0, 32, 288};
-    case PanelFormat::kQ4_1:
-      return {32, 32, 4, 0, 0, false, S::kNone, M::kBlock, 0, 32, 0, 64, 320};
-    case PanelFormat::kQ5_0:
-      return {32, 32, 4, 1, 16, false, S::kNone, M::kNone, 0, 0, 0, 32, 352};
-    case PanelFormat::kQ5_1:
-      return {32, 32, 4, 1, 0, false, S::kNone, M::kBlock, 0, 32, 0, 64, 384};
-    case PanelFormat::kQ8_0:
-      return {32, 32, 8, 0, 128, false, S::kNone, M::kNone, 0, 0, 0, 32, 544};
-    case PanelFormat::kQ2_K:
-      return {256, 16, 2, 0, 0, false, S::kBytes16, M::kPairs, 0, 32, 64, 320, 1344};
-    case PanelFormat::kQ3_K:
-      return {256, 16, 2, 1, 4, false, S::kSix16, M::kNone, 0, 0, 32, 224, 1760};
-    case PanelFormat::kQ4_K:
-      return {256, 32, 4, 0, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 256, 2304};
-    case PanelFormat::kQ5_K:
-      return {256, 32, 4, 1, 0, false, S::kSix8, M::kPairs, 0, 32, 64, 256, 2816};
-    case PanelFormat::kQ6_K:
-      return {256, 16, 4, 2, 32, false, S::kBytes16, M::kNone, 0, 0, 32, 288, 3360};
-    case PanelFormat::kIQ4_NL:
-      return {32, 32, 4, 0, 128, true, S::kNone, M::kNone, 0, 0, 0, 32, 288};
-    case PanelFormat::kIQ4_XS:
-      return {256, 32, 4, 0, 128, true, S::kIq4Xs, M::kNone, 0, 0, 32, 128, 2176};
-    case PanelFormat::kI8x128:
-      return {128, 128, 8, 0, 128, false, S::kNone, M::kNone, 0, 0, 0, 64, 2112, true};
-    case PanelFormat::kF32:
-    case PanelFormat::kF16:
-    case PanelFormat::kBF16:
-      break;
+/// Bytes of a row's sub-block scales in a panel.
+[[gnu::always_inline]] constexpr int panel_scale_bytes(ScaleKind kind) {
+  switch (kind) {
+    case ScaleKind::kNone:
+      return 0;
+    case ScaleKind::kSix8:
+    case ScaleKind::kSix16:
+      return 12;
+    case ScaleKind::kBytes16:
+      return 16;
+    case ScaleKind::kSix8Split:
+      return 6;
   }
-  return {};
+  return 0;
+}
+
+/// Layout of an integer format, d, m, scales and codes one behind the other; for the float formats an empty one.
+[[gnu::always_inline]] static constexpr PanelLayout panel_layout(PanelFormat format) {
+  const BlockFormat f = block_format(format);
+  PanelLayout l;
+  if (!f.is_quantised()) return l;
+  l.block = f.length();
+  l.sub = f.sub;
+  l.low_bits = f.low.bits;
+  l.high_bits = f.high.bits;
+  l.offset = f.offset;
+  l.table = f.table;
+  l.scales = f.scales;
+  l.mins = f.mins;
+  l.own = f.float_d;
+  l.m_at = 16 * (f.float_d ? 4 : 2);
+  l.scales_at = l.m_at + (f.mins == MinKind::kNone ? 0 : 32);
+  l.codes_at = l.scales_at + 16 * panel_scale_bytes(f.scales);
+  l.bytes = l.codes_at + 2 * f.length() * f.code_bits();
+  return l;
 }
 
 }  // namespace glimpse

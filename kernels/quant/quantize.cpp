@@ -17,6 +17,17 @@ void narrow(const float* x, std::byte* out, int64_t n) {
 
 }  // namespace
 
+bool can_quantize(DType type) {
+  switch (type) {
+#define GLIMPSE_QUANTISER(type, function) case DType::type:
+    GLIMPSE_QUANTISERS(GLIMPSE_QUANTISER)
+#undef GLIMPSE_QUANTISER
+    return true;
+    default:
+      return is_float_type(type);
+  }
+}
+
 void quantize_row_ref(DType type, const float* x, std::byte* out, int64_t n, const float* importance) {
   switch (type) {
     case DType::kF32:
@@ -28,44 +39,13 @@ void quantize_row_ref(DType type, const float* x, std::byte* out, int64_t n, con
     case DType::kBF16:
       narrow<float_to_bf16>(x, out, n);
       return;
-    case DType::kQ4_0:
-      quantize_row_q4_0(x, out, n, importance);
-      return;
-    case DType::kQ4_1:
-      quantize_row_q4_1(x, out, n, importance);
-      return;
-    case DType::kQ5_0:
-      quantize_row_q5_0(x, out, n, importance);
-      return;
-    case DType::kQ5_1:
-      quantize_row_q5_1(x, out, n, importance);
-      return;
-    case DType::kQ8_0:
-      quantize_row_q8_0(x, out, n);
-      return;  // too fine to gain from importance
-    case DType::kQ2_K:
-      quantize_row_q2_k(x, out, n, importance);
-      return;
-    case DType::kQ3_K:
-      quantize_row_q3_k(x, out, n, importance);
-      return;
-    case DType::kQ4_K:
-      quantize_row_q4_k(x, out, n, importance);
-      return;
-    case DType::kQ5_K:
-      quantize_row_q5_k(x, out, n, importance);
-      return;
-    case DType::kQ6_K:
-      quantize_row_q6_k(x, out, n, importance);
-      return;
-    case DType::kIQ4_NL:
-      quantize_row_iq4_nl(x, out, n, importance);
-      return;
-    case DType::kIQ4_XS:
-      quantize_row_iq4_xs(x, out, n, importance);
-      return;
+#define GLIMPSE_QUANTISER(type, function) \
+  case DType::type:                       \
+    return function(x, out, n, importance);
+      GLIMPSE_QUANTISERS(GLIMPSE_QUANTISER)
+#undef GLIMPSE_QUANTISER
     default:
-      return;  // not a weight type: the caller has asked is_weight_type
+      return;  // the caller has asked can_quantize
   }
 }
 

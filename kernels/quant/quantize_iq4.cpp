@@ -3,10 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <cstring>
 
 #include "engine/base/half.h"
-#include "kernels/quant/k_scales.h"
 #include "kernels/quant/quantize_rows.h"
 #include "kernels/quant/search.h"
 
@@ -78,30 +76,29 @@ float fit_group(const float* x, const float* importance, float variance) {
   return fit_levels(x, weights);
 }
 
-/// Packs the nearest levels of 32 elements for one scale.
-void assign_levels(const float* x, float scale, uint8_t* qs) {
+/// The nearest levels of 32 elements for one scale.
+void assign_levels(const float* x, float scale, uint8_t* q) {
   const float inverse = scale != 0 ? 1 / scale : 0;
-  uint8_t q[kBlock32];
   for (int e = 0; e < kBlock32; ++e) q[e] = nearest_level(inverse * x[e]);
-  pack_split_nibbles(q, qs);
 }
 
 }  // namespace
 
 void quantize_row_iq4_nl(const float* x, std::byte* out, int64_t n, const float* importance) {
-  for (int64_t i = 0; i < n; i += kBlock32, out += sizeof(BlockIQ4_NL)) {
+  BlockCodes codes;
+  for (int64_t i = 0; i < n; i += kBlock32) {
     const float variance = sum_of_squares(x + i, kBlock32) * (2.0f / kBlock32);
     const float scale = fit_group(x + i, importance != nullptr ? importance + i : nullptr, variance);
-    BlockIQ4_NL block;
-    block.d = float_to_half(scale);
-    assign_levels(x + i, scale, block.qs);
-    std::memcpy(out, &block, sizeof(block));
+    codes.d = float_to_half(scale);
+    assign_levels(x + i, scale, codes.q);
+    put_block(DType::kIQ4_NL, codes, out);
   }
 }
 
 void quantize_row_iq4_xs(const float* x, std::byte* out, int64_t n, const float* importance) {
   constexpr int kGroups = kSuperBlock / kBlock32;
-  for (int64_t i = 0; i < n; i += kSuperBlock, out += sizeof(BlockIQ4_XS)) {
+  BlockCodes codes;
+  for (int64_t i = 0; i < n; i += kSuperBlock) {
     const float variance = sum_of_squares(x + i, kSuperBlock) * (2.0f / kSuperBlock);
     float scales[kGroups];
     for (int k = 0; k < kGroups; ++k) {
@@ -110,14 +107,13 @@ void quantize_row_iq4_xs(const float* x, std::byte* out, int64_t n, const float*
     }
     const float d = -signed_max(scales, kGroups) / 32;
     const float inverse = d != 0 ? 1 / d : 0;
-    BlockIQ4_XS block{};
-    block.d = float_to_half(d);
+    codes.d = float_to_half(d);
     for (int k = 0; k < kGroups; ++k) {
       const int scale = round_clamped(inverse * scales[k], -32, 31);
-      pack_scale_iq4_xs(scale + 32, k, block);
-      assign_levels(x + i + kBlock32 * k, d * static_cast<float>(scale), block.qs + 16 * k);
+      codes.scale[k] = static_cast<uint8_t>(scale + 32);
+      assign_levels(x + i + kBlock32 * k, d * static_cast<float>(scale), codes.q + kBlock32 * k);
     }
-    std::memcpy(out, &block, sizeof(block));
+    put_block(DType::kIQ4_XS, codes, out);
   }
 }
 

@@ -2,10 +2,8 @@
 // fitted alone, then its quants are chosen anew for the scale that it got in the end.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "engine/base/half.h"
-#include "kernels/quant/k_scales.h"
 #include "kernels/quant/quantize_rows.h"
 #include "kernels/quant/search.h"
 
@@ -13,16 +11,6 @@ namespace glimpse {
 namespace {
 
 constexpr AffineGrid kImportanceGrid{-0.9f, 0.05f, 36, false};
-constexpr int kMaxGroups = 16;
-
-/// A super-block before packing: y = d scale[k] (q - offset) - dmin min[k].
-struct SuperBlock {
-  uint8_t q[kSuperBlock];
-  uint8_t scale[kMaxGroups];
-  uint8_t min[kMaxGroups];
-  uint16_t d;
-  uint16_t dmin;
-};
 
 /// What tells Q2_K, Q4_K and Q5_K apart.
 struct AffineFormat {
@@ -63,7 +51,7 @@ float scale_by_largest(const float* values, int n, int max_level, uint8_t* q) {
 }
 
 template <const AffineFormat& format>
-void quantize_affine(const float* x, const float* importance, SuperBlock& out) {
+void quantize_affine(const float* x, const float* importance, BlockCodes& out) {
   constexpr int kGroup = format.group;
   constexpr int kGroups = kSuperBlock / kGroup;
   float scales[kGroups];
@@ -78,7 +66,7 @@ void quantize_affine(const float* x, const float* importance, SuperBlock& out) {
       mins[k] = fit.min;
     }
     out.d = float_to_half(scale_by_largest(scales, kGroups, format.max_scale, out.scale));
-    out.dmin = float_to_half(scale_by_largest(mins, kGroups, format.max_scale, out.min));
+    out.m = float_to_half(scale_by_largest(mins, kGroups, format.max_scale, out.min));
   } else {
     const float variance = format.variance_factor * sum_of_squares(x, kSuperBlock) / kSuperBlock;
     float group_weights[kGroups];
@@ -91,12 +79,12 @@ void quantize_affine(const float* x, const float* importance, SuperBlock& out) {
       mins[k] = fit.min;
     }
     out.d = float_to_half(fit_positive(scales, group_weights, kGroups, format.max_scale, out.scale));
-    out.dmin = float_to_half(fit_positive(mins, group_weights, kGroups, format.max_scale, out.min));
+    out.m = float_to_half(fit_positive(mins, group_weights, kGroups, format.max_scale, out.min));
   }
   for (int k = 0; k < kGroups; ++k) {
     const float scale = half_to_float(out.d) * static_cast<float>(out.scale[k]);
     if (scale == 0) continue;  // q does not matter; the first choice stays
-    const float min = half_to_float(out.dmin) * static_cast<float>(out.min[k]);
+    const float min = half_to_float(out.m) * static_cast<float>(out.min[k]);
     for (int e = k * kGroup; e < (k + 1) * kGroup; ++e) {
       out.q[e] = static_cast<uint8_t>(round_clamped((x[e] + min) / scale, 0, format.max_level));
     }
@@ -104,7 +92,7 @@ void quantize_affine(const float* x, const float* importance, SuperBlock& out) {
 }
 
 /// Chooses q for y = d (scale[k] - scale_offset) (q - half), groups of 16.
-void requantize_symmetric(const float* x, const int* scales, int half, SuperBlock& out) {
+void requantize_symmetric(const float* x, const int* scales, int half, BlockCodes& out) {
   for (int k = 0; k < 16; ++k) {
     const float scale = half_to_float(out.d) * static_cast<float>(scales[k]);
     if (scale == 0) continue;
@@ -114,79 +102,7 @@ void requantize_symmetric(const float* x, const int* scales, int half, SuperBloc
   }
 }
 
-/// Two bits of each of 256 quants, in the order that Q2_K, Q3_K and the high bits of Q6_K share.
-void pack_two_bits(const uint8_t* q, int shift, uint8_t* qs) {
-  for (int n = 0; n < 2; ++n) {
-    for (int l = 0; l < 32; ++l) {
-      int byte = 0;
-      for (int j = 0; j < 4; ++j) byte |= (q[128 * n + 32 * j + l] >> shift & 3) << (2 * j);
-      qs[32 * n + l] = static_cast<uint8_t>(byte);
-    }
-  }
-}
-
-/// Low nibbles of 256 quants in the order of Q4_K and Q5_K.
-void pack_k_nibbles(const uint8_t* q, uint8_t* qs) {
-  for (int c = 0; c < 4; ++c) {
-    for (int l = 0; l < 32; ++l) {
-      qs[32 * c + l] = static_cast<uint8_t>((q[64 * c + l] & 15) | (q[64 * c + 32 + l] & 15) << 4);
-    }
-  }
-}
-
-void pack(const SuperBlock& in, BlockQ2_K& block) {
-  for (int k = 0; k < 16; ++k) block.scales[k] = static_cast<uint8_t>(in.scale[k] | in.min[k] << 4);
-  pack_two_bits(in.q, 0, block.qs);
-  block.d = in.d;
-  block.dmin = in.dmin;
-}
-
-void pack(const SuperBlock& in, BlockQ3_K& block) {
-  for (int l = 0; l < 32; ++l) {
-    int byte = 0;
-    for (int bit = 0; bit < 8; ++bit) byte |= (in.q[32 * bit + l] >> 2) << bit;
-    block.hmask[l] = static_cast<uint8_t>(byte);
-  }
-  pack_two_bits(in.q, 0, block.qs);
-  std::memset(block.scales, 0, sizeof(block.scales));
-  for (int k = 0; k < 16; ++k) pack_scale_q3_k(in.scale[k], k, block.scales);
-  block.d = in.d;
-}
-
-void pack(const SuperBlock& in, BlockQ4_K& block) {
-  block.d = in.d;
-  block.dmin = in.dmin;
-  std::memset(block.scales, 0, sizeof(block.scales));
-  for (int k = 0; k < 8; ++k) pack_scale_min({in.scale[k], in.min[k]}, k, block.scales);
-  pack_k_nibbles(in.q, block.qs);
-}
-
-void pack(const SuperBlock& in, BlockQ5_K& block) {
-  block.d = in.d;
-  block.dmin = in.dmin;
-  std::memset(block.scales, 0, sizeof(block.scales));
-  for (int k = 0; k < 8; ++k) pack_scale_min({in.scale[k], in.min[k]}, k, block.scales);
-  for (int l = 0; l < 32; ++l) {
-    int byte = 0;
-    for (int k = 0; k < 8; ++k) byte |= (in.q[32 * k + l] >> 4) << k;
-    block.qh[l] = static_cast<uint8_t>(byte);
-  }
-  pack_k_nibbles(in.q, block.qs);
-}
-
-void pack(const SuperBlock& in, BlockQ6_K& block) {
-  for (int n = 0; n < 2; ++n) {
-    for (int l = 0; l < 64; ++l) {
-      const uint8_t* q = in.q + 128 * n + l;
-      block.ql[64 * n + l] = static_cast<uint8_t>((q[0] & 15) | (q[64] & 15) << 4);
-    }
-  }
-  pack_two_bits(in.q, 4, block.qh);
-  for (int k = 0; k < 16; ++k) block.scales[k] = static_cast<int8_t>(in.scale[k]);
-  block.d = in.d;
-}
-
-void quantize_q3_k(const float* x, const float* importance, SuperBlock& out) {
+void quantize_q3_k(const float* x, const float* importance, BlockCodes& out) {
   float scales[16];
   if (importance == nullptr) {
     for (int k = 0; k < 16; ++k) scales[k] = fit_symmetric_sweeps(x + 16 * k, 16, 4, out.q + 16 * k);
@@ -212,7 +128,7 @@ void quantize_q3_k(const float* x, const float* importance, SuperBlock& out) {
   requantize_symmetric(x, signed_scales, 4, out);
 }
 
-void quantize_q6_k(const float* x, const float* importance, SuperBlock& out) {
+void quantize_q6_k(const float* x, const float* importance, BlockCodes& out) {
   float scales[16];
   float squares[16];
   for (int k = 0; k < 16; ++k) {
@@ -223,7 +139,7 @@ void quantize_q6_k(const float* x, const float* importance, SuperBlock& out) {
   }
   const float max = signed_max(scales, 16);
   if (!(std::fabs(max) >= kZeroGroup)) {
-    std::memset(&out, 0, sizeof(out));
+    out = {};
     return;
   }
   const float inverse = -128 / max;
@@ -236,37 +152,32 @@ void quantize_q6_k(const float* x, const float* importance, SuperBlock& out) {
   requantize_symmetric(x, codes, 32, out);
 }
 
-template <typename Block, typename Quantise>
-void quantize_super_blocks(const float* x, std::byte* out, int64_t n, const float* importance, Quantise quantise) {
-  SuperBlock super;
-  Block block;
-  for (int64_t i = 0; i < n; i += kSuperBlock, out += sizeof(Block)) {
-    quantise(x + i, importance != nullptr ? importance + i : nullptr, super);
-    pack(super, block);
-    std::memcpy(out, &block, sizeof(Block));
+template <typename Quantise>
+void quantize_super_blocks(DType type, const float* x, std::byte* out, int64_t n, const float* importance,
+                           Quantise quantise) {
+  BlockCodes codes;
+  for (int64_t i = 0; i < n; i += kSuperBlock) {
+    quantise(x + i, importance != nullptr ? importance + i : nullptr, codes);
+    put_block(type, codes, out);
   }
 }
 
 }  // namespace
 
 void quantize_row_q2_k(const float* x, std::byte* out, int64_t n, const float* importance) {
-  quantize_super_blocks<BlockQ2_K>(x, out, n, importance, quantize_affine<kQ2K>);
+  quantize_super_blocks(DType::kQ2_K, x, out, n, importance, quantize_affine<kQ2K>);
 }
-
 void quantize_row_q3_k(const float* x, std::byte* out, int64_t n, const float* importance) {
-  quantize_super_blocks<BlockQ3_K>(x, out, n, importance, quantize_q3_k);
+  quantize_super_blocks(DType::kQ3_K, x, out, n, importance, quantize_q3_k);
 }
-
 void quantize_row_q4_k(const float* x, std::byte* out, int64_t n, const float* importance) {
-  quantize_super_blocks<BlockQ4_K>(x, out, n, importance, quantize_affine<kQ4K>);
+  quantize_super_blocks(DType::kQ4_K, x, out, n, importance, quantize_affine<kQ4K>);
 }
-
 void quantize_row_q5_k(const float* x, std::byte* out, int64_t n, const float* importance) {
-  quantize_super_blocks<BlockQ5_K>(x, out, n, importance, quantize_affine<kQ5K>);
+  quantize_super_blocks(DType::kQ5_K, x, out, n, importance, quantize_affine<kQ5K>);
 }
-
 void quantize_row_q6_k(const float* x, std::byte* out, int64_t n, const float* importance) {
-  quantize_super_blocks<BlockQ6_K>(x, out, n, importance, quantize_q6_k);
+  quantize_super_blocks(DType::kQ6_K, x, out, n, importance, quantize_q6_k);
 }
 
 }  // namespace glimpse

@@ -64,7 +64,7 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
     for (float& v : values) v = static_cast<float>(random.below(255) - 127);
     weight = quantized(type, values, rows, k);
   } else {
-    const PanelFormat format = panel_format(type);
+    const PanelFormat format = type;
     const PanelLayout layout = panel_layout(format);
     for (int64_t i = 0; i < rows * k / info.block_length; ++i) {
       BlockCodes codes;
@@ -72,7 +72,7 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
       codes.m = random.below(2) == 0 ? 0x3c00 : 0x4000;
       for (int s = 0; s < layout.subs(); ++s) {
         const int scale = 1 + random.below(2);
-        const bool offset = layout.scales == ScaleKind::kSix16 || layout.scales == ScaleKind::kIq4Xs;
+        const bool offset = layout.scales == ScaleKind::kSix16 || layout.scales == ScaleKind::kSix8Split;
         codes.scale[s] = static_cast<uint8_t>(offset ? 32 + scale : format == PanelFormat::kQ6_K ? 256 - scale : scale);
         codes.min[s] = static_cast<uint8_t>(random.below(3));
       }
@@ -82,7 +82,7 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
             static_cast<uint8_t>(format == PanelFormat::kQ8_0 ? random.below(255) - 127 : random.below(codes_of));
       }
       std::vector<std::byte> block(info.block_bytes);
-      encode_row_block(format, codes, reinterpret_cast<uint8_t*>(block.data()));
+      encode_block(format, codes, reinterpret_cast<uint8_t*>(block.data()));
       weight.insert(weight.end(), block.begin(), block.end());
     }
   }

@@ -104,7 +104,7 @@ TEST_P(DeviceWeight, PadsWithZeroWeights) {
 
 // Every byte of every plane belongs to exactly one lane's loads.
 TEST_P(DeviceWeight, PlanesDoNotOverlap) {
-  const Format format = panel_format(GetParam());
+  const Format format = GetParam();
   WeightView w;
   const uint64_t total = lay_out(format, 24, 512, w);
   EXPECT_LE(w.high_at, w.scales_at);

@@ -78,7 +78,7 @@ class MatmulKernel : public testing::TestWithParam<PanelKernel> {
   void SetUp() override {
     if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU lacks " << isa_name(GetParam().isa);
   }
-  bool integer() const { return !is_float(GetParam().format); }
+  bool integer() const { return !is_float_type(GetParam().format); }
   std::vector<int64_t> depths() const {
     const auto block = panel_row_format(GetParam().format).block_length;
     if (block == 1) return {1, 2, 37, 588, 1025};

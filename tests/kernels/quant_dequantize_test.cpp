@@ -4,47 +4,50 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <set>
 #include <vector>
 
+#include "engine/base/block_format.h"
 #include "engine/base/half.h"
-#include "kernels/quant/blocks.h"
-#include "kernels/quant/k_scales.h"
 #include "kernels/quant/quant.h"
 #include "tests/kernels/quant_fixture.h"
 
 namespace glimpse {
 namespace {
 
-constexpr DType kQuantised[] = {DType::kQ4_0, DType::kQ4_1, DType::kQ5_0, DType::kQ5_1, DType::kQ8_0,   DType::kQ2_K,
-                                DType::kQ3_K, DType::kQ4_K, DType::kQ5_K, DType::kQ6_K, DType::kIQ4_NL, DType::kIQ4_XS};
+// Every type of quantised weights.
+std::vector<DType> quantised() {
+  std::vector<DType> types;
+  for (const BlockFormat& f : kBlockFormats) {
+    if (f.info.is_weight && f.is_quantised()) types.push_back(f.info.type);
+  }
+  return types;
+}
 
-TEST(QuantTypes, WeightTypesAreTheFifteenOfTheContract) {
-  for (const DType type : kQuantised) EXPECT_TRUE(is_weight_type(type)) << dtype_name(type);
+// Where gguf-py's script found the halves of a block: a second opinion.
+std::vector<uint32_t> half_offsets(const QuantSections& sections, DType type) {
+  const std::vector<std::byte>& bytes = sections.at(std::string(dtype_name(type)) + ".halves");
+  std::vector<uint32_t> offsets(bytes.size() / 4);
+  std::memcpy(offsets.data(), bytes.data(), bytes.size());
+  return offsets;
+}
+
+TEST(QuantTypes, AreTheTypesOfTheFixtures) {
+  std::set<std::string> names;
+  for (const auto& [name, content] : read_quant_sections("dequantize.bin"))
+    names.insert(name.substr(0, name.find('.')));
+  for (const DType type : quantised()) EXPECT_EQ(names.erase(dtype_name(type)), 1u) << dtype_name(type);
+  EXPECT_TRUE(names.empty()) << *names.begin();
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) EXPECT_TRUE(is_weight_type(type));
-  for (const DType type : {DType::kQ8_1, DType::kQ8_K, DType::kIQ2_XXS, DType::kI32, DType::kF64, DType::kMXFP4}) {
+  for (const DType type : {DType::kQ8_1, DType::kQ8_K, DType::kI32, DType::kF64, DType::kI8x128}) {
     EXPECT_FALSE(is_weight_type(type)) << dtype_name(type);
   }
   EXPECT_FALSE(is_weight_type(static_cast<DType>(4)));  // removed from ggml
 }
 
-TEST(QuantTypes, BlockStructsHaveTheSizesOfTheTypeTable) {
-  EXPECT_EQ(sizeof(BlockQ4_0), dtype_info(DType::kQ4_0).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ4_1), dtype_info(DType::kQ4_1).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ5_0), dtype_info(DType::kQ5_0).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ5_1), dtype_info(DType::kQ5_1).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ8_0), dtype_info(DType::kQ8_0).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ2_K), dtype_info(DType::kQ2_K).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ3_K), dtype_info(DType::kQ3_K).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ4_K), dtype_info(DType::kQ4_K).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ5_K), dtype_info(DType::kQ5_K).block_bytes);
-  EXPECT_EQ(sizeof(BlockQ6_K), dtype_info(DType::kQ6_K).block_bytes);
-  EXPECT_EQ(sizeof(BlockIQ4_NL), dtype_info(DType::kIQ4_NL).block_bytes);
-  EXPECT_EQ(sizeof(BlockIQ4_XS), dtype_info(DType::kIQ4_XS).block_bytes);
-}
-
 TEST(Dequantize, EqualsGgufPyBitForBitOnRandomAndExtremeBlocks) {
   const QuantSections sections = read_quant_sections("dequantize.bin");
-  for (const DType type : kQuantised) {
+  for (const DType type : quantised()) {
     const std::string name = dtype_name(type);
     ASSERT_TRUE(sections.contains(name + ".blocks")) << name;
     const std::vector<std::byte>& blocks = sections.at(name + ".blocks");
@@ -66,7 +69,7 @@ TEST(Dequantize, EqualsGgufPyBitForBitOnRandomAndExtremeBlocks) {
 
 TEST(Dequantize, EachBlockStandsAloneAtAnyAlignment) {
   const QuantSections sections = read_quant_sections("dequantize.bin");
-  for (const DType type : kQuantised) {
+  for (const DType type : quantised()) {
     const std::vector<std::byte>& blocks = sections.at(std::string(dtype_name(type)) + ".blocks");
     const DTypeInfo& info = dtype_info(type);
     const size_t n_blocks = blocks.size() / info.block_bytes;
@@ -103,62 +106,36 @@ TEST(Dequantize, ScalarTypesConvertEveryHalfAndBf16) {
   EXPECT_EQ(std::memcmp(copy.data(), half.data(), half.size() * sizeof(float)), 0);
 }
 
-TEST(KScales, PackedScalesUnpackToThemselves) {
-  uint8_t min_bytes[12] = {};
-  for (int k = 0; k < 8; ++k) pack_scale_min({(k * 37 + 5) % 64, (k * 23 + 40) % 64}, k, min_bytes);
-  for (int k = 0; k < 8; ++k) {
-    EXPECT_EQ(unpack_scale_min(min_bytes, k).scale, (k * 37 + 5) % 64);
-    EXPECT_EQ(unpack_scale_min(min_bytes, k).min, (k * 23 + 40) % 64);
-  }
-  uint8_t q3_bytes[12] = {};
-  for (int k = 0; k < 16; ++k) pack_scale_q3_k((k * 29 + 3) % 64, k, q3_bytes);
-  for (int k = 0; k < 16; ++k) EXPECT_EQ(unpack_scale_q3_k(q3_bytes, k), (k * 29 + 3) % 64);
-  BlockIQ4_XS block{};
-  for (int k = 0; k < 8; ++k) pack_scale_iq4_xs((k * 31 + 7) % 64, k, block);
-  for (int k = 0; k < 8; ++k) EXPECT_EQ(unpack_scale_iq4_xs(block, k), (k * 31 + 7) % 64);
-}
-
-struct HalfField {
-  DType type;
-  size_t offset;  // in the block
-};
-
-// Written out rather than taken from blocks.h: a second opinion on where the scales are.
-constexpr HalfField kHalfFields[] = {
-    {DType::kQ4_0, 0},   {DType::kQ4_1, 0},   {DType::kQ4_1, 2},  {DType::kQ5_0, 0},  {DType::kQ5_1, 0},
-    {DType::kQ5_1, 2},   {DType::kQ8_0, 0},   {DType::kQ2_K, 80}, {DType::kQ2_K, 82}, {DType::kQ3_K, 108},
-    {DType::kQ4_K, 0},   {DType::kQ4_K, 2},   {DType::kQ5_K, 0},  {DType::kQ5_K, 2},  {DType::kQ6_K, 208},
-    {DType::kIQ4_NL, 0}, {DType::kIQ4_XS, 0}, {DType::kF16, 0},
-};
-
 TEST(FindNonFiniteBlock, NamesTheFirstBlockWithABadScaleInAnyPosition) {
-  for (const HalfField& field : kHalfFields) {
-    const DTypeInfo& info = dtype_info(field.type);
+  const QuantSections sections = read_quant_sections("dequantize.bin");
+  for (const DType type : quantised()) {
+    const DTypeInfo& info = dtype_info(type);
     constexpr int kBlocks = 5;
     const int64_t n = int64_t{kBlocks} * info.block_length;
-    constexpr uint16_t kBad[] = {0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff};
-    for (const uint16_t bad : kBad) {
-      for (int block = 0; block < kBlocks; ++block) {
-        std::vector<std::byte> bytes(kBlocks * info.block_bytes + 1);
-        std::byte* blocks = bytes.data() + 1;
-        for (int later = block; later < kBlocks; ++later) {
-          std::memcpy(blocks + static_cast<size_t>(later) * info.block_bytes + field.offset, &bad, 2);
+    for (const uint32_t offset : half_offsets(sections, type)) {
+      for (const uint16_t bad : std::initializer_list<uint16_t>{0x7c00, 0xfc00, 0x7e00, 0x7c01, 0xffff}) {
+        for (int block = 0; block < kBlocks; ++block) {
+          std::vector<std::byte> bytes(kBlocks * info.block_bytes + 1);
+          std::byte* blocks = bytes.data() + 1;
+          for (int later = block; later < kBlocks; ++later) {
+            std::memcpy(blocks + static_cast<size_t>(later) * info.block_bytes + offset, &bad, 2);
+          }
+          EXPECT_EQ(find_non_finite_block(type, blocks, n), block) << info.name << " offset " << offset;
+          EXPECT_EQ(find_non_finite_block(type, blocks, int64_t{block} * info.block_length), -1) << info.name;
         }
-        EXPECT_EQ(find_non_finite_block(field.type, blocks, n), block) << info.name << " offset " << field.offset;
-        EXPECT_EQ(find_non_finite_block(field.type, blocks, int64_t{block} * info.block_length), -1) << info.name;
       }
     }
   }
 }
 
 TEST(FindNonFiniteBlock, BytesOutsideTheScalesMayBeAnything) {
-  for (const DType type : kQuantised) {
+  const QuantSections sections = read_quant_sections("dequantize.bin");
+  for (const DType type : quantised()) {
     const DTypeInfo& info = dtype_info(type);
     std::vector<std::byte> blocks(3 * info.block_bytes, std::byte{0xff});
-    for (const HalfField& field : kHalfFields) {
-      if (field.type != type) continue;
+    for (const uint32_t offset : half_offsets(sections, type)) {
       const uint16_t largest = 0xfbff;
-      for (size_t b = 0; b < 3; ++b) std::memcpy(blocks.data() + b * info.block_bytes + field.offset, &largest, 2);
+      for (size_t b = 0; b < 3; ++b) std::memcpy(blocks.data() + b * info.block_bytes + offset, &largest, 2);
     }
     EXPECT_EQ(find_non_finite_block(type, blocks.data(), 3 * int64_t{info.block_length}), -1) << info.name;
   }

@@ -5,6 +5,7 @@
 
 #include <cmath>
 
+#include "engine/base/block_format.h"
 #include "tests/loaders/gguf_builder.h"
 
 namespace glimpse {
@@ -144,10 +145,11 @@ TEST(GgufCheck, FindsAnotherQuantizationVersion) {
 }
 
 // A tensor of two blocks whose second block has an infinite half at `offset`.
-std::vector<GgufFinding> with_bad_scale(DType type, uint32_t offset) {
+std::vector<GgufFinding> with_bad_scale(DType type, int offset) {
   const DTypeInfo& info = dtype_info(type);
   std::string data(2 * info.block_bytes, '\0');
-  data.replace(info.block_bytes + offset, 2, le<uint16_t>(type == DType::kBF16 ? 0x7fc0 : 0xfc00));
+  data.replace(info.block_bytes + static_cast<uint32_t>(offset), 2,
+               le<uint16_t>(type == DType::kBF16 ? 0x7fc0 : 0xfc00));
   if (type == DType::kF32) data.replace(4, 4, le(NAN));
   const std::string bytes = model().tensor("t", {2 * info.block_length}, type, data).build();
   const auto file = parse(bytes);
@@ -158,14 +160,11 @@ std::vector<GgufFinding> with_bad_scale(DType type, uint32_t offset) {
 }
 
 TEST(GgufCheckData, FindsInfiniteScalesOfEveryWeightType) {
-  const std::pair<DType, std::vector<uint32_t>> layouts[] = {
-      {DType::kF32, {0}},       {DType::kF16, {0}},    {DType::kBF16, {0}},    {DType::kQ4_0, {0}},
-      {DType::kQ4_1, {0, 2}},   {DType::kQ5_0, {0}},   {DType::kQ5_1, {0, 2}}, {DType::kQ8_0, {0}},
-      {DType::kQ2_K, {80, 82}}, {DType::kQ3_K, {108}}, {DType::kQ4_K, {0, 2}}, {DType::kQ5_K, {0, 2}},
-      {DType::kQ6_K, {208}},    {DType::kIQ4_NL, {0}}, {DType::kIQ4_XS, {0}},
-  };
-  for (const auto& [type, offsets] : layouts) {
-    for (uint32_t offset : offsets) {
+  for (const BlockFormat& f : kBlockFormats) {
+    if (!f.info.is_weight) continue;
+    const DType type = f.info.type;
+    for (const int offset : {f.d_at, f.m_at}) {
+      if (offset < 0) continue;
       const auto all = with_bad_scale(type, offset);
       ASSERT_EQ(all.size(), 1u) << dtype_name(type) << " " << offset;
       const std::string place = "the first at element " + std::to_string(dtype_info(type).block_length);

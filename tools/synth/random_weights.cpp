@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "engine/base/block_format.h"
 #include "engine/base/half.h"
 #include "kernels/quant/quant.h"
 
@@ -11,23 +12,12 @@ namespace {
 
 constexpr uint64_t kPoolBlocks = 8192;  // a power of two
 
-// Offsets of the binary16 scales inside a block (kernels/quant/blocks.h).
+// Offsets of the binary16 scales inside a block.
 std::vector<uint32_t> scale_offsets(DType type) {
-  switch (type) {
-    case DType::kQ4_1:
-    case DType::kQ5_1:
-    case DType::kQ4_K:
-    case DType::kQ5_K:
-      return {0, 2};
-    case DType::kQ2_K:
-      return {80, 82};
-    case DType::kQ3_K:
-      return {108};
-    case DType::kQ6_K:
-      return {208};
-    default:
-      return {0};
-  }
+  const BlockFormat format = block_format(type);
+  std::vector<uint32_t> offsets = {static_cast<uint32_t>(format.d_at)};
+  if (format.m_at >= 0) offsets.push_back(static_cast<uint32_t>(format.m_at));
+  return offsets;
 }
 
 // Inverse of the normal distribution by bisection on erfc: exact to double and only computed 65536 times.
@@ -38,10 +28,6 @@ double normal_quantile(double p) {
     (0.5 * std::erfc(-middle / std::sqrt(2.0)) < p ? low : high) = middle;
   }
   return (low + high) / 2;
-}
-
-bool is_float(DType type) {
-  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
 }
 
 uint32_t float_bits(DType type, float value) {
@@ -67,7 +53,7 @@ const std::vector<float>& gaussian_table() {
 RandomWeights::RandomWeights(DType type, double deviation, double mean)
     : type_(type), scale_offsets_(scale_offsets(type)), deviation_(static_cast<float>(deviation)) {
   const std::vector<float>& gaussian = gaussian_table();
-  if (is_float(type)) {
+  if (is_float_type(type)) {
     floats_.reserve(gaussian.size());
     for (float value : gaussian) floats_.push_back(float_bits(type, static_cast<float>(mean + deviation * value)));
     return;

@@ -18,10 +18,6 @@ namespace {
 constexpr uint64_t kStagingBytes = 8u << 20;  // uploads and downloads of a pass
 constexpr uint64_t kRingBytes = 16u << 20;    // rows of a matrix on their way to the device
 
-bool is_float_type(DType type) {
-  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
-}
-
 DType stored_type(DType type, WeightPrecision precision) {
   if (precision == WeightPrecision::kF32) return DType::kF32;
   if (precision == WeightPrecision::kBf16 && is_float_type(type)) return DType::kBF16;
@@ -80,7 +76,7 @@ Status CudaOps::grow(Memory& memory, uint64_t n_bytes, const char* purpose) {
 
 uint64_t CudaOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const {
   WeightView view;
-  return lay_out(panel_format(stored_type(type, precision)), rows, cols, view);
+  return lay_out(stored_type(type, precision), rows, cols, view);
 }
 
 // What a thread reads at once.
@@ -131,7 +127,7 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
   weight->rows = source.rows;
   weight->cols = source.cols;
   weight->source_type = source.type;
-  weight->format = panel_format(stored);
+  weight->format = stored;
   weight->n_bytes = lay_out(weight->format, source.rows, source.cols, weight->view);
   if (gemv_shared_bytes(weight->format, 1, weight->view.column_tiles) > device_->max_shared_bytes()) {
     return make_error(ErrorCode::kUnsupported, "%s has %d columns: too many for the shared memory of %s", source.name,

@@ -1,13 +1,14 @@
 """Writes dequantize.bin and quantize.bin, the expected values of quant_test.cpp, beside this script.
 
 Needs numpy, gguf (the committed files: 0.19.0) and a shared libggml-base built from llama.cpp without -march flags
-(the committed files: ggml 0.25.3, llama.cpp 0c1e57098). Run:
+(the committed files: ggml 0.25.3, llama.cpp 0c1e57098); without the library it writes dequantize.bin alone. Run:
 
     python make_quant_fixtures.py path/to/libggml-base.so
 
 Both files are sequences of sections: name (32 bytes, zero padded), size in bytes (uint32), content.
 
-dequantize.bin, for each type T: T.blocks, T.floats: blocks and what gguf's quants.py makes of them (float32).
+dequantize.bin, for each type T: T.blocks, T.floats: blocks and what gguf's quants.py makes of them (float32); T.halves:
+byte offsets of the half-precision numbers of a block (uint32).
 quantize.bin: rows and importance, float32, ROWS x COLUMNS; for each type T: T.plain and T.importance: the rows
 quantised by ggml_quantize_chunk without and with importance. For the types that gguf's quants.py can quantise too, the
 script stops unless it agrees with T.plain.
@@ -106,8 +107,11 @@ def main():
         blocks = blocks_of(type_, rng)
         with np.errstate(invalid="ignore"):
             floats = gguf.quants.dequantize(blocks, type_)
-        sections += [(f"{type_.name}.blocks", blocks), (f"{type_.name}.floats", floats.astype(np.float32))]
+        sections += [(f"{type_.name}.blocks", blocks), (f"{type_.name}.floats", floats.astype(np.float32)),
+                     (f"{type_.name}.halves", np.array(HALVES[type_], np.uint32))]
     write_sections(here / "dequantize.bin", sections)
+    if len(sys.argv) < 2:
+        return
 
     ggml = ctypes.CDLL(sys.argv[1])
     ggml.ggml_quantize_chunk.restype = ctypes.c_size_t
