@@ -4,7 +4,7 @@ set -euo pipefail
 
 packages=(
   g++ cmake ninja-build pkg-config          # build
-  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libtiff-dev libutf8proc-dev   # the library
+  libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libtiff-dev libheif-dev libutf8proc-dev   # the library
   libcli11-dev nlohmann-json3-dev           # the glimpse command
   libgtest-dev libgmock-dev libbenchmark-dev   # tests and benchmarks
 )

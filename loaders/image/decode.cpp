@@ -12,10 +12,12 @@ namespace glimpse {
 namespace {
 
 // A format whose library this build does not have.
-[[maybe_unused]] Error missing(const char* format, const char* library) {
-  return make_error(ErrorCode::kUnsupported,
-                    "this is a %s picture, and this build of glimpse was made without %s; convert it to PNG or JPEG",
-                    format, library);
+[[maybe_unused]] Error missing(const char* format, const char* library, const char* converter = "magick") {
+  return make_error(
+      ErrorCode::kUnsupported,
+      "this is a picture of format %s, and this build of glimpse was made without %s: convert it to JPEG, "
+      "for example: %s FILE picture.jpg",
+      format, library, converter);
 }
 
 ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOptions& options) {
@@ -47,6 +49,15 @@ ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOpti
 #else
       return missing("TIFF", "libtiff");
 #endif
+    case ImageFormat::kHeic:
+    case ImageFormat::kAvif: {
+      const char* name = format == ImageFormat::kAvif ? "AVIF" : "HEIC";
+#ifdef GLIMPSE_HAS_HEIF
+      return open_heif(name, bytes, options);
+#else
+      return missing(name, "libheif", "heif-convert");
+#endif
+    }
   }
   return make_error(ErrorCode::kInternal, "an unknown picture format");
 }

@@ -32,10 +32,14 @@ ImageReaderResult open_gif(std::span<const std::byte> bytes, const DecodeOptions
 #ifdef GLIMPSE_HAS_TIFF
 ImageReaderResult open_tiff(std::span<const std::byte> bytes, const DecodeOptions& options);
 #endif
+#ifdef GLIMPSE_HAS_HEIF
+/// format: "HEIC" or "AVIF", for messages.
+ImageReaderResult open_heif(const char* format, std::span<const std::byte> bytes, const DecodeOptions& options);
+#endif
 ImageReaderResult open_bmp(std::span<const std::byte> bytes, const DecodeOptions& options);
 ImageReaderResult open_ppm(std::span<const std::byte> bytes, const DecodeOptions& options);
 
-enum class ImageFormat { kJpeg, kPng, kWebp, kGif, kTiff, kBmp, kPpm };
+enum class ImageFormat { kJpeg, kPng, kWebp, kGif, kTiff, kHeic, kAvif, kBmp, kPpm };
 
 /// Tells formats apart by their first bytes. Errors: kUnsupported names a format that glimpse does not read,
 /// kTruncated when the bytes end inside a signature.

@@ -88,13 +88,13 @@ std::unique_ptr<ImageReader> read_pixels_of(const uint8_t* rgb, int64_t width, i
 /// All rows of a reader, upright.
 Result<Image> read_image(ImageReader& reader);
 
-/// Decodes JPEG, PNG, BMP, PPM/PGM and, where the build has their libraries, WebP, GIF and TIFF, told apart by content;
-/// of an animation the first frame. Alpha is composited over white, grey and palette become RGB, PPM of another maximum
-/// than 255 is scaled to it, CMYK JPEG is taken as Adobe stores it (inverted), the orientation of EXIF or XMP is
-/// applied; colour profiles and gamma are ignored. A file that is cut short is an error, never half a picture. Same
-/// pixels as Pillow 13; the exceptions are in loaders/image/README.md, with what is done about each irregularity.
-/// Errors: kUnsupported names the format it saw (TGA, JPEG XL, text, ...), kTruncated, kCorrupt, kTooLarge (a limit),
-/// kOutOfMemory, kCancelled.
+/// Decodes JPEG, PNG, BMP, PPM/PGM and, where the build has their libraries, WebP, GIF, TIFF, HEIC and AVIF, told apart
+/// by content; of an animation the first frame. Alpha is composited over white, grey and palette become RGB, PPM of
+/// another maximum than 255 is scaled to it, CMYK JPEG is taken as Adobe stores it (inverted), the orientation of EXIF
+/// or XMP is applied; colour profiles and gamma are ignored. A file that is cut short is an error, never half a
+/// picture. Same pixels as Pillow 13; the exceptions are in loaders/image/README.md, with what is done about each
+/// irregularity. Errors: kUnsupported names the format it saw (TGA, JPEG XL, text, ...), kTruncated, kCorrupt,
+/// kTooLarge (a limit), kOutOfMemory, kCancelled.
 Result<Image> decode_image(std::span<const std::byte> bytes, const DecodeOptions& options);
 
 /// Reads and decodes a file. Errors also: kNotFound, kIo. Messages start with the path.

@@ -23,6 +23,9 @@ constexpr auto kReadable =
 #ifdef GLIMPSE_HAS_TIFF
     ", TIFF"
 #endif
+#ifdef GLIMPSE_HAS_HEIF
+    ", HEIC, AVIF"
+#endif
     ;
 constexpr auto kPngSignature = "\x89PNG\r\n\x1a\n"sv;
 
@@ -114,7 +117,7 @@ const char* encoded_name(std::string_view head) {
 }
 
 // ISO base media files (ISO/IEC 14496-12): a 'ftyp' box lists brands: the major one, a version, the compatible ones.
-Error foreign_media(std::string_view head) {
+Result<ImageFormat> media_format(std::string_view head) {
   const auto size = static_cast<size_t>(load_be32(reinterpret_cast<const std::byte*>(head.data())));
   const std::string_view box = head.substr(0, std::min(size, head.size()));
   const auto has_brand = [&](std::initializer_list<std::string_view> brands) {
@@ -123,11 +126,8 @@ Error foreign_media(std::string_view head) {
     }
     return false;
   };
-  constexpr auto kHeifConvert = ": convert it to JPEG, for example: heif-convert FILE picture.jpg";
-  if (has_brand({"avif", "avis"})) return foreign("an AVIF picture", kHeifConvert);
-  if (has_brand({"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})) {
-    return foreign("a HEIC picture", kHeifConvert);
-  }
+  if (has_brand({"avif", "avis"})) return ImageFormat::kAvif;
+  if (has_brand({"heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"})) return ImageFormat::kHeic;
   if (has_brand({"crx "})) return foreign("a Canon raw picture (CR3)", kConvert);
   if (has_brand({"jp2 ", "jpx ", "jph "})) return foreign("a JPEG 2000 picture", kConvert);
   return foreign("a video or audio file (MP4, MOV)");
@@ -188,7 +188,7 @@ Result<ImageFormat> sniff_format(std::span<const std::byte> bytes) {
   for (const Signature& signature : kForeign) {
     if (head.starts_with(signature.bytes)) return foreign(signature.name, signature.advice);
   }
-  if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return foreign_media(head);
+  if (head.size() >= 12 && head.substr(4, 4) == "ftyp") return media_format(head);
   if (head.starts_with("RIFF") && head.size() >= 12) return foreign("a RIFF file (AVI, WAV), not a picture");
 
   for (const std::string_view start : {"\xff\xd8\xff"sv, kPngSignature, "RIFF"sv}) {

@@ -43,7 +43,7 @@ glimpse::DecodeOptions low_limits() {
   options.limits.max_bytes = 1 << 20;
   options.limits.max_width = options.limits.max_height = 2048;
   options.limits.max_pixels = 1 << 18;
-  options.limits.max_memory = 4 << 20;
+  options.limits.max_memory = 32 << 20;
   options.limits.max_scans = 20;
   return options;
 }

@@ -68,6 +68,11 @@ inline bool has_tiff() {
   const auto image = decode_image(fixture("tiff_rgb.tif"), {});
   return image.ok() || image.error().code != ErrorCode::kUnsupported;
 }
+/// Of HEIC and AVIF each has a decoder of its own. name: rgb.heic, turned_3.avif, ...
+inline bool can_read_heif(const std::string& name) {
+  const auto image = decode_image(fixture(name.ends_with(".heic") ? "heif/rgb.heic" : "heif/rgb.avif"), {});
+  return image.ok() || image.error().code != ErrorCode::kUnsupported;
+}
 /// Whether this build of the library reads the fixture of that name.
 inline bool is_readable(const std::string& name) {
   return name.ends_with(".webp")  ? has_webp()

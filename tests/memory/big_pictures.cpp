@@ -10,6 +10,8 @@
 #include <fstream>
 #include <iterator>
 #include <span>
+#include <tuple>
+#include <utility>
 
 extern "C" {
 #include <jpeglib.h>
@@ -17,6 +19,9 @@ extern "C" {
 #include <png.h>
 #ifdef GLIMPSE_HAS_WEBP
 #include <webp/encode.h>
+#endif
+#ifdef GLIMPSE_HAS_HEIF
+#include <libheif/heif.h>
 #endif
 #ifdef GLIMPSE_HAS_TIFF
 #include <tiffio.h>
@@ -174,6 +179,44 @@ std::vector<std::byte> webp(int width, int height, bool alpha, bool lossless) {
 }
 #endif
 
+#ifdef GLIMPSE_HAS_HEIF
+// Empty when this libheif has no encoder of that format.
+std::vector<std::byte> heif(int width, int height, heif_compression_format format, heif_chroma chroma) {
+  std::vector<std::byte> out;
+  heif_context* context = heif_context_alloc();
+  heif_encoder* encoder = nullptr;
+  if (heif_context_get_encoder_for_format(context, format, &encoder).code == heif_error_Ok) {
+    heif_encoder_set_lossy_quality(encoder, 40);
+    heif_encoder_set_parameter(encoder, "preset", "ultrafast");
+    heif_encoder_set_parameter(encoder, "speed", "9");
+    heif_encoder_set_parameter(encoder, "chroma", chroma == heif_chroma_420 ? "420" : "444");
+    heif_image* image = nullptr;
+    heif_image_create(width, height, heif_colorspace_YCbCr, chroma, &image);
+    for (const heif_channel channel : {heif_channel_Y, heif_channel_Cb, heif_channel_Cr}) {
+      const bool half = chroma == heif_chroma_420 && channel != heif_channel_Y;
+      const int w = half ? width / 2 : width, h = half ? height / 2 : height;
+      heif_image_add_plane(image, channel, w, h, 8);
+      int stride = 0;
+      uint8_t* plane = heif_image_get_plane(image, channel, &stride);
+      for (int y = 0; y < h; ++y) {
+        for (int x = 0; x < w; ++x) plane[y * stride + x] = static_cast<uint8_t>((x >> 4) + (y >> 3));
+      }
+    }
+    if (heif_context_encode_image(context, image, encoder, nullptr, nullptr).code == heif_error_Ok) {
+      heif_writer writer = {1, [](heif_context*, const void* data, size_t n, void* user) {
+                              *static_cast<std::vector<std::byte>*>(user) = as_bytes_vector(data, n);
+                              return heif_error{heif_error_Ok, heif_suberror_Unspecified, ""};
+                            }};
+      heif_context_write(context, &writer, &out);
+    }
+    heif_image_release(image);
+    heif_encoder_release(encoder);
+  }
+  heif_context_free(context);
+  return out;
+}
+#endif
+
 #ifdef GLIMPSE_HAS_TIFF
 // RGB. band: rows of a strip, or the side of a tile.
 std::vector<std::byte> tiff(int width, int height, uint16_t compression, int band, bool tiled) {
@@ -233,6 +276,16 @@ const std::vector<BigPicture>& big_pictures() {
     made.push_back({"WebP lossy with alpha 2500 x 2000", webp(2500, 2000, true, false), false});
     made.push_back({"WebP lossless 2500 x 2000", webp(2500, 2000, false, true), false});
     made.push_back({"WebP lossless with alpha 2500 x 2000", webp(2500, 2000, true, true), false});
+#endif
+#ifdef GLIMPSE_HAS_HEIF
+    for (const auto& [name, format, chroma] :
+         {std::tuple{"HEIC 4:2:0 2048 x 1536", heif_compression_HEVC, heif_chroma_420},
+          std::tuple{"HEIC 4:4:4 2048 x 1536", heif_compression_HEVC, heif_chroma_444},
+          std::tuple{"AVIF 4:2:0 2048 x 1536", heif_compression_AV1, heif_chroma_420},
+          std::tuple{"AVIF 4:4:4 2048 x 1536", heif_compression_AV1, heif_chroma_444}}) {
+      std::vector<std::byte> bytes = heif(2048, 1536, format, chroma);
+      if (!bytes.empty()) made.push_back({name, std::move(bytes), false});
+    }
 #endif
 #ifdef GLIMPSE_HAS_TIFF
     made.push_back({"TIFF strips 3000 x 2000", tiff(3000, 2000, COMPRESSION_NONE, 16, false), true});

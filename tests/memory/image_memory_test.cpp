@@ -127,8 +127,9 @@ TEST(ImageMemory, ReadingHoldsWhatWasSaidAndNotMuchLess) {
     const auto said = static_cast<int64_t>(info.memory + read_resized_bytes(info, kResized)) + result;
     EXPECT_LE(peak, said + 4096) << picture.name;
     // Not a bound so loose that it refuses what fits. WebP's tables cannot be known from the header, nor whether the
-    // JPEG streams of a TIFF are progressive.
-    const bool unknown = picture.name.find("WebP") == 0, streams = picture.name.find("TIFF JPEG") == 0;
+    // JPEG streams of a TIFF are progressive, nor which steps libheif takes from YCbCr to RGB.
+    const bool unknown = picture.name.find("WebP") == 0, heif = picture.name.find(" 2048 x 1536") != std::string::npos;
+    const bool streams = heif || picture.name.find("TIFF JPEG") == 0;
     EXPECT_LE(said, peak * 3 / 2 + (unknown ? 32 << 20 : streams ? 14 << 20 : 4 << 20)) << picture.name;
     std::printf("%-32s %6.1f MiB held, %6.1f MiB said, %6.1f MiB of pixels\n", picture.name.c_str(),
                 static_cast<double>(peak) / (1 << 20), static_cast<double>(said) / (1 << 20),

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the picture files of this folder and expected.txt: what Pillow makes of each.
 
-Needs: Python 3.9+, Pillow (made with 13.0.0), numpy. Run: python3 make_fixtures.py (in any folder).
+Needs: Python 3.9+, Pillow (made with 13.0.0), pillow-heif, numpy. Run: python3 make_fixtures.py (in any folder).
 expected.txt: one line per file: name, width, height, FNV-1a 64 of the RGB bytes. Expected pixels are Pillow's, alpha
 pasted over white, EXIF orientation applied; for 16-bit grey PNG, which Pillow clips, they are the high bytes.
 Files that Pillow cannot write (most kinds of PNG and BMP, plain PPM, odd JPEG) are put together here.
@@ -579,6 +579,94 @@ def png_unfiltered(rows, step):
     return bytes(out)
 
 
+# ---------------------------------------------------------------- HEIC, AVIF
+
+def box(kind, body):
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def boxes(data, kind):
+    """Bodies of the boxes of that kind, wherever they lie."""
+    found, at = [], 0
+    while at + 8 <= len(data):
+        size, name = struct.unpack(">I4s", data[at:at + 8])
+        body = data[at + 8:at + size]
+        if name == kind:
+            found.append(body)
+        if name in (b"iprp", b"ipco"):
+            found += boxes(body, kind)
+        if name == b"meta":
+            found += boxes(body[4:], kind)
+        at += size
+    return found
+
+
+def heif_grid(streams, side, rows, columns, width, height):
+    """A picture put together from tiles, as phones write it. streams: HEIC files of (side, side) with one decoder
+    configuration; (width, height): what is shown of them."""
+    configuration = boxes(streams[0], b"hvcC")[0]
+    tiles = [boxes(s, b"mdat")[0] for s in streams]
+    n = len(tiles)
+    infe = lambda item, kind: box(b"infe", struct.pack(">BxxxHH4sx", 2, item, 0, kind))
+    iinf = box(b"iinf", struct.pack(">IH", 0, n + 1) + b"".join(infe(i + 1, b"hvc1") for i in range(n)) + infe(n + 1, b"grid"))
+    iref = box(b"iref", struct.pack(">I", 0) + box(b"dimg", struct.pack(f">HH{n}H", n + 1, n, *range(1, n + 1))))
+    ispe = lambda w, h: box(b"ispe", struct.pack(">III", 0, w, h))
+    ipco = box(b"ipco", box(b"hvcC", configuration) + ispe(side, side) + ispe(width, height))
+    ipma = struct.pack(">II", 0, n + 1) + b"".join(struct.pack(">HBBB", i + 1, 2, 0x81, 2) for i in range(n))
+    ipma += struct.pack(">HBB", n + 1, 1, 3)
+    grid = struct.pack(">BBBBHH", 0, 0, rows - 1, columns - 1, width, height)
+    hdlr = box(b"hdlr", struct.pack(">II4s12xx", 0, 0, b"pict"))
+    pitm = box(b"pitm", struct.pack(">IH", 0, n + 1))
+    ftyp = box(b"ftyp", b"heic\0\0\0\0mif1heic")
+
+    def whole(first):
+        entries, at = b"", first
+        for i, data in enumerate(tiles + [grid]):
+            entries += struct.pack(">HHHII", i + 1, 0, 1, at, len(data))
+            at += len(data)
+        iloc = box(b"iloc", struct.pack(">IBBH", 0, 0x44, 0, n + 1) + entries)
+        return ftyp + box(b"meta", bytes(4) + hdlr + pitm + iloc + iinf + iref + box(b"iprp", ipco + box(b"ipma", ipma)))
+
+    head = whole(0)
+    return whole(len(head) + 8) + box(b"mdat", b"".join(tiles) + grid)
+
+
+def make_heif():
+    """HEIC by pillow-heif (made with 1.8.1), AVIF by Pillow. Their conversions from YCbCr differ from libheif's by a few
+    levels: what they make of a file is beside it as PNG."""
+    import pillow_heif
+    pillow_heif.register_heif_opener()
+    folder = HERE / "heif"
+    folder.mkdir(exist_ok=True)
+
+    def add_heif(name, data):
+        (folder / name).write_bytes(data)
+        Image.fromarray(to_rgb(Image.open(io.BytesIO(data)))).save(folder / (name + ".png"), optimize=True)
+
+    y, x = np.mgrid[0:80, 0:112]
+    smooth = np.stack([x * 2, 40 + y * 2, 255 - x - y, 30 + (x + y)], axis=-1).clip(0, 255).astype(np.uint8)
+    image, alpha = Image.fromarray(smooth[:, :, :3].copy()), Image.fromarray(smooth)
+    for kind in ("heic", "avif"):
+        options = {"format": "HEIF" if kind == "heic" else "AVIF", "quality": 90}
+        add_heif(f"rgb.{kind}", saved(image, **options))
+        add_heif(f"odd.{kind}", saved(image.crop((0, 0, 75, 53)), **options))
+        add_heif(f"alpha.{kind}", saved(alpha, **options))
+        for orientation in (3, 5, 6, 7, 8):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            add_heif(f"turned_{orientation}.{kind}", saved(image, exif=exif.tobytes(), **options))
+    add_heif("rgb_444.heic", saved(image, format="HEIF", quality=90, chroma=444))
+    add_heif("rgb_444.avif", saved(image, format="AVIF", quality=90, subsampling="4:4:4"))
+    add_heif("grey.avif", saved(image.convert("L"), format="AVIF", quality=90))
+    deep = pillow_heif.from_bytes(mode="RGB;16", size=(112, 80), data=(smooth[:, :, :3].astype("<u2") * 257).tobytes())
+    out = io.BytesIO()
+    deep.save(out, quality=90)
+    add_heif("rgb_10.heic", out.getvalue())
+    tiles = [saved(image.crop((x, y, x + 64, y + 64)).resize((64, 64)), format="HEIF", quality=90)
+             for y in (0, 16) for x in (0, 48)]
+    add_heif("grid.heic", heif_grid(tiles, 64, 2, 2, 120, 100))
+
+
 # ---------------------------------------------------------------- EXIF orientation
 
 def make_orientations():
@@ -769,6 +857,7 @@ if __name__ == "__main__":
     make_webp()
     make_gif()
     make_tiff()
+    make_heif()
     make_orientations()
     lines = [f"{name} {w} {h} {digest:016x}" for name, (w, h, digest) in sorted(expected.items())]
     (HERE / "expected.txt").write_text("\n".join(lines) + "\n")
