@@ -32,30 +32,19 @@ Arithmetic arithmetic_of(const PackedWeight& weight) {
     case ActFormat::kInt8x32:
     case ActFormat::kInt8x128:
     case ActFormat::kInt8x128K:
-      return cpu->kernel->isa >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+      return int8_arithmetic(cpu->kernel->isa);
     case ActFormat::kF32:
       break;
   }
-  return cpu->kernel->isa >= Isa::kAvx512 ? Arithmetic::kFmaAvx512 : Arithmetic::kFmaAvx2;
+  return cpu->kernel->isa.has(Isa::kAvx512) ? Arithmetic::kFmaAvx512 : Arithmetic::kFmaAvx2;
 }
 
 Arithmetic attention_arithmetic(KvElement element, Isa isa) {
-  const Isa level = select_attention_kernel(element, isa).isa;
-  if (element == KvElement::kQ8_0 && level != Isa::kRef) {
-    return level >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
-  }
-  switch (level) {
-    case Isa::kRef:
-      return Arithmetic::kBaseline;
-    case Isa::kAvx2:
-      return Arithmetic::kFmaAvx2;
-    case Isa::kAvx512:
-    case Isa::kAvx512Vnni:
-      return Arithmetic::kFmaAvx512;
-    case Isa::kAvx512Bf16:
-      break;
-  }
-  return element == KvElement::kBf16 ? Arithmetic::kBf16 : Arithmetic::kFmaAvx512;
+  const Isa needed = select_attention_kernel(element, isa).isa;
+  if (needed == Isa::kRef) return Arithmetic::kBaseline;
+  if (element == KvElement::kQ8_0) return int8_arithmetic(needed);
+  if (!needed.has(Isa::kAvx512)) return Arithmetic::kFmaAvx2;
+  return needed.has(Isa::kAvx512Bf16) && element == KvElement::kBf16 ? Arithmetic::kBf16 : Arithmetic::kFmaAvx512;
 }
 
 Cost& Cost::operator+=(const Cost& other) {

@@ -135,11 +135,11 @@ class AttentionRun : public KernelRun {
 
 Arithmetic arithmetic_of(const AttentionKernel& kernel) {
   if ((kernel.element == KvElement::kQ8_0 || kernel.element == KvElement::kInt8) && kernel.isa != Isa::kRef) {
-    return kernel.isa >= Isa::kAvx512Vnni ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+    return int8_arithmetic(kernel.isa);
   }
-  if (kernel.isa >= Isa::kAvx512Bf16) return Arithmetic::kBf16;
-  if (kernel.isa >= Isa::kAvx512) return Arithmetic::kFmaAvx512;
-  return kernel.isa >= Isa::kAvx2 ? Arithmetic::kFmaAvx2 : Arithmetic::kBaseline;
+  if (kernel.isa.has(Isa::kAvx512Bf16)) return Arithmetic::kBf16;
+  if (kernel.isa.has(Isa::kAvx512)) return Arithmetic::kFmaAvx512;
+  return kernel.isa.has(Isa::kAvx2) ? Arithmetic::kFmaAvx2 : Arithmetic::kBaseline;
 }
 
 // Bytes that are read of a head's keys and values.

@@ -196,7 +196,8 @@ void add_conversions(std::vector<KernelRow>& rows) {
 std::vector<KernelRow> elementwise_rows() {
   std::vector<KernelRow> rows;
   for (const RowFunction& function : row_functions()) {
-    for (const Isa isa : {Isa::kRef, Isa::kAvx2, Isa::kAvx512}) {  // above it they are those of AVX-512
+    for (const ActivationKernels& kernels : activation_kernels()) {  // norms and rotation have the same
+      const Isa isa = kernels.isa;
       for (const int64_t n : function.sizes) {
         KernelRow row;
         row.kernel = format("%s_%s", function.name, isa_name(isa));

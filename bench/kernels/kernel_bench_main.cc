@@ -58,7 +58,7 @@ const Roofline& current_roofline(Isa isa) {
 }
 
 void measure(benchmark::State& state, const KernelRow& row, const Settings& settings) {
-  if (row.isa > settings.isa) {
+  if (!settings.isa.has(row.isa)) {
     state.SkipWithError(
         (std::string("needs ") + isa_name(row.isa) + ", this run has " + isa_name(settings.isa)).c_str());
     return;

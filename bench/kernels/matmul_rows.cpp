@@ -173,9 +173,8 @@ class MatmulRun : public KernelRun {
 Arithmetic arithmetic_of(const PanelKernel& kernel) {
   if (kernel.isa == Isa::kRef) return Arithmetic::kBaseline;
   if (kernel.act == ActFormat::kBf16) return Arithmetic::kBf16;
-  const bool is_wide = kernel.isa >= Isa::kAvx512;
-  if (kernel.act == ActFormat::kF32) return is_wide ? Arithmetic::kFmaAvx512 : Arithmetic::kFmaAvx2;
-  return is_wide ? Arithmetic::kInt8Vnni : Arithmetic::kInt8Avx2;
+  if (kernel.act != ActFormat::kF32) return int8_arithmetic(kernel.isa);
+  return kernel.isa.has(Isa::kAvx512) ? Arithmetic::kFmaAvx512 : Arithmetic::kFmaAvx2;
 }
 
 KernelRow matmul_row(const PanelKernel& kernel, const char* set, const Shape& shape, int64_t n,
@@ -203,7 +202,7 @@ KernelRow matmul_row(const PanelKernel& kernel, const char* set, const Shape& sh
 
 // The references show what a kernel gains; a thousand columns of them would take minutes and say the same.
 bool is_worth_measuring(const PanelKernel& kernel, const ShapeSet& set, int64_t n) {
-  return kernel.isa > Isa::kRef || (std::strcmp(set.name, "2b") == 0 && (n == 1 || n == 8));
+  return kernel.isa != Isa::kRef || (std::strcmp(set.name, "2b") == 0 && (n == 1 || n == 8));
 }
 
 // ------------------------------------------------------------------------------------- conversion of activations

@@ -21,6 +21,7 @@ double fma_rate_ref(double operations, float* sink);          // mulps, addps: w
 double fma_rate_avx2(double operations, float* sink);         // vfmadd231ps ymm
 double fma_rate_avx512(double operations, float* sink);       // vfmadd231ps zmm
 double int8_rate_avx2(double operations, float* sink);        // vpmaddubsw, vpaddw ymm
+double int8_rate_avxvnni(double operations, float* sink);     // vpdpbusd ymm
 double int8_rate_avx512vnni(double operations, float* sink);  // vpdpbusd zmm
 double bf16_rate_avx512bf16(double operations, float* sink);  // vdpbf16ps zmm
 

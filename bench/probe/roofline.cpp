@@ -29,6 +29,7 @@ const Entry kEntries[kArithmetics] = {
     {Arithmetic::kFmaAvx2, Isa::kAvx2, "f32 avx2", fma_rate_avx2},
     {Arithmetic::kFmaAvx512, Isa::kAvx512, "f32 avx512", fma_rate_avx512},
     {Arithmetic::kInt8Avx2, Isa::kAvx2, "int8 avx2", int8_rate_avx2},
+    {Arithmetic::kInt8AvxVnni, Isa::kAvxVnni, "int8 avxvnni", int8_rate_avxvnni},
     {Arithmetic::kInt8Vnni, Isa::kAvx512Vnni, "int8 vnni", int8_rate_avx512vnni},
     {Arithmetic::kBf16, Isa::kAvx512Bf16, "bf16", bf16_rate_avx512bf16},
 };
@@ -38,8 +39,8 @@ const Entry& entry(Arithmetic arithmetic) {
 }
 
 ReadFn read_function(Isa isa) {
-  if (isa >= Isa::kAvx512) return read_bytes_avx512;
-  return isa >= Isa::kAvx2 ? read_bytes_avx2 : read_bytes_ref;
+  if (isa.has(Isa::kAvx512)) return read_bytes_avx512;
+  return isa.has(Isa::kAvx2) ? read_bytes_avx2 : read_bytes_ref;
 }
 
 Result<double> read_bandwidth(Isa isa, ThreadTeam& team, const RooflineOptions& options) {
@@ -97,8 +98,13 @@ Isa arithmetic_isa(Arithmetic arithmetic) {
   return entry(arithmetic).isa;
 }
 
+Arithmetic int8_arithmetic(Isa isa) {
+  if (isa.has(Isa::kAvx512Vnni)) return Arithmetic::kInt8Vnni;
+  return isa.has(Isa::kAvxVnni) ? Arithmetic::kInt8AvxVnni : Arithmetic::kInt8Avx2;
+}
+
 double Roofline::int8_rate() const {
-  return std::max(rate(Arithmetic::kInt8Avx2), rate(Arithmetic::kInt8Vnni));
+  return std::max({rate(Arithmetic::kInt8Avx2), rate(Arithmetic::kInt8AvxVnni), rate(Arithmetic::kInt8Vnni)});
 }
 double Roofline::f32_rate() const {
   return std::max({rate(Arithmetic::kBaseline), rate(Arithmetic::kFmaAvx2), rate(Arithmetic::kFmaAvx512)});
@@ -115,7 +121,8 @@ Result<Roofline> measure_roofline(Isa isa, int n_threads, const RooflineOptions&
   roofline.n_threads = n_threads;
   GLIMPSE_ASSIGN(roofline.bytes_per_second, read_bandwidth(isa, team, options));
   for (const Entry& e : kEntries) {
-    if (e.isa <= isa) roofline.flop_per_second[static_cast<size_t>(e.arithmetic)] = multiply_rate(e.run, team, options);
+    if (isa.has(e.isa))
+      roofline.flop_per_second[static_cast<size_t>(e.arithmetic)] = multiply_rate(e.run, team, options);
   }
   return roofline;
 }

@@ -14,25 +14,28 @@ namespace glimpse::bench {
 
 /// Which instructions a kernel multiplies with.
 enum class Arithmetic {
-  kBaseline,   // mulps, addps: the scalar reference kernels
-  kFmaAvx2,    // vfmadd231ps ymm
-  kFmaAvx512,  // vfmadd231ps zmm
-  kInt8Avx2,   // vpmaddubsw, vpaddw ymm
-  kInt8Vnni,   // vpdpbusd zmm
-  kBf16,       // vdpbf16ps zmm
+  kBaseline,     // mulps, addps: the scalar reference kernels
+  kFmaAvx2,      // vfmadd231ps ymm
+  kFmaAvx512,    // vfmadd231ps zmm
+  kInt8Avx2,     // vpmaddubsw, vpaddw ymm
+  kInt8AvxVnni,  // vpdpbusd ymm
+  kInt8Vnni,     // vpdpbusd zmm
+  kBf16,         // vdpbf16ps zmm
 };
-constexpr size_t kArithmetics = 6;
-/// "f32 baseline", "f32 avx2", "f32 avx512", "int8 avx2", "int8 vnni", "bf16".
+constexpr size_t kArithmetics = 7;
+/// "f32 baseline", "f32 avx2", "f32 avx512", "int8 avx2", "int8 avxvnni", "int8 vnni", "bf16".
 const char* arithmetic_name(Arithmetic arithmetic);
-/// The level that an arithmetic needs.
+/// What an arithmetic needs.
 Isa arithmetic_isa(Arithmetic arithmetic);
+/// What integer kernels multiply with that need `isa`.
+Arithmetic int8_arithmetic(Isa isa);
 
 struct Roofline {
   int n_threads = 0;                                   // 0: not measured, or a GPU's
   double bytes_per_second = 0;                         // read, all threads together
   std::array<double, kArithmetics> flop_per_second{};  // all threads together; 0: not on this level
 
-  double gpu_flop_per_second = 0;                      // of a GPU, in every arithmetic; 0: these rates are a CPU's
+  double gpu_flop_per_second = 0;  // of a GPU, in every arithmetic; 0: these rates are a CPU's
 
   bool measured() const { return bytes_per_second > 0; }
   double rate(Arithmetic arithmetic) const { return flop_per_second[static_cast<size_t>(arithmetic)]; }

@@ -33,27 +33,43 @@ bool bit(uint32_t word, int index) {
   return ((word >> index) & 1u) != 0;
 }
 
-}  // namespace
+struct NamedIsa {
+  Isa isa;
+  const char* name;
+};
+constexpr NamedIsa kNamed[] = {
+    {Isa::kRef, "ref"},
+    {Isa::kAvx2, "avx2"},
+    {Isa::kAvxVnni, "avxvnni"},
+    {Isa::kAvx512, "avx512"},
+    {Isa::kAvx512Vnni, "avx512vnni"},
+    {Isa::kAvx512Bf16, "avx512bf16"},
+};
 
-const char* isa_name(Isa isa) {
-  switch (isa) {
-    case Isa::kRef:
-      return "ref";
-    case Isa::kAvx2:
-      return "avx2";
-    case Isa::kAvx512:
-      return "avx512";
-    case Isa::kAvx512Vnni:
-      return "avx512vnni";
-    case Isa::kAvx512Bf16:
-      return "avx512bf16";
+/// The names of the sets that `isa` has.
+std::string names_within(Isa isa) {
+  std::string names;
+  for (const NamedIsa& named : kNamed) {
+    if (!isa.has(named.isa)) continue;
+    names += names.empty() ? "" : ", ";
+    names += named.name;
   }
-  return "?";
+  return names;
 }
 
+}  // namespace
+
 const std::vector<Isa>& all_isas() {
-  static const std::vector<Isa> isas = {Isa::kRef, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Vnni, Isa::kAvx512Bf16};
+  static const std::vector<Isa> isas = [] {
+    std::vector<Isa> all;
+    for (const NamedIsa& named : kNamed) all.push_back(named.isa);
+    return all;
+  }();
   return isas;
+}
+
+const char* isa_name(Isa isa) {
+  return select_kernel(kNamed, isa)->name;
 }
 
 Isa detect_isa() {
@@ -64,34 +80,38 @@ Isa detect_isa() {
   const uint64_t saved = osxsave ? xgetbv0() : 0;
   const bool os_ymm = (saved & 0x6) == 0x6;
   const bool os_zmm = (saved & 0xe6) == 0xe6;
+  Isa isa;
   const bool avx2 = os_ymm && bit(one.c, 28) && bit(one.c, 12) && bit(one.c, 29) && bit(seven.b, 5) &&
                     bit(seven.b, 3) && bit(seven.b, 8);  // AVX, FMA, F16C, AVX2, BMI1, BMI2
-  if (!avx2) return Isa::kRef;
+  if (!avx2) return isa;
+  isa = isa | Isa::kAvx2;
+  if (bit(seven_one.a, 4)) isa = isa | Isa::kAvxVnni;
   const bool avx512 = os_zmm && bit(seven.b, 16) && bit(seven.b, 17) && bit(seven.b, 28) && bit(seven.b, 30) &&
                       bit(seven.b, 31);  // F, DQ, CD, BW, VL
-  if (!avx512) return Isa::kAvx2;
-  if (!bit(seven.c, 11)) return Isa::kAvx512;
-  return bit(seven_one.a, 5) ? Isa::kAvx512Bf16 : Isa::kAvx512Vnni;
+  if (!avx512) return isa;
+  isa = isa | Isa::kAvx512;
+  if (!bit(seven.c, 11)) return isa;
+  isa = isa | Isa::kAvx512Vnni;
+  return bit(seven_one.a, 5) ? isa | Isa::kAvx512Bf16 : isa;
 }
 
 Result<Isa> parse_isa(std::string_view name) {
-  std::string known;
-  for (Isa isa : all_isas()) {
-    if (name == isa_name(isa)) return isa;
-    known += known.empty() ? "" : ", ";
-    known += isa_name(isa);
+  Isa every;
+  for (const NamedIsa& named : kNamed) {
+    if (name == named.name) return named.isa;
+    every = every | named.isa;
   }
-  return make_error(ErrorCode::kInvalidArgument, "unknown instruction set '%s'; known: %s", name, known);
+  return make_error(ErrorCode::kInvalidArgument, "unknown instruction set '%s'; known: %s", name, names_within(every));
 }
 
 Result<Isa> selected_isa() {
-  const Isa best = detect_isa();
+  const Isa offered = detect_isa();
   const char* forced = std::getenv("GLIMPSE_FORCE_ISA");
-  if (forced == nullptr || *forced == '\0') return best;
+  if (forced == nullptr || *forced == '\0') return offered;
   GLIMPSE_ASSIGN(const Isa wanted, parse_isa(forced));
-  if (wanted > best) {
-    return make_error(ErrorCode::kInvalidArgument, "GLIMPSE_FORCE_ISA=%s: this CPU offers %s at most", forced,
-                      isa_name(best));
+  if (!offered.has(wanted)) {
+    return make_error(ErrorCode::kInvalidArgument, "GLIMPSE_FORCE_ISA=%s: this CPU offers %s", forced,
+                      names_within(offered));
   }
   return wanted;
 }

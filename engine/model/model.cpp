@@ -31,7 +31,7 @@ Result<WeightPrecision> vision_weight_precision(const ModelOptions& options, Dev
   if (options.use_reference) return WeightPrecision::kAsStored;
   if (device == DeviceKind::kCuda) return WeightPrecision::kBf16;
   GLIMPSE_ASSIGN(const Isa isa, selected_isa());
-  return isa >= Isa::kAvx512Bf16 ? WeightPrecision::kBf16 : WeightPrecision::kAsStored;
+  return isa.has(Isa::kAvx512Bf16) ? WeightPrecision::kBf16 : WeightPrecision::kAsStored;
 }
 
 // kAuto becomes what there is.

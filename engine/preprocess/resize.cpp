@@ -71,11 +71,17 @@ void vertical_pass(const ResizeKernels& kernels, const Pixels& in, int64_t n_out
 
 }  // namespace
 
-// AVX-512 has no version of its own: AVX2 shrinks 24 megapixels in 0.03 s on one thread, a fraction of what decoding
-// them takes.
-ResizeKernels resize_kernels(Isa isa) {
-  if (isa >= Isa::kAvx2) return {resize_horizontal_avx2, resize_vertical_avx2, kResizeOverread};
-  return {resize_horizontal_ref, resize_vertical_ref, 0};
+std::span<const ResizeKernels> resize_kernels() {
+  static constexpr ResizeKernels kKernels[] = {
+#define GLIMPSE_KERNEL(isa, suffix, overread) \
+  {Isa::isa, resize_horizontal_##suffix, resize_vertical_##suffix, overread},
+#include "engine/preprocess/resize_kernels.inc"
+  };
+  return kKernels;
+}
+
+const ResizeKernels& resize_kernels(Isa isa) {
+  return *select_kernel(resize_kernels(), isa);
 }
 
 void share_rows(ThreadTeam* team, int64_t n_rows, FunctionRef<void(int64_t, int64_t)> work) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/base/cpu_features.h"
@@ -28,13 +29,16 @@ void split_weights(ResizeFilter& filter);
 /// Preconditions: both sizes are in 1..65535.
 ResizeFilter make_bicubic_filter(int64_t n_inputs, int64_t n_outputs);
 
-/// The passes of an ISA, which may read `overread` bytes past a row.
+/// The passes of an instruction set, which may read `overread` bytes past a row.
 struct ResizeKernels {
+  Isa isa;  // what they need
   decltype(&resize_horizontal_ref) horizontal;
   decltype(&resize_vertical_ref) vertical;
   int64_t overread;
 };
-ResizeKernels resize_kernels(Isa isa);
+/// Those of resize_kernels.inc, and the best for an ISA.
+std::span<const ResizeKernels> resize_kernels();
+const ResizeKernels& resize_kernels(Isa isa);
 
 /// work(begin, end) for rows that cover [0, n_rows) once; on the team, or here when it is nullptr.
 void share_rows(ThreadTeam* team, int64_t n_rows, FunctionRef<void(int64_t begin, int64_t end)> work);

@@ -148,7 +148,7 @@ Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
 // values and queries alone: the same for any number of threads.
 void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
   for (const Segment& s : segments) static_cast<CpuKv&>(*s.kv).begin_segment(s.first_key, s.end_key());
-  if (isa_ < Isa::kAvx512Vnni) return;  // slower there than bfloat16
+  if (!isa_.has(Isa::kAvx512Vnni)) return;  // slower there than bfloat16
   const int64_t n_kv_heads = segments[0].kv->n_kv_heads, group = n_heads / n_kv_heads;
   const int64_t n_items = static_cast<int64_t>(segments.size()) * n_kv_heads;
   team_.for_each(n_items, [&](int thread, int64_t item) {

@@ -89,40 +89,44 @@ void add_tile_ref(const ProductTile& tile, float* out, int64_t ld_out) {
   }
 }
 
+namespace {
+
+constexpr ActivationKernels kKernels[] = {
+#define GLIMPSE_KERNEL(isa, suffix)                                                            \
+  {Isa::isa,      swiglu_##suffix, quick_gelu_##suffix, gelu_erf_##suffix, gelu_tanh_##suffix, \
+   silu_##suffix, add_##suffix,    store_tile_##suffix, add_tile_##suffix},
+#include "kernels/activation/activation_kernels.inc"
+};
+
+}  // namespace
+
+std::span<const ActivationKernels> activation_kernels() {
+  return kKernels;
+}
+
 void store_tile(Isa isa, const ProductTile& tile, Activation activation, float* out, int64_t ld_out) {
-  if (isa >= Isa::kAvx512) return store_tile_avx512(tile, activation, out, ld_out);
-  if (isa >= Isa::kAvx2) return store_tile_avx2(tile, activation, out, ld_out);
-  store_tile_ref(tile, activation, out, ld_out);
+  select_kernel(kKernels, isa)->store_tile(tile, activation, out, ld_out);
 }
-
 void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out) {
-  if (isa >= Isa::kAvx512) return add_tile_avx512(tile, out, ld_out);
-  if (isa >= Isa::kAvx2) return add_tile_avx2(tile, out, ld_out);
-  add_tile_ref(tile, out, ld_out);
+  select_kernel(kKernels, isa)->add_tile(tile, out, ld_out);
 }
-
 void swiglu(Isa isa, const float* gate, const float* up, int64_t n, float* out) {
-  if (isa >= Isa::kAvx512) return swiglu_avx512(gate, up, n, out);
-  if (isa >= Isa::kAvx2) return swiglu_avx2(gate, up, n, out);
-  swiglu_ref(gate, up, n, out);
+  select_kernel(kKernels, isa)->swiglu(gate, up, n, out);
 }
-
 void add(Isa isa, const float* x, int64_t n, float* y) {
-  if (isa >= Isa::kAvx512) return add_avx512(x, n, y);
-  if (isa >= Isa::kAvx2) return add_avx2(x, n, y);
-  add_ref(x, n, y);
+  select_kernel(kKernels, isa)->add(x, n, y);
 }
-
-#define GLIMPSE_SELECT(function)                             \
-  void function(Isa isa, float* x, int64_t n) {              \
-    if (isa >= Isa::kAvx512) return function##_avx512(x, n); \
-    if (isa >= Isa::kAvx2) return function##_avx2(x, n);     \
-    function##_ref(x, n);                                    \
-  }
-GLIMPSE_SELECT(quick_gelu)
-GLIMPSE_SELECT(gelu_erf)
-GLIMPSE_SELECT(gelu_tanh)
-GLIMPSE_SELECT(silu)
-#undef GLIMPSE_SELECT
+void quick_gelu(Isa isa, float* x, int64_t n) {
+  select_kernel(kKernels, isa)->quick_gelu(x, n);
+}
+void gelu_erf(Isa isa, float* x, int64_t n) {
+  select_kernel(kKernels, isa)->gelu_erf(x, n);
+}
+void gelu_tanh(Isa isa, float* x, int64_t n) {
+  select_kernel(kKernels, isa)->gelu_tanh(x, n);
+}
+void silu(Isa isa, float* x, int64_t n) {
+  select_kernel(kKernels, isa)->silu(x, n);
+}
 
 }  // namespace glimpse

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "engine/base/cpu_features.h"
 
@@ -39,5 +40,20 @@ struct ProductTile {
 void store_tile(Isa isa, const ProductTile& tile, Activation activation, float* out, int64_t ld_out);
 /// out[c * ld_out + r] += tile[c][r] + bias[r].
 void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out);
+
+/// The activations of one instruction set.
+struct ActivationKernels {
+  Isa isa;  // what they need
+  void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
+  void (*quick_gelu)(float* x, int64_t n);
+  void (*gelu_erf)(float* x, int64_t n);
+  void (*gelu_tanh)(float* x, int64_t n);
+  void (*silu)(float* x, int64_t n);
+  void (*add)(const float* x, int64_t n, float* y);
+  void (*store_tile)(const ProductTile& tile, Activation activation, float* out, int64_t ld_out);
+  void (*add_tile)(const ProductTile& tile, float* out, int64_t ld_out);
+};
+/// Those of activation_kernels.inc.
+std::span<const ActivationKernels> activation_kernels();
 
 }  // namespace glimpse

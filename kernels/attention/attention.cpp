@@ -87,11 +87,8 @@ std::span<const AttentionKernel> attention_kernels() {
 }
 
 const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
-  const AttentionKernel* best = nullptr;
-  for (const AttentionKernel& kernel : kKernels) {  // weakest first
-    if (kernel.element == element && kernel.isa <= isa) best = &kernel;
-  }
-  return *best;  // there is a kRef line for every element
+  // There is a kRef line for every element.
+  return *select_kernel(kKernels, isa, [&](const AttentionKernel& kernel) { return kernel.element == element; });
 }
 
 uint64_t attention_scratch_bytes(int64_t d) {
@@ -132,13 +129,13 @@ void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64
   const int64_t end = position + n;
   while (position < end) {
     const int64_t n_groups = position % 16 == 0 ? (end - position) / 16 : 0;
-    if (n_groups == 0 || isa < Isa::kAvx2 || element == KvElement::kQ8_0) {
+    if (n_groups == 0 || !isa.has(Isa::kAvx2) || element == KvElement::kQ8_0) {
       store_key(isa, element, rows, head_dim, position, keys, wide);
       rows += ld, ++position;
       continue;
     }
     std::byte* group = keys + kv_head_bytes(element, d, position);
-    const auto store = isa >= Isa::kAvx512 ? store_key_groups_avx512 : store_key_groups_avx2;
+    const auto store = isa.has(Isa::kAvx512) ? store_key_groups_avx512 : store_key_groups_avx2;
     store(element, rows, ld, n_groups, head_dim, d, group);
     rows += 16 * n_groups * ld, position += 16 * n_groups;
   }
@@ -152,13 +149,13 @@ void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int
   const int64_t group = element == KvElement::kBf16 ? 2 : 1;
   while (position < end) {
     const int64_t whole = position % group == 0 ? (end - position) / group * group : 0;
-    if (whole == 0 || isa < Isa::kAvx2 || element == KvElement::kQ8_0) {
+    if (whole == 0 || !isa.has(Isa::kAvx2) || element == KvElement::kQ8_0) {
       store_value(isa, element, rows, head_dim, position, values);
       rows += ld, ++position;
       continue;
     }
     std::byte* out = values + kv_head_bytes(element, d, position);
-    const auto store = isa >= Isa::kAvx512 ? store_value_rows_avx512 : store_value_rows_avx2;
+    const auto store = isa.has(Isa::kAvx512) ? store_value_rows_avx512 : store_value_rows_avx2;
     store(element, rows, ld, whole, head_dim, d, out);
     rows += whole * ld, position += whole;
   }
@@ -187,14 +184,14 @@ void reset_attention_state(const AttentionState& state, int64_t n_rows, int64_t 
 
 void merge_attention_states(Isa isa, const AttentionState& state, const AttentionState& block, int64_t n_rows,
                             int64_t d) {
-  if (isa >= Isa::kAvx512) return merge_attention_avx512(state, block, n_rows, d);
-  if (isa >= Isa::kAvx2) return merge_attention_avx2(state, block, n_rows, d);
+  if (isa.has(Isa::kAvx512)) return merge_attention_avx512(state, block, n_rows, d);
+  if (isa.has(Isa::kAvx2)) return merge_attention_avx2(state, block, n_rows, d);
   merge_attention_ref(state, block, n_rows, d);
 }
 
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows) {
-  if (isa >= Isa::kAvx512) return finish_attention_avx512(state, n_rows, head_dim, out_rows);
-  if (isa >= Isa::kAvx2) return finish_attention_avx2(state, n_rows, head_dim, out_rows);
+  if (isa.has(Isa::kAvx512)) return finish_attention_avx512(state, n_rows, head_dim, out_rows);
+  if (isa.has(Isa::kAvx2)) return finish_attention_avx2(state, n_rows, head_dim, out_rows);
   finish_attention_ref(state, n_rows, head_dim, out_rows);
 }
 
@@ -210,9 +207,9 @@ uint64_t max_query_row_bytes(int64_t d) {
 
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
                      const std::byte* keys, void* out, WideChannels wide) {
-  const auto prepare = isa >= Isa::kAvx512 ? prepare_queries_avx512
-                       : isa >= Isa::kAvx2 ? prepare_queries_avx2
-                                           : prepare_queries_ref;
+  const auto prepare = isa.has(Isa::kAvx512) ? prepare_queries_avx512
+                       : isa.has(Isa::kAvx2) ? prepare_queries_avx2
+                                             : prepare_queries_ref;
   const int64_t d = padded_head_dim(head_dim);
   const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d, static_cast<int64_t>(wide.size())));
   const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));

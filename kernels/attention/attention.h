@@ -107,12 +107,12 @@ using AttendBlockFn = void (*)(const void* queries, int64_t n_rows, int64_t d, c
 struct AttentionKernel {
   const char* name;  // "attention_bf16_avx512bf16"
   KvElement element;
-  Isa isa;  // lowest level it runs on
+  Isa isa;  // what it needs
   AttendBlockFn run;
 };
 /// All compiled kernels, in the order of attention_kernels.inc.
 std::span<const AttentionKernel> attention_kernels();
-/// The best kernel for an element type at an ISA level.
+/// The best kernel for an element type on an ISA.
 const AttentionKernel& select_attention_kernel(KvElement element, Isa isa);
 uint64_t attention_scratch_bytes(int64_t d);
 

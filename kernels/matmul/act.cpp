@@ -145,8 +145,8 @@ void quantize_act_ref(const ActView& view, int64_t column, const float* x) {
 }
 
 void quantize_act_row(Isa isa, const ActView& view, int64_t column, const float* x) {
-  if (isa >= Isa::kAvx512) return quantize_act_avx512(view, column, x);
-  if (isa >= Isa::kAvx2) return quantize_act_avx2(view, column, x);
+  if (isa.has(Isa::kAvx512)) return quantize_act_avx512(view, column, x);
+  if (isa.has(Isa::kAvx2)) return quantize_act_avx2(view, column, x);
   quantize_act_ref(view, column, x);
 }
 

@@ -23,11 +23,7 @@ std::span<const PanelKernel> panel_kernels() {
 }
 
 const PanelKernel& select_panel_kernel(PanelFormat format, Isa isa) {
-  const PanelKernel* best = nullptr;
-  for (const PanelKernel& kernel : kKernels) {
-    if (kernel.format != format || kernel.isa > isa) continue;
-    if (best == nullptr || kernel.isa > best->isa) best = &kernel;
-  }
+  const auto* best = select_kernel(kKernels, isa, [&](const PanelKernel& kernel) { return kernel.format == format; });
   return best != nullptr ? *best : kKernels[0];
 }
 

@@ -32,14 +32,14 @@ void quantize_act_row(Isa isa, const ActView& view, int64_t column, const float*
 struct PanelKernel {
   const char* name;  // "matmul_q4_k_int8x128k_avx512vnni"
   PanelFormat format;
-  Isa isa;  // lowest level it runs on
+  Isa isa;  // what it needs
   ActFormat act;
   PanelKernelFn run;
 };
 
 /// All compiled kernels, in the order of matmul_kernels.inc.
 std::span<const PanelKernel> panel_kernels();
-/// The best kernel for a format at an ISA level; every format has at least the reference.
+/// The best kernel for a format on an ISA; every format has at least the reference.
 const PanelKernel& select_panel_kernel(PanelFormat format, Isa isa);
 /// Scratch bytes that any kernel of this format may need for k columns of weights.
 uint64_t panel_scratch_bytes(PanelFormat format, int64_t k);

@@ -34,7 +34,7 @@ void pack_columns(const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int
 // The same for 32-bit elements, by the fastest means there is.
 void pack_words(Isa isa, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t n_words, std::byte* out) {
   int64_t done = 0;
-  if (isa >= Isa::kAvx512 && n_rows == kRows) {
+  if (isa.has(Isa::kAvx512) && n_rows == kRows) {
     done = n_words / 16 * 16;
     transpose_words_avx512(rows, row_bytes, done, out);
   }

@@ -24,16 +24,25 @@ void layer_norm_ref(const float* x, const float* weight, const float* bias, floa
   for (int64_t i = 0; i < n; ++i) out[i] = static_cast<float>((x[i] - mean) * scale * weight[i] + bias[i]);
 }
 
+namespace {
+
+constexpr NormKernels kKernels[] = {
+#define GLIMPSE_KERNEL(isa, suffix) {Isa::isa, rms_norm_##suffix, layer_norm_##suffix},
+#include "kernels/norm/norm_kernels.inc"
+};
+
+}  // namespace
+
+std::span<const NormKernels> norm_kernels() {
+  return kKernels;
+}
+
 void rms_norm(Isa isa, const float* x, const float* weight, float eps, int64_t n, float* out) {
-  if (isa >= Isa::kAvx512) return rms_norm_avx512(x, weight, eps, n, out);
-  if (isa >= Isa::kAvx2) return rms_norm_avx2(x, weight, eps, n, out);
-  rms_norm_ref(x, weight, eps, n, out);
+  select_kernel(kKernels, isa)->rms_norm(x, weight, eps, n, out);
 }
 
 void layer_norm(Isa isa, const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
-  if (isa >= Isa::kAvx512) return layer_norm_avx512(x, weight, bias, eps, n, out);
-  if (isa >= Isa::kAvx2) return layer_norm_avx2(x, weight, bias, eps, n, out);
-  layer_norm_ref(x, weight, bias, eps, n, out);
+  select_kernel(kKernels, isa)->layer_norm(x, weight, bias, eps, n, out);
 }
 
 }  // namespace glimpse

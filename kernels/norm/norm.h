@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "engine/base/cpu_features.h"
 
@@ -14,5 +15,14 @@ namespace glimpse {
 void rms_norm(Isa isa, const float* x, const float* weight, float eps, int64_t n, float* out);
 /// out[i] = (x[i] - mean) / sqrt(var + eps) * weight[i] + bias[i], biased variance. In place is allowed. eps > 0.
 void layer_norm(Isa isa, const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out);
+
+/// The norms of one instruction set.
+struct NormKernels {
+  Isa isa;  // what they need
+  void (*rms_norm)(const float* x, const float* weight, float eps, int64_t n, float* out);
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out);
+};
+/// Those of norm_kernels.inc.
+std::span<const NormKernels> norm_kernels();
 
 }  // namespace glimpse

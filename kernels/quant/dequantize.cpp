@@ -26,7 +26,7 @@ bool is_weight_type(DType type) {
 }
 
 void dequantize_row(Isa isa, DType type, const std::byte* blocks, float* out, int64_t n) {
-  if (type == DType::kF16 && isa >= Isa::kAvx2) return half_row_to_float_avx2(blocks, out, n);
+  if (type == DType::kF16 && isa.has(Isa::kAvx2)) return half_row_to_float_avx2(blocks, out, n);
   dequantize_row_ref(type, blocks, out, n);
 }
 

@@ -14,10 +14,21 @@ void rope_head_ref(float* x, const float* cos, const float* sin, int64_t head_di
   }
 }
 
+namespace {
+
+constexpr RopeKernels kKernels[] = {
+#define GLIMPSE_KERNEL(isa, suffix) {Isa::isa, rope_head_##suffix},
+#include "kernels/rope/rope_kernels.inc"
+};
+
+}  // namespace
+
+std::span<const RopeKernels> rope_kernels() {
+  return kKernels;
+}
+
 void rope_head(Isa isa, float* x, const float* cos, const float* sin, int64_t head_dim) {
-  if (isa >= Isa::kAvx512) return rope_head_avx512(x, cos, sin, head_dim);
-  if (isa >= Isa::kAvx2) return rope_head_avx2(x, cos, sin, head_dim);
-  rope_head_ref(x, cos, sin, head_dim);
+  select_kernel(kKernels, isa)->rope_head(x, cos, sin, head_dim);
 }
 
 }  // namespace glimpse

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "engine/base/cpu_features.h"
 
@@ -11,5 +12,13 @@ namespace glimpse {
 /// x[j] = x[j] cos[j] - x[j + h] sin[j],  x[j + h] = x[j + h] cos[j] + x[j] sin[j],  h = head_dim / 2.
 /// cos, sin: head_dim / 2 floats.
 void rope_head(Isa isa, float* x, const float* cos, const float* sin, int64_t head_dim);
+
+/// The rotation of one instruction set.
+struct RopeKernels {
+  Isa isa;  // what it needs
+  void (*rope_head)(float* x, const float* cos, const float* sin, int64_t head_dim);
+};
+/// Those of rope_kernels.inc.
+std::span<const RopeKernels> rope_kernels();
 
 }  // namespace glimpse

@@ -5,8 +5,8 @@
 
 namespace glimpse {
 
-void rope_head_ref(float* x, const float* cos, const float* sin, int64_t head_dim);
-void rope_head_avx2(float* x, const float* cos, const float* sin, int64_t head_dim);
-void rope_head_avx512(float* x, const float* cos, const float* sin, int64_t head_dim);
+#define GLIMPSE_KERNEL(isa, suffix) \
+  void rope_head_##suffix(float* x, const float* cos, const float* sin, int64_t head_dim);
+#include "kernels/rope/rope_kernels.inc"
 
 }  // namespace glimpse

@@ -21,10 +21,6 @@ class ForceIsa : public testing::Test {
   std::string old_;
 };
 
-TEST_F(ForceIsa, NamesRoundTrip) {
-  for (Isa isa : all_isas()) EXPECT_EQ(parse_isa(isa_name(isa)).value(), isa);
-}
-
 TEST_F(ForceIsa, UnknownNameIsAnErrorThatListsTheKnownOnes) {
   setenv("GLIMPSE_FORCE_ISA", "mmx", 1);
   const auto isa = selected_isa();
@@ -33,14 +29,28 @@ TEST_F(ForceIsa, UnknownNameIsAnErrorThatListsTheKnownOnes) {
   EXPECT_NE(isa.error().message.find("avx2"), std::string::npos);
 }
 
-TEST_F(ForceIsa, OverridesTheDetectedLevel) {
+TEST(Isa, IsASetAndNoLadder) {
+  EXPECT_TRUE(Isa::kAvx512Bf16.has(Isa::kAvx512Vnni) && Isa::kAvx512Vnni.has(Isa::kAvx512));
+  EXPECT_TRUE(Isa::kAvx512.has(Isa::kAvx2) && Isa::kAvx2.has(Isa::kRef) && Isa::kAvxVnni.has(Isa::kAvx2));
+  EXPECT_FALSE(Isa::kAvxVnni.has(Isa::kAvx512));
+  EXPECT_FALSE(Isa::kAvx512Bf16.has(Isa::kAvxVnni));
+  EXPECT_FALSE(Isa::kRef.has(Isa::kAvx2));
+  const Isa both = Isa::kAvxVnni | Isa::kAvx512;
+  EXPECT_TRUE(both.has(Isa::kAvxVnni) && both.has(Isa::kAvx512) && !both.has(Isa::kAvx512Vnni));
+  EXPECT_STREQ(isa_name(both), "avx512");
+  for (const Isa isa : all_isas()) EXPECT_EQ(parse_isa(isa_name(isa)).value(), isa);
+}
+
+TEST_F(ForceIsa, OverridesTheDetectedSet) {
   setenv("GLIMPSE_FORCE_ISA", "ref", 1);
   EXPECT_EQ(selected_isa().value(), Isa::kRef);
   unsetenv("GLIMPSE_FORCE_ISA");
   EXPECT_EQ(selected_isa().value(), detect_isa());
 }
 
-TEST(AvailableCpus, IsAtLeastOne) { EXPECT_GE(available_cpus(), 1); }
+TEST(AvailableCpus, IsAtLeastOne) {
+  EXPECT_GE(available_cpus(), 1);
+}
 
 TEST(AlignedBuffer, IsZeroedAndAligned) {
   for (uint64_t size : {uint64_t{1}, uint64_t{4096}, uint64_t{5} << 20}) {

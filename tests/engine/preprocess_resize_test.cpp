@@ -15,9 +15,10 @@ using preprocess_test::pattern;
 
 // The levels that have kernels of their own, and the best that this CPU has.
 std::vector<Isa> runnable_isas() {
-  std::vector<Isa> isas = {Isa::kRef};
-  if (detect_isa() >= Isa::kAvx2) isas.push_back(Isa::kAvx2);
-  if (detect_isa() > Isa::kAvx2) isas.push_back(detect_isa());
+  std::vector<Isa> isas;
+  for (const ResizeKernels& kernels : resize_kernels()) {
+    if (detect_isa().has(kernels.isa)) isas.push_back(kernels.isa);
+  }
   return isas;
 }
 

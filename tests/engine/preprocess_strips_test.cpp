@@ -38,8 +38,10 @@ class StoredImage final : public ImageReader {
 };
 
 std::vector<Isa> isas() {
-  std::vector<Isa> all = {Isa::kRef};
-  if (detect_isa() >= Isa::kAvx2) all.push_back(detect_isa());
+  std::vector<Isa> all;
+  for (const ResizeKernels& kernels : resize_kernels()) {
+    if (detect_isa().has(kernels.isa)) all.push_back(kernels.isa);
+  }
   return all;
 }
 

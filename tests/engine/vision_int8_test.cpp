@@ -22,7 +22,7 @@ Patches picture(const Model& model, int rows, int columns) {  // of 2 x 2 patche
 class VisionInt8 : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (detect_isa() < Isa::kAvx512Vnni) GTEST_SKIP() << "this CPU has no VNNI";
+    if (!detect_isa().has(Isa::kAvx512Vnni)) GTEST_SKIP() << "this CPU has no VNNI";
   }
   static Backend backend(VisionPrecision precision, int n_threads = 2, Isa isa = detect_isa()) {
     Backend out = {.name = "int8", .isa = isa};

@@ -54,7 +54,7 @@ const Function kFunctions[] = {
 };
 
 class Activation : public row_test::PerIsa {};
-GLIMPSE_INSTANTIATE_PER_ISA(Activation);
+GLIMPSE_INSTANTIATE_PER_ISA(Activation, activation_kernels());
 
 // A fine grid where the functions bend, every power of two with a few mantissas elsewhere.
 std::vector<float> sweep() {

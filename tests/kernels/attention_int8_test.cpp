@@ -43,7 +43,7 @@ double worst_channel(const Head& head, const std::vector<float>& got) {
 }
 
 TEST(AttentionInt8, VectorKernelHasTheBitsOfTheReference) {
-  if (detect_isa() < Isa::kAvx512Vnni) GTEST_SKIP() << "this CPU has no VNNI";
+  if (!detect_isa().has(Isa::kAvx512Vnni)) GTEST_SKIP() << "this CPU has no VNNI";
   const AttentionKernel& vector = select_attention_kernel(kInt8, Isa::kAvx512Vnni);
   const AttentionKernel& reference = select_attention_kernel(kInt8, Isa::kRef);
   for (int64_t head_dim : {16, 24, 64, 80, 96, 128, 256}) {
@@ -70,7 +70,7 @@ TEST(AttentionInt8, ConversionIsTheSameWhateverStoredThePanels) {
   const Head head(80, 9, 700, Scores::kRealistic, 3);
   const Panels reference(Isa::kRef, kInt8, head);
   for (const Isa isa : all_isas()) {
-    if (isa > detect_isa()) continue;
+    if (!detect_isa().has(isa)) continue;
     const Panels panels(isa, kInt8, head);
     const uint64_t bytes = 700 / kKeyBlock * static_cast<uint64_t>(int8_value_block_bytes(80));
     EXPECT_EQ(std::memcmp(panels.keys.data(), reference.keys.data(), bytes), 0) << isa_name(isa);

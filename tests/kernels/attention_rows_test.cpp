@@ -16,7 +16,7 @@ using row_test::Guarded;
 using row_test::same_bits;
 
 class AttentionRows : public row_test::PerIsa {};
-GLIMPSE_INSTANTIATE_PER_ISA(AttentionRows);
+GLIMPSE_INSTANTIATE_PER_ISA(AttentionRows, attention_kernels());
 
 constexpr int64_t kHeadDims[] = {16, 24, 31, 64, 72, 80, 128, 256};
 

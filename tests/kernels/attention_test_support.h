@@ -318,7 +318,7 @@ inline std::vector<float> run_attention(const AttentionKernel& kernel, const Hea
 class PerKernel : public testing::TestWithParam<AttentionKernel> {
  protected:
   void SetUp() override {
-    if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU cannot run " << GetParam().name;
+    if (!detect_isa().has(GetParam().isa)) GTEST_SKIP() << "this CPU cannot run " << GetParam().name;
   }
 };
 /// The kernels whose keys and values are stored position by position, each for itself.

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <ostream>
+#include <set>
 
 #include "engine/base/cpu_features.h"
 #include "kernels/matmul/matmul.h"
@@ -76,7 +77,7 @@ std::vector<double> seen_values(const ActView& view, int64_t column) {
 class MatmulKernel : public testing::TestWithParam<PanelKernel> {
  protected:
   void SetUp() override {
-    if (GetParam().isa > detect_isa()) GTEST_SKIP() << "this CPU lacks " << isa_name(GetParam().isa);
+    if (!detect_isa().has(GetParam().isa)) GTEST_SKIP() << "this CPU lacks " << isa_name(GetParam().isa);
   }
   bool integer() const { return !is_float_type(GetParam().format); }
   std::vector<int64_t> depths() const {
@@ -307,16 +308,30 @@ TEST_P(MatmulKernel, NotANumberInTheActivationsReachesTheOutput) {
 INSTANTIATE_TEST_SUITE_P(Kernels, MatmulKernel, testing::ValuesIn(panel_kernels().begin(), panel_kernels().end()),
                          [](const auto& kernel) { return std::string(kernel.param.name); });
 
-TEST(SelectPanelKernel, TakesTheBestLevelThatIsNotAboveTheIsa) {
+TEST(PanelKernels, AreNamedOnceAndEndInWhatTheyNeed) {
+  std::set<std::string> names;
+  for (const PanelKernel& kernel : panel_kernels()) {
+    EXPECT_TRUE(names.insert(kernel.name).second) << kernel.name;
+    EXPECT_TRUE(std::string(kernel.name).ends_with(std::string("_") + isa_name(kernel.isa))) << kernel.name;
+  }
+}
+
+TEST(SelectPanelKernel, TakesTheLastThatTheSetHas) {
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kRef).name, "matmul_q4_k_int8x128k_ref");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512).name, "matmul_q4_k_int8x128k_avx2");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvx512Bf16).name, "matmul_q4_k_int8x128k_avx512vnni");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvxVnni).name, "matmul_q4_k_int8x128k_avxvnni");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvxVnni | Isa::kAvx512).name,
+               "matmul_q4_k_int8x128k_avxvnni");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kQ4_K, Isa::kAvxVnni | Isa::kAvx512Vnni).name,
+               "matmul_q4_k_int8x128k_avx512vnni");
+  EXPECT_STREQ(select_panel_kernel(PanelFormat::kBF16, Isa::kAvxVnni).name, "matmul_bf16_f32_avx2");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kBF16, Isa::kAvx512Vnni).name, "matmul_bf16_f32_avx512");
   EXPECT_STREQ(select_panel_kernel(PanelFormat::kBF16, Isa::kAvx512Bf16).name, "matmul_bf16_bf16_avx512bf16");
   for (const PanelFormat f : all_panel_formats()) {
     for (const Isa isa : all_isas()) {
       EXPECT_EQ(select_panel_kernel(f, isa).format, f);
-      EXPECT_LE(select_panel_kernel(f, isa).isa, isa);
+      EXPECT_TRUE(isa.has(select_panel_kernel(f, isa).isa));
     }
   }
 }

@@ -23,18 +23,28 @@ inline void PrintTo(Isa isa, std::ostream* out) {
 
 namespace glimpse::row_test {
 
-/// Runs a test once per ISA level; a level that this CPU lacks is skipped visibly.
+/// Runs a test once per instruction set; one that this CPU lacks is skipped visibly.
 class PerIsa : public testing::TestWithParam<Isa> {
  protected:
   void SetUp() override {
-    if (GetParam() > detect_isa()) GTEST_SKIP() << "this CPU has no " << isa_name(GetParam());
+    if (!detect_isa().has(GetParam())) GTEST_SKIP() << "this CPU has no " << isa_name(GetParam());
   }
 };
 inline std::string isa_param_name(const testing::TestParamInfo<Isa>& info) {
   return isa_name(info.param);
 }
-#define GLIMPSE_INSTANTIATE_PER_ISA(suite) \
-  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(all_isas()), glimpse::row_test::isa_param_name)
+/// kernels: a list of kernels, of which each is tested.
+#define GLIMPSE_INSTANTIATE_PER_ISA(suite, kernels)                                            \
+  INSTANTIATE_TEST_SUITE_P(Isa, suite, testing::ValuesIn(glimpse::row_test::isas_of(kernels)), \
+                           glimpse::row_test::isa_param_name)
+template <class Kernels>
+std::vector<Isa> isas_of(const Kernels& kernels) {
+  std::vector<Isa> isas;
+  for (const auto& kernel : kernels) {
+    if (std::find(isas.begin(), isas.end(), kernel.isa) == isas.end()) isas.push_back(kernel.isa);
+  }
+  return isas;
+}
 
 /// n_bytes of guard pattern. Not inlined: GCC 12 would follow the case that the size wraps to zero and warn.
 [[gnu::noinline]] inline std::vector<uint8_t> guard_bytes(int64_t n_bytes) {

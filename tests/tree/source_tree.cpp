@@ -104,7 +104,7 @@ const std::vector<Placement> kPlacements = {
      "inside the repository the public header has its full path, in quotes"},
 };
 
-const std::regex kIsaFile("_(avx2|avx512|avx512vnni|avx512bf16)\\.(cpp|h)$");
+const std::regex kIsaFile("_(avx2|avxvnni|avx512|avx512vnni|avx512bf16)\\.(cpp|h)$");
 
 std::string at(const std::string& path, int line) {
   return path + ":" + std::to_string(line) + ": ";

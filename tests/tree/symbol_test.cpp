@@ -84,7 +84,7 @@ bool is_forbidden(const std::string& name) {
 }
 
 bool is_isa_object(const std::string& object) {
-  static const std::regex kIsa("_(avx2|avx512|avx512vnni|avx512bf16)\\.cpp\\.(o|obj)$");
+  static const std::regex kIsa("_(avx2|avxvnni|avx512|avx512vnni|avx512bf16)\\.cpp\\.(o|obj)$");
   return std::regex_search(object, kIsa);
 }
 
