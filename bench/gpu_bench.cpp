@@ -73,7 +73,7 @@ class Bench {
         r.out = reinterpret_cast<uint16_t*>(floats_.as<float>() + kFloats / 4);
         r.ld_out = ld;
         need(stream_->launch(warpgroups ? Kernel::rows_tiled : Kernel::rows_bf16,
-                             LaunchShape{{n, 1, 1}, rows_shared_bytes()}, &r));
+                             LaunchShape{{rows_blocks(n), 1, 1}, 0}, &r));
         args.act = r.out;
         args.ld_act = ld;
         need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
@@ -164,7 +164,8 @@ class Bench {
       args.n_splits = static_cast<int32_t>((keys + kKeysPerSplit - 1) / kKeysPerSplit);
       args.partial = floats_.as<float>() + kFloats / 4;
       args.tickets = tickets();
-      const int group = args.group == 1 ? 1 : 8;
+      const int group = attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits,
+                                     device_->n_multiprocessors(), false);
       need(stream_->launch(attend_rows_kernel(args.kv.type, group),
                            LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
                                        attend_rows_shared_bytes(group, padded)},
@@ -198,10 +199,9 @@ class Bench {
     const int columns = args.n == 1 ? 1 : 4;
     const int n_pairs = args.segment[0].n_pairs;
     const Kernel kernel = gemv_kernel(format, columns);
-    const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
-    const int64_t per_block = (n_pairs + resident - 1) / resident;
     need(stream_->launch(kernel,
-                         LaunchShape{{(n_pairs + per_block - 1) / per_block, (args.n + columns - 1) / columns, 1},
+                         LaunchShape{{gemv_blocks(n_pairs, device_->n_multiprocessors()),
+                                      (args.n + columns - 1) / columns, 1},
                                      gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
                          &args));
   }

@@ -105,6 +105,7 @@ struct LinearArgs {
   int64_t n_past = 0;
   const StepState* step = nullptr;  // when set: n is 1, n_past and the row of cos and sin are its
   KvView kv;
+  uint64_t* best = nullptr;  // when set: n is 1, kStore; becomes the greatest of itself and ranked(output, row)
 };
 
 /// The two row tiles that pair p of a segment multiplies, and of which of its matrices. A thread gets row g of both:
@@ -237,6 +238,7 @@ struct SampleArgs {
   /// slot and position after it become the state. A row that is not finite gives -1, and the state stays, so that steps
   /// that were begun already write nothing but the same slot.
   StepState* step = nullptr;
+  uint64_t* best = nullptr;  // when set: LinearArgs::best of the logits, of which greedy reads no more; becomes 0
 };
 
 /// One launch of a step, for a persistent kernel that does them all. Multiples of 128 bytes.

@@ -120,6 +120,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     float dot[kHeads] = {};
     if (me < here) {
       const CacheRow<T> key(args.kv, args.kv.keys, kv_head, first + me, 0);
+      GLIMPSE_UNROLL_BY(kHeads == 1 ? 16 : 4)
       for (int d = 0; d < padded; d += 8) {
         float k[8];
         key.eight(d, k);
@@ -156,6 +157,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       const int begin = half * (kChunkKeys / 2);
       const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
       CacheRow<T> value(args.kv, args.kv.values, kv_head, first + begin, 2 * pair);
+      GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 : kHeads == 4 ? 8 : 16)
       for (int key = begin; key < end; ++key, value.next(args.kv)) {
         float a, b;
         value.two(a, b);
@@ -196,7 +198,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   }
 
   const int record = padded + 2;
-  if (args.n_splits == 1) {
+  if (args.n_splits == 1 || n_chunks == 1) {
     if (half == 0) {
       for (int head = 0; head < n_heads; ++head) {
         float* const out = args.out + row * args.ld_out + (first_head + head) * dim;
@@ -217,11 +219,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   }
   part_of_block.wait();
   int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y;
-  if (me == 0) {
-    fence();  // what the threads stored before the barrier comes before the ticket is taken
-    *last_flag = atomic_add(ticket, 1) == n_chunks - 1 ? 1 : 0;
-    fence();  // and what others stored before theirs can be read behind the next
-  }
+  if (me == 0) *last_flag = take_ticket(ticket) == n_chunks - 1 ? 1 : 0;
   part_of_block.wait();
   if (*last_flag == 0) return;
   if (me == 0) *ticket = 0;  // as the next launch expects it
@@ -229,6 +227,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     const float* const from = partial + i / dim * args.n_splits * record;
     const int d = i % dim;
     float most = from[padded], total = from[padded + 1], value = from[d];
+    GLIMPSE_UNROLL_BY(8)
     for (int c = 1; c < n_chunks; ++c) {
       const float* const next = from + c * record;
       const MergeWeights w = merge_maxima(most, next[padded]);
@@ -239,10 +238,31 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   }
 }
 
+/// Asks for the keys and values of a block's first chunk. Rows of earlier passes do not depend on the launches ahead,
+/// and where they end is known: a step's state is written by the last launch of the step before.
+GLIMPSE_DEVICE void prefetch_chunk(const AttentionArgs& args, const BlockIndex& at, int n_heads) {
+  const KvView& kv = args.kv;
+  const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(at.z) * kChunkKeys : 0;
+  if (first >= visible_keys(args, at.x)) return;
+  const int64_t here = kv.capacity - first < kChunkKeys ? kv.capacity - first : kChunkKeys;
+  const int blocks_per_kv = (args.group + n_heads - 1) / n_heads;
+  if (at.y % blocks_per_kv != 0) return;  // of those that read the same, one asks
+  const int64_t row = at.y / blocks_per_kv * kv.capacity + first;
+  const int value_bytes = kv.type == CacheType::kF32 ? 4 : kv.type == CacheType::kQ8_0 ? 1 : 2;
+  const int row_bytes = kv.padded_dim * value_bytes;
+  prefetch_range(static_cast<const uint8_t*>(kv.keys) + row * row_bytes, static_cast<int>(here) * row_bytes, 0);
+  prefetch_range(static_cast<const uint8_t*>(kv.values) + row * row_bytes, static_cast<int>(here) * row_bytes, 1);
+  if (kv.type != CacheType::kQ8_0) return;
+  const int blocks = scale_blocks(kv.padded_dim), n_bytes = static_cast<int>(here) * blocks * 2;
+  prefetch_range(cache_scales(kv, kv.keys) + row * blocks, n_bytes, 2);
+  prefetch_range(cache_scales(kv, kv.values) + row * blocks, n_bytes, 3);
+}
+
 /// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits.
 template <typename T, int kHeads>
 GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   launch_dependents();
+  prefetch_chunk(args, this_block(), kHeads);
   dependency_wait();
   attend_row<T, kHeads>(args, this_block(), AttendBlock{}, shared());
 }

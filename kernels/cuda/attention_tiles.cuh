@@ -89,14 +89,24 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         q8 ? raw_stages + block % 2 * q8_stage_bytes<kDim>() : stages + block % 2 * 2 * kTileKeys * stride;
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
     constexpr int per_piece = 16 / sizeof(T), pieces = kDim / per_piece;
+    constexpr int lanes = pieces <= 2 ? 2 : pieces <= 4 ? 4 : pieces <= 8 ? 8 : 16;  // threads that share a row
+    constexpr int rows = kTileThreads / lanes;
     constexpr int row_bytes = q8 ? kDim : stride;
-    for (int i = thread_index(); i < kTileKeys * pieces; i += kTileThreads) {
-      const int row = i / pieces, piece = i % pieces;
+    const int piece = thread_index() % lanes, first_of_thread = thread_index() / lanes;
+    if (piece < pieces) {
       // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
-      const bool valid = piece * per_piece < padded && first + row < n_keys;
-      const int64_t at = valid ? (first + row) * padded + piece * per_piece : 0;
-      cp_async(to + row * row_bytes + piece * 16, keys + at, valid);
-      cp_async(to + (kTileKeys + row) * row_bytes + piece * 16, values + at, valid);
+      const int seen = n_keys - first < kTileKeys ? static_cast<int>(n_keys - first) : kTileKeys;
+      const int count = piece * per_piece < padded ? seen : 0;
+      const int64_t at = (first + first_of_thread) * padded + piece * per_piece;
+      const T *key = keys + at, *value = values + at;
+      uint8_t* place = to + first_of_thread * row_bytes + piece * 16;
+      GLIMPSE_UNROLL
+      for (int pass = 0; pass < kTileKeys / rows; ++pass) {
+        const bool valid = first_of_thread + pass * rows < count;
+        cp_async(place + pass * rows * row_bytes, key, valid);
+        cp_async(place + (kTileKeys + pass * rows) * row_bytes, value, valid);
+        key += rows * padded, value += rows * padded;
+      }
     }
     if constexpr (q8) {
       const int64_t at = (head / args.group * args.kv.capacity + first) * blocks;
@@ -170,6 +180,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   int64_t visible[2];
   GLIMPSE_UNROLL
   for (int r = 0; r < 2; ++r) visible[r] = visible_keys(args, first_row + warp * 16 + g + 8 * r);
+  const int64_t all_visible = visible_keys(args, first_row + warp * 16);  // every row of the warp sees at least these
 
   for (int block = 0; block < n_blocks; ++block) {
     if (block + 1 < n_blocks) load_block(block + 1);
@@ -196,18 +207,25 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
     }
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
+    if (first + kTileKeys > all_visible) {
+      GLIMPSE_UNROLL
+      for (int r = 0; r < 2; ++r) {
+        const int64_t left = visible[r] - first - 2 * t;
+        const int seen = left > kTileKeys ? kTileKeys : static_cast<int>(left);
+        GLIMPSE_UNROLL
+        for (int j = 0; j < key_tiles; ++j) {
+          GLIMPSE_UNROLL
+          for (int e = 0; e < 2; ++e) {
+            if (8 * j + e >= seen) score[j][2 * r + e] = -INFINITY;
+          }
+        }
+      }
+    }
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
       float most = max[r];
       GLIMPSE_UNROLL
-      for (int j = 0; j < key_tiles; ++j) {
-        GLIMPSE_UNROLL
-        for (int e = 0; e < 2; ++e) {
-          float& s = score[j][2 * r + e];
-          if (first + 8 * j + 2 * t + e >= visible[r]) s = -INFINITY;
-          most = fmaxf(most, s);
-        }
-      }
+      for (int j = 0; j < key_tiles; ++j) most = fmaxf(most, fmaxf(score[j][2 * r], score[j][2 * r + 1]));
       most = fmaxf(most, shuffle_xor(most, 1));
       most = fmaxf(most, shuffle_xor(most, 2));
       const float old = exp2_fast(max[r] - most);  // 0 in the first block
@@ -245,6 +263,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     if constexpr (!q8) barrier();  // the stage is free; Q8: it was after unpack_block()
   }
 
+  const bool in_twos = dim % 2 == 0 && args.ld_out % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
   GLIMPSE_UNROLL
   for (int r = 0; r < 2; ++r) {
     const int row = first_row + warp * 16 + g + 8 * r;
@@ -255,9 +274,13 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     float* const to = args.out + row * args.ld_out + head * dim;
     GLIMPSE_UNROLL
     for (int j = 0; j < value_tiles; ++j) {
-      GLIMPSE_UNROLL
-      for (int e = 0; e < 2; ++e) {
-        if (8 * j + 2 * t + e < dim) to[8 * j + 2 * t + e] = out[j][2 * r + e] / total;
+      const float a = out[j][2 * r] / total, b = out[j][2 * r + 1] / total;
+      const int d = 8 * j + 2 * t;
+      if (in_twos && d < dim) {
+        *reinterpret_cast<Vec8*>(to + d) = Vec8{{float_to_bits(a), float_to_bits(b)}};
+      } else {
+        if (d < dim) to[d] = a;
+        if (d + 1 < dim) to[d + 1] = b;
       }
     }
   }

@@ -72,6 +72,46 @@ GLIMPSE_DEVICE void load_cell(const WeightView& w, int row_tile, int column_tile
   }
 }
 
+/// A lane's cell of every kStep-th column tile of a row tile, for integer formats: pointers that move on by what are
+/// constants, where kStep is even, because two tiles share a record of a super-block.
+template <Format format, int kStep>
+struct CellWalk {
+  static constexpr Planes kPlanes = planes_of(format);
+  static_assert(kPlanes.integer() && kStep % 2 == 0);
+  const uint8_t *low, *high, *scales, *d;
+
+  GLIMPSE_DEVICE void start(const WeightView& w, int row_tile, int column_tile, int row, int t) {
+    const int64_t tile = tile_index(w, row_tile, column_tile);
+    low = w.data + low_offset<format>(tile, 0, row, t);
+    if constexpr (kPlanes.high_bits > 0) high = w.data + high_offset<format>(w, tile, row, t);
+    scales = w.data + scales_offset<format>(w, row_tile, column_tile, row, t);
+    if constexpr (kPlanes.super && kPlanes.d_bytes > 0) {
+      scales += 2 * (column_tile % 2 * 4 + t);
+      d = w.data + d_offset<format>(w, row_tile, column_tile, row);
+    }
+  }
+  GLIMPSE_DEVICE void next() {
+    low += kStep * kCellsPerTile * kPlanes.low_bytes();
+    if constexpr (kPlanes.high_bits > 0) high += kStep * kCellsPerTile * kPlanes.high_bytes();
+    scales += kPlanes.super ? kStep / 2 * kTileRows * kPlanes.scale_bytes : kStep * kCellsPerTile * kPlanes.scale_bytes;
+    if constexpr (kPlanes.super && kPlanes.d_bytes > 0) d += kStep / 2 * kTileRows * kPlanes.d_bytes;
+  }
+  GLIMPSE_DEVICE void load(RawCell<format>& raw) const {
+    load_words<true>(low, raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
+    if constexpr (RawCell<format>::kLowWords == 8) load_words<true>(low + kCellsPerTile * 16, raw.low + 4, 4);
+    if constexpr (kPlanes.high_bits > 0) load_words<false>(high, raw.high, kPlanes.high_bits);
+    if constexpr (!kPlanes.super) {
+      raw.d = kPlanes.scale_bytes == 2 ? *reinterpret_cast<const uint16_t*>(scales)
+                                       : *reinterpret_cast<const uint32_t*>(scales);
+    } else if constexpr (kPlanes.d_bytes > 0) {
+      raw.scales[0] = *reinterpret_cast<const uint16_t*>(scales);
+      raw.d = kPlanes.d_bytes == 2 ? *reinterpret_cast<const uint16_t*>(d) : *reinterpret_cast<const uint32_t*>(d);
+    } else {
+      load_words<false>(scales, raw.scales, kPlanes.scale_bytes / 4);
+    }
+  }
+};
+
 /// weight = scale[u] * value + float(min[u]) * minus, u: which half of the cell (formats with one scale per cell: both
 /// are the same).
 struct CellScales {

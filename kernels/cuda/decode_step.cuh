@@ -36,7 +36,7 @@ GLIMPSE_DEVICE void prefetch_pairs(const LinearArgs& args, int n_blocks, int n_b
   const int n_pairs = count_pairs_of(args);
   const int pair_bytes = 2 * kCellsPerTile * planes_of(format).low_bytes() * args.segment[0].w[0].column_tiles;
   for (int index = block_x(); index < n_pairs && n_bytes > 0; index += n_blocks, n_bytes -= pair_bytes) {
-    prefetch_pair<format>(args, index);
+    prefetch_pair<format>(args, index, 0);
   }
 }
 GLIMPSE_DEVICE void prefetch_phase(const StepPhase& phase, int n_bytes) {
@@ -72,12 +72,14 @@ GLIMPSE_DEVICE_CALL void attend_phase(const StepPhase& phase, uint8_t* memory) {
 /// Products of one column with float weights, which take the most registers.
 template <Format format>
 GLIMPSE_DEVICE_CALL void multiply_floats(const StepPhase& phase, uint8_t* memory) {
-  gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks}, memory);
+  gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks},
+                        load_norm<format>(phase.linear, 8 * thread_index()), memory);
 }
 template <Format format>
 GLIMPSE_DEVICE void multiply_phase(const StepPhase& phase, uint8_t* memory) {
   if constexpr (planes_of(format).integer()) {
-    gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks}, memory);
+    gemv_block<format, 1>(phase.linear, BlockIndex{block_x(), 0, 0, phase.n_blocks},
+                          load_norm<format>(phase.linear, 8 * thread_index()), memory);
   } else {
     multiply_floats<format>(phase, memory);
   }

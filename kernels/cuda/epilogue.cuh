@@ -57,50 +57,173 @@ GLIMPSE_DEVICE void rotate(float cosine, float sine, float& a, float& b) {
   a = turned;
 }
 
-/// values: row g of the two tiles of pair p, for one column. step: args.step, or null in kernels that no step runs.
+/// Larger numbers have larger keys.
+GLIMPSE_DEVICE uint32_t sort_key(float x) {
+  const uint32_t bits = float_to_bits(x);
+  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
+}
+/// A logit and its id as a number: the greatest is that of the greatest logit, of equal ones the lowest id. What is not
+/// finite is greater than all. None of them is 0.
+constexpr uint64_t kNotFinite = ~uint64_t{0};
+GLIMPSE_DEVICE uint64_t ranked(float logit, int id) {
+  if ((float_to_bits(logit) & 0x7f800000u) == 0x7f800000u) return kNotFinite;
+  return static_cast<uint64_t>(sort_key(logit)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
+}
+/// The id, or -1 where something is not finite or nothing was there.
+GLIMPSE_DEVICE int ranked_id(uint64_t ranked) {
+  if (ranked == kNotFinite || ranked == 0) return -1;
+  return static_cast<int>(0xffffffffu - static_cast<uint32_t>(ranked));
+}
+
+/// What a product is combined with, of kRows neighbouring rows of both tiles of a pair: loaded before the product is
+/// known, so that the loads are under way together and nobody waits for them one after another.
+template <int kRows>
+struct Companions {
+  float bias[2][kRows];
+  float other[2][kRows];  // kAdd: what is added to; kRope*: cosines and sines
+};
+
+/// Values of dimensions [dim, dim + kRows) of a head, `left` of which exist.
+template <int kRows>
+GLIMPSE_DEVICE void store_kv_rows(const KvView& kv, void* base, int head, int64_t position, int dim, int left,
+                                  const float (&values)[kRows]) {
+  if constexpr (kRows == 4) {
+    const bool half = kv.type == CacheType::kF16;
+    if (left >= 4 && dim % 4 == 0 && (half || kv.type == CacheType::kBf16)) {
+      const int64_t at = (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
+      Vec8 v;
+      v.w[0] = half ? pack_half(values[0], values[1]) : pack_bf16(values[0], values[1]);
+      v.w[1] = half ? pack_half(values[2], values[3]) : pack_bf16(values[2], values[3]);
+      *reinterpret_cast<Vec8*>(static_cast<uint16_t*>(base) + at) = v;
+      return;
+    }
+  }
+  GLIMPSE_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    if (i < left) store_kv(kv, base, head, position, dim + i, values[i]);
+  }
+}
+
+/// Rows g .. g + kRows - 1 of the two tiles of pair p, for one column. step: args.step, or null in kernels that no step
+/// runs.
+template <int kRows>
+GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const StepState* step, const Segment& s, int p,
+                                                 int g, int column) {
+  const PairTiles pair = pair_tiles(s, p);
+  Companions<kRows> with;
+  int row[2], left[2];
+  GLIMPSE_UNROLL
+  for (int h = 0; h < 2; ++h) {
+    row[h] = pair.tile[h] * kTileRows + g, left[h] = s.w[0].rows - row[h];
+    const float* const bias = s.bias[pair.matrix[h]];
+    load_rows<kRows>(bias != nullptr ? bias + row[h] : nullptr, bias != nullptr ? left[h] : 0, with.bias[h]);
+  }
+  if (s.output == Output::kAdd) {
+    GLIMPSE_UNROLL
+    for (int h = 0; h < 2; ++h) load_rows<kRows>(s.out + column * s.ld + row[h], left[h], with.other[h]);
+  } else if (s.output == Output::kRopeQuery || s.output == Output::kRopeKey) {
+    const int dim = p % s.half_tiles * kTileRows + g;
+    const int64_t angle = (first_rope_row(step) + column) * args.ld_rope + dim;
+    load_rows<kRows>(args.cos + angle, kRows, with.other[0]);
+    load_rows<kRows>(args.sin + angle, kRows, with.other[1]);
+  }
+  return with;
+}
+
+/// a, b: the products of these rows of the first and of the second tile.
+template <int kRows>
 GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const Segment& s, int p, int g, int column,
-                           float a, float b) {
+                           const Companions<kRows>& with, float (&a)[kRows], float (&b)[kRows]) {
   const PairTiles pair = pair_tiles(s, p);
   const int row_a = pair.tile[0] * kTileRows + g, row_b = pair.tile[1] * kTileRows + g;
-  const bool has_a = row_a < s.w[0].rows, has_b = row_b < s.w[0].rows;
-  if (s.bias[0] != nullptr && has_a) a += s.bias[0][row_a];
-  const float* bias_b = s.bias[pair.matrix[1]];
-  if (bias_b != nullptr && has_b) b += bias_b[row_b];
+  const int left_a = s.w[0].rows - row_a, left_b = s.w[0].rows - row_b;
+  // Without a bias nothing is added, not even 0: it would turn -0 into 0.
+  if (s.bias[0] != nullptr) {
+    GLIMPSE_UNROLL
+    for (int i = 0; i < kRows; ++i) a[i] += with.bias[0][i];
+  }
+  if (s.bias[pair.matrix[1]] != nullptr) {
+    GLIMPSE_UNROLL
+    for (int i = 0; i < kRows; ++i) b[i] += with.bias[1][i];
+  }
   float* const out = s.out + column * s.ld;
   switch (s.output) {
     case Output::kStore:
-      if (has_a) out[row_a] = activate(s.act, a);
-      if (has_b) out[row_b] = activate(s.act, b);
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kRows; ++i) a[i] = activate(s.act, a[i]), b[i] = activate(s.act, b[i]);
+      store_rows<kRows>(out + row_a, left_a, a);
+      store_rows<kRows>(out + row_b, left_b, b);
       return;
     case Output::kAdd:
-      if (has_a) out[row_a] += a;
-      if (has_b) out[row_b] += b;
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kRows; ++i) a[i] = with.other[0][i] + a[i], b[i] = with.other[1][i] + b[i];
+      store_rows<kRows>(out + row_a, left_a, a);
+      store_rows<kRows>(out + row_b, left_b, b);
       return;
     case Output::kSwiglu:
-      if (has_a) out[row_a] = silu(a) * b;
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kRows; ++i) a[i] = silu(a[i]) * b[i];
+      store_rows<kRows>(out + row_a, left_a, a);
       return;
     case Output::kRopeQuery:
     case Output::kRopeKey: {
-      const int half = s.half_tiles * kTileRows;
-      const int head = row_a / (2 * half), dim = row_a % (2 * half);
-      const int64_t angle = (first_rope_row(step) + column) * args.ld_rope + dim;
-      rotate(args.cos[angle], args.sin[angle], a, b);
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kRows; ++i) rotate(with.other[0][i], with.other[1][i], a[i], b[i]);
       if (s.output == Output::kRopeQuery) {
-        out[row_a] = a;
-        out[row_b] = b;
+        store_rows<kRows>(out + row_a, kRows, a);
+        store_rows<kRows>(out + row_b, kRows, b);
       } else {
+        const int half = s.half_tiles * kTileRows, head = p / s.half_tiles, dim = p % s.half_tiles * kTileRows + g;
         const int64_t slot = first_slot(step, args.n_past) + column;
-        store_kv(args.kv, args.kv.keys, head, slot, dim, a);
-        store_kv(args.kv, args.kv.keys, head, slot, dim + half, b);
+        store_kv_rows<kRows>(args.kv, args.kv.keys, head, slot, dim, kRows, a);
+        store_kv_rows<kRows>(args.kv, args.kv.keys, head, slot, dim + half, kRows, b);
       }
       return;
     }
     case Output::kValue: {
       const int d = args.kv.head_dim;
       const int64_t slot = first_slot(step, args.n_past) + column;
-      if (has_a) store_kv(args.kv, args.kv.values, row_a / d, slot, row_a % d, a);
-      if (has_b) store_kv(args.kv, args.kv.values, row_b / d, slot, row_b % d, b);
+      if (d % kTileRows == 0) {  // a tile is of one head
+        if (left_a > 0) store_kv_rows<kRows>(args.kv, args.kv.values, row_a / d, slot, row_a % d, left_a, a);
+        if (left_b > 0) store_kv_rows<kRows>(args.kv, args.kv.values, row_b / d, slot, row_b % d, left_b, b);
+        return;
+      }
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kRows; ++i) {
+        if (i < left_a) store_kv(args.kv, args.kv.values, (row_a + i) / d, slot, (row_a + i) % d, a[i]);
+        if (i < left_b) store_kv(args.kv, args.kv.values, (row_b + i) / d, slot, (row_b + i) % d, b[i]);
+      }
       return;
+    }
+  }
+}
+
+/// Results of a block of a matrix product, in shared memory as [column][pair of the block][tile][row], to where they
+/// belong. Columns lie `stride` floats apart (a multiple of 4). A thread takes four rows of both tiles of a pair, for
+/// two columns at a time.
+template <int kColumns, int kPairs, int kThreads>
+GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int first_pair, int first_column,
+                                 const float* results, int stride) {
+  constexpr int kQuads = kPairs * 2, kTogether = 2;
+  const int columns = args.n - first_column < kColumns ? args.n - first_column : kColumns;
+  GLIMPSE_NO_UNROLL
+  for (int first = thread_index(); first < columns * kQuads; first += kTogether * kThreads) {
+    Companions<4> with[kTogether];
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kTogether; ++u) {
+      const int i = first + u * kThreads, pair = first_pair + i % kQuads / 2;
+      if (i >= columns * kQuads || pair >= s.n_pairs) continue;
+      with[u] = load_companions<4>(args, nullptr, s, pair, i % 2 * 4, first_column + i / kQuads);
+    }
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kTogether; ++u) {
+      const int i = first + u * kThreads, column = i / kQuads, pair = i % kQuads / 2, row = i % 2 * 4;
+      if (i >= columns * kQuads || first_pair + pair >= s.n_pairs) continue;
+      const float* const from = results + column * stride + pair * 16 + row;
+      float a[4], b[4];
+      load_rows<4>(from, 4, a);
+      load_rows<4>(from + kTileRows, 4, b);
+      finish<4>(args, nullptr, s, first_pair + pair, row, first_column + column, with[u], a, b);
     }
   }
 }

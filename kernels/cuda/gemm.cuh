@@ -145,14 +145,8 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
     }
   }
   barrier();
-  GLIMPSE_NO_UNROLL
-  for (int i = thread_index(); i < kGemmColumns * kGemmPairs * 8; i += kGemmThreads) {
-    const int column = i / (kGemmPairs * 8), pair = i / 8 % kGemmPairs, row = i % 8;
-    if (first_column + column >= args.n) break;  // columns ascend
-    if (group * kGemmPairs + pair >= s.n_pairs) continue;
-    const float* const from = results + column * kResultStride + pair * 16 + row;
-    finish(args, nullptr, s, group * kGemmPairs + pair, row, first_column + column, from[0], from[8]);
-  }
+  finish_block<kGemmColumns, kGemmPairs, kGemmThreads>(args, s, group * kGemmPairs, first_column, results,
+                                                       kResultStride);
 }
 
 }  // namespace glimpse::cuda

@@ -60,21 +60,25 @@ GLIMPSE_HD constexpr int64_t tiled_index(int64_t n, int64_t row, int k) {
          atom_index(static_cast<int>(row % kAtomRows), column % kAtomColumns);
 }
 
-/// norm(x) in bfloat16, tiled; columns up to ld_out are zero. Rows that only fill the last atom stay as they are.
-/// Grid: x: rows. Shared: 32 floats.
-GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
-  auto* const scratch = reinterpret_cast<float*>(shared());
-  const int row = block_x();
-  const float* const x = args.x + row * args.ld_x;
-  const int width = norm_width(args.norm, args.k);
-  for (int first = 0; first < args.k; first += width) {
-    const Moments m = moments(x + first, args.norm, width, scratch);
-    for (int i = thread_index(); i < width; i += n_threads()) {
-      const float y = normalized(x[first + i], args.norm, m, i);
-      args.out[tiled_index(args.n, row, first + i)] = static_cast<uint16_t>(pack_bf16(y, 0.0f));
+/// Rows for these products: tiled; rows that only fill the last atom stay as they are.
+struct TiledRows {
+  GLIMPSE_DEVICE static void store(const RowsArgs& args, int row, int k, const float (&v)[4][4]) {
+    // Of a step, the lanes that loaded the four cells have two registers each: two chunks of 16 bytes.
+    const int column = tiled_column(k), chunk = column % kAtomColumns / 8, r = row % kAtomRows;
+    uint16_t* const atom =
+        args.out + (column / kAtomColumns * tiled_rows(args.n) + row / kAtomRows * kAtomRows) * kAtomColumns;
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      Vec16 words;
+      GLIMPSE_UNROLL
+      for (int cell = 0; cell < 4; ++cell) words.w[cell] = pack_bf16(v[cell][2 * i], v[cell][2 * i + 1]);
+      *reinterpret_cast<Vec16*>(atom + r * kAtomColumns + ((chunk + i) ^ r) * 8) = words;
     }
   }
-  for (int i = args.k + thread_index(); i < args.ld_out; i += n_threads()) args.out[tiled_index(args.n, row, i)] = 0;
+};
+/// Grid: x: rows_blocks().
+GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
+  rows_for_products<TiledRows>(args);
 }
 
 #if GLIMPSE_HAS_WARPGROUPS
@@ -101,6 +105,31 @@ GLIMPSE_DEVICE void cell_operand(const RawCell<format>& raw, const CellScales& s
   // operands, or ptxas makes every product wait.
   low = pack_bf16(w[0], w[1]);
   high = pack_bf16(w[2], w[3]);
+}
+
+/// Asks for the weights of a group of pairs to be brought into L2, ascending in k, by lanes 16 to 31, one for each row
+/// tile: multipliers load a tile ahead, which is too late for what lies in DRAM.
+template <Format format>
+GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
+  constexpr Planes p = planes_of(format);
+  const int lane = lane_index() - kWarp / 2, pair = first_pair + lane / 2;
+  if (lane < 0 || pair >= s.n_pairs) return;
+  const PairTiles tiles = pair_tiles(s, pair);
+  const bool second = lane % 2 != 0;
+  const WeightView& w = s.w[second ? tiles.matrix[1] : tiles.matrix[0]];
+  const int n = w.column_tiles, tile = second ? tiles.tile[1] : tiles.tile[0];
+  const auto plane = [&](int kt, int count, int64_t at, int tile_bytes) {
+    if (tile_bytes == 0) return;
+    prefetch_bulk(w.data + at + (int64_t{tile} * n + kt) * tile_bytes, count * tile_bytes);
+  };
+  GLIMPSE_NO_UNROLL
+  for (int kt = 0; kt < n; kt += 2) {  // two tiles share the records of super-blocks
+    const int count = kt + 2 <= n ? 2 : 1;
+    plane(kt, count, 0, kCellsPerTile * p.low_bytes());
+    plane(kt, count, w.high_at, kCellsPerTile * p.high_bytes());
+    plane(kt, count, w.scales_at, p.super ? kTileRows * p.scale_bytes / 2 : kCellsPerTile * p.scale_bytes);
+    plane(kt, count, w.d_at, kTileRows * p.d_bytes / 2);
+  }
 }
 
 /// The warp that copies: its first lane fills the stages, in order, as they become free.
@@ -222,6 +251,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   if (multiplies) {
     multiply_ring<format>(s, group * kWgPairs + warp, k_tiles, ring, full, empty, acc);
   } else {
+    if (block_y() == 0) prefetch_pairs_of_block<format>(s, group * kWgPairs);
     fill_ring(args, first_column, k_tiles, ring, full, empty);
   }
   barrier();  // nobody reads the ring any more
@@ -235,14 +265,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
     }
   }
   barrier();
-  GLIMPSE_NO_UNROLL
-  for (int i = thread_index(); i < kWgColumns * kWgPairs * 8; i += kWgThreads) {
-    const int column = i / (kWgPairs * 8), pair = i / 8 % kWgPairs, row = i % 8;
-    if (first_column + column >= args.n) break;  // columns ascend
-    if (group * kWgPairs + pair >= s.n_pairs) continue;
-    const float* const from = results + column * kWgResultStride + pair * 16 + row;
-    finish(args, nullptr, s, group * kWgPairs + pair, row, first_column + column, from[0], from[8]);
-  }
+  finish_block<kWgColumns, kWgPairs, kWgThreads>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
 }
 
 #else

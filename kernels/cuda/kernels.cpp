@@ -1,6 +1,7 @@
 // Host side of the list of kernels: compiled by the ordinary compiler in every build that has CudaOps.
 #include "kernels/cuda/kernels.h"
 
+#include <algorithm>
 #include <string_view>
 
 #include "kernels/cuda/kernels_all.cuh"
@@ -105,10 +106,14 @@ Kernel embed_kernel(Format format) {
   }
 }
 
-int attend_heads(CacheType type, int group, bool persistent) {
-  if (group == 1) return 1;
-  if (!persistent) return 8;
-  return type == CacheType::kF32 ? 1 : 4;
+int64_t gemv_blocks(int64_t n_pairs, int n_multiprocessors) {
+  return std::min<int64_t>(n_pairs, 2 * int64_t{n_multiprocessors});
+}
+int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors, bool persistent) {
+  const int64_t room = 2 * int64_t{n_multiprocessors};
+  if (blocks * group <= room) return 1;
+  if (type != CacheType::kF32 && (persistent || blocks * ((group + 3) / 4) <= room)) return 4;
+  return persistent ? 1 : 8;
 }
 Kernel attend_rows_kernel(CacheType type, int heads) {
   switch (type) {
@@ -152,8 +157,9 @@ int gemm_warpgroup_shared_bytes() {
 int64_t rows_size(bool tiled, int64_t n, int64_t ld) {
   return (tiled ? tiled_rows(n) : n) * ld;
 }
-int rows_shared_bytes() {
-  return 32 * static_cast<int>(sizeof(float));
+int64_t rows_blocks(int64_t n) {
+  constexpr int64_t rows = kRowThreads / kWarp;
+  return (n + rows - 1) / rows;
 }
 int attend_rows_shared_bytes(int heads, int padded_dim) {
   return attend_shared(heads, padded_dim).total;

@@ -39,9 +39,13 @@ Kernel gemm_kernel(Format format);
 Kernel gemm_warpgroup_kernel(Format format);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
-/// Query heads per block, of `group` that share keys: more of them would need more registers than a block of the
-/// persistent kernel has.
-int attend_heads(CacheType type, int group, bool persistent);
+/// Blocks of a launch of matrix-vector products: two to a multiprocessor, which leaves room for one of the launch
+/// behind.
+int64_t gemv_blocks(int64_t n_pairs, int n_multiprocessors);
+/// Query heads per block, of `group` that share keys: one where the device has room for the blocks that makes, because
+/// then a block is done soonest, else several, so that keys are read once for them. `blocks`: rows times key/value
+/// heads times chunks of keys. The persistent kernel has fewer registers for a block.
+int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors, bool persistent);
 /// heads: of attend_heads().
 Kernel attend_rows_kernel(CacheType type, int heads);
 /// The smallest kernel for rows of padded_dim values (at most 128).
@@ -53,7 +57,8 @@ int gemm_shared_bytes();
 int gemm_warpgroup_shared_bytes();
 /// Values of a row of rows_bf16, or of rows_tiled where `tiled`, times their number.
 int64_t rows_size(bool tiled, int64_t n, int64_t ld);
-int rows_shared_bytes();
+/// Blocks of a launch of rows_bf16 or rows_tiled.
+int64_t rows_blocks(int64_t n);
 int attend_rows_shared_bytes(int heads, int padded_dim);
 int attend_tiles_shared_bytes(int padded_dim);
 int sample_shared_bytes();

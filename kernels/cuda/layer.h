@@ -13,6 +13,7 @@
 // Floating-point: neither compiler contracts a * b + c on its own; fused steps are written fmaf().
 #pragma once
 
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -28,7 +29,10 @@
 #define GLIMPSE_DEVICE_CALL GLIMPSE_DEVICE
 #endif
 #define GLIMPSE_HD __host__ __device__ __forceinline__
+#define GLIMPSE_PRAGMA(text) _Pragma(#text)
 #define GLIMPSE_UNROLL _Pragma("unroll")
+// That many turns together, so that their loads are under way at once.
+#define GLIMPSE_UNROLL_BY(n) GLIMPSE_PRAGMA(unroll n)
 #define GLIMPSE_NO_UNROLL _Pragma("unroll 1")
 #else
 #include "engine/base/half.h"
@@ -37,6 +41,7 @@
 #define GLIMPSE_DEVICE_CALL inline
 #define GLIMPSE_HD inline
 #define GLIMPSE_UNROLL
+#define GLIMPSE_UNROLL_BY(n)
 #define GLIMPSE_NO_UNROLL
 #endif
 
@@ -120,7 +125,7 @@ GLIMPSE_DEVICE void part_barrier(int number, int n) {
 }
 /// What this thread wrote to global memory is seen by other blocks before what it writes next.
 GLIMPSE_DEVICE void fence() {
-  __threadfence();
+  asm volatile("fence.acq_rel.gpu;" ::: "memory");
 }
 // Launches of a recorded step overlap where kernels were compiled for sm_90 or later (CudaStream asks for it): a launch
 // may begin when all blocks of the one before it have said launch_dependents() or ended. What does not depend on
@@ -180,6 +185,9 @@ GLIMPSE_DEVICE float shuffle(float value, int lane) {
 GLIMPSE_DEVICE uint32_t ballot(bool predicate) {
   return __ballot_sync(0xffffffffu, predicate);
 }
+GLIMPSE_DEVICE int count_bits(uint32_t bits) {
+  return __popc(bits);
+}
 /// Returns the value before the addition.
 GLIMPSE_DEVICE int atomic_add(int* address, int value) {
   return atomicAdd(address, value);
@@ -189,6 +197,16 @@ GLIMPSE_DEVICE void atomic_add(uint64_t* address, uint64_t value) {
 }
 GLIMPSE_DEVICE void atomic_or(int* address, int value) {
   atomicOr(address, value);
+}
+GLIMPSE_DEVICE void atomic_max(uint64_t* address, uint64_t value) {
+  atomicMax(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(value));
+}
+/// An addition to global memory between what the threads of this block wrote before their last barrier and what they
+/// read behind the next: blocks that add later see the former.
+GLIMPSE_DEVICE int take_ticket(int* address) {
+  int old;
+  asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(old) : "l"(address) : "memory");
+  return old;
 }
 
 // -- arithmetic ------------------------------------------------------------------------------------------------------
@@ -225,9 +243,11 @@ GLIMPSE_DEVICE uint32_t pack_half(float low, float high) {
 GLIMPSE_DEVICE int round_to_int(float value) {
   return __float2int_rn(value);
 }
-/// 2^x with an error of at most 2 units in the last place.
+/// 2^x with an error of at most 2 units in the last place; results below 2^-126 are 0.
 GLIMPSE_DEVICE float exp2_fast(float x) {
-  return exp2f(x);
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 // -- memory ----------------------------------------------------------------------------------------------------------
@@ -242,6 +262,19 @@ GLIMPSE_DEVICE Vec16 load_stream(const Vec16* address) {
 /// Asks for the line at a global address to be brought into L2.
 GLIMPSE_DEVICE void prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+/// Asks for n_bytes (a multiple of 16, as the address) to be brought into L2. One thread does it, the `number`th of the
+/// block; for architectures without an instruction for it a warp, that which has this number modulo the warps.
+GLIMPSE_DEVICE void prefetch_range(const void* from, int n_bytes, int number) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  if (static_cast<int>(threadIdx.x) == number) {
+    asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
+  }
+#else
+  const auto thread = static_cast<int>(threadIdx.x);
+  if (thread / kWarp != number % static_cast<int>(blockDim.x / kWarp)) return;
+  for (int at = thread % kWarp * 128; at < n_bytes; at += kWarp * 128) prefetch(static_cast<const char*>(from) + at);
+#endif
 }
 /// Starts to copy 16 bytes from global to shared memory, or zeros when not `valid` (then `from` is not read).
 GLIMPSE_DEVICE void cp_async(void* to, const void* from, bool valid) {
@@ -368,6 +401,9 @@ inline float shuffle(float value, int lane) {
 inline uint32_t ballot(bool predicate) {
   return host::ballot(predicate);
 }
+inline int count_bits(uint32_t bits) {
+  return std::popcount(bits);
+}
 inline int atomic_add(int* address, int value) {
   const int old = *address;
   *address = old + value;
@@ -378,6 +414,12 @@ inline void atomic_add(uint64_t* address, uint64_t value) {
 }
 inline void atomic_or(int* address, int value) {
   *address |= value;
+}
+inline void atomic_max(uint64_t* address, uint64_t value) {
+  if (*address < value) *address = value;
+}
+inline int take_ticket(int* address) {
+  return atomic_add(address, 1);
 }
 inline int dp4a(uint32_t a, uint32_t b, int c) {
   for (int i = 0; i < 4; ++i) c += static_cast<int8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
@@ -408,7 +450,7 @@ inline float exp2_fast(float x) {
 inline Vec16 load_stream(const Vec16* address) {
   return *address;
 }
-inline void prefetch(const void*) {}
+inline void prefetch_range(const void*, int, int) {}
 inline void cp_async(void* to, const void* from, bool valid) {
   host::copy_later(to, from, valid);
 }
@@ -449,6 +491,37 @@ GLIMPSE_DEVICE int lane_index() {
 GLIMPSE_DEVICE int warp_index() {
   return thread_index() / kWarp;
 }
+/// kRows neighbouring floats, `left` of which may be read (more or fewer than kRows): others are 0.
+template <int kRows>
+GLIMPSE_DEVICE void load_rows(const float* from, int left, float (&out)[kRows]) {
+  if constexpr (kRows == 4) {
+    if (left >= 4 && reinterpret_cast<uintptr_t>(from) % sizeof(Vec16) == 0) {
+      const Vec16 v = *reinterpret_cast<const Vec16*>(from);
+      GLIMPSE_UNROLL
+      for (int i = 0; i < 4; ++i) out[i] = bits_to_float(v.w[i]);
+      return;
+    }
+  }
+  GLIMPSE_UNROLL
+  for (int i = 0; i < kRows; ++i) out[i] = i < left ? from[i] : 0.0f;
+}
+template <int kRows>
+GLIMPSE_DEVICE void store_rows(float* to, int left, const float (&values)[kRows]) {
+  if constexpr (kRows == 4) {
+    if (left >= 4 && reinterpret_cast<uintptr_t>(to) % sizeof(Vec16) == 0) {
+      Vec16 v;
+      GLIMPSE_UNROLL
+      for (int i = 0; i < 4; ++i) v.w[i] = float_to_bits(values[i]);
+      *reinterpret_cast<Vec16*>(to) = v;
+      return;
+    }
+  }
+  GLIMPSE_UNROLL
+  for (int i = 0; i < kRows; ++i) {
+    if (i < left) to[i] = values[i];
+  }
+}
+
 /// Sum over the lanes of a warp, the same bits in every lane: a tree whose halves are lanes that differ in one bit.
 GLIMPSE_DEVICE float warp_sum(float value) {
   GLIMPSE_UNROLL

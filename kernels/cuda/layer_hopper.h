@@ -103,6 +103,11 @@ GLIMPSE_DEVICE void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier*
                : "memory");
 }
 
+/// Asks for bytes (address and number multiples of 16) to be brought into L2.
+GLIMPSE_DEVICE void prefetch_bulk(const void* from, int n_bytes) {
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
+}
+
 /// What the threads of the warpgroup did to registers comes before the products that follow.
 GLIMPSE_DEVICE void warpgroup_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -183,6 +188,7 @@ inline void mbarrier_wait(Mbarrier* m, int parity) {
 inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
   host::bulk_copy(to, from, n_bytes, m);
 }
+inline void prefetch_bulk(const void*, int) {}
 inline void warpgroup_fence() {
   host::warpgroup_fence();
 }

@@ -60,20 +60,20 @@ GLIMPSE_DEVICE void embed(const EmbedArgs& args) {
   embed_row<format>(args, block_x());
 }
 
-/// Grid: x: rows. Shared: 64 floats.
-GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
-  auto* const scratch = reinterpret_cast<float*>(shared());
-  const float* const x = args.x + block_x() * args.ld_x;
-  uint16_t* const out = args.out + block_x() * args.ld_out;
-  const int width = norm_width(args.norm, args.k);
-  for (int first = 0; first < args.k; first += width) {
-    const Moments m = moments(x + first, args.norm, width, scratch);
-    for (int i = thread_index(); i < width; i += n_threads()) {
-      const float y = normalized(x[first + i], args.norm, m, i);
-      out[permuted(first + i)] = static_cast<uint16_t>(pack_bf16(y, 0.0f));
+/// Rows for gemm.cuh: permuted inside each 128 columns.
+struct PermutedRows {
+  GLIMPSE_DEVICE static void store(const RowsArgs& args, int row, int k, const float (&v)[4][4]) {
+    auto* const to = reinterpret_cast<Vec16*>(args.out + row * args.ld_out + permuted(k));
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 2; ++i) {
+      to[i] = Vec16{{pack_bf16(v[2 * i][0], v[2 * i][1]), pack_bf16(v[2 * i][2], v[2 * i][3]),
+                     pack_bf16(v[2 * i + 1][0], v[2 * i + 1][1]), pack_bf16(v[2 * i + 1][2], v[2 * i + 1][3])}};
     }
   }
-  for (int64_t i = args.k + thread_index(); i < args.ld_out; i += n_threads()) out[permuted(static_cast<int>(i))] = 0;
+};
+/// Grid: x: rows_blocks().
+GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
+  rows_for_products<PermutedRows>(args);
 }
 
 GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {

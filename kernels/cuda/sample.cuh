@@ -5,16 +5,24 @@
 // which threads add. Thresholds are found digit by digit on the bits of the logits (radix select); of equal logits the
 // lowest ids are kept; the token is the first, by id, at which the running sum of kept weights exceeds u times the
 // total.
+//
+// With top-k the walks are over candidates only: those that are not below the top_k-th greatest of the threads' own
+// greatest. Greedy and in a step, the product of the head has found the greatest already (LinearArgs::best).
 #pragma once
 
 #include "kernels/cuda/args.h"
+#include "kernels/cuda/epilogue.cuh"
 
 namespace glimpse::cuda {
 
 constexpr int kSampleThreads = 1024;
 constexpr int kDigits = 256;
+constexpr int kMostCandidates = 4096;
 
 struct SampleShared {
+  float greatest[kSampleThreads];  // of the logits that a thread saw
+  float logit[kMostCandidates];    // of candidates, ids ascending
+  int id[kMostCandidates];
   uint64_t mass[kDigits];
   uint64_t sums[kSampleThreads];
   uint64_t group_sums[kSampleThreads / kWarp];
@@ -29,12 +37,6 @@ struct SampleShared {
   int keep_equal;   // how many tokens with exactly that key are kept
   uint64_t total;
 };
-
-/// Larger logits have larger keys.
-GLIMPSE_DEVICE uint32_t sort_key(float x) {
-  const uint32_t bits = float_to_bits(x);
-  return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
-}
 
 /// What is left after a threshold: keys above, and the first keep_equal (by id) of those equal to it.
 struct Threshold {
@@ -78,6 +80,44 @@ GLIMPSE_DEVICE uint64_t exclusive_sum(uint64_t mine, SampleShared& s, uint64_t& 
   return before;
 }
 
+/// Logits whose key is at least `least`, with their ids in ascending order, into s.logit and s.id; returns how many
+/// there are, more than fit being left out. Warps take neighbouring parts of the row. Contains barriers.
+GLIMPSE_DEVICE int gather_candidates(const float* logits, int vocab, uint32_t least, SampleShared& s) {
+  constexpr int n_warps = kSampleThreads / kWarp;
+  const int share = (vocab + kSampleThreads - 1) / kSampleThreads * kWarp;
+  const int begin = warp_index() * share, end = begin + share < vocab ? begin + share : vocab;
+  const auto wanted = [&](int i, float& x) {
+    x = i < end ? logits[i] : 0.0f;
+    return i < end && sort_key(x) >= least;
+  };
+  int mine = 0;
+  GLIMPSE_UNROLL_BY(8)
+  for (int first = begin; first < end; first += kWarp) {
+    float x;
+    mine += count_bits(ballot(wanted(first + lane_index(), x)));
+  }
+  if (lane_index() == 0) s.group_counts[warp_index()] = mine;
+  barrier();
+  int at = 0, n = 0;
+  for (int w = 0; w < n_warps; ++w) {
+    if (w < warp_index()) at += s.group_counts[w];
+    n += s.group_counts[w];
+  }
+  if (n <= kMostCandidates && mine > 0) {
+    GLIMPSE_UNROLL_BY(8)
+    for (int first = begin; first < end; first += kWarp) {
+      float x;
+      const bool in = wanted(first + lane_index(), x);
+      const uint32_t mask = ballot(in);
+      const int place = at + count_bits(mask & ((1u << lane_index()) - 1));
+      if (in) s.logit[place] = x, s.id[place] = first + lane_index();
+      at += count_bits(mask);
+    }
+  }
+  barrier();
+  return n;
+}
+
 /// What was drawn for the block's row, by one thread. place: in args.ids.
 GLIMPSE_DEVICE void give_token(const SampleArgs& args, int place, int id) {
   args.ids[place] = id;
@@ -97,6 +137,15 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   const float* const logits = args.logits + block_x() * args.ld;
   const int me = thread_index(), vocab = args.vocab;
   const int place = args.step != nullptr ? args.step->index % kStepRing : block_x();
+  const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
+  if (greedy && args.best != nullptr) {
+    if (me == 0) {
+      const uint64_t ranked = *args.best;
+      *args.best = 0;
+      give_token(args, place, ranked_id(ranked));
+    }
+    return;
+  }
   if (me == 0) s.invalid = 0, s.result = -1;
   barrier();
 
@@ -104,11 +153,13 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   float best = -INFINITY;
   int best_id = vocab;
   bool nan = false;
+  GLIMPSE_UNROLL_BY(8)
   for (int i = me; i < vocab; i += kSampleThreads) {
     const float x = logits[i];
     nan |= x != x || (args.step != nullptr && fabsf(x) == INFINITY);
     if (x > best) best = x, best_id = i;
   }
+  s.greatest[me] = best;
   for (int mask = kWarp / 2; mask > 0; mask /= 2) {
     const float other = shuffle_xor(best, mask);
     const int id = shuffle_xor(best_id, mask);
@@ -120,21 +171,28 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   for (int i = 0; i < kSampleThreads / kWarp; ++i) {
     if (s.best[i] > best || (s.best[i] == best && s.best_id[i] < best_id)) best = s.best[i], best_id = s.best_id[i];
   }
-  const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
   if (s.invalid != 0 || best_id == vocab || greedy) {
     if (me == 0) give_token(args, place, s.invalid != 0 || best_id == vocab ? -1 : best_id);
     return;
   }
 
-  // Each thread owns consecutive ids, so that ranks among equal keys and running sums follow the ids.
-  const int share = (vocab + kSampleThreads - 1) / kSampleThreads;
-  const int begin = me * share < vocab ? me * share : vocab;
-  const int end = begin + share < vocab ? begin + share : vocab;
+  // What is walked over: values, and their ids unless these are the indices. Each thread owns consecutive ones, so that
+  // ranks among equal keys and running sums follow the ids.
+  const float* values = nullptr;
+  const int* ids = nullptr;
+  int begin = 0, end = 0;
+  const auto walk_over = [&](const float* of, const int* their_ids, int n) {
+    const int share = (n + kSampleThreads - 1) / kSampleThreads;
+    values = of, ids = their_ids;
+    begin = me * share < n ? me * share : n;
+    end = begin + share < n ? begin + share : n;
+  };
+  walk_over(logits, nullptr, vocab);
 
   // rank of this thread's first token with exactly threshold.key among all such tokens
   const auto rank_before = [&](const Threshold& threshold) {
     uint64_t equal = 0, all = 0;
-    for (int i = begin; i < end; ++i) equal += sort_key(logits[i]) == threshold.key ? 1 : 0;
+    for (int i = begin; i < end; ++i) equal += sort_key(values[i]) == threshold.key ? 1 : 0;
     return static_cast<int>(exclusive_sum(equal, s, all));
   };
   Threshold top_k, top_p;
@@ -155,11 +213,11 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
       const uint32_t prefix = s.prefix;
       int rank = top_k_first_rank;
       for (int i = begin; i < end; ++i) {
-        const uint32_t key = sort_key(logits[i]);
+        const uint32_t key = sort_key(values[i]);
         if (by_mass && !passes(key, top_k, rank)) continue;
         if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
         const int digit = static_cast<int>(key >> shift & 255u);
-        atomic_add(&s.mass[digit], by_mass ? sample_weight(logits[i], best, args.temperature) : uint64_t{1});
+        if (by_mass) atomic_add(&s.mass[digit], sample_weight(values[i], best, args.temperature));
         atomic_add(&s.digits[digit], 1);
       }
       barrier();
@@ -167,11 +225,13 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
         int digit = kDigits - 1;
         int lowest = digit;  // the lowest digit that any token has: rounding must not walk past it
         for (int i = kDigits - 1; i >= 0; --i) lowest = s.digits[i] > 0 ? i : lowest;
-        while (digit > lowest && above + s.mass[digit] < target) above += s.mass[digit--];
+        // Numbers of tokens are the digits' own: a 64-bit addition in shared memory is a loop of exchanges.
+        const auto reached = [&](int d) { return by_mass ? s.mass[d] : static_cast<uint64_t>(s.digits[d]); };
+        while (digit > lowest && above + reached(digit) < target) above += reached(digit--);
         s.prefix = prefix | static_cast<uint32_t>(digit) << shift;
         if (shift == 0) {
           // All tokens of this bucket have one key, so one weight.
-          const uint64_t equal = static_cast<uint64_t>(s.digits[digit]), each = s.mass[digit] / equal;
+          const uint64_t equal = static_cast<uint64_t>(s.digits[digit]), each = reached(digit) / equal;
           const uint64_t missing = target - above;
           uint64_t keep = each == 0 ? equal : (missing + each - 1) / each;
           if (keep > equal) keep = equal;
@@ -187,22 +247,33 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
 
   int top_k_first = 0, top_p_first = 0;
   if (args.top_k > 0 && args.top_k < vocab) {
+    if (args.top_k <= kSampleThreads && vocab > kMostCandidates) {
+      walk_over(s.greatest, nullptr, kSampleThreads);
+      // As many tokens as are wanted are not below this one.
+      const uint32_t least = select(false, static_cast<uint64_t>(args.top_k), 0).key;
+      const int n = gather_candidates(logits, vocab, least, s);
+      if (n <= kMostCandidates) {
+        walk_over(s.logit, s.id, n);
+      } else {
+        walk_over(logits, nullptr, vocab);
+      }
+    }
     top_k = select(false, static_cast<uint64_t>(args.top_k), 0);
     top_k_first = rank_before(top_k);
   }
   const auto kept_weight = [&](int i) {
-    const uint32_t key = sort_key(logits[i]);
+    const uint32_t key = sort_key(values[i]);
     // Both ranks count every token with the threshold's key, kept or not.
     const bool in_k = passes(key, top_k, top_k_rank), in_p = passes(key, top_p, top_p_rank);
     if (!in_k || !in_p) return uint64_t{0};
-    const uint64_t weight = sample_weight(logits[i], best, args.temperature);
+    const uint64_t weight = sample_weight(values[i], best, args.temperature);
     return weight < static_cast<uint64_t>(args.min_p * 1099511627776.0f) ? uint64_t{0} : weight;
   };
   if (args.top_p < 1.0f) {
     uint64_t mine = 0, all = 0;
     int rank = top_k_first;
     for (int i = begin; i < end; ++i) {
-      if (passes(sort_key(logits[i]), top_k, rank)) mine += sample_weight(logits[i], best, args.temperature);
+      if (passes(sort_key(values[i]), top_k, rank)) mine += sample_weight(values[i], best, args.temperature);
     }
     exclusive_sum(mine, s, all);
     const uint64_t target = static_cast<uint64_t>(static_cast<double>(args.top_p) * static_cast<double>(all));
@@ -222,7 +293,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
     for (int i = begin; i < end; ++i) {
       sum += kept_weight(i);
       if (sum > target) {
-        give_token(args, place, i);
+        give_token(args, place, ids != nullptr ? ids[i] : i);
         break;
       }
     }

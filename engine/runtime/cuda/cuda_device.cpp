@@ -239,6 +239,10 @@ Result<std::shared_ptr<Device>> open_cuda_device() {
           device_function(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
           static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
     }
+    // Launches of a step share multiprocessors, which they could not while each wanted another share of shared memory.
+    if (code == cudaSuccess && waits_for_dependencies(kernel)) {
+      code = cudaFuncSetAttribute(device_function(kernel), cudaFuncAttributePreferredSharedMemoryCarveout, 44);
+    }
     if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
       cudaGetLastError();
       return make_error(ErrorCode::kDevice, "this build of glimpse has no kernels for %s (sm_%d%d)", properties.name,

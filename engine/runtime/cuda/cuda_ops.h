@@ -126,8 +126,10 @@ class CudaOps final : public Ops {
   std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
   bool recorded_ = false;
   Memory flag_;
-  StepState* step_ = nullptr;  // while a step is recorded
-  Phases* phases_ = nullptr;   // takes what would be launched
+  StepState* step_ = nullptr;         // while a step is recorded
+  uint64_t* best_ = nullptr;          // as step_: where products that store a row leave their greatest
+  std::vector<const float*> ranked_;  // those rows
+  Phases* phases_ = nullptr;          // takes what would be launched
   int64_t spare_floats_ = 0;
   Status status_;
 };

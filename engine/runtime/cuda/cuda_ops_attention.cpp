@@ -164,9 +164,10 @@ void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& seg
            LaunchShape{{ceil_div(q.rows, kRowsPerTileGroup), n_heads, 1}, attend_tiles_shared_bytes(padded)}, &args);
     return;
   }
-  const int heads = attend_heads(args.kv.type, args.group, phases_ != nullptr);
-  const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
+  const int heads = attend_heads(args.kv.type, args.group, q.rows * kv.n_kv_heads * n_chunks,
+                                 device_->n_multiprocessors(), phases_ != nullptr);
+  const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
   const uint64_t partials = static_cast<uint64_t>(q.rows * n_heads * n_chunks * (padded + 2)) * sizeof(float);
   // Few rows leave most of the device idle unless the keys are shared out.
   if (q.rows <= kFewRows && n_chunks > 1 && n_chunks <= 65535 && partials <= partials_.size() &&

@@ -53,11 +53,8 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
   const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= device_->max_shared_bytes();
   const int columns = four ? 4 : 1;
   const Kernel kernel = gemv_kernel(format, columns);
-  // As many blocks as are resident at once, each with the same number of pairs.
-  const int64_t resident = int64_t{device_->n_multiprocessors()} * kernel_info(kernel).blocks_per_sm;
-  const int64_t per_block = ceil_div(n_pairs, std::max<int64_t>(1, resident));
   launch(kernel,
-         LaunchShape{{ceil_div(n_pairs, per_block), ceil_div(args.n, columns), 1},
+         LaunchShape{{gemv_blocks(n_pairs, device_->n_multiprocessors()), ceil_div(args.n, columns), 1},
                      gemv_shared_bytes(format, columns, column_tiles)},
          &args);
 }
@@ -85,7 +82,7 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
     rows.norm = common.norm;
     rows.out = act_.as<uint16_t>();
     rows.ld_out = ld_act;
-    launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{x.rows, 1, 1}, rows_shared_bytes()}, &rows);
+    launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(x.rows), 1, 1}, 0}, &rows);
   }
   std::array<bool, kMaxSegments> done{};
   for (size_t i = 0; i < products.size(); ++i) {
@@ -129,7 +126,12 @@ void CudaOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation a
   p.bias[0] = w.bias.get();
   p.act = static_cast<Act>(static_cast<int>(activation));
   p.out = out;
-  multiply(x, norm, std::span(&p, 1), LinearArgs{});
+  LinearArgs common;
+  if (best_ != nullptr && x.rows == 1) {
+    common.best = best_;
+    ranked_.push_back(out.data);
+  }
+  multiply(x, norm, std::span(&p, 1), common);
 }
 
 void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {

@@ -13,11 +13,17 @@ namespace {
 
 static_assert(StepProgram::kMostAhead <= kStepRing && kStepRing <= Stream::kMarks);
 
+// In device memory: where a step stands, and the greatest logit of the one under way.
+struct StepMemory {
+  StepState state;
+  uint64_t best = 0;
+};
+
 // What the host and the device both see: rings of drawn tokens and of random numbers, and a state on its way.
 struct Rings {
   int32_t ids[kStepRing];
   float uniform[kStepRing];
-  StepState start;
+  StepMemory start;
   int32_t given_up;  // DecodeStepArgs
 };
 
@@ -27,7 +33,7 @@ class CudaStep final : public StepProgram {
                                                   std::shared_ptr<Stream> stream) {
     auto step = std::make_unique<CudaStep>();
     step->stream_ = std::move(stream);
-    GLIMPSE_ASSIGN(step->state_, Memory::on_device(device, sizeof(StepState), "the state of a step"));
+    GLIMPSE_ASSIGN(step->state_, Memory::on_device(device, sizeof(StepMemory), "the state of a step"));
     GLIMPSE_ASSIGN(step->rings_, Memory::pinned(device, sizeof(Rings), "drawn tokens"));
     new (step->rings_.as<void>()) Rings{};
     return step;
@@ -36,7 +42,8 @@ class CudaStep final : public StepProgram {
     if (stream_ != nullptr) (void)stream_->synchronize();  // steps under way use the memory
   }
 
-  StepState* state() const { return state_.as<StepState>(); }
+  StepState* state() const { return &state_.as<StepMemory>()->state; }
+  uint64_t* best() const { return &state_.as<StepMemory>()->best; }
   Rings& rings() const { return *rings_.as<Rings>(); }
   void set_recording(std::shared_ptr<const Recording> recording) { recording_ = std::move(recording); }
 
@@ -62,8 +69,8 @@ class CudaStep final : public StepProgram {
     begun_ = taken_ = 0;
     rings().given_up = 0;
     if (counters_.size() > 0) GLIMPSE_TRY(stream_->zero(counters_.as<void>(), counters_.size()));
-    rings().start = {start.token, static_cast<int32_t>(start.n_past), static_cast<int32_t>(start.rope_row), 0};
-    return stream_->copy_in(state_.as<void>(), &rings().start, sizeof(StepState));
+    rings().start = {{start.token, static_cast<int32_t>(start.n_past), static_cast<int32_t>(start.rope_row), 0}, 0};
+    return stream_->copy_in(state_.as<void>(), &rings().start, sizeof(StepMemory));
   }
   Status play(float uniform) override {
     if (begun_ - taken_ >= kMostAhead) {
@@ -127,6 +134,7 @@ class CudaOps::Recorder final : public StepRecorder {
     args.ids = step_.rings().ids;
     args.uniform = step_.rings().uniform;
     args.step = step_.state();
+    if (ops_.ranked_.size() == 1 && ops_.ranked_[0] == logits.data) args.best = step_.best();
   }
   /// The last launch of the step.
   void launch_draw() {
@@ -197,19 +205,26 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
     ~Ordinary() {
       ops.phases_ = nullptr;
       ops.step_ = nullptr;
+      ops.best_ = nullptr;
       if (recording) (void)ops.stream_->end_recording();
     }
   } ordinary{*this};
+  const auto record = [&] {
+    step_ = step->state();
+    best_ = step->best();
+    ranked_.clear();
+    body(recorder);
+    step_ = nullptr;
+    best_ = nullptr;
+  };
   DecodeStepArgs persistent;
   LaunchShape shape;
   if (decode_ == CudaDecode::kPersistent) {
     Phases phases;
     status_ = {};
-    step_ = step->state();
     phases_ = &phases;
-    body(recorder);
+    record();
     phases_ = nullptr;
-    step_ = nullptr;
     GLIMPSE_TRY(Status(status_));
     if (!phases.empty()) {
       const int n_blocks = device_->cooperative_blocks(Kernel::decode_step, phases.shared_bytes());
@@ -230,9 +245,7 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(FunctionRef<void(StepR
   ordinary.recording = true;
   status_ = {};
   if (decode_ == CudaDecode::kGraph) {
-    step_ = step->state();
-    body(recorder);
-    step_ = nullptr;
+    record();
   } else if (persistent.n_phases > 0) {
     launch(Kernel::decode_step, shape, &persistent);
   }
