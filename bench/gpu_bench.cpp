@@ -55,8 +55,10 @@ class Bench {
     need(stream_->synchronize());
   }
 
-  // y (n, rows) = W (rows, cols) x (n, cols); many columns by the products of warpgroups, where asked for.
-  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, bool warpgroups = false) {
+  // y (n, rows) = W (rows, cols) x (n, cols); many columns by the products of warpgroups, with blocks of so many
+  // columns, where asked for.
+  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, int wg_columns = 0) {
+    const bool warpgroups = wg_columns > 0;
     WeightView view;
     const uint64_t bytes = lay_out(format, rows, cols, view);
     const uint64_t copies = std::max<uint64_t>(1, pool_.size() / bytes);
@@ -76,16 +78,20 @@ class Bench {
                              LaunchShape{{rows_blocks(n), 1, 1}, 0}, &r));
         args.act = r.out;
         args.ld_act = ld;
-        need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
+        const int64_t columns = warpgroups ? wg_columns : kGemmColumnsPerBlock;
+        need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format),
                              LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
-                                          (n + kGemmColumnsPerBlock - 1) / kGemmColumnsPerBlock, 1},
-                                         warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
+                                          (n + columns - 1) / columns, 1},
+                                         warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()},
                              &args));
         return;
       }
       gemv(format, args);
     };
-    report(warpgroups ? "linear_wg" : "linear", label, dtype_name(format), rows, cols, n, launch,
+    report(wg_columns == 256 ? "linear_256"
+           : warpgroups      ? "linear_128"
+                             : "linear",
+           label, dtype_name(format), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
   }
@@ -164,8 +170,8 @@ class Bench {
       args.n_splits = static_cast<int32_t>((keys + kKeysPerSplit - 1) / kKeysPerSplit);
       args.partial = floats_.as<float>() + kFloats / 4;
       args.tickets = tickets();
-      const int group = attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits,
-                                     device_->n_multiprocessors(), false);
+      const int group =
+          attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits, device_->n_multiprocessors(), false);
       need(stream_->launch(attend_rows_kernel(args.kv.type, group),
                            LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
                                        attend_rows_shared_bytes(group, padded)},
@@ -199,9 +205,9 @@ class Bench {
     const int columns = args.n == 1 ? 1 : 4;
     const int n_pairs = args.segment[0].n_pairs;
     const Kernel kernel = gemv_kernel(format, columns);
+    const int64_t groups = (args.n + columns - 1) / columns;
     need(stream_->launch(kernel,
-                         LaunchShape{{gemv_blocks(n_pairs, device_->n_multiprocessors()),
-                                      (args.n + columns - 1) / columns, 1},
+                         LaunchShape{{gemv_blocks(n_pairs, groups, device_->n_multiprocessors()), groups, 1},
                                      gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
                          &args));
   }
@@ -316,16 +322,16 @@ int run(uint64_t pool_bytes) {
   b.token("2b, 113 launches", false);
   b.token("2b, recorded", true);
   for (const int64_t n : {2, 4, 8}) b.linear("2b gate+up 17920x1536", Format::kQ4_K, 17920, 1536, n);
+  std::vector<int> wg_columns = {0};  // 0: the kernels of other devices
+  if (device->has_warpgroups()) wg_columns = {0, 128, 256};
   for (const int64_t n : {64, 256, 1024}) {
     for (const Shape& s : decoder) {
-      b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n);
-      if (device->has_warpgroups()) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, true);
+      for (const int columns : wg_columns) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, columns);
     }
   }
   for (const int64_t n : {1024, 5184}) {
     for (const Shape& s : vision) {
-      b.linear(s.name, Format::kBF16, s.rows, s.cols, n);
-      if (device->has_warpgroups()) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, true);
+      for (const int columns : wg_columns) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, columns);
     }
   }
   for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);

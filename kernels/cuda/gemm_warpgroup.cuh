@@ -2,8 +2,8 @@
 // from global memory and are operand A; activations are operand B, in a ring of stages in shared memory that one thread
 // keeps filled with bulk copies. out^T = W x^T, as in gemm.cuh.
 //
-// A block has two warpgroups that multiply, a warp for one pair of row tiles each, and one warp that copies. That is
-// few enough threads for 224 registers each, so none have to be handed over (setmaxnreg).
+// A block has two warpgroups that multiply, a warp for one pair of row tiles each, and one of which a warp copies and
+// the others hand over their registers.
 //
 // Activations come as rows_tiled() leaves them: what a stage holds is two contiguous pieces of memory, swizzled
 // already, so that a copy is a plain one and the launch needs no tensor map. Step s of column tile kt multiplies
@@ -22,27 +22,29 @@
 namespace glimpse::cuda {
 
 constexpr int kWgMultipliers = 2 * kWarpgroup;
-constexpr int kWgThreads = kWgMultipliers + kWarp;
-constexpr int kWgPairs = kWgMultipliers / kWarp;  // of row tiles per block: 128 rows
-constexpr int kWgColumns = 128;                   // per block
-constexpr int kWgStages = 4;                      // each a tile of 128 values of k
-constexpr int kWgHalfBytes = kWgColumns * kAtomColumns * 2;
-constexpr int kWgStageBytes = 2 * kWgHalfBytes;
-constexpr int kWgBarriersAt = kWgStages * kWgStageBytes;
-// Atoms are aligned to 1024 bytes, shared memory to 128.
-constexpr int kWgSharedBytes = kAtomBytes + kWgBarriersAt + 2 * kWgStages * static_cast<int>(sizeof(Mbarrier));
+constexpr int kWgThreads = kWgMultipliers + kWarpgroup;
+constexpr int kWgMultiplierRegisters = 232, kWgCopierRegisters = 40;  // of the 168 that 384 threads have each
+constexpr int kWgPairs = kWgMultipliers / kWarp;                      // of row tiles per block: 128 rows
+constexpr int kWgColumns = 128;                                       // per block, or twice as many
 // Floats of a column of results; 4 more than its rows, so that columns two apart fall into other banks.
 constexpr int kWgResultStride = kWgPairs * 16 + 4;
-static_assert(kWgColumns * kWgResultStride * 4 <= kWgBarriersAt);
-static_assert(kTileColumns == 2 * kAtomColumns);
+/// What the shared memory of a block with so many columns holds: a ring of stages, each a tile of 128 values of k, in
+/// two halves; at the end results instead; barriers.
+template <int kColumns>
+struct WgRing {
+  static constexpr int kStages = kColumns == 128 ? 4 : 3;
+  static constexpr int kHalfBytes = kColumns * kAtomColumns * 2;
+  static constexpr int kStageBytes = 2 * kHalfBytes;
+  static constexpr int kBarriersAt = kStages * kStageBytes;
+  // Atoms are aligned to 1024 bytes, shared memory to 128.
+  static constexpr int kSharedBytes = kAtomBytes + kBarriersAt + 2 * kStages * static_cast<int>(sizeof(Mbarrier));
+  static_assert(kColumns * kWgResultStride * 4 <= kBarriersAt);
 
-/// Where column tile kt lies in the ring, and the parity of the phase that fills it (or empties it).
-struct RingPlace {
-  int stage, parity;
+  /// Where column tile kt lies, and the parity of the phase that fills it (or empties it).
+  GLIMPSE_HD static constexpr int stage(int kt) { return kt % kStages; }
+  GLIMPSE_HD static constexpr int parity(int kt) { return kt / kStages % 2; }
 };
-GLIMPSE_HD constexpr RingPlace ring_place(int kt) {
-  return {kt % kWgStages, kt / kWgStages % 2};
-}
+static_assert(kTileColumns == 2 * kAtomColumns);
 
 /// The place of column k among the columns of its tile: step, then the k of operand A that a lane has in its registers.
 GLIMPSE_HD constexpr int tiled_column(int k) {
@@ -133,21 +135,23 @@ GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
 }
 
 /// The warp that copies: its first lane fills the stages, in order, as they become free.
+template <int kColumns>
 GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_tiles, uint8_t* ring, Mbarrier* full,
                               Mbarrier* empty) {
+  using Ring = WgRing<kColumns>;
   if (lane_index() == 0) {
     const int64_t rows = tiled_rows(args.n);
     const int64_t left = rows - first_column;
-    const int n_bytes = static_cast<int>(left < kWgColumns ? left : kWgColumns) * kAtomColumns * 2;
+    const int n_bytes = static_cast<int>(left < kColumns ? left : kColumns) * kAtomColumns * 2;
     const uint16_t* from = args.act + static_cast<int64_t>(first_column) * kAtomColumns;
     GLIMPSE_NO_UNROLL
     for (int kt = 0; kt < k_tiles; ++kt) {
-      const RingPlace place = ring_place(kt);
-      if (kt >= kWgStages) mbarrier_wait(empty + place.stage, 1 - place.parity);
-      mbarrier_arrive_expect(full + place.stage, 2 * n_bytes);
+      const int stage = Ring::stage(kt);
+      if (kt >= Ring::kStages) mbarrier_wait(empty + stage, 1 - Ring::parity(kt));
+      mbarrier_arrive_expect(full + stage, 2 * n_bytes);
       GLIMPSE_UNROLL
       for (int half = 0; half < 2; ++half) {
-        bulk_copy(ring + place.stage * kWgStageBytes + half * kWgHalfBytes, from, n_bytes, full + place.stage);
+        bulk_copy(ring + stage * Ring::kStageBytes + half * Ring::kHalfBytes, from, n_bytes, full + stage);
         from += rows * kAtomColumns;
       }
     }
@@ -156,39 +160,41 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_ti
 }
 
 /// A warp of the two warpgroups: its pair of row tiles by the columns of the block.
-template <Format format>
+template <Format format, int kColumns>
 GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const uint8_t* ring, Mbarrier* full,
-                                  Mbarrier* empty, float (&acc)[64]) {
+                                  Mbarrier* empty, float (&acc)[kColumns / 2]) {
+  using Ring = WgRing<kColumns>;
   constexpr Planes p = planes_of(format);
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
   constexpr int kGroup = 2;  // products that are closed together
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
   const PairTiles tiles = pair_tiles(s, pair < s.n_pairs ? pair : s.n_pairs - 1);
-  RawCell<format> next[2][kParts];
-  const auto load_weights = [&](int kt) {
+  RawCell<format> raw[2][kParts];
+  const auto load_part = [&](int kt, int part) {
     GLIMPSE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      GLIMPSE_UNROLL
-      for (int part = 0; part < kParts; ++part) {
-        load_cell<format, false>(s.w[tiles.matrix[h]], tiles.tile[h], kt, part, g, t, next[h][part]);
-      }
+      load_cell<format, false>(s.w[tiles.matrix[h]], tiles.tile[h], kt, part, g, t, raw[h][part]);
     }
   };
   uint32_t a[2][kGroup][4];  // of the group under way, of the next
-  load_weights(0);
+  GLIMPSE_UNROLL
+  for (int part = 0; part < kParts; ++part) load_part(0, part);
   GLIMPSE_NO_UNROLL
   for (int kt = 0; kt < k_tiles; ++kt) {
-    RawCell<format> raw[2][kParts];
+    // Integer formats need a cell to the end of its tile, so that the next one is loaded beside it; the parts of others
+    // are loaded again as soon as they have been used.
+    RawCell<format> whole[2];
     CellScales scales[2];
-    GLIMPSE_UNROLL
-    for (int h = 0; h < 2; ++h) {
+    if constexpr (p.integer()) {
       GLIMPSE_UNROLL
-      for (int part = 0; part < kParts; ++part) raw[h][part] = next[h][part];
-      if constexpr (p.integer()) scales[h] = cell_scales<format>(raw[h][0], kt % 2 * 4 + t);
+      for (int h = 0; h < 2; ++h) {
+        whole[h] = raw[h][0];
+        scales[h] = cell_scales<format>(whole[h], kt % 2 * 4 + t);
+      }
+      if (kt + 1 < k_tiles) load_part(kt + 1, 0);
     }
-    if (kt + 1 < k_tiles) load_weights(kt + 1);
-    const RingPlace place = ring_place(kt);
-    const uint64_t b = swizzled_descriptor(shared_address(ring + place.stage * kWgStageBytes));
+    const int stage = Ring::stage(kt);
+    const uint64_t b = swizzled_descriptor(shared_address(ring + stage * Ring::kStageBytes));
     GLIMPSE_UNROLL
     for (int group = 0; group < 8 / kGroup; ++group) {
       GLIMPSE_UNROLL
@@ -196,30 +202,34 @@ GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const
         const int step = group * kGroup + i;
         GLIMPSE_UNROLL
         for (int h = 0; h < 2; ++h) {
-          cell_operand<format>(raw[h][step / kSteps], scales[h], step % kSteps, a[group % 2][i][h],
-                               a[group % 2][i][2 + h]);
+          cell_operand<format>(p.integer() ? whole[h] : raw[h][step / kSteps], scales[h], step % kSteps,
+                               a[group % 2][i][h], a[group % 2][i][2 + h]);
+        }
+        if constexpr (!p.integer()) {
+          if (step % kSteps == kSteps - 1 && kt + 1 < k_tiles) load_part(kt + 1, step / kSteps);
         }
       }
-      if (group == 0) mbarrier_wait(full + place.stage, place.parity);
+      if (group == 0) mbarrier_wait(full + stage, Ring::parity(kt));
       warpgroup_fence();
       GLIMPSE_UNROLL
       for (int i = 0; i < kGroup; ++i) {
         const int step = group * kGroup + i;
         // 16 values of k are 32 bytes; the second 64 are in the other half.
-        warpgroup_mma_bf16(acc, a[group % 2][i], b + (step / 4 * kWgHalfBytes + step % 4 * 32) / 16);
+        warpgroup_mma_bf16(acc, a[group % 2][i], b + (step / 4 * Ring::kHalfBytes + step % 4 * 32) / 16);
       }
       warpgroup_commit();
       warpgroup_wait<1>();
       // What is under way now is of this tile: the stage of the last one is free.
-      if (group == 0 && kt > 0 && lane == 0) mbarrier_arrive(empty + ring_place(kt - 1).stage);
+      if (group == 0 && kt > 0 && lane == 0) mbarrier_arrive(empty + Ring::stage(kt - 1));
     }
   }
   warpgroup_finish(acc);
 }
 
-/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kWgColumns columns.
-template <Format format>
+/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kColumns columns.
+template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
+  using Ring = WgRing<kColumns>;
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
   int group = block_x(), segment = 0;
   while (segment + 1 < args.n_segments) {
@@ -229,14 +239,14 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
     ++segment;
   }
   const Segment& s = args.segment[segment];
-  const int first_column = block_y() * kWgColumns;
+  const int first_column = block_y() * kColumns;
   const int k_tiles = s.w[0].column_tiles;
 
   uint8_t* const ring = shared() + (kAtomBytes - shared_address(shared()) % kAtomBytes) % kAtomBytes;
-  auto* const full = reinterpret_cast<Mbarrier*>(ring + kWgBarriersAt);
-  Mbarrier* const empty = full + kWgStages;
+  auto* const full = reinterpret_cast<Mbarrier*>(ring + Ring::kBarriersAt);
+  Mbarrier* const empty = full + Ring::kStages;
   if (thread_index() == 0) {
-    for (int i = 0; i < kWgStages; ++i) {
+    for (int i = 0; i < Ring::kStages; ++i) {
       mbarrier_init(full + i, 1);
       mbarrier_init(empty + i, kWgMultipliers / kWarp);
     }
@@ -244,33 +254,34 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   }
   barrier();
 
-  // Results go through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
-  auto* const results = reinterpret_cast<float*>(ring);
-  const bool multiplies = warp < kWgMultipliers / kWarp;
-  float acc[64] = {};
-  if (multiplies) {
-    multiply_ring<format>(s, group * kWgPairs + warp, k_tiles, ring, full, empty, acc);
-  } else {
-    if (block_y() == 0) prefetch_pairs_of_block<format>(s, group * kWgPairs);
-    fill_ring(args, first_column, k_tiles, ring, full, empty);
-  }
-  barrier();  // nobody reads the ring any more
-  if (multiplies) {
+  if (warp < kWgMultipliers / kWarp) {
+    take_registers<kWgMultiplierRegisters>();
+    float acc[kColumns / 2] = {};
+    multiply_ring<format, kColumns>(s, group * kWgPairs + warp, k_tiles, ring, full, empty, acc);
+    part_barrier(1, kWgMultipliers);  // nobody reads the ring any more
+    // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
+    auto* const results = reinterpret_cast<float*>(ring);
     GLIMPSE_UNROLL
-    for (int j = 0; j < kWgColumns / 8; ++j) {
+    for (int j = 0; j < kColumns / 8; ++j) {
       GLIMPSE_UNROLL
       for (int e = 0; e < 4; ++e) {
         results[(j * 8 + 2 * t + e % 2) * kWgResultStride + warp * 16 + e / 2 * 8 + g] = acc[j * 4 + e];
       }
     }
+    part_barrier(1, kWgMultipliers);
+    finish_block<kColumns, kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
+  } else {
+    give_registers<kWgCopierRegisters>();
+    if (warp == kWgMultipliers / kWarp) {
+      if (block_y() == 0) prefetch_pairs_of_block<format>(s, group * kWgPairs);
+      fill_ring<kColumns>(args, first_column, k_tiles, ring, full, empty);
+    }
   }
-  barrier();
-  finish_block<kWgColumns, kWgPairs, kWgThreads>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
 }
 
 #else
 
-template <Format format>
+template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs&) {
   trap();  // Device::has_warpgroups() is false here
 }

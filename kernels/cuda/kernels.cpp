@@ -18,7 +18,7 @@ static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
 static_assert(kAttendPartsPerBlock == kStepParts);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
-static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
+static_assert(kGemmPairsPerBlock == kWgPairs);
 
 }  // namespace
 
@@ -69,11 +69,11 @@ Kernel gemm_kernel(Format format) {
   return Kernel::kCount;
 }
 
-Kernel gemm_warpgroup_kernel(Format format) {
+Kernel gemm_warpgroup_kernel(Format format, int columns) {
   switch (format) {
 #define GLIMPSE_CUDA_FORMAT(name, format) \
   case Format::format:                    \
-    return Kernel::gemm_warpgroup_##name;
+    return columns == 128 ? Kernel::gemm_warpgroup_##name##_128 : Kernel::gemm_warpgroup_##name##_256;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
 #undef GLIMPSE_CUDA_WITHOUT_F32
@@ -106,8 +106,9 @@ Kernel embed_kernel(Format format) {
   }
 }
 
-int64_t gemv_blocks(int64_t n_pairs, int n_multiprocessors) {
-  return std::min<int64_t>(n_pairs, 2 * int64_t{n_multiprocessors});
+int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors) {
+  const int64_t room = 2 * int64_t{n_multiprocessors};
+  return std::clamp<int64_t>((room + groups - 1) / groups, 1, n_pairs);
 }
 int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors, bool persistent) {
   const int64_t room = 2 * int64_t{n_multiprocessors};
@@ -151,8 +152,16 @@ int gemv_shared_bytes(Format format, int columns, int column_tiles) {
 int gemm_shared_bytes() {
   return kGemmSharedBytes;
 }
-int gemm_warpgroup_shared_bytes() {
-  return kWgSharedBytes;
+int gemm_warpgroup_shared_bytes(int columns) {
+  return columns == 128 ? WgRing<128>::kSharedBytes : WgRing<256>::kSharedBytes;
+}
+int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors) {
+  constexpr int64_t kNarrowTime = 10, kWideTime = 17;  // of a block, relative; predicted
+  const auto time = [&](int64_t columns, int64_t of_block) {
+    const int64_t blocks = row_groups * ((n + columns - 1) / columns);
+    return (blocks + n_multiprocessors - 1) / n_multiprocessors * of_block;
+  };
+  return time(256, kWideTime) < time(128, kNarrowTime) ? 256 : 128;
 }
 int64_t rows_size(bool tiled, int64_t n, int64_t ld) {
   return (tiled ? tiled_rows(n) : n) * ld;

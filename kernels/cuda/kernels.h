@@ -36,7 +36,11 @@ bool is_attend_rows(Kernel kernel);
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
-Kernel gemm_warpgroup_kernel(Format format);
+/// columns: of gemm_warpgroup_columns().
+Kernel gemm_warpgroup_kernel(Format format, int columns);
+/// Columns per block, 128 or 256, for n columns and so many groups of rows: the wider ones multiply what a weight
+/// becomes with more, where there are enough of them for the device. Results have the same bits.
+int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
 /// Blocks of a launch of matrix-vector products: two to a multiprocessor, which leaves room for one of the launch
@@ -54,7 +58,7 @@ Kernel attend_tiles_kernel(CacheType type, int padded_dim);
 /// Dynamic shared memory that a launch needs.
 int gemv_shared_bytes(Format format, int columns, int column_tiles);
 int gemm_shared_bytes();
-int gemm_warpgroup_shared_bytes();
+int gemm_warpgroup_shared_bytes(int columns);
 /// Values of a row of rows_bf16, or of rows_tiled where `tiled`, times their number.
 int64_t rows_size(bool tiled, int64_t n, int64_t ld);
 /// Blocks of a launch of rows_bf16 or rows_tiled.
@@ -72,10 +76,10 @@ using HostFunction = void (*)(const void* args);
 HostFunction host_function(Kernel kernel);
 
 // Shapes of launches, for those who split work.
-constexpr int kRowsPerTileGroup = 64;  // rows of attend_tiles per block
-constexpr int kKeysPerSplit = 128;     // keys of a chunk of attend_rows
-constexpr int kGemmPairsPerBlock = 8;  // pairs of row tiles; of both kinds of matrix products
-constexpr int kGemmColumnsPerBlock = 128;
+constexpr int kRowsPerTileGroup = 64;      // rows of attend_tiles per block
+constexpr int kKeysPerSplit = 128;         // keys of a chunk of attend_rows
+constexpr int kGemmPairsPerBlock = 8;      // pairs of row tiles; of both kinds of matrix products
+constexpr int kGemmColumnsPerBlock = 128;  // of gemm_kernel()
 constexpr int64_t kMaxDeviceHeadDim = 128;
 constexpr int kAttendPartsPerBlock = 2;  // of decode_step
 

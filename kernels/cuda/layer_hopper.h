@@ -108,6 +108,17 @@ GLIMPSE_DEVICE void prefetch_bulk(const void* from, int n_bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
 }
 
+/// Every warp of a warpgroup: from here on its threads have n registers, more or fewer than the launch gave them. Where
+/// the roles of a block part, once in each branch.
+template <int n>
+GLIMPSE_DEVICE void take_registers() {
+  asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+}
+template <int n>
+GLIMPSE_DEVICE void give_registers() {
+  asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+}
+
 /// What the threads of the warpgroup did to registers comes before the products that follow.
 GLIMPSE_DEVICE void warpgroup_fence() {
   asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
@@ -125,16 +136,19 @@ GLIMPSE_DEVICE void warpgroup_wait() {
 #define GLIMPSE_ACC_8(at)                                                                                            \
   "+f"(d[at]), "+f"(d[at + 1]), "+f"(d[at + 2]), "+f"(d[at + 3]), "+f"(d[at + 4]), "+f"(d[at + 5]), "+f"(d[at + 6]), \
       "+f"(d[at + 7])
-#define GLIMPSE_ACC_64                                                                                            \
-  GLIMPSE_ACC_8(0), GLIMPSE_ACC_8(8), GLIMPSE_ACC_8(16), GLIMPSE_ACC_8(24), GLIMPSE_ACC_8(32), GLIMPSE_ACC_8(40), \
-      GLIMPSE_ACC_8(48), GLIMPSE_ACC_8(56)
+#define GLIMPSE_ACC_64(at)                                                                                          \
+  GLIMPSE_ACC_8(at), GLIMPSE_ACC_8(at + 8), GLIMPSE_ACC_8(at + 16), GLIMPSE_ACC_8(at + 24), GLIMPSE_ACC_8(at + 32), \
+      GLIMPSE_ACC_8(at + 40), GLIMPSE_ACC_8(at + 48), GLIMPSE_ACC_8(at + 56)
 
 /// Waits for all groups; only now the accumulators may be read. They are named so that no read moves ahead of the wait.
 GLIMPSE_DEVICE void warpgroup_finish(float (&d)[64]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64::"memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0)::"memory");
 }
-/// d += a b, under way until waited for. 64 x 16 by 16 x 128, bfloat16. Warp w of the warpgroup, with g = lane / 4,
-/// t = lane % 4:
+GLIMPSE_DEVICE void warpgroup_finish(float (&d)[128]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0), GLIMPSE_ACC_64(64)::"memory");
+}
+/// d += a b, under way until waited for. 64 x 16 by 16 x 128 or 16 x 256, bfloat16. Warp w of the warpgroup, with
+/// g = lane / 4, t = lane % 4:
 ///   a     as for mma_bf16(), of rows 16w..16w+15
 ///   b     its columns are the rows of a matrix in shared memory (above); the same descriptor in all threads
 ///   d     d[4j], d[4j + 1]: row 16w + g, columns 8j + 2t, 8j + 2t + 1; d[4j + 2], d[4j + 3]: row 16w + g + 8
@@ -147,7 +161,24 @@ GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], u
       "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
       "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
       "{%64, %65, %66, %67}, %68, add, 1, 1, 0;\n}"
-      : GLIMPSE_ACC_64
+      : GLIMPSE_ACC_64(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "memory");
+}
+GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[128], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
+      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
+      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
+      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
+      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
+      "{%128, %129, %130, %131}, %132, add, 1, 1, 0;\n}"
+      : GLIMPSE_ACC_64(0), GLIMPSE_ACC_64(64)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
       : "memory");
 }
@@ -189,6 +220,10 @@ inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
   host::bulk_copy(to, from, n_bytes, m);
 }
 inline void prefetch_bulk(const void*, int) {}
+template <int n>
+void take_registers() {}
+template <int n>
+void give_registers() {}
 inline void warpgroup_fence() {
   host::warpgroup_fence();
 }
@@ -199,11 +234,13 @@ template <int pending>
 void warpgroup_wait() {
   host::warpgroup_wait(pending);
 }
-inline void warpgroup_finish(float (&)[64]) {
+template <int n>
+void warpgroup_finish(float (&)[n]) {
   host::warpgroup_wait(0);
 }
-inline void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
-  host::warpgroup_mma(d, 128, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
+template <int n>
+void warpgroup_mma_bf16(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
+  host::warpgroup_mma(d, 2 * n, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
 }
 inline float byte_over_2_23(uint32_t word, int i) {
   return bits_to_float(0x4b000000u | (word >> (8 * i) & 255u));

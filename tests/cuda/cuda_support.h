@@ -34,15 +34,17 @@ inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
   return must(CudaOps::create(test_device(options), 1));
 }
 
-/// A device that says it has no warpgroups, so that its products of many rows are those of other architectures.
-class WithoutWarpgroups final : public Device {
+/// A device that says of itself that it is another: without warpgroups, whose products of many rows are those of other
+/// architectures, or with fewer multiprocessors, for which work is cut otherwise.
+class OtherDevice final : public Device {
  public:
-  explicit WithoutWarpgroups(std::shared_ptr<Device> device) : device_(std::move(device)) {}
+  OtherDevice(std::shared_ptr<Device> device, bool warpgroups, int n_multiprocessors)
+      : device_(std::move(device)), warpgroups_(warpgroups), n_multiprocessors_(n_multiprocessors) {}
   std::string describe() const override { return device_->describe(); }
-  int n_multiprocessors() const override { return device_->n_multiprocessors(); }
+  int n_multiprocessors() const override { return n_multiprocessors_; }
   int max_shared_bytes() const override { return device_->max_shared_bytes(); }
   int64_t l2_bytes() const override { return device_->l2_bytes(); }
-  bool has_warpgroups() const override { return false; }
+  bool has_warpgroups() const override { return warpgroups_; }
   int cooperative_blocks(Kernel kernel, int shared_bytes) const override {
     return device_->cooperative_blocks(kernel, shared_bytes);
   }
@@ -57,6 +59,8 @@ class WithoutWarpgroups final : public Device {
 
  private:
   const std::shared_ptr<Device> device_;
+  const bool warpgroups_;
+  const int n_multiprocessors_;
 };
 
 /// Operations whose products of many rows are those of warpgroups; of a GPU, what it has.
@@ -66,7 +70,13 @@ inline std::unique_ptr<CudaOps> warpgroup_ops(HostDeviceOptions options = {}) {
 }
 /// The same on a device of another architecture.
 inline std::unique_ptr<CudaOps> portable_ops(HostDeviceOptions options = {}) {
-  return must(CudaOps::create(std::make_shared<WithoutWarpgroups>(test_device(options)), 1));
+  const std::shared_ptr<Device> device = test_device(options);
+  return must(CudaOps::create(std::make_shared<OtherDevice>(device, false, device->n_multiprocessors()), 1));
+}
+/// Warpgroups on a device of one multiprocessor, for which blocks are as wide as they can be.
+inline std::unique_ptr<CudaOps> wide_warpgroup_ops(HostDeviceOptions options = {}) {
+  options.warpgroups = true;
+  return must(CudaOps::create(std::make_shared<OtherDevice>(test_device(options), true, 1), 1));
 }
 
 /// A matrix with its planes copied to host memory.

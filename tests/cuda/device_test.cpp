@@ -39,5 +39,19 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
   EXPECT_OK(stream->synchronize());
 }
 
+TEST(Device, KnowsForWhatABuildHasCode) {
+  EXPECT_TRUE(has_code_for("90a-real;80-virtual", 9, 0));
+  EXPECT_FALSE(has_code_for("90a-real;80-virtual", 8, 0)) << "PTX is no machine code";
+  EXPECT_FALSE(has_code_for("90a-real;80-virtual", 8, 9));
+  EXPECT_FALSE(has_code_for("90a-real;80-virtual", 10, 0));
+  EXPECT_FALSE(has_code_for("90a-real", 9, 1)) << "of sm_90 alone";
+  EXPECT_TRUE(has_code_for("80-real;86-real;89-real", 8, 7)) << "code for 8.6 runs on 8.7";
+  EXPECT_FALSE(has_code_for("86-real", 8, 0));
+  EXPECT_TRUE(has_code_for("100-real;120-real;80-virtual", 12, 1));
+  EXPECT_TRUE(has_code_for("80", 8, 6)) << "code and PTX";
+  EXPECT_FALSE(has_code_for("", 8, 6));
+  EXPECT_FALSE(has_code_for("native;;", 8, 6));
+}
+
 }  // namespace
 }  // namespace glimpse::cuda

@@ -84,7 +84,7 @@ TEST(TiledRows, HoldEachElementOnce) {
         const int64_t block = row / kWgColumns;
         const int64_t begin = (half * tiled_rows(n) + block * kWgColumns) * kAtomColumns;
         EXPECT_GE(at, begin);
-        EXPECT_LT(at, begin + kWgHalfBytes / 2);
+        EXPECT_LT(at, begin + WgRing<kWgColumns>::kHalfBytes / 2);
         EXPECT_EQ(half / 2, column / kTileColumns);
       }
     }
@@ -115,14 +115,20 @@ TEST(TiledRows, GiveEachLaneItsOwnCell) {
   EXPECT_EQ(tiled_column(5 * kTileColumns + 7), 5 * kTileColumns + tiled_column(7));
 }
 
-TEST(Ring, StagesAndParitiesFollowThePhases) {
-  int phase_of[kWgStages] = {};  // that is being filled
+template <int kColumns>
+void expect_ring_follows_the_phases() {
+  using Ring = WgRing<kColumns>;
+  int phase_of[Ring::kStages] = {};  // that is being filled
   for (int kt = 0; kt < 50; ++kt) {
-    const RingPlace place = ring_place(kt);
-    EXPECT_EQ(place.stage, kt % kWgStages);
-    EXPECT_EQ(place.parity, phase_of[place.stage] % 2);
-    ++phase_of[place.stage];
+    const int stage = Ring::stage(kt);
+    EXPECT_EQ(stage, kt % Ring::kStages);
+    EXPECT_EQ(Ring::parity(kt), phase_of[stage] % 2);
+    ++phase_of[stage];
   }
+}
+TEST(Ring, StagesAndParitiesFollowThePhases) {
+  expect_ring_follows_the_phases<128>();
+  expect_ring_follows_the_phases<256>();
 }
 
 TEST(Bytes, BecomeFloatsOverTwoToThe23) {

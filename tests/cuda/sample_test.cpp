@@ -86,6 +86,36 @@ TEST_F(DeviceSample, DistributionIsThatOfTheSampler) {
   }
 }
 
+// A long row is cut down to candidates first. What is below all of them changes nothing.
+TEST_F(DeviceSample, CandidatesOfALongRowAreDrawnAsFromAShortOne) {
+  Random random(3);
+  constexpr int kShort = 1500, kLong = 6000, kBefore = 2000, kRows = 16;
+  std::vector<float> logits = random.gaussian(kShort, 2.0f), padded(kLong, -30.0f), uniform;
+  for (int i = 0; i < 40; ++i) logits[static_cast<size_t>(random.below(kShort))] = 4.5f;  // ties at the border
+  std::copy(logits.begin(), logits.end(), padded.begin() + kBefore);
+  std::vector<float> rows, long_rows;
+  for (int r = 0; r < kRows; ++r) {
+    rows.insert(rows.end(), logits.begin(), logits.end());
+    long_rows.insert(long_rows.end(), padded.begin(), padded.end());
+    uniform.push_back((static_cast<float>(r) + 0.5f) / kRows);
+  }
+  for (const DeviceSampling& c : {DeviceSampling{.temperature = 0.5f, .top_k = 7},
+                                  DeviceSampling{.temperature = 0.7f, .top_k = 40, .top_p = 0.8f},
+                                  DeviceSampling{.temperature = 1.3f, .top_k = 1000, .top_p = 0.9f, .min_p = 0.05f}}) {
+    std::vector<int32_t> want = draw(rows, kRows, c, uniform);
+    for (int32_t& id : want) id += kBefore;
+    EXPECT_EQ(draw(long_rows, kRows, c, uniform), want) << c.top_k;
+  }
+}
+
+// More equal logits than there is room for candidates.
+TEST_F(DeviceSample, ManyTiesOfALongRowKeepTheLowestIds) {
+  const std::vector<float> logits(5000, 1.0f);
+  for (const float u : {0.01f, 0.5f, 0.99f}) {
+    EXPECT_EQ(draw(logits, 1, {.temperature = 1, .top_k = 10}, {u})[0], static_cast<int32_t>(u * 10)) << u;
+  }
+}
+
 TEST_F(DeviceSample, TopKKeepsTheLowestIdsOfTies) {
   const std::vector<float> logits = {1, 3, 1, 1, 3, 1};
   std::vector<int> seen(6, 0);

@@ -114,6 +114,26 @@ TEST(CudaRing, GoesRoundForLongRows) {
   }
 }
 
+// Blocks of 256 columns: what a row becomes is the same.
+TEST_P(WarpgroupTypes, WideBlocksGiveTheSameBits) {
+  const DType type = GetParam();
+  const int64_t k = 512, rows = 40, n = 249;
+  ASSERT_EQ(gemm_warpgroup_columns(1, n, 1), 256);
+  Random random(12);
+  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
+  const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
+  std::vector<float> added[2];
+  Side sides[2] = {Side(warpgroup_ops()), Side(wide_warpgroup_ops())};
+  for (size_t i = 0; i < 2; ++i) {
+    Side& s = sides[i];
+    const Linear w = s.linear(weight, type, rows, k, {});
+    const Mat in = s.mat(x, n), sum = s.mat(residual, n);
+    s.run([&] { s->linear_add(in, w, sum); });
+    added[i] = s.values(sum);
+  }
+  expect_same(added[1], added[0]);
+}
+
 class Warpgroups : public ::testing::Test {
  protected:
   void SetUp() override {

@@ -42,19 +42,23 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
   if (args.act != nullptr) {
-    const bool warpgroups = device_->has_warpgroups();
-    launch(warpgroups ? gemm_warpgroup_kernel(format) : gemm_kernel(format),
-           LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1},
-                       warpgroups ? gemm_warpgroup_shared_bytes() : gemm_shared_bytes()},
-           &args);
+    if (device_->has_warpgroups()) {
+      const int columns = gemm_warpgroup_columns(n_groups, args.n, device_->n_multiprocessors());
+      launch(gemm_warpgroup_kernel(format, columns),
+             LaunchShape{{n_groups, ceil_div(args.n, columns), 1}, gemm_warpgroup_shared_bytes(columns)}, &args);
+    } else {
+      launch(gemm_kernel(format),
+             LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1}, gemm_shared_bytes()}, &args);
+    }
     return;
   }
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= device_->max_shared_bytes();
   const int columns = four ? 4 : 1;
   const Kernel kernel = gemv_kernel(format, columns);
+  const int64_t groups = ceil_div(args.n, columns);
   launch(kernel,
-         LaunchShape{{gemv_blocks(n_pairs, device_->n_multiprocessors()), ceil_div(args.n, columns), 1},
+         LaunchShape{{gemv_blocks(n_pairs, groups, device_->n_multiprocessors()), groups, 1},
                      gemv_shared_bytes(format, columns, column_tiles)},
          &args);
 }
