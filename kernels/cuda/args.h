@@ -201,7 +201,8 @@ struct AttentionArgs {
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
   int32_t n = 0;                   // query rows
   int32_t causal = 0;
-  int64_t n_past = 0, n_keys = 0;   // causal: row r sees n_past + r + 1 keys, otherwise n_keys
+  int64_t n_past = 0, n_keys = 0;  // causal: row r sees n_past + r + 1 keys, otherwise n_keys
+  int64_t first_key = 0;  // where the keys that are seen begin: a multiple of 8; n_past and n_keys count from it
   const StepState* step = nullptr;  // when set: n is 1, n_past is its
   float scale = 0;                  // log2(e) / sqrt(head_dim)
   int32_t n_splits = 1;             // blocks that share the keys of one row: at least its chunks, or 1

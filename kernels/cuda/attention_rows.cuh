@@ -119,7 +119,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
     float dot[kHeads] = {};
     if (me < here) {
-      const CacheRow<T> key(args.kv, args.kv.keys, kv_head, first + me, 0);
+      const CacheRow<T> key(args.kv, args.kv.keys, kv_head, args.first_key + first + me, 0);
       GLIMPSE_UNROLL_BY(kHeads == 1 ? 16 : 4)
       for (int d = 0; d < padded; d += 8) {
         float k[8];
@@ -156,7 +156,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     if (has_pair) {
       const int begin = half * (kChunkKeys / 2);
       const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
-      CacheRow<T> value(args.kv, args.kv.values, kv_head, first + begin, 2 * pair);
+      CacheRow<T> value(args.kv, args.kv.values, kv_head, args.first_key + first + begin, 2 * pair);
       GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 : kHeads == 4 ? 8 : 16)
       for (int key = begin; key < end; ++key, value.next(args.kv)) {
         float a, b;
@@ -244,10 +244,10 @@ GLIMPSE_DEVICE void prefetch_chunk(const AttentionArgs& args, const BlockIndex& 
   const KvView& kv = args.kv;
   const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(at.z) * kChunkKeys : 0;
   if (first >= visible_keys(args, at.x)) return;
-  const int64_t here = kv.capacity - first < kChunkKeys ? kv.capacity - first : kChunkKeys;
+  const int64_t left = kv.capacity - args.first_key - first, here = left < kChunkKeys ? left : kChunkKeys;
   const int blocks_per_kv = (args.group + n_heads - 1) / n_heads;
   if (at.y % blocks_per_kv != 0) return;  // of those that read the same, one asks
-  const int64_t row = at.y / blocks_per_kv * kv.capacity + first;
+  const int64_t row = at.y / blocks_per_kv * kv.capacity + args.first_key + first;
   const int value_bytes = kv.type == CacheType::kF32 ? 4 : kv.type == CacheType::kQ8_0 ? 1 : 2;
   const int row_bytes = kv.padded_dim * value_bytes;
   prefetch_range(static_cast<const uint8_t*>(kv.keys) + row * row_bytes, static_cast<int>(here) * row_bytes, 0);

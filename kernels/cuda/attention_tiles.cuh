@@ -70,7 +70,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
   const int head = block_y(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int first_row = block_x() * kTileQueries;
-  const int64_t kv_base = head / args.group * args.kv.capacity * padded;
+  const int64_t kv_base = (head / args.group * args.kv.capacity + args.first_key) * padded;
   using F = typename FragmentOf<T>::Type;
   constexpr bool q8 = sizeof(T) == 1;
   const auto* const keys = static_cast<const T*>(args.kv.keys) + kv_base;
@@ -109,7 +109,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
     }
     if constexpr (q8) {
-      const int64_t at = (head / args.group * args.kv.capacity + first) * blocks;
+      const int64_t at = (head / args.group * args.kv.capacity + args.first_key + first) * blocks;
       const int n_bytes = kTileKeys * blocks * 2;
       for (int i = thread_index() * 16; i < n_bytes; i += kTileThreads * 16) {
         uint8_t* const scales = to + 2 * kTileKeys * kDim + i;

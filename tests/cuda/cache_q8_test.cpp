@@ -57,10 +57,10 @@ class Filled {
     return row;
   }
   std::vector<float> queries() { return side_.values(q_); }
-  // The last `count` rows.
-  std::vector<float> attend(int64_t count) {
+  // The last `count` rows, which see no keys before first_key.
+  std::vector<float> attend(int64_t count, int64_t first_key = 0) {
     const Mat out = side_.poisoned(count, q_.cols);
-    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = count, .n_past = kPast + n_ - count};
+    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = count, .n_past = kPast + n_ - count, .first_key = first_key};
     side_.run([&] { side_->attention(q_.slice(n_ - count, count), shape_.n_heads, std::span(&rows, 1), out); });
     return side_.values(out);
   }
@@ -190,6 +190,20 @@ TEST(CudaCacheQ8, AttentionIsThatOverTheValues) {
         EXPECT_LE(distance(q8.attend(many), floats.attend(many)), 2 * 0x1p-10) << shape.head_dim << ", " << n;
         EXPECT_LE(distance(halves.attend(many), floats.attend(many)), 2 * 0x1p-10) << shape.head_dim << ", " << n;
       }
+    }
+  }
+}
+
+TEST(CudaCacheQ8, WindowsBeginWhereTheyAreToldTo) {
+  Random random(6);
+  for (const Shape& shape : {Shape{6, 1, 128}, Shape{4, 2, 80}}) {
+    const std::vector<float> x = random.gaussian(150 * kWidth);
+    Filled q8(shape, KvElement::kQ8_0, x), floats(shape, KvElement::kF32, x);
+    floats.take(q8);
+    for (const int64_t rows : {1, 8, 20}) {
+      const std::vector<float> window = q8.attend(rows, 64);
+      EXPECT_LE(distance(window, floats.attend(rows, 64)), 2 * 0x1p-10) << shape.head_dim << ", " << rows;
+      EXPECT_GT(distance(window, floats.attend(rows)), 0x1p-6) << "the keys before the window are not seen";
     }
   }
 }

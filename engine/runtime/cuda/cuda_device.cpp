@@ -226,10 +226,11 @@ Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log) {
     return device_error("the properties of the first CUDA device", code);
   }
   if (!has_code_for(GLIMPSE_CUDA_CODE, properties.major, properties.minor)) {
-    glimpse::log(log, LogLevel::kWarning,
-                 format("this build has no machine code for %s (sm_%d%d): its driver translates the kernels now, which can "
-                        "take a minute, and keeps them for the next time",
-                        properties.name, properties.major, properties.minor));
+    glimpse::log(
+        log, LogLevel::kWarning,
+        format("this build has no machine code for %s (sm_%d%d): its driver translates the kernels now, which can "
+               "take a minute, and keeps them for the next time",
+               properties.name, properties.major, properties.minor));
   }
   // Each kernel may use all the shared memory that a block can have here. The first call also tells whether this build
   // has code for this device. Kernels wait for earlier launches themselves (dependency_wait()) where they were compiled

@@ -141,14 +141,7 @@ void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& seg
   args.out = out.data;
   args.ld_out = out.ld;
   args.kv = kv.view();
-  if (segment.first_key > 0) {
-    if (kv.element == KvElement::kQ8_0) {
-      return fail(make_error(ErrorCode::kUnsupported, "windows of a q8_0 cache on the CUDA backend"));
-    }
-    const auto bytes = static_cast<uint64_t>(segment.first_key) * position_bytes(kv.element, kv.head_dim);
-    args.kv.keys = static_cast<std::byte*>(args.kv.keys) + bytes;
-    args.kv.values = static_cast<std::byte*>(args.kv.values) + bytes;
-  }
+  args.first_key = segment.first_key;
   args.n_heads = static_cast<int32_t>(n_heads);
   args.group = static_cast<int32_t>(n_heads / kv.n_kv_heads);
   args.n = static_cast<int32_t>(q.rows);

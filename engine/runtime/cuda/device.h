@@ -105,11 +105,12 @@ class Memory {
   bool pinned_ = false;
 };
 
-/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual"), has machine code that a
-/// device of compute capability major.minor runs; otherwise its driver translates PTX.
+/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual"), has machine code
+/// that a device of compute capability major.minor runs; otherwise its driver translates PTX.
 bool has_code_for(std::string_view architectures, int major, int minor);
 
-/// The first GPU of this machine. log: hears of it when the driver is about to translate all kernels. Errors: kDevice: what is missing (driver, device, a device of this build's kernels).
+/// The first GPU of this machine. log: hears of it when the driver is about to translate all kernels. Errors: kDevice:
+/// what is missing (driver, device, a device of this build's kernels).
 Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log = {});
 
 }  // namespace glimpse::cuda
