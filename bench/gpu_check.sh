@@ -128,7 +128,7 @@ part_right() {
   tests step 30 'CudaStep.*:CudaRecording.*-CudaRecording.NothingBut*'
   tests golden 30 'Conversations*:*GoldenModel*'
   local demo=(-m "$root/models/demo-Q4_K_M.gguf" --mmproj "$root/models/mmproj-demo-f16.gguf") way
-  for way in cpu 'cuda --cuda-decode launches' 'cuda --cuda-decode graph' 'cuda --cuda-decode persistent'; do
+  for way in cpu 'cuda --cuda-decode launches' 'cuda --cuda-decode graph'; do
     shown "demo_${way##* }" 25 '^all ' "$glimpse" eval "${demo[@]}" --limit 8 --device $way
   done
 }
@@ -149,18 +149,17 @@ part_fast() {
   [[ " ${parts[*]} " == *' right '* ]] || device_facts
   wait_for_model
   local way ask=("$glimpse" run -m "$model" --json -p) prompt='Tell me about this.'
-  for way in graph launches persistent; do
+  for way in graph launches; do
     step "run_$way" 25 "${ask[@]}" "$prompt" -n 128 --device cuda --cuda-decode $way
     say "$(printf '%-20s %s, %s s: %s tokens/s' "run_$way" "$verdict" "$took" "$(figure "run_$way" decode_tokens_per_second)")"
   done
   step run_drawn 25 "${ask[@]}" "$prompt" -n 128 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
   say "$(printf '%-20s %s, %s s: %s tokens/s' run_drawn "$verdict" "$took" "$(figure run_drawn decode_tokens_per_second)")"
   same run_graph run_launches
-  same run_graph run_persistent
   local row='\| *(tg|pp|img)[0-9]' depths=0,3000 prompts=32,128,1024 images=448x448,1008x1008
   local more=(--image-max-tokens 1296)
   [[ -z $quick ]] || depths=0,100 prompts=16,32 images=60x40 more=(--no-roofline -r 1)
-  for way in graph launches persistent; do
+  for way in graph launches; do
     shown "bench_$way" 30 "$row" "$glimpse" bench -m "$model" --device cuda --cuda-decode $way -n 128 -p 0 -d $depths ${quick:+--no-roofline}
   done
   shown bench_q8 25 "$row" "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 --no-roofline -n 128 -p 0 -d ${depths#0,}
@@ -179,12 +178,10 @@ part_why() {
   if command -v ncu >/dev/null; then
     step ncu_decode 40 "${counters[@]}" -s 400 -c 8 "${run[@]}" -p hi -n 8 --cuda-decode launches
     say "ncu_decode $verdict, $took s"
-    step ncu_persistent 40 "${counters[@]}" -k regex:decode_step -c 1 "${run[@]}" -p hi -n 8 --cuda-decode persistent
-    say "ncu_persistent $verdict, $took s"
     step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
       --image "$root/tests/data/chelsea.jpg" -p x -n 1
     say "ncu_picture $verdict, $took s"
-    for name in ncu_decode ncu_persistent ncu_picture; do
+    for name in ncu_decode ncu_picture; do
       [[ ! -f $scratch/$name.txt ]] || while IFS= read -r line; do say "    ${line:0:150}"; done < <(
         grep -E 'Context|Duration|DRAM Throughput|Memory Throughput|Compute \(SM\) Throughput|Achieved Occupancy' \
           "$scratch/$name.txt" | sed 's/  */ /g' | head -n 40)

@@ -23,7 +23,7 @@ struct ReportContext {
   std::string cpu;
   int64_t batch = 512;
   std::string kv_type;      // as kv_element_name
-  std::string cuda_decode;  // "graph", "persistent", "launches"; rows of a GPU have it
+  std::string cuda_decode;  // "graph", "launches"; rows of a GPU have it
 };
 
 /// A report is begin, one row per result as they come, end. With json it is valid however few rows there are.

@@ -50,7 +50,7 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
     if (params.device < GLIMPSE_DEVICE_CPU || params.device > GLIMPSE_DEVICE_AUTO) {
       return make_error(ErrorCode::kInvalidArgument, "device %d is unknown", params.device);
     }
-    if (params.cuda_decode < GLIMPSE_CUDA_DECODE_GRAPH || params.cuda_decode > GLIMPSE_CUDA_DECODE_PERSISTENT) {
+    if (params.cuda_decode < GLIMPSE_CUDA_DECODE_GRAPH || params.cuda_decode > GLIMPSE_CUDA_DECODE_LAUNCHES) {
       return make_error(ErrorCode::kInvalidArgument, "cuda_decode %d is unknown", params.cuda_decode);
     }
     ModelOptions options;

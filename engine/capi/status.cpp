@@ -45,8 +45,7 @@ static_assert(same(GLIMPSE_VISION_AUTO, VisionPrecision::kAuto) && same(GLIMPSE_
 static_assert(same(GLIMPSE_DEVICE_CPU, DeviceKind::kCpu) && same(GLIMPSE_DEVICE_CUDA, DeviceKind::kCuda) &&
               same(GLIMPSE_DEVICE_AUTO, DeviceKind::kAuto));
 static_assert(same(GLIMPSE_CUDA_DECODE_GRAPH, CudaDecode::kGraph) &&
-              same(GLIMPSE_CUDA_DECODE_LAUNCHES, CudaDecode::kLaunches) &&
-              same(GLIMPSE_CUDA_DECODE_PERSISTENT, CudaDecode::kPersistent));
+              same(GLIMPSE_CUDA_DECODE_LAUNCHES, CudaDecode::kLaunches));
 static_assert(same(GLIMPSE_FINISH_STOP, FinishReason::kStop) &&
               same(GLIMPSE_FINISH_STOP_STRING, FinishReason::kStopString) &&
               same(GLIMPSE_FINISH_MAX_TOKENS, FinishReason::kMaxTokens) &&

@@ -276,8 +276,8 @@ struct CpuOpsOptions {
 Result<std::unique_ptr<Ops>> make_cpu_ops(const CpuOpsOptions& options);
 
 /// How a GPU decodes. kLaunches: launch by launch, the host draws. kGraph: the launches of a token are recorded once
-/// and played, the device draws. kPersistent: the same, but one launch does what all of them did before the draw.
-enum class CudaDecode { kGraph, kLaunches, kPersistent };
+/// and played, the device draws.
+enum class CudaDecode { kGraph, kLaunches };
 
 struct CudaOpsOptions {
   int n_threads = 0;  // that read and check weights while they are packed; 0: available_cpus()

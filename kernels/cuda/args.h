@@ -242,30 +242,4 @@ struct SampleArgs {
   uint64_t* best = nullptr;  // when set: LinearArgs::best of the logits, of which greedy reads no more; becomes 0
 };
 
-/// One launch of a step, for a persistent kernel that does them all. Multiples of 128 bytes.
-struct alignas(128) StepPhase {
-  int32_t kernel = 0;           // a Kernel that a step may record, without `sample`
-  int32_t grid[3] = {1, 1, 1};  // of the launch
-  int32_t n_blocks = 1;         // blocks of the persistent launch that work on it: the first ones
-  int32_t n_blocks_before = 0;  // those of the phase before
-  union {
-    LinearArgs linear;
-    AttentionArgs attention;
-    EmbedArgs embed;
-    RopeArgs rope;
-    SwigluArgs swiglu;
-  };
-  StepPhase() : linear() {}
-};
-
-struct DecodeStepArgs {
-  const StepPhase* phases = nullptr;
-  int32_t n_phases = 0;
-  uint32_t* arrived = nullptr;  // of each phase: blocks, over all launches; zero before the first
-  uint32_t* epoch = nullptr;    // launches so far
-  int32_t* left = nullptr;      // blocks that have left this launch; zero between launches
-  int32_t* given_up = nullptr;  // pinned: becomes the number of the phase whose wait took too long
-  int32_t prefetch_bytes = 0;   // of the next phase's weights that a block asks for: more would not stay in L2
-};
-
 }  // namespace glimpse::cuda

@@ -45,40 +45,28 @@ GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
   return args.causal != 0 ? n_past + row + 1 : args.n_keys;
 }
 
-/// The kAttendThreads threads that work on a row and a key/value head: a block, or a part of a larger one.
-struct AttendBlock {
-  GLIMPSE_DEVICE int thread() const { return thread_index(); }
-  GLIMPSE_DEVICE void wait() const { barrier(); }
-};
-struct AttendPart {
-  int number;
-  GLIMPSE_DEVICE int thread() const { return thread_index() % kAttendThreads; }
-  GLIMPSE_DEVICE void wait() const { part_barrier(1 + number, kAttendThreads); }
-};
-
 /// Mixes queries (kHeads, padded) in shared memory as keys of kQ8_0 are (mix_blocks()), where few registers are free.
-template <int kHeads, typename Part>
-GLIMPSE_DEVICE void mix_queries(float* queries, int padded, const Part& part_of_block) {
+template <int kHeads>
+GLIMPSE_DEVICE void mix_queries(float* queries, int padded) {
   const int n = mixed_channels(padded);
   GLIMPSE_NO_UNROLL
   for (int step = 1; step < n; step *= 2) {
     GLIMPSE_NO_UNROLL
-    for (int i = part_of_block.thread(); i < kHeads * padded / 2; i += kAttendThreads) {
+    for (int i = thread_index(); i < kHeads * padded / 2; i += kAttendThreads) {
       float* const at = queries + i / step * 2 * step + i % step;
       const float a = at[0], b = at[step];
       at[0] = a + b;
       at[step] = a - b;
     }
-    part_of_block.wait();
+    barrier();
   }
 }
 
 /// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
 /// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
-template <typename T, int kHeads, typename Part>
-GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, const Part& part_of_block,
-                               uint8_t* memory) {
-  const int me = part_of_block.thread(), warp = me / kWarp;
+template <typename T, int kHeads>
+GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, uint8_t* memory) {
+  const int me = thread_index(), warp = me / kWarp;
   const int row = at.x, split = at.z, dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
   const int kv_head = at.y / blocks_per_kv;
@@ -103,8 +91,8 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     const bool there = head < n_heads && d < dim;
     queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * scale : 0.0f;
   }
-  part_of_block.wait();
-  if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded, part_of_block);
+  barrier();
+  if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded);
 
   // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
   const int pair = me % (kAttendThreads / 2), half = me / (kAttendThreads / 2);
@@ -120,7 +108,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     float dot[kHeads] = {};
     if (me < here) {
       const CacheRow<T> key(args.kv, args.kv.keys, kv_head, args.first_key + first + me, 0);
-      GLIMPSE_UNROLL_BY(kHeads == 1 ? 16 : 4)
+      GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 / sizeof(T) : 4)
       for (int d = 0; d < padded; d += 8) {
         float k[8];
         key.eight(d, k);
@@ -137,7 +125,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     for (int head = 0; head < kHeads; ++head) {
       scores[head * kChunkKeys + me] = me < here ? dot[head] : -INFINITY;
     }
-    part_of_block.wait();
+    barrier();
     for (int head = warp; head < n_heads; head += kAttendThreads / kWarp) {
       float* const s = scores + head * kChunkKeys;
       float most = -INFINITY;
@@ -151,13 +139,13 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       total = warp_sum(total);
       if (lane_index() == 0) chunk_max[head] = most, chunk_sum[head] = total;
     }
-    part_of_block.wait();
+    barrier();
     float part[kHeads][2] = {};
     if (has_pair) {
       const int begin = half * (kChunkKeys / 2);
       const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
       CacheRow<T> value(args.kv, args.kv.values, kv_head, args.first_key + first + begin, 2 * pair);
-      GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 : kHeads == 4 ? 8 : 16)
+      GLIMPSE_UNROLL_BY(kHeads == 1 && sizeof(T) < 4 ? 32 : kHeads == 4 ? 8 : 16)
       for (int key = begin; key < end; ++key, value.next(args.kv)) {
         float a, b;
         value.two(a, b);
@@ -176,7 +164,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
         }
       }
     }
-    part_of_block.wait();
+    barrier();
     GLIMPSE_UNROLL
     for (int head = 0; head < kHeads; ++head) {
       if (head >= n_heads) break;
@@ -194,7 +182,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       acc[head][0] = merge_values(w, acc[head][0], part[head][0]);
       acc[head][1] = merge_values(w, acc[head][1], part[head][1]);
     }
-    part_of_block.wait();  // scores, halves and chunk_* are free
+    barrier();  // scores, halves and chunk_* are free
   }
 
   const int record = padded + 2;
@@ -217,10 +205,10 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       if (pair == 0) to[padded] = max[head], to[padded + 1] = sum[head];
     }
   }
-  part_of_block.wait();
+  barrier();
   int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y;
   if (me == 0) *last_flag = take_ticket(ticket) == n_chunks - 1 ? 1 : 0;
-  part_of_block.wait();
+  barrier();
   if (*last_flag == 0) return;
   if (me == 0) *ticket = 0;  // as the next launch expects it
   for (int i = me; i < n_heads * dim; i += kAttendThreads) {
@@ -264,7 +252,7 @@ GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   launch_dependents();
   prefetch_chunk(args, this_block(), kHeads);
   dependency_wait();
-  attend_row<T, kHeads>(args, this_block(), AttendBlock{}, shared());
+  attend_row<T, kHeads>(args, this_block(), shared());
 }
 
 }  // namespace glimpse::cuda

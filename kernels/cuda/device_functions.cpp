@@ -13,7 +13,6 @@ struct DeviceFunction {
   extern const DeviceFunction kFunctions_##unit[]; \
   extern const int kCount_##unit;
 GLIMPSE_DEVICE_TABLE(attention)
-GLIMPSE_DEVICE_TABLE(decode)
 GLIMPSE_DEVICE_TABLE(gemm)
 GLIMPSE_DEVICE_TABLE(gemv)
 GLIMPSE_DEVICE_TABLE(rows)
@@ -22,7 +21,6 @@ GLIMPSE_DEVICE_TABLE(warpgroup)
 
 const void* device_function(Kernel kernel) {
   const std::span<const DeviceFunction> tables[] = {{kFunctions_attention, static_cast<size_t>(kCount_attention)},
-                                                    {kFunctions_decode, static_cast<size_t>(kCount_decode)},
                                                     {kFunctions_gemm, static_cast<size_t>(kCount_gemm)},
                                                     {kFunctions_gemv, static_cast<size_t>(kCount_gemv)},
                                                     {kFunctions_rows, static_cast<size_t>(kCount_rows)},

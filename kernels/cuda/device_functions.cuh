@@ -21,7 +21,6 @@ struct DeviceFunction {
   extern const DeviceFunction kFunctions_##unit[]; \
   extern const int kCount_##unit;
 GLIMPSE_DEVICE_TABLE(attention)
-GLIMPSE_DEVICE_TABLE(decode)
 GLIMPSE_DEVICE_TABLE(gemm)
 GLIMPSE_DEVICE_TABLE(gemv)
 GLIMPSE_DEVICE_TABLE(rows)

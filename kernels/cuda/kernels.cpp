@@ -16,7 +16,6 @@ constexpr KernelInfo kInfo[] = {
 };
 static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
-static_assert(kAttendPartsPerBlock == kStepParts);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
 static_assert(kGemmPairsPerBlock == kWgPairs);
 
@@ -33,13 +32,6 @@ bool waits_for_dependencies(Kernel kernel) {
     if (name.starts_with(family)) return true;
   }
   return false;
-}
-
-bool is_gemv(Kernel kernel) {
-  return std::string_view(kernel_info(kernel).name).starts_with("gemv_");
-}
-bool is_attend_rows(Kernel kernel) {
-  return std::string_view(kernel_info(kernel).name).starts_with("attend_rows_");
 }
 
 Kernel gemv_kernel(Format format, int columns) {
@@ -110,11 +102,11 @@ int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors) {
   const int64_t room = 2 * int64_t{n_multiprocessors};
   return std::clamp<int64_t>((room + groups - 1) / groups, 1, n_pairs);
 }
-int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors, bool persistent) {
+int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors) {
   const int64_t room = 2 * int64_t{n_multiprocessors};
   if (blocks * group <= room) return 1;
-  if (type != CacheType::kF32 && (persistent || blocks * ((group + 3) / 4) <= room)) return 4;
-  return persistent ? 1 : 8;
+  if (type != CacheType::kF32 && blocks * ((group + 3) / 4) <= room) return 4;
+  return 8;
 }
 Kernel attend_rows_kernel(CacheType type, int heads) {
   switch (type) {
@@ -180,9 +172,6 @@ int attend_tiles_shared_bytes(int padded_dim) {
 }
 int sample_shared_bytes() {
   return static_cast<int>(sizeof(SampleShared));
-}
-int decode_step_shared_bytes(int most) {
-  return kStepBodyAt + most;
 }
 
 }  // namespace glimpse::cuda

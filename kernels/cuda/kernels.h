@@ -28,10 +28,6 @@ const KernelInfo& kernel_info(Kernel kernel);
 /// these have ended: those of a decode step.
 bool waits_for_dependencies(Kernel kernel);
 
-/// The products among those: their launches have as many blocks as are worth it, not one for each piece of work.
-bool is_gemv(Kernel kernel);
-bool is_attend_rows(Kernel kernel);
-
 /// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
@@ -48,8 +44,8 @@ Kernel embed_kernel(Format format);
 int64_t gemv_blocks(int64_t n_pairs, int n_multiprocessors);
 /// Query heads per block, of `group` that share keys: one where the device has room for the blocks that makes, because
 /// then a block is done soonest, else several, so that keys are read once for them. `blocks`: rows times key/value
-/// heads times chunks of keys. The persistent kernel has fewer registers for a block.
-int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors, bool persistent);
+/// heads times chunks of keys.
+int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors);
 /// heads: of attend_heads().
 Kernel attend_rows_kernel(CacheType type, int heads);
 /// The smallest kernel for rows of padded_dim values (at most 128).
@@ -66,8 +62,6 @@ int64_t rows_blocks(int64_t n);
 int attend_rows_shared_bytes(int heads, int padded_dim);
 int attend_tiles_shared_bytes(int padded_dim);
 int sample_shared_bytes();
-/// most: the most that a launch which becomes a phase needs, of attention once for each part of a block.
-int decode_step_shared_bytes(int most);
 
 /// The kernel as the CUDA runtime launches it: the address of its __global__ function. In builds with CUDA only.
 const void* device_function(Kernel kernel);
@@ -81,6 +75,5 @@ constexpr int kKeysPerSplit = 128;         // keys of a chunk of attend_rows
 constexpr int kGemmPairsPerBlock = 8;      // pairs of row tiles; of both kinds of matrix products
 constexpr int kGemmColumnsPerBlock = 128;  // of gemm_kernel()
 constexpr int64_t kMaxDeviceHeadDim = 128;
-constexpr int kAttendPartsPerBlock = 2;  // of decode_step
 
 }  // namespace glimpse::cuda

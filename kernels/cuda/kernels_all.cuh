@@ -3,7 +3,6 @@
 
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
-#include "kernels/cuda/decode_step.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/gemm_warpgroup.cuh"
 #include "kernels/cuda/gemv.cuh"

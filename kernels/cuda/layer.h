@@ -21,13 +21,6 @@
 
 #if defined(__CUDACC__)
 #define GLIMPSE_DEVICE __device__ __forceinline__
-// A part of a kernel that is called where ptxas, with all of it in one function, keeps registers in memory; the test
-// PtxasReport shows where. Up to sm_90a that is so, later ones do better without calls.
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 1000
-#define GLIMPSE_DEVICE_CALL __device__ __noinline__
-#else
-#define GLIMPSE_DEVICE_CALL GLIMPSE_DEVICE
-#endif
 #define GLIMPSE_HD __host__ __device__ __forceinline__
 #define GLIMPSE_PRAGMA(text) _Pragma(#text)
 #define GLIMPSE_UNROLL _Pragma("unroll")
@@ -38,7 +31,6 @@
 #include "engine/base/half.h"
 #include "kernels/cuda/host/executor.h"
 #define GLIMPSE_DEVICE inline
-#define GLIMPSE_DEVICE_CALL inline
 #define GLIMPSE_HD inline
 #define GLIMPSE_UNROLL
 #define GLIMPSE_UNROLL_BY(n)
@@ -123,10 +115,6 @@ GLIMPSE_DEVICE void warp_barrier() {
 GLIMPSE_DEVICE void part_barrier(int number, int n) {
   asm volatile("bar.sync %0, %1;" ::"r"(number), "r"(n) : "memory");
 }
-/// What this thread wrote to global memory is seen by other blocks before what it writes next.
-GLIMPSE_DEVICE void fence() {
-  asm volatile("fence.acq_rel.gpu;" ::: "memory");
-}
 // Launches of a recorded step overlap where kernels were compiled for sm_90 or later (CudaStream asks for it): a launch
 // may begin when all blocks of the one before it have said launch_dependents() or ended. What does not depend on
 // earlier launches, the prefetch of weights, stands before the wait. Elsewhere launches come one after another and both
@@ -143,31 +131,6 @@ GLIMPSE_DEVICE void dependency_wait() {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
-}
-// Blocks of one launch that wait for one another: only in launches that are cooperative, whose blocks are all there at
-// once. One thread of a block arrives after a barrier of the block and a fence(), and waits before a barrier: then what
-// the threads of the blocks that arrived wrote is seen by the threads of the block that waited.
-GLIMPSE_DEVICE void arrive(uint32_t* counter) {
-  asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
-}
-/// Waits until the counter, modulo 2^32, has come to `until`. False: another block gave up, or this one did after ten
-/// seconds and says so by storing `reason` (not 0) to *given_up, which may be memory of the host.
-GLIMPSE_DEVICE bool wait_for_count(const uint32_t* counter, uint32_t until, int32_t* given_up, int32_t reason) {
-  unsigned long long first = 0;
-  for (uint32_t turn = 0;; ++turn) {
-    uint32_t value;
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(value) : "l"(counter) : "memory");
-    if (static_cast<int32_t>(value - until) >= 0) return true;
-    if (turn % 1024 != 1023) continue;
-    if (*static_cast<volatile int32_t*>(given_up) != 0) return false;
-    unsigned long long now;
-    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
-    if (first == 0) first = now;
-    if (now - first > 10000000000ull) {
-      *static_cast<volatile int32_t*>(given_up) = reason;
-      return false;
-    }
-  }
 }
 GLIMPSE_DEVICE float shuffle_xor(float value, int mask) {
   return __shfl_xor_sync(0xffffffffu, value, mask);
@@ -363,25 +326,6 @@ inline void warp_barrier() {
 inline void part_barrier(int number, int n) {
   host::part_barrier(number, n);
 }
-inline void fence() {}
-inline void arrive(uint32_t* counter) {
-  ++*counter;
-}
-inline bool wait_for_count(const uint32_t* counter, uint32_t until, int32_t* given_up, int32_t) {
-  struct Wanted {
-    const uint32_t* counter;
-    uint32_t until;
-    const int32_t* given_up;
-    bool arrived() const { return static_cast<int32_t>(*counter - until) >= 0; }
-  } wanted{counter, until, given_up};
-  host::wait_until(
-      [](void* argument) {
-        const auto* const w = static_cast<const Wanted*>(argument);
-        return w->arrived() || *w->given_up != 0;
-      },
-      &wanted, "another block");
-  return wanted.arrived();
-}
 inline void launch_dependents() {}
 inline void dependency_wait() {
   host::dependency_wait();
@@ -477,7 +421,7 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 #endif
 
 // -- of both --------------------------------------------------------------------------------------------------------
-/// Which block of a grid some code is to be: the hardware's, or one that a block takes on in a persistent kernel.
+/// Which block of a grid some code is.
 struct BlockIndex {
   int x = 0, y = 0, z = 0;
   int grid_x = 1;

@@ -45,12 +45,6 @@ class CountingDevice final : public cuda::Device {
 
   std::string describe() const override { return inner_->describe(); }
   int n_multiprocessors() const override { return inner_->n_multiprocessors(); }
-  int cooperative_blocks(cuda::Kernel kernel, int shared_bytes) const override {
-    return inner_->cooperative_blocks(kernel, shared_bytes);
-  }
-  int max_shared_bytes() const override { return inner_->max_shared_bytes(); }
-  int64_t l2_bytes() const override { return inner_->l2_bytes(); }
-  bool has_warpgroups() const override { return inner_->has_warpgroups(); }
   uint64_t free_bytes() const override { return inner_->free_bytes(); }
   Result<std::unique_ptr<cuda::Stream>> make_stream() override {
     GLIMPSE_ASSIGN(auto stream, inner_->make_stream());
@@ -124,7 +118,7 @@ TEST(BenchOnGpu, FailedProbeCostsThePercentagesAlone) {
 TEST(BenchOnGpu, TurnsAndTokensDecodeAsSessionsDo) {
   std::vector<std::vector<TokenId>> drawn;
   std::vector<int> waits;
-  for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kPersistent, CudaDecode::kLaunches}) {
+  for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kLaunches}) {
     const auto device = std::make_shared<CountingDevice>();
     EngineOptions options;
     options.kv_element = KvElement::kF32;
@@ -139,11 +133,9 @@ TEST(BenchOnGpu, TurnsAndTokensDecodeAsSessionsDo) {
     waits.push_back(device->waits - before);
   }
   EXPECT_EQ(drawn[0].size(), 9u);
-  EXPECT_EQ(drawn[0], drawn[2]);
-  EXPECT_EQ(drawn[1], drawn[2]);
-  EXPECT_GE(waits[2], 5);  // of passes, once each at least; steps wait for marks
+  EXPECT_EQ(drawn[0], drawn[1]);
+  EXPECT_GE(waits[1], 5);  // of passes, once each at least; steps wait for marks
   EXPECT_LT(waits[0], 5);
-  EXPECT_LT(waits[1], 5);
 }
 
 TEST(BenchOnGpu, ProfilesWaitForEveryOperationOthersForBorders) {

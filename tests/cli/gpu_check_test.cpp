@@ -53,12 +53,12 @@ echo 'linear 3 us 4% of roofline' >&2)");
 
 TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
   ASSERT_EQ(check("--quick fast why"), 0) << text_;
-  for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_persistent", "bench_prefill", "kernels",
+  for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_graph", "bench_prefill", "kernels",
                            "ncu_decode", "racecheck"}) {
     EXPECT_THAT(text_, testing::ContainsRegex(std::string("\n").append(step).append(" +ok, [0-9.]+ s"))) << step;
   }
-  EXPECT_THAT(text_, testing::ContainsRegex("\nrun_persistent +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
-  EXPECT_THAT(text_, HasSubstr("run_graph and run_persistent: the same tokens"));
+  EXPECT_THAT(text_, testing::ContainsRegex("\nrun_drawn +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
+  EXPECT_THAT(text_, HasSubstr("run_graph and run_launches: the same tokens"));
   for (const char* row : {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "Duration us 4", "0 errors"}) {
     EXPECT_THAT(text_, HasSubstr(row));
   }
@@ -92,7 +92,6 @@ TEST_F(GpuCheck, OtherAnswersOfAnotherWayToDecodeAreAFailure) {
   program("bin/glimpse", "case \"$*\" in *launches*) t=2;; *) t=1;; esac\necho \"{\\\"tokens\\\": [1, $t]}\"");
   EXPECT_EQ(check("--quick fast"), 1) << text_;
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches DIFFER"));
-  EXPECT_THAT(text_, HasSubstr("run_graph and run_persistent: the same tokens"));
 }
 
 TEST_F(GpuCheck, MissingProgramsAreNamed) {

@@ -43,11 +43,7 @@ class OtherDevice final : public Device {
   std::string describe() const override { return device_->describe(); }
   int n_multiprocessors() const override { return n_multiprocessors_; }
   int max_shared_bytes() const override { return device_->max_shared_bytes(); }
-  int64_t l2_bytes() const override { return device_->l2_bytes(); }
   bool has_warpgroups() const override { return warpgroups_; }
-  int cooperative_blocks(Kernel kernel, int shared_bytes) const override {
-    return device_->cooperative_blocks(kernel, shared_bytes);
-  }
   uint64_t free_bytes() const override { return device_->free_bytes(); }
   Result<std::unique_ptr<Stream>> make_stream() override { return device_->make_stream(); }
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override { return device_->allocate(n_bytes, purpose); }

@@ -53,25 +53,16 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
     const char* folder;
     KvElement kv;
     cuda::host::Order order;
-    int n_blocks = 0;  // of a persistent launch; 0: a graph
   };
   for (const Case& c : {Case{"tied", KvElement::kF16, cuda::host::Order::kRandom},
                         Case{"tied", KvElement::kF32, cuda::host::Order::kReverse},
                         Case{"untied", KvElement::kBf16, cuda::host::Order::kForward},
                         Case{"tied", KvElement::kQ8_0, cuda::host::Order::kForward},
                         Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kRandom},
-                        Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse},
-                        Case{"tied", KvElement::kF16, cuda::host::Order::kForward, 1},
-                        Case{"tied", KvElement::kF32, cuda::host::Order::kReverse, 2},
-                        Case{"untied", KvElement::kBf16, cuda::host::Order::kRandom, 3},
-                        Case{"tied", KvElement::kQ8_0, cuda::host::Order::kRandom, 5},
-                        Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse, 7},
-                        Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kForward, 2},
-                        Case{"quantized", KvElement::kBf16, cuda::host::Order::kRandom, 40}}) {
-    SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv) + ", " + std::to_string(c.n_blocks));
+                        Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse}}) {
+    SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
     const std::string path = golden_path(c.folder + std::string("/model.gguf"));
-    const auto model = load_on(path, "", c.n_blocks > 0 ? CudaDecode::kPersistent : CudaDecode::kGraph,
-                               {.order = c.order, .cooperative_blocks = c.n_blocks});
+    const auto model = load_on(path, "", CudaDecode::kGraph, {.order = c.order});
     const int64_t vocab = model->text().vocab_size;
     Reader steps(model, 256, c.kv), launches(model, 256, c.kv);
     std::vector<TokenId> prompt;
@@ -92,41 +83,17 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
   }
 }
 
-// Draws with luck, and the state after a row that is not finite, do not depend on how a step is run.
-TEST(CudaStep, PersistentStepsDrawWhatGraphsDraw) {
+// A row that is not finite draws nothing and leaves the state as it is.
+TEST(CudaStep, RowsThatAreNotFiniteDrawNothing) {
   ModelEditor editor("quantized/model.gguf");
   editor.scale("output_norm.weight", 1e38f);
   const std::string overflowing = editor.write();
   for (const DrawOptions draw : {DrawOptions{}, DrawOptions{.temperature = 1, .top_p = 0.9f}}) {
-    std::vector<std::optional<TokenId>> drawn[2];
-    for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kPersistent}) {
-      auto& seen = drawn[decode == CudaDecode::kPersistent ? 1 : 0];
-      Reader reader(load_on(golden_path("tied/model.gguf"), "", decode), 64, KvElement::kF16);
-      reader.read({1, 2, 3});
-      TokenId token = 9;
-      for (int i = 0; i < 30; ++i) {  // more than the rings hold
-        const float luck = static_cast<float>(i * 7 % 22) / 22, next = static_cast<float>((i + 1) * 7 % 22) / 22;
-        seen.push_back(reader.step(token, draw, {luck, next}));
-        token = seen.back().value();
-      }
-      Reader broken(load_on(overflowing, "", decode), 64, KvElement::kF16);
-      broken.read({1, 2, 3});
-      for (int i = 0; i < 2; ++i) seen.push_back(broken.step(9, draw, {0, 0, 0}));
-      EXPECT_EQ(seen.back(), std::nullopt);
-      EXPECT_EQ(broken.decoder->n_past(), 3);
-    }
-    EXPECT_EQ(drawn[0], drawn[1]);
+    Reader broken(load_on(overflowing, "", CudaDecode::kGraph), 64, KvElement::kF16);
+    broken.read({1, 2, 3});
+    for (int i = 0; i < 2; ++i) EXPECT_EQ(broken.step(9, draw, {0, 0, 0}), std::nullopt);
+    EXPECT_EQ(broken.decoder->n_past(), 3);
   }
-}
-
-TEST(CudaStep, PersistentStepsNeedADeviceWhoseBlocksCanWaitForOneAnother) {
-  if (cuda::on_gpu()) GTEST_SKIP() << "GPUs can";
-  const auto model = load_on(golden_path("tied/model.gguf"), "", CudaDecode::kPersistent, {.cooperative_blocks = 0});
-  Reader reader(model, 64, KvElement::kF16);
-  const auto result = reader.decoder->step(1, text_positions(0, 1)[0], {}, std::vector<float>{0});
-  ASSERT_FALSE(result.ok());
-  EXPECT_EQ(result.error().code, ErrorCode::kUnsupported);
-  EXPECT_NE(result.error().message.find("with the graph instead"), std::string::npos) << result.error().message;
 }
 
 TEST(CudaStep, LogitsOfTheLastSlotAreComputedAgainToTheSameBits) {
@@ -148,8 +115,8 @@ TEST(CudaStep, LogitsOfTheLastSlotAreComputedAgainToTheSameBits) {
 
 // A recording points at memory that is too small for a later, larger user of the same Ops.
 TEST(CudaStep, StepsGoOnWhenTheirMemoryHasGrown) {
-  for (const CudaDecode decode : {CudaDecode::kGraph, CudaDecode::kPersistent}) {
-    const auto model = load_on(golden_path("quantized/model.gguf"), "", decode);
+  {
+    const auto model = load_on(golden_path("quantized/model.gguf"), "", CudaDecode::kGraph);
     // Keys and values go through that memory on their way to a cache of q8_0.
     Reader steps(model, 64, KvElement::kQ8_0), launches(model, 64, KvElement::kQ8_0);
     TokenId token = 9;

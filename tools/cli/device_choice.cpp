@@ -14,9 +14,7 @@ struct Named {
 };
 constexpr Named kDevices[] = {
     {"cpu", GLIMPSE_DEVICE_CPU}, {"cuda", GLIMPSE_DEVICE_CUDA}, {"auto", GLIMPSE_DEVICE_AUTO}};
-constexpr Named kCudaDecodes[] = {{"graph", GLIMPSE_CUDA_DECODE_GRAPH},
-                                  {"persistent", GLIMPSE_CUDA_DECODE_PERSISTENT},
-                                  {"launches", GLIMPSE_CUDA_DECODE_LAUNCHES}};
+constexpr Named kCudaDecodes[] = {{"graph", GLIMPSE_CUDA_DECODE_GRAPH}, {"launches", GLIMPSE_CUDA_DECODE_LAUNCHES}};
 
 template <size_t n>
 CLI::IsMember names_of(const Named (&list)[n]) {
@@ -54,8 +52,8 @@ void add_device_choice(CLI::App& command, DeviceChoice& choice) {
       ->capture_default_str();
   command
       .add_option("--cuda-decode", choice.cuda_decode,
-                  "on a GPU: graph (a token's launches are recorded once, the GPU draws), persistent (one launch per "
-                  "token does what they do) or launches (one by one, the host draws); greedy answers are the same")
+                  "on a GPU: graph (a token's launches are recorded once, the GPU draws) or launches (one by one, the "
+                  "host draws); greedy answers are the same")
       ->check(names_of(kCudaDecodes))
       ->capture_default_str();
 }

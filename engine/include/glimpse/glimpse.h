@@ -122,9 +122,8 @@ typedef enum glimpse_device {
 } glimpse_device;
 
 typedef enum glimpse_cuda_decode {
-  GLIMPSE_CUDA_DECODE_GRAPH = 0,     /* a token's launches are recorded once and played; the GPU draws the tokens */
-  GLIMPSE_CUDA_DECODE_LAUNCHES = 1,  /* launch by launch, the host draws, as it does on the CPU: slower */
-  GLIMPSE_CUDA_DECODE_PERSISTENT = 2 /* as GRAPH, with one launch per token whose blocks wait for one another */
+  GLIMPSE_CUDA_DECODE_GRAPH = 0,   /* a token's launches are recorded once and played; the GPU draws the tokens */
+  GLIMPSE_CUDA_DECODE_LAUNCHES = 1 /* launch by launch, the host draws, as it does on the CPU: slower */
 } glimpse_cuda_decode;
 
 typedef struct glimpse_model_params {

@@ -46,26 +46,18 @@ class CudaStream final : public Stream {
     void* pointers[] = {const_cast<void*>(args)};
     const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
                     static_cast<unsigned>(shape.grid[2]));
-    // The first launch of a recording has nothing before it to overlap with, and what is cooperative wants the device
-    // for itself.
-    const bool overlaps =
-        recording_ && n_recorded_ > 0 && overlaps_ && !after_cooperative_ && waits_for_dependencies(kernel);
+    // The first launch of a recording has nothing before it to overlap with.
+    const bool overlaps = recording_ && n_recorded_ > 0 && overlaps_ && waits_for_dependencies(kernel);
     cudaLaunchAttribute attribute{};
-    if (shape.cooperative) {
-      attribute.id = cudaLaunchAttributeCooperative;
-      attribute.val.cooperative = 1;
-    } else {
-      attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-      attribute.val.programmaticStreamSerializationAllowed = 1;
-    }
-    after_cooperative_ = shape.cooperative;
+    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attribute.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config{};
     config.gridDim = grid;
     config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
     config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
     config.stream = stream_;
     config.attrs = &attribute;
-    config.numAttrs = shape.cooperative || overlaps ? 1 : 0;
+    config.numAttrs = overlaps ? 1 : 0;
     if (recording_) ++n_recorded_;
     const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
     if (code == cudaSuccess) return {};
@@ -125,7 +117,6 @@ class CudaStream final : public Stream {
   const bool overlaps_;  // a launch may begin before the one ahead of it has ended
   bool recording_ = false;
   int64_t n_recorded_ = 0;
-  bool after_cooperative_ = false;
   std::array<cudaEvent_t, kMarks> marks_{};
   Kernel last_ = Kernel::kCount;
 };
@@ -139,24 +130,12 @@ class CudaDevice final : public Device {
   }
   int n_multiprocessors() const override { return properties_.multiProcessorCount; }
   int max_shared_bytes() const override { return static_cast<int>(properties_.sharedMemPerBlockOptin); }
-  int64_t l2_bytes() const override { return properties_.l2CacheSize; }
   bool has_warpgroups() const override {
 #if defined(GLIMPSE_CUDA_SM_90A)
     return properties_.major == 9 && properties_.minor == 0;
 #else
     return false;
 #endif
-  }
-  int cooperative_blocks(Kernel kernel, int shared_bytes) const override {
-    int possible = 0, per_multiprocessor = 0;
-    if (cudaDeviceGetAttribute(&possible, cudaDevAttrCooperativeLaunch, 0) != cudaSuccess || possible == 0) return 0;
-    const cudaError_t code = cudaOccupancyMaxActiveBlocksPerMultiprocessor(
-        &per_multiprocessor, device_function(kernel), kernel_info(kernel).n_threads, static_cast<size_t>(shared_bytes));
-    if (code != cudaSuccess) {
-      cudaGetLastError();  // answered by 0
-      return 0;
-    }
-    return per_multiprocessor * properties_.multiProcessorCount;
   }
   uint64_t free_bytes() const override {
     size_t free = 0, total = 0;

@@ -57,7 +57,7 @@ void CudaOps::fail(Status status) {
 
 void CudaOps::launch(Kernel kernel, const LaunchShape& shape, const void* args) {
   if (!status_.ok()) return;
-  fail(phases_ != nullptr ? add_phase(kernel, shape, args) : stream_->launch(kernel, shape, args));
+  fail(stream_->launch(kernel, shape, args));
 }
 
 Status CudaOps::grow(Memory& memory, uint64_t n_bytes, const char* purpose) {

@@ -96,13 +96,11 @@ class CudaOps final : public Ops {
   };
 
   class Recorder;
-  class Phases;
 
   CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
           const LogSink& log);
   void fail(Status status);
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
-  Status add_phase(Kernel kernel, const LaunchShape& shape, const void* args);
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
   void multiply_group(Format format, LinearArgs& args);
   void qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, const glimpse::Segment& segment,
@@ -129,7 +127,6 @@ class CudaOps final : public Ops {
   StepState* step_ = nullptr;         // while a step is recorded
   uint64_t* best_ = nullptr;          // as step_: where products that store a row leave their greatest
   std::vector<const float*> ranked_;  // those rows
-  Phases* phases_ = nullptr;          // takes what would be launched
   int64_t spare_floats_ = 0;
   Status status_;
 };

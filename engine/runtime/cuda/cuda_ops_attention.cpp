@@ -158,8 +158,8 @@ void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& seg
     return;
   }
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
-  const int heads = attend_heads(args.kv.type, args.group, q.rows * kv.n_kv_heads * n_chunks,
-                                 device_->n_multiprocessors(), phases_ != nullptr);
+  const int heads =
+      attend_heads(args.kv.type, args.group, q.rows * kv.n_kv_heads * n_chunks, device_->n_multiprocessors());
   const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
   const uint64_t partials = static_cast<uint64_t>(q.rows * n_heads * n_chunks * (padded + 2)) * sizeof(float);
   // Few rows leave most of the device idle unless the keys are shared out.

@@ -18,7 +18,6 @@ namespace glimpse::cuda {
 struct LaunchShape {
   int64_t grid[3] = {1, 1, 1};
   int shared_bytes = 0;
-  bool cooperative = false;  // all blocks are there at once and may wait for one another
 };
 
 /// Launches in the order in which they were recorded.
@@ -61,11 +60,8 @@ class Device {
   virtual std::string describe() const = 0;
   virtual int n_multiprocessors() const = 0;
   virtual int max_shared_bytes() const = 0;  // that a block may have
-  virtual int64_t l2_bytes() const = 0;
   /// Whether it runs this build's kernels for warpgroups (sm_90a).
   virtual bool has_warpgroups() const = 0;
-  /// Blocks of a cooperative launch: as many as are there at once with that much shared memory each. 0: it has none.
-  virtual int cooperative_blocks(Kernel kernel, int shared_bytes) const = 0;
   virtual uint64_t free_bytes() const = 0;
   virtual Result<std::unique_ptr<Stream>> make_stream() = 0;
   /// Zeroed, aligned to 256 bytes. Errors: kOutOfMemory with the sizes and what it was for.

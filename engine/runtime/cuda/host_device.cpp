@@ -85,7 +85,6 @@ class HostStream final : public Stream {
         info.n_threads,
         shape.shared_bytes,
         must_wait};
-    host_shape.cooperative = shape.cooperative;
     return executor_.launch(info.name, host_function(kernel), args, host_shape);
   }
 
@@ -101,11 +100,7 @@ class HostDevice final : public Device {
   std::string describe() const override { return "host executor"; }
   int n_multiprocessors() const override { return options_.n_multiprocessors; }
   int max_shared_bytes() const override { return options_.max_shared_bytes; }
-  int64_t l2_bytes() const override { return 64 << 10; }
   bool has_warpgroups() const override { return options_.warpgroups; }
-  int cooperative_blocks(Kernel, int shared_bytes) const override {
-    return shared_bytes <= options_.max_shared_bytes ? options_.cooperative_blocks : 0;
-  }
   uint64_t free_bytes() const override { return free_; }
   Result<std::unique_ptr<Stream>> make_stream() override {
     return std::unique_ptr<Stream>(std::make_unique<HostStream>(options_));

@@ -12,8 +12,7 @@ struct HostDeviceOptions {
   uint64_t memory_bytes = uint64_t{1} << 40;  // how much it says it has
   int max_shared_bytes = 227 << 10;
   int n_multiprocessors = 4;
-  int cooperative_blocks = 4;  // of one launch; 0: a device without cooperative launches
-  bool warpgroups = false;     // many rows as on Hopper
+  bool warpgroups = false;  // many rows as on Hopper
 };
 std::shared_ptr<Device> make_host_device(const HostDeviceOptions& options);
 

@@ -206,8 +206,7 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
                       kernel, grid[0], grid[1], grid[2], shape.n_threads, shape.shared_bytes);
   }
   const int n_blocks = grid[0] * grid[1] * grid[2];
-  const int at_once = shape.cooperative ? n_blocks : 1;
-  GLIMPSE_TRY(impl_->grow(int64_t{at_once} * shape.n_threads));
+  GLIMPSE_TRY(impl_->grow(shape.n_threads));
   impl_->body = body;
   impl_->args = args;
   impl_->n_threads = shape.n_threads;
@@ -217,21 +216,14 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
   Status status;
   // Exactly the bytes asked for, so that AddressSanitizer sees the first byte too many.
   const std::align_val_t alignment{128};
-  const auto allocate = [&] {
-    return static_cast<uint8_t*>(::operator new[](static_cast<size_t>(shape.shared_bytes), alignment));
-  };
-  std::vector<uint8_t*> shared;
-  for (int i = 0; i < at_once; ++i) shared.push_back(allocate());
+  auto* const shared = static_cast<uint8_t*>(::operator new[](static_cast<size_t>(shape.shared_bytes), alignment));
   std::vector<Impl::Block> blocks;
   for (const int number : impl_->turns(n_blocks)) {
-    const auto place = static_cast<int>(blocks.size());
-    blocks.push_back(impl_->begin_block(shape, number, place * shape.n_threads, shared[static_cast<size_t>(place)]));
-    if (place + 1 < at_once) continue;
+    blocks.assign(1, impl_->begin_block(shape, number, 0, shared));
     status = impl_->run_blocks(kernel, shape, blocks);
     if (!status.ok()) break;
-    blocks.clear();
   }
-  for (uint8_t* memory : shared) ::operator delete[](memory, alignment);
+  ::operator delete[](shared, alignment);
   t_impl = outer;
   return status;
 }

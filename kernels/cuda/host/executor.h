@@ -1,6 +1,5 @@
-// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread. Blocks run one after another,
-// those of a cooperative launch in turns. For tests and for debugging without a GPU; deterministic. Private to
-// kernels/cuda/layer.h and to those who launch.
+// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread. Blocks run one after another. For
+// tests and for debugging without a GPU; deterministic. Private to kernels/cuda/layer.h and to those who launch.
 //
 // What it finds that a GPU may hide: barriers and warp instructions that not all threads reach, with the threads named;
 // reads of shared memory that nobody wrote (it holds NaN patterns); copies that are read before they were waited for
@@ -26,8 +25,6 @@ struct Shape {
   /// Every thread must say dependency_wait(), or the launch is an error: where a GPU lets launches overlap, a
   /// block that forgets it reads what is not there yet.
   bool must_wait = false;
-  /// Blocks may wait for one another: all are begun before one has ended. Not for kernels over layer_hopper.h.
-  bool cooperative = false;
 };
 
 /// Reuses its stacks from launch to launch. Used by one OS thread at a time.
