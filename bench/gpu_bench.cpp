@@ -171,7 +171,7 @@ class Bench {
       args.partial = floats_.as<float>() + kFloats / 4;
       args.tickets = tickets();
       const int group =
-          attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits, device_->n_multiprocessors(), false);
+          attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits, device_->n_multiprocessors());
       need(stream_->launch(attend_rows_kernel(args.kv.type, group),
                            LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
                                        attend_rows_shared_bytes(group, padded)},

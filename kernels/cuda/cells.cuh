@@ -72,17 +72,18 @@ GLIMPSE_DEVICE void load_cell(const WeightView& w, int row_tile, int column_tile
   }
 }
 
-/// A lane's cell of every kStep-th column tile of a row tile, for integer formats: pointers that move on by what are
-/// constants, where kStep is even, because two tiles share a record of a super-block.
+/// A lane's cell of every kStep-th column tile of a row tile, kStep being 1 or even: pointers that move on by
+/// constants, but for those to records of super-blocks, which two tiles share.
 template <Format format, int kStep>
 struct CellWalk {
   static constexpr Planes kPlanes = planes_of(format);
-  static_assert(kPlanes.integer() && kStep % 2 == 0);
+  static_assert(kStep == 1 || kStep % 2 == 0);
   const uint8_t *low, *high, *scales, *d;
 
   GLIMPSE_DEVICE void start(const WeightView& w, int row_tile, int column_tile, int row, int t) {
     const int64_t tile = tile_index(w, row_tile, column_tile);
     low = w.data + low_offset<format>(tile, 0, row, t);
+    if constexpr (!kPlanes.integer()) return;
     if constexpr (kPlanes.high_bits > 0) high = w.data + high_offset<format>(w, tile, row, t);
     scales = w.data + scales_offset<format>(w, row_tile, column_tile, row, t);
     if constexpr (kPlanes.super && kPlanes.d_bytes > 0) {
@@ -90,15 +91,29 @@ struct CellWalk {
       d = w.data + d_offset<format>(w, row_tile, column_tile, row);
     }
   }
-  GLIMPSE_DEVICE void next() {
+  /// From column tile `from` on to the next.
+  GLIMPSE_DEVICE void next(int from) {
     low += kStep * kCellsPerTile * kPlanes.low_bytes();
+    if constexpr (!kPlanes.integer()) return;
     if constexpr (kPlanes.high_bits > 0) high += kStep * kCellsPerTile * kPlanes.high_bytes();
-    scales += kPlanes.super ? kStep / 2 * kTileRows * kPlanes.scale_bytes : kStep * kCellsPerTile * kPlanes.scale_bytes;
-    if constexpr (kPlanes.super && kPlanes.d_bytes > 0) d += kStep / 2 * kTileRows * kPlanes.d_bytes;
+    if constexpr (!kPlanes.super) {
+      scales += kStep * kCellsPerTile * kPlanes.scale_bytes;
+    } else {
+      const bool other_record = kStep > 1 || from % 2 != 0;
+      constexpr int records = (kStep + 1) / 2 * kTileRows, in_record = kStep == 1 && kPlanes.d_bytes > 0 ? 8 : 0;
+      scales += other_record ? records * kPlanes.scale_bytes - in_record : in_record;
+      if constexpr (kPlanes.d_bytes > 0) d += other_record ? records * kPlanes.d_bytes : 0;
+    }
   }
-  GLIMPSE_DEVICE void load(RawCell<format>& raw) const {
-    load_words<true>(low, raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
-    if constexpr (RawCell<format>::kLowWords == 8) load_words<true>(low + kCellsPerTile * 16, raw.low + 4, 4);
+  /// part: of a cell of a float format.
+  template <bool stream>
+  GLIMPSE_DEVICE void load(int part, RawCell<format>& raw) const {
+    if constexpr (!kPlanes.integer()) {
+      load_words<stream>(low + part * kCellsPerTile * 16, raw.low, 4);
+      return;
+    }
+    load_words<stream>(low, raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
+    if constexpr (RawCell<format>::kLowWords == 8) load_words<stream>(low + kCellsPerTile * 16, raw.low + 4, 4);
     if constexpr (kPlanes.high_bits > 0) load_words<false>(high, raw.high, kPlanes.high_bits);
     if constexpr (!kPlanes.super) {
       raw.d = kPlanes.scale_bytes == 2 ? *reinterpret_cast<const uint16_t*>(scales)
@@ -215,6 +230,42 @@ GLIMPSE_DEVICE void cell_floats(const RawCell<format>& raw, const CellScales& s,
       out[i] = fmaf(static_cast<float>(value), s.scale[u], base);
     }
   }
+}
+
+/// Columns 4 * step .. 4 * step + 3 of a cell (of a part of it, for float formats) in bfloat16, as matrix products take
+/// them: the lower two in `low`. Integer formats round once more than cell_floats() on the way, to floats. zero: 0,
+/// which the compiler must not know where the operands are those of warpgroups: registers that a load writes while
+/// products are under way must not be the operands themselves, or ptxas makes every product wait.
+template <Format format>
+GLIMPSE_DEVICE void cell_operand(const RawCell<format>& raw, const CellScales& s, int step, uint32_t zero,
+                                 uint32_t& low, uint32_t& high) {
+  constexpr Planes p = planes_of(format);
+  float w[4];
+  if constexpr (format == Format::kBF16) {
+    low = raw.low[2 * step] ^ zero;
+    high = raw.low[2 * step + 1] ^ zero;
+    return;
+  } else if constexpr (!p.integer()) {
+    cell_floats<format>(raw, s, step, w);
+  } else {
+    uint32_t codes = cell_codes<format>(raw, step);
+    const int u = step / 4;
+    const float base = static_cast<float>(s.min[u]) * s.minus;
+    if constexpr (p.low_bits + p.high_bits < 8 && !p.is_signed) {
+      // scale * (code - offset) + base = 128 scale * ((code + 128) / 128) + (base - (128 + offset) scale)
+      codes |= 0x80808080u;
+      const float scale = 128.0f * s.scale[u], rest = fmaf(-(128.0f + static_cast<float>(p.offset)), s.scale[u], base);
+      GLIMPSE_UNROLL
+      for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_128(codes, i), scale, rest);
+    } else {
+      if constexpr (p.is_signed) codes ^= 0x80808080u;
+      constexpr float zero_code = 8388608.0f + static_cast<float>(p.is_signed ? 128 : p.offset);
+      GLIMPSE_UNROLL
+      for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_2_23(codes, i) - zero_code, s.scale[u], base);
+    }
+  }
+  low = pack_bf16(w[0], w[1]);
+  high = pack_bf16(w[2], w[3]);
 }
 
 }  // namespace glimpse::cuda

@@ -113,10 +113,7 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
         for (int f = 0; f < kFragments; ++f) {
           GLIMPSE_UNROLL
           for (int h = 0; h < 2; ++h) {
-            float w[4];
-            cell_floats<format>(raw[f][h], scales[f][h], step, w);
-            a[f][h] = pack_bf16(w[0], w[1]);
-            a[f][2 + h] = pack_bf16(w[2], w[3]);
+            cell_operand<format>(raw[f][h], scales[f][h], step, 0, a[f][h], a[f][2 + h]);
           }
         }
         GLIMPSE_UNROLL

@@ -85,30 +85,6 @@ GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
 
 #if GLIMPSE_HAS_WARPGROUPS
 
-/// The two registers of one row of A: columns 4 * step .. 4 * step + 3 of a cell in bfloat16. The values are those of
-/// cell_floats(), bit for bit.
-template <Format format>
-GLIMPSE_DEVICE void cell_operand(const RawCell<format>& raw, const CellScales& s, int step, uint32_t& low,
-                                 uint32_t& high) {
-  constexpr Planes p = planes_of(format);
-  float w[4];
-  if constexpr (p.integer()) {
-    uint32_t codes = cell_codes<format>(raw, step);
-    if constexpr (p.is_signed) codes ^= 0x80808080u;
-    constexpr float zero = 8388608.0f + static_cast<float>(p.is_signed ? 128 : p.offset);
-    const int u = step / 4;
-    const float base = static_cast<float>(s.min[u]) * s.minus;
-    GLIMPSE_UNROLL
-    for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_2_23(codes, i) - zero, s.scale[u], base);
-  } else {
-    cell_floats<format>(raw, s, step, w);
-  }
-  // Bfloat16 weights too go through floats: registers that a load writes while products are under way must not be their
-  // operands, or ptxas makes every product wait.
-  low = pack_bf16(w[0], w[1]);
-  high = pack_bf16(w[2], w[3]);
-}
-
 /// Asks for the weights of a group of pairs to be brought into L2, ascending in k, by lanes 16 to 31, one for each row
 /// tile: multipliers load a tile ahead, which is too late for what lies in DRAM.
 template <Format format>
@@ -169,29 +145,33 @@ GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const
   constexpr int kGroup = 2;  // products that are closed together
   const int lane = lane_index(), g = lane / 4, t = lane % 4;
   const PairTiles tiles = pair_tiles(s, pair < s.n_pairs ? pair : s.n_pairs - 1);
+  CellWalk<format, 1> walk[2];
   RawCell<format> raw[2][kParts];
-  const auto load_part = [&](int kt, int part) {
+  const auto load_part = [&](int part) {
     GLIMPSE_UNROLL
-    for (int h = 0; h < 2; ++h) {
-      load_cell<format, false>(s.w[tiles.matrix[h]], tiles.tile[h], kt, part, g, t, raw[h][part]);
-    }
+    for (int h = 0; h < 2; ++h) walk[h].template load<false>(part, raw[h][part]);
   };
+  GLIMPSE_UNROLL
+  for (int h = 0; h < 2; ++h) walk[h].start(s.w[tiles.matrix[h]], tiles.tile[h], 0, g, t);
+  const uint32_t zero = static_cast<uint32_t>(k_tiles) >> 31;
   uint32_t a[2][kGroup][4];  // of the group under way, of the next
   GLIMPSE_UNROLL
-  for (int part = 0; part < kParts; ++part) load_part(0, part);
+  for (int part = 0; part < kParts; ++part) load_part(part);
   GLIMPSE_NO_UNROLL
   for (int kt = 0; kt < k_tiles; ++kt) {
     // Integer formats need a cell to the end of its tile, so that the next one is loaded beside it; the parts of others
     // are loaded again as soon as they have been used.
     RawCell<format> whole[2];
     CellScales scales[2];
+    walk[0].next(kt);
+    walk[1].next(kt);
     if constexpr (p.integer()) {
       GLIMPSE_UNROLL
       for (int h = 0; h < 2; ++h) {
         whole[h] = raw[h][0];
         scales[h] = cell_scales<format>(whole[h], kt % 2 * 4 + t);
       }
-      if (kt + 1 < k_tiles) load_part(kt + 1, 0);
+      if (kt + 1 < k_tiles) load_part(0);
     }
     const int stage = Ring::stage(kt);
     const uint64_t b = swizzled_descriptor(shared_address(ring + stage * Ring::kStageBytes));
@@ -202,11 +182,11 @@ GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const
         const int step = group * kGroup + i;
         GLIMPSE_UNROLL
         for (int h = 0; h < 2; ++h) {
-          cell_operand<format>(p.integer() ? whole[h] : raw[h][step / kSteps], scales[h], step % kSteps,
+          cell_operand<format>(p.integer() ? whole[h] : raw[h][step / kSteps], scales[h], step % kSteps, zero,
                                a[group % 2][i][h], a[group % 2][i][2 + h]);
         }
         if constexpr (!p.integer()) {
-          if (step % kSteps == kSteps - 1 && kt + 1 < k_tiles) load_part(kt + 1, step / kSteps);
+          if (step % kSteps == kSteps - 1 && kt + 1 < k_tiles) load_part(step / kSteps);
         }
       }
       if (group == 0) mbarrier_wait(full + stage, Ring::parity(kt));

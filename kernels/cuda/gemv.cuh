@@ -324,12 +324,12 @@ struct PairWalk {
     }
   }
   GLIMPSE_DEVICE void next() {
-    cell[0].next();
-    cell[1].next();
+    cell[0].next(0);
+    cell[1].next(0);
   }
   GLIMPSE_DEVICE void load() {
-    cell[0].load(ahead[0]);
-    cell[1].load(ahead[1]);
+    cell[0].template load<true>(0, ahead[0]);
+    cell[1].template load<true>(0, ahead[1]);
   }
 };
 template <Format format>

@@ -39,9 +39,9 @@ Kernel gemm_warpgroup_kernel(Format format, int columns);
 int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
-/// Blocks of a launch of matrix-vector products: two to a multiprocessor, which leaves room for one of the launch
-/// behind.
-int64_t gemv_blocks(int64_t n_pairs, int n_multiprocessors);
+/// Blocks that share the pairs of a launch of matrix-vector products, for each of `groups` groups of columns: together
+/// two to a multiprocessor, which leaves room for one of the launch behind, and does not prepare columns too often.
+int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors);
 /// Query heads per block, of `group` that share keys: one where the device has room for the blocks that makes, because
 /// then a block is done soonest, else several, so that keys are read once for them. `blocks`: rows times key/value
 /// heads times chunks of keys.

@@ -191,6 +191,14 @@ GLIMPSE_DEVICE float half_bits_to_float(uint32_t bits) {
 GLIMPSE_DEVICE float bf16_bits_to_float(uint32_t bits) {
   return __uint_as_float(bits << 16);
 }
+/// 2^23 plus byte i of a word, as a float: exact, and one instruction.
+GLIMPSE_DEVICE float byte_over_2_23(uint32_t word, int i) {
+  return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540u | static_cast<uint32_t>(i)));
+}
+/// Byte i of a word, which is at least 128, over 128, as a float: exact, and one instruction.
+GLIMPSE_DEVICE float byte_over_128(uint32_t word, int i) {
+  return __uint_as_float(__byte_perm(word, 0x3f000000u, 0x7044u | static_cast<uint32_t>(i) << 8));
+}
 /// Two floats to bfloat16, nearest even; `low` in the low half.
 GLIMPSE_DEVICE uint32_t pack_bf16(float low, float high) {
   uint32_t packed;
@@ -378,6 +386,12 @@ inline float half_bits_to_float(uint32_t bits) {
 }
 inline float bf16_bits_to_float(uint32_t bits) {
   return bits_to_float(bits << 16);
+}
+inline float byte_over_2_23(uint32_t word, int i) {
+  return bits_to_float(0x4b000000u | (word >> (8 * i) & 255u));
+}
+inline float byte_over_128(uint32_t word, int i) {
+  return bits_to_float(0x3f000000u | (word >> (8 * i) & 255u) << 16);
 }
 inline uint32_t pack_bf16(float low, float high) {
   return float_to_bf16(low) | static_cast<uint32_t>(float_to_bf16(high)) << 16;

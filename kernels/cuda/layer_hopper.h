@@ -187,10 +187,6 @@ GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[128], const uint32_t (&a)[4], 
 
 #endif
 
-/// 2^23 plus byte i of a word, as a float: exact, and one instruction.
-GLIMPSE_DEVICE float byte_over_2_23(uint32_t word, int i) {
-  return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540u | static_cast<uint32_t>(i)));
-}
 /// Ends the kernel with an error, for code that must not be reached.
 GLIMPSE_DEVICE void trap() {
   __trap();
@@ -241,9 +237,6 @@ void warpgroup_finish(float (&)[n]) {
 template <int n>
 void warpgroup_mma_bf16(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
   host::warpgroup_mma(d, 2 * n, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
-}
-inline float byte_over_2_23(uint32_t word, int i) {
-  return bits_to_float(0x4b000000u | (word >> (8 * i) & 255u));
 }
 inline void trap() {
   host::fail("reached what must not be reached");

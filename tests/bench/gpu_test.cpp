@@ -45,6 +45,8 @@ class CountingDevice final : public cuda::Device {
 
   std::string describe() const override { return inner_->describe(); }
   int n_multiprocessors() const override { return inner_->n_multiprocessors(); }
+  int max_shared_bytes() const override { return inner_->max_shared_bytes(); }
+  bool has_warpgroups() const override { return inner_->has_warpgroups(); }
   uint64_t free_bytes() const override { return inner_->free_bytes(); }
   Result<std::unique_ptr<cuda::Stream>> make_stream() override {
     GLIMPSE_ASSIGN(auto stream, inner_->make_stream());

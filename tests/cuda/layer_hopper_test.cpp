@@ -136,6 +136,9 @@ TEST(Bytes, BecomeFloatsOverTwoToThe23) {
     for (int i = 0; i < 4; ++i) {
       const uint32_t word = (0x5aa51cf3u & ~(255u << (8 * i))) | static_cast<uint32_t>(byte) << (8 * i);
       EXPECT_EQ(byte_over_2_23(word, i), 8388608.0f + static_cast<float>(byte));
+      if (byte >= 128) {
+        EXPECT_EQ(byte_over_128(word, i), static_cast<float>(byte) / 128);
+      }
     }
   }
 }
