@@ -232,6 +232,26 @@ GLIMPSE_DEVICE void cell_floats(const RawCell<format>& raw, const CellScales& s,
   }
 }
 
+/// Four weights from their codes, u being the half of the cell, in fewer instructions than cell_floats() takes and with
+/// one rounding more.
+template <Format format>
+GLIMPSE_DEVICE void integer_operand(uint32_t codes, const CellScales& s, int u, float (&w)[4]) {
+  constexpr Planes p = planes_of(format);
+  const float base = static_cast<float>(s.min[u]) * s.minus;
+  if constexpr (p.low_bits + p.high_bits < 8 && !p.is_signed) {
+    // scale * (code - offset) + base = 128 scale * ((code + 128) / 128) + (base - (128 + offset) scale)
+    codes |= 0x80808080u;
+    const float scale = 128.0f * s.scale[u], rest = fmaf(-(128.0f + static_cast<float>(p.offset)), s.scale[u], base);
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_128(codes, i), scale, rest);
+  } else {
+    if constexpr (p.is_signed) codes ^= 0x80808080u;
+    constexpr float zero_code = 8388608.0f + static_cast<float>(p.is_signed ? 128 : p.offset);
+    GLIMPSE_UNROLL
+    for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_2_23(codes, i) - zero_code, s.scale[u], base);
+  }
+}
+
 /// Columns 4 * step .. 4 * step + 3 of a cell (of a part of it, for float formats) in bfloat16, as matrix products take
 /// them: the lower two in `low`. Integer formats round once more than cell_floats() on the way, to floats. zero: 0,
 /// which the compiler must not know where the operands are those of warpgroups: registers that a load writes while
@@ -240,32 +260,19 @@ template <Format format>
 GLIMPSE_DEVICE void cell_operand(const RawCell<format>& raw, const CellScales& s, int step, uint32_t zero,
                                  uint32_t& low, uint32_t& high) {
   constexpr Planes p = planes_of(format);
-  float w[4];
   if constexpr (format == Format::kBF16) {
     low = raw.low[2 * step] ^ zero;
     high = raw.low[2 * step + 1] ^ zero;
-    return;
-  } else if constexpr (!p.integer()) {
-    cell_floats<format>(raw, s, step, w);
   } else {
-    uint32_t codes = cell_codes<format>(raw, step);
-    const int u = step / 4;
-    const float base = static_cast<float>(s.min[u]) * s.minus;
-    if constexpr (p.low_bits + p.high_bits < 8 && !p.is_signed) {
-      // scale * (code - offset) + base = 128 scale * ((code + 128) / 128) + (base - (128 + offset) scale)
-      codes |= 0x80808080u;
-      const float scale = 128.0f * s.scale[u], rest = fmaf(-(128.0f + static_cast<float>(p.offset)), s.scale[u], base);
-      GLIMPSE_UNROLL
-      for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_128(codes, i), scale, rest);
+    float w[4];
+    if constexpr (!p.integer()) {
+      cell_floats<format>(raw, s, step, w);
     } else {
-      if constexpr (p.is_signed) codes ^= 0x80808080u;
-      constexpr float zero_code = 8388608.0f + static_cast<float>(p.is_signed ? 128 : p.offset);
-      GLIMPSE_UNROLL
-      for (int i = 0; i < 4; ++i) w[i] = fmaf(byte_over_2_23(codes, i) - zero_code, s.scale[u], base);
+      integer_operand<format>(cell_codes<format>(raw, step), s, step / 4, w);
     }
+    low = pack_bf16(w[0], w[1]);
+    high = pack_bf16(w[2], w[3]);
   }
-  low = pack_bf16(w[0], w[1]);
-  high = pack_bf16(w[2], w[3]);
 }
 
 }  // namespace glimpse::cuda

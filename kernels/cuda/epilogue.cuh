@@ -62,12 +62,12 @@ GLIMPSE_DEVICE uint32_t sort_key(float x) {
   const uint32_t bits = float_to_bits(x);
   return (bits & 0x80000000u) != 0 ? ~bits : bits | 0x80000000u;
 }
-/// A logit and its id as a number: the greatest is that of the greatest logit, of equal ones the lowest id. What is not
-/// finite is greater than all. None of them is 0.
+/// A logit and its id as a number: the greatest is that of the greatest logit, of equal ones (0 and -0 are, hence the
+/// addition) the lowest id. What is not finite is greater than all. None of them is 0.
 constexpr uint64_t kNotFinite = ~uint64_t{0};
 GLIMPSE_DEVICE uint64_t ranked(float logit, int id) {
   if ((float_to_bits(logit) & 0x7f800000u) == 0x7f800000u) return kNotFinite;
-  return static_cast<uint64_t>(sort_key(logit)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
+  return static_cast<uint64_t>(sort_key(logit + 0.0f)) << 32 | (0xffffffffu - static_cast<uint32_t>(id));
 }
 /// The id, or -1 where something is not finite or nothing was there.
 GLIMPSE_DEVICE int ranked_id(uint64_t ranked) {

@@ -2,8 +2,8 @@
 // from global memory and are operand A; activations are operand B, in a ring of stages in shared memory that one thread
 // keeps filled with bulk copies. out^T = W x^T, as in gemm.cuh.
 //
-// A block has two warpgroups that multiply, a warp for one pair of row tiles each, and one of which a warp copies and
-// the others hand over their registers.
+// A block has two warpgroups that multiply, a warp for one pair of row tiles each, and one that hands over registers,
+// of which a warp copies and another asks for weights.
 //
 // Activations come as rows_tiled() leaves them: what a stage holds is two contiguous pieces of memory, swizzled
 // already, so that a copy is a plain one and the launch needs no tensor map. Step s of column tile kt multiplies
@@ -85,13 +85,13 @@ GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
 
 #if GLIMPSE_HAS_WARPGROUPS
 
-/// Asks for the weights of a group of pairs to be brought into L2, ascending in k, by lanes 16 to 31, one for each row
-/// tile: multipliers load a tile ahead, which is too late for what lies in DRAM.
+/// Asks for the weights of a group of pairs to be brought into L2, ascending in k, a lane for each row tile:
+/// multipliers load a tile ahead, which is too late for what lies in DRAM.
 template <Format format>
 GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
   constexpr Planes p = planes_of(format);
-  const int lane = lane_index() - kWarp / 2, pair = first_pair + lane / 2;
-  if (lane < 0 || pair >= s.n_pairs) return;
+  const int lane = lane_index(), pair = first_pair + lane / 2;
+  if (lane >= 2 * kWgPairs || pair >= s.n_pairs) return;
   const PairTiles tiles = pair_tiles(s, pair);
   const bool second = lane % 2 != 0;
   const WeightView& w = s.w[second ? tiles.matrix[1] : tiles.matrix[0]];
@@ -252,9 +252,11 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
     finish_block<kColumns, kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
   } else {
     give_registers<kWgCopierRegisters>();
+    // Two warps, so that the first stages are not filled behind a hundred requests for weights.
     if (warp == kWgMultipliers / kWarp) {
-      if (block_y() == 0) prefetch_pairs_of_block<format>(s, group * kWgPairs);
       fill_ring<kColumns>(args, first_column, k_tiles, ring, full, empty);
+    } else if (warp == kWgMultipliers / kWarp + 1 && block_y() == 0) {
+      prefetch_pairs_of_block<format>(s, group * kWgPairs);
     }
   }
 }

@@ -81,18 +81,31 @@ GLIMPSE_DEVICE void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
                "r"(n_bytes)
                : "memory");
 }
-/// Waits until the phase of this parity is over: 0 for the first, third, ... phase.
-GLIMPSE_DEVICE void mbarrier_wait(Mbarrier* m, int parity) {
+/// Whether the phase of this parity is over; the hardware may let the thread sleep a little before it answers.
+GLIMPSE_DEVICE bool mbarrier_over(Mbarrier* m, int parity) {
   uint32_t done;
-  do {
-    asm volatile(
-        "{\n.reg .pred over;\n"
-        "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 over, [%1], %2;\n"
-        "selp.b32 %0, 1, 0, over;\n}"
-        : "=r"(done)
-        : "r"(shared_address(m)), "r"(parity)
-        : "memory");
-  } while (done == 0);
+  asm volatile(
+      "{\n.reg .pred over;\n"
+      "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 over, [%1], %2;\n"
+      "selp.b32 %0, 1, 0, over;\n}"
+      : "=r"(done)
+      : "r"(shared_address(m)), "r"(parity)
+      : "memory");
+  return done != 0;
+}
+/// Waits until the phase of this parity is over: 0 for the first, third, ... phase. Whoever waits for more than about
+/// ten seconds ends the kernel with an error instead of hanging: a stage is full, or free, within microseconds.
+GLIMPSE_DEVICE void mbarrier_wait(Mbarrier* m, int parity) {
+  if (mbarrier_over(m, parity)) return;
+  const auto now = [] {  // in units of 2^32 nanoseconds
+    uint32_t time;
+    asm volatile("mov.u32 %0, %%globaltimer_hi;" : "=r"(time));
+    return time;
+  };
+  const uint32_t begin = now();
+  while (!mbarrier_over(m, parity)) {
+    if (now() - begin > 2) __trap();
+  }
 }
 /// Starts to copy from global to shared memory; both addresses and n_bytes are multiples of 16. The bytes count for the
 /// barrier's phase when they are here.

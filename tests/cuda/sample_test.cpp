@@ -1,7 +1,10 @@
 // Sampling on the device against the sampler of engine/generate.
 #include <gtest/gtest.h>
 
+#include <limits>
+
 #include "engine/generate/sampler.h"
+#include "kernels/cuda/epilogue.cuh"
 #include "tests/cuda/cuda_support.h"
 
 namespace glimpse::cuda {
@@ -35,6 +38,23 @@ TEST_F(DeviceSample, GreedyTakesTheLowestOfTheGreatest) {
     EXPECT_EQ(draw(logits, 3, {}, {0, 0, 0}), want);
     EXPECT_EQ(draw(logits, 3, {.temperature = 1, .top_k = 1}, {0.9f, 0.9f, 0.9f}), want);
   }
+}
+
+// What the product of the head leaves of a row orders logits as a comparison of floats does, zeros of both signs too.
+TEST(Ranked, OrdersLogitsAndThenIds) {
+  const float ascending[] = {-3e38f, -1, -1e-40f, 0, 1e-40f, 2, 3e38f};
+  for (size_t i = 0; i + 1 < std::size(ascending); ++i) {
+    EXPECT_LT(ranked(ascending[i], 7), ranked(ascending[i + 1], 9)) << ascending[i];
+    EXPECT_LT(ranked(ascending[i], 9), ranked(ascending[i], 7)) << ascending[i];
+    EXPECT_EQ(ranked_id(ranked(ascending[i], 7)), 7);
+  }
+  EXPECT_LT(ranked(0.0f, 9), ranked(-0.0f, 7));
+  EXPECT_LT(ranked(-0.0f, 9), ranked(0.0f, 7));
+  for (const float x : {INFINITY, -INFINITY, std::numeric_limits<float>::quiet_NaN()}) {
+    EXPECT_EQ(ranked_id(ranked(x, 7)), -1);
+    EXPECT_LT(ranked(3e38f, 0), ranked(x, 7));
+  }
+  EXPECT_EQ(ranked_id(0), -1);
 }
 
 TEST_F(DeviceSample, RowsThatCannotBeDrawnFromGiveNoToken) {
