@@ -23,7 +23,6 @@ using testing::must;
 struct Place {
   std::string name;
   std::function<std::unique_ptr<Ops>()> make;
-  bool is_cuda = false;
 };
 std::ostream& operator<<(std::ostream& out, const Place& place) {
   return out << place.name;
@@ -31,8 +30,8 @@ std::ostream& operator<<(std::ostream& out, const Place& place) {
 
 #if defined(GLIMPSE_TEST_CUDA_HOST)
 std::vector<Place> places() {
-  return {{"cuda_host", [] { return cuda::host_ops(); }, true},
-          {"cuda_host_reverse", [] { return cuda::host_ops({.order = cuda::host::Order::kReverse}); }, true}};
+  return {{"cuda_host", [] { return cuda::host_ops(); }},
+          {"cuda_host_reverse", [] { return cuda::host_ops({.order = cuda::host::Order::kReverse}); }}};
 }
 #else
 std::vector<Place> places() {
@@ -238,7 +237,6 @@ TEST_P(SegmentBits, WindowsHaveTheBitsOfStoresOfTheirOwn) {
   const int64_t starts[] = {0, 64, 80, 128, 448};
   for (const Shape& shape : kShapes) {
     for (const KvElement element : kKvElements) {
-      if (GetParam().is_cuda && element == KvElement::kQ8_0) continue;  // refused, see below
       Layer layer(GetParam(), shape, element);
       const auto kv = layer.store(512);
       std::vector<Segment> segments;
