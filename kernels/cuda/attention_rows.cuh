@@ -233,6 +233,7 @@ GLIMPSE_DEVICE void prefetch_chunk(const AttentionArgs& args, const BlockIndex& 
   const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(at.z) * kChunkKeys : 0;
   if (first >= visible_keys(args, at.x)) return;
   const int64_t left = kv.capacity - args.first_key - first, here = left < kChunkKeys ? left : kChunkKeys;
+  if (here <= 0) return;
   const int blocks_per_kv = (args.group + n_heads - 1) / n_heads;
   if (at.y % blocks_per_kv != 0) return;  // of those that read the same, one asks
   const int64_t row = at.y / blocks_per_kv * kv.capacity + args.first_key + first;

@@ -25,17 +25,22 @@ GLIMPSE_DEVICE float activate(Act act, float z) {
   return z;
 }
 
+/// Where dimension dim of a head's key or value lies. T: a stored value.
+template <typename T>
+GLIMPSE_DEVICE T* kv_place(const KvView& kv, void* base, int head, int64_t position, int dim) {
+  return static_cast<T*>(base) + (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
+}
+
 GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t position, int dim, float value) {
-  const int64_t at = (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
   switch (kv.type) {
     case CacheType::kF32:
-      static_cast<float*>(base)[at] = value;
+      *kv_place<float>(kv, base, head, position, dim) = value;
       return;
     case CacheType::kBf16:
-      static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_bf16(value, 0.0f));
+      *kv_place<uint16_t>(kv, base, head, position, dim) = static_cast<uint16_t>(pack_bf16(value, 0.0f));
       return;
     case CacheType::kF16:
-      static_cast<uint16_t*>(base)[at] = static_cast<uint16_t>(pack_half(value, 0.0f));
+      *kv_place<uint16_t>(kv, base, head, position, dim) = static_cast<uint16_t>(pack_half(value, 0.0f));
       return;
     case CacheType::kQ8_0:  // store_q8() writes those
       return;
@@ -90,11 +95,10 @@ GLIMPSE_DEVICE void store_kv_rows(const KvView& kv, void* base, int head, int64_
   if constexpr (kRows == 4) {
     const bool half = kv.type == CacheType::kF16;
     if (left >= 4 && dim % 4 == 0 && (half || kv.type == CacheType::kBf16)) {
-      const int64_t at = (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
       Vec8 v;
       v.w[0] = half ? pack_half(values[0], values[1]) : pack_bf16(values[0], values[1]);
       v.w[1] = half ? pack_half(values[2], values[3]) : pack_bf16(values[2], values[3]);
-      *reinterpret_cast<Vec8*>(static_cast<uint16_t*>(base) + at) = v;
+      *reinterpret_cast<Vec8*>(kv_place<uint16_t>(kv, base, head, position, dim)) = v;
       return;
     }
   }
