@@ -203,32 +203,6 @@ Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit
   return bytes;
 }
 
-Result<std::vector<std::byte>> read_stream(const std::string& path, uint64_t limit) {
-  constexpr size_t kPiece = size_t{64} << 10;
-  const bool standard_input = path == "-";
-  const int descriptor = standard_input ? STDIN_FILENO : ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return system_error("open", path);
-  struct Closer {
-    int descriptor;
-    ~Closer() {
-      if (descriptor != STDIN_FILENO) close(descriptor);
-    }
-  } const closer{descriptor};
-  std::vector<std::byte> bytes;
-  for (;;) {
-    const size_t at = bytes.size();
-    bytes.resize(at + kPiece);
-    const ssize_t n = ::read(descriptor, bytes.data() + at, kPiece);
-    if (n < 0 && errno != EINTR) return system_error("read", standard_input ? "standard input" : path);
-    bytes.resize(at + static_cast<size_t>(std::max<ssize_t>(n, 0)));
-    if (bytes.size() > limit) {
-      return make_error(ErrorCode::kTooLarge, "%s has more than %llu bytes",
-                        standard_input ? "standard input" : path.c_str(), static_cast<unsigned long long>(limit));
-    }
-    if (n == 0) return bytes;
-  }
-}
-
 AtomicFileWriter::AtomicFileWriter(AtomicFileWriter&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, {})),

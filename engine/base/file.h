@@ -65,10 +65,6 @@ class MappedFile {
 /// Reads a whole file into memory. Errors: as File::open; kTooLarge when it has more than `limit` bytes.
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit);
 
-/// Reads a file, pipe or device ("-": standard input) to its end, whose size nobody knows before. Errors: kNotFound,
-/// kIo; kTooLarge as soon as there are more than `limit` bytes: /dev/zero has no end.
-Result<std::vector<std::byte>> read_stream(const std::string& path, uint64_t limit);
-
 /// Writes to a file without a name (or, where the file system has no such, to a temporary name beside `path`); commit()
 /// puts it into place. Destroyed uncommitted, it leaves nothing behind; without a name not even when the process is
 /// killed. Move-only.

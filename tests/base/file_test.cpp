@@ -138,23 +138,5 @@ TEST(File, ReadsPastTheEndAreErrors) {
   EXPECT_EQ(file->read_at(UINT64_MAX - 1, buffer).error().code, ErrorCode::kTruncated);
 }
 
-TEST(ReadStream, EndsAtTheLimitOfWhatHasNoEnd) {
-  const auto zeros = read_stream("/dev/zero", 1 << 20);
-  ASSERT_FALSE(zeros.ok());
-  EXPECT_EQ(zeros.error().code, ErrorCode::kTooLarge);
-  EXPECT_NE(zeros.error().message.find("/dev/zero has more than 1048576 bytes"), std::string::npos);
-  EXPECT_TRUE(read_stream("/dev/null", 0).value().empty());
-  EXPECT_EQ(read_stream("/nonexistent/file", 10).error().code, ErrorCode::kNotFound);
-  EXPECT_EQ(read_stream("/", 10).error().code, ErrorCode::kIo);
-  int ends[2];
-  ASSERT_EQ(pipe(ends), 0);
-  ASSERT_EQ(write(ends[1], "piped", 5), 5);
-  close(ends[1]);
-  const auto piped = read_stream("/dev/fd/" + std::to_string(ends[0]), 5);
-  close(ends[0]);
-  ASSERT_TRUE(piped.ok()) << piped.error().message;
-  EXPECT_EQ(piped->size(), 5u);
-}
-
 }  // namespace
 }  // namespace glimpse

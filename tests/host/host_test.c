@@ -1,4 +1,5 @@
-/* What a host's system may do to the library inside it: no threads to be had, no address space for them, dlclose, fork.
+/* What a host and its system may do to the library inside it: no threads to be had, no address space for them, memory
+ * that runs out, dlclose, fork, a cancel from another thread, calls from its own callback.
  *
  *   test_host CASE libglimpse.so model.gguf
  *
@@ -15,6 +16,10 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#ifdef GLIMPSE_TEST_ALLOCATION_FAULTS
+#include "tests/capi/allocation_faults.h"
+#endif
 
 enum { kThreads = 4, kMaxTokens = 12 };
 
@@ -67,6 +72,10 @@ static struct {
   FUNCTIONS(DECLARE)
 } lib;
 
+static volatile int cancel_flag;
+static glimpse_text_callback on_text;
+static void* on_text_user;
+
 static const char* library_path;
 static const char* model_path;
 
@@ -104,6 +113,7 @@ static glimpse_status create_session(const glimpse_model* model, int n_threads, 
   params.n_ctx = 256;
   params.n_batch = 32;
   params.log = keep_warnings;
+  params.cancel = &cancel_flag;
   return lib.glimpse_session_create_(model, &params, session);
 }
 
@@ -128,6 +138,8 @@ static glimpse_status ask(glimpse_session* session, Tokens* tokens) {
   memset(tokens, 0, sizeof *tokens);
   lib.glimpse_generate_params_init_(&params);
   params.max_tokens = kMaxTokens;
+  params.on_text = on_text;
+  params.on_text_user = on_text_user;
   status = lib.glimpse_session_reset_(session);
   if (status == GLIMPSE_OK) status = lib.glimpse_generate_(session, &message, 1, &params);
   if (status != GLIMPSE_OK) return status;
@@ -291,6 +303,92 @@ static void fork_and_use(void) {
   free_everything();
 }
 
+static int n_texts;
+
+static void* set_cancel_flag(void* unused) {
+  cancel_flag = 1;
+  return unused;
+}
+
+/* At the first text another thread sets the flag, and is done with it when this returns. */
+static int cancel_from_thread(void* user, const char* text, size_t n_bytes) {
+  pthread_t thread;
+  (void)user;
+  (void)text;
+  (void)n_bytes;
+  if (++n_texts == 1) {
+    CHECK(pthread_create(&thread, NULL, set_cancel_flag, NULL) == 0);
+    CHECK(pthread_join(thread, NULL) == 0);
+  }
+  return 1;
+}
+
+static void cancel_from_outside(void) {
+  Tokens whole, cut, again;
+  CHECK(load(2, &shared_model) == GLIMPSE_OK);
+  CHECK(create_session(shared_model, 2, &shared_session) == GLIMPSE_OK);
+  CHECK(ask(shared_session, &whole) == GLIMPSE_OK);
+  CHECK(whole.n > 2);
+  on_text = cancel_from_thread;
+  CHECK(ask(shared_session, &cut) == GLIMPSE_OK);
+  CHECK(n_texts == 1 && cut.n < whole.n);
+  CHECK(ask(shared_session, &cut) == GLIMPSE_ERROR_CANCELLED); /* the flag is still set */
+  cancel_flag = 0;
+  on_text = NULL;
+  CHECK(ask(shared_session, &again) == GLIMPSE_OK);
+  CHECK(same(&whole, &again));
+  free_everything();
+}
+
+static int call_again(void* user, const char* text, size_t n_bytes) {
+  Tokens none;
+  (void)text;
+  (void)n_bytes;
+  ++n_texts;
+  CHECK(ask(user, &none) == GLIMPSE_ERROR_BUSY);
+  CHECK(strstr(lib.glimpse_last_error_(), "callback") != NULL);
+  return 1;
+}
+
+static void call_from_callback(void) {
+  Tokens whole, answer;
+  CHECK(load(2, &shared_model) == GLIMPSE_OK);
+  CHECK(create_session(shared_model, 2, &shared_session) == GLIMPSE_OK);
+  CHECK(ask(shared_session, &whole) == GLIMPSE_OK);
+  on_text = call_again;
+  on_text_user = shared_session;
+  CHECK(ask(shared_session, &answer) == GLIMPSE_OK);
+  CHECK(n_texts > 0 && same(&whole, &answer));
+  free_everything();
+}
+
+#ifdef GLIMPSE_TEST_ALLOCATION_FAULTS
+/* The whole road with every n-th allocation failing, once and from then on; every call of it is in test_capi_faults. */
+static void no_memory(void) {
+  Tokens want, answer;
+  long n, n_allocations;
+  int sticky, n_errors = 0;
+  CHECK(whole_road(2, &want) == GLIMPSE_OK);
+  arm_allocation_faults(0, 0);
+  CHECK(whole_road(2, &answer) == GLIMPSE_OK);
+  n_allocations = disarm_allocation_faults();
+  CHECK(n_allocations > 100);
+  for (sticky = 0; sticky <= 1; ++sticky) {
+    for (n = 1; n <= n_allocations; n += 1 + n / 16) {
+      glimpse_status status;
+      arm_allocation_faults(n, sticky);
+      status = whole_road(2, &answer);
+      disarm_allocation_faults();
+      CHECK(status == GLIMPSE_OK ? same(&want, &answer) : status == GLIMPSE_ERROR_OUT_OF_MEMORY);
+      n_errors += status != GLIMPSE_OK;
+    }
+  }
+  CHECK(n_errors > 50);
+  CHECK(whole_road(2, &answer) == GLIMPSE_OK);
+  CHECK(same(&want, &answer));
+}
+#endif
+
 int main(int argc, char** argv) {
   if (argc != 4) return 2;
   library_path = argv[2];
@@ -304,6 +402,14 @@ int main(int argc, char** argv) {
     close_library();
   else if (strcmp(argv[1], "fork") == 0)
     fork_and_use();
+  else if (strcmp(argv[1], "cancel") == 0)
+    cancel_from_outside();
+  else if (strcmp(argv[1], "reentry") == 0)
+    call_from_callback();
+#ifdef GLIMPSE_TEST_ALLOCATION_FAULTS
+  else if (strcmp(argv[1], "no_memory") == 0)
+    no_memory();
+#endif
   else
     return 2;
   if (n_failed == 0) printf("host_test %s: ok\n", argv[1]);

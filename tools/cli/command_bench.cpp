@@ -17,6 +17,7 @@
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
+#include "tools/cli/warnings.h"
 
 namespace glimpse::cli {
 namespace {
@@ -95,6 +96,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const Subject& 
   options.mmproj_path = subject.mmproj;
   options.vision_precision = vision_precision(c.vision_precision);
   set_device(c.where, options);
+  options.log = warnings();
   options.progress = [&](std::string_view stage, double fraction) {
     line.show(stage, fraction);
     return !interrupted();

@@ -14,6 +14,7 @@
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
+#include "tools/cli/warnings.h"
 
 namespace glimpse::cli {
 namespace {
@@ -91,6 +92,7 @@ class Examiner {
     params.n_threads = o.n_threads;
     params.n_ctx = o.n_ctx;
     params.kv_type = kv_type_number(o.kv_type);
+    params.log = show_warning;
     return params;
   }
 
@@ -154,6 +156,7 @@ int run_eval(const EvalOptions& o) {
   params.vision_precision = vision_precision_number(o.vision_precision);
   set_device(o.where, params);
   params.use_reference = o.reference ? 1 : 0;
+  params.log = show_warning;
   const api::Model model(params, stop);
   Examiner examiner(model, o);
 

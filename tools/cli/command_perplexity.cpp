@@ -14,6 +14,7 @@
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
+#include "tools/cli/warnings.h"
 #include "tools/eval/kl_base.h"
 #include "tools/eval/kl_statistics.h"
 #include "tools/eval/pictures.h"
@@ -172,13 +173,14 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   options.f32_tensors = o.f32_weights;
   options.vision_precision = o.f32() ? VisionPrecision::kF32 : vision_precision(o.vision_precision);
   options.progress = progress;
+  options.log = warnings();
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(options));
   const int64_t n_vocab = model->text().vocab_size;
   if (base != nullptr && base->n_vocab() != n_vocab) {
     return make_error(ErrorCode::kMismatch, "%s is over a vocabulary of %d, %s has %d", o.kl_base, base->n_vocab(),
                       o.model, n_vocab);
   }
-  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.n_threads));
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.n_threads, warnings()));
   GLIMPSE_ASSIGN(const Work work, collect_work(model, *ops, o, base, progress));
   size_t longest = 0;
   for (const Sequence& s : work.sequences) longest = std::max(longest, s.ids.size());

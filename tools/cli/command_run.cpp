@@ -17,6 +17,7 @@
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
+#include "tools/cli/warnings.h"
 #include "tools/prompt/prompt.h"
 
 namespace glimpse::cli {
@@ -170,10 +171,6 @@ double per_second(int64_t n, double ms) {
 void log_message(void*, glimpse_log_level level, const char* message) {
   static const char* const names[] = {"debug", "info", "warning", "error"};
   print_note("%s: %s", names[level], message);
-}
-
-void log_warning(void* user, glimpse_log_level level, const char* message) {
-  if (level >= GLIMPSE_LOG_WARNING) log_message(user, level, message);
 }
 
 void print_timings(const glimpse_timings& t, double load_ms) {
@@ -355,7 +352,7 @@ int run(const RunOptions& o) {
   model_params.vision_precision = vision_precision_number(o.vision_precision);
   model_params.use_reference = o.reference ? 1 : 0;
   set_device(o.where, model_params);
-  model_params.log = o.verbose ? log_message : log_warning;
+  model_params.log = o.verbose ? log_message : show_warning;
   if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
   model_params.pack_cache_map = o.pack_cache_map ? 1 : 0;
   const api::Model model(model_params, progress);
@@ -374,7 +371,7 @@ int run(const RunOptions& o) {
   if (o.source_max_pixels != 0) session_params.image_source_max_pixels = o.source_max_pixels;
   if (o.source_max_mib != 0) session_params.image_source_max_memory = o.source_max_mib * (1 << 20);
   if (o.source_max_scans != 0) session_params.image_source_max_scans = o.source_max_scans;
-  session_params.log = o.verbose ? log_message : log_warning;
+  session_params.log = o.verbose ? log_message : show_warning;
   session_params.cancel = interrupt_flag();
   api::Session session(model, session_params);
   const double load_ms = ms_since(start);
