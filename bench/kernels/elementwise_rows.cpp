@@ -9,6 +9,7 @@
 #include "kernels/matmul/panel.h"
 #include "kernels/norm/norm.h"
 #include "kernels/quant/quant.h"
+#include "kernels/quant/random_blocks.h"
 #include "kernels/rope/rope.h"
 
 namespace glimpse::bench {
@@ -141,6 +142,7 @@ class ConversionRun : public KernelRun {
 
  private:
   void quantize() {
+    if (!can_quantize(type_)) return random_blocks(type_, 1, kPanelRows * n_, blocks_.data());
     for (int64_t r = 0; r < kPanelRows; ++r) {
       quantize_row_ref(type_, numbers_.data() + r * n_, blocks_.data() + static_cast<uint64_t>(r) * row_bytes_, n_,
                        nullptr);
@@ -178,6 +180,7 @@ void add_conversions(std::vector<KernelRow>& rows) {
     for (uint32_t id = 0; id < 64; ++id) {
       const DTypeInfo* const info = find_dtype(id);
       if (info == nullptr || !is_weight_type(info->type)) continue;
+      if (entry.conversion == Conversion::kQuantize && !can_quantize(info->type)) continue;
       KernelRow row;
       row.kernel = format("%s_%s_ref", entry.name, lower(info->name));
       row.shape = format("k:%d/n:%d", kLength, kPanelRows);

@@ -7,6 +7,7 @@
 #include "kernels/matmul/matmul.h"
 #include "kernels/matmul/weight_row.h"
 #include "kernels/quant/quant.h"
+#include "kernels/quant/random_blocks.h"
 
 namespace glimpse::bench {
 namespace {
@@ -82,6 +83,8 @@ Result<std::shared_ptr<Weights>> make_weights(PanelFormat format, int64_t rows, 
     std::byte* const row = blocks.data() + static_cast<uint64_t>(r) * row_bytes;
     if (is_float_row_target(format)) {
       float_row(Isa::kRef, format, numbers.data() + r * cols, cols, row, scratch.data());
+    } else if (!can_quantize(format)) {
+      random_blocks(format, static_cast<uint64_t>(r), cols, row);
     } else {
       quantize_row_ref(format, numbers.data() + r * cols, row, cols, nullptr);
     }

@@ -30,10 +30,23 @@ int64_t find_word(const std::byte* words, int64_t n) {
   return -1;
 }
 
-bool half_is_finite(const std::byte* at) {
+bool half_is_finite(uint32_t bits) {
+  return (bits & kHalfExponent) != kHalfExponent;
+}
+uint16_t word_at(const std::byte* at) {
   uint16_t bits;
   std::memcpy(&bits, at, sizeof bits);
-  return (bits & kHalfExponent) != kHalfExponent;
+  return bits;
+}
+
+bool is_finite(const BlockFormat& format, const std::byte* block) {
+  const std::byte* d = block + format.d_at;
+  if (format.m_at >= 0 && !half_is_finite(word_at(block + format.m_at))) return false;
+  if (format.d_type == ScaleType::kHalf) return half_is_finite(word_at(d));
+  // 2^(e - 128) times the largest value, 12, is more than a float holds from 253 on.
+  if (format.d_type == ScaleType::kPower) return std::to_integer<int>(*d) < 253;
+  // The exponent is in the two upper nibbles.
+  return half_is_finite(static_cast<uint32_t>(word_at(d + 6) & 0xf000) | (word_at(d + 4) & 0xf000u) >> 4);
 }
 
 }  // namespace
@@ -43,11 +56,10 @@ int64_t find_non_finite_block(DType type, const std::byte* blocks, int64_t n) {
   if (type == DType::kF16) return find_word<uint16_t, kHalfExponent>(blocks, n);
   if (type == DType::kBF16) return find_word<uint16_t, kBf16Exponent>(blocks, n);
   const BlockFormat format = block_format(type);
-  if (!format.is_quantised() || format.float_d) return -1;
+  if (!format.is_quantised() || format.is_own()) return -1;
   const int64_t n_blocks = n / format.length(), block_bytes = format.bytes();
   for (int64_t i = 0; i < n_blocks; ++i, blocks += block_bytes) {
-    if (!half_is_finite(blocks + format.d_at)) return i;
-    if (format.m_at >= 0 && !half_is_finite(blocks + format.m_at)) return i;
+    if (!is_finite(format, blocks)) return i;
   }
   return -1;
 }

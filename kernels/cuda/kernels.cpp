@@ -86,6 +86,9 @@ Kernel pack_kernel(Format format) {
       return Kernel::kCount;
   }
 }
+bool is_device_format(Format format) {
+  return pack_kernel(format) != Kernel::kCount;
+}
 Kernel embed_kernel(Format format) {
   switch (format) {
 #define GLIMPSE_CUDA_FORMAT(name, format) \

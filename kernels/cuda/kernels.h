@@ -38,6 +38,8 @@ Kernel gemm_warpgroup_kernel(Format format, int columns);
 /// becomes with more, where there are enough of them for the device. Results have the same bits.
 int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors);
 Kernel pack_kernel(Format format);
+/// True for the formats that devices multiply with: those of formats.inc.
+bool is_device_format(Format format);
 Kernel embed_kernel(Format format);
 /// Blocks that share the pairs of a launch of matrix-vector products, for each of `groups` groups of columns: together
 /// two to a multiprocessor, which leaves room for one of the launch behind, and does not prepare columns too often.

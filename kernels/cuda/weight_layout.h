@@ -46,7 +46,7 @@ struct Planes {
   int sub = 32;            // columns that share a scale
   int offset = 0;          // weight = scale * (code - offset)
   bool is_signed = false;  // codes are signed bytes
-  bool table = false;      // codes are indices into kIq4Values
+  bool table = false;      // codes are indices into kIq4Table
   bool mins = false;       // weight = scale * code - min (or + m)
 
   constexpr bool integer() const { return low_bits <= 8; }
@@ -58,7 +58,7 @@ struct Planes {
 GLIMPSE_HD constexpr Planes planes_of(Format format) {
   const BlockFormat f = block_format(format);
   Planes p;
-  if (f.float_d) return p;  // of the CPU's vision encoder only
+  if (f.is_own()) return p;  // of the CPU's vision encoder only
   if (!f.is_quantised()) {
     p.low_bits = 8 * f.bytes();
     return p;
@@ -73,7 +73,7 @@ GLIMPSE_HD constexpr Planes planes_of(Format format) {
   p.sub = f.sub;
   p.is_signed = f.offset == 128;
   p.offset = p.is_signed ? 0 : f.offset;
-  p.table = f.table;
+  p.table = static_cast<bool>(f.table);
   p.mins = f.mins != MinKind::kNone;
   return p;
 }

@@ -7,7 +7,6 @@ namespace glimpse {
 namespace {
 
 struct Quantizer : Vec256 {
-  static GLIMPSE_INLINE I max32(I a, I b) { return _mm256_max_epi32(a, b); }
   static GLIMPSE_INLINE int32_t reduce_max(I v) {
     __m128i m = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
     m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));

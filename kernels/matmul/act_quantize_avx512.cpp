@@ -7,7 +7,6 @@ namespace glimpse {
 namespace {
 
 struct Quantizer : Vec512 {
-  static GLIMPSE_INLINE I max32(I a, I b) { return _mm512_max_epi32(a, b); }
   static GLIMPSE_INLINE int32_t reduce_max(I v) { return _mm512_reduce_max_epi32(v); }
 
   /// Bits of floats to bfloat16, round to nearest even; NaN is made quiet (half.h, float_to_bf16).

@@ -287,7 +287,7 @@ constexpr PanelFormat tile_format(PanelFormat format) {
   if (!K::kRaised || l.own) return format;
   for (const BlockFormat& f : kBlockFormats) {
     const bool same = f.length() == l.block && f.sub == l.sub && f.mins == l.mins;
-    if (same && (l.mins != MinKind::kNone || !f.float_d)) return f.info.type;
+    if (same) return f.info.type;
   }
   return format;
 }

@@ -13,34 +13,47 @@ namespace {
 /// 8-bit formats); with kSigned the 8-bit formats give int8 weights.
 enum class ByteSign { kUnsigned, kSigned };
 
-constexpr int8_t kIq4Unsigned[16] = {1, 24, 45, 63, 79, 93, 106, 118, -127, -115, -103, -90, -75, -59, -39, -15};
+/// The table with 128 added to its values.
+constexpr CodeTable raised(CodeTable table) {
+  for (int8_t& value : table.value) value = static_cast<int8_t>(value + (value < 0 ? 128 : -128));
+  return table;
+}
 
 template <PanelFormat format, class V, ByteSign sign>
 struct Unpacker {
   static constexpr PanelLayout L = panel_layout(format);
   using I = typename V::I;
   using F = typename V::F;
+  static constexpr CodeTable kTable = sign == ByteSign::kUnsigned ? raised(L.table) : L.table;
   static constexpr int kScaleVectors = L.scales == ScaleKind::kSix8        ? 2
                                        : L.scales == ScaleKind::kBytes16   ? 4
                                        : L.scales == ScaleKind::kSix16     ? 4
                                        : L.scales == ScaleKind::kSix8Split ? 2
+                                       : L.scales == ScaleKind::kOdd16     ? 2
                                                                            : 1;
 
   const uint8_t* block;  // this panel block, moved to the half's first lane
   int half;
   I scale_codes[kScaleVectors];
   I min_codes[kScaleVectors];
+  I shared_bits;
   F d;
   F min_scale;  // kPairs: -dmin; kBlock: -m / 128, to be multiplied by an activation bias (-128 * sum)
 
   /// Reads the head of a panel block.
   GLIMPSE_INLINE Unpacker(const uint8_t* panel_block, int which_half)
       : block(panel_block + 32 * which_half), half(which_half) {
-    if constexpr (L.own) {
+    if constexpr (L.d_type == ScaleType::kFloat) {
       d = V::load_f(panel_block + L.d_at + 32 * half);
+    } else if constexpr (L.d_type == ScaleType::kPower) {  // e = 0 stands for 2^-128, the half of the denormal 2^-127
+      const I bits = V::max32(V::sll(V::load_u8(panel_block + L.d_at, half), 23), V::set32(0x00400000));
+      d = V::mul(V::as_float(bits), V::set_f(0.5f));
     } else {
       d = V::load_f16(panel_block + L.d_at, half);
+      if constexpr (L.d_shift != 0) d = V::mul(d, V::set_f(1.0f / (1 << L.d_shift)));
     }
+    if constexpr (L.shared == 32) shared_bits = V::load_u8(panel_block + L.shared_at, half);
+    if constexpr (L.shared == 8) shared_bits = V::load(block + L.shared_at);
     if constexpr (L.mins == MinKind::kPairs)
       min_scale = V::mul(V::load_f16(panel_block + L.m_at, half), V::set_f(-1.0f));
     if constexpr (L.mins == MinKind::kBlock) {
@@ -66,6 +79,8 @@ struct Unpacker {
     } else if constexpr (L.scales == ScaleKind::kSix8Split) {
       scale_codes[0] = V::load(s);
       scale_codes[1] = V::load_u16(panel_block + L.scales_at + 64, half);
+    } else if constexpr (L.scales == ScaleKind::kOdd8 || L.scales == ScaleKind::kOdd16) {
+      for (int t = 0; t < kScaleVectors; ++t) scale_codes[t] = V::load(s + 64 * t);
     }
   }
 
@@ -87,6 +102,10 @@ struct Unpacker {
         code = V::srl(scale_codes[s / 4], at);
         if (at != 24) code = V::and_(code, V::set32(0xff));
         code = V::sub32(code, V::set32(32));
+      } else if constexpr (L.scales == ScaleKind::kOdd8 || L.scales == ScaleKind::kOdd16) {  // 2 c + 1
+        const I c = scale_codes[s / 8];
+        const I twice = s % 8 == 0 ? V::sll(c, 1) : V::srl(c, 4 * (s % 8) - 1);
+        code = V::or_(V::and_(twice, V::set32(30)), V::set32(1));
       } else {
         const I low = V::and_(V::srl(scale_codes[0], 4 * s), V::set32(15));
         const I high =
@@ -113,7 +132,6 @@ struct Unpacker {
     if constexpr (L.low_bits == 8) return (sign == ByteSign::kUnsigned) != L.own ? V::xor_(v, V::set8(0x80)) : v;
     v = V::srl(v, L.low_bits * (g % low_groups));
     v = V::and_(v, V::set8((1 << L.low_bits) - 1));
-    if constexpr (L.table) return V::lookup(sign == ByteSign::kUnsigned ? kIq4Unsigned : kIq4Values, v);
     if constexpr (L.high_bits != 0) {
       constexpr int high_groups = 8 / L.high_bits;
       const I high = V::load(block + L.high_at(g / high_groups));
@@ -121,6 +139,11 @@ struct Unpacker {
       const I moved = up >= 0 ? V::sll(high, up) : V::srl(high, -up);
       v = V::or_(v, V::and_(moved, V::set8(((1 << L.high_bits) - 1) << L.low_bits)));
     }
+    if constexpr (L.shared != 0) {
+      const I all = V::sra(V::sll(shared_bits, 31 - 4 * g / L.shared), 31);
+      v = V::or_(v, V::and_(all, V::set8(1 << L.low_bits)));
+    }
+    if constexpr (L.table) return V::lookup(kTable.value, v);
     return v;
   }
 };

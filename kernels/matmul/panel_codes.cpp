@@ -68,6 +68,14 @@ void read_plane(const uint8_t* lane, uint8_t* q) {
 
 template <ScaleKind kind>
 void write_scales(const Codes& c, int row, uint8_t* at) {
+  if constexpr (kind == ScaleKind::kOdd8 || kind == ScaleKind::kOdd16) {
+    for (int first = 0; first < (kind == ScaleKind::kOdd8 ? 8 : 16); first += 8) {
+      uint32_t word = 0;
+      for (int s = 0; s < 8; ++s) word |= (c.scale[first + s] & 15u) << (4 * s);
+      store32(at + 8 * first + 4 * row, word);
+    }
+    return;
+  }
   for (int j = 0; j < 4; ++j) {
     uint8_t* byte = at + 4 * row + quad_position(j);
     if constexpr (kind == ScaleKind::kSix8) {
@@ -94,6 +102,12 @@ void write_scales(const Codes& c, int row, uint8_t* at) {
 
 template <ScaleKind kind>
 void read_scales(const uint8_t* at, int row, Codes& c) {
+  if constexpr (kind == ScaleKind::kOdd8 || kind == ScaleKind::kOdd16) {
+    for (int s = 0; s < (kind == ScaleKind::kOdd8 ? 8 : 16); ++s) {
+      c.scale[s] = u8(load32(at + 64 * (s / 8) + 4 * row) >> (4 * (s % 8)) & 15u);
+    }
+    return;
+  }
   for (int j = 0; j < 4; ++j) {
     const uint8_t* byte = at + 4 * row + quad_position(j);
     if constexpr (kind == ScaleKind::kSix8) {
@@ -120,8 +134,10 @@ constexpr bool has_byte_mins = L.scales == ScaleKind::kBytes16&& L.mins == MinKi
 template <PanelFormat format>
 void write_codes(const Codes& c, int row, uint8_t* p) {
   constexpr PanelLayout L = panel_layout(format);
-  if constexpr (L.own) {
+  if constexpr (L.d_type == ScaleType::kFloat) {
     std::memcpy(p + L.d_at + 4 * row, &c.own_scale, 4);
+  } else if constexpr (L.d_type == ScaleType::kPower) {
+    p[L.d_at + row] = u8(c.d);
   } else {
     store16(p + L.d_at + 2 * row, c.d);
   }
@@ -134,6 +150,12 @@ void write_codes(const Codes& c, int row, uint8_t* p) {
   } else {
     write_scales<L.scales>(c, row, p + L.scales_at);
   }
+  if constexpr (L.shared != 0) {
+    constexpr int n = L.block / L.shared;
+    uint32_t bits = 0;
+    for (int i = 0; i < n; ++i) bits |= (c.q[i * L.shared] >> L.low_bits & 1u) << i;
+    std::memcpy(p + L.shared_at + n / 8 * row, &bits, n / 8);
+  }
   write_plane<Plane<format, false>>(c.q, p + 4 * row);
   if constexpr (L.high_bits != 0) write_plane<Plane<format, true>>(c.q, p + 4 * row);
 }
@@ -142,8 +164,10 @@ template <PanelFormat format>
 void read_codes(const uint8_t* p, int row, Codes& c) {
   constexpr PanelLayout L = panel_layout(format);
   std::memset(c.q, 0, sizeof c.q);
-  if constexpr (L.own) {
+  if constexpr (L.d_type == ScaleType::kFloat) {
     std::memcpy(&c.own_scale, p + L.d_at + 4 * row, 4);
+  } else if constexpr (L.d_type == ScaleType::kPower) {
+    c.d = p[L.d_at + row];
   } else {
     c.d = load16(p + L.d_at + 2 * row);
   }
@@ -158,6 +182,12 @@ void read_codes(const uint8_t* p, int row, Codes& c) {
     read_scales<L.scales>(p + L.scales_at, row, c);
   }
   read_plane<Plane<format, false>>(p + 4 * row, c.q);
+  if constexpr (L.shared != 0) {
+    constexpr int n = L.block / L.shared;
+    uint32_t bits = 0;
+    std::memcpy(&bits, p + L.shared_at + n / 8 * row, n / 8);
+    for (int e = 0; e < L.block; ++e) c.q[e] = u8(c.q[e] | (bits >> (e / L.shared) & 1u) << L.low_bits);
+  }
   if constexpr (L.high_bits != 0) read_plane<Plane<format, true>>(p + 4 * row, c.q);
 }
 

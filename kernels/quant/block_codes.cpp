@@ -1,7 +1,10 @@
 #include "kernels/quant/block_codes.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
+
+#include "kernels/quant/codebook_blocks.h"
 
 namespace glimpse {
 namespace {
@@ -150,32 +153,69 @@ void encode_scales(const BlockCodes& c, uint8_t* s) {
 
 // ---- Blocks ------------------------------------------------------------------------------------------------------
 
+template <ScaleType type>
+void decode_d(const uint8_t* d, BlockCodes& c) {
+  if constexpr (type == ScaleType::kFloat) {
+    std::memcpy(&c.own_scale, d, 4);
+  } else if constexpr (type == ScaleType::kPower) {
+    c.d = *d;
+  } else if constexpr (type == ScaleType::kNibbles) {
+    c.d = 0;
+    for (int i = 0; i < 4; ++i) c.d = static_cast<uint16_t>(c.d | load16(d + 2 * i) >> 12 << (4 * i));
+  } else {
+    c.d = load16(d);
+  }
+}
+template <ScaleType type>
+void encode_d(const BlockCodes& c, uint8_t* d) {
+  if constexpr (type == ScaleType::kFloat) {
+    std::memcpy(d, &c.own_scale, 4);
+  } else if constexpr (type == ScaleType::kPower) {
+    *d = static_cast<uint8_t>(c.d);
+  } else if constexpr (type == ScaleType::kNibbles) {
+    for (int i = 0; i < 4; ++i) store16(d + 2 * i, (load16(d + 2 * i) & 0xfffu) | (c.d >> (4 * i) & 15u) << 12);
+  } else {
+    store16(d, c.d);
+  }
+}
+
 template <DType type>
 void decode(const uint8_t* block, BlockCodes& c) {
   constexpr BlockFormat f = block_format(type);
-  if constexpr (f.float_d) {
-    std::memcpy(&c.own_scale, block + f.d_at, 4);
-  } else {
-    c.d = load16(block + f.d_at);
-  }
+  decode_d<f.d_type>(block + f.d_at, c);
   if constexpr (f.m_at >= 0) c.m = load16(block + f.m_at);
-  decode_scales<f.scales, f.mins != MinKind::kNone>(block + f.scales_at, c);
-  decode_plane<f.low, f.length(), 0>(block, c.q);
-  if constexpr (f.high.bits != 0) decode_plane<f.high, f.length(), f.low.bits>(block, c.q);
+  if constexpr (f.codebook) {
+    decode_codebook_block(type, block, c);
+  } else {
+    decode_scales<f.scales, f.mins != MinKind::kNone>(block + f.scales_at, c);
+    decode_plane<f.low, f.length(), 0>(block, c.q);
+    if constexpr (f.high.bits != 0) decode_plane<f.high, f.length(), f.low.bits>(block, c.q);
+  }
 }
 
 template <DType type>
 void encode(const BlockCodes& c, uint8_t* block) {
   constexpr BlockFormat f = block_format(type);
-  if constexpr (f.float_d) {
-    std::memcpy(block + f.d_at, &c.own_scale, 4);
-  } else {
-    store16(block + f.d_at, c.d);
-  }
+  encode_d<f.d_type>(c, block + f.d_at);
   if constexpr (f.m_at >= 0) store16(block + f.m_at, c.m);
-  encode_scales<f.scales, f.mins != MinKind::kNone>(c, block + f.scales_at);
-  encode_plane<f.low, f.length(), 0>(c.q, block);
-  if constexpr (f.high.bits != 0) encode_plane<f.high, f.length(), f.low.bits>(c.q, block);
+  if constexpr (!f.codebook) {
+    encode_scales<f.scales, f.mins != MinKind::kNone>(c, block + f.scales_at);
+    encode_plane<f.low, f.length(), 0>(c.q, block);
+    if constexpr (f.high.bits != 0) encode_plane<f.high, f.length(), f.low.bits>(c.q, block);
+  }
+}
+
+template <DType type>
+void set_scales(float d, float m, uint8_t* block) {
+  constexpr BlockFormat f = block_format(type);
+  BlockCodes c;
+  c.own_scale = d;
+  c.d = float_to_half(d * static_cast<float>(1 << f.d_shift));
+  if constexpr (f.d_type == ScaleType::kPower) {
+    c.d = static_cast<uint16_t>(std::clamp(128 + static_cast<int>(std::lround(std::log2(std::fabs(d)))), 0, 252));
+  }
+  encode_d<f.d_type>(c, block + f.d_at);
+  if constexpr (f.m_at >= 0) store16(block + f.m_at, float_to_half(m));
 }
 
 template <DType type>
@@ -196,9 +236,10 @@ struct BlockFunctions {
   void (*decode)(const uint8_t* block, BlockCodes& codes);
   void (*encode)(const BlockCodes& codes, uint8_t* block);
   void (*dequantize)(const BlockCodes& codes, int count, float* out);
+  void (*set_scales)(float d, float m, uint8_t* block);
 };
 template <DType type>
-constexpr BlockFunctions kFunctions = {decode<type>, encode<type>, dequantize<type>};
+constexpr BlockFunctions kFunctions = {decode<type>, encode<type>, dequantize<type>, set_scales<type>};
 
 const BlockFunctions& functions_of(DType type) {
   switch (type) {
@@ -222,6 +263,10 @@ void encode_block(DType type, const BlockCodes& codes, uint8_t* block) {
 }
 void dequantize_codes(DType type, const BlockCodes& codes, int count, float* out) {
   functions_of(type).dequantize(codes, count, out);
+}
+
+void set_block_scales(DType type, float d, float m, uint8_t* block) {
+  functions_of(type).set_scales(d, m, block);
 }
 
 }  // namespace glimpse

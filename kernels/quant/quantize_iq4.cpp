@@ -19,7 +19,7 @@ constexpr std::array<uint8_t, kHalfUnits> kNearestLevel = [] {
   std::array<uint8_t, kHalfUnits> table{};
   for (int i = 0; i < kHalfUnits; ++i) {
     int level = 0;
-    while (level < 15 && i - kHalfUnits / 2 >= kIq4Values[level] + kIq4Values[level + 1]) ++level;
+    while (level < 15 && i - kHalfUnits / 2 >= kIq4Table.value[level] + kIq4Table.value[level + 1]) ++level;
     table[static_cast<size_t>(i)] = static_cast<uint8_t>(level);
   }
   return table;
@@ -27,7 +27,7 @@ constexpr std::array<uint8_t, kHalfUnits> kNearestLevel = [] {
 
 constexpr std::array<float, 16> kLevels = [] {
   std::array<float, 16> levels{};
-  for (size_t i = 0; i < 16; ++i) levels[i] = static_cast<float>(kIq4Values[i]);
+  for (size_t i = 0; i < 16; ++i) levels[i] = static_cast<float>(kIq4Table.value[i]);
   return levels;
 }();
 

@@ -43,6 +43,7 @@ struct Vec256 {
   static GLIMPSE_INLINE I add8(I a, I b) { return _mm256_add_epi8(a, b); }
   static GLIMPSE_INLINE I add32(I a, I b) { return _mm256_add_epi32(a, b); }
   static GLIMPSE_INLINE I sub32(I a, I b) { return _mm256_sub_epi32(a, b); }
+  static GLIMPSE_INLINE I max32(I a, I b) { return _mm256_max_epi32(a, b); }
   static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm256_srli_epi32(a, n); }
   static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm256_slli_epi32(a, n); }
   static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm256_srai_epi32(a, n); }
@@ -58,6 +59,9 @@ struct Vec256 {
   }
   static GLIMPSE_INLINE I load_u16(const uint8_t* p, int half) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
+  }
+  static GLIMPSE_INLINE I load_u8(const uint8_t* p, int half) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half)));
   }
   static GLIMPSE_INLINE F as_float(I v) { return _mm256_castsi256_ps(v); }
   static GLIMPSE_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }

@@ -43,6 +43,7 @@ struct Vec512 {
   static GLIMPSE_INLINE I add8(I a, I b) { return _mm512_add_epi8(a, b); }
   static GLIMPSE_INLINE I add32(I a, I b) { return _mm512_add_epi32(a, b); }
   static GLIMPSE_INLINE I sub32(I a, I b) { return _mm512_sub_epi32(a, b); }
+  static GLIMPSE_INLINE I max32(I a, I b) { return _mm512_max_epi32(a, b); }
   static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
   static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
@@ -58,6 +59,9 @@ struct Vec512 {
   }
   static GLIMPSE_INLINE I load_u16(const uint8_t* p, int) {
     return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static GLIMPSE_INLINE I load_u8(const uint8_t* p, int) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
   static GLIMPSE_INLINE F as_float(I v) { return _mm512_castsi512_ps(v); }
   static GLIMPSE_INLINE F mul(F a, F b) { return _mm512_mul_ps(a, b); }

@@ -91,7 +91,7 @@ inline std::vector<DType> weight_types() {
   std::vector<DType> types;
   for (uint32_t id = 0; id < 64; ++id) {
     const DTypeInfo* info = find_dtype(id);
-    if (info != nullptr && info->is_weight) types.push_back(info->type);
+    if (info != nullptr && info->is_weight && is_device_format(info->type)) types.push_back(info->type);
   }
   return types;
 }

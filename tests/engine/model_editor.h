@@ -51,6 +51,7 @@ class ModelEditor {
     return put(key, value);
   }
 
+  std::vector<Tensor>& tensors() { return tensors_; }
   Tensor& tensor(const std::string& name) {
     for (Tensor& t : tensors_) {
       if (t.name == name) return t;

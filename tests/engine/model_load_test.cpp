@@ -189,9 +189,9 @@ TEST(ModelLoad, WrongShapeSaysWhatWasWantedAndFound) {
 TEST(ModelLoad, UnsupportedTypeIsNamed) {
   ModelEditor editor("quantized/model.gguf");
   ModelEditor::Tensor& tensor = editor.tensor("blk.0.attn_q.weight");
-  tensor.type = DType::kIQ2_XXS;
-  tensor.bytes.resize(dtype_row_bytes(DType::kIQ2_XXS, 256) * 256);
-  expect_text_refused(editor, ErrorCode::kUnsupported, {"blk.0.attn_q.weight", "iq2_xxs (256, 256)", "Q4_K"});
+  tensor.type = DType::kNVFP4;
+  tensor.bytes.resize(dtype_row_bytes(DType::kNVFP4, 256) * 256);
+  expect_text_refused(editor, ErrorCode::kUnsupported, {"blk.0.attn_q.weight", "nvfp4 (256, 256)", "Q4_K"});
 }
 
 TEST(ModelLoad, NormsMustBeFloats) {

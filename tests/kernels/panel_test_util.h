@@ -12,6 +12,7 @@
 #include "engine/base/block_format.h"
 #include "engine/base/half.h"
 #include "kernels/matmul/panel.h"
+#include "kernels/quant/block_codes.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse::test {
@@ -19,7 +20,7 @@ namespace glimpse::test {
 inline std::vector<PanelFormat> all_panel_formats() {
   std::vector<PanelFormat> formats;
   for (const BlockFormat& f : kBlockFormats) {
-    if (f.info.is_weight || f.float_d) formats.push_back(f.info.type);
+    if (f.info.is_weight || f.is_own()) formats.push_back(f.info.type);
   }
   return formats;
 }
@@ -55,7 +56,6 @@ inline std::vector<std::byte> random_rows(PanelFormat f, int64_t rows, int64_t c
     return bytes;
   }
   for (std::byte& b : bytes) b = static_cast<std::byte>(random());
-  const BlockFormat fields = block_format(f);
   for (uint64_t at = 0; at < bytes.size(); at += info.block_bytes) {
     std::byte* block = bytes.data() + at;
     if (fill == Fill::kExtreme) {
@@ -67,17 +67,10 @@ inline std::vector<std::byte> random_rows(PanelFormat f, int64_t rows, int64_t c
       float v = std::abs(gauss(random)) / 64 + 1e-3f;
       if (fill == Fill::kPowersOfTwo) v = random() % 2 != 0 ? 1.0f : 2.0f;
       if (fill == Fill::kExtreme) v = random() % 2 != 0 ? 1.0f / 16 : 0x1p-24f;
-      return float_to_half(may_be_negative && random() % 2 != 0 ? -v : v);
+      return may_be_negative && random() % 2 != 0 ? -v : v;
     };
-    if (f == PanelFormat::kI8x128) {
-      const float d = half_to_float(scale(fill == Fill::kExtreme));
-      std::memcpy(block, &d, 4);
-      continue;
-    }
-    const uint16_t d = scale(fill != Fill::kGaussian || random() % 4 == 0);
-    const uint16_t m = scale(fill == Fill::kExtreme);
-    std::memcpy(block + fields.d_at, &d, 2);
-    if (fields.m_at >= 0) std::memcpy(block + fields.m_at, &m, 2);
+    const float d = scale(fill != Fill::kGaussian || random() % 4 == 0), m = scale(fill == Fill::kExtreme);
+    set_block_scales(f, d, m, reinterpret_cast<uint8_t*>(block));
   }
   return bytes;
 }

@@ -32,12 +32,15 @@ uint64_t hash_of_panels(PanelFormat format, Isa isa) {
 // A difference here means that packed bytes have changed: raise kPanelLayoutVersion and replace the values below.
 TEST(PanelLayoutVersion, NamesTheBytesOfEveryFormat) {
   const std::map<std::string, uint64_t> kVersion1 = {
-      {"F32", 0xd05c80389a0f7e06u},    {"F16", 0x1f6758868a959773u},    {"BF16", 0x256555b272315fa3u},
-      {"Q4_0", 0xabf9ef5965ca5554u},   {"Q4_1", 0x89cb8c228901250u},    {"Q5_0", 0x5c99b8a40fb6fbd1u},
-      {"Q5_1", 0xa015271a64f9cc1bu},   {"Q8_0", 0xbcd87023eaa631a2u},   {"Q2_K", 0x95fbfb590edbd2d7u},
-      {"Q3_K", 0x60ab356b4f43c9adu},   {"Q4_K", 0xc14a824ff53a0c95u},   {"Q5_K", 0x239fade13b1a58e8u},
-      {"Q6_K", 0x330e7c678246b221u},   {"IQ4_NL", 0xabf9ef5965ca5554u}, {"IQ4_XS", 0x4d55fe6d830722f7u},
-      {"i8x128", 0x89bc3bc0a2b43eb3u},
+      {"F32", 0xd05c80389a0f7e06u},     {"F16", 0x1f6758868a959773u},    {"BF16", 0x256555b272315fa3u},
+      {"Q4_0", 0xabf9ef5965ca5554u},    {"Q4_1", 0x89cb8c228901250u},    {"Q5_0", 0x5c99b8a40fb6fbd1u},
+      {"Q5_1", 0xa015271a64f9cc1bu},    {"Q8_0", 0xbcd87023eaa631a2u},   {"Q2_K", 0x95fbfb590edbd2d7u},
+      {"Q3_K", 0x60ab356b4f43c9adu},    {"Q4_K", 0xc14a824ff53a0c95u},   {"Q5_K", 0x239fade13b1a58e8u},
+      {"Q6_K", 0x330e7c678246b221u},    {"IQ4_NL", 0xabf9ef5965ca5554u}, {"IQ4_XS", 0x4d55fe6d830722f7u},
+      {"TQ1_0", 0xaf52808b6d3913d1u},   {"TQ2_0", 0xd0a9d342b3e3bafu},   {"MXFP4", 0x55ad7dcc989275c6u},
+      {"IQ2_XXS", 0xbb63dac7ec0de5fu},  {"IQ2_XS", 0x5fc96d5e7c6ca066u}, {"IQ2_S", 0xbca49cdfc49c0424u},
+      {"IQ3_XXS", 0x63342dde50fb3ea7u}, {"IQ3_S", 0xb93dcbffc47afafcu},  {"IQ1_S", 0x9b04619aff0f815u},
+      {"IQ1_M", 0xf43961b2511f3b7fu},   {"i8x128", 0x89bc3bc0a2b43eb3u},
   };
   ASSERT_EQ(kPanelLayoutVersion, 1u);
   EXPECT_EQ(kVersion1.size(), all_panel_formats().size());

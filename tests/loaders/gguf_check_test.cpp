@@ -71,11 +71,11 @@ TEST(GgufCheck, FindsTrailingBytesAndMissingPadding) {
 
 TEST(GgufCheck, FindsTensorsThatCannotBeUsed) {
   GgufBuilder b = model();
-  b.tensor("a", {256}, DType::kIQ2_XXS, std::string(66, 'x'))
-      .tensor("b", {256, 2}, DType::kIQ2_XXS, std::string(132, 'x'));
+  b.tensor("a", {256}, DType::kNVFP4, std::string(144, 'x'))
+      .tensor("b", {256, 2}, DType::kNVFP4, std::string(288, 'x'));
   b.tensor("n", {0, 3}, DType::kF32, "").tensor("s", {}, DType::kF32, le(1.0f));
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kWarning, "type IQ2_XXS, which glimpse cannot multiply: 2, the first 'a' iq2_xxs (256)"));
+  EXPECT_TRUE(has(all, Level::kWarning, "type NVFP4, which glimpse cannot multiply: 2, the first 'a' nvfp4 (256)"));
   EXPECT_TRUE(has(all, Level::kWarning, "without elements: 1, the first 'n' f32 (0, 3)"));
   EXPECT_TRUE(has(all, Level::kNote, "without dimensions: 1, the first 's'"));
 }
@@ -148,8 +148,11 @@ TEST(GgufCheck, FindsAnotherQuantizationVersion) {
 std::vector<GgufFinding> with_bad_scale(DType type, int offset) {
   const DTypeInfo& info = dtype_info(type);
   std::string data(2 * info.block_bytes, '\0');
-  data.replace(info.block_bytes + static_cast<uint32_t>(offset), 2,
-               le<uint16_t>(type == DType::kBF16 ? 0x7fc0 : 0xfc00));
+  const size_t at = info.block_bytes + static_cast<uint32_t>(offset);
+  data.replace(at, 2, le<uint16_t>(type == DType::kBF16 ? 0x7fc0 : 0xfc00));
+  const ScaleType kind = block_format(type).d_type;
+  if (kind == ScaleType::kPower) data[at] = static_cast<char>(253);
+  if (kind == ScaleType::kNibbles) data.replace(at + 4, 4, le<uint16_t>(0xc000) + le<uint16_t>(0xf000));
   if (type == DType::kF32) data.replace(4, 4, le(NAN));
   const std::string bytes = model().tensor("t", {2 * info.block_length}, type, data).build();
   const auto file = parse(bytes);

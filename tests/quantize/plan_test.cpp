@@ -196,10 +196,10 @@ TEST(QuantizePlan, RefusesToQuantiseTwice) {
 
 TEST(QuantizePlan, TypesThatCannotBeReadAreCopiedOrRefused) {
   GgufBuilder b = text_header();
-  b.tensor("blk.0.attn_q.weight", {256, 2}, DType::kIQ2_XXS, zeros(132));
+  b.tensor("blk.0.attn_q.weight", {256, 2}, DType::kNVFP4, zeros(288));
   QuantizeRequest request = request_of(FileType::kQ4_K_M);
   request.allow_requantize = true;
-  EXPECT_TRUE(fails(Planned(b, request).plan, ErrorCode::kUnsupported, "iq2_xxs"));
+  EXPECT_TRUE(fails(Planned(b, request).plan, ErrorCode::kUnsupported, "nvfp4"));
   GgufBuilder other = text_header();
   other.tensor("rope_table", {4, 2}, DType::kI32, zeros(32));
   EXPECT_EQ(Planned(other, request).type("rope_table"), "I32");

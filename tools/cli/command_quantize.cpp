@@ -53,8 +53,8 @@ QuantizeRequest parse_request(const QuantizeCommand& c) {
   QuantizeRequest request;
   const auto type = file_type_from_name(c.type);
   if (!type || !file_type_base(*type)) {
-    refuse_usage(make_error(ErrorCode::kInvalidArgument, "%s files cannot be written (--list shows the types)",
-                            glimpse::quoted(c.type)));
+    refuse_usage(make_error(ErrorCode::kInvalidArgument, "%s files cannot be written%s (--list shows the types)",
+                            glimpse::quoted(c.type), type ? ", only read" : ""));
   }
   request.type = *type;
   request.pure = c.pure;

@@ -204,14 +204,14 @@ Result<PlannedTensor> plan_tensor(const Facts& facts, const QuantizeRequest& req
 
 Result<DType> parse_tensor_type(const std::string& name) {
   const std::optional<DType> type = dtype_from_name(name);
-  if (type && is_weight_type(*type)) return *type;
+  if (type && can_quantize(*type)) return *type;
   std::string known;
   for (uint32_t id = 0; id < 64; ++id) {
     const DTypeInfo* const info = find_dtype(id);
-    if (info != nullptr && is_weight_type(info->type)) known += std::string(known.empty() ? "" : " ") + info->name;
+    if (info != nullptr && can_quantize(info->type)) known += std::string(known.empty() ? "" : " ") + info->name;
   }
-  return make_error(ErrorCode::kInvalidArgument, "tensors cannot be written as %s; known types: %s", quoted(name),
-                    known);
+  const char* const what = type && is_weight_type(*type) ? "is read, but cannot be written" : "is no type of weights";
+  return make_error(ErrorCode::kInvalidArgument, "%s %s; types that can be written: %s", quoted(name), what, known);
 }
 
 Result<TensorTypeRule> parse_tensor_type_rule(const std::string& text) {

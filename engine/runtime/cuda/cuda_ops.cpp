@@ -123,6 +123,10 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
                       dtype_name(source.type));
   }
   const DType stored = stored_type(source.type, precision);
+  if (!is_device_format(stored)) {
+    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse multiplies on the CPU only", source.name,
+                      dtype_name(stored));
+  }
   auto weight = std::make_shared<CudaWeight>();
   weight->rows = source.rows;
   weight->cols = source.cols;

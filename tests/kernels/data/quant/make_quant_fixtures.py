@@ -28,6 +28,11 @@ HALVES = {
     T.Q4_0: (0,), T.Q4_1: (0, 2), T.Q5_0: (0,), T.Q5_1: (0, 2), T.Q8_0: (0,), T.Q2_K: (80, 82), T.Q3_K: (108,),
     T.Q4_K: (0, 2), T.Q5_K: (0, 2), T.Q6_K: (208,), T.IQ4_NL: (0,), T.IQ4_XS: (0,),
 }
+# Types that are read only. IQ1_M's is in the upper nibbles of its scales, MXFP4's a byte.
+READ_ONLY = {
+    T.TQ1_0: (52,), T.TQ2_0: (64,), T.MXFP4: (), T.IQ1_S: (0,), T.IQ1_M: (), T.IQ2_XXS: (0,), T.IQ2_XS: (0,),
+    T.IQ2_S: (0,), T.IQ3_XXS: (0,), T.IQ3_S: (0,),
+}
 GGUF_CAN_QUANTIZE = (T.F16, T.BF16, T.Q4_0, T.Q4_1, T.Q5_0, T.Q5_1, T.Q8_0)
 COLUMNS = 512
 
@@ -39,7 +44,12 @@ def blocks_of(type_, rng):
 
     def add(body, *halves):
         block = np.array(body, dtype=np.uint8)
-        for i, offset in enumerate(HALVES[type_]):
+        if type_ == T.MXFP4:
+            block[0] = halves[0] >> 8 if halves[0] < 0x7c00 else 252
+        if type_ == T.IQ1_M:
+            for i in range(4):
+                block[49 + 2 * i] = block[49 + 2 * i] & 15 | (halves[0] >> 4 * i & 15) << 4
+        for i, offset in enumerate({**HALVES, **READ_ONLY}[type_]):
             block[offset:offset + 2] = np.frombuffer(struct.pack("<H", halves[i % len(halves)]), dtype=np.uint8)
         blocks.append(block)
 
@@ -103,12 +113,12 @@ def main():
     here = pathlib.Path(__file__).parent
     rng = np.random.default_rng(20240829)
     sections = []
-    for type_ in HALVES:
+    for type_ in (*HALVES, *READ_ONLY):
         blocks = blocks_of(type_, rng)
         with np.errstate(invalid="ignore"):
             floats = gguf.quants.dequantize(blocks, type_)
         sections += [(f"{type_.name}.blocks", blocks), (f"{type_.name}.floats", floats.astype(np.float32)),
-                     (f"{type_.name}.halves", np.array(HALVES[type_], np.uint32))]
+                     (f"{type_.name}.halves", np.array({**HALVES, **READ_ONLY}[type_], np.uint32))]
     write_sections(here / "dequantize.bin", sections)
     if len(sys.argv) < 2:
         return
