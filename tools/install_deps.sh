@@ -6,7 +6,7 @@ packages=(
   g++ cmake ninja-build pkg-config          # build
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libtiff-dev libheif-dev libutf8proc-dev   # the library
   libcli11-dev nlohmann-json3-dev           # the glimpse command
-  libgtest-dev libgmock-dev libbenchmark-dev   # tests and benchmarks
+  libgtest-dev libgmock-dev libbenchmark-dev doxygen   # tests, benchmarks and the API reference
 )
 
 missing=()

@@ -72,46 +72,56 @@ Ops& Engine::text_ops() {
 // -- text
 // --------------------------------------------------------------------------------------------------------------
 
-Status Engine::make_decoder(int64_t context) {
-  if (cache_ && cache_->context() == context) {
-    cache_->truncate(0);
+Status Engine::make_decoder(int64_t context, int64_t n_parallel) {
+  if (!caches_.empty() && caches_[0]->context() == context && static_cast<int64_t>(caches_.size()) == n_parallel) {
+    truncate(0);
     return {};
   }
   decoder_.reset();  // before the next one is allocated
-  cache_.reset();
+  caches_.clear();
   if (context == 0) return {};
-  GLIMPSE_ASSIGN(cache_, KvCache::create(*model_, text_ops(), context, options_.kv_element));
-  GLIMPSE_ASSIGN(decoder_, TextDecoder::create(model_, text_ops(), context, options_.batch));
+  for (int64_t i = 0; i < n_parallel; ++i) {
+    GLIMPSE_ASSIGN(std::unique_ptr<KvCache> cache, KvCache::create(*model_, text_ops(), context, options_.kv_element));
+    caches_.push_back(std::move(cache));
+  }
+  GLIMPSE_ASSIGN(decoder_, TextDecoder::create(model_, text_ops(), context, std::max(options_.batch, n_parallel)));
+  logits_.resize(static_cast<size_t>(n_parallel * model_->text().vocab_size));
   return {};
 }
 
 void Engine::truncate(int64_t n) {
-  if (cache_) cache_->truncate(n);
+  for (const auto& cache : caches_) cache->truncate(n);
 }
 
-Status Engine::forward(std::span<const TokenId> ids, std::span<float> logits) {
-  PassInput input(static_cast<int32_t>(cache_->n_past()));
+Status Engine::forward(std::span<const TokenId> ids, bool with_logits) {
+  PassInput input(static_cast<int32_t>(caches_[0]->n_past()));
   input.append_text(ids);
-  return decoder_->forward(*cache_, input.rows(), logits, false, {}, options_.progress);
+  const auto vocab_size = static_cast<size_t>(model_->text().vocab_size);
+  std::vector<TextDecoder::Input> inputs;
+  for (size_t i = 0; i < caches_.size(); ++i) {
+    const auto logits = std::span(logits_).subspan(i * vocab_size, vocab_size);
+    inputs.push_back({caches_[i].get(), input.rows(), with_logits ? logits : std::span<float>()});
+  }
+  return decoder_->run(inputs, {}, options_.progress);
 }
 
 Status Engine::fill(std::span<const TokenId> ids) {
   if (ids.empty()) return {};
-  return forward(ids, {});
+  return forward(ids, false);
 }
 
 Status Engine::run_prompt(std::span<const TokenId> ids, Timeline& timeline) {
-  return timeline.timed(Stage::kPrefill, [&] { return forward(ids, logits_); });
+  return timeline.timed(Stage::kPrefill, [&] { return forward(ids, true); });
 }
 
 Status Engine::run_tokens(std::span<const TokenId> ids, Timeline& timeline) {
   return timeline.timed(Stage::kGenerate, [&]() -> Status {
     TokenId id = ids.empty() ? 0 : ids[0];
     for (size_t i = 0; i < ids.size(); ++i) {
-      const auto past = static_cast<int32_t>(cache_->n_past());
+      const auto past = static_cast<int32_t>(caches_[0]->n_past());
       GLIMPSE_ASSIGN(const std::optional<TokenId> drawn,
                      step(id, {past, past, past}, static_cast<int64_t>(ids.size() - i - 1)));
-      if (!drawn) GLIMPSE_TRY(forward(std::span(&id, 1), logits_));
+      if (!drawn) GLIMPSE_TRY(forward(std::span(&id, 1), true));
       if (i + 1 < ids.size()) id = drawn.value_or(ids[i + 1]);
     }
     return {};
@@ -121,12 +131,12 @@ Status Engine::run_tokens(std::span<const TokenId> ids, Timeline& timeline) {
 // As a session decodes where the backend draws. n_left: steps that will be asked for after this one. nullopt: passes
 // are the way.
 Result<std::optional<TokenId>> Engine::step(TokenId id, const MropePosition& position, int64_t n_left) {
-  if (records_ != nullptr) return std::optional<TokenId>();
+  if (records_ != nullptr || caches_.size() > 1) return std::optional<TokenId>();
   if (options_.progress && !options_.progress("decode", 0)) return make_error(ErrorCode::kCancelled, "cancelled");
   constexpr int64_t kStepsAhead = 2;  // a session's
   const std::array<float, 1 + kStepsAhead> luck{};
   const auto n = static_cast<size_t>(1 + std::min(kStepsAhead, n_left));
-  return decoder_->step(*cache_, id, position, {}, std::span(luck).first(n));
+  return decoder_->step(*caches_[0], id, position, {}, std::span(luck).first(n));
 }
 
 // -- pictures
@@ -206,7 +216,7 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
 }
 
 Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeline) {
-  cache_->truncate(0);
+  truncate(0);
   std::shared_ptr<const ImageEmbedding> picture;
   if (!turn.picture.empty()) {
     GLIMPSE_ASSIGN(ImageEmbedding embedding, encode(turn.picture, timeline));
@@ -218,7 +228,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
     return conversation.prompt(messages, model_->text().hidden_size, model_->vision_fingerprint());
   }));
   const auto prefill = [&] {
-    return decoder_->forward(*cache_, input.pass.rows(), logits_, false, {}, options_.progress);
+    return decoder_->forward(*caches_[0], input.pass.rows(), logits_, false, {}, options_.progress);
   };
   GLIMPSE_TRY(timeline.timed(Stage::kPrefill, prefill));
   conversation.commit(input);
@@ -248,7 +258,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
         continue;
       }
       const PassRows row{conversation.pending(), positions, {}};
-      GLIMPSE_TRY(decoder_->forward(*cache_, row, logits_, false, {}, options_.progress));
+      GLIMPSE_TRY(decoder_->forward(*caches_[0], row, logits_, false, {}, options_.progress));
       conversation.commit_pending();
       GLIMPSE_TRY(draw());
     }

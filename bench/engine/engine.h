@@ -49,8 +49,9 @@ class Engine {
   /// Where records go from now on; nullptr: nowhere.
   void record_to(std::vector<OpRecord>* records);
 
-  /// An empty decoder for so many positions; 0: none.
-  Status make_decoder(int64_t context);
+  /// An empty decoder for n_parallel conversations of so many positions each; 0: none. What is run is run for all of
+  /// them, together.
+  Status make_decoder(int64_t context, int64_t n_parallel = 1);
   void truncate(int64_t n);
   /// Appends rows, without logits.
   Status fill(std::span<const TokenId> ids);
@@ -69,14 +70,14 @@ class Engine {
 
   /// Rows of a turn's prompt when its picture has this cost (nullptr: no picture).
   Result<int64_t> prompt_length(const Turn& turn, const ImageCost* cost) const;
-  /// The whole turn in an empty context; greedy. Returns the tokens.
+  /// The whole turn in an empty context, of one conversation; greedy. Returns the tokens.
   Result<std::vector<TokenId>> run_turn(const Turn& turn, Timeline& timeline);
 
  private:
   Engine(std::shared_ptr<const Model> model, const EngineOptions& options)
       : model_(std::move(model)), options_(options), team_(options.n_threads) {}
   Ops& text_ops();
-  Status forward(std::span<const TokenId> ids, std::span<float> logits);
+  Status forward(std::span<const TokenId> ids, bool with_logits);
   Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, int64_t n_left);
 
   const std::shared_ptr<const Model> model_;
@@ -85,11 +86,11 @@ class Engine {
   std::unique_ptr<Ops> ops_;
   std::unique_ptr<ProfiledOps> profiled_;
   std::vector<OpRecord>* records_ = nullptr;
-  std::unique_ptr<KvCache> cache_;
+  std::vector<std::unique_ptr<KvCache>> caches_;
   std::unique_ptr<TextDecoder> decoder_;
   std::unique_ptr<VisionEncoder> encoder_;
   int64_t encoder_patches_ = 0;
-  std::vector<float> logits_;
+  std::vector<float> logits_;  // (conversations, vocab_size)
 };
 
 /// Digits, each of which is a token of its own, so that the text has n tokens. Errors: kUnsupported when this

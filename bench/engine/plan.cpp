@@ -6,6 +6,7 @@ namespace glimpse::bench {
 namespace {
 
 constexpr int64_t kMaxTokens = int64_t{1} << 24;
+constexpr int64_t kMaxParallel = 256;
 constexpr int64_t kMaxSide = 16384;  // of a picture that is made
 
 std::optional<int64_t> parse_number(std::string_view text) {
@@ -103,9 +104,16 @@ Status add_text_tests(const PlanRequest& request, std::vector<TestSpec>& plan) {
   }
   for (const int64_t depth : request.n_depth) {
     GLIMPSE_TRY(check_count(depth, 0, "the depth"));
-    for (TestSpec test : tests) {
-      test.n_depth = depth;
-      plan.push_back(std::move(test));
+    for (const int64_t n_parallel : request.n_parallel) {
+      if (n_parallel < 1 || n_parallel > kMaxParallel) {
+        return make_error(ErrorCode::kInvalidArgument, "the number of conversations is %d: want 1 to %d", n_parallel,
+                          kMaxParallel);
+      }
+      for (TestSpec test : tests) {
+        test.n_depth = depth;
+        test.n_parallel = n_parallel;
+        plan.push_back(std::move(test));
+      }
     }
   }
   return {};
@@ -130,6 +138,7 @@ std::string test_name(const TestSpec& test) {
   std::string name = n_gen == 0      ? format("pp%d", n_prompt)
                      : n_prompt == 0 ? format("tg%d", n_gen)
                                      : format("pp%d+tg%d", n_prompt, n_gen);
+  if (test.n_parallel > 1) name += format(" x%d", test.n_parallel);
   if (test.n_depth > 0) name += format(" @ d%d", test.n_depth);
   return name;
 }

@@ -25,11 +25,13 @@ struct TestSpec {
   };
   Kind kind = Kind::kText;
   int64_t n_prompt = 0, n_gen = 0, n_depth = 0;  // kText; kEndToEnd: n_gen tokens, the first one included
+  int64_t n_parallel = 1;                        // kText: conversations in one pass, each of these sizes
   std::optional<PictureSpec> picture;            // kFirstToken and kEndToEnd may go without
   int64_t n_text = 0;                            // tokens of the question's text
 };
 
-/// llama-bench's names where it has the test: "pp512", "tg128 @ d2048", "pp512+tg128"; "img448x448", "ttft 448x448+25",
+/// llama-bench's names where it has the test: "pp512", "tg128 @ d2048", "pp512+tg128"; "tg128 x4" of four
+/// conversations; "img448x448", "ttft 448x448+25",
 /// "e2e 448x448+25+64".
 std::string test_name(const TestSpec& test);
 
@@ -37,6 +39,7 @@ std::string test_name(const TestSpec& test);
 struct PlanRequest {
   std::optional<std::vector<int64_t>> n_prompt, n_gen;  // 0 turns a default off
   std::vector<int64_t> n_depth = {0};
+  std::vector<int64_t> n_parallel = {1};
   std::vector<std::string> prompt_and_gen;              // "512,128"
   std::optional<std::vector<std::string>> images;       // WxH or a file
   std::optional<std::vector<std::string>> first_token;  // [PICTURE+]TOKENS

@@ -64,6 +64,7 @@ void add_llama_bench_fields(const ReportContext& c, const TestResult& r, FieldLi
 
 void add_own_fields(const ReportContext& c, const TestResult& r, FieldList& list) {
   list.text("test", r.name);
+  list.integer("n_parallel", r.spec.n_parallel);
   list.maybe(r.gpu.empty(), "isa", Type::kText, isa_name(r.isa));
   list.maybe(!r.gpu.empty(), "cuda_decode", Type::kText, c.cuda_decode);
   const bool vision = c.mmproj.has_value(), picture = r.image_width > 0;

@@ -46,7 +46,7 @@ int64_t TestResult::n_tokens() const {
     case TestSpec::Kind::kText:
       break;
   }
-  return n_prompt + n_gen;
+  return spec.n_parallel * (n_prompt + n_gen);
 }
 
 std::vector<double> TestResult::samples_ns() const {
@@ -113,7 +113,7 @@ Result<Runner::Prepared> Runner::prepare(const TestSpec& test) {
 
 // Memory, and the context that text tests start from.
 Status Runner::set_up(Engine& engine, const Prepared& input) {
-  GLIMPSE_TRY(engine.make_decoder(input.context));
+  GLIMPSE_TRY(engine.make_decoder(input.context, input.test.n_parallel));
   GLIMPSE_TRY(engine.make_encoder(input.image ? input.image->grid.n_patches() : 0));
   return engine.fill(input.depth_ids);
 }

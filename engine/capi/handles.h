@@ -28,12 +28,15 @@ struct Usable {
   enum State { kIdle, kBusy, kFreedWhileBusy };
   mutable std::atomic<int> use{kIdle};
 };
+/// Whether one of the sessions that were forked from one another is at work.
+using Family = std::shared_ptr<std::atomic<bool>>;
 
 }  // namespace glimpse::capi
 
 struct glimpse_encoder : glimpse::capi::Usable {
   static constexpr const char* kName = "encoder";
   std::unique_ptr<glimpse::PictureEncoder> encoder;
+  glimpse::capi::Family family;  // none
   void call_ended() const {}
 };
 
@@ -41,13 +44,22 @@ struct glimpse_session : glimpse::capi::Usable {
   static constexpr const char* kName = "session";
   std::shared_ptr<const glimpse::Model> model;
   std::unique_ptr<glimpse::Session> session;
+  glimpse::capi::Family family = std::make_shared<std::atomic<bool>>(false);
   std::string step_text;
   mutable std::atomic<int32_t> n_past{0};  // after the last call that ended
   void call_ended() const { n_past.store(static_cast<int32_t>(session->n_past()), std::memory_order_relaxed); }
 };
 
+struct glimpse_checkpoint {
+  std::unique_ptr<glimpse::Session::Checkpoint> checkpoint;
+};
+
 namespace glimpse::capi {
 
+/// A status is its code plus one, GLIMPSE_OK being 0.
+constexpr glimpse_status to_status(ErrorCode code) {
+  return static_cast<glimpse_status>(static_cast<int>(code) + 1);
+}
 /// Stores the message for glimpse_last_error() and returns the status of the code. Allocates nothing.
 glimpse_status fail(ErrorCode code, std::string_view message) noexcept;
 
@@ -75,14 +87,26 @@ class Use {
   ~Use() {
     if (handle_ == nullptr) return;
     handle_->call_ended();
+    if (works_) handle_->family->store(false, std::memory_order_release);
     int expected = Usable::kBusy;
     if (!handle_->use.compare_exchange_strong(expected, Usable::kIdle)) delete handle_;
   }
   Use(const Use&) = delete;
   Use& operator=(const Use&) = delete;
 
-  /// Errors: kInvalidArgument for NULL, kBusy.
+  /// Errors: kInvalidArgument for NULL, kBusy: also while another session of the family works.
   Status begin(const Handle* handle) {
+    GLIMPSE_TRY(begin_reading(handle));
+    if (handle->family == nullptr) return {};
+    if (handle->family->exchange(true, std::memory_order_acquire)) {
+      return make_error(ErrorCode::kBusy, "a %s that was forked from the same is at work: they share their threads",
+                        Handle::kName);
+    }
+    works_ = true;
+    return {};
+  }
+  /// For what needs neither threads nor scratch of the family.
+  Status begin_reading(const Handle* handle) {
     if (handle == nullptr) return make_error(ErrorCode::kInvalidArgument, "%s is NULL", Handle::kName);
     int expected = Usable::kIdle;
     if (!handle->use.compare_exchange_strong(expected, Usable::kBusy)) {
@@ -96,6 +120,7 @@ class Use {
 
  private:
   const Handle* handle_ = nullptr;
+  bool works_ = false;  // has the family's threads
 };
 using SessionUse = Use<glimpse_session>;
 
@@ -195,6 +220,8 @@ Status read_picture_params(const Params& params, PictureOptions* options) {
   options->source_limits.max_scans = params.image_source_max_scans;
   return {};
 }
+/// Errors: those of write_info().
+Status write_step(glimpse_session& session, Session::Step step, glimpse_step_result* result);
 glimpse_memory_plan memory_plan(const MemoryPlan& plan);
 
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages);

@@ -35,6 +35,7 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   GLIMPSE_ASSIGN(options.kv_element, kv_element(params.kv_type));
   GLIMPSE_TRY(read_picture_params(params, &options));
   options.n_speculate = params.n_speculate;
+  options.pool_slots = params.n_pool;
   options.log = log_sink(params.log, params.log_user);
   options.cancel = params.cancel;
   return options;
@@ -86,6 +87,18 @@ Result<std::string> part_text(const glimpse_part& part) {
 }  // namespace
 
 namespace glimpse::capi {
+
+Status write_step(glimpse_session& session, Session::Step step, glimpse_step_result* result) {
+  session.step_text = std::move(step.text);
+  glimpse_step_result filled{};
+  filled.token = step.token.id;
+  filled.logprob = step.token.logprob;
+  filled.finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
+  filled.text = session.step_text.c_str();
+  filled.n_bytes = session.step_text.size();
+  filled.status = GLIMPSE_OK;
+  return write_info(filled, result);
+}
 
 glimpse_memory_plan memory_plan(const MemoryPlan& plan) {
   glimpse_memory_plan filled{};
@@ -166,7 +179,7 @@ void glimpse_session_free(glimpse_session* session) {
 glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info) {
   return guarded([&]() -> Status {
     SessionUse use;
-    GLIMPSE_TRY(use.begin(session));
+    GLIMPSE_TRY(use.begin_reading(session));
     const SessionSizes& sizes = session->session->sizes();
     glimpse_session_info filled{};
     filled.n_ctx = static_cast<int32_t>(sizes.context);
@@ -174,6 +187,9 @@ glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_
     filled.n_threads = sizes.n_threads;
     filled.n_speculate = static_cast<int32_t>(sizes.n_speculate);
     filled.max_image_tokens = static_cast<int32_t>(sizes.max_image_tokens);
+    filled.page_slots = static_cast<int32_t>(kKeyBlock);
+    filled.n_pages = static_cast<int32_t>(session->session->n_pages());
+    filled.n_free_pages = static_cast<int32_t>(session->session->n_free_pages());
     return write_info(filled, info);
   });
 }
@@ -239,21 +255,14 @@ glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* resul
     GLIMPSE_TRY(use.begin(session));
     GLIMPSE_TRY(check_info(result));  // before the step: a token that cannot be told of would be lost
     GLIMPSE_ASSIGN(Session::Step step, session->session->step());
-    session->step_text = std::move(step.text);
-    glimpse_step_result filled{};
-    filled.token = step.token.id;
-    filled.logprob = step.token.logprob;
-    filled.finish_reason = step.finished ? static_cast<int32_t>(step.reason) : GLIMPSE_FINISH_NONE;
-    filled.text = session->step_text.c_str();
-    filled.n_bytes = session->step_text.size();
-    return write_info(filled, result);
+    return write_step(*session, std::move(step), result);
   });
 }
 
 glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info) {
   return guarded([&]() -> Status {
     SessionUse use;
-    GLIMPSE_TRY(use.begin(session));
+    GLIMPSE_TRY(use.begin_reading(session));
     const Answer& answer = session->session->answer();
     glimpse_answer_info filled{};
     filled.text = answer.text.c_str();
@@ -269,7 +278,7 @@ glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t i
                                         size_t capacity, size_t* n) {
   return guarded([&]() -> Status {
     SessionUse use;
-    GLIMPSE_TRY(use.begin(session));
+    GLIMPSE_TRY(use.begin_reading(session));
     GLIMPSE_TRY(require(n, "n"));
     *n = 0;
     const std::vector<SampledToken>& tokens = session->session->answer().logprobs;
@@ -308,7 +317,7 @@ glimpse_status glimpse_get_logits(const glimpse_session* session, const float** 
 glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings) {
   return guarded([&]() -> Status {
     SessionUse use;
-    GLIMPSE_TRY(use.begin(session));
+    GLIMPSE_TRY(use.begin_reading(session));
     const Timings& measured = session->session->timings();
     glimpse_timings filled{};
     filled.image_decode_ms = measured.image_decode;

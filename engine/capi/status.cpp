@@ -13,10 +13,6 @@ namespace {
 constexpr size_t kMessageBytes = 1024;
 constinit thread_local char last_error[kMessageBytes] = "";
 
-// A status is its code plus one, GLIMPSE_OK being 0.
-constexpr glimpse_status to_status(ErrorCode code) {
-  return static_cast<glimpse_status>(static_cast<int>(code) + 1);
-}
 static_assert(to_status(ErrorCode::kInvalidArgument) == GLIMPSE_ERROR_INVALID_ARGUMENT);
 static_assert(to_status(ErrorCode::kNotFound) == GLIMPSE_ERROR_NOT_FOUND);
 static_assert(to_status(ErrorCode::kIo) == GLIMPSE_ERROR_IO);

@@ -182,4 +182,32 @@ void Conversation::restore(const Checkpoint& checkpoint) {
   pending_.assign(checkpoint.pending.begin(), checkpoint.pending.end());  // keeps what was reserved
 }
 
+Status Conversation::check(const State& state) const {
+  std::vector<TokenId> tokens = state.cached;
+  tokens.insert(tokens.end(), state.pending.begin(), state.pending.end());
+  const bool starts = state.turn == Turn::kStart;
+  bool sane = starts == tokens.empty();
+  if (state.turn == Turn::kPrompted) {  // what prompt() takes back
+    ChatOptions options;
+    options.default_system = default_system_;
+    GLIMPSE_ASSIGN(const TokenizedChat open, tokenize_chat_continuation(tokenizer_, {}, true, options));
+    sane = sane && tokens.size() >= open.ids.size() &&
+           std::equal(open.ids.begin(), open.ids.end(), tokens.end() - static_cast<ptrdiff_t>(open.ids.size()));
+  }
+  // Each token of text has a position of its own; those of a picture have at least one together.
+  const TokenId image = tokenizer_.find("<|image_pad|>"), video = tokenizer_.find("<|video_pad|>");
+  const auto n_text =
+      std::count_if(state.cached.begin(), state.cached.end(), [&](TokenId id) { return id != image && id != video; });
+  sane = sane && state.next_position >= n_text && state.next_position <= static_cast<int64_t>(state.cached.size());
+  if (!sane) return make_error(ErrorCode::kCorrupt, "session state: its tokens contradict its turn or its positions");
+  return {};
+}
+
+void Conversation::set_state(const State& state) {
+  cached_.assign(state.cached.begin(), state.cached.end());
+  pending_.assign(state.pending.begin(), state.pending.end());
+  positions_.set_next(state.next_position);
+  turn_ = state.turn;
+}
+
 }  // namespace glimpse

@@ -46,6 +46,14 @@ class Conversation {
     std::vector<TokenId> pending;
   };
 
+  /// All of it, as it can be kept elsewhere.
+  struct State {
+    std::vector<TokenId> cached;
+    std::vector<TokenId> pending;
+    int32_t next_position = 0;  // after the cached tokens
+    Turn turn = Turn::kStart;
+  };
+
   Conversation(const Tokenizer& tokenizer, std::string default_system)
       : tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
 
@@ -83,6 +91,11 @@ class Conversation {
   Checkpoint checkpoint() const { return {n_cached(), positions_.next(), turn_, pending_}; }
   /// Precondition: no slot below the checkpoint's n_cached was given up since.
   void restore(const Checkpoint& checkpoint);
+  State state() const { return {cached_, pending_, positions_.next(), turn_}; }
+  /// That a state which came from elsewhere is one that a conversation can be in. Errors: kCorrupt.
+  Status check(const State& state) const;
+  /// Allocates nothing for a conversation that reserve() has counted.
+  void set_state(const State& state);
 
  private:
   Status assemble(PromptInput& input, const TokenizedChat& chat) const;

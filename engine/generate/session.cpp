@@ -17,24 +17,22 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   session->impl_ = std::make_unique<Impl>(std::move(model), sizes);
   Impl& s = *session->impl_;
   s.log_sink = options.log;
-  GLIMPSE_ASSIGN(s.ops, s.model->make_ops(sizes.n_threads, options.log));
   s.cancel = options.cancel;
+  GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, s.model->make_ops(sizes.n_threads, options.log));
 
-  const MemoryPlan plan = session_memory(*s.model, *s.ops, sizes, options.kv_element);
+  const MemoryPlan plan = session_memory(*s.model, *ops, sizes, options.kv_element);
   const char* const advice =
       s.model->has_vision() ? "a smaller context or a smaller image_max_tokens" : "a smaller context";
-  GLIMPSE_TRY(check_available(plan, *s.ops, "the session", advice));
+  GLIMPSE_TRY(check_available(plan, *ops, "the session", advice));
   s.conversation.reserve(sizes.context + 1);  // the last token may have no slot
-  auto decoder = SpeculativeDecoder::create(s.model, *s.ops, sizes, options.kv_element);
-  if (!decoder.ok()) return explain(decoder.error(), plan);
+  auto bench = Workbench::create(s.model, sizes, std::move(ops), options.kv_element);
+  if (!bench.ok()) return explain(std::move(bench).error(), plan);
+  s.bench = std::move(bench).value();
+  auto decoder = SpeculativeDecoder::create(*s.model, s.bench, sizes);
+  if (!decoder.ok()) return explain(std::move(decoder).error(), plan);
   s.decoder.emplace(std::move(decoder).value());
-  if (s.model->has_vision()) {
-    auto encoder = PictureEncoder::create(s.model, *s.ops, sizes);
-    if (!encoder.ok()) return explain(encoder.error(), plan);
-    s.encoder = std::move(encoder).value();
-  }
   log(options.log, LogLevel::kInfo,
-      format("session: context %d, %s; %s", sizes.context, s.ops->describe(), describe(plan)));
+      format("session: context %d, %s; %s", sizes.context, s.bench->ops->describe(), describe(plan)));
   return session;
 }
 
@@ -55,7 +53,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
     return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
   }
   const ImageInfo info = picture.info();
-  GLIMPSE_ASSIGN(const ImageCost cost, s.encoder->cost(info.upright_width(), info.upright_height()));
+  GLIMPSE_ASSIGN(const ImageCost cost, s.bench->encoder->cost(info.upright_width(), info.upright_height()));
   if (cost.n_tokens > s.sizes.context) {
     return make_error(ErrorCode::kContextFull, "the picture needs %lld tokens; the context holds %lld%s",
                       static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context),
@@ -64,7 +62,7 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
 
   Timings one;
   PictureEncoder::Times times;
-  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.encoder->encode(picture, &times, s.watched(progress, nullptr)));
+  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.bench->encoder->encode(picture, &times, s.watched(progress, nullptr)));
   one.image_decode = times.decode;
   one.image_resize = times.resize;
   one.image_encode = times.encode;

@@ -4,10 +4,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "engine/base/function_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/generate/memory_plan.h"
@@ -25,6 +27,9 @@ struct SessionOptions : PictureOptions {
   int n_threads = 0;       // 0: available_cpus()
   int64_t context = 4096;  // cache positions; capped by the model's context_length with a log line
   int64_t batch = 512;     // rows per prefill pass
+  /// Cache positions of the session with its forks and checkpoints together; less than context: as many. What several
+  /// of them have in common counts once.
+  int64_t pool_slots = 0;
   KvElement kv_element = KvElement::kF16;
   /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
   /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
@@ -142,6 +147,51 @@ class Session {
   /// begin_answer() does. After an error the session is as before the call.
   Result<Answer> generate(const std::vector<Message>& messages, const GenerateOptions& options);
 
+  /// As a step that drew this token: whoever samples by himself, or forces text. No pass is run; what was fed goes into
+  /// the cache together, with the next step(), forward() or prefill(). Errors: kInvalidArgument also for a token
+  /// outside the vocabulary.
+  Result<Step> feed(TokenId id);
+  /// Runs what was fed or drawn since the last pass, so that logits() are those behind it. Errors: those of the pass;
+  /// it may be tried again.
+  Status forward();
+  /// A step of each of several sessions of one family, whose passes are one: each gets what it would get alone, bit for
+  /// bit. An error of one is told in its place and does not touch the others. Errors: kInvalidArgument for sessions of
+  /// several families, or one that is there twice; nothing was done then.
+  static Result<std::vector<Result<Step>>> step_many(std::span<Session* const> sessions);
+
+  /// All that a session is at a moment; lives on pages of the family's pool, of which it shares what it can.
+  class Checkpoint {
+   public:
+    ~Checkpoint();
+
+   private:
+    friend class Session;
+    struct State;
+    explicit Checkpoint(std::unique_ptr<State> state);
+    std::unique_ptr<State> state_;
+  };
+  Result<std::unique_ptr<Checkpoint>> checkpoint() const;
+  /// Back, or forth, to a checkpoint of this session or another of its family. Errors: kInvalidArgument (of another
+  /// family), kDevice.
+  Status rewind(const Checkpoint& checkpoint);
+  /// A session that goes on from here by itself, on the same threads, scratch and pool: a family, of which one session
+  /// works at a time. An answer in the making goes on in both. Errors: kOutOfMemory.
+  Result<std::unique_ptr<Session>> fork() const;
+  bool same_family(const Session& other) const;
+  /// Pages of kKeyBlock slots in the family's pool, and those of them that nobody has.
+  int64_t n_pages() const;
+  int64_t n_free_pages() const;
+  uint64_t page_bytes() const;
+
+  /// The conversation as bytes: for a session of the same model with the same kind of cache on the same kind of device.
+  /// An answer in the making is one that was cut off. saved_bytes() of them, in pieces. Errors: those of the sink,
+  /// kDevice.
+  uint64_t saved_bytes() const;
+  Status save(FunctionRef<Status(std::span<const std::byte>)> sink) const;
+  /// Takes the place of what the session holds. Every byte is checked before anything changes. Errors: kTruncated,
+  /// kCorrupt, kUnsupported (another version), kMismatch (another model, cache or device), kContextFull.
+  Status load(std::span<const std::byte> bytes);
+
   /// Logits of the last slot of the cache, (vocab_size), as the model gave them: after a step those that its token was
   /// drawn from, for that token has no slot yet. Where a GPU drew it they are computed again when asked for. Errors:
   /// kInvalidArgument before the first prefill and after an undone call; kNumeric and kDevice of that pass.
@@ -162,6 +212,7 @@ class Session {
  private:
   Session();
   struct Impl;
+  class JointStep;
   std::unique_ptr<Impl> impl_;
 };
 

@@ -140,7 +140,7 @@ Status Session::Impl::take_token(Step& step) {
     step.reason = FinishReason::kStop;
   } else if (n_left == 0) {
     step.reason = FinishReason::kMaxTokens;
-  } else if (conversation.n_cached() == sizes.context) {
+  } else if (conversation.n_cached() + static_cast<int64_t>(conversation.pending().size()) >= sizes.context) {
     step.reason = FinishReason::kContextFull;  // the token has no slot, so none can follow
   } else {
     step.finished = writer.stopped();
@@ -172,46 +172,93 @@ Status Session::Impl::take_token(Step& step) {
   return {};
 }
 
-Result<Session::Step> Session::Impl::step() {
+Status Session::Impl::begin_step() {
   if (!answer) {
     return make_error(ErrorCode::kInvalidArgument,
                       "no answer has begun, or it is complete: begin_answer() comes first");
   }
+  make_last_pending();
+  return {};
+}
+
+// Before the first token, so that there is no text either.
+bool Session::Impl::ends_at_once(Step& step) const {
+  const bool no_room = static_cast<int64_t>(conversation.pending().size()) > sizes.context - conversation.n_cached();
+  if (answer->max_tokens != 0 && !no_room) return false;
+  step.finished = true;
+  step.reason = answer->max_tokens == 0 ? FinishReason::kMaxTokens : FinishReason::kContextFull;
+  return true;
+}
+
+// The token is `id`, or drawn from the logits of the last slot.
+Status Session::Impl::take_step(std::optional<TokenId> id, Step& step) {
+  StepUndo undo(*this);
+  if (id) {
+    step.token.id = *id;
+  } else {
+    GLIMPSE_ASSIGN(const std::span<float> logits, decoder->logits());
+    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs));
+  }
+  GLIMPSE_TRY(take_token(step));
+  undo.keep();
+  ++timings.n_generated_tokens;
+  return {};
+}
+
+void Session::Impl::end_step(const Step& step) {
+  if (!step.finished) return;
+  if (step.reason == FinishReason::kStop) conversation.end_answer();
+  said.finished = true;
+  said.reason = step.reason;
+  answer.reset();
+}
+
+Result<Session::Step> Session::Impl::step() {
   const Clock::time_point start = Clock::now();
   Step step;
-  make_last_pending();
-  const auto n_pending = static_cast<int64_t>(conversation.pending().size());
-  const bool no_room = n_pending > sizes.context - conversation.n_cached();
-  if (answer->max_tokens == 0 || no_room) {  // before the first token, so that there is no text either
-    step.finished = true;
-    step.reason = answer->max_tokens == 0 ? FinishReason::kMaxTokens : FinishReason::kContextFull;
-  } else {
+  GLIMPSE_TRY(begin_step());
+  if (!ends_at_once(step)) {
     GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
-    if (!drawn && n_pending > 0) GLIMPSE_TRY(forward_pending());
-    StepUndo undo(*this);
-    if (drawn) {
-      step.token.id = *drawn;
-    } else {
-      GLIMPSE_ASSIGN(const std::span<float> logits, decoder->logits());
-      GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs));
-    }
-    GLIMPSE_TRY(take_token(step));
-    undo.keep();
-    ++timings.n_generated_tokens;
+    if (!drawn && !conversation.pending().empty()) GLIMPSE_TRY(forward_pending());
+    GLIMPSE_TRY(take_step(drawn, step));
     timings.decode += ms_since(start);
   }
-  if (step.finished) {
-    if (step.reason == FinishReason::kStop) conversation.end_answer();
-    said.finished = true;
-    said.reason = step.reason;
-    answer.reset();
-  }
+  end_step(step);
   return step;
 }
 
 Result<Session::Step> Session::step() {
   if (impl_->cancelled()) return make_error(ErrorCode::kCancelled, "the step was cancelled");
   return impl_->step();
+}
+
+Result<Session::Step> Session::feed(TokenId id) {
+  Impl& s = *impl_;
+  GLIMPSE_TRY(s.begin_step());
+  if (id < 0 || id >= s.model->text().vocab_size) {
+    return make_error(ErrorCode::kInvalidArgument, "token %d: the vocabulary has ids 0 to %d", id,
+                      s.model->text().vocab_size - 1);
+  }
+  Step step;
+  if (!s.ends_at_once(step)) GLIMPSE_TRY(s.take_step(id, step));
+  s.end_step(step);
+  return step;
+}
+
+Status Session::forward() {
+  Impl& s = *impl_;
+  if (s.cancelled()) return make_error(ErrorCode::kCancelled, "the pass was cancelled");
+  s.make_last_pending();
+  const auto n_pending = static_cast<int64_t>(s.conversation.pending().size());
+  if (n_pending == 0) return {};
+  if (n_pending > s.sizes.context - s.conversation.n_cached()) {
+    return make_error(ErrorCode::kContextFull, "%d tokens wait for a slot; the context holds %d and %d are used",
+                      n_pending, s.sizes.context, s.conversation.n_cached());
+  }
+  const Clock::time_point start = Clock::now();
+  GLIMPSE_TRY(s.forward_pending());
+  s.timings.decode += ms_since(start);
+  return {};
 }
 
 Status Session::Impl::run_answer(const GenerateOptions& options) {

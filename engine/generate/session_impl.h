@@ -1,5 +1,5 @@
-// What a Session is made of. Its functions are in two files: the prompt's in session.cpp, the answer's in
-// session_answer.cpp.
+// What a Session is made of. Its functions are in four files: the prompt's in session.cpp, the answer's in
+// session_answer.cpp, forks and steps of several in session_family.cpp, bytes in session_state.cpp.
 #pragma once
 
 #include <chrono>
@@ -10,10 +10,10 @@
 
 #include "engine/generate/answer_writer.h"
 #include "engine/generate/conversation.h"
-#include "engine/generate/picture_encoder.h"
 #include "engine/generate/session.h"
 #include "engine/generate/session_plan.h"
 #include "engine/generate/speculative_decoder.h"
+#include "engine/generate/workbench.h"
 
 namespace glimpse {
 
@@ -41,8 +41,7 @@ struct Session::Impl {
   const std::shared_ptr<const Model> model;
   const SessionSizes sizes;
   LogSink log_sink;
-  std::unique_ptr<Ops> ops;
-  std::unique_ptr<PictureEncoder> encoder;    // where the model has eyes
+  std::shared_ptr<Workbench> bench;
   std::optional<SpeculativeDecoder> decoder;  // always, once created; n_past() is conversation.n_cached()
 
   const volatile int* cancel = nullptr;
@@ -80,9 +79,27 @@ struct Session::Impl {
   std::vector<TokenId> draft() const;
   Status forward_pending();
   Result<std::optional<TokenId>> draw_on_device();
+  Status begin_step();
+  bool ends_at_once(Step& step) const;
+  Status take_step(std::optional<TokenId> id, Step& step);
+  void end_step(const Step& step);
   Result<Step> step();
   Status take_token(Step& step);
   Status run_answer(const GenerateOptions& options);
+
+  // Forks: session_family.cpp.
+  Result<std::unique_ptr<Session>> sibling() const;
+  // Bytes: session_state.cpp.
+  uint64_t fingerprint() const;
+};
+
+struct Session::Checkpoint::State {
+  std::shared_ptr<Workbench> bench;
+  SpeculativeDecoder::Mark decoder;
+  Conversation::State conversation;
+  std::optional<AnswerState> answer;
+  Answer said;
+  Timings timings, pictures;
 };
 
 /// Puts the session back to where it was made, unless kept: whatever ends the call, an error, a cancel or an exception,

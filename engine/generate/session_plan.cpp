@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "engine/base/cpu_features.h"
-#include "engine/model/kv_cache.h"
+#include "engine/model/kv_pages.h"
 #include "engine/model/text_decoder.h"
 
 namespace glimpse {
@@ -21,6 +21,7 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
   GLIMPSE_TRY(check_range("n_threads", options.n_threads, 0, 1024));
   GLIMPSE_TRY(check_range("context", options.context, 1, kMostContext));
   GLIMPSE_TRY(check_range("batch", options.batch, 1, kMostContext));
+  GLIMPSE_TRY(check_range("pool_slots", options.pool_slots, 0, kMostContext));
   GLIMPSE_TRY(check_range("n_speculate", options.n_speculate, 0, kMostDrafts));
 
   SessionSizes sizes;
@@ -33,6 +34,7 @@ Result<SessionSizes> session_sizes(const Model& model, const SessionOptions& opt
     sizes.context = trained;
   }
   sizes.batch = std::min(options.batch, sizes.context);
+  sizes.pool_slots = std::max(options.pool_slots, sizes.context);
   sizes.n_speculate = std::min<int64_t>(options.n_speculate, sizes.batch - 1);
   GLIMPSE_ASSIGN(static_cast<PictureSizes&>(sizes),
                  picture_sizes(options, model.has_vision() ? &model.vision() : nullptr, sizes.context));
@@ -43,7 +45,7 @@ MemoryPlan session_memory(const Model& model, const Ops& ops, const SessionSizes
   const TextConfig& text = model.text();
   MemoryPlan plan;
   plan.weights = model.weight_bytes();
-  plan.kv_cache = KvCache::plan_bytes(model, ops, sizes.context, kv_element);
+  plan.kv_cache = KvPages::plan_bytes(model, ops, KvPages::pages_for(sizes.pool_slots), kv_element);
   const uint64_t logits = sizeof(float) * static_cast<uint64_t>((1 + sizes.n_speculate) * text.vocab_size);
   const uint64_t tokens = 2 * sizeof(TokenId) * static_cast<uint64_t>(sizes.context + 1);  // cached and pending
   plan.decoder_scratch = tokens + TextDecoder::plan_bytes(model, ops, sizes.context, sizes.batch) + logits;

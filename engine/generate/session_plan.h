@@ -9,6 +9,7 @@ struct SessionSizes : PictureSizes {
   int n_threads = 1;
   int64_t context = 0;
   int64_t batch = 0;
+  int64_t pool_slots = 0;   // of all texts together; at least context
   int64_t n_speculate = 0;  // below batch: a token and its drafts are one pass
 };
 

@@ -1,5 +1,4 @@
-// A session's decoder and cache, with the logits of the last slot. It may run draft tokens in the pass of a token that
-// is known.
+// A session's cache, with the logits of the last slot. It may run draft tokens in the pass of a token that is known.
 #pragma once
 
 #include <memory>
@@ -9,6 +8,7 @@
 #include <vector>
 
 #include "engine/generate/session_plan.h"
+#include "engine/generate/workbench.h"
 #include "engine/model/kv_cache.h"
 #include "engine/model/text_decoder.h"
 
@@ -19,9 +19,22 @@ namespace glimpse {
 /// it, they are the bits that a pass of its own would give. Whatever else enters or is forgotten drops the drafts.
 class SpeculativeDecoder {
  public:
-  /// Holds 1 + sizes.n_speculate rows of logits. Errors: those of KvCache::create() and TextDecoder::create().
-  static Result<SpeculativeDecoder> create(const std::shared_ptr<const Model>& model, Ops& ops,
-                                           const SessionSizes& sizes, KvElement kv_element);
+  /// A cache of its own on the bench; holds 1 + sizes.n_speculate rows of logits. Errors: those of KvCache::create().
+  static Result<SpeculativeDecoder> create(const Model& model, std::shared_ptr<Workbench> bench,
+                                           const SessionSizes& sizes);
+
+  /// Where the text stands, without drafts: pages that it shares, and its last logits. Lives no longer than the bench.
+  struct Mark {
+    std::unique_ptr<KvCache> cache;
+    std::vector<float> logits;                                 // (vocab_size), or none
+    std::optional<std::pair<TokenId, MropePosition>> stepped;  // as below
+  };
+  Result<Mark> mark();
+  /// Errors: kDevice.
+  Status go_to(const Mark& mark);
+  KvCache& cache() { return *cache_; }
+  /// There are no drafts from now on, and the logits of the last slot are these: (vocab_size), or none.
+  void set_logits(std::span<const float> logits);
 
   /// Of the last slot, (vocab_size), for the sampler to change and restore. After step() they are computed again, which
   /// takes a pass. Errors: kInvalidArgument unless has_logits(); those of TextDecoder::last_logits().
@@ -34,6 +47,9 @@ class SpeculativeDecoder {
   /// Rows of a prompt, or any others, without drafts. Errors: those of TextDecoder::forward(); n_past() is then as
   /// before.
   Status append(const PassRows& rows, const ProgressSink& progress);
+  /// append() in two parts, for a pass of several texts: what goes into TextDecoder::run(), and that it went well.
+  TextDecoder::Input begin_append(const PassRows& rows);
+  void end_append() { has_logits_ = true; }
   /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
@@ -51,12 +67,13 @@ class SpeculativeDecoder {
   void truncate(int64_t n);
 
  private:
-  SpeculativeDecoder(std::unique_ptr<KvCache> cache, std::unique_ptr<TextDecoder> decoder, int64_t vocab_size,
+  SpeculativeDecoder(std::shared_ptr<Workbench> bench, std::unique_ptr<KvCache> cache, int64_t vocab_size,
                      int64_t n_rows);
+  TextDecoder& decoder() { return *bench_->decoder; }
   std::span<float> rows(size_t first, size_t n) { return std::span(logits_).subspan(first * vocab_, n * vocab_); }
 
-  std::unique_ptr<KvCache> cache_;        // holds the drafts too
-  std::unique_ptr<TextDecoder> decoder_;  // goes first: its steps may be under way
+  std::shared_ptr<Workbench> bench_;
+  std::unique_ptr<KvCache> cache_;  // holds the drafts too
   size_t vocab_;
   std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
   bool has_logits_ = false;

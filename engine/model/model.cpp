@@ -132,6 +132,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
   GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
   GLIMPSE_TRY(
       refuse_unused_tensors(text_file, text_check.used(), ModelSide::kText, text.num_hidden_layers, options.log));
+  GLIMPSE_ASSIGN(model->text_fingerprint_, text_file.fingerprint(format("%s.", text.architecture)));
   uint64_t vision_bytes = 0;
   std::optional<WeightReader> vision_check;
   if (vision_file) {

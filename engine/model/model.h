@@ -64,6 +64,8 @@ class Model {
   /// Tells embeddings of other encoders apart, those of the same width too: the same for copies of a vision file,
   /// another for any other file, quantisations of the same model among them. 0 without a vision file.
   uint64_t vision_fingerprint() const { return vision_fingerprint_; }
+  /// The same for the text model's file, of which the tokenizer is not looked at.
+  uint64_t text_fingerprint() const { return text_fingerprint_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
   const std::string& chat_template() const { return chat_template_; }
   /// The keys of the text model's file and of the mmproj file; of the latter none without one.
@@ -91,7 +93,7 @@ class Model {
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string chat_template_;
-  uint64_t vision_fingerprint_ = 0;
+  uint64_t vision_fingerprint_ = 0, text_fingerprint_ = 0;
   Metadata text_metadata_, vision_metadata_;
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;

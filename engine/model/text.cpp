@@ -196,6 +196,7 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   GLIMPSE_ASSIGN(d.rope_sin, ops.allocate(sizes.rope, "rotation table"));
   GLIMPSE_ASSIGN(d.logits, ops.allocate(sizes.logits, "logits"));
   GLIMPSE_TRY(ops.reserve(d.batch, widest_input(c)));
+  GLIMPSE_TRY(ops.reserve_attention(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)));
   d.host_cos.resize(static_cast<size_t>(sizes.rope));
   d.host_sin.resize(static_cast<size_t>(sizes.rope));
   d.ids.resize(static_cast<size_t>(d.batch));
@@ -246,15 +247,14 @@ Status TextDecoder::Impl::check(const Input& input) const {
 
 namespace {
 
-// Cuts the caches of a pass back to where they were, unless kept: also when an exception ends it.
+// Cuts the caches of a pass back to where they were, unless kept: also when an exception ends it. Pages that were taken
+// for the pass go back as well.
 struct PassUndo {
   std::span<const TextDecoder::Input> inputs;
   std::vector<int64_t> n_before;
   bool kept = false;
   ~PassUndo() {
-    for (size_t i = 0; !kept && i < n_before.size(); ++i) {
-      if (inputs[i].cache->n_past() > n_before[i]) inputs[i].cache->truncate(n_before[i]);
-    }
+    for (size_t i = 0; !kept && i < n_before.size(); ++i) inputs[i].cache->abandon_pass(n_before[i]);
   }
 };
 
@@ -270,9 +270,11 @@ Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap,
       return make_error(ErrorCode::kInvalidArgument, "a cache stands in a pass twice");
     }
     n += static_cast<int64_t>(input.rows.ids.size());
-    undo.n_before.push_back(input.cache->n_past());
   }
-  for (const Input& input : inputs) input.cache->begin_pass();
+  for (const Input& input : inputs) {
+    undo.n_before.push_back(input.cache->n_past());
+    GLIMPSE_TRY(input.cache->begin_pass(static_cast<int64_t>(input.rows.ids.size())));
+  }
   PassCutter cutter(inputs, config().hidden_size, config().vocab_size);
   // Passes of equal size: a last one of a few rows would read all weights for them.
   const int64_t n_passes = ceil_div(n, batch);
@@ -475,6 +477,11 @@ Result<std::optional<TokenId>> TextDecoder::step(KvCache& cache, TokenId id, con
   GLIMPSE_TRY(d.check({&cache, {std::span(&id, 1), std::span(&position, 1), {}}, {}}));
   const bool text = id >= 0 && position.t >= 0 && position.t == position.h && position.t == position.w;
   if (!text || uniform.empty()) return std::optional<TokenId>();
+  // No more ahead than there are pages for.
+  while (uniform.size() > 1 && !cache.reserve(static_cast<int64_t>(uniform.size())).ok()) {
+    uniform = uniform.first(uniform.size() - 1);
+  }
+  GLIMPSE_TRY(cache.reserve(1));
   DecodeSteps& steps = d.steps_of(cache);
   GLIMPSE_ASSIGN(const std::optional<TokenId> next, steps.next({id, cache.n_past(), position.t}, draw, uniform));
   if (next) cache.advance(1);
@@ -484,14 +491,15 @@ Result<std::optional<TokenId>> TextDecoder::step(KvCache& cache, TokenId id, con
 Status TextDecoder::last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits) {
   const int64_t n = cache.n_past();
   if (n == 0) return make_error(ErrorCode::kInvalidArgument, "no slot is filled");
+  const Input input{&cache, {std::span(&id, 1), std::span(&position, 1), {}}, logits};
   struct Refill {  // the slot's keys and values stay, however the pass ends
     KvCache& cache;
     int64_t n;
     ~Refill() { cache.advance(n - cache.n_past()); }
   };
   const Refill refill{cache, n};
-  cache.truncate(n - 1);
-  return forward(cache, {std::span(&id, 1), std::span(&position, 1), {}}, logits, false, {}, {});
+  cache.reopen_last();
+  return impl_->run(std::span(&input, 1), {}, {});
 }
 
 }  // namespace glimpse

@@ -103,18 +103,6 @@ class PanelPacker {
 
 }  // namespace
 
-void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  // An int8 segment is read from the block that it begins with.
-  int64_t first = 0;
-  if (element == KvElement::kInt8) {
-    first = position / kKeyBlock * kKeyBlock;
-    while (first > 0 && begins_at(kv_head, first) == Begins::kNothing) first -= kKeyBlock;
-  }
-  const KvElement there = head_element(kv_head, first);
-  load_key(there, head_keys(kv_head, first), head_dim, position - first, key, head_wide(kv_head));
-  load_value(there, head_values(kv_head, first), head_dim, position - first, value);
-}
-
 CpuOps::CpuOps(Isa isa, int n_threads, const LogSink& log)
     : isa_(isa), team_(n_threads, log), workers_(static_cast<size_t>(n_threads)) {}
 
@@ -221,28 +209,20 @@ uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t 
 
 Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
                                                  KvElement element, std::span<const int32_t> wide) {
-  auto kv = std::make_unique<CpuKv>();
-  kv->n_kv_heads = n_kv_heads;
-  kv->head_dim = head_dim;
-  kv->capacity = round_up(capacity, kKeyBlock);
-  kv->element = element;
-  if (element == KvElement::kQ8_0) {
-    kv->n_wide = static_cast<int64_t>(wide.size()) / n_kv_heads;
-    kv->wide.assign(wide.begin(), wide.end());
-  }
-  if (element == KvElement::kInt8) {
-    kv->begins.assign(static_cast<size_t>(n_kv_heads * kv->capacity / kKeyBlock), CpuKv::Begins::kNothing);
-  }
-  const uint64_t value_bytes = static_cast<uint64_t>(n_kv_heads) * kv_head_bytes(element, head_dim, kv->capacity);
-  const uint64_t key_bytes = kv_bytes(n_kv_heads, head_dim, capacity, element, kv->n_wide) - value_bytes;
-  GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(key_bytes, "keys"));
-  GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(value_bytes, "values"));
+  capacity = round_up(capacity, kKeyBlock);
+  auto kv = std::make_unique<CpuKv>(KvShape{n_kv_heads, head_dim, element, wide}, capacity, capacity);
+  GLIMPSE_ASSIGN(kv->memory, AlignedBuffer::allocate(kv->layer_bytes(), "keys and values"));
+  kv->first_page = kv->memory.data();
+  GLIMPSE_TRY(reserve_attention(n_kv_heads, head_dim, capacity));
+  return std::unique_ptr<KvStore>(std::move(kv));
+}
+
+Status CpuOps::reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) {
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
   if (kv_rows_.size() < rows) {
     GLIMPSE_ASSIGN(kv_rows_, AlignedBuffer::allocate(rows, "keys and values of a chunk"));
   }
-  GLIMPSE_TRY(grow_attention(padded_head_dim(head_dim), n_kv_heads * (kv->capacity / kKeyBlock)));
-  return std::unique_ptr<KvStore>(std::move(kv));
+  return grow_attention(padded_head_dim(head_dim), n_kv_heads * ceil_div(capacity, kKeyBlock));
 }
 
 uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {

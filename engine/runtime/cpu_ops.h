@@ -8,11 +8,11 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/thread_team.h"
+#include "engine/runtime/cpu_kv.h"
 #include "engine/runtime/ops.h"
 #include "kernels/matmul/matmul.h"
 
@@ -27,53 +27,6 @@ struct CpuWeight final : PackedWeight {
 
 struct CpuBuffer final : BackendBuffer {
   AlignedBuffer storage;
-};
-
-/// One layer's keys and values: heads one after another, each in the panel layout of kernels/attention.
-struct CpuKv final : KvStore {
-  KvElement element = KvElement::kBf16;
-  int64_t n_wide = 0;         // kQ8_0: wide channels of a head's keys
-  std::vector<int32_t> wide;  // (n_kv_heads, n_wide)
-  AlignedBuffer keys;
-  AlignedBuffer values;
-  /// kInt8: what begins in a block of keys, by block and head.
-  enum class Begins : uint8_t { kNothing, kBf16, kInt8 };
-  std::vector<Begins> begins;
-
-  Begins& begins_at(int64_t head, int64_t position) {
-    return begins[static_cast<size_t>(position / kKeyBlock * n_kv_heads + head)];
-  }
-  Begins begins_at(int64_t head, int64_t position) const {
-    return begins[static_cast<size_t>(position / kKeyBlock * n_kv_heads + head)];
-  }
-  /// What the panels of a head hold for the segment that begins at first_key.
-  KvElement head_element(int64_t head, int64_t first_key) const {
-    if (element != KvElement::kInt8) return element;
-    const bool is_int8 = first_key % kKeyBlock == 0 && begins_at(head, first_key) == Begins::kInt8;
-    return is_int8 ? KvElement::kInt8 : KvElement::kBf16;
-  }
-  /// kInt8: the segment's keys and values were written anew, as bfloat16.
-  void begin_segment(int64_t first_key, int64_t end_key);
-
-  WideChannels head_wide(int64_t head) const {
-    return WideChannels(wide).subspan(static_cast<size_t>(head * n_wide), static_cast<size_t>(n_wide));
-  }
-  /// A head's panels from a position on, a multiple of kKeyAlign.
-  const std::byte* head_keys(int64_t head, int64_t position = 0) const {
-    return keys.data() + static_cast<uint64_t>(head) * kv_head_bytes(element, head_dim, capacity, n_wide) +
-           kv_head_bytes(element, head_dim, position, n_wide);
-  }
-  const std::byte* head_values(int64_t head, int64_t position = 0) const {
-    return values.data() + static_cast<uint64_t>(head) * kv_head_bytes(element, head_dim, capacity) +
-           kv_head_bytes(element, head_dim, position);
-  }
-  std::byte* head_keys(int64_t head, int64_t position = 0) {
-    return const_cast<std::byte*>(std::as_const(*this).head_keys(head, position));
-  }
-  std::byte* head_values(int64_t head, int64_t position = 0) {
-    return const_cast<std::byte*>(std::as_const(*this).head_values(head, position));
-  }
-  void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
 /// Panels that one kernel call takes when there are many columns.
@@ -100,6 +53,11 @@ class CpuOps final : public Ops {
                                            std::span<const int32_t> wide = {}) override;
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                     int64_t n_wide = 0) const override;
+  Result<std::unique_ptr<KvPool>> make_kv_pool(std::span<const KvShape> layers, int64_t n_pages) override {
+    return make_cpu_pool(layers, n_pages);
+  }
+  uint64_t kv_page_bytes(std::span<const KvShape> layers) const override { return cpu_page_bytes(layers); }
+  Status reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) override;
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
   Status reserve(int64_t max_rows, int64_t max_cols) override;
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;

@@ -72,19 +72,35 @@ class Cursor {
   int64_t before_ = 0;
 };
 
-// One head's keys and values as a segment sees them, from first_key on, and the kernel for them.
-struct Panels {
-  const std::byte *keys, *values;
-  WideChannels wide;
-  KvElement element;
-  const AttentionKernel& kernel;
+// One head's keys and values as a segment sees them, and the kernel for them.
+class Panels {
+ public:
+  const WideChannels wide;
+  const KvElement element;
 
   Panels(const Cut& cut, int64_t head, Isa isa)
-      : keys(cut.kv.head_keys(head, cut.segment.first_key)),
-        values(cut.kv.head_values(head, cut.segment.first_key)),
-        wide(cut.kv.head_wide(head)),
+      : wide(cut.kv.head_wide(head)),
         element(cut.kv.head_element(head, cut.segment.first_key)),
-        kernel(select_attention_kernel(element, isa)) {}
+        kv_(cut.kv),
+        head_(head),
+        first_key_(cut.segment.first_key),
+        kernel_(select_attention_kernel(element, isa)) {}
+  // Where int8 begins with the factors of its channels.
+  const std::byte* first_keys() const { return kv_.head_keys(head_, first_key_); }
+  // Merges the block of keys from number `key` of the segment's on.
+  void attend(int64_t key, const std::byte* queries, int64_t n_rows, const int32_t* visible,
+              const AttentionState& state, std::byte* scratch) const {
+    const int64_t d = padded_head_dim(kv_.head_dim);
+    // Int8 panels are one piece; others begin at any block.
+    const int64_t from = element == KvElement::kInt8 ? 0 : key;
+    kernel_.run(queries, n_rows, d, kv_.head_keys(head_, first_key_ + from), kv_.head_values(head_, first_key_ + from),
+                key - from, visible, state, scratch);
+  }
+
+ private:
+  const CpuKv& kv_;
+  const int64_t head_, first_key_;
+  const AttentionKernel& kernel_;
 };
 
 // The query rows of one item: rows [first, first + n) of a segment's tokens times the heads of one group.
@@ -115,13 +131,6 @@ struct QueryRows {
 };
 
 }  // namespace
-
-void CpuKv::begin_segment(int64_t first_key, int64_t end_key) {
-  for (int64_t head = 0; head < n_kv_heads; ++head) {
-    for (int64_t at = first_key; at < end_key; at += kKeyBlock) begins_at(head, at) = Begins::kNothing;
-    begins_at(head, first_key) = Begins::kBf16;
-  }
-}
 
 uint64_t CpuOps::attention_state_bytes(int64_t d) {
   return static_cast<uint64_t>(state_floats(d)) * sizeof(float);
@@ -161,9 +170,7 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
     // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
     float* const zero = worker.state.as<float>();
     std::fill_n(zero, kv.head_dim, 0.0f);
-    const int64_t n_behind = round_up(s.n_rows, kKeyBlock) - s.n_rows;
-    store_keys(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, keys);
-    store_values(isa_, kv.element, zero, 0, n_behind, kv.head_dim, s.n_rows, values);
+    kv.clear(isa_, head, zero, round_up(s.n_rows, kKeyBlock) - s.n_rows, s.first_key + s.n_rows);
     const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
     const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
     if (!fits_int8(estimate)) return;
@@ -184,7 +191,8 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
     d = padded_head_dim(cut.kv.head_dim);
     // Kernels read the keys of a whole step.
     const int64_t end = s.first_key + round_up(s.end_key() - s.first_key, kKeyStep);
-    if (s.first_key % kKeyAlign != 0 || end > cut.kv.capacity) {
+    const int64_t align = cut.kv.pages == nullptr ? kKeyAlign : kKeyBlock;
+    if (s.first_key % align != 0 || end > cut.kv.capacity) {
       if (status_.ok()) status_ = make_error(ErrorCode::kInternal, "a window of keys that the store does not hold");
       return;
     }
@@ -215,14 +223,13 @@ void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_i
       const int64_t first = (cut.n_blocks - 1 - block) * cut.block_rows;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, first, std::min(cut.block_rows, cut.n_rows - first));
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.keys, worker.queries.data(),
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.first_keys(), worker.queries.data(),
                       panels.wide);
       reset_attention_state(state, rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       for (int64_t key = 0; key < rows.max_visible; key += kKeyBlock) {
         rows.visible_in_block(key, visible);
-        panels.kernel.run(worker.queries.data(), rows.n_rows, d, panels.keys, panels.values, key, visible, state,
-                          worker.scores.data());
+        panels.attend(key, worker.queries.data(), rows.n_rows, visible, state, worker.scores.data());
       }
       finish_attention(isa_, state, rows.n_rows, head_dim, rows.out);
     }
@@ -250,13 +257,12 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
       const int64_t key = item % cut.n_key_blocks * kKeyBlock;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.keys, worker.queries.data(),
-                      panels.wide);
+      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.first_keys(),
+                      worker.queries.data(), panels.wide);
       reset_attention_state(partial(next, d), rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);
-      panels.kernel.run(worker.queries.data(), rows.n_rows, d, panels.keys, panels.values, key, visible,
-                        partial(next, d), worker.scores.data());
+      panels.attend(key, worker.queries.data(), rows.n_rows, visible, partial(next, d), worker.scores.data());
     }
   });
   // The heads of all segments; `first` runs through the items in which their states begin.

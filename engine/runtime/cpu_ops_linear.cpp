@@ -165,18 +165,12 @@ void CpuOps::store_rows(Segments segments, int64_t first, WorkRange rows, Mat ke
     const int64_t end = std::min(rows.end, s.first_row + s.n_rows - first);
     if (begin >= end) continue;
     const int64_t position = s.n_past + first + begin - s.first_row;
-    // The value behind an odd number of bfloat16 has weight zero, and must not be a NaN of a pass that failed.
-    const bool pad = position + end - begin == s.end_key() && s.end_key() % 2 != 0;
+    kv.store(isa_, keys.row(begin), values.row(begin), keys.ld, end - begin, position);
+    // The value behind an odd number of bfloat16 has weight zero, and must not be a NaN that somebody left there.
+    if (position + end - begin != s.end_key() || s.end_key() % 2 == 0) continue;
     float* const zero = worker.state.as<float>();
-    if (pad) std::fill_n(zero, kv.head_dim, 0.0f);
-    for (int64_t h = 0; h < kv.n_kv_heads; ++h) {
-      const int64_t column = h * kv.head_dim;
-      store_keys(isa_, kv.element, keys.row(begin) + column, keys.ld, end - begin, kv.head_dim, position,
-                 kv.head_keys(h), kv.head_wide(h));
-      store_values(isa_, kv.element, values.row(begin) + column, values.ld, end - begin, kv.head_dim, position,
-                   kv.head_values(h));
-      if (pad) store_value(isa_, kv.element, zero, kv.head_dim, s.end_key(), kv.head_values(h));
-    }
+    std::fill_n(zero, kv.head_dim, 0.0f);
+    for (int64_t h = 0; h < kv.n_kv_heads; ++h) kv.clear(isa_, h, zero, 1, s.end_key());
   }
 }
 

@@ -17,6 +17,7 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/runtime/kv_store.h"
 #include "engine/runtime/mat.h"
 #include "kernels/activation/activation.h"
 #include "kernels/attention/attention.h"
@@ -92,19 +93,6 @@ struct QkvWeights {
 struct RopeTable {
   Mat cos;
   Mat sin;
-};
-
-/// Keys and values of one layer in the backend's layout. A store of kInt8 takes segments that see themselves as a
-/// whole: not causal, from first_key = n_past on. Those that begin at a multiple of kKeyBlock have the rest of their
-/// last block to themselves.
-class KvStore {
- public:
-  virtual ~KvStore() = default;
-  int64_t n_kv_heads = 0;
-  int64_t head_dim = 0;
-  int64_t capacity = 0;  // positions, a multiple of kKeyBlock
-  /// Copies one key and value (head_dim floats each) to host memory; for tests and tensor dumps.
-  virtual void read(int64_t kv_head, int64_t position, float* key, float* value) const = 0;
 };
 
 /// Rows of a pass that belong to one key/value store: a conversation, a still picture, a window of one, a slice of a
@@ -221,12 +209,20 @@ class Ops {
                                                    KvElement element, std::span<const int32_t> wide = {}) = 0;
   virtual uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                             int64_t n_wide = 0) const = 0;
-  /// Scratch that make_kv() sets aside once for all stores of this shape.
+  /// Memory for n_pages pages of texts whose layers keep this. kUnsupported: as make_kv().
+  virtual Result<std::unique_ptr<KvPool>> make_kv_pool(std::span<const KvShape> layers, int64_t n_pages) = 0;
+  /// Of all layers.
+  virtual uint64_t kv_page_bytes(std::span<const KvShape> layers) const = 0;
+  /// Prepares scratch for attention to up to `capacity` positions of stores of this shape, so that nothing is allocated
+  /// later. make_kv() does it for its own.
+  virtual Status reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) = 0;
   virtual uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const = 0;
   /// Prepares scratch for operations on up to max_rows rows of up to max_cols inputs, so that nothing is allocated
   /// later.
   virtual Status reserve(int64_t max_rows, int64_t max_cols) = 0;
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
+  /// Passes of up to so many rows give a row the same bits; passes of more may give it others (engine/runtime/cuda).
+  virtual int64_t most_rows_alike() const { return INT64_MAX; }
   /// Bytes that this backend could still allocate.
   virtual uint64_t available_bytes() const;
 

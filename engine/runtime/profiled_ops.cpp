@@ -64,20 +64,6 @@ void ProfiledOps::report(OpRecord record, Execute&& execute) {
   if (sink_) sink_(record);
 }
 
-Result<std::unique_ptr<KvStore>> ProfiledOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                      KvElement element, std::span<const int32_t> wide) {
-  GLIMPSE_ASSIGN(std::unique_ptr<KvStore> kv, inner_.make_kv(n_kv_heads, head_dim, capacity, element, wide));
-  const int64_t n_wide = static_cast<int64_t>(wide.size()) / n_kv_heads;
-  const auto bytes = static_cast<double>(inner_.kv_bytes(n_kv_heads, head_dim, kv->capacity, element, n_wide));
-  kv_shapes_[kv.get()] = {element, kv->capacity > 0 ? bytes / static_cast<double>(kv->capacity) : 0};
-  return kv;
-}
-
-ProfiledOps::KvShape ProfiledOps::shape_of(const KvStore& kv) const {
-  const auto found = kv_shapes_.find(&kv);
-  return found == kv_shapes_.end() ? KvShape{} : found->second;
-}
-
 Status ProfiledOps::run(FunctionRef<void()> body) {
   if (mode_ == Mode::kExecute) return inner_.run(body);
   body();
@@ -141,7 +127,7 @@ void ProfiledOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const R
   record.kind = OpKind::kNormQkv;
   record.rows = x.rows;
   record.bytes = float_bytes(x) + float_bytes(q) + float_bytes(rope.cos) + float_bytes(rope.sin);
-  for (const Segment& s : segments) record.bytes += static_cast<double>(s.n_rows) * shape_of(*s.kv).position_bytes;
+  for (const Segment& s : segments) record.bytes += static_cast<double>(s.n_rows) * s.kv->position_bytes;
   for (const Linear* part : {&w.q, &w.k, &w.v}) add_product(record, *part->weight);
   report(record, execute);
 }
@@ -156,15 +142,14 @@ void ProfiledOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) 
   record.bytes = float_bytes(q) + float_bytes(out);
   for (const Segment& s : segments) {
     if (s.n_rows == 0) continue;
-    const KvShape shape = shape_of(*s.kv);
     const int64_t n_keys = s.end_key() - s.first_key;
     const auto n = static_cast<double>(s.n_rows);
     const double pairs = n * static_cast<double>(n_keys) - (s.causal ? n * (n - 1) / 2 : 0);
     record.head_dim = s.kv->head_dim;
     record.n_keys = std::max(record.n_keys, n_keys);
-    record.element = shape.element;
+    record.element = s.kv->element;
     record.flop += 4 * pairs * static_cast<double>(n_heads) * static_cast<double>(record.head_dim);
-    record.bytes += static_cast<double>(n_keys) * shape.position_bytes;
+    record.bytes += static_cast<double>(n_keys) * s.kv->position_bytes;
   }
   report(record, execute);
 }

@@ -8,7 +8,6 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 
 #include "engine/runtime/ops.h"
 
@@ -93,6 +92,7 @@ class ProfiledOps final : public Ops {
                                                     std::shared_ptr<const void> owner) override {
     return inner_.adopt(source, precision, bytes, std::move(owner));
   }
+  int64_t most_rows_alike() const override { return inner_.most_rows_alike(); }
   uint64_t available_bytes() const override { return inner_.available_bytes(); }
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override {
     inner_.unpack_row(weight, row, out);
@@ -101,10 +101,19 @@ class ProfiledOps final : public Ops {
     return inner_.allocate(n_floats, purpose);
   }
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
-                                           std::span<const int32_t> wide = {}) override;
+                                           std::span<const int32_t> wide = {}) override {
+    return inner_.make_kv(n_kv_heads, head_dim, capacity, element, wide);
+  }
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                     int64_t n_wide = 0) const override {
     return inner_.kv_bytes(n_kv_heads, head_dim, capacity, element, n_wide);
+  }
+  Result<std::unique_ptr<KvPool>> make_kv_pool(std::span<const KvShape> layers, int64_t n_pages) override {
+    return inner_.make_kv_pool(layers, n_pages);
+  }
+  uint64_t kv_page_bytes(std::span<const KvShape> layers) const override { return inner_.kv_page_bytes(layers); }
+  Status reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) override {
+    return mode_ == Mode::kCount ? Status() : inner_.reserve_attention(n_kv_heads, head_dim, capacity);
   }
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override {
     return inner_.kv_scratch_bytes(n_kv_heads, head_dim, capacity);
@@ -134,11 +143,6 @@ class ProfiledOps final : public Ops {
   Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
 
  private:
-  struct KvShape {
-    KvElement element = KvElement::kBf16;
-    double position_bytes = 0;  // of one key and one value of every head
-  };
-  KvShape shape_of(const KvStore& kv) const;
   template <typename Execute>
   void report(OpRecord record, Execute&& execute);
 
@@ -146,7 +150,6 @@ class ProfiledOps final : public Ops {
   const Mode mode_;
   Sink sink_;
   Alone alone_;
-  std::unordered_map<const KvStore*, KvShape> kv_shapes_;  // an address that is used again is made anew before
 };
 
 }  // namespace glimpse

@@ -36,19 +36,93 @@ class RefBuffer final : public BackendBuffer {
   AlignedBuffer memory;
 };
 
+// Floats: in each page keys (n_kv_heads, page_positions, head_dim), then as many values.
 class RefKv final : public KvStore {
  public:
-  AlignedBuffer keys, values;  // (n_kv_heads, capacity, head_dim) each
+  RefKv(const KvShape& shape, int64_t capacity_, int64_t page_positions_) : page_positions(page_positions_) {
+    n_kv_heads = shape.n_kv_heads;
+    head_dim = shape.head_dim;
+    capacity = capacity_;
+    element = shape.element;
+    position_bytes = static_cast<double>(2 * sizeof(float) * static_cast<uint64_t>(n_kv_heads * head_dim));
+  }
+  int64_t page_positions = 0;
+  float* first_page = nullptr;     // of this layer
+  int64_t page_floats = 0;         // from one page to the next, of all layers
+  const int32_t* pages = nullptr;  // by block; nullptr: one page
+  AlignedBuffer memory;            // of a store of its own
 
-  int64_t offset(int64_t kv_head, int64_t position) const { return (kv_head * capacity + position) * head_dim; }
-  float* key(int64_t kv_head, int64_t position) { return keys.as<float>() + offset(kv_head, position); }
-  float* value(int64_t kv_head, int64_t position) { return values.as<float>() + offset(kv_head, position); }
-  const float* key(int64_t kv_head, int64_t position) const { return keys.as<float>() + offset(kv_head, position); }
-  const float* value(int64_t kv_head, int64_t position) const { return values.as<float>() + offset(kv_head, position); }
-
+  int64_t half() const { return n_kv_heads * page_positions * head_dim; }
+  float* key(int64_t kv_head, int64_t position) const {
+    float* const page = pages == nullptr ? first_page : first_page + pages[position / kKeyBlock] * page_floats;
+    return page + (kv_head * page_positions + position % page_positions) * head_dim;
+  }
+  float* value(int64_t kv_head, int64_t position) const { return key(kv_head, position) + half(); }
   void read(int64_t kv_head, int64_t position, float* key_out, float* value_out) const override {
     std::copy_n(key(kv_head, position), head_dim, key_out);
     std::copy_n(value(kv_head, position), head_dim, value_out);
+  }
+};
+
+class RefPool final : public KvPool {
+ public:
+  std::vector<KvShape> layers;
+  AlignedBuffer memory;
+
+  static int64_t floats_of(const KvShape& shape) { return 2 * shape.n_kv_heads * kKeyBlock * shape.head_dim; }
+  static int64_t page_floats(std::span<const KvShape> layers) {
+    int64_t n = 0;
+    for (const KvShape& shape : layers) n += floats_of(shape);
+    return n;
+  }
+
+  class Table final : public KvTable {
+   public:
+    Table(const RefPool& pool, float* memory, int64_t n_blocks) : pages_(static_cast<size_t>(n_blocks)) {
+      for (const KvShape& shape : pool.layers) {
+        auto kv = std::make_unique<RefKv>(shape, n_blocks * kKeyBlock, kKeyBlock);
+        kv->first_page = memory;
+        kv->page_floats = page_floats(pool.layers);
+        kv->pages = pages_.data();
+        layers_.push_back(std::move(kv));
+        memory += floats_of(shape);
+      }
+    }
+    Status set(int64_t block, int32_t page) override {
+      pages_[static_cast<size_t>(block)] = page;
+      return {};
+    }
+
+   private:
+    std::vector<int32_t> pages_;
+  };
+
+  Result<std::unique_ptr<KvTable>> make_table(int64_t n_blocks) override {
+    return std::unique_ptr<KvTable>(std::make_unique<Table>(*this, memory.as<float>(), n_blocks));
+  }
+  Status copy(int32_t from, int32_t to) override {
+    std::memcpy(page(to), page(from), page_bytes);
+    return {};
+  }
+  const char* layout() const override { return "ref floats 1"; }
+  Status download(int32_t from, int64_t n_positions, std::span<std::byte> out) const override {
+    std::memcpy(out.data(), page(from), page_bytes);
+    float* rows = reinterpret_cast<float*>(out.data());
+    for (const KvShape& shape : layers) {
+      for (int64_t head = 0; head < 2 * shape.n_kv_heads; ++head, rows += kKeyBlock * shape.head_dim) {
+        std::fill(rows + n_positions * shape.head_dim, rows + kKeyBlock * shape.head_dim, 0.0f);
+      }
+    }
+    return {};
+  }
+  Status upload(int32_t to, std::span<const std::byte> bytes) override {
+    std::memcpy(page(to), bytes.data(), page_bytes);
+    return {};
+  }
+
+ private:
+  std::byte* page(int32_t number) const {
+    return const_cast<std::byte*>(memory.data()) + static_cast<uint64_t>(number) * page_bytes;
   }
 };
 
@@ -220,14 +294,25 @@ class RefOps final : public Ops {
 
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                                            std::span<const int32_t>) override {
-    auto kv = std::make_unique<RefKv>();
-    kv->n_kv_heads = n_kv_heads;
-    kv->head_dim = head_dim;
-    kv->capacity = round_up(capacity, kKeyBlock);
-    const uint64_t half = kv_bytes(n_kv_heads, head_dim, capacity, element, 0) / 2;
-    GLIMPSE_ASSIGN(kv->keys, AlignedBuffer::allocate(half, "keys"));
-    GLIMPSE_ASSIGN(kv->values, AlignedBuffer::allocate(half, "values"));
+    capacity = round_up(capacity, kKeyBlock);
+    auto kv = std::make_unique<RefKv>(KvShape{n_kv_heads, head_dim, element, {}}, capacity, capacity);
+    GLIMPSE_ASSIGN(kv->memory,
+                   AlignedBuffer::allocate(kv_bytes(n_kv_heads, head_dim, capacity, element, 0), "keys and values"));
+    kv->first_page = kv->memory.as<float>();
     return std::unique_ptr<KvStore>(std::move(kv));
+  }
+  Result<std::unique_ptr<KvPool>> make_kv_pool(std::span<const KvShape> layers, int64_t n_pages) override {
+    auto pool = std::make_unique<RefPool>();
+    pool->n_pages = n_pages;
+    pool->page_bytes = kv_page_bytes(layers);
+    for (const KvShape& shape : layers) pool->layers.push_back({shape.n_kv_heads, shape.head_dim, shape.element, {}});
+    const auto bytes = checked_mul(pool->page_bytes, static_cast<uint64_t>(n_pages));
+    if (!bytes) return make_error(ErrorCode::kTooLarge, "%d pages of keys and values", n_pages);
+    GLIMPSE_ASSIGN(pool->memory, AlignedBuffer::allocate(*bytes, "keys and values"));
+    return std::unique_ptr<KvPool>(std::move(pool));
+  }
+  uint64_t kv_page_bytes(std::span<const KvShape> layers) const override {
+    return sizeof(float) * static_cast<uint64_t>(RefPool::page_floats(layers));
   }
 
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement, int64_t) const override {
@@ -236,6 +321,7 @@ class RefOps final : public Ops {
 
   // The oracle's intermediates live on the heap, one operation at a time; this is their greatest size.
   Status reserve(int64_t, int64_t) override { return {}; }
+  Status reserve_attention(int64_t, int64_t, int64_t) override { return {}; }
   uint64_t kv_scratch_bytes(int64_t, int64_t, int64_t) const override { return 0; }
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override {
     return 3 * sizeof(double) * static_cast<uint64_t>(max_rows * max_cols);

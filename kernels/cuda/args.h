@@ -65,7 +65,21 @@ struct KvView {
   int32_t padded_dim = 0;  // a multiple of 16
   int32_t n_heads = 0;
   int64_t capacity = 0;
+  /// Over pages: position p lies in page pages[p / kPagePositions], where keys and values are page 0's, those of a
+  /// later one page_bytes further on each, and capacity is kPagePositions. nullptr: one page of all positions.
+  const int32_t* pages = nullptr;
+  int64_t page_bytes = 0;
 };
+constexpr int kPagePositions = 256;
+
+/// base: kv.keys or kv.values. The page of a position, which becomes its place in it.
+template <typename T>
+GLIMPSE_HD T* page_of(const KvView& kv, T* base, int64_t& position) {
+  if (kv.pages == nullptr) return base;
+  const int64_t bytes = kv.pages[position / kPagePositions] * kv.page_bytes;
+  position %= kPagePositions;
+  return reinterpret_cast<T*>(reinterpret_cast<uintptr_t>(base) + static_cast<uintptr_t>(bytes));
+}
 
 /// kQ8_0: values that share a scale; the last block of a row has 16 where padded_dim is an odd multiple of 16.
 constexpr int kQ8Values = 32;

@@ -227,24 +227,27 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
 }
 
 /// Asks for the keys and values of a block's first chunk. Rows of earlier passes do not depend on the launches ahead,
-/// and where they end is known: a step's state is written by the last launch of the step before.
+/// and where they lie and end is known: the host writes page tables between recordings, the last launch of a step the
+/// state of the next.
 GLIMPSE_DEVICE void prefetch_chunk(const AttentionArgs& args, const BlockIndex& at, int n_heads) {
   const KvView& kv = args.kv;
   const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(at.z) * kChunkKeys : 0;
   if (first >= visible_keys(args, at.x)) return;
-  const int64_t left = kv.capacity - args.first_key - first, here = left < kChunkKeys ? left : kChunkKeys;
-  if (here <= 0) return;
   const int blocks_per_kv = (args.group + n_heads - 1) / n_heads;
-  if (at.y % blocks_per_kv != 0) return;  // of those that read the same, one asks
-  const int64_t row = at.y / blocks_per_kv * kv.capacity + args.first_key + first;
+  if (at.y % blocks_per_kv != 0) return;                       // of those that read the same, one asks
+  int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
+  const auto* const keys = page_of(kv, static_cast<const uint8_t*>(kv.keys), key_at);
+  const auto* const values = page_of(kv, static_cast<const uint8_t*>(kv.values), value_at);
+  const int64_t left = kv.capacity - key_at, here = left < kChunkKeys ? left : kChunkKeys;
+  const int64_t row = at.y / blocks_per_kv * kv.capacity + key_at;
   const int value_bytes = kv.type == CacheType::kF32 ? 4 : kv.type == CacheType::kQ8_0 ? 1 : 2;
   const int row_bytes = kv.padded_dim * value_bytes;
-  prefetch_range(static_cast<const uint8_t*>(kv.keys) + row * row_bytes, static_cast<int>(here) * row_bytes, 0);
-  prefetch_range(static_cast<const uint8_t*>(kv.values) + row * row_bytes, static_cast<int>(here) * row_bytes, 1);
+  prefetch_range(keys + row * row_bytes, static_cast<int>(here) * row_bytes, 0);
+  prefetch_range(values + row * row_bytes, static_cast<int>(here) * row_bytes, 1);
   if (kv.type != CacheType::kQ8_0) return;
   const int blocks = scale_blocks(kv.padded_dim), n_bytes = static_cast<int>(here) * blocks * 2;
-  prefetch_range(cache_scales(kv, kv.keys) + row * blocks, n_bytes, 2);
-  prefetch_range(cache_scales(kv, kv.values) + row * blocks, n_bytes, 3);
+  prefetch_range(cache_scales(kv, static_cast<const void*>(keys)) + row * blocks, n_bytes, 2);
+  prefetch_range(cache_scales(kv, static_cast<const void*>(values)) + row * blocks, n_bytes, 3);
 }
 
 /// Grid: x: rows, y: key/value heads times groups of kHeads query heads, z: args.n_splits.

@@ -70,11 +70,9 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
   const int head = block_y(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
   const int first_row = block_x() * kTileQueries;
-  const int64_t kv_base = (head / args.group * args.kv.capacity + args.first_key) * padded;
+  const int64_t kv_base = head / args.group * args.kv.capacity * padded;
   using F = typename FragmentOf<T>::Type;
   constexpr bool q8 = sizeof(T) == 1;
-  const auto* const keys = static_cast<const T*>(args.kv.keys) + kv_base;
-  const auto* const values = static_cast<const T*>(args.kv.values) + kv_base;
   uint8_t* const query_tile = shared();
   uint8_t* const stages = query_tile + kTileQueries * stride;
 
@@ -88,6 +86,9 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     uint8_t* const to =
         q8 ? raw_stages + block % 2 * q8_stage_bytes<kDim>() : stages + block % 2 * 2 * kTileKeys * stride;
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
+    int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
+    const T* const key_page = page_of(args.kv, static_cast<const T*>(args.kv.keys), key_at);
+    const T* const value_page = page_of(args.kv, static_cast<const T*>(args.kv.values), value_at);
     constexpr int per_piece = 16 / sizeof(T), pieces = kDim / per_piece;
     constexpr int lanes = pieces <= 2 ? 2 : pieces <= 4 ? 4 : pieces <= 8 ? 8 : 16;  // threads that share a row
     constexpr int rows = kTileThreads / lanes;
@@ -97,8 +98,8 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
       const int seen = n_keys - first < kTileKeys ? static_cast<int>(n_keys - first) : kTileKeys;
       const int count = piece * per_piece < padded ? seen : 0;
-      const int64_t at = (first + first_of_thread) * padded + piece * per_piece;
-      const T *key = keys + at, *value = values + at;
+      const int64_t at = kv_base + (key_at + first_of_thread) * padded + piece * per_piece;
+      const T *key = key_page + at, *value = value_page + at;
       uint8_t* place = to + first_of_thread * row_bytes + piece * 16;
       GLIMPSE_UNROLL
       for (int pass = 0; pass < kTileKeys / rows; ++pass) {
@@ -109,12 +110,12 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
     }
     if constexpr (q8) {
-      const int64_t at = (head / args.group * args.kv.capacity + args.first_key + first) * blocks;
+      const int64_t at = (head / args.group * args.kv.capacity + key_at) * blocks;
       const int n_bytes = kTileKeys * blocks * 2;
       for (int i = thread_index() * 16; i < n_bytes; i += kTileThreads * 16) {
         uint8_t* const scales = to + 2 * kTileKeys * kDim + i;
-        cp_async(scales, cache_scales(args.kv, args.kv.keys) + at + i / 2, true);
-        cp_async(scales + n_bytes, cache_scales(args.kv, args.kv.values) + at + i / 2, true);
+        cp_async(scales, cache_scales(args.kv, static_cast<const void*>(key_page)) + at + i / 2, true);
+        cp_async(scales + n_bytes, cache_scales(args.kv, static_cast<const void*>(value_page)) + at + i / 2, true);
       }
     }
   };

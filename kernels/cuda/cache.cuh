@@ -65,13 +65,15 @@ GLIMPSE_DEVICE void scale_eight(const Vec8& codes, float scale, float (&out)[8])
   for (int i = 0; i < 8; ++i) out[i] = scale * code_of(codes.w[i / 4] ^ kFlip, i % 4);
 }
 
-/// Walks over the positions of one head, from dimension d of `position` on.
+/// Walks over the positions of one head, from dimension d of `position` on, to the end of its page.
 template <typename T>
 struct CacheRow {
   const T* at;
 
-  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d)
-      : at(static_cast<const T*>(base) + (head * kv.capacity + position) * kv.padded_dim + d) {}
+  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d) {
+    const T* const page = page_of(kv, static_cast<const T*>(base), position);
+    at = page + (head * kv.capacity + position) * kv.padded_dim + d;
+  }
   /// Dimensions [i, i + 8).
   GLIMPSE_DEVICE void eight(int i, float (&out)[8]) const { load_eight(at + i, out); }
   GLIMPSE_DEVICE void two(float& a, float& b) const { load_two(at, a, b); }
@@ -82,9 +84,11 @@ struct CacheRow<Q8> {
   const uint8_t* codes;
   const uint16_t* scales;
 
-  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d)
-      : codes(static_cast<const uint8_t*>(base) + (head * kv.capacity + position) * kv.padded_dim + d),
-        scales(cache_scales(kv, base) + (head * kv.capacity + position) * scale_blocks(kv.padded_dim) + d / kQ8Values) {
+  GLIMPSE_DEVICE CacheRow(const KvView& kv, const void* base, int head, int64_t position, int d) {
+    const uint8_t* const page = page_of(kv, static_cast<const uint8_t*>(base), position);
+    const int64_t row = head * kv.capacity + position;
+    codes = page + row * kv.padded_dim + d;
+    scales = cache_scales(kv, page) + row * scale_blocks(kv.padded_dim) + d / kQ8Values;
   }
   GLIMPSE_DEVICE void eight(int i, float (&out)[8]) const {
     scale_eight(*reinterpret_cast<const Vec8*>(codes + i), half_bits_to_float(scales[i / kQ8Values]), out);
@@ -201,7 +205,9 @@ GLIMPSE_DEVICE void rotate_queries(const RopeArgs& args, int row, const float* c
   }
 }
 
-GLIMPSE_DEVICE void store_q8_block(const KvView& kv, void* base, int64_t at, int block, float x) {
+GLIMPSE_DEVICE void store_q8_block(const KvView& kv, void* base, int head, int64_t position, int block, float x) {
+  base = page_of(kv, base, position);
+  const int64_t at = head * kv.capacity + position;
   const int d = block * kQ8Values + lane_index();
   const Q8Code q = quantize_lane(x);
   if (d < kv.padded_dim) static_cast<int8_t*>(base)[at * kv.padded_dim + d] = q.code;
@@ -234,13 +240,13 @@ GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
     mix_blocks(x, kv.padded_dim);
     GLIMPSE_UNROLL
     for (int b = 0; b < kMixedBlocks; ++b) {
-      if (b < together) store_q8_block(kv, kv.keys, head * kv.capacity + slot, first + b, x[b]);
+      if (b < together) store_q8_block(kv, kv.keys, head, slot, first + b, x[b]);
     }
   }
   for (int i = warp_index(); i < kv.n_heads * blocks; i += n_threads() / kWarp) {
     const int head = i / blocks, block = i % blocks, d = block * kQ8Values + lane_index();
     const float x = d < dim ? args.values[row * args.ld_keys + head * dim + d] : 0.0f;
-    store_q8_block(kv, kv.values, head * kv.capacity + slot, block, x);
+    store_q8_block(kv, kv.values, head, slot, block, x);
   }
 }
 

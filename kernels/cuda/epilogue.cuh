@@ -28,7 +28,8 @@ GLIMPSE_DEVICE float activate(Act act, float z) {
 /// Where dimension dim of a head's key or value lies. T: a stored value.
 template <typename T>
 GLIMPSE_DEVICE T* kv_place(const KvView& kv, void* base, int head, int64_t position, int dim) {
-  return static_cast<T*>(base) + (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
+  T* const page = page_of(kv, static_cast<T*>(base), position);
+  return page + (static_cast<int64_t>(head) * kv.capacity + position) * kv.padded_dim + dim;
 }
 
 GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t position, int dim, float value) {

@@ -23,6 +23,7 @@ class CountingStream final : public cuda::Stream {
   }
   Status copy_in(void* device, const void* host, uint64_t n) override { return inner_->copy_in(device, host, n); }
   Status copy_out(void* host, const void* device, uint64_t n) override { return inner_->copy_out(host, device, n); }
+  Status copy(void* to, const void* from, uint64_t n) override { return inner_->copy(to, from, n); }
   Status zero(void* device, uint64_t n) override { return inner_->zero(device, n); }
   Status synchronize() override {
     ++waits_;

@@ -41,6 +41,20 @@ TEST(Plan, TextTestsAreNamedAsInLlamaBench) {
                                           "tg128 @ d2048", "pp32+tg8 @ d2048"));
 }
 
+TEST(Plan, ConversationsShareTheirPasses) {
+  PlanRequest request;
+  request.n_prompt = {0};
+  request.n_gen = {16};
+  request.n_depth = {0, 64};
+  request.n_parallel = {1, 2, 8};
+  EXPECT_THAT(names(request),
+              ElementsAre("tg16", "tg16 x2", "tg16 x8", "tg16 @ d64", "tg16 x2 @ d64", "tg16 x8 @ d64"));
+  for (const int64_t bad : {0, -1, 257}) {
+    request.n_parallel = {bad};
+    EXPECT_THAT(error_of(request), HasSubstr("conversations"));
+  }
+}
+
 TEST(Plan, ZeroTurnsADefaultOff) {
   PlanRequest request;
   request.n_prompt = {0};

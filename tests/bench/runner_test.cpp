@@ -72,6 +72,25 @@ TEST(Runner, TextTestsCountTheirTokens) {
   EXPECT_FALSE(has_stage(tg, Stage::kPrefill));
 }
 
+// Of n conversations in one pass: n times the tokens and the arithmetic, the weights once.
+TEST(Runner, ConversationsSharePassesAndWeights) {
+  TestSpec test = text_test(0, 4, 16);
+  const TestResult one = run(test);
+  test.n_parallel = 5;
+  const TestResult five = run(test);
+  EXPECT_EQ(five.name, "tg4 x5 @ d16");
+  EXPECT_EQ(five.n_tokens(), 20);
+  EXPECT_DOUBLE_EQ(five.cost.flop, 5 * one.cost.flop);
+  EXPECT_GT(five.cost.bytes, one.cost.bytes);
+  EXPECT_LT(five.cost.bytes, 3 * one.cost.bytes);
+  test = text_test(20, 3);
+  test.n_parallel = 2;
+  const TestResult both = run(test);
+  EXPECT_EQ(both.name, "pp20+tg3 x2");
+  EXPECT_EQ(both.n_tokens(), 46);
+  EXPECT_TRUE(has_stage(both, Stage::kPrefill) && has_stage(both, Stage::kGenerate));
+}
+
 TEST(Runner, CostIsThatOfTheDocumentedFormulas) {
   // 2 FLOP per weight and row, logits of the last row of a prompt and of every generated token; 4 head_dim per query
   // head and visible key.

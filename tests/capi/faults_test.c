@@ -45,6 +45,11 @@ static void a_load(int n_threads, int sticky) {
 typedef struct Host {
   const glimpse_model* model;
   glimpse_session* session;
+  glimpse_session* fork;
+  glimpse_checkpoint* checkpoint;
+  unsigned char* state;
+  size_t n_state;
+  const char* file;
   glimpse_encoder* encoder;
   glimpse_embedding* embedding;
   const char* picture;
@@ -156,6 +161,59 @@ static glimpse_status step(Host* host) {
   return glimpse_step(host->session, &host->step);
 }
 
+static glimpse_status fork_it(Host* host) {
+  return glimpse_session_fork(host->session, &host->fork);
+}
+static glimpse_status keep(Host* host) {
+  return glimpse_session_checkpoint(host->session, &host->checkpoint);
+}
+static glimpse_status back(Host* host) {
+  return glimpse_session_rewind(host->session, host->checkpoint);
+}
+static glimpse_status feed(Host* host) {
+  memset(&host->step, 0, sizeof host->step);
+  host->step.struct_size = sizeof host->step;
+  return glimpse_feed(host->session, 20, &host->step);
+}
+static glimpse_status forward(Host* host) {
+  return glimpse_forward(host->session);
+}
+/* Both from where the checkpoint was: a try that failed in one has made the step of the other. */
+static glimpse_status step_both(Host* host) {
+  const glimpse_generate_params params = answer_params();
+  glimpse_session* both[2];
+  glimpse_step_result results[2];
+  glimpse_status status = GLIMPSE_OK;
+  int i;
+  both[0] = host->session;
+  both[1] = host->fork;
+  memset(results, 0, sizeof results);
+  results[0].struct_size = results[1].struct_size = sizeof results[0];
+  for (i = 0; i < 2 && status == GLIMPSE_OK; ++i) {
+    status = glimpse_session_rewind(both[i], host->checkpoint);
+    if (status == GLIMPSE_OK) status = glimpse_begin_answer(both[i], &params);
+  }
+  if (status != GLIMPSE_OK) return status;
+  status = glimpse_step_many(both, 2, results);
+  if (status == GLIMPSE_OK) {
+    CHECK(results[0].status == GLIMPSE_OK && results[1].status == GLIMPSE_OK);
+    CHECK(results[0].token == results[1].token);
+  }
+  return status;
+}
+static glimpse_status save(Host* host) {
+  return glimpse_session_save(host->session, host->state, host->n_state, &host->n_state);
+}
+static glimpse_status load(Host* host) {
+  return glimpse_session_load(host->session, host->state, host->n_state);
+}
+static glimpse_status save_file(Host* host) {
+  return glimpse_session_save_file(host->session, host->file);
+}
+static glimpse_status load_file(Host* host) {
+  return glimpse_session_load_file(host->session, host->file);
+}
+
 typedef glimpse_status (*Call)(Host*);
 
 /* The call with its first allocation failing, its second, ... until none is left to fail: each time as if it had not
@@ -173,10 +231,18 @@ static void make_it_fail(Host* host, Call call, const char* name, int sticky) {
     if (status != GLIMPSE_OK) {
       /* The pass of a step need not be undone: the token that it was made for has its slot, and the next try goes on.
        */
-      if (host->session != NULL) CHECK(glimpse_session_n_past(host->session) <= before + (call == step));
+      if (host->session != NULL && call != step_both) {
+        CHECK(glimpse_session_n_past(host->session) <= before + (call == step));
+      }
     } else if (call == create) { /* could do without that allocation */
       glimpse_session_free(host->session);
       host->session = NULL;
+    } else if (call == fork_it) {
+      glimpse_session_free(host->fork);
+      host->fork = NULL;
+    } else if (call == keep) {
+      glimpse_checkpoint_free(host->checkpoint);
+      host->checkpoint = NULL;
     } else if (call == create_encoder) {
       glimpse_encoder_free(host->encoder);
       host->encoder = NULL;
@@ -262,6 +328,56 @@ static void a_picture(const char* path) {
   glimpse_model_free(model);
 }
 
+/* Forks, checkpoints and bytes: what a conversation says with every call failing first is what it says anyhow. */
+static void a_family(int n_threads) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session_params params = tiny_session_params();
+  Answer want, got;
+  char path[1100];
+  int faulty, sticky;
+  snprintf(path, sizeof path, "%s/capi_faults_test.glis", GLIMPSE_SCRATCH_DIR);
+  memset(&want, 0, sizeof want);
+  params.n_pool = 256 * 8;
+  params.n_threads = n_threads;
+  for (faulty = 0; faulty <= 2; ++faulty) {
+    Host host;
+    memset(&host, 0, sizeof host);
+    host.model = model;
+    host.file = path;
+    sticky = faulty == 2;
+#define CALL(name) (faulty ? make_it_fail(&host, name, #name, sticky) : (void)CHECK_OK(name(&host)))
+    CHECK_OK(glimpse_session_create(model, &params, &host.session));
+    CHECK_OK(prefill(&host));
+    CALL(keep);
+    CALL(fork_it);
+    if (host.fork == NULL || host.checkpoint == NULL) exit(1);
+    CALL(step_both);
+    CALL(back);
+    CHECK_OK(begin(&host));
+    CALL(feed);
+    CALL(feed);
+    CALL(forward);
+    CHECK_OK(glimpse_session_save(host.session, NULL, 0, &host.n_state));
+    host.state = malloc(host.n_state);
+    if (host.state == NULL) exit(1);
+    CALL(save);
+    CALL(save_file);
+    CALL(load);
+    CALL(load_file);
+    CHECK_OK(go_on(&host));
+    got = read_answer(host.session);
+    if (faulty == 0) want = got;
+    CHECK(same_answer(&got, &want) && got.n_tokens > 0);
+    glimpse_session_free(host.session);
+    glimpse_session_free(host.fork);
+    glimpse_checkpoint_free(host.checkpoint);
+    free(host.state);
+#undef CALL
+  }
+  remove(path);
+  glimpse_model_free(model);
+}
+
 static void an_encoder(int n_threads) {
   glimpse_model* model = load_tiny(1);
   int sticky;
@@ -299,6 +415,7 @@ int main(void) {
     for (sticky = 0; sticky <= 1; ++sticky) a_load(n_threads, sticky);
     a_conversation(n_threads);
     an_encoder(n_threads);
+    a_family(n_threads);
   }
   a_picture(test_path("data/chelsea.jpg"));
   return check_result("faults_test");

@@ -64,6 +64,15 @@ TEST(Bench, JsonRowsAreTheTestsAskedFor) {
   EXPECT_EQ(rows[10].at("n_image_tokens"), 0);
 }
 
+TEST(Bench, ConversationsInOnePassAreAList) {
+  const json rows = parse(run_glimpse(bench({"-p", "0", "-n", "3", "-np", "1,3", "-d", "0,8", "-o", "json"})));
+  EXPECT_THAT(tests_of(rows), ElementsAre("tg3", "tg3 x3", "tg3 @ d8", "tg3 x3 @ d8"));
+  EXPECT_EQ(rows[0].at("n_parallel"), 1);
+  EXPECT_EQ(rows[3].at("n_parallel"), 3);
+  EXPECT_EQ(rows[1].at("flops").get<double>(), 3 * rows[0].at("flops").get<double>());
+  EXPECT_NE(run_glimpse(bench({"-n", "3", "--parallel", "0"})).exit_code, 0);
+}
+
 TEST(Bench, EveryFormatHasTheSameRows) {
   const std::vector<std::string> tests = {"-p", "8", "-n", "2"};
   const auto in = [&](const char* format, const char* flag = "-o") {

@@ -453,8 +453,12 @@ TEST(SpeculativeDecoder, DraftsCountOnlyOnceTheyAreTaken) {
   sizes.context = 32;
   sizes.batch = 16;
   sizes.n_speculate = 3;
-  const auto ops = must(tied_model()->make_ops(1));
-  SpeculativeDecoder decoder = must(SpeculativeDecoder::create(tied_model(), *ops, sizes, KvElement::kF32));
+  sizes.pool_slots = sizes.context;
+  sizes.max_image_tokens = 1;
+  sizes.max_image_patches = 4;
+  const auto bench =
+      must(Workbench::create(tied_model(), sizes, must(tied_model()->make_ops(1)), KvElement::kF32));
+  SpeculativeDecoder decoder = must(SpeculativeDecoder::create(*tied_model(), bench, sizes));
   EXPECT_FALSE(decoder.has_logits());
   const std::vector<TokenId> ids = {40, 41, 42, 43, 44};
   const std::vector<MropePosition> positions = {{0, 0, 0}, {1, 1, 1}, {2, 2, 2}, {3, 3, 3}, {4, 4, 4}};

@@ -30,7 +30,7 @@ struct Subject {
 struct BenchCommand {
   std::vector<std::string> models, mmprojs;
   std::string output = "md", kv_type = kUsualKvType, vision_precision = "auto", trace;
-  std::vector<int64_t> n_prompt, n_gen, n_depth = {0};
+  std::vector<int64_t> n_prompt, n_gen, n_depth = {0}, n_parallel = {1};
   std::vector<int> n_threads = {0};
   std::vector<std::string> prompt_and_gen, images, first_token, end_to_end;
   int repetitions = 5;
@@ -68,6 +68,7 @@ bench::PlanRequest plan_request(const CLI::App& command, const BenchCommand& c) 
   request.n_prompt = if_given(command, "--n-prompt", c.n_prompt);
   request.n_gen = if_given(command, "--n-gen", c.n_gen);
   request.n_depth = c.n_depth;
+  request.n_parallel = c.n_parallel;
   request.prompt_and_gen = c.prompt_and_gen;
   request.images = if_given(command, "--image", c.images);
   request.first_token = if_given(command, "--ttft", c.first_token);
@@ -221,6 +222,11 @@ void add_options(CLI::App& command, BenchCommand& c) {
   list(command.add_option("-n,--n-gen", c.n_gen, "tg: tokens generated one by one, a list; 0: none; default: 128"));
   several(command.add_option("--pg", c.prompt_and_gen, "PROMPT,GENERATED: both in one test (also -pg)"));
   list(command.add_option("-d,--n-depth", c.n_depth, "tokens in the context before a text test, a list")
+           ->capture_default_str());
+  list(command
+           .add_option("--parallel", c.n_parallel,
+                       "conversations of a text test that share its passes, a list (also "
+                       "-np, -npl)")
            ->capture_default_str());
   list(command.add_option("--image", c.images, "WxH of a picture that is made, or a file: a list"));
   several(command.add_option("--ttft", c.first_token,

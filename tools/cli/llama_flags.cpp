@@ -36,6 +36,7 @@ const Row kRows[] = {
     {"-ctk --cache-type-k", {Kind::kOurs, false, "--kv-type"}},
     {"-mm", {Kind::kOurs, false, "--mmproj"}},
     {"-pg", {Kind::kOurs, false, "--pg"}},
+    {"-np -npl", {Kind::kOurs, false, "--parallel"}},
     {"-ub --ubatch-size", {Kind::kOurs, false, "--batch-size"}},
     {"--predict", {Kind::kOurs, false, "--n-predict"}},
     {"--temperature", {Kind::kOurs, false, "--temp"}},
@@ -81,7 +82,7 @@ const Row kRows[] = {
     {"-e --escape",
      {Kind::kRefused, false, "the question is taken as it is typed; in bash $'...\\n' writes a line end"}},
     {"--ignore-eos", {Kind::kRefused, false, "--logit-bias ID-inf forbids the token that ends an answer"}},
-    {"--keep --context-shift -np --parallel -ns --sequences -cb --cont-batching --in-prefix --in-suffix --prompt-cache",
+    {"--keep --context-shift --parallel -ns --sequences -cb --cont-batching --in-prefix --in-suffix --prompt-cache",
      {Kind::kRefused, false, kOneQuestion}},
     {"--audio", {Kind::kRefused, false, "glimpse sees pictures, it does not hear"}},
 };

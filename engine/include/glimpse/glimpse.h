@@ -18,6 +18,10 @@
  * glimpse_session_n_past() answers (as of the last call that ended), and glimpse_session_free() from its own callback
  * takes effect when the call ends.
  *
+ * A session and those forked from it are a family: they share threads, scratch and the pool of their caches' pages, so
+ * that one of them works at a time (GLIMPSE_ERROR_BUSY) or several in one glimpse_step_many(). Each may be freed at any
+ * time, in any order.
+ *
  * Our threads: a load and each session have n_threads - 1 of their own. They sleep between calls, leave signals to the
  * host, and have ended when glimpse_model_load() and glimpse_session_free() return: with everything freed, dlclose() is
  * safe. Where the system refuses threads (a limit on processes or on address space), those there are do the work, at
@@ -221,8 +225,9 @@ GLIMPSE_API glimpse_status glimpse_model_metadata_key(const glimpse_model* model
 typedef struct glimpse_session glimpse_session;
 
 /* Element type of the key/value cache. F16, the default, and BF16 take 2 bytes a value, F32 4, Q8_0 (8-bit integers, a
- * scale per 32) 1.06 to 1.15: where a layer adds large biases to its keys, as published models do in their first layers,
- * those channels are kept in 16 bits. F16 keeps three bits more than BF16; values beyond its range saturate at 65504. */
+ * scale per 32) 1.06 to 1.15: where a layer adds large biases to its keys, as published models do in their first
+ * layers, those channels are kept in 16 bits. F16 keeps three bits more than BF16; values beyond its range saturate at
+ * 65504. */
 typedef enum glimpse_kv_type {
   GLIMPSE_KV_BF16 = 0,
   GLIMPSE_KV_F32 = 1,
@@ -254,6 +259,9 @@ typedef struct glimpse_session_params {
    * a callback returned 0. It is looked at between the layers of every pass and for every token. Another thread (with
    * an atomic store) or a signal handler (a volatile sig_atomic_t) may set it; the library never does. */
   const volatile int* cancel;
+  /* Slots of the session with its forks and checkpoints together, in pages of 256: what they have in common counts
+   * once. 0, or less than n_ctx: n_ctx. */
+  int32_t n_pool;
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -285,6 +293,9 @@ typedef struct glimpse_session_info {
   int32_t n_threads;
   int32_t n_speculate;
   int32_t max_image_tokens; /* of one picture; 0 without vision */
+  int32_t page_slots;       /* slots of a page: 256 */
+  int32_t n_pages;          /* of the family's pool */
+  int32_t n_free_pages;
 } glimpse_session_info;
 GLIMPSE_API glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info);
 /* Forgets the conversation; memory stays. */
@@ -447,8 +458,52 @@ typedef struct glimpse_step_result {
   int32_t finish_reason; /* GLIMPSE_FINISH_NONE while the answer goes on */
   const char* text;      /* what may be shown now, NUL-terminated; valid until the session's next call */
   size_t n_bytes;
+  int32_t status; /* glimpse_status of this session's step, for glimpse_step_many() */
 } glimpse_step_result;
 GLIMPSE_API glimpse_status glimpse_step(glimpse_session* session, glimpse_step_result* result);
+
+/* A step of each of several sessions of one family, in one pass over the weights. Each gets the bits that
+ * glimpse_step() alone would give it (on a GPU, which draws tokens elsewhere then: greedy ones). results: one per
+ * session; set struct_size of each. The call fails with the first error of a session, whose message says which;
+ * results[i].status tells of each, and those that are GLIMPSE_OK have made their step. When it fails otherwise (a
+ * session twice, of another family, busy) nothing was done. */
+GLIMPSE_API glimpse_status glimpse_step_many(glimpse_session* const* sessions, size_t n_sessions,
+                                             glimpse_step_result* results);
+/* A token of the caller's choice in the place of one that a step would draw: it counts as drawn, with text, stop
+ * strings and all. No pass is run: what was fed goes through the model together, with the next step or with
+ * glimpse_forward(). GLIMPSE_ERROR_INVALID_ARGUMENT outside of an answer and for an id outside the vocabulary. */
+GLIMPSE_API glimpse_status glimpse_feed(glimpse_session* session, int32_t token, glimpse_step_result* result);
+/* Runs what was fed or drawn since the last pass: glimpse_get_logits() are then those that follow it. */
+GLIMPSE_API glimpse_status glimpse_forward(glimpse_session* session);
+
+/* ---- Forks, checkpoints, files ----------------------------------------------------------------------------------- */
+
+/* Another session that goes on from where this one stands, an answer in the making included: five questions about one
+ * picture are five forks of a session that has seen it. Slots in common are in memory once; only the last page of 256
+ * slots, partly filled, is copied when one of the two goes on. What they say equals what sessions of their own would.
+ */
+GLIMPSE_API glimpse_status glimpse_session_fork(const glimpse_session* session, glimpse_session** out);
+
+/* All that a session is at a moment, to come back to: also from a fork of it, and after other rewinds or a reset. Its
+ * pages stay in the pool until it is freed. */
+typedef struct glimpse_checkpoint glimpse_checkpoint;
+GLIMPSE_API glimpse_status glimpse_session_checkpoint(const glimpse_session* session, glimpse_checkpoint** out);
+/* GLIMPSE_ERROR_INVALID_ARGUMENT for a checkpoint of another family. */
+GLIMPSE_API glimpse_status glimpse_session_rewind(glimpse_session* session, const glimpse_checkpoint* checkpoint);
+GLIMPSE_API void glimpse_checkpoint_free(glimpse_checkpoint* checkpoint);
+
+/* The conversation as bytes: tokens, keys and values, with checksums and the fingerprint of the model. An answer in the
+ * making is saved as one that was cut off: glimpse_begin_answer() goes on with it. Pass capacity 0 to ask for the size.
+ */
+GLIMPSE_API glimpse_status glimpse_session_save(const glimpse_session* session, void* bytes, size_t capacity,
+                                                size_t* n_bytes);
+/* The same to a file, which appears whole or not at all. */
+GLIMPSE_API glimpse_status glimpse_session_save_file(const glimpse_session* session, const char* path);
+/* Takes the place of the session's conversation. Every byte is checked before anything changes:
+ * GLIMPSE_ERROR_TRUNCATED, _CORRUPT, _UNSUPPORTED (another version), _MISMATCH (another model, kv_type or kind of
+ * device), _CONTEXT_FULL. */
+GLIMPSE_API glimpse_status glimpse_session_load(glimpse_session* session, const void* bytes, size_t n_bytes);
+GLIMPSE_API glimpse_status glimpse_session_load_file(glimpse_session* session, const char* path);
 
 /* The last answer: valid until the session's next generate, begin_answer or reset. */
 typedef struct glimpse_answer_info {

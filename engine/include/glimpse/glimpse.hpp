@@ -81,6 +81,7 @@ struct Free {
   void operator()(glimpse_model* model) const { glimpse_model_free(model); }
   void operator()(glimpse_session* session) const { glimpse_session_free(session); }
   void operator()(glimpse_encoder* encoder) const { glimpse_encoder_free(encoder); }
+  void operator()(glimpse_checkpoint* checkpoint) const { glimpse_checkpoint_free(checkpoint); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
 };
 }  // namespace detail
@@ -231,7 +232,17 @@ struct Answer {
   glimpse_finish_reason reason = GLIMPSE_FINISH_STOP;
 };
 
-/// One conversation; used by one thread at a time.
+/// What a session was at a moment.
+class Checkpoint {
+ public:
+  explicit Checkpoint(glimpse_checkpoint* handle) : handle_(handle) {}
+  const glimpse_checkpoint* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<glimpse_checkpoint, detail::Free> handle_;
+};
+
+/// One conversation; it and those forked from it are used by one thread at a time.
 class Session {
  public:
   Session(const Model& model, const glimpse_session_params& params) {
@@ -299,6 +310,53 @@ class Session {
     check(glimpse_step(handle_.get(), &result));
     return result;
   }
+  /// A step of each, in one pass. Throws where one failed, after all others have made theirs.
+  static std::vector<glimpse_step_result> step_many(const std::vector<Session*>& sessions) {
+    std::vector<glimpse_session*> handles;
+    for (Session* session : sessions) handles.push_back(session->get());
+    glimpse_step_result empty{};
+    empty.struct_size = sizeof empty;
+    std::vector<glimpse_step_result> results(sessions.size(), empty);
+    check(glimpse_step_many(handles.data(), handles.size(), results.data()));
+    return results;
+  }
+  glimpse_step_result feed(int32_t token) {
+    glimpse_step_result result{};
+    result.struct_size = sizeof result;
+    check(glimpse_feed(handle_.get(), token, &result));
+    return result;
+  }
+  void forward() { check(glimpse_forward(handle_.get())); }
+  Session fork() const {
+    glimpse_session* session = nullptr;
+    check(glimpse_session_fork(handle_.get(), &session));
+    return Session(session);
+  }
+  Checkpoint checkpoint() const {
+    glimpse_checkpoint* checkpoint = nullptr;
+    check(glimpse_session_checkpoint(handle_.get(), &checkpoint));
+    return Checkpoint(checkpoint);
+  }
+  void rewind(const Checkpoint& checkpoint) { check(glimpse_session_rewind(handle_.get(), checkpoint.get())); }
+  std::vector<unsigned char> save() const {
+    size_t n = 0;
+    check(glimpse_session_save(handle_.get(), nullptr, 0, &n));
+    std::vector<unsigned char> bytes(n);
+    check(glimpse_session_save(handle_.get(), bytes.data(), n, &n));
+    return bytes;
+  }
+  void save(const std::string& path) const { check(glimpse_session_save_file(handle_.get(), detail::c_string(path))); }
+  void load(const std::vector<unsigned char>& bytes) {
+    check(glimpse_session_load(handle_.get(), bytes.data(), bytes.size()));
+  }
+  void load(const std::string& path) { check(glimpse_session_load_file(handle_.get(), detail::c_string(path))); }
+  /// (vocab_size) floats, valid until the session's next call.
+  std::pair<const float*, size_t> logits() const {
+    const float* values = nullptr;
+    size_t n = 0;
+    check(glimpse_get_logits(handle_.get(), &values, &n));
+    return {values, n};
+  }
   Answer answer() const {
     glimpse_answer_info info{};
     info.struct_size = sizeof info;
@@ -316,6 +374,8 @@ class Session {
   glimpse_session* get() const { return handle_.get(); }
 
  private:
+  explicit Session(glimpse_session* handle) : handle_(handle) {}
+
   // Messages in the C layout; points into the vector it was made from.
   struct Flat {
     explicit Flat(const std::vector<Message>& from) {

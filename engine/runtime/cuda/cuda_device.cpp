@@ -71,6 +71,9 @@ class CudaStream final : public Stream {
   Status copy_out(void* host, const void* device, uint64_t n_bytes) override {
     return check("a copy from the device", cudaMemcpyAsync(host, device, n_bytes, cudaMemcpyDeviceToHost, stream_));
   }
+  Status copy(void* to, const void* from, uint64_t n_bytes) override {
+    return check("a copy on the device", cudaMemcpyAsync(to, from, n_bytes, cudaMemcpyDeviceToDevice, stream_));
+  }
   Status zero(void* device, uint64_t n_bytes) override {
     return check("clearing device memory", cudaMemsetAsync(device, 0, n_bytes, stream_));
   }

@@ -26,13 +26,20 @@ struct CudaBuffer final : BackendBuffer {
   Memory memory;
 };
 
-/// Keys, then values: [head][position][padded head_dim] each.
+/// In each page the keys, then the values: [head][position][padded head_dim] each. A store of its own is one page.
 struct CudaKv final : KvStore {
-  KvElement element = KvElement::kBf16;
-  Memory memory;
-  std::shared_ptr<Stream> stream;  // of the context that writes it
+  Memory memory;                    // of a store of its own
+  std::byte* first_page = nullptr;  // of this layer
+  int64_t page_positions = 0;
+  uint64_t page_bytes = 0;                           // from one page to the next, of all layers
+  const int32_t* pages = nullptr;                    // by block, on the device; nullptr: one page
+  const std::vector<int32_t>* host_pages = nullptr;  // the same
+  std::shared_ptr<Stream> stream;                    // of the context that writes it
 
   KvView view() const;
+  /// Whether attention may begin at first_key. Errors: kUnsupported.
+  Status check_window(int64_t first_key) const;
+  uint64_t layer_bytes() const;  // of this layer in one page
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
@@ -60,9 +67,13 @@ class CudaOps final : public Ops {
                                            std::span<const int32_t> wide = {}) override;
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                     int64_t n_wide = 0) const override;
+  Result<std::unique_ptr<KvPool>> make_kv_pool(std::span<const KvShape> layers, int64_t n_pages) override;
+  uint64_t kv_page_bytes(std::span<const KvShape> layers) const override;
+  Status reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) override;
   uint64_t kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const override;
   Status reserve(int64_t max_rows, int64_t max_cols) override;
   uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const override;
+  int64_t most_rows_alike() const override { return kFewRows; }
   uint64_t available_bytes() const override { return device_->free_bytes(); }
 
   Status run(FunctionRef<void()> body) override;

@@ -1,12 +1,10 @@
-// CudaOps: caches and attention.
+// CudaOps: attention.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 #include "engine/base/checked.h"
-#include "engine/base/half.h"
 #include "engine/runtime/cuda/cuda_ops.h"
-#include "kernels/attention/attention_q8.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -22,108 +20,15 @@ uint64_t partial_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) {
   return std::max(kLeastPartialBytes, n_chunks * (padded + 2) * sizeof(float));
 }
 
-// Of one position of a head: keys or values.
-uint64_t position_bytes(KvElement element, int64_t head_dim) {
-  const auto padded = static_cast<uint64_t>(padded_head_dim(head_dim));
-  if (element == KvElement::kQ8_0)
-    return padded + sizeof(uint16_t) * static_cast<uint64_t>(scale_blocks(static_cast<int>(padded)));
-  return padded * (element == KvElement::kF32 ? sizeof(float) : sizeof(uint16_t));
-}
-
 }  // namespace
-
-KvView CudaKv::view() const {
-  KvView v;
-  v.type = element == KvElement::kF32    ? CacheType::kF32
-           : element == KvElement::kF16  ? CacheType::kF16
-           : element == KvElement::kQ8_0 ? CacheType::kQ8_0
-                                         : CacheType::kBf16;
-  v.head_dim = static_cast<int32_t>(head_dim);
-  v.padded_dim = static_cast<int32_t>(padded_head_dim(head_dim));
-  v.n_heads = static_cast<int32_t>(n_kv_heads);
-  v.capacity = capacity;
-  v.keys = memory.as<void>();
-  v.values = memory.as<std::byte>() + memory.size() / 2;
-  return v;
-}
-
-void CudaKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  const KvView v = view();
-  const auto n = static_cast<uint64_t>(head_dim), padded = static_cast<uint64_t>(v.padded_dim);
-  const auto blocks = static_cast<uint64_t>(scale_blocks(v.padded_dim));
-  const auto place = static_cast<uint64_t>(kv_head * capacity + position);
-  const bool q8 = element == KvElement::kQ8_0;
-  const uint64_t row_bytes = q8 ? padded : position_bytes(element, head_dim);
-  for (const auto& [from, to] : {std::pair<void*, float*>(v.keys, key), std::pair<void*, float*>(v.values, value)}) {
-    std::vector<float> codes(q8 ? padded : 0);
-    std::vector<std::byte> row(row_bytes);
-    std::vector<uint16_t> scales(q8 ? blocks : 0);
-    Status status = stream->copy_out(row.data(), static_cast<const std::byte*>(from) + place * row_bytes, row_bytes);
-    if (status.ok() && q8) {
-      status = stream->copy_out(scales.data(), cache_scales(v, from) + place * blocks, blocks * sizeof(uint16_t));
-    }
-    if (status.ok()) status = stream->synchronize();
-    for (uint64_t i = 0; i < codes.size(); ++i) {
-      codes[i] = half_to_float(scales[i / kQ8Values]) * static_cast<float>(static_cast<int8_t>(row[i]));
-    }
-    if (q8 && from == v.keys) {
-      mix_channels(codes.data(), v.padded_dim);
-      for (float& x : codes) x /= mixing_gain(v.padded_dim);
-    }
-    for (uint64_t i = 0; i < n; ++i) {
-      if (!status.ok()) {
-        to[i] = std::numeric_limits<float>::quiet_NaN();
-      } else if (q8) {
-        to[i] = codes[i];
-      } else if (element == KvElement::kF32) {
-        to[i] = reinterpret_cast<const float*>(row.data())[i];
-      } else {
-        const uint16_t bits = reinterpret_cast<const uint16_t*>(row.data())[i];
-        to[i] = element == KvElement::kF16 ? half_to_float(bits) : bf16_to_float(bits);
-      }
-    }
-  }
-}
-
-// These kernels have no wide channels: layers that need some keep all of their keys and values in 16 bits.
-static KvElement element_with(KvElement element, bool wide) {
-  return element == KvElement::kQ8_0 && wide ? KvElement::kF16 : element;
-}
-
-uint64_t CudaOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
-                           int64_t n_wide) const {
-  element = element_with(element, n_wide > 0);
-  const int64_t positions = n_kv_heads * round_up(capacity, kKeyBlock);
-  return 2 * static_cast<uint64_t>(positions) * position_bytes(element, head_dim);
-}
 
 uint64_t CudaOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
   return partial_bytes(n_kv_heads, head_dim, capacity) + kTickets * sizeof(int32_t);
 }
 
-Result<std::unique_ptr<KvStore>> CudaOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
-                                                  KvElement element, std::span<const int32_t> wide) {
-  element = element_with(element, !wide.empty());
-  if (head_dim > kMaxDeviceHeadDim) {
-    return make_error(ErrorCode::kUnsupported, "attention heads of %d values: the CUDA backend has kernels for %d",
-                      head_dim, kMaxDeviceHeadDim);
-  }
-  if (element == KvElement::kInt8) {
-    return make_error(ErrorCode::kUnsupported,
-                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16, f32 or q8_0",
-                      kv_element_name(element));
-  }
-  auto kv = std::make_unique<CudaKv>();
-  kv->n_kv_heads = n_kv_heads;
-  kv->head_dim = head_dim;
-  kv->capacity = round_up(capacity, kKeyBlock);
-  kv->element = element;
-  kv->stream = stream_;
-  GLIMPSE_ASSIGN(kv->memory, Memory::on_device(device_, kv_bytes(n_kv_heads, head_dim, capacity, element),
-                                               "keys and values of a layer"));
-  GLIMPSE_TRY(grow(partials_, partial_bytes(n_kv_heads, head_dim, kv->capacity), "attention"));
-  GLIMPSE_TRY(grow(tickets_, kTickets * sizeof(int32_t), "attention"));
-  return std::unique_ptr<KvStore>(std::move(kv));
+Status CudaOps::reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) {
+  GLIMPSE_TRY(grow(partials_, partial_bytes(n_kv_heads, head_dim, capacity), "attention"));
+  return grow(tickets_, kTickets * sizeof(int32_t), "attention");
 }
 
 void CudaOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
@@ -141,6 +46,8 @@ void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& seg
   args.out = out.data;
   args.ld_out = out.ld;
   args.kv = kv.view();
+  Status window = kv.check_window(segment.first_key);
+  if (!window.ok()) return fail(std::move(window));
   args.first_key = segment.first_key;
   args.n_heads = static_cast<int32_t>(n_heads);
   args.group = static_cast<int32_t>(n_heads / kv.n_kv_heads);

@@ -36,6 +36,8 @@ class Stream {
   /// The host memory must stay as it is until synchronize(), except for memory that is not pinned.
   virtual Status copy_in(void* device, const void* host, uint64_t n_bytes) = 0;
   virtual Status copy_out(void* host, const void* device, uint64_t n_bytes) = 0;
+  /// Within the device.
+  virtual Status copy(void* to, const void* from, uint64_t n_bytes) = 0;
   virtual Status zero(void* device, uint64_t n_bytes) = 0;
   /// Waits for everything so far.
   virtual Status synchronize() = 0;

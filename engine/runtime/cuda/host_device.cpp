@@ -44,6 +44,11 @@ class HostStream final : public Stream {
     std::memcpy(host, device, n_bytes);
     return {};
   }
+  Status copy(void* to, const void* from, uint64_t n_bytes) override {
+    GLIMPSE_TRY(not_recording("a copy"));
+    std::memcpy(to, from, n_bytes);
+    return {};
+  }
   Status zero(void* device, uint64_t n_bytes) override {
     GLIMPSE_TRY(not_recording("clearing memory"));
     std::memset(device, 0, n_bytes);
