@@ -31,7 +31,7 @@ struct Avx2 {
   static constexpr int kTileColumns = 4;
   static constexpr int64_t kColumnBlock = 96;  // for the 256 KB of L2 cache of the oldest CPUs
   static constexpr int kDirectTile = 4;
-  static constexpr int kDirectColumns = 4;
+  static constexpr int kDirectColumns = 8;
 
   static GLIMPSE_INLINE I dot_words(I sum, I a, I b) { return V::add32(sum, _mm256_madd_epi16(a, b)); }
 

@@ -18,8 +18,8 @@ struct Vnni512 : VnniDot<Words512> {
   // 8 int32 sums, 8 block sums and 8 totals fill 24 of the 32 registers; 8 chains hide vpdpbusd's latency of 4.
   static constexpr int kTileColumns = 8;
   static constexpr int64_t kColumnBlock = 256;
-  static constexpr int kDirectTile = 4;
-  // Up to here reading the packed panel once per four columns is cheaper than expanding it.
+  static constexpr int kDirectTile = 8;
+  // Up to here reading the packed panel once per eight columns is cheaper than expanding it.
   static constexpr int kDirectColumns = 16;
 };
 

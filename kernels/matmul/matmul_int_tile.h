@@ -225,13 +225,18 @@ __attribute__((noinline)) void tile(const Source& weights, const BlockRange& ran
   }
 }
 
-/// Columns [begin, end) in tiles of `width`; calls itself with the remainder.
+/// Columns [begin, end) in tiles of `width` and one of the remainder. A direct tile of 8 unpacks a whole block for each
+/// number of columns: what is left of 8 goes in two tiles, so that there are fewer of them.
 template <class K, class Source, int width>
 GLIMPSE_INLINE void all_columns(const Source& source, const BlockRange& range, const ActView& act, int64_t begin,
                                 int64_t end, float* out, int64_t ld_out) {
   int64_t c = begin;
   for (; c + width <= end; c += width) {
     tile<K, Source, width>(source, range, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
+  }
+  if constexpr (width == 8 && Source::kUnrollSubs) {
+    all_columns<K, Source, 4>(source, range, act, c, end, out, ld_out);
+    return;
   }
   const std::byte* column = act.data + c * act.row_bytes;
   float* to = out + c * ld_out;
