@@ -9,6 +9,7 @@
 #include <span>
 
 #include "engine/base/cpu_features.h"
+#include "kernels/activation/activation_kind.h"
 
 namespace glimpse {
 
@@ -24,8 +25,6 @@ void gelu_tanh(Isa isa, float* x, int64_t n);
 void silu(Isa isa, float* x, int64_t n);
 /// y[i] += x[i].
 void add(Isa isa, const float* x, int64_t n, float* y);
-
-enum class Activation { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
 
 /// A finished tile of a matrix product on its way into the result: column c holds n_rows values at values + c * ld.
 /// bias: nullptr, or (n_rows).

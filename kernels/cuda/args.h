@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/activation/activation_kind.h"
 #include "kernels/cuda/weight_layout.h"
 
 namespace glimpse::cuda {
@@ -27,11 +28,9 @@ struct NormView {
   int32_t width = 0;  // a row of several widths is normalised piece by piece
 };
 
-enum class Act : int32_t { kNone, kQuickGelu, kGeluErf, kGeluTanh, kSilu };
-
 /// What becomes of a product.
 enum class Output : int32_t {
-  kStore,      // out[column][row] = act(y)
+  kStore,      // out[column][row] = activation(y)
   kAdd,        // out[column][row] += y
   kSwiglu,     // out[column][row] = silu(gate) * up; w[0] gate, w[1] up
   kRopeQuery,  // rotated, to out
@@ -44,7 +43,7 @@ struct Segment {
   WeightView w[2];
   const float* bias[2] = {nullptr, nullptr};
   Output output = Output::kStore;
-  Act act = Act::kNone;
+  Activation activation = Activation::kNone;
   int32_t n_pairs = 0;
   int32_t half_tiles = 0;  // kRope*: row tiles in half a head
   float* out = nullptr;    // element (column, row) at out[column * ld + row]

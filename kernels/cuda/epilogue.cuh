@@ -9,17 +9,17 @@ GLIMPSE_DEVICE float silu(float z) {
   return z / (1.0f + expf(-z));
 }
 
-GLIMPSE_DEVICE float activate(Act act, float z) {
-  switch (act) {
-    case Act::kNone:
+GLIMPSE_DEVICE float activate(Activation activation, float z) {
+  switch (activation) {
+    case Activation::kNone:
       return z;
-    case Act::kQuickGelu:
+    case Activation::kQuickGelu:
       return z / (1.0f + expf(-1.702f * z));
-    case Act::kGeluErf:
+    case Activation::kGeluErf:
       return 0.5f * z * (1.0f + erff(z * 0.70710678118654752f));
-    case Act::kGeluTanh:
+    case Activation::kGeluTanh:
       return 0.5f * z * (1.0f + tanhf(0.79788456080286536f * (z + 0.044715f * z * z * z)));
-    case Act::kSilu:
+    case Activation::kSilu:
       return silu(z);
   }
   return z;
@@ -155,7 +155,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const 
   switch (s.output) {
     case Output::kStore:
       GLIMPSE_UNROLL
-      for (int i = 0; i < kRows; ++i) a[i] = activate(s.act, a[i]), b[i] = activate(s.act, b[i]);
+      for (int i = 0; i < kRows; ++i) a[i] = activate(s.activation, a[i]), b[i] = activate(s.activation, b[i]);
       store_rows<kRows>(out + row_a, left_a, a);
       store_rows<kRows>(out + row_b, left_b, b);
       return;

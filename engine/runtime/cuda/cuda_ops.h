@@ -101,7 +101,7 @@ class CudaOps final : public Ops {
     const CudaWeight* weights[2] = {nullptr, nullptr};
     const BackendBuffer* bias[2] = {nullptr, nullptr};
     Output output = Output::kStore;
-    Act act = Act::kNone;
+    Activation activation = Activation::kNone;
     int32_t half_tiles = 0;
     Mat out;
   };

@@ -24,11 +24,6 @@ NormView norm_view(const Norm& norm) {
 }
 static_assert(static_cast<int>(NormKind::kRms) == static_cast<int>(Norm::Kind::kRms) &&
               static_cast<int>(NormKind::kLayer) == static_cast<int>(Norm::Kind::kLayer));
-static_assert(static_cast<int>(Act::kNone) == static_cast<int>(Activation::kNone) &&
-              static_cast<int>(Act::kQuickGelu) == static_cast<int>(Activation::kQuickGelu) &&
-              static_cast<int>(Act::kGeluErf) == static_cast<int>(Activation::kGeluErf) &&
-              static_cast<int>(Act::kGeluTanh) == static_cast<int>(Activation::kGeluTanh) &&
-              static_cast<int>(Act::kSilu) == static_cast<int>(Activation::kSilu));
 
 }  // namespace
 
@@ -102,7 +97,7 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
         s.bias[m] = p.bias[m] != nullptr ? p.bias[m]->data : nullptr;
       }
       s.output = p.output;
-      s.act = p.act;
+      s.activation = p.activation;
       s.half_tiles = p.half_tiles;
       s.out = p.out.data;
       s.ld = p.out.ld;
@@ -128,7 +123,7 @@ void CudaOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation a
   Product p;
   p.weights[0] = &cuda_weight(w);
   p.bias[0] = w.bias.get();
-  p.act = static_cast<Act>(static_cast<int>(activation));
+  p.activation = activation;
   p.out = out;
   LinearArgs common;
   if (best_ != nullptr && x.rows == 1) {
