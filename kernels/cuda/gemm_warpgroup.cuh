@@ -123,7 +123,7 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_ti
     GLIMPSE_NO_UNROLL
     for (int kt = 0; kt < k_tiles; ++kt) {
       const int stage = Ring::stage(kt);
-      if (kt >= Ring::kStages) mbarrier_wait(empty + stage, 1 - Ring::parity(kt));
+      if (kt >= Ring::kStages) mbarrier_wait_limited(empty + stage, 1 - Ring::parity(kt));
       mbarrier_arrive_expect(full + stage, 2 * n_bytes);
       GLIMPSE_UNROLL
       for (int half = 0; half < 2; ++half) {
@@ -131,6 +131,8 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_ti
         from += rows * kAtomColumns;
       }
     }
+    // Those who multiply wait without a limit: a copy that never comes is seen here.
+    mbarrier_wait_limited(full + Ring::stage(k_tiles - 1), Ring::parity(k_tiles - 1));
   }
   warp_barrier();
 }

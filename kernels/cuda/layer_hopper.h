@@ -93,10 +93,14 @@ GLIMPSE_DEVICE bool mbarrier_over(Mbarrier* m, int parity) {
       : "memory");
   return done != 0;
 }
-/// Waits until the phase of this parity is over: 0 for the first, third, ... phase. Whoever waits for more than about
-/// ten seconds ends the kernel with an error instead of hanging: a stage is full, or free, within microseconds.
+/// Waits until the phase of this parity is over: 0 for the first, third, ... phase.
 GLIMPSE_DEVICE void mbarrier_wait(Mbarrier* m, int parity) {
-  if (mbarrier_over(m, parity)) return;
+  while (!mbarrier_over(m, parity)) {
+  }
+}
+/// The same, but whoever waits for more than about ten seconds ends the kernel with an error: a stage is full, or free,
+/// within microseconds. Not among products of warpgroups: beside the second loop ptxas makes each of them wait.
+GLIMPSE_DEVICE void mbarrier_wait_limited(Mbarrier* m, int parity) {
   const auto now = [] {  // in units of 2^32 nanoseconds
     uint32_t time;
     asm volatile("mov.u32 %0, %%globaltimer_hi;" : "=r"(time));
@@ -224,6 +228,9 @@ inline void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
 }
 inline void mbarrier_wait(Mbarrier* m, int parity) {
   host::mbarrier_wait(m, parity);
+}
+inline void mbarrier_wait_limited(Mbarrier* m, int parity) {
+  mbarrier_wait(m, parity);
 }
 inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
   host::bulk_copy(to, from, n_bytes, m);
