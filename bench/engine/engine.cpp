@@ -171,7 +171,7 @@ Result<ImageEmbedding> Engine::encode(std::span<const std::byte> picture, Timeli
   timeline.spans.push_back({Stage::kPatches, end_of_patches - patches, end_of_patches});
 
   EncoderMarks marks;
-  marks.merger = model_->vision_weights().merger_fc1.weight.get();
+  marks.merger = model_->vision_weights().merger.fc1.weight.get();
   std::vector<OpRecord>* const records = records_;
   profiled_->set_sink(
       [&marks, records](const OpRecord& record) {
@@ -204,13 +204,13 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
     picture->grid = cost->grid;
     picture->merge_size = model_->vision().patch.merge_size;
     picture->n_tokens = cost->n_tokens;
-    picture->width = model_->vision().projection_dim;
+    picture->width = model_->vision().embedding_width();
     picture->fingerprint = model_->vision_fingerprint();
     picture->values.resize(static_cast<size_t>(picture->n_tokens * picture->width));
   }
   const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
   GLIMPSE_ASSIGN(const PromptInput input,
-                 conversation.prompt(question(turn, std::move(picture)), model_->text().hidden_size,
+                 conversation.prompt(question(turn, std::move(picture)), model_->text().embedding_width(),
                                      model_->vision_fingerprint()));
   return input.pass.n_rows();
 }
@@ -225,7 +225,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
   Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
   const std::vector<Message> messages = question(turn, std::move(picture));
   GLIMPSE_ASSIGN(const PromptInput input, timeline.timed(Stage::kTokenize, [&] {
-    return conversation.prompt(messages, model_->text().hidden_size, model_->vision_fingerprint());
+    return conversation.prompt(messages, model_->text().embedding_width(), model_->vision_fingerprint());
   }));
   const auto prefill = [&] {
     return decoder_->forward(*caches_[0], input.pass.rows(), logits_, false, {}, options_.progress);

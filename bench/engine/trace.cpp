@@ -13,7 +13,9 @@ using Json = nlohmann::ordered_json;
 // Which part of the model a weight belongs to: "blk.3", "v.blk.3", "v.merger".
 std::map<const PackedWeight*, std::string> weight_places(const Model& model) {
   std::map<const PackedWeight*, std::string> places;
-  const auto add = [&](const Linear& linear, const std::string& place) { places[linear.weight.get()] = place; };
+  const auto add = [&](const Linear& linear, const std::string& place) {
+    if (linear.weight != nullptr) places[linear.weight.get()] = place;
+  };
   const TextWeights& text = model.text_weights();
   add(text.output, "output");
   for (size_t i = 0; i < text.layers.size(); ++i) {
@@ -22,18 +24,27 @@ std::map<const PackedWeight*, std::string> weight_places(const Model& model) {
          {&layer.qkv.q, &layer.qkv.k, &layer.qkv.v, &layer.attn_output, &layer.ffn_gate, &layer.ffn_down}) {
       add(*linear, "blk." + std::to_string(i));
     }
+    if (!layer.experts) continue;
+    const ExpertWeights& experts = *layer.experts;
+    for (const Linear* linear : {&experts.router, &experts.down[0]}) add(*linear, "blk." + std::to_string(i));
   }
   if (!model.has_vision()) return places;
   const VisionWeights& vision = model.vision_weights();
   add(vision.patch_embed_still, "v.patch_embd");
   for (size_t i = 0; i < vision.layers.size(); ++i) {
     const VisionLayerWeights& layer = vision.layers[i];
-    for (const Linear* linear : {&layer.qkv.q, &layer.attn_output, &layer.fc1, &layer.fc2}) {
+    for (const Linear* linear : {&layer.qkv.q, &layer.attn_output, &layer.gate, &layer.fc1, &layer.fc2}) {
       add(*linear, "v.blk." + std::to_string(i));
     }
   }
-  add(vision.merger_fc1, "v.merger");
-  add(vision.merger_fc2, "v.merger");
+  const auto add_merger = [&](const MergerWeights& merger, const std::string& place) {
+    add(merger.fc1, place);
+    add(merger.fc2, place);
+  };
+  add_merger(vision.merger, "v.merger");
+  for (size_t i = 0; i < vision.deepstack.size(); ++i) {
+    add_merger(vision.deepstack[i], "v.deepstack." + std::to_string(i));
+  }
   return places;
 }
 

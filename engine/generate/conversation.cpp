@@ -6,11 +6,11 @@ namespace glimpse {
 namespace {
 
 // Embeddings come from the host, perhaps from a file of another model: nothing in them is taken on trust.
-Status check_picture(const ImageEmbedding& e, int64_t number, int64_t hidden_size, uint64_t fingerprint) {
-  if (e.width != hidden_size) {
+Status check_picture(const ImageEmbedding& e, int64_t number, int64_t embedding_width, uint64_t fingerprint) {
+  if (e.width != embedding_width) {
     return make_error(ErrorCode::kMismatch,
                       "picture %d: its embedding is %d wide, the model expects %d: it was made for another model",
-                      number, e.width, hidden_size);
+                      number, e.width, embedding_width);
   }
   if (fingerprint != 0 && e.fingerprint != fingerprint) {
     return make_error(
@@ -68,7 +68,7 @@ std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const
   return positions;
 }
 
-Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t hidden_size,
+Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t embedding_width,
                                          uint64_t vision_fingerprint) const {
   std::vector<ChatMessage> chat;
   PromptInput input;
@@ -83,7 +83,7 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
       }
       input.pictures.push_back(part.image.get());
       GLIMPSE_TRY(
-          check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), hidden_size, vision_fingerprint));
+          check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), embedding_width, vision_fingerprint));
       chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
       chat_part.n_tokens = part.image->n_tokens;
     }

@@ -70,9 +70,9 @@ class Conversation {
 
   /// The rows that new messages and the generation prompt add, pending tokens first. A generation prompt that nobody
   /// answered is taken back: n_before is then less than n_cached(). Changes nothing.
-  /// hidden_size: of the decoder; vision_fingerprint: of the model, 0 when it has none. The result points into the
+  /// embedding_width: of the decoder; vision_fingerprint: of the model, 0 when it has none. The result points into the
   /// messages' embeddings. Errors: kMismatch (an embedding of another width or encoder), those of tokenize_chat().
-  Result<PromptInput> prompt(const std::vector<Message>& messages, int64_t hidden_size,
+  Result<PromptInput> prompt(const std::vector<Message>& messages, int64_t embedding_width,
                              uint64_t vision_fingerprint) const;
   /// The prompt's rows are in the cache.
   void commit(const PromptInput& input);

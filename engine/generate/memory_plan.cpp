@@ -17,7 +17,7 @@ void add_pictures(const Model& model, const Ops& ops, const PictureSizes& sizes,
   const VisionConfig& vision = model.vision();
   const int64_t patch_pixels = vision.patch.patch_size * vision.patch.patch_size;
   const int64_t pixels = 3 * sizes.max_image_patches * patch_pixels;  // values of one picture
-  const int64_t embedding = sizes.max_image_tokens * vision.projection_dim;
+  const int64_t embedding = sizes.max_image_tokens * vision.embedding_width();
   plan.vision_scratch = VisionEncoder::plan_bytes(model, ops, sizes.max_image_patches) +
                         static_cast<uint64_t>(pixels) * (sizeof(uint8_t) + sizeof(float)) +
                         static_cast<uint64_t>(embedding) * sizeof(float);

@@ -162,7 +162,7 @@ Status Session::Impl::forward(const PromptInput& input, Clock::time_point start,
 Result<PromptInput> Session::Impl::prepare(const std::vector<Message>& messages) {
   if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
   GLIMPSE_ASSIGN(PromptInput input,
-                 conversation.prompt(messages, model->text().hidden_size, model->vision_fingerprint()));
+                 conversation.prompt(messages, model->text().embedding_width(), model->vision_fingerprint()));
   GLIMPSE_TRY(check_fits(input));
   warn_of_pictures(input);
   give_up_slots(input.n_before);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "engine/base/result.h"
 #include "engine/model/rotation.h"
@@ -29,14 +30,30 @@ struct TextConfig {
   bool qk_norm = false;        // Qwen3: RMSNorm over each head of queries and keys, before they turn
   RopeSections mrope_section;  // pairs that use the t, h, w position
   RopeScaling rope_scaling;
-  Rotation rotation;             // what all of rope comes to
+  Rotation rotation;  // what all of rope comes to
+  // Experts instead of one feed-forward network: Qwen2 and Qwen3 MoE. 0: none, and no meaning of the others.
+  int64_t num_experts = 0;
+  int64_t num_experts_per_tok = 0;
+  int64_t moe_intermediate_size = 0;            // of one expert; from the tensors
+  int64_t shared_expert_intermediate_size = 0;  // 0: no expert that all rows go through
+  bool norm_topk_prob = false;                  // the weights of a row's experts are made to add up to 1
+  /// Layers behind which rows of pictures get something added (DeepStack, Qwen3-VL): the first ones. A row of a
+  /// picture's embedding has what goes into the decoder, then what goes behind each of these.
+  int64_t num_deepstack_layers = 0;
   bool tied_embeddings = false;  // no output.weight: the head is token_embd
 
+  /// Floats of a row of feed-forward activations.
+  int64_t ffn_width() const {
+    return num_experts == 0 ? intermediate_size
+                            : num_experts_per_tok * moe_intermediate_size + shared_expert_intermediate_size;
+  }
+  /// Floats of a row of a picture's embedding.
+  int64_t embedding_width() const { return hidden_size * (1 + num_deepstack_layers); }
   /// Positions of three axes, which only models that were trained on pictures have.
   bool sees_pictures() const { return mrope_section.count[1] > 0 && mrope_section.count[2] > 0; }
 };
 
-/// The vision encoder and merger (clip / qwen2vl_merger).
+/// The vision encoder and merger. Families differ by what is here.
 struct VisionConfig {
   std::string name;
   int64_t hidden_size = 0;        // embed_dim in config.json
@@ -46,9 +63,21 @@ struct VisionConfig {
   int64_t intermediate_size = 0;  // from the tensors, never from feed_forward_length
   int64_t projection_dim = 0;     // rows of mm.2: the decoder's hidden_size
   float layer_norm_eps = 1e-6f;
-  bool use_gelu = false;  // clip.use_gelu: tanh GELU in the blocks; released models use QuickGELU
-  PatchConfig patch;      // patch_size, merge_size, mean, std
+  bool use_gelu = false;    // clip.use_gelu: tanh GELU in the blocks (Qwen3-VL); Qwen2-VL uses QuickGELU
+  bool rms_norm = false;    // Qwen2.5-VL; LayerNorm otherwise
+  bool gated_ffn = false;   // Qwen2.5-VL: SwiGLU
+  bool patch_bias = false;  // Qwen3-VL
+  PatchConfig patch;        // patch_size, merge_size, mean, std
+  /// Qwen2.5-VL: cells (merged patches) on a side of a window, outside of which a patch sees nothing; 0: no windows.
+  int64_t window_cells = 0;
+  std::vector<bool> full_attention;  // with windows: layers whose patches see all others, one entry a layer
+  /// Qwen3-VL: positions on a side of the table that is stretched over a picture; 0: no table.
+  int64_t position_side = 0;
+  std::vector<int64_t>
+      deepstack_layers;  // Qwen3-VL: blocks behind which the picture goes to the decoder too, ascending
 
+  /// Floats of a row of a picture's embedding: what goes into the decoder, then what goes behind its first layers.
+  int64_t embedding_width() const { return projection_dim * (1 + static_cast<int64_t>(deepstack_layers.size())); }
   /// Pixels per token side: patch_size * merge_size.
   int64_t resize_factor() const { return patch.patch_size * patch.merge_size; }
 };

@@ -10,6 +10,7 @@ namespace glimpse {
 
 inline constexpr uint64_t kMaxWidth = 1u << 20;  // far above any model; keeps products of two widths inside 64 bits
 inline constexpr uint64_t kMaxHeadDim = 512;
+inline constexpr uint64_t kMaxExperts = 4096;
 
 // The value of a key that has to be there and lie in [1, limit].
 inline Result<int64_t> size_key(const GgufFile& file, const std::string& key, uint64_t limit) {

@@ -16,11 +16,17 @@ struct TextFamily {
   const char* architecture;
   bool qkv_bias, qk_norm;
   bool mrope, interleaved;  // positions of three axes
+  bool experts = false;
+  bool norm_topk_prob = false;  // released models; files may say otherwise
 };
 constexpr TextFamily kTextFamilies[] = {
     {"qwen2", true, false, false, false},
     {"qwen2vl", true, false, true, false},
     {"qwen3", false, true, false, false},
+    {"qwen2moe", true, false, false, false, true, false},
+    {"qwen3moe", false, true, false, false, true, true},
+    {"qwen3vl", false, true, true, true},
+    {"qwen3vlmoe", false, true, true, true, true, true},
 };
 
 std::string family_names() {
@@ -156,6 +162,24 @@ Status read_rope_scaling(const GgufFile& file, TextConfig& c) {
   return {};
 }
 
+Status read_experts(const GgufFile& file, const TextFamily& family, TextConfig& c) {
+  const std::string& a = c.architecture;
+  GLIMPSE_ASSIGN(c.num_experts, size_key(file, a + ".expert_count", kMaxExperts));
+  GLIMPSE_ASSIGN(c.num_experts_per_tok, size_key(file, a + ".expert_used_count", static_cast<uint64_t>(c.num_experts)));
+  GLIMPSE_ASSIGN(const auto normalize, file.optional_bool(a + ".expert_weights_norm"));
+  c.norm_topk_prob = normalize.value_or(family.norm_topk_prob);
+  GLIMPSE_ASSIGN(const GgufTensor* down, require_tensor(file, "blk.0.ffn_down_exps.weight"));
+  c.moe_intermediate_size = static_cast<int64_t>(down->dims[0]);
+  const GgufTensor* shared = file.find_tensor("blk.0.ffn_down_shexp.weight");
+  if (shared != nullptr) c.shared_expert_intermediate_size = static_cast<int64_t>(shared->dims[0]);
+  if (c.moe_intermediate_size > static_cast<int64_t>(kMaxWidth) ||
+      c.shared_expert_intermediate_size > static_cast<int64_t>(kMaxWidth)) {
+    return make_error(ErrorCode::kCorrupt, "%s: experts of %d and %d activations", file.path(), c.moe_intermediate_size,
+                      c.shared_expert_intermediate_size);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<TextConfig> read_text_config(const GgufFile& file) {
@@ -168,6 +192,12 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
   const std::string& a = c.architecture;
   GLIMPSE_ASSIGN(c.hidden_size, size_key(file, a + ".embedding_length", kMaxWidth));
   GLIMPSE_ASSIGN(c.num_hidden_layers, size_key(file, a + ".block_count", 4096));
+  GLIMPSE_ASSIGN(const auto deepstack, file.optional_uint(a + ".n_deepstack_layers"));
+  c.num_deepstack_layers = static_cast<int64_t>(std::min<uint64_t>(deepstack.value_or(0), 4097));
+  if (c.num_deepstack_layers > c.num_hidden_layers) {
+    return make_error(ErrorCode::kCorrupt, "%s: %s.n_deepstack_layers is %d, of %d layers", file.path(), a,
+                      c.num_deepstack_layers, c.num_hidden_layers);
+  }
   GLIMPSE_ASSIGN(c.max_position_embeddings, size_key_or(file, a + ".context_length", 1u << 30, 32768));
   GLIMPSE_TRY(read_heads(file, c));
   GLIMPSE_TRY(read_sections(file, family, c));
@@ -181,9 +211,13 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
   c.rms_norm_eps = static_cast<float>(eps);
 
   GLIMPSE_ASSIGN(const GgufTensor* embedding, require_tensor(file, "token_embd.weight"));
-  GLIMPSE_ASSIGN(const GgufTensor* gate, require_tensor(file, "blk.0.ffn_gate.weight"));
   c.vocab_size = static_cast<int64_t>(embedding->dims[1]);
-  c.intermediate_size = static_cast<int64_t>(gate->dims[1]);
+  if (family.experts) {
+    GLIMPSE_TRY(read_experts(file, family, c));
+  } else {
+    GLIMPSE_ASSIGN(const GgufTensor* gate, require_tensor(file, "blk.0.ffn_gate.weight"));
+    c.intermediate_size = static_cast<int64_t>(gate->dims[1]);
+  }
   c.tied_embeddings = file.find_tensor("output.weight") == nullptr;
   return c;
 }

@@ -10,6 +10,9 @@
 namespace glimpse {
 namespace {
 
+enum class VisionFamily { kQwen2, kQwen25, kQwen3 };
+constexpr const char* kProjectors = "qwen2vl_merger, qwen2.5vl_merger, qwen3vl_merger";
+
 // Which projector the file is for; older files say it in other keys.
 Result<std::string> projector_type(const GgufFile& file) {
   for (const char* key : {"clip.projector_type", "clip.vision.projector_type"}) {
@@ -19,30 +22,19 @@ Result<std::string> projector_type(const GgufFile& file) {
   if (flag(file, "clip.has_qwen2vl_merger")) return std::string("qwen2vl_merger");
   return make_error(ErrorCode::kUnsupported,
                     "%s: neither clip.projector_type nor clip.has_qwen2vl_merger: unknown kind "
-                    "of vision encoder (supported: qwen2vl_merger)",
-                    file.path());
+                    "of vision encoder (supported: %s)",
+                    file.path(), kProjectors);
 }
 
-Status check_projector(const GgufFile& file) {
-  const char* path = file.path().c_str();
+Result<VisionFamily> vision_family(const GgufFile& file) {
   GLIMPSE_ASSIGN(const std::string type, projector_type(file));
-  const char* family = nullptr;
-  if (type == "qwen2.5vl_merger") family = "Qwen2.5-VL";
-  if (type == "qwen2.5o") family = "Qwen2.5-Omni";
-  if (type == "qwen3vl_merger") family = "Qwen3-VL";
   // Early conversions of Qwen2.5-VL call themselves qwen2vl_merger; their gated, RMS-normed blocks give them away.
-  if (type == "qwen2vl_merger" &&
-      (file.find_tensor("v.blk.0.ffn_gate.weight") != nullptr || flag(file, "clip.use_rms_norm"))) {
-    family = "Qwen2.5-VL";
-  }
-  if (family != nullptr) {
-    return make_error(ErrorCode::kUnsupported,
-                      "%s is the vision encoder of %s (%s), which is not supported yet (supported: qwen2vl_merger)",
-                      path, family, type);
-  }
-  if (type == "qwen2vl_merger") return {};
-  return make_error(ErrorCode::kUnsupported, "%s: projector type '%s' is not supported (supported: qwen2vl_merger)",
-                    path, type);
+  const bool gated = file.find_tensor("v.blk.0.ffn_gate.weight") != nullptr || flag(file, "clip.use_rms_norm");
+  if (type == "qwen2vl_merger") return gated ? VisionFamily::kQwen25 : VisionFamily::kQwen2;
+  if (type == "qwen2.5vl_merger" || type == "qwen2.5o") return VisionFamily::kQwen25;  // the latter beside audio
+  if (type == "qwen3vl_merger") return VisionFamily::kQwen3;
+  return make_error(ErrorCode::kUnsupported, "%s: projector type '%s' is not supported (supported: %s)", file.path(),
+                    type, kProjectors);
 }
 
 // Sizes that the tensors know better than the keys: legacy files carry wrong or no values.
@@ -115,6 +107,48 @@ Status read_pixel_statistics(const GgufFile& file, PatchConfig& patch) {
   return {};
 }
 
+// Windows and the layers without them. n_wa_pattern: every so many layers one is without; early files list them.
+Status read_windows(const GgufFile& file, VisionConfig& c) {
+  const auto n_layers = static_cast<size_t>(c.num_hidden_layers);
+  GLIMPSE_ASSIGN(const auto pattern, file.optional_uint("clip.vision.n_wa_pattern"));
+  GLIMPSE_ASSIGN(const std::vector<int64_t> listed, file.int_array("clip.vision.fullatt_block_indexes"));
+  if (pattern.value_or(0) == 0 && listed.empty()) return {};  // all layers are without
+  GLIMPSE_ASSIGN(const int64_t window_size, size_key_or(file, "clip.vision.window_size", kMaxWidth, 112));
+  c.window_cells = window_size / c.patch.patch_size / c.patch.merge_size;
+  if (c.window_cells == 0) {
+    return make_error(ErrorCode::kCorrupt, "%s: windows of %d pixels hold no %d patches of %d", file.path(),
+                      window_size, c.patch.merge_size, c.patch.patch_size);
+  }
+  c.full_attention.assign(n_layers, false);
+  for (const int64_t layer : listed) {
+    if (layer < 0 || layer >= c.num_hidden_layers) {
+      return make_error(ErrorCode::kCorrupt, "%s: clip.vision.fullatt_block_indexes names layer %d of %d", file.path(),
+                        layer, c.num_hidden_layers);
+    }
+    c.full_attention[static_cast<size_t>(layer)] = true;
+  }
+  for (size_t i = 0; listed.empty() && i < n_layers; ++i) c.full_attention[i] = (i + 1) % *pattern == 0;
+  return {};
+}
+
+// The table of positions and the blocks that feed the decoder's first layers.
+Status read_qwen3_vision(const GgufFile& file, VisionConfig& c) {
+  GLIMPSE_ASSIGN(const GgufTensor* table, require_tensor(file, "v.position_embd.weight"));
+  while (c.position_side * c.position_side < static_cast<int64_t>(table->dims[1]) && c.position_side < 4096) {
+    ++c.position_side;
+  }
+  if (c.position_side * c.position_side != static_cast<int64_t>(table->dims[1])) {
+    return make_error(ErrorCode::kCorrupt,
+                      "%s: v.position_embd.weight: want a square of positions of %d values, file has %s", file.path(),
+                      c.hidden_size, table->describe());
+  }
+  for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
+    if (file.find_tensor("v.deepstack." + std::to_string(i) + ".fc1.weight") != nullptr)
+      c.deepstack_layers.push_back(i);
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<VisionConfig> read_vision_config(const GgufFile& file) {
@@ -128,7 +162,7 @@ Result<VisionConfig> read_vision_config(const GgufFile& file) {
   }
   VisionConfig c;
   c.name = general_name(file);
-  GLIMPSE_TRY(check_projector(file));
+  GLIMPSE_ASSIGN(const VisionFamily family, vision_family(file));
   GLIMPSE_TRY(read_vision_sizes(file, c));
   GLIMPSE_TRY(read_vision_heads(file, c));
   GLIMPSE_ASSIGN(c.num_hidden_layers,
@@ -136,10 +170,23 @@ Result<VisionConfig> read_vision_config(const GgufFile& file) {
   GLIMPSE_ASSIGN(const double eps, positive_float_or(file, "clip.vision.attention.layer_norm_epsilon", 1e-6));
   c.layer_norm_eps = static_cast<float>(eps);
   GLIMPSE_TRY(read_pixel_statistics(file, c.patch));
-  if (flag(file, "clip.use_silu")) {
-    return make_error(ErrorCode::kUnsupported, "%s: clip.use_silu is set; Qwen2-VL blocks use QuickGELU", file.path());
-  }
   c.use_gelu = flag(file, "clip.use_gelu");
+  switch (family) {
+    case VisionFamily::kQwen2:
+      if (flag(file, "clip.use_silu")) {
+        return make_error(ErrorCode::kUnsupported, "%s: clip.use_silu is set; Qwen2-VL blocks use QuickGELU",
+                          file.path());
+      }
+      break;
+    case VisionFamily::kQwen25:
+      c.rms_norm = c.gated_ffn = true;
+      GLIMPSE_TRY(read_windows(file, c));
+      break;
+    case VisionFamily::kQwen3:
+      c.use_gelu = c.patch_bias = true;
+      GLIMPSE_TRY(read_qwen3_vision(file, c));
+      break;
+  }
   return c;
 }
 

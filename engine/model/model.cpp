@@ -54,6 +54,23 @@ Status check_memory(uint64_t available, uint64_t text_bytes, uint64_t vision_byt
                     static_cast<double>(vision_bytes) / mib, static_cast<double>(available) / mib);
 }
 
+// Whether the encoder's embeddings are what the decoder takes.
+Status check_pair(const GgufFile& text_file, const TextConfig& text, const GgufFile& vision_file,
+                  const VisionConfig& vision) {
+  if (vision.projection_dim != text.hidden_size) {
+    return make_error(ErrorCode::kMismatch,
+                      "%s makes %d-wide image embeddings, %s expects %d: these two files do not belong together",
+                      vision_file.path(), vision.projection_dim, text_file.path(), text.hidden_size);
+  }
+  if (vision.embedding_width() != text.embedding_width()) {
+    return make_error(ErrorCode::kMismatch,
+                      "%s makes image embeddings for %d layers of the decoder, %s takes them in %d: these two files do "
+                      "not belong together",
+                      vision_file.path(), vision.deepstack_layers.size(), text_file.path(), text.num_deepstack_layers);
+  }
+  return {};
+}
+
 PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPrecision precision,
                      const WeightReader& checked) {
   if (options.pack_cache_dir.empty()) return {};
@@ -100,11 +117,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
   const TextConfig& text = model->text_config_;
   if (vision_file) {
     GLIMPSE_ASSIGN(model->vision_config_, read_vision_config(*vision_file));
-    if (model->vision_config_.projection_dim != text.hidden_size) {
-      return make_error(ErrorCode::kMismatch,
-                        "%s makes %d-wide image embeddings, %s expects %d: these two files do not belong together",
-                        vision_file->path(), model->vision_config_.projection_dim, text_file.path(), text.hidden_size);
-    }
+    GLIMPSE_TRY(check_pair(text_file, text, *vision_file, model->vision_config_));
     if (!text.sees_pictures()) {
       log(options.log, LogLevel::kWarning,
           format(
@@ -121,6 +134,11 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
 
   // First every tensor is checked and counted, then the weights are read.
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));
+  if (text.num_experts > 0 && !ops->runs_experts()) {
+    return make_error(ErrorCode::kUnsupported,
+                      "%s: models of experts (%s) do not run on a GPU yet: choose the device cpu", text_file.path(),
+                      text.architecture);
+  }
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
   // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
   const bool int8 = vision_precision == WeightPrecision::kInt8;

@@ -18,7 +18,7 @@ struct PassRows {
   static constexpr TokenId kPicture = -1;
   std::span<const TokenId> ids;
   std::span<const MropePosition> positions;  // one per id
-  std::span<const float> embeddings;         // (rows of kPicture, hidden_size), in order
+  std::span<const float> embeddings;         // (rows of kPicture, embedding_width), in order
 };
 
 /// Where a picture stands among ids: pad tokens from there on, one per row of its embedding.

@@ -21,7 +21,8 @@ void PositionCounter::append_visual(const GridThw& grid, int64_t merge_size, std
   next_ += std::max({slices, rows, cols});  // one more than the greatest component used
 }
 
-void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, float* cos, float* sin) {
+void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, const WindowLayout& layout,
+                            float* cos, float* sin) {
   // One row per coordinate: rows and columns of patches use the same frequencies.
   const int64_t quarter = head_dim / 4;
   const int64_t n_coordinates = std::max(grid.h, grid.w);
@@ -38,15 +39,52 @@ void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t hea
     cos = std::copy_n(table_cos.data() + coordinate * quarter, quarter, cos);
     sin = std::copy_n(table_sin.data() + coordinate * quarter, quarter, sin);
   };
-  // Merge order: blocks of merge_size x merge_size patches in raster order, raster order inside a block.
-  for (int64_t block_row = 0; block_row < grid.h; block_row += merge_size) {
-    for (int64_t block_col = 0; block_col < grid.w; block_col += merge_size) {
+  const int64_t cells_across = grid.w / merge_size, n_cells = grid.h / merge_size * cells_across;
+  layout.for_runs(0, n_cells, [&](int64_t, int64_t from, int64_t count) {
+    for (int64_t cell = from; cell < from + count; ++cell) {
       for (int64_t dy = 0; dy < merge_size; ++dy) {
         for (int64_t dx = 0; dx < merge_size; ++dx) {
-          put(block_row + dy);
-          put(block_col + dx);
+          put(cell / cells_across * merge_size + dy);
+          put(cell % cells_across * merge_size + dx);
         }
       }
+    }
+  });
+}
+
+namespace {
+
+// Where a patch stands between two places of the table.
+struct Between {
+  int64_t lower, upper;
+  float share;  // of the upper one
+
+  Between(int64_t i, int64_t n, int64_t side) {
+    const float at =
+        static_cast<float>(i) * static_cast<float>(side - 1) / static_cast<float>(std::max<int64_t>(n - 1, 1));
+    lower = std::min(static_cast<int64_t>(at), side - 1);
+    upper = std::min(lower + 1, side - 1);
+    share = at - static_cast<float>(lower);
+  }
+};
+
+}  // namespace
+
+void stretch_positions(const PositionTable& table, const GridThw& grid, int64_t merge_size, int64_t first, int64_t n,
+                       float* out) {
+  const int64_t group = merge_size * merge_size, cells_across = grid.w / merge_size;
+  for (int64_t i = first; i < first + n; ++i, out += table.width) {
+    const int64_t cell = i / group, inside = i % group;
+    const Between row(cell / cells_across * merge_size + inside / merge_size, grid.h, table.side);
+    const Between col(cell % cells_across * merge_size + inside % merge_size, grid.w, table.side);
+    const auto place = [&](int64_t r, int64_t c) { return table.values + (r * table.side + c) * table.width; };
+    const float* const corners[4] = {place(row.lower, col.lower), place(row.lower, col.upper),
+                                     place(row.upper, col.lower), place(row.upper, col.upper)};
+    const float shares[4] = {(1 - row.share) * (1 - col.share), (1 - row.share) * col.share,
+                             row.share * (1 - col.share), row.share * col.share};
+    for (int64_t j = 0; j < table.width; ++j) {
+      out[j] =
+          shares[0] * corners[0][j] + shares[1] * corners[1][j] + shares[2] * corners[2][j] + shares[3] * corners[3][j];
     }
   }
 }

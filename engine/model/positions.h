@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/model/windows.h"
 #include "engine/preprocess/preprocess.h"
 
 namespace glimpse {
@@ -28,8 +29,20 @@ class PositionCounter {
   int32_t next_ = 0;
 };
 
-/// The vision encoder's table for a grid in merge order: (h * w, head_dim / 2); the first head_dim / 4 pairs turn by
-/// the patch row, the second by its column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
-void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, float* cos, float* sin);
+/// The vision encoder's table for a grid: (h * w, head_dim / 2), cells of merge_size x merge_size patches in the
+/// layout's order, patches of a cell row by row; the first head_dim / 4 pairs turn by the patch row, the second by its
+/// column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
+void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, const WindowLayout& layout,
+                            float* cos, float* sin);
+
+/// Learned positions of a square of side x side places, in rows of `width` floats, row by row.
+struct PositionTable {
+  const float* values = nullptr;
+  int64_t side = 0, width = 0;
+};
+/// The table stretched over a grid, corner to corner, bilinear (fast_pos_embed_interpolate of Qwen3VLVisionModel in
+/// transformers): the rows of patches [first, first + n) in merge order. out: (n, width).
+void stretch_positions(const PositionTable& table, const GridThw& grid, int64_t merge_size, int64_t first, int64_t n,
+                       float* out);
 
 }  // namespace glimpse

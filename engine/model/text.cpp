@@ -22,11 +22,27 @@ struct DecoderScratch {
   Mat x;           // (T, hidden_size), the residual stream
   Mat q;           // (T, n_heads * head_dim), queries after rotation
   Mat attn;        // (T, n_heads * head_dim), softmax(q k^T / sqrt(head_dim)) v
-  Mat ffn;         // (T, intermediate_size), silu(gate) * up
+  Mat ffn;         // (T, ffn_width), silu(gate) * up
   RopeTable rope;  // (T, head_dim / 2)
+  Routing routing;
 };
 
-// One decoder layer (forward() of Qwen2VLDecoderLayer and Qwen3DecoderLayer). x is updated in place.
+// x += the feed-forward network of RMSNorm(x), or of the experts that it chooses for each row.
+void decoder_ffn(Ops& op, const DecoderLayerWeights& w, const DecoderScratch& s, Probe& probe) {
+  if (w.experts) {
+    op.norm_experts(s.x, w.ffn_norm, *w.experts, s.routing, s.ffn);  // ffn = silu(Wg h) * (Wu h), expert by expert
+    probe.see("routing", s.routing.weight);
+    probe.see("ffn", s.ffn);
+    op.experts_add(s.ffn, *w.experts, s.routing, s.x);  // x += sum of weight * (Wd ffn)
+    return;
+  }
+  op.norm_swiglu(s.x, w.ffn_norm, w.ffn_gate, w.ffn_up, s.ffn);  // h = RMSNorm(x); ffn = silu(Wg h) * (Wu h)
+  probe.see("ffn", s.ffn);
+  op.linear_add(s.ffn, w.ffn_down, s.x);  // x += Wd ffn
+}
+
+// One decoder layer (forward() of Qwen2VLDecoderLayer, Qwen3DecoderLayer and their like with experts). x is updated in
+// place.
 void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, const DecoderScratch& s, Probe& probe) {
   op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, segments, s.q);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
@@ -35,28 +51,30 @@ void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, con
   probe.see("attn", s.attn);
   op.linear_add(s.attn, w.attn_output, s.x);  // x += Wo attn
   probe.see("attn_out", s.x);
-  op.norm_swiglu(s.x, w.ffn_norm, w.ffn_gate, w.ffn_up, s.ffn);  // h = RMSNorm(x); ffn = silu(Wg h) * (Wu h)
-  probe.see("ffn", s.ffn);
-  op.linear_add(s.ffn, w.ffn_down, s.x);  // x += Wd ffn
+  decoder_ffn(op, w, s, probe);
   probe.see("ffn_out", s.x);
 }
 
 // Floats of each buffer of a decoder.
 struct DecoderSizes {
-  int64_t x, q, ffn, rope, logits;
+  int64_t x, q, ffn, rope, routing, deepstack, logits;
   DecoderSizes(const TextConfig& c, int64_t batch)
       : x(batch * c.hidden_size),
         q(batch * c.num_attention_heads * c.head_dim),
-        ffn(batch * c.intermediate_size),
+        ffn(batch * c.ffn_width()),
         rope(batch * (c.head_dim / 2)),
+        routing(c.num_experts == 0 ? 0 : batch * (c.num_experts + 2 * c.num_experts_per_tok + 1)),
+        deepstack(c.num_deepstack_layers == 0 ? 0 : x),
         logits(std::min(batch, kLogitRows) * c.vocab_size) {}
-  uint64_t bytes() const { return sizeof(float) * static_cast<uint64_t>(x + 2 * q + ffn + 4 * rope + logits); }
+  uint64_t bytes() const {
+    return sizeof(float) * static_cast<uint64_t>(x + 2 * q + ffn + 4 * rope + routing + 2 * deepstack + logits);
+  }
 };
 
 // Scratch is reserved for rows of this width: inputs, and keys and values on their way to the cache.
 int64_t widest_input(const TextConfig& c) {
-  return std::max(
-      {c.hidden_size, c.num_attention_heads * c.head_dim, 2 * c.num_key_value_heads * c.head_dim, c.intermediate_size});
+  return std::max({c.hidden_size, c.num_attention_heads * c.head_dim, 2 * c.num_key_value_heads * c.head_dim,
+                   c.intermediate_size, c.moe_intermediate_size, c.shared_expert_intermediate_size});
 }
 
 // Floats of one rotation table for recorded steps.
@@ -78,8 +96,8 @@ struct PassPart {
 // Cuts inputs into passes. A pass takes the next rows of the inputs in their order.
 class PassCutter {
  public:
-  PassCutter(std::span<const TextDecoder::Input> inputs, int64_t hidden_size, int64_t vocab_size)
-      : inputs_(inputs), hidden_(static_cast<size_t>(hidden_size)), vocab_(vocab_size) {}
+  PassCutter(std::span<const TextDecoder::Input> inputs, int64_t embedding_width, int64_t vocab_size)
+      : inputs_(inputs), embedding_width_(static_cast<size_t>(embedding_width)), vocab_(vocab_size) {}
 
   // The next n rows; there are so many.
   void next(int64_t n, std::vector<PassPart>& parts) {
@@ -95,7 +113,7 @@ class PassCutter {
       part.rows.positions = input.rows.positions.subspan(static_cast<size_t>(taken_), static_cast<size_t>(count));
       const auto n_pictures =
           static_cast<size_t>(std::count(part.rows.ids.begin(), part.rows.ids.end(), PassRows::kPicture));
-      part.rows.embeddings = input.rows.embeddings.subspan(embedding_, n_pictures * hidden_);
+      part.rows.embeddings = input.rows.embeddings.subspan(embedding_, n_pictures * embedding_width_);
       embedding_ += part.rows.embeddings.size();
       const int64_t first_wanted = input.logits.empty() ? n_rows : input.all_logits ? 0 : n_rows - 1;
       part.n_logits = std::max<int64_t>(0, taken_ + count - std::max(first_wanted, taken_));
@@ -109,7 +127,7 @@ class PassCutter {
 
  private:
   const std::span<const TextDecoder::Input> inputs_;
-  const size_t hidden_;
+  const size_t embedding_width_;
   const int64_t vocab_;
   size_t input_ = 0;
   int64_t taken_ = 0;     // rows of that input
@@ -124,8 +142,9 @@ struct TextDecoder::Impl {
   const std::shared_ptr<const Model> model;
   Ops& ops;
   int64_t context = 0, batch = 0;
-  std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, logits;
+  std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, routing, deepstack, logits;
   std::vector<float> host_cos, host_sin;  // (batch, head_dim / 2)
+  std::vector<float> host_rows;           // (batch, hidden_size), with DeepStack
   std::vector<TokenId> ids;               // (batch)
   std::vector<PassPart> parts;            // of the pass at hand
   std::vector<Segment> segments;          // one per part
@@ -149,8 +168,19 @@ struct TextDecoder::Impl {
   DecoderScratch scratch(int64_t n) const {
     const TextConfig& c = config();
     const int64_t half = c.head_dim / 2, heads = c.num_attention_heads * c.head_dim;
-    return {rows(x, n, c.hidden_size), rows(q, n, heads), rows(attn, n, heads), rows(ffn, n, c.intermediate_size),
-            RopeTable{rows(rope_cos, n, half), rows(rope_sin, n, half)}};
+    return {rows(x, n, c.hidden_size),
+            rows(q, n, heads),
+            rows(attn, n, heads),
+            rows(ffn, n, c.ffn_width()),
+            RopeTable{rows(rope_cos, n, half), rows(rope_sin, n, half)},
+            routing_rows(n)};
+  }
+  Routing routing_rows(int64_t n) const {
+    const TextConfig& c = config();
+    if (c.num_experts == 0) return {};
+    const int64_t used = c.num_experts_per_tok, slots = used + (c.shared_expert_intermediate_size > 0 ? 1 : 0);
+    const Mat all = rows(routing, n, c.num_experts + used + slots);
+    return {all.columns(0, c.num_experts), all.columns(c.num_experts, used), all.columns(c.num_experts + used, slots)};
   }
 
   Status check(const Input& input) const;
@@ -158,6 +188,9 @@ struct TextDecoder::Impl {
   Status run_pass(int64_t n, const TapSink& tap, const Progress& progress);
   Status compute(int64_t n, Probe& probe, const Progress& progress, bool* finite);
   void embed(const DecoderScratch& s);
+  template <typename Use>
+  void upload_pictures(int64_t piece, Mat to, Use&& use);
+  void add_deepstack(size_t layer, Mat all, Probe& probe);
   Segments segments_of_layer(size_t layer);
   void head(Mat all, Probe& probe, bool* finite);
   Result<std::unique_ptr<StepProgram>> record_step(const KvCache& cache, int64_t n_positions, const DrawOptions& draw);
@@ -171,7 +204,9 @@ TextDecoder::~TextDecoder() = default;
 uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch) {
   const TextConfig& c = model.text();
   const int64_t rows = std::clamp<int64_t>(batch, 1, std::max<int64_t>(1, context));
+  const auto& experts = model.text_weights().layers[0].experts;
   return DecoderSizes(c, rows).bytes() + ops.reserve_bytes(rows, widest_input(c)) +
+         (experts ? ops.reserve_experts_bytes(rows, *experts) : 0) +
          ops.kv_scratch_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)) +
          2 * sizeof(float) * static_cast<uint64_t>(step_rope_floats(c, ops, context));
 }
@@ -197,6 +232,14 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   GLIMPSE_ASSIGN(d.logits, ops.allocate(sizes.logits, "logits"));
   GLIMPSE_TRY(ops.reserve(d.batch, widest_input(c)));
   GLIMPSE_TRY(ops.reserve_attention(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)));
+  if (c.num_experts > 0) {
+    GLIMPSE_ASSIGN(d.routing, ops.allocate(sizes.routing, "routing to experts"));
+    GLIMPSE_TRY(ops.reserve_experts(d.batch, *model->text_weights().layers[0].experts));
+  }
+  if (c.num_deepstack_layers > 0) {
+    GLIMPSE_ASSIGN(d.deepstack, ops.allocate(sizes.deepstack, "DeepStack rows"));
+    d.host_rows.resize(static_cast<size_t>(sizes.deepstack));
+  }
   d.host_cos.resize(static_cast<size_t>(sizes.rope));
   d.host_sin.resize(static_cast<size_t>(sizes.rope));
   d.ids.resize(static_cast<size_t>(d.batch));
@@ -231,9 +274,9 @@ Status TextDecoder::Impl::check(const Input& input) const {
   if (rows.positions.size() != rows.ids.size()) {
     return make_error(ErrorCode::kInvalidArgument, "%d positions for %d rows", rows.positions.size(), rows.ids.size());
   }
-  if (static_cast<int64_t>(rows.embeddings.size()) != n_embeddings * c.hidden_size) {
+  if (static_cast<int64_t>(rows.embeddings.size()) != n_embeddings * c.embedding_width()) {
     return make_error(ErrorCode::kInvalidArgument, "%d embedding values for %d rows of %d", rows.embeddings.size(),
-                      n_embeddings, c.hidden_size);
+                      n_embeddings, c.embedding_width());
   }
   if (!std::all_of(rows.embeddings.begin(), rows.embeddings.end(), [](float v) { return std::isfinite(v); })) {
     return make_error(ErrorCode::kNumeric, "a NaN or an infinity among the embeddings given");
@@ -275,7 +318,7 @@ Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap,
     undo.n_before.push_back(input.cache->n_past());
     GLIMPSE_TRY(input.cache->begin_pass(static_cast<int64_t>(input.rows.ids.size())));
   }
-  PassCutter cutter(inputs, config().hidden_size, config().vocab_size);
+  PassCutter cutter(inputs, config().embedding_width(), config().vocab_size);
   // Passes of equal size: a last one of a few rows would read all weights for them.
   const int64_t n_passes = ceil_div(n, batch);
   for (int64_t i = 0; i < n_passes; ++i) {
@@ -319,22 +362,47 @@ Status TextDecoder::Impl::run_pass(int64_t n, const TapSink& tap, const Progress
                     n_past, n_past + n - 1);
 }
 
-// The input of the first layer and the rotations of all.
-void TextDecoder::Impl::embed(const DecoderScratch& s) {
-  const int64_t half = config().head_dim / 2, hidden = config().hidden_size;
-  ops.upload(host_cos.data(), s.x.rows * half, s.rope.cos.data);
-  ops.upload(host_sin.data(), s.x.rows * half, s.rope.sin.data);
-  for (const PassPart& part : parts) {  // pictures' rows; embed() leaves them as they are
+// Piece `piece` of hidden_size floats of the pictures' embeddings in the pass, to the same rows of `to`; use(first_row,
+// n) for each run of rows when it is there.
+template <typename Use>
+void TextDecoder::Impl::upload_pictures(int64_t piece, Mat to, Use&& use) {
+  const auto hidden = config().hidden_size, width = config().embedding_width();
+  for (const PassPart& part : parts) {
     const auto begin = part.rows.ids.begin(), end = part.rows.ids.end();
     const float* embedding = part.rows.embeddings.data();
     for (auto first = std::find(begin, end, PassRows::kPicture); first != end;) {
       const auto behind = std::find_if(first, end, [](TokenId id) { return id != PassRows::kPicture; });
-      ops.upload(embedding, (behind - first) * hidden, s.x.row(part.first_row + (first - begin)));
-      embedding += (behind - first) * hidden;
+      const int64_t n = behind - first, row = part.first_row + (first - begin);
+      const float* from = embedding;
+      if (width != hidden) {
+        for (int64_t i = 0; i < n; ++i) {
+          std::copy_n(embedding + i * width + piece * hidden, hidden, host_rows.data() + i * hidden);
+        }
+        from = host_rows.data();
+      }
+      ops.upload(from, n * hidden, to.row(row));
+      use(row, n);
+      embedding += n * width;
       first = std::find(behind, end, PassRows::kPicture);
     }
   }
+}
+
+// The input of the first layer and the rotations of all.
+void TextDecoder::Impl::embed(const DecoderScratch& s) {
+  const int64_t half = config().head_dim / 2;
+  ops.upload(host_cos.data(), s.x.rows * half, s.rope.cos.data);
+  ops.upload(host_sin.data(), s.x.rows * half, s.rope.sin.data);
+  upload_pictures(0, s.x, [](int64_t, int64_t) {});  // embed() leaves them as they are
   ops.embed(*model->text_weights().token_embd, std::span(ids).first(static_cast<size_t>(s.x.rows)), s.x);
+}
+
+// Rows of pictures += what their embeddings have for this layer (_deepstack_process() of Qwen3VLTextModel).
+void TextDecoder::Impl::add_deepstack(size_t layer, Mat all, Probe& probe) {
+  const Mat rows_of_pictures = rows(deepstack, all.rows, all.cols);
+  upload_pictures(static_cast<int64_t>(layer) + 1, rows_of_pictures,
+                  [&](int64_t first, int64_t n) { ops.add(rows_of_pictures.slice(first, n), all.slice(first, n)); });
+  probe.see("deepstack", all);
 }
 
 Segments TextDecoder::Impl::segments_of_layer(size_t layer) {
@@ -371,6 +439,7 @@ Status TextDecoder::Impl::compute(int64_t n, Probe& probe, const Progress& progr
       }
       if (probe.active()) probe.enter("blk." + std::to_string(layer) + ".");
       decoder_layer(ops, w.layers[layer], segments_of_layer(layer), s, probe);
+      if (static_cast<int64_t>(layer) < c.num_deepstack_layers) add_deepstack(layer, s.x, probe);
     }
     *finite = ops.all_finite(s.x);
     head(s.x, probe, finite);

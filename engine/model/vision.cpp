@@ -1,4 +1,5 @@
-// The vision encoder: Qwen2VisionTransformerPretrainedModel.forward in transformers, on Ops only.
+// The vision encoder: forward() of Qwen2VisionTransformerPretrainedModel, Qwen2_5_VisionTransformerPretrainedModel and
+// Qwen3VLVisionModel in transformers, on Ops only.
 #include <algorithm>
 #include <cmath>
 #include <utility>
@@ -8,6 +9,7 @@
 #include "engine/model/probe.h"
 #include "engine/model/vision_encoder.h"
 #include "engine/model/weights.h"
+#include "engine/model/windows.h"
 
 namespace glimpse {
 namespace {
@@ -25,24 +27,28 @@ struct VisionScratch {
   RopeTable rope;  // (N, head_dim / 2)
 };
 
-// x += fc2(QuickGELU(fc1(LayerNorm(x)))), some rows at a time.
+// x += fc2(activation(fc1(norm(x)))), or fc2(silu(gate(norm(x))) * fc1(norm(x))), some rows at a time.
 void vision_ffn(Ops& op, const VisionLayerWeights& w, Activation activation, const VisionScratch& s, Probe& probe) {
-  const int64_t width = w.fc1.bias->n_floats;
+  const int64_t width = w.fc1.weight->rows;
   for (int64_t first = 0; first < s.x.rows; first += kChunkRows) {
     const int64_t n = std::min(kChunkRows, s.x.rows - first);
     const Mat x = s.x.slice(first, n);
     const Mat h = Mat::contiguous(s.hidden.data, n, width);
-    op.norm_linear(x, w.norm2, w.fc1, activation, h);  // h = act(W1 LayerNorm(x) + b1)
+    if (w.gate.weight != nullptr) {
+      op.norm_swiglu(x, w.norm2, w.gate, w.fc1, h);  // h = silu(Wg norm(x) + bg) * (W1 norm(x) + b1)
+    } else {
+      op.norm_linear(x, w.norm2, w.fc1, activation, h);  // h = act(W1 norm(x) + b1)
+    }
     probe.see_rows(h);
     op.linear_add(h, w.fc2, x);  // x += W2 h + b2
   }
   probe.finish("ffn", width);
 }
 
-// One block (Qwen2VLVisionBlock.forward): every patch sees every patch of its segment.
+// One block (Qwen2VLVisionBlock.forward and its like): every patch sees every patch of its segment.
 void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, Segments segments,
                   const VisionScratch& s, Probe& probe) {
-  op.norm_qkv(s.x, w.norm1, w.qkv, s.rope, segments, s.q);  // h = LayerNorm(x); q = rope(Wq h + bq); k, v stored
+  op.norm_qkv(s.x, w.norm1, w.qkv, s.rope, segments, s.q);  // h = norm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
   probe.see_kv(segments);
   op.attention(s.q, w.qkv.n_heads, segments, s.attn);
@@ -56,6 +62,7 @@ void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, S
 struct VisionSizes {
   int64_t patch_length, merged, hidden_width;  // row lengths
   int64_t chunk, x, hidden, rope, out;         // floats, but chunk: rows
+  int64_t keys;                                // positions of the store
 
   VisionSizes(const VisionConfig& c, int64_t max_patches) {
     const int64_t group = c.patch.merge_size * c.patch.merge_size;
@@ -68,6 +75,13 @@ struct VisionSizes {
     hidden = std::max(chunk * hidden_width, merged);
     rope = max_patches * (c.head_dim / 2);
     out = std::max<int64_t>(1, chunk / group) * c.projection_dim;
+    // Windows begin where panels may be cut. Where a row of one is no whole number of panels, the smallest, of one
+    // cell, takes a panel; otherwise the last alone is cut.
+    const bool whole = c.window_cells * group % kKeyAlign == 0;
+    keys = round_up(max_patches, kKeyBlock);
+    if (c.window_cells > 0) {
+      keys = round_up((whole ? max_patches : max_patches / group * round_up(group, kKeyAlign)) + kKeyStep, kKeyBlock);
+    }
   }
   uint64_t bytes() const { return sizeof(float) * static_cast<uint64_t>(3 * x + hidden + 4 * rope + out); }
 };
@@ -93,21 +107,27 @@ struct VisionEncoder::Impl {
   std::unique_ptr<KvStore> kv;  // one layer's keys and values; every layer overwrites them
   std::unique_ptr<BackendBuffer> x, q, attn, hidden, rope_cos, rope_sin, out;
   std::vector<float> host_cos, host_sin;
+  std::vector<float> host_positions;  // (chunk, hidden_size), where there is a table of positions
+  std::vector<float> host_out;        // (chunk / group, projection_dim), where an embedding's rows have several pieces
 
   const VisionConfig& config() const { return model->vision(); }
+  // A whole number of cells.
+  int64_t chunk_rows() const { return std::max<int64_t>(1, kChunkRows / group()) * group(); }
   int64_t group() const { return config().patch.merge_size * config().patch.merge_size; }
 
   // A still picture (frames[1] == nullptr) or two frames of a video: patches that see one another.
   struct Slice {
     const Patches* frames[2] = {nullptr, nullptr};
-    float* out = nullptr;  // (n_patches / group, projection_dim), host
+    float* out = nullptr;  // (n_patches / group, embedding_width), host
 
     int64_t n_patches() const { return frames[0]->grid.n_patches(); }
   };
   // Slices that go through together.
   struct Pass {
     std::span<const Slice> slices;
-    std::vector<Segment> segments;  // one per slice
+    std::vector<Segment> segments;      // one per slice
+    std::vector<Segment> windows;       // those of all slices, where there are any
+    std::vector<WindowLayout> layouts;  // of each slice
     int64_t n_rows = 0;
     int64_t rows_before = 0, rows_total = 0;  // for progress
   };
@@ -125,9 +145,12 @@ struct VisionEncoder::Impl {
   Pass first_pass(std::span<const Slice> slices, bool alone) const;
   Status run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress);
   Status compute(const Pass& pass, Probe& probe, const ProgressSink& progress, bool* finite);
-  void embed_patches(const Slice& slice, Mat x, Mat hidden_rows);
-  void upload(const Patches& patches, int64_t first, int64_t n, Mat rows);
-  void merge(const Pass& pass, const VisionScratch& s, Probe& probe, bool* finite);
+  void embed_patches(const Slice& slice, const WindowLayout& layout, Mat x, Mat hidden_rows);
+  void upload(const Patches& patches, const WindowLayout& layout, int64_t first, Mat rows);
+  void add_positions(const Slice& slice, const WindowLayout& layout, int64_t first, Mat to_rows);
+  void merge(const Pass& pass, const MergerWeights& w, int64_t piece, const VisionScratch& s, Probe& probe,
+             bool* finite);
+  void download(const Pass& pass, Mat tokens, int64_t first, int64_t piece);
 };
 
 VisionEncoder::VisionEncoder() = default;
@@ -140,8 +163,8 @@ uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t m
   for (const Reserve& r : reserves(c, sizes, max_patches)) {
     reserve = std::max(reserve, ops.reserve_bytes(r.rows, r.cols));
   }
-  return sizes.bytes() + reserve + ops.kv_scratch_bytes(c.num_heads, c.head_dim, max_patches) +
-         ops.kv_bytes(c.num_heads, c.head_dim, round_up(max_patches, kKeyBlock), model.vision_kv_element());
+  return sizes.bytes() + reserve + ops.kv_scratch_bytes(c.num_heads, c.head_dim, sizes.keys) +
+         ops.kv_bytes(c.num_heads, c.head_dim, sizes.keys, model.vision_kv_element());
 }
 
 Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<const Model> model, Ops& ops,
@@ -161,8 +184,7 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   Impl& e = *encoder->impl_;
   e.max_patches = max_patches;
   const VisionSizes sizes(c, max_patches);
-  GLIMPSE_ASSIGN(e.kv,
-                 ops.make_kv(c.num_heads, c.head_dim, round_up(max_patches, kKeyBlock), model->vision_kv_element()));
+  GLIMPSE_ASSIGN(e.kv, ops.make_kv(c.num_heads, c.head_dim, sizes.keys, model->vision_kv_element()));
   GLIMPSE_ASSIGN(e.x, ops.allocate(sizes.x, "vision residual stream"));
   GLIMPSE_ASSIGN(e.q, ops.allocate(sizes.x, "vision queries"));
   GLIMPSE_ASSIGN(e.attn, ops.allocate(sizes.x, "vision attention output"));
@@ -171,6 +193,8 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   GLIMPSE_ASSIGN(e.rope_sin, ops.allocate(sizes.rope, "vision rotation table"));
   GLIMPSE_ASSIGN(e.out, ops.allocate(sizes.out, "image embeddings"));
   for (const Reserve& r : reserves(c, sizes, max_patches)) GLIMPSE_TRY(ops.reserve(r.rows, r.cols));
+  if (c.position_side > 0) e.host_positions.resize(static_cast<size_t>(sizes.chunk * c.hidden_size));
+  if (!c.deepstack_layers.empty()) e.host_out.resize(static_cast<size_t>(sizes.out));
   e.host_cos.resize(static_cast<size_t>(sizes.rope));
   e.host_sin.resize(static_cast<size_t>(sizes.rope));
   return encoder;
@@ -247,7 +271,7 @@ ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid) const {
   embedding.grid = grid;
   embedding.merge_size = c.patch.merge_size;
   embedding.n_tokens = grid.n_patches() / group();
-  embedding.width = c.projection_dim;
+  embedding.width = c.embedding_width();
   embedding.resized = {grid.w * c.patch.patch_size, grid.h * c.patch.patch_size};
   embedding.original = embedding.resized;
   embedding.fingerprint = model->vision_fingerprint();
@@ -255,24 +279,54 @@ ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid) const {
   return embedding;
 }
 
-// As many of the slices as the scratch takes, from the first on. Keys of a slice begin where panels may be cut; large
-// ones, which may become int8, have whole blocks to themselves.
+namespace {
+
+// Segments one behind the other in one store. Keys begin where panels may be cut; of large ones, which may become int8,
+// whole blocks are their own.
+class SegmentRow {
+ public:
+  explicit SegmentRow(KvStore* kv) : kv_(kv) {}
+  // False: there is no room for it.
+  bool append(int64_t n, std::vector<Segment>& segments) {
+    const int64_t unit = n > kKeyBlock ? kKeyBlock : kKeyAlign, first_key = round_up(position_, unit);
+    if (first_key + round_up(n, kKeyStep) > kv_->capacity) return false;
+    segments.push_back({.kv = kv_,
+                        .first_row = first_row_,
+                        .n_rows = n,
+                        .n_past = first_key,
+                        .first_key = first_key,
+                        .causal = false});
+    first_row_ += n;
+    position_ = first_key + round_up(n, unit);
+    return true;
+  }
+
+ private:
+  KvStore* const kv_;
+  int64_t first_row_ = 0, position_ = 0;
+};
+
+}  // namespace
+
+// As many of the slices as the scratch takes, from the first on.
 VisionEncoder::Impl::Pass VisionEncoder::Impl::first_pass(std::span<const Slice> slices, bool alone) const {
   Pass pass;
-  int64_t position = 0;
+  SegmentRow whole(kv.get()), windows(kv.get());
   for (const Slice& slice : slices) {
-    const int64_t n = slice.n_patches();
-    const int64_t unit = n > kKeyBlock ? kKeyBlock : kKeyAlign, first_key = round_up(position, unit);
-    const bool fits = pass.n_rows + n <= max_patches && first_key + round_up(n, kKeyStep) <= kv->capacity;
-    if (!pass.segments.empty() && (alone || !fits)) break;
-    pass.segments.push_back({.kv = kv.get(),
-                             .first_row = pass.n_rows,
-                             .n_rows = n,
-                             .n_past = first_key,
-                             .first_key = first_key,
-                             .causal = false});
+    const int64_t n = slice.n_patches(), merge_size = config().patch.merge_size;
+    const GridThw& grid = slice.frames[0]->grid;
+    if (!pass.segments.empty() && (alone || pass.n_rows + n > max_patches)) break;
+    WindowLayout layout(grid.h / merge_size, grid.w / merge_size, config().window_cells);
+    const size_t n_windows = pass.windows.size(), n_segments = pass.segments.size();
+    bool fits = whole.append(n, pass.segments);
+    for (const int64_t cells : layout.windows) fits = fits && windows.append(cells * group(), pass.windows);
+    if (!fits) {
+      pass.segments.resize(n_segments);
+      pass.windows.resize(n_windows);
+      break;
+    }
+    pass.layouts.push_back(std::move(layout));
     pass.n_rows += n;
-    position = first_key + round_up(n, unit);
   }
   pass.slices = slices.first(pass.segments.size());
   return pass;
@@ -283,6 +337,7 @@ Status VisionEncoder::Impl::run(std::span<const Slice> slices, const TapSink& ta
   for (const Slice& slice : slices) n += slice.n_patches();
   while (!slices.empty()) {
     Pass pass = first_pass(slices, static_cast<bool>(tap));
+    if (pass.slices.empty()) return make_error(ErrorCode::kInternal, "no room for the windows of a picture");
     pass.rows_before = done;
     pass.rows_total = n;
     GLIMPSE_TRY(run_pass(pass, tap, progress));
@@ -315,7 +370,7 @@ Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const Progre
   for (size_t i = 0; i < pass.slices.size(); ++i) {
     const GridThw& grid = pass.slices[i].frames[0]->grid;
     const int64_t at = pass.segments[i].first_row * half;
-    fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, host_cos.data() + at,
+    fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, pass.layouts[i], host_cos.data() + at,
                            host_sin.data() + at);
   }
   bool cancelled = false;
@@ -323,10 +378,12 @@ Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const Progre
     ops.upload(host_cos.data(), pass.n_rows * half, s.rope.cos.data);
     ops.upload(host_sin.data(), pass.n_rows * half, s.rope.sin.data);
     for (size_t i = 0; i < pass.slices.size(); ++i) {
-      embed_patches(pass.slices[i], s.x.slice(pass.segments[i].first_row, pass.segments[i].n_rows), s.hidden);
+      embed_patches(pass.slices[i], pass.layouts[i], s.x.slice(pass.segments[i].first_row, pass.segments[i].n_rows),
+                    s.hidden);
     }
     probe.enter("v.");
     probe.see("patch_embd", s.x);
+    size_t n_taps = 0;
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
       const double done = static_cast<double>(pass.rows_before) + static_cast<double>(pass.n_rows) *
                                                                       static_cast<double>(layer) /
@@ -336,71 +393,121 @@ Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const Progre
         return;
       }
       if (probe.active()) probe.enter("v.blk." + std::to_string(layer) + ".");
-      vision_layer(ops, w.layers[layer], activation, pass.segments, s, probe);
+      const bool whole = c.window_cells == 0 || c.full_attention[layer];
+      vision_layer(ops, w.layers[layer], activation, whole ? pass.segments : pass.windows, s, probe);
+      if (n_taps < c.deepstack_layers.size() && c.deepstack_layers[n_taps] == static_cast<int64_t>(layer)) {
+        if (probe.active()) probe.enter("v.deepstack." + std::to_string(n_taps) + ".");
+        merge(pass, w.deepstack[n_taps], static_cast<int64_t>(n_taps) + 1, s, probe, finite);
+        ++n_taps;
+      }
     }
-    merge(pass, s, probe, finite);
+    probe.enter("v.");
+    merge(pass, w.merger, 0, s, probe, finite);
+    // With a tap, a pass has one slice.
+    if (pass.slices.size() == 1) {
+      probe.see("embd", pass.slices[0].out, s.x.rows / group(), c.embedding_width());
+    }
   }));
   if (cancelled) return make_error(ErrorCode::kCancelled, "the vision encoder was cancelled");
   return {};
 }
 
-// rows (n, row_length) = patches [first, first + n).
-void VisionEncoder::Impl::upload(const Patches& patches, int64_t first, int64_t n, Mat rows) {
-  const int64_t at = first * patches.row_length, n_floats = n * patches.row_length;
-  if (patches.bytes.empty()) {
-    ops.upload(patches.values.data() + at, n_floats, rows.data);
-  } else {
-    ops.upload_levels(patches.bytes.data() + at, n_floats, patches.row_length / 3, patches.levels.data(), rows.data);
-  }
+// rows (n, row_length) = the encoder's patches [first, first + n).
+void VisionEncoder::Impl::upload(const Patches& patches, const WindowLayout& layout, int64_t first, Mat rows) {
+  const int64_t patch_values = patches.row_length, cell_values = group() * patch_values;
+  layout.for_runs(first / group(), rows.rows / group(), [&](int64_t to, int64_t from, int64_t count) {
+    const int64_t at = from * cell_values, n_floats = count * cell_values;
+    float* const at_rows = rows.row(to * group() - first);
+    if (patches.bytes.empty()) {
+      ops.upload(patches.values.data() + at, n_floats, at_rows);
+    } else {
+      ops.upload_levels(patches.bytes.data() + at, n_floats, patch_values / 3, patches.levels.data(), at_rows);
+    }
+  });
 }
 
-// x = K0 f0 + K1 f1, or (K0 + K1) f for a still picture.
-void VisionEncoder::Impl::embed_patches(const Slice& slice, Mat x_all, Mat hidden_rows) {
+// to_rows = the positions of the encoder's patches [first, first + to_rows.rows).
+void VisionEncoder::Impl::add_positions(const Slice& slice, const WindowLayout& layout, int64_t first, Mat to_rows) {
+  const VisionConfig& c = config();
+  const std::vector<float>& table = model->vision_weights().positions;
+  layout.for_runs(first / group(), to_rows.rows / group(), [&](int64_t to, int64_t from, int64_t count) {
+    const PositionTable positions{table.data(), c.position_side, c.hidden_size};
+    const int64_t n = count * group(), patch = from * group();
+    float* const values = host_positions.data() + (to * group() - first) * c.hidden_size;
+    const auto fill = [&](int, int64_t begin, int64_t end) {
+      stretch_positions(positions, slice.frames[0]->grid, c.patch.merge_size, patch + begin, end - begin,
+                        values + begin * c.hidden_size);
+    };
+    if (ThreadTeam* team = ops.team()) {
+      team->for_ranges(n, Grain{.most = 32, .least = 8}, fill);
+    } else {
+      fill(0, 0, n);
+    }
+  });
+  ops.upload(host_positions.data(), to_rows.rows * c.hidden_size, to_rows.data);
+}
+
+// x = K0 f0 + K1 f1 + b, or (K0 + K1) f + b for a still picture; and the patches' positions, where they are learned.
+void VisionEncoder::Impl::embed_patches(const Slice& slice, const WindowLayout& layout, Mat x_all, Mat hidden_rows) {
   const VisionWeights& w = model->vision_weights();
   const int64_t length = slice.frames[0]->row_length;
   const bool still = slice.frames[1] == nullptr;
-  for (int64_t first = 0; first < x_all.rows; first += kChunkRows) {
-    const int64_t n = std::min(kChunkRows, x_all.rows - first);
+  for (int64_t first = 0; first < x_all.rows; first += chunk_rows()) {
+    const int64_t n = std::min(chunk_rows(), x_all.rows - first);
     const Mat in = Mat::contiguous(hidden_rows.data, n, length), x_rows = x_all.slice(first, n);
-    upload(*slice.frames[0], first, n, in);
-    ops.norm_linear(in, Norm{}, still ? w.patch_embed_still : w.patch_embed_frame[0], Activation::kNone, x_rows);
+    upload(*slice.frames[0], layout, first, in);
+    const Linear& kernel = still ? w.patch_embed_still : w.patch_embed_frame[0];
+    if (w.positions.empty()) {
+      ops.norm_linear(in, Norm{}, kernel, Activation::kNone, x_rows);
+    } else {
+      add_positions(slice, layout, first, x_rows);
+      ops.linear_add(in, kernel, x_rows);
+    }
     if (still) continue;
-    upload(*slice.frames[1], first, n, in);
+    upload(*slice.frames[1], layout, first, in);
     ops.linear_add(in, w.patch_embed_frame[1], x_rows);
   }
 }
 
-// Four neighbouring patches become one token: out = W2 GELU(W0 [LN(x0) LN(x1) LN(x2) LN(x3)] + b0) + b2. Merge order
-// makes them neighbours in memory too.
-void VisionEncoder::Impl::merge(const Pass& pass, const VisionScratch& s, Probe& probe, bool* finite) {
-  const VisionConfig& c = config();
-  const VisionWeights& w = model->vision_weights();
+// Four neighbouring patches become one token: out = W2 GELU(W1 norm([x0 x1 x2 x3]) + b1) + b2, patch by patch or all
+// four as the norm is wide. Merge order makes them neighbours in memory too. piece: of the embeddings' rows.
+void VisionEncoder::Impl::merge(const Pass& pass, const MergerWeights& w, int64_t piece, const VisionScratch& s,
+                                Probe& probe, bool* finite) {
+  const int64_t width = config().projection_dim;
   const Mat groups = s.x.join_rows(group());
-  const int64_t chunk = std::max<int64_t>(1, kChunkRows / group());
-  size_t slice = 0;
-  int64_t row_of_slice = 0;
-  probe.enter("v.");
+  const int64_t chunk = chunk_rows() / group();
   for (int64_t first = 0; first < groups.rows; first += chunk) {
     const int64_t n = std::min(chunk, groups.rows - first);
-    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols),
-              tokens_out = Mat::contiguous(out->data, n, c.projection_dim);
-    ops.norm_linear(groups.slice(first, n), w.merger_norm, w.merger_fc1, Activation::kGeluErf, h);
+    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols), tokens = Mat::contiguous(out->data, n, width);
+    ops.norm_linear(groups.slice(first, n), w.norm, w.fc1, Activation::kGeluErf, h);
     probe.see_rows(h);
-    ops.norm_linear(h, Norm{}, w.merger_fc2, Activation::kNone, tokens_out);
-    *finite = ops.all_finite(tokens_out) && *finite;
-    for (int64_t row = 0; row < n;) {
-      const int64_t n_tokens = pass.slices[slice].n_patches() / group();
-      const int64_t here = std::min(n - row, n_tokens - row_of_slice);
-      ops.download(tokens_out.row(row), here * c.projection_dim,
-                   pass.slices[slice].out + row_of_slice * c.projection_dim);
-      row += here;
-      row_of_slice += here;
-      if (row_of_slice == n_tokens) ++slice, row_of_slice = 0;
-    }
+    ops.norm_linear(h, Norm{}, w.fc2, Activation::kNone, tokens);
+    *finite = ops.all_finite(tokens) && *finite;
+    download(pass, tokens, first, piece);
   }
   probe.finish("merger", groups.cols);
-  // With a tap, a pass has one slice.
-  if (pass.slices.size() == 1) probe.see("embd", pass.slices[0].out, groups.rows, c.projection_dim);
+}
+
+// tokens: the encoder's cells from `first` on, over all slices; to where they belong in the slices' embeddings.
+void VisionEncoder::Impl::download(const Pass& pass, Mat tokens, int64_t first, int64_t piece) {
+  const int64_t width = tokens.cols, row_width = config().embedding_width();
+  if (row_width != width) ops.download(tokens.data, tokens.rows * width, host_out.data());
+  int64_t slice_begin = 0;  // its first cell
+  for (size_t i = 0; i < pass.slices.size(); ++i) {
+    const int64_t n_cells = pass.slices[i].n_patches() / group();
+    const int64_t begin = std::max(first, slice_begin), end = std::min(first + tokens.rows, slice_begin + n_cells);
+    if (begin < end) {
+      pass.layouts[i].for_runs(begin - slice_begin, end - begin, [&](int64_t to, int64_t from, int64_t count) {
+        const int64_t row = slice_begin + to - first;
+        float* const out_rows = pass.slices[i].out + from * row_width + piece * width;
+        if (row_width == width) return ops.download(tokens.row(row), count * width, out_rows);
+        for (int64_t c = 0; c < count; ++c) {
+          std::copy_n(host_out.data() + (row + c) * width, width, out_rows + c * row_width);
+        }
+      });
+    }
+    slice_begin += n_cells;
+  }
 }
 
 }  // namespace glimpse

@@ -87,11 +87,19 @@ Result<Linear> WeightReader::linear(const std::string& stem, int64_t rows, int64
 
 Result<Linear> WeightReader::linear_part(const std::string& stem, int64_t first, int64_t rows, int64_t total_rows,
                                          int64_t cols, WeightPrecision precision, Presence bias) {
-  const std::string name = stem + ".weight";
   GLIMPSE_ASSIGN(const GgufTensor* tensor,
-                 expect(name, {static_cast<uint64_t>(cols), static_cast<uint64_t>(total_rows)}, false));
+                 expect(stem + ".weight", {static_cast<uint64_t>(cols), static_cast<uint64_t>(total_rows)}, false));
+  GLIMPSE_ASSIGN(Linear linear, rows_of(tensor, first, rows, cols, precision));
+  if (bias == Presence::kRequired || (bias == Presence::kOptional && has(stem + ".bias"))) {
+    GLIMPSE_ASSIGN(linear.bias, vector(stem + ".bias", first, rows, total_rows));
+  }
+  return linear;
+}
+
+Result<Linear> WeightReader::rows_of(const GgufTensor* tensor, int64_t first, int64_t rows, int64_t cols,
+                                     WeightPrecision precision) {
   WeightSource source;
-  source.name = name;
+  source.name = tensor->name;
   source.type = tensor->type;
   source.rows = rows;
   source.cols = cols;
@@ -100,10 +108,20 @@ Result<Linear> WeightReader::linear_part(const std::string& stem, int64_t first,
   };
   Linear linear;
   GLIMPSE_ASSIGN(linear.weight, pack(source, precision));
-  if (bias == Presence::kRequired || (bias == Presence::kOptional && has(stem + ".bias"))) {
-    GLIMPSE_ASSIGN(linear.bias, vector(stem + ".bias", first, rows, total_rows));
-  }
   return linear;
+}
+
+Result<Linear> WeightReader::expert(const std::string& stem, int64_t expert, int64_t n_experts, int64_t first,
+                                    int64_t rows, int64_t total_rows, int64_t cols, WeightPrecision precision) {
+  const std::vector<uint64_t> dims = {static_cast<uint64_t>(cols), static_cast<uint64_t>(total_rows),
+                                      static_cast<uint64_t>(n_experts)};
+  GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(stem + ".weight", dims, false));
+  return rows_of(tensor, expert * total_rows + first, rows, cols, precision);
+}
+
+Result<Linear> WeightReader::row(const std::string& stem, int64_t cols, WeightPrecision precision) {
+  GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(stem + ".weight", {static_cast<uint64_t>(cols)}, true));
+  return rows_of(tensor, 0, 1, cols, precision);
 }
 
 Result<Norm> WeightReader::norm(const std::string& stem, Norm::Kind kind, int64_t width, float eps) {
@@ -173,6 +191,23 @@ Result<std::shared_ptr<const BackendBuffer>> WeightReader::vector(const std::str
   GLIMPSE_ASSIGN(std::unique_ptr<BackendBuffer> buffer, ops_.allocate(n, name.c_str()));
   ops_.upload(values.data(), n, buffer->data);
   return std::shared_ptr<const BackendBuffer>(std::move(buffer));
+}
+
+Result<std::vector<float>> WeightReader::host_floats(const std::string& name, const std::vector<uint64_t>& dims) {
+  GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(name, dims, true));
+  n_bytes_ += tensor->n_elements() * sizeof(float);
+  std::vector<float> values;
+  if (progress_ == nullptr) return values;
+  const auto n = static_cast<int64_t>(tensor->n_elements());
+  std::vector<std::byte> raw(static_cast<size_t>(tensor->n_bytes));
+  GLIMPSE_TRY(file_.read(*tensor, 0, raw));
+  const int64_t bad = find_non_finite_block(tensor->type, raw.data(), n);
+  if (bad >= 0) {
+    return make_error(ErrorCode::kNumeric, "%s: %s: element %d is NaN or infinite", file_.path(), name, bad);
+  }
+  values.resize(static_cast<size_t>(n));
+  dequantize_row_ref(tensor->type, raw.data(), values.data(), n);
+  return values;
 }
 
 }  // namespace glimpse

@@ -59,6 +59,11 @@ class WeightReader {
   /// Rows [first, first + rows) of matrix and bias `stem`, which have total_rows rows: one part of a fused projection.
   Result<Linear> linear_part(const std::string& stem, int64_t first, int64_t rows, int64_t total_rows, int64_t cols,
                              WeightPrecision precision, Presence bias);
+  /// Rows [first, first + rows) of matrix `expert` of `stem`.weight, which has n_experts of (total_rows, cols).
+  Result<Linear> expert(const std::string& stem, int64_t expert, int64_t n_experts, int64_t first, int64_t rows,
+                        int64_t total_rows, int64_t cols, WeightPrecision precision);
+  /// Vector `stem`.weight (cols) as a matrix of one row.
+  Result<Linear> row(const std::string& stem, int64_t cols, WeightPrecision precision);
   /// Vectors `stem`.weight and, for kLayer, `stem`.bias (width each).
   Result<Norm> norm(const std::string& stem, Norm::Kind kind, int64_t width, float eps);
   /// What a vector that was read holds; nothing where there is none.
@@ -67,12 +72,16 @@ class WeightReader {
   Result<std::shared_ptr<const PackedWeight>> sum_of_tensors(const std::vector<std::string>& names,
                                                              const std::vector<uint64_t>& dims, int64_t rows,
                                                              int64_t cols);
+  /// A tensor of a float type, as floats in host memory.
+  Result<std::vector<float>> host_floats(const std::string& name, const std::vector<uint64_t>& dims);
   /// A vector of n floats. first, total: its place in the tensor.
   Result<std::shared_ptr<const BackendBuffer>> vector(const std::string& name, int64_t first, int64_t n, int64_t total);
 
  private:
   WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress, PackCache* cache)
       : file_(file), ops_(ops), progress_(progress), cache_(cache) {}
+  Result<Linear> rows_of(const GgufTensor* tensor, int64_t first, int64_t rows, int64_t cols,
+                         WeightPrecision precision);
   Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type);
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision);
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "engine/model/config.h"
@@ -12,14 +13,15 @@
 namespace glimpse {
 
 struct DecoderLayerWeights {
-  Norm attn_norm;      // RMS, (hidden_size)
-  QkvWeights qkv;      // q: (heads * head_dim, hidden_size), k and v: (kv_heads * head_dim, hidden_size)
-  Linear attn_output;  // (hidden_size, heads * head_dim)
-  Norm ffn_norm;       // RMS, (hidden_size)
-  Linear ffn_gate;     // (intermediate_size, hidden_size)
-  Linear ffn_up;       // (intermediate_size, hidden_size)
-  Linear ffn_down;     // (hidden_size, intermediate_size)
+  Norm attn_norm;                  // RMS, (hidden_size)
+  QkvWeights qkv;                  // q: (heads * head_dim, hidden_size), k and v: (kv_heads * head_dim, hidden_size)
+  Linear attn_output;              // (hidden_size, heads * head_dim)
+  Norm ffn_norm;                   // RMS, (hidden_size)
+  Linear ffn_gate;                 // (intermediate_size, hidden_size)
+  Linear ffn_up;                   // (intermediate_size, hidden_size)
+  Linear ffn_down;                 // (hidden_size, intermediate_size)
   std::vector<int32_t> wide_keys;  // (kv_heads, n_wide): wide_key_channels() of the keys' bias
+  std::optional<ExpertWeights> experts;  // instead of the three, where the model has any
 };
 
 struct TextWeights {
@@ -30,21 +32,29 @@ struct TextWeights {
 };
 
 struct VisionLayerWeights {
-  Norm norm1;          // LayerNorm, (hidden_size)
+  Norm norm1;          // (hidden_size)
   QkvWeights qkv;      // (hidden_size, hidden_size) each, with bias
   Linear attn_output;  // (hidden_size, hidden_size), with bias
-  Norm norm2;          // LayerNorm, (hidden_size)
+  Norm norm2;          // (hidden_size)
+  Linear gate;         // (intermediate_size, hidden_size), with bias; gated feed-forward networks only
   Linear fc1;          // (intermediate_size, hidden_size), with bias
   Linear fc2;          // (hidden_size, intermediate_size), with bias
 };
 
+/// merge_size^2 neighbouring patches to one row for the decoder.
+struct MergerWeights {
+  Norm norm;   // over hidden_size, per patch; of DeepStack over all patches of the row
+  Linear fc1;  // (merge_size^2 * hidden_size, merge_size^2 * hidden_size), with bias
+  Linear fc2;  // (projection_dim, merge_size^2 * hidden_size), with bias
+};
+
 struct VisionWeights {
   Linear patch_embed_still;     // (hidden_size, 3 * patch_size^2): both temporal kernels added, in float
-  Linear patch_embed_frame[2];  // (hidden_size, 3 * patch_size^2) each: for two different frames
+  Linear patch_embed_frame[2];  // (hidden_size, 3 * patch_size^2) each: for two different frames; a bias is the first's
   std::vector<VisionLayerWeights> layers;
-  Norm merger_norm;   // LayerNorm over hidden_size, per patch
-  Linear merger_fc1;  // (merge_size^2 * hidden_size, merge_size^2 * hidden_size), with bias
-  Linear merger_fc2;  // (projection_dim, merge_size^2 * hidden_size), with bias
+  std::vector<float> positions;  // (position_side^2, hidden_size), in host memory
+  MergerWeights merger;
+  std::vector<MergerWeights> deepstack;  // of each of deepstack_layers
 };
 
 /// All weights of one side, from a reader that checks (the result is empty of weights then) or loads. Every tensor's

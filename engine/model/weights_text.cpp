@@ -34,6 +34,35 @@ Result<QkvWeights> read_qkv(WeightReader& in, const TextConfig& c, const std::st
   return w;
 }
 
+Result<ExpertWeights> read_experts(WeightReader& in, const TextConfig& c, const std::string& block,
+                                   WeightPrecision precision) {
+  const int64_t h = c.hidden_size, f = c.moe_intermediate_size, n = c.num_experts;
+  ExpertWeights w;
+  w.n_used = c.num_experts_per_tok;
+  w.normalize = c.norm_topk_prob;
+  GLIMPSE_ASSIGN(w.router, in.linear(block + "ffn_gate_inp", n, h, WeightPrecision::kF32, Presence::kNone));
+  const bool fused = !in.has(block + "ffn_gate_exps.weight") && in.has(block + "ffn_gate_up_exps.weight");
+  for (int64_t e = 0; e < n; ++e) {
+    const auto matrix = [&](const char* name, int64_t first, int64_t rows, int64_t total_rows, int64_t cols) {
+      return in.expert(block + name, e, n, first, rows, total_rows, cols, precision);
+    };
+    GLIMPSE_ASSIGN(Linear gate,
+                   fused ? matrix("ffn_gate_up_exps", 0, f, 2 * f, h) : matrix("ffn_gate_exps", 0, f, f, h));
+    GLIMPSE_ASSIGN(Linear up, fused ? matrix("ffn_gate_up_exps", f, f, 2 * f, h) : matrix("ffn_up_exps", 0, f, f, h));
+    GLIMPSE_ASSIGN(Linear down, matrix("ffn_down_exps", 0, h, h, f));
+    w.gate.push_back(std::move(gate));
+    w.up.push_back(std::move(up));
+    w.down.push_back(std::move(down));
+  }
+  const int64_t s = c.shared_expert_intermediate_size;
+  if (s == 0) return w;
+  GLIMPSE_ASSIGN(w.shared_router, in.row(block + "ffn_gate_inp_shexp", h, WeightPrecision::kF32));
+  GLIMPSE_ASSIGN(w.shared_gate, in.linear(block + "ffn_gate_shexp", s, h, precision, Presence::kNone));
+  GLIMPSE_ASSIGN(w.shared_up, in.linear(block + "ffn_up_shexp", s, h, precision, Presence::kNone));
+  GLIMPSE_ASSIGN(w.shared_down, in.linear(block + "ffn_down_shexp", h, s, precision, Presence::kNone));
+  return w;
+}
+
 Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, const std::string& block,
                                        WeightPrecision precision) {
   const int64_t h = c.hidden_size, f = c.intermediate_size, nq = c.num_attention_heads * c.head_dim;
@@ -46,6 +75,10 @@ Result<DecoderLayerWeights> read_layer(WeightReader& in, const TextConfig& c, co
   w.wide_keys = wide_key_channels(in.values(w.qkv.k.bias.get()), w.qkv.n_kv_heads, w.qkv.head_dim);
   GLIMPSE_ASSIGN(w.attn_output, matrix("attn_output", h, nq));
   GLIMPSE_ASSIGN(w.ffn_norm, in.norm(block + "ffn_norm", Norm::Kind::kRms, h, c.rms_norm_eps));
+  if (c.num_experts > 0) {
+    GLIMPSE_ASSIGN(w.experts, read_experts(in, c, block, precision));
+    return w;
+  }
   GLIMPSE_ASSIGN(w.ffn_gate, matrix("ffn_gate", f, h));
   GLIMPSE_ASSIGN(w.ffn_up, matrix("ffn_up", f, h));
   GLIMPSE_ASSIGN(w.ffn_down, matrix("ffn_down", h, f));

@@ -41,11 +41,15 @@ Result<VisionLayerWeights> read_layer(WeightReader& in, const VisionConfig& c, c
   const bool swapped = ffn_names_swapped(in, c, block);
   const char* const fc1 = swapped ? "ffn_down" : "ffn_up";
   const char* const fc2 = swapped ? "ffn_up" : "ffn_down";
+  const Norm::Kind norm = c.rms_norm ? Norm::Kind::kRms : Norm::Kind::kLayer;
   VisionLayerWeights w;
-  GLIMPSE_ASSIGN(w.norm1, in.norm(block + "ln1", Norm::Kind::kLayer, h, c.layer_norm_eps));
+  GLIMPSE_ASSIGN(w.norm1, in.norm(block + "ln1", norm, h, c.layer_norm_eps));
   GLIMPSE_ASSIGN(w.qkv, read_qkv(in, c, block, precision));
   GLIMPSE_ASSIGN(w.attn_output, in.linear(block + "attn_out", h, h, precision, Presence::kRequired));
-  GLIMPSE_ASSIGN(w.norm2, in.norm(block + "ln2", Norm::Kind::kLayer, h, c.layer_norm_eps));
+  GLIMPSE_ASSIGN(w.norm2, in.norm(block + "ln2", norm, h, c.layer_norm_eps));
+  if (c.gated_ffn) {
+    GLIMPSE_ASSIGN(w.gate, in.linear(block + "ffn_gate", f, h, precision, Presence::kRequired));
+  }
   GLIMPSE_ASSIGN(w.fc1, in.linear(block + fc1, f, h, precision, Presence::kRequired));
   GLIMPSE_ASSIGN(w.fc2, in.linear(block + fc2, h, f, precision, Presence::kRequired));
   return w;
@@ -64,16 +68,35 @@ Result<VisionWeights> read_vision_weights(WeightReader& in, const VisionConfig& 
   for (int i = 0; i < 2; ++i) {
     GLIMPSE_ASSIGN(w.patch_embed_frame[i].weight, in.sum_of_tensors({kernels[i]}, dims, h, patch_length));
   }
-  // Qwen2-VL's patch embedding has no bias. v.position_embd.weight, which old files carry, is a placeholder of zeros:
-  // positions are rotary only.
+  if (c.patch_bias) {
+    GLIMPSE_ASSIGN(w.patch_embed_still.bias, in.vector("v.patch_embd.bias", 0, h, h));
+    w.patch_embed_frame[0].bias = w.patch_embed_still.bias;
+  }
+  // Where positions are rotary only, old files carry a v.position_embd.weight of zeros.
+  if (c.position_side > 0) {
+    const auto n_positions = static_cast<uint64_t>(c.position_side * c.position_side);
+    GLIMPSE_ASSIGN(w.positions, in.host_floats("v.position_embd.weight", {static_cast<uint64_t>(h), n_positions}));
+  }
   for (int64_t i = 0; i < c.num_hidden_layers; ++i) {
     GLIMPSE_ASSIGN(VisionLayerWeights layer, read_layer(in, c, "v.blk." + std::to_string(i) + ".", precision));
     w.layers.push_back(std::move(layer));
   }
   const int64_t merged = h * c.patch.merge_size * c.patch.merge_size;
-  GLIMPSE_ASSIGN(w.merger_norm, in.norm("v.post_ln", Norm::Kind::kLayer, h, c.layer_norm_eps));
-  GLIMPSE_ASSIGN(w.merger_fc1, in.linear("mm.0", merged, merged, precision, Presence::kRequired));
-  GLIMPSE_ASSIGN(w.merger_fc2, in.linear("mm.2", c.projection_dim, merged, precision, Presence::kRequired));
+  const auto merger = [&](const std::string& norm, Norm::Kind kind, int64_t width, const std::string& fc1,
+                          const std::string& fc2) -> Result<MergerWeights> {
+    MergerWeights m;
+    GLIMPSE_ASSIGN(m.norm, in.norm(norm, kind, width, c.layer_norm_eps));
+    GLIMPSE_ASSIGN(m.fc1, in.linear(fc1, merged, merged, precision, Presence::kRequired));
+    GLIMPSE_ASSIGN(m.fc2, in.linear(fc2, c.projection_dim, merged, precision, Presence::kRequired));
+    return m;
+  };
+  const Norm::Kind kind = c.rms_norm ? Norm::Kind::kRms : Norm::Kind::kLayer;
+  GLIMPSE_ASSIGN(w.merger, merger("v.post_ln", kind, h, "mm.0", "mm.2"));
+  for (const int64_t layer : c.deepstack_layers) {
+    const std::string tap = "v.deepstack." + std::to_string(layer) + ".";
+    GLIMPSE_ASSIGN(MergerWeights m, merger(tap + "norm", Norm::Kind::kLayer, merged, tap + "fc1", tap + "fc2"));
+    w.deepstack.push_back(std::move(m));
+  }
   return w;
 }
 

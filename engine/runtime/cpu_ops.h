@@ -69,6 +69,11 @@ class CpuOps final : public Ops {
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  Status reserve_experts(int64_t max_rows, const ExpertWeights& w) override;
+  uint64_t reserve_experts_bytes(int64_t max_rows, const ExpertWeights& w) const override;
+  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override;
+  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override;
+  void add(Mat in, Mat x) override;
   bool all_finite(Mat x) override;
 
  private:
@@ -108,12 +113,26 @@ class CpuOps final : public Ops {
     void add(ActFormat format);
   };
 
+  /// The inputs of a chunk's experts: a column for each row and expert that it goes through, ascending by expert, then
+  /// by row, so that an expert multiplies neighbouring columns. Sized by reserve_experts().
+  struct ExpertColumns {
+    std::vector<int32_t> begin;   // (n_experts + 1): an expert's first column
+    std::vector<int32_t> active;  // experts that have columns
+    std::vector<int32_t> row;     // (n): of the chunk
+    std::vector<int32_t> slot;    // (n): which of the row's experts it is
+    std::vector<int32_t> column;  // (n): of a row's slot, row after row
+    int64_t most = 0;             // columns of one expert
+    AlignedBuffer acts[2];        // their values, in the formats that gate and up want; of down in the first
+  };
+
   /// body(first_row, acts) for each chunk of norm(x).
   void for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
                       FunctionRef<void(int64_t first, const Acts& acts)> body);
   Worker& worker(int thread) { return workers_[static_cast<size_t>(thread)]; }
   void normalize(const Norm& norm, const float* x, int64_t cols, float* out) const;
 
+  void sort_columns(const ExpertWeights& w, Mat expert);
+  void quantize_columns(Mat x, const Norm& norm, int64_t n_used, std::span<const ActView> views);
   Status grow_linear(int64_t max_rows, int64_t max_cols);
   static uint64_t attention_state_bytes(int64_t d);
   Status grow_attention(int64_t d, int64_t n_partials);
@@ -127,7 +146,8 @@ class CpuOps final : public Ops {
   std::vector<Worker> workers_;
   AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
   AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
-  AlignedBuffer partials_;           // softmax states of key blocks that threads share
+  ExpertColumns experts_;
+  AlignedBuffer partials_;  // softmax states of key blocks that threads share
   int64_t reserved_rows_ = 0, reserved_cols_ = 0;
   Status status_;  // the first error of the pass at hand
 };

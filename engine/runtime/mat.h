@@ -17,6 +17,8 @@ struct Mat {
   float* row(int64_t i) const { return data + i * ld; }
   /// Rows [first, first + count).
   Mat slice(int64_t first, int64_t count) const { return {data + first * ld, count, cols, ld}; }
+  /// Columns [first, first + count) of every row.
+  Mat columns(int64_t first, int64_t count) const { return {data + first, rows, count, ld}; }
   /// The same memory with `group` rows joined into one; needs ld == cols.
   Mat join_rows(int64_t group) const { return {data, rows / group, cols * group, cols * group}; }
 };

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "engine/base/dtype.h"
 #include "engine/base/function_ref.h"
@@ -87,6 +88,34 @@ struct QkvWeights {
   int64_t head_dim = 0;
   Norm q_norm = {};  // of each head's head_dim values, before they turn: kNone or kRms, the same kind for both
   Norm k_norm = {};
+};
+
+/// A feed-forward network of experts, of which each row goes through a few (Qwen2MoeSparseMoeBlock and
+/// Qwen3MoeSparseMoeBlock in transformers). All experts have the same shapes and types; the shared one its own.
+struct ExpertWeights {
+  Linear router;                       // (n_experts, hidden_size)
+  std::vector<Linear> gate, up, down;  // of each expert: (width, hidden_size) twice, (hidden_size, width)
+  int64_t n_used = 0;                  // experts that a row goes through
+  bool normalize = false;              // their weights are made to add up to 1
+  // An expert that all rows go through, its weight sigmoid(shared_router h). Without weights: there is none.
+  Linear shared_router;           // (1, hidden_size)
+  Linear shared_gate, shared_up;  // (shared_width, hidden_size)
+  Linear shared_down;             // (hidden_size, shared_width)
+
+  int64_t n_experts() const { return static_cast<int64_t>(gate.size()); }
+  int64_t width() const { return gate[0].weight->rows; }
+  bool has_shared() const { return shared_gate.weight != nullptr; }
+  int64_t shared_width() const { return has_shared() ? shared_gate.weight->rows : 0; }
+  /// Floats of a row of activations: those of its experts in ascending order, then the shared one's.
+  int64_t row_width() const { return n_used * width() + shared_width(); }
+  int64_t n_slots() const { return n_used + (has_shared() ? 1 : 0); }
+};
+
+/// Which experts each row goes through, and what each of them counts. In the backend's memory.
+struct Routing {
+  Mat scores;  // (n, n_experts), before the softmax
+  Mat expert;  // (n, n_used): numbers of the chosen ones, as floats, ascending
+  Mat weight;  // (n, n_slots): of the chosen ones, then of the shared one
 };
 
 /// Cosines and sines of every rotation pair of every row: (n, head_dim / 2) each, in the backend's memory.
@@ -223,6 +252,11 @@ class Ops {
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
   /// Passes of up to so many rows give a row the same bits; passes of more may give it others (engine/runtime/cuda).
   virtual int64_t most_rows_alike() const { return INT64_MAX; }
+  /// Whether norm_experts() and experts_add() are there.
+  virtual bool runs_experts() const { return true; }
+  /// As reserve(), for operations with experts on top.
+  virtual Status reserve_experts(int64_t /*max_rows*/, const ExpertWeights& /*w*/) { return {}; }
+  virtual uint64_t reserve_experts_bytes(int64_t /*max_rows*/, const ExpertWeights& /*w*/) const { return 0; }
   /// Bytes that this backend could still allocate.
   virtual uint64_t available_bytes() const;
 
@@ -246,6 +280,14 @@ class Ops {
   virtual void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) = 0;
   /// out = activation(W norm(x) + b). norm.kind may be kNone.
   virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
+  /// h = norm(x); `routing` gets the n_used experts of the greatest scores of each row (of equal ones, the lower
+  /// numbers) and their weights softmax(scores), then sigmoid(shared_router h); out (n, row_width) = silu(Wg h) * (Wu
+  /// h) of each of them, side by side.
+  virtual void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) = 0;
+  /// x += the sum of weight * (Wd in) over the experts of a row, in ascending order, the shared one last.
+  virtual void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) = 0;
+  /// x += in.
+  virtual void add(Mat in, Mat x) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
   /// Waits for the operations so far, for clocks; nothing to do where they are done when they return.

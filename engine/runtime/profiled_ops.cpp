@@ -1,6 +1,7 @@
 #include "engine/runtime/profiled_ops.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace glimpse {
@@ -10,11 +11,18 @@ double float_bytes(Mat m) {
   return static_cast<double>(sizeof(float)) * static_cast<double>(m.rows) * static_cast<double>(m.cols);
 }
 
-// A product of `rows` rows with w: adds its FLOP and the weight's bytes.
-void add_product(OpRecord& record, const PackedWeight& w) {
+// A product of `rows` rows with w: adds its FLOP and the weight's bytes, so many times.
+void add_product(OpRecord& record, const PackedWeight& w, int64_t rows, double n_weights = 1) {
   record.weights[static_cast<size_t>(record.n_weights)] = &w;
+  record.weight_rows[static_cast<size_t>(record.n_weights)] = rows;
   record.flop += record.weight_flop(record.n_weights++);
-  record.bytes += static_cast<double>(w.n_bytes);
+  record.bytes += n_weights * static_cast<double>(w.n_bytes);
+}
+
+// Experts that so many rows go through on average, if they choose independently.
+double experts_touched(const ExpertWeights& w, int64_t rows) {
+  const auto n = static_cast<double>(w.n_experts());
+  return n * (1 - std::pow(1 - static_cast<double>(w.n_used) / n, static_cast<double>(rows)));
 }
 
 OpRecord copy_record(OpKind kind, int64_t n_floats) {
@@ -43,6 +51,12 @@ const char* op_kind_name(OpKind kind) {
       return "norm_swiglu";
     case OpKind::kNormLinear:
       return "norm_linear";
+    case OpKind::kNormExperts:
+      return "norm_experts";
+    case OpKind::kExpertsAdd:
+      return "experts_add";
+    case OpKind::kAdd:
+      return "add";
     case OpKind::kAllFinite:
       return "all_finite";
     case OpKind::kDownload:
@@ -128,7 +142,7 @@ void ProfiledOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const R
   record.rows = x.rows;
   record.bytes = float_bytes(x) + float_bytes(q) + float_bytes(rope.cos) + float_bytes(rope.sin);
   for (const Segment& s : segments) record.bytes += static_cast<double>(s.n_rows) * s.kv->position_bytes;
-  for (const Linear* part : {&w.q, &w.k, &w.v}) add_product(record, *part->weight);
+  for (const Linear* part : {&w.q, &w.k, &w.v}) add_product(record, *part->weight, x.rows);
   report(record, execute);
 }
 
@@ -161,7 +175,7 @@ void ProfiledOps::linear_add(Mat in, const Linear& w, Mat x) {
   record.kind = OpKind::kLinearAdd;
   record.rows = in.rows;
   record.bytes = float_bytes(in) + float_bytes(x);
-  add_product(record, *w.weight);
+  add_product(record, *w.weight, in.rows);
   report(record, execute);
 }
 
@@ -172,8 +186,8 @@ void ProfiledOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const
   record.kind = OpKind::kNormSwiglu;
   record.rows = x.rows;
   record.bytes = float_bytes(x) + float_bytes(out);
-  add_product(record, *gate.weight);
-  add_product(record, *up.weight);
+  add_product(record, *gate.weight, x.rows);
+  add_product(record, *up.weight, x.rows);
   report(record, execute);
 }
 
@@ -184,7 +198,47 @@ void ProfiledOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activati
   record.kind = OpKind::kNormLinear;
   record.rows = x.rows;
   record.bytes = float_bytes(x) + float_bytes(out);
-  add_product(record, *w.weight);
+  add_product(record, *w.weight, x.rows);
+  report(record, execute);
+}
+
+void ProfiledOps::norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) {
+  const auto execute = [&] { inner_.norm_experts(x, norm, w, routing, out); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kNormExperts;
+  record.rows = x.rows;
+  record.bytes = float_bytes(x) + float_bytes(out) + float_bytes(routing.scores) + float_bytes(routing.weight);
+  add_product(record, *w.router.weight, x.rows);
+  add_product(record, *w.gate[0].weight, x.rows * w.n_used, experts_touched(w, x.rows));
+  add_product(record, *w.up[0].weight, x.rows * w.n_used, experts_touched(w, x.rows));
+  if (w.has_shared()) {
+    for (const Linear* part : {&w.shared_router, &w.shared_gate, &w.shared_up}) {
+      add_product(record, *part->weight, x.rows);
+    }
+  }
+  report(record, execute);
+}
+
+void ProfiledOps::experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) {
+  const auto execute = [&] { inner_.experts_add(in, w, routing, x); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kExpertsAdd;
+  record.rows = in.rows;
+  record.bytes = float_bytes(in) + float_bytes(x) + float_bytes(routing.weight);
+  add_product(record, *w.down[0].weight, in.rows * w.n_used, experts_touched(w, in.rows));
+  if (w.has_shared()) add_product(record, *w.shared_down.weight, in.rows);
+  report(record, execute);
+}
+
+void ProfiledOps::add(Mat in, Mat x) {
+  const auto execute = [&] { inner_.add(in, x); };
+  if (!sink_ && mode_ == Mode::kExecute) return execute();
+  OpRecord record;
+  record.kind = OpKind::kAdd;
+  record.rows = in.rows;
+  record.bytes = float_bytes(in) + float_bytes(x);
   report(record, execute);
 }
 

@@ -21,6 +21,9 @@ enum class OpKind {
   kLinearAdd,
   kNormSwiglu,
   kNormLinear,
+  kNormExperts,
+  kExpertsAdd,
+  kAdd,
   kAllFinite,
   kDownload,
 };
@@ -32,14 +35,16 @@ const char* op_kind_name(OpKind kind);
 /// flop: multiplications and additions of matrix products (2 rows out in) and of attention (4 head_dim per query head
 /// and visible key); norms, rotations, softmax and activations are not counted.
 /// bytes: every operand once, as it lies in memory: activations as floats, weights packed, keys and values that are
-/// visible or written, both ends of a copy. Norm weights and biases are not counted.
+/// visible or written, both ends of a copy. Norm weights and biases are not counted. Of experts, as many weights as
+/// rows with independent choices go through on average.
 struct OpRecord {
-  static constexpr int kMaxWeights = 3;
+  static constexpr int kMaxWeights = 6;
   using Clock = std::chrono::steady_clock;
 
   OpKind kind = OpKind::kUpload;
   int64_t rows = 0;                                        // of the input: tokens, patches, groups of patches
-  std::array<const PackedWeight*, kMaxWeights> weights{};  // they live as long as the model
+  std::array<const PackedWeight*, kMaxWeights> weights{};  // they live as long as the model; of experts, the first one
+  std::array<int64_t, kMaxWeights> weight_rows{};          // rows that are multiplied with it, or with one of its like
   int n_weights = 0;
   int64_t n_heads = 0, head_dim = 0, n_keys = 0;  // attention; n_keys: the most that a row sees
   KvElement element = KvElement::kBf16;           // attention
@@ -50,7 +55,8 @@ struct OpRecord {
   /// FLOP of the product with weight i.
   double weight_flop(int i) const {
     const PackedWeight& w = *weights[static_cast<size_t>(i)];
-    return 2.0 * static_cast<double>(rows) * static_cast<double>(w.rows) * static_cast<double>(w.cols);
+    return 2.0 * static_cast<double>(weight_rows[static_cast<size_t>(i)]) * static_cast<double>(w.rows) *
+           static_cast<double>(w.cols);
   }
 };
 
@@ -136,6 +142,16 @@ class ProfiledOps final : public Ops {
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  bool runs_experts() const override { return inner_.runs_experts(); }
+  Status reserve_experts(int64_t max_rows, const ExpertWeights& w) override {
+    return mode_ == Mode::kCount ? Status() : inner_.reserve_experts(max_rows, w);
+  }
+  uint64_t reserve_experts_bytes(int64_t max_rows, const ExpertWeights& w) const override {
+    return inner_.reserve_experts_bytes(max_rows, w);
+  }
+  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override;
+  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override;
+  void add(Mat in, Mat x) override;
   bool all_finite(Mat x) override;
   void wait() override;
   bool records_steps() const override { return mode_ == Mode::kExecute && inner_.records_steps(); }

@@ -13,6 +13,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
 #include "engine/runtime/ops.h"
+#include "engine/runtime/routing.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse {
@@ -216,6 +217,10 @@ double silu(double z) {
   return z / (1 + std::exp(-z));
 }
 
+float sigmoid(float z) {
+  return static_cast<float>(1 / (1 + std::exp(-static_cast<double>(z))));
+}
+
 double activate(Activation activation, double z) {
   switch (activation) {
     case Activation::kNone:
@@ -392,6 +397,45 @@ class RefOps final : public Ops {
     const Wide y = project(normalize(x, norm), w);
     for (int64_t r = 0; r < out.rows; ++r) {
       for (int64_t i = 0; i < out.cols; ++i) out.row(r)[i] = static_cast<float>(activate(activation, y.row(r)[i]));
+    }
+  }
+
+  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override {
+    norm_linear(x, norm, w.router, Activation::kNone, routing.scores);
+    for (int64_t r = 0; r < x.rows; ++r) {
+      choose_experts(routing.scores.row(r), w.n_experts(), w.n_used, w.normalize, routing.expert.row(r),
+                     routing.weight.row(r));
+      for (int64_t s = 0; s < w.n_used; ++s) {
+        const auto e = static_cast<size_t>(routing.expert.row(r)[s]);
+        norm_swiglu(x.slice(r, 1), norm, w.gate[e], w.up[e], out.slice(r, 1).columns(s * w.width(), w.width()));
+      }
+    }
+    if (!w.has_shared()) return;
+    const Mat shared_weight = routing.weight.columns(w.n_used, 1);
+    norm_linear(x, norm, w.shared_router, Activation::kNone, shared_weight);
+    for (int64_t r = 0; r < x.rows; ++r) shared_weight.row(r)[0] = sigmoid(shared_weight.row(r)[0]);
+    norm_swiglu(x, norm, w.shared_gate, w.shared_up, out.columns(w.n_used * w.width(), w.shared_width()));
+  }
+
+  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override {
+    for (int64_t r = 0; r < x.rows; ++r) {
+      std::vector<double> sum(static_cast<size_t>(x.cols), 0.0);
+      for (int64_t s = 0; s < w.n_slots(); ++s) {
+        const bool shared = s == w.n_used;
+        const auto e = shared ? 0 : static_cast<size_t>(routing.expert.row(r)[s]);
+        const Mat slot = in.slice(r, 1).columns(s * w.width(), shared ? w.shared_width() : w.width());
+        const Wide y = project(normalize(slot, Norm{}), shared ? w.shared_down : w.down[e]);
+        for (size_t i = 0; i < sum.size(); ++i) {
+          sum[i] += static_cast<double>(routing.weight.row(r)[s]) * y.values[i];
+        }
+      }
+      for (size_t i = 0; i < sum.size(); ++i) x.row(r)[i] = static_cast<float>(x.row(r)[i] + sum[i]);
+    }
+  }
+
+  void add(Mat in, Mat x) override {
+    for (int64_t r = 0; r < x.rows; ++r) {
+      for (int64_t i = 0; i < x.cols; ++i) x.row(r)[i] += in.row(r)[i];
     }
   }
 

@@ -197,6 +197,15 @@ struct LevelArgs {
   float* out = nullptr;
 };
 
+/// to += from.
+struct AddArgs {
+  const float* from = nullptr;
+  int64_t ld_from = 0;
+  float* to = nullptr;
+  int64_t ld_to = 0;
+  int32_t n = 0, width = 0;
+};
+
 struct SwigluArgs {
   const float* gate = nullptr;
   int64_t ld_gate = 0;

@@ -119,6 +119,13 @@ GLIMPSE_DEVICE void swiglu_rows(const SwigluArgs& args) {
   swiglu_row(args, block_x());
 }
 
+/// Grid: x: rows.
+GLIMPSE_DEVICE void add_rows(const AddArgs& args) {
+  const float* const from = args.from + block_x() * args.ld_from;
+  float* const to = args.to + block_x() * args.ld_to;
+  for (int i = thread_index(); i < args.width; i += n_threads()) to[i] += from[i];
+}
+
 GLIMPSE_DEVICE void find_non_finite(const FiniteArgs& args) {
   bool bad = false;
   for (int64_t i = static_cast<int64_t>(block_x()) * n_threads() + thread_index(); i < args.rows * args.cols;

@@ -64,6 +64,7 @@ class ErrorBudget {
         op_(folder == "quantized"                            ? backend.quantized_op
             : folder == "untied" || folder.ends_with("-f16") ? backend.half_op
                                                              : backend.float_op),
+        gated_vision_(folder == "qwen25vl"),
         heavy_(folder == "quantized" ? backend.quantized_heavy : op_) {}
 
   /// The limit of the activation `name`; to be asked in model order.
@@ -77,10 +78,17 @@ class ErrorBudget {
     if (step == "q" || step == "attn_out" || step == "merger" || step == "embd" || step == "logits") spent_ += op;
     // The scores multiply two products, q and k, and weigh a third, v.
     if (step == "attn") spent_ += 2 * op + (vision ? backend_.vision_attention : backend_.text_attention);
-    if (step == "ffn" && vision) spent_ += op;
+    const bool gated = !vision || gated_vision_;
+    if (step == "ffn" && !gated) spent_ += op;
+    if (step == "ffn_out" && routed_) spent_ *= 2;  // experts' weights are one more factor
     if (step == "ffn_out") spent_ += vision ? op : heavy_;
+    if (step == "deepstack") return spent_ = std::max(spent_, worst_picture_) + backend_.float_op;
+    if (step == "routing") {
+      routed_ = true;
+      return 10 * (spent_ + op);  // the exponentials of scores of about 3
+    }
     if (step == "k" || step == "v") return spent_ + stored();
-    if (step != "ffn" || vision) return spent_;
+    if (step != "ffn" || !gated) return spent_;
     spent_ += 2 * op;
     return 2 * spent_;  // a product: the error of both its factors
   }
@@ -104,7 +112,10 @@ class ErrorBudget {
   }
 
   const Backend& backend_;
-  const double op_, heavy_;
+  const double op_;
+  const bool gated_vision_;
+  const double heavy_;
+  bool routed_ = false;
   double spent_ = 0, worst_picture_ = 0;
 };
 

@@ -19,9 +19,10 @@ using testing::must;
 const Backend kReference = {.name = "ref", .reference = true};
 
 TEST(GoldenPixels, PatchesEqualPixelValuesOfTransformers) {
-  for (const char* file : {"tied/case-image.gguf", "tied/case-resize.gguf"}) {
+  for (const std::string file :
+       {"tied/case-image.gguf", "tied/case-resize.gguf", "qwen25vl/case-image.gguf", "qwen3vl/case-image.gguf"}) {
     const GoldenCase golden(file);
-    const GgufFile mmproj = must(GgufFile::open(testing::golden_path("tied/mmproj.gguf")));
+    const GgufFile mmproj = must(GgufFile::open(testing::golden_path(file.substr(0, file.find('/')) + "/mmproj.gguf")));
     const Patches patches = testing::patches_of(golden.pictures().at(0), must(read_vision_config(mmproj)));
     const std::vector<float> want = golden.floats("0/pixel_values");
     EXPECT_EQ(patches.grid.h, golden.grids().at(0).h);
@@ -154,15 +155,17 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
 }
 
 TEST_P(GoldenModel, OldConversionGivesTheSameEmbeddings) {
-  const GoldenCase golden("tied/case-image.gguf");
-  std::vector<float> embeddings[2];
-  for (int i = 0; i < 2; ++i) {
-    const auto model = testing::load_golden("tied", GetParam(), i == 0 ? "mmproj.gguf" : "mmproj-legacy.gguf");
-    const auto ops = testing::make_ops(*model, GetParam());
-    embeddings[i] = testing::encode_pictures(model, *ops, golden, nullptr);
+  for (const std::string folder : {"tied", "qwen25vl"}) {
+    const GoldenCase golden(folder + "/case-image.gguf");
+    std::vector<float> embeddings[2];
+    for (int i = 0; i < 2; ++i) {
+      const auto model = testing::load_golden(folder, GetParam(), i == 0 ? "mmproj.gguf" : "mmproj-legacy.gguf");
+      const auto ops = testing::make_ops(*model, GetParam());
+      embeddings[i] = testing::encode_pictures(model, *ops, golden, nullptr);
+    }
+    EXPECT_FALSE(embeddings[0].empty());
+    EXPECT_EQ(embeddings[0], embeddings[1]) << folder;
   }
-  EXPECT_FALSE(embeddings[0].empty());
-  EXPECT_EQ(embeddings[0], embeddings[1]);
 }
 
 INSTANTIATE_TEST_SUITE_P(Backends, GoldenModel, ::testing::ValuesIn(testing::golden_backends()),

@@ -96,26 +96,80 @@ TEST(ModelLoad, OtherQwenModelsAreNamed) {
 }
 
 TEST(ModelLoad, OtherProjectorsAreRefusedByName) {
-  const std::pair<const char*, const char*> types[] = {{"qwen2.5vl_merger", "Qwen2.5-VL"},
-                                                       {"qwen2.5o", "Qwen2.5-Omni"},
-                                                       {"qwen3vl_merger", "Qwen3-VL"},
-                                                       {"ldpv2", "projector type 'ldpv2'"}};
-  for (const auto& [type, words] : types) {
-    ModelEditor editor("tied/mmproj.gguf");
-    editor.set("clip.projector_type", type);
-    expect_mmproj_refused(editor, ErrorCode::kUnsupported, {words, type});
-  }
+  ModelEditor editor("tied/mmproj.gguf");
+  editor.set("clip.projector_type", "ldpv2");
+  expect_mmproj_refused(editor, ErrorCode::kUnsupported, {"projector type 'ldpv2'", "qwen3vl_merger"});
 }
 
 TEST(ModelLoad, EarlyQwen25ConversionIsRecognisedByItsGates) {
-  ModelEditor editor("tied/mmproj.gguf");
-  ModelEditor::Tensor gate = editor.tensor("v.blk.0.ffn_up.weight");
-  gate.name = "v.blk.0.ffn_gate.weight";
-  editor.add(gate);
-  expect_mmproj_refused(editor, ErrorCode::kUnsupported, {"Qwen2.5-VL"});
-  ModelEditor flagged("tied/mmproj.gguf");
-  flagged.set_bool("clip.use_rms_norm", true);
-  expect_mmproj_refused(flagged, ErrorCode::kUnsupported, {"Qwen2.5-VL"});
+  for (const char* name : {"qwen25vl/mmproj.gguf", "qwen25vl/mmproj-legacy.gguf"}) {
+    const VisionConfig c = must(read_vision_config(must(GgufFile::open(testing::golden_path(name)))));
+    EXPECT_TRUE(c.rms_norm && c.gated_ffn) << name;
+    EXPECT_EQ(c.window_cells, 2) << name;
+    EXPECT_EQ(c.full_attention, (std::vector<bool>{false, true, false})) << name;
+    EXPECT_EQ(c.projection_dim, 64) << name;
+  }
+}
+
+TEST(ModelLoad, WindowsThatMakeNoSenseAreRefused) {
+  ModelEditor small("qwen25vl/mmproj.gguf");
+  small.set("clip.vision.window_size", 15);
+  expect_refused(load(testing::golden_path("qwen25vl/model.gguf"), small.write()), ErrorCode::kCorrupt,
+                 {"windows of 15 pixels"});
+  ModelEditor listed("qwen25vl/mmproj-legacy.gguf");
+  listed.set_ints("clip.vision.fullatt_block_indexes", {1, 3});
+  expect_refused(load(testing::golden_path("qwen25vl/model.gguf"), listed.write()), ErrorCode::kCorrupt,
+                 {"names layer 3 of 3"});
+}
+
+TEST(ModelLoad, WithoutAPatternAllLayersAreWithoutWindows) {
+  ModelEditor editor("qwen25vl/mmproj.gguf");
+  editor.remove_key("clip.vision.n_wa_pattern");
+  EXPECT_EQ(must(load(testing::golden_path("qwen25vl/model.gguf"), editor.write()))->vision().window_cells, 0);
+}
+
+TEST(ModelLoad, DeepStackOfBothFilesMustAgree) {
+  ModelEditor editor("qwen3vl/model.gguf");
+  editor.set("qwen3vl.n_deepstack_layers", 1);
+  expect_refused(load(editor.write(), testing::golden_path("qwen3vl/mmproj.gguf")), ErrorCode::kMismatch,
+                 {"image embeddings for 2 layers", "takes them in 1", "do not belong together"});
+  editor.set("qwen3vl.n_deepstack_layers", 4);
+  expect_refused(load(editor.write()), ErrorCode::kCorrupt, {"n_deepstack_layers is 4, of 3 layers"});
+}
+
+TEST(ModelLoad, ATableOfPositionsIsASquare) {
+  ModelEditor editor("qwen3vl/mmproj.gguf");
+  ModelEditor::Tensor& table = editor.tensor("v.position_embd.weight");
+  table.dims[1] = 35;
+  table.bytes.resize(35 * 48 * 4);
+  expect_refused(load(testing::golden_path("qwen3vl/model.gguf"), editor.write()), ErrorCode::kCorrupt,
+                 {"v.position_embd.weight", "a square of positions"});
+}
+
+TEST(ModelLoad, ExpertsAreChecked) {
+  const std::pair<const char*, uint64_t> bad[] = {
+      {"qwen2moe.expert_count", 0}, {"qwen2moe.expert_count", 100000}, {"qwen2moe.expert_used_count", 7}};
+  for (const auto& [key, value] : bad) {
+    ModelEditor editor("qwen2moe/model.gguf");
+    editor.set(key, value);
+    expect_text_refused(editor, ErrorCode::kCorrupt, {key});
+  }
+  ModelEditor fewer("qwen2moe/model.gguf");
+  fewer.set("qwen2moe.expert_count", 5);
+  expect_text_refused(fewer, ErrorCode::kCorrupt, {"ffn_gate_inp.weight", "want (48, 5)"});
+  ModelEditor missing("qwen2moe/model.gguf");
+  missing.remove_tensor("blk.1.ffn_up_exps.weight");
+  expect_text_refused(missing, ErrorCode::kCorrupt, {"blk.1.ffn_up_exps.weight is missing"});
+}
+
+TEST(ModelLoad, LayersOfDifferentHeadsAreNamed) {
+  ModelEditor editor("tied/model.gguf");
+  editor.set_ints("qwen2vl.attention.head_count_kv", {2, 2});
+  EXPECT_EQ(must(load(editor.write()))->text().num_key_value_heads, 2);
+  editor.set_ints("qwen2vl.attention.head_count_kv", {2, 1});
+  expect_text_refused(editor, ErrorCode::kUnsupported, {"head_count_kv differs between layers (2 and 1)"});
+  editor.set_ints("qwen2vl.attention.head_count_kv", {0, 2});
+  expect_text_refused(editor, ErrorCode::kCorrupt, {"head_count_kv holds 0"});
 }
 
 TEST(ModelLoad, TruncatedFileIsRefused) {

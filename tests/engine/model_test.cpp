@@ -457,9 +457,9 @@ TEST_F(EncoderState, ChunksOfRowsCoverALargePicture) {
   const VisionWeights& w = model_->vision_weights();
   std::vector<float> x(ffn_out.end() - 4 * 48, ffn_out.end()), h(192), out(64);
   EXPECT_OK(ops_->run([&] {
-    ops_->norm_linear(Mat::contiguous(x.data(), 1, 192), w.merger_norm, w.merger_fc1, Activation::kGeluErf,
+    ops_->norm_linear(Mat::contiguous(x.data(), 1, 192), w.merger.norm, w.merger.fc1, Activation::kGeluErf,
                       Mat::contiguous(h.data(), 1, 192));
-    ops_->norm_linear(Mat::contiguous(h.data(), 1, 192), Norm{}, w.merger_fc2, Activation::kNone,
+    ops_->norm_linear(Mat::contiguous(h.data(), 1, 192), Norm{}, w.merger.fc2, Activation::kNone,
                       Mat::contiguous(out.data(), 1, 64));
   }));
   EXPECT_TRUE(std::equal(out.begin(), out.end(), e.values.end() - 64));

@@ -20,12 +20,12 @@ constexpr bool kPromptsTogether = true;
 
 constexpr int64_t kHidden = 64, kVocab = 320;  // of the tied model
 
-ImageEmbedding some_picture(float first) {
+ImageEmbedding some_picture(float first, int64_t width = kHidden) {
   ImageEmbedding picture;
   picture.grid = {1, 4, 6};
   picture.n_tokens = 6;
-  picture.width = kHidden;
-  for (int64_t i = 0; i < picture.n_tokens * kHidden; ++i) {
+  picture.width = width;
+  for (int64_t i = 0; i < picture.n_tokens * width; ++i) {
     picture.values.push_back(first + static_cast<float>(i % 29) / 29);
   }
   return picture;
@@ -60,38 +60,46 @@ struct Text {
 class Passes : public testing::BackendTest {};
 
 TEST_P(Passes, TextsInOnePassAreTheSameAsAlone) {
-  constexpr int kSteps = kPromptsTogether ? 3 : 1;
-  const auto model = testing::load_golden("tied", GetParam());
-  const auto ops = testing::make_ops(*model, GetParam());
-  const auto decoder = must(TextDecoder::create(model, *ops, 300, 40));
-  const ImageEmbedding picture = some_picture(-0.5f);
-  std::vector<std::vector<float>> want;  // [text][step] flattened
-  for (int64_t number = 0; number < 8; ++number) {
-    Text text(*model, *ops, GetParam(), number, picture);
-    for (int step = 0; step <= kSteps; ++step) {
-      EXPECT_OK(decoder->forward(*text.cache, text.next.rows(), text.logits, false, {}, {}));
-      want.push_back(text.logits);
-      text.take_token(step);
-    }
-  }
-  for (const std::vector<int64_t>& company :
-       {std::vector<int64_t>{0, 1}, {4, 0, 2}, {7, 6, 5, 4, 3, 2, 1, 0}, {2, 3, 1, 5, 7}}) {
-    std::vector<std::unique_ptr<Text>> texts;
-    for (const int64_t number : company) {
-      texts.push_back(std::make_unique<Text>(*model, *ops, GetParam(), number, picture));
-    }
-    for (int step = 0; step <= kSteps; ++step) {
-      std::vector<TextDecoder::Input> inputs;
-      for (const auto& text : texts) inputs.push_back(text->input());
-      if (step > 0 || kPromptsTogether) {
-        EXPECT_OK(decoder->run(inputs, {}, {}));
-      } else {
-        for (const TextDecoder::Input& input : inputs) EXPECT_OK(decoder->run(std::span(&input, 1), {}, {}));
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+  const std::string other = "qwen3vl";
+#else
+  const std::string other = "qwen3vlmoe-f16";  // with experts
+#endif
+  for (const std::string& folder : {std::string("tied"), other}) {
+    SCOPED_TRACE(folder);
+    constexpr int kSteps = kPromptsTogether ? 3 : 1;
+    const auto model = testing::load_golden(folder, GetParam());
+    const auto ops = testing::make_ops(*model, GetParam());
+    const auto decoder = must(TextDecoder::create(model, *ops, 300, 40));
+    const ImageEmbedding picture = some_picture(-0.5f, model->text().embedding_width());
+    std::vector<std::vector<float>> want;  // [text][step] flattened
+    for (int64_t number = 0; number < 8; ++number) {
+      Text text(*model, *ops, GetParam(), number, picture);
+      for (int step = 0; step <= kSteps; ++step) {
+        EXPECT_OK(decoder->forward(*text.cache, text.next.rows(), text.logits, false, {}, {}));
+        want.push_back(text.logits);
+        text.take_token(step);
       }
-      for (const auto& text : texts) {
-        ASSERT_EQ(text->logits, want[static_cast<size_t>(text->number * (kSteps + 1) + step)])
-            << "text " << text->number << " of " << texts.size() << ", step " << step;
-        text->take_token(step);
+    }
+    for (const std::vector<int64_t>& company :
+         {std::vector<int64_t>{0, 1}, {4, 0, 2}, {7, 6, 5, 4, 3, 2, 1, 0}, {2, 3, 1, 5, 7}}) {
+      std::vector<std::unique_ptr<Text>> texts;
+      for (const int64_t number : company) {
+        texts.push_back(std::make_unique<Text>(*model, *ops, GetParam(), number, picture));
+      }
+      for (int step = 0; step <= kSteps; ++step) {
+        std::vector<TextDecoder::Input> inputs;
+        for (const auto& text : texts) inputs.push_back(text->input());
+        if (step > 0 || kPromptsTogether) {
+          EXPECT_OK(decoder->run(inputs, {}, {}));
+        } else {
+          for (const TextDecoder::Input& input : inputs) EXPECT_OK(decoder->run(std::span(&input, 1), {}, {}));
+        }
+        for (const auto& text : texts) {
+          ASSERT_EQ(text->logits, want[static_cast<size_t>(text->number * (kSteps + 1) + step)])
+              << "text " << text->number << " of " << texts.size() << ", step " << step;
+          text->take_token(step);
+        }
       }
     }
   }
@@ -156,6 +164,31 @@ TEST_P(Passes, PicturesInOnePassAreTheSameAsAlone) {
     for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i].values, want[i]) << "picture " << i;
     if (encoder == roomy.get()) {
       EXPECT_EQ(n_asked, model->vision().num_hidden_layers);
+    }
+  }
+}
+
+// Windows, stretched positions and DeepStack: several pictures in one pass, whose rows are not in the order of their
+// cells.
+TEST_P(Passes, PicturesOfOtherTowersInOnePassAreTheSameAsAlone) {
+  if (!kPromptsTogether) GTEST_SKIP() << "as above";
+  for (const std::string folder : {"qwen25vl", "qwen3vl"}) {
+    SCOPED_TRACE(folder);
+    const auto model = testing::load_golden(folder, GetParam());
+    const auto ops = testing::make_ops(*model, GetParam());
+    std::vector<Patches> patches;
+    for (const Image& image : testing::GoldenCase(folder + "/case-images.gguf").pictures()) {
+      patches.push_back(testing::patches_of(image, model->vision()));
+    }
+    patches.push_back(
+        testing::patches_of(testing::GoldenCase(folder + "/case-image.gguf").pictures()[0], model->vision()));
+    int64_t most = 0, all = 0;
+    for (const Patches& p : patches) most = std::max(most, p.grid.n_patches()), all += p.grid.n_patches();
+    const auto alone = must(VisionEncoder::create(model, *ops, most)),
+               roomy = must(VisionEncoder::create(model, *ops, all));
+    const auto together = must(roomy->encode(patches, {}, {}));
+    for (size_t i = 0; i < patches.size(); ++i) {
+      EXPECT_EQ(must(alone->encode(patches[i], {}, {})).values, together[i].values) << "picture " << i;
     }
   }
 }

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "engine/model/rotation.h"
@@ -162,7 +163,7 @@ TEST(MropeTable, YarnSlowsTheSlowPairsOnly) {
 TEST(VisionRopeTable, FollowsMergeOrderAndRestartsFrequenciesForColumns) {
   // A 4 x 6 grid, head_dim 8: two frequencies, 1 and 1/100, for the row, then for the column.
   std::vector<float> cos(24 * 4), sin(24 * 4);
-  fill_vision_rope_table({1, 4, 6}, 2, 8, cos.data(), sin.data());
+  fill_vision_rope_table({1, 4, 6}, 2, 8, WindowLayout(2, 3, 0), cos.data(), sin.data());
   const int order[12][2] = {{0, 0}, {0, 1}, {1, 0}, {1, 1}, {0, 2}, {0, 3},
                             {1, 2}, {1, 3}, {0, 4}, {0, 5}, {1, 4}, {1, 5}};
   for (int i = 0; i < 24; ++i) {
@@ -171,6 +172,68 @@ TEST(VisionRopeTable, FollowsMergeOrderAndRestartsFrequenciesForColumns) {
     for (int j = 0; j < 4; ++j) {
       EXPECT_NEAR(sin[static_cast<size_t>(i * 4 + j)], std::sin(want[j]), 1e-7) << "token " << i << " pair " << j;
       EXPECT_NEAR(cos[static_cast<size_t>(i * 4 + j)], std::cos(want[j]), 1e-7) << "token " << i << " pair " << j;
+    }
+  }
+}
+
+TEST(VisionRopeTable, FollowsTheOrderOfWindows) {
+  // 6 x 10 patches are 3 x 5 cells, in windows of 2 x 2: whole ones, then what the edges leave.
+  const GridThw grid{1, 6, 10};
+  const WindowLayout raster(3, 5, 0), windows(3, 5, 2);
+  EXPECT_EQ(windows.windows, (std::vector<int64_t>{4, 4, 2, 2, 2, 1}));
+  EXPECT_TRUE(raster.windows.empty());
+  const int64_t order[] = {0, 1, 5, 6, 2, 3, 7, 8, 4, 9, 10, 11, 12, 13, 14};  // get_window_index in transformers
+  std::vector<float> a[2], b[2];
+  for (int i = 0; i < 2; ++i) a[i].resize(60 * 4), b[i].resize(60 * 4);
+  fill_vision_rope_table(grid, 2, 8, raster, a[0].data(), a[1].data());
+  fill_vision_rope_table(grid, 2, 8, windows, b[0].data(), b[1].data());
+  for (size_t cell = 0; cell < 15; ++cell) {
+    for (size_t j = 0; j < 16; ++j) {
+      EXPECT_EQ(b[0][cell * 16 + j], a[0][static_cast<size_t>(order[cell]) * 16 + j]);
+      EXPECT_EQ(b[1][cell * 16 + j], a[1][static_cast<size_t>(order[cell]) * 16 + j]);
+    }
+  }
+}
+
+TEST(WindowLayout, AnyPartOfTheRunsIsFound) {
+  for (const int64_t side : {0, 1, 2, 4, 9}) {
+    const WindowLayout layout(7, 5, side);
+    std::vector<int64_t> whole(35, -1);
+    layout.for_runs(0, 35, [&](int64_t to, int64_t from, int64_t count) {
+      for (int64_t i = 0; i < count; ++i) whole[static_cast<size_t>(to + i)] = from + i;
+    });
+    std::vector<int64_t> sorted = whole;
+    std::sort(sorted.begin(), sorted.end());
+    for (int64_t i = 0; i < 35; ++i) EXPECT_EQ(sorted[static_cast<size_t>(i)], i) << "side " << side;
+    for (int64_t first = 0; first < 35; first += 4) {
+      layout.for_runs(first, 4, [&](int64_t to, int64_t from, int64_t count) {
+        EXPECT_GE(to, first);
+        EXPECT_LE(to + count, first + 4);
+        for (int64_t i = 0; i < count; ++i) EXPECT_EQ(whole[static_cast<size_t>(to + i)], from + i);
+      });
+    }
+    int64_t total = 0;
+    for (const int64_t cells : layout.windows) total += cells;
+    EXPECT_EQ(total, side == 0 ? 0 : 35);
+  }
+}
+
+TEST(PositionTable, IsStretchedFromCornerToCorner) {
+  // A 3 x 3 table of row * 10 + column over grids of 2 x 4, 3 x 3 and 1 x 2 cells... of one patch.
+  std::vector<float> table;
+  for (int r = 0; r < 3; ++r) {
+    for (int c = 0; c < 3; ++c) table.push_back(static_cast<float>(10 * r + c));
+  }
+  const PositionTable positions{table.data(), 3, 1};
+  for (const GridThw grid : {GridThw{1, 2, 4}, GridThw{1, 3, 3}, GridThw{1, 1, 2}, GridThw{1, 7, 1}}) {
+    std::vector<float> out(static_cast<size_t>(grid.n_patches()));
+    stretch_positions(positions, grid, 1, 0, grid.n_patches(), out.data());
+    for (int64_t r = 0; r < grid.h; ++r) {
+      for (int64_t c = 0; c < grid.w; ++c) {
+        const double want = 20.0 * static_cast<double>(r) / static_cast<double>(std::max<int64_t>(1, grid.h - 1)) +
+                            2.0 * static_cast<double>(c) / static_cast<double>(std::max<int64_t>(1, grid.w - 1));
+        EXPECT_NEAR(out[static_cast<size_t>(r * grid.w + c)], want, 1e-5) << grid.h << " x " << grid.w;
+      }
     }
   }
 }

@@ -18,7 +18,10 @@ constexpr double kInt8Attention = 1e-3;  // of the vision encoder, large picture
 // greatest of 32 is at most three times their root mean square.
 constexpr double kBf16Rounding = 0x1p-18, kF16Rounding = 0x1p-22, kQ8Rounding = 9.0 / (127 * 127 * 12);
 
-bool is_quantised(const PackedWeight& weight) {
+// No weight: the model has another one instead.
+bool is_quantised(const Linear& linear) {
+  if (linear.weight == nullptr) return false;
+  const PackedWeight& weight = *linear.weight;
   if (dtype_info(weight.source_type).block_length == 1) return false;
   // Kept as float it takes 4 bytes per weight, whatever the file has.
   return weight.n_bytes < static_cast<uint64_t>(weight.rows) * static_cast<uint64_t>(weight.cols) * 2;
@@ -26,14 +29,15 @@ bool is_quantised(const PackedWeight& weight) {
 
 bool any_quantised(const DecoderLayerWeights& w) {
   for (const Linear* l : {&w.qkv.q, &w.qkv.k, &w.qkv.v, &w.attn_output, &w.ffn_gate, &w.ffn_up, &w.ffn_down}) {
-    if (is_quantised(*l->weight)) return true;
+    if (is_quantised(*l)) return true;
   }
-  return false;
+  if (!w.experts) return false;
+  return is_quantised(w.experts->gate[0]) || is_quantised(w.experts->up[0]) || is_quantised(w.experts->down[0]);
 }
 
 bool any_quantised(const VisionLayerWeights& w) {
-  for (const Linear* l : {&w.qkv.q, &w.qkv.k, &w.qkv.v, &w.attn_output, &w.fc1, &w.fc2}) {
-    if (is_quantised(*l->weight)) return true;
+  for (const Linear* l : {&w.qkv.q, &w.qkv.k, &w.qkv.v, &w.attn_output, &w.gate, &w.fc1, &w.fc2}) {
+    if (is_quantised(*l)) return true;
   }
   return false;
 }

@@ -83,6 +83,10 @@ class CudaOps final : public Ops {
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  bool runs_experts() const override { return false; }
+  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override;
+  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override;
+  void add(Mat in, Mat x) override;
   bool all_finite(Mat x) override;
   void wait() override { fail(stream_->synchronize()); }
   bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }

@@ -168,9 +168,35 @@ void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Lin
   launch(Kernel::swiglu_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }
 
-// Kernels write to one store and from one slot on: segments get launches of their own.
+void CudaOps::add(Mat in, Mat x) {
+  if (!status_.ok() || x.rows == 0) return;
+  AddArgs args;
+  args.from = in.data;
+  args.ld_from = in.ld;
+  args.to = x.data;
+  args.ld_to = x.ld;
+  args.n = static_cast<int32_t>(x.rows);
+  args.width = static_cast<int32_t>(x.cols);
+  launch(Kernel::add_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+}
+
+// runs_experts() says so before a model is loaded.
+void CudaOps::norm_experts(Mat, const Norm&, const ExpertWeights&, const Routing&, Mat) {
+  fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
+}
+void CudaOps::experts_add(Mat, const ExpertWeights&, const Routing&, Mat) {
+  fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
+}
+
+// Kernels write to one store and from one slot on: segments that do not follow each other get launches of their own.
 void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
-  for (const glimpse::Segment& s : segments) {
+  for (size_t i = 0; i < segments.size(); ++i) {
+    glimpse::Segment s = segments[i];
+    // Windows of one picture follow each other in rows and slots.
+    while (i + 1 < segments.size() && segments[i + 1].kv == s.kv &&
+           segments[i + 1].first_row == s.first_row + s.n_rows && segments[i + 1].n_past == s.n_past + s.n_rows) {
+      s.n_rows += segments[++i].n_rows;
+    }
     // A recorded step finds its row in the table by itself.
     const RopeTable rows =
         step_ != nullptr ? rope
