@@ -83,6 +83,33 @@ TEST(Synth, FilesAreCleanAndAnswer) {
   }
 }
 
+TEST(Synth, EveryFamilyAnswers) {
+  const ScratchDir dir;
+  const std::string vocab = golden("tied/model.gguf");
+  for (const char* preset : {"qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-30b-a3b"}) {
+    const RunResult made =
+        run_glimpse({"synth",    "--preset",       preset,   "--hidden-size",  "256", "--layers",
+                     "2",        "--heads",        "4",      "--kv-heads",     "2",   "--head-dim",
+                     "64",       "--ffn",          "64",     "--vocab",        vocab, "--vision-embed-dim",
+                     "128",      "--vision-depth", "3",      "--vision-heads", "4",   "--vision-ffn",
+                     "90",       "--type",         "Q4_K_M", "--force",        "-m",  dir.file("m"),
+                     "--mmproj", dir.file("v")});
+    ASSERT_EQ(made.exit_code, 0) << preset << ": " << made.err;
+    for (const char* file : {"m", "v"}) {
+      const RunResult inspected = run_glimpse({"inspect", dir.file(file), "--check-data", "--json"});
+      ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
+      const json found = json::parse(inspected.out, nullptr, false);
+      ASSERT_TRUE(found.is_object()) << inspected.out;
+      for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << preset << finding;
+    }
+    const RunResult answer = run_glimpse({"run", "-m", dir.file("m"), "--mmproj", dir.file("v"), "--image",
+                                          GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
+                                          "--image-max-tokens", "16", "--json", "what is this?"});
+    ASSERT_EQ(answer.exit_code, 0) << preset << ": " << answer.err;
+    EXPECT_GE(json::parse(answer.out).at("tokens").size(), 1u);
+  }
+}
+
 TEST(Synth, CopiesTheSizesOfExistingFiles) {
   const ScratchDir dir;
   // The copy of what synth itself wrote is the same file; sizes given beside it win.

@@ -1,7 +1,9 @@
 // glimpse synth: models to measure with, without a download.
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <string>
 
 #include "engine/base/cpu_features.h"
@@ -76,6 +78,12 @@ Status take_text(const std::string& path, bool takes_type, SynthText& t, std::st
   t.rope_theta = config.rope_theta;
   t.rms_norm_eps = config.rms_norm_eps;
   t.tied = config.tied_embeddings;
+  t.num_experts = config.num_experts;
+  t.num_experts_per_tok = config.num_experts_per_tok;
+  t.moe_intermediate_size = config.moe_intermediate_size;
+  t.shared_expert_intermediate_size = config.shared_expert_intermediate_size;
+  if (config.num_experts > 0) t.intermediate_size = config.moe_intermediate_size;  // no layer has one; a key does
+  t.num_deepstack_layers = config.num_deepstack_layers;
   if (takes_type) GLIMPSE_TRY(take_type(file, type));
   return {};
 }
@@ -91,6 +99,14 @@ Status take_vision(const std::string& path, bool takes_type, SynthVision& v, std
   v.projection_dim = config.projection_dim;
   v.layer_norm_eps = config.layer_norm_eps;
   v.use_gelu = config.use_gelu;
+  v.tower = config.gated_ffn ? SynthTower::kQwen25 : config.position_side > 0 ? SynthTower::kQwen3 : SynthTower::kQwen2;
+  if (config.window_cells > 0) v.window_size = config.window_cells * config.resize_factor();
+  if (config.gated_ffn) {
+    const auto full = std::find(config.full_attention.begin(), config.full_attention.end(), true);
+    v.full_attention_every = full == config.full_attention.end() ? 0 : full - config.full_attention.begin() + 1;
+  }
+  v.position_side = config.position_side;
+  v.deepstack_layers = config.deepstack_layers;
   if (takes_type) GLIMPSE_TRY(take_type(file, type));
   return {};
 }
@@ -116,14 +132,14 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   override_size(c.layers, t.num_hidden_layers);
   override_size(c.heads, t.num_attention_heads);
   override_size(c.kv_heads, t.num_key_value_heads);
-  override_size(c.ffn, t.intermediate_size);
+  override_size(c.ffn, t.num_experts > 0 ? t.moe_intermediate_size : t.intermediate_size);
   if (c.vocab_size == 0 && command.count("--vocab") > 0) {
     GLIMPSE_ASSIGN(t.vocab_size, vocabulary_size(c.vocab));
   }
   override_size(c.vocab_size, t.vocab_size);
-  if (c.head_dim != 0 && c.head_dim != t.head_dim) {  // the released proportions, 1 : 1.5 : 1.5
+  if (c.head_dim != 0 && c.head_dim != t.head_dim) {  // the released proportions, 2 : 3 : 3, of Qwen3-VL 6 : 5 : 5
     t.head_dim = c.head_dim;
-    t.mrope_section[1] = t.mrope_section[2] = c.head_dim / 2 * 3 / 8;
+    t.mrope_section[1] = t.mrope_section[2] = c.head_dim / 2 * (t.architecture.starts_with("qwen3") ? 5 : 6) / 16;
     t.mrope_section[0] = c.head_dim / 2 - 2 * t.mrope_section[1];
   }
   if (c.untied) t.tied = false;
@@ -131,6 +147,14 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   override_size(c.vision_depth, model.vision.depth);
   override_size(c.vision_heads, model.vision.num_heads);
   override_size(c.vision_ffn, model.vision.intermediate_size);
+  // In a small tower the taps are its first blocks, and no decoder takes more than it has layers.
+  std::vector<int64_t>& taps = model.vision.deepstack_layers;
+  t.num_deepstack_layers = std::min(t.num_deepstack_layers, std::min(t.num_hidden_layers, model.vision.depth));
+  if (!taps.empty() &&
+      (taps.back() >= model.vision.depth || static_cast<int64_t>(taps.size()) > t.num_deepstack_layers)) {
+    taps.resize(static_cast<size_t>(std::min<int64_t>(static_cast<int64_t>(taps.size()), t.num_deepstack_layers)));
+    std::iota(taps.begin(), taps.end(), 0);
+  }
   // Of a pair: copied from a decoder or made for one. An encoder copied alone keeps its own.
   if (c.mmproj_like.empty() || !c.model_path.empty()) model.vision.projection_dim = t.hidden_size;
 
@@ -170,7 +194,7 @@ void add_synth(CLI::App& app, int* status) {
   CLI::App* command = app.add_subcommand("synth", "write a model with real shapes and random weights, to measure with");
   command->add_option("-m,--model", c->model_path, "text model to write");
   command->add_option("--mmproj", c->mmproj_path, "vision encoder to write");
-  command->add_option("--preset", c->preset, "qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b or tiny")->capture_default_str();
+  command->add_option("--preset", c->preset, synth_preset_names())->capture_default_str();
   command->add_option("--like", c->like,
                       "GGUF whose sizes, type and tokenizer the text model gets, instead of the preset's");
   command->add_option("--mmproj-like", c->mmproj_like, "GGUF whose sizes and type the vision encoder gets");

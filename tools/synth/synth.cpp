@@ -33,6 +33,29 @@ double per_input(int64_t n) {
   return 1.0 / std::sqrt(static_cast<double>(n));
 }
 
+bool is_qwen3(const SynthText& t) {
+  return t.architecture.starts_with("qwen3");
+}
+bool has_mrope(const SynthText& t) {
+  return t.architecture.find("vl") != std::string::npos;
+}
+
+void plan_experts(Plans& plans, const std::string& b, const SynthText& t, double residual) {
+  const int64_t h = t.hidden_size, f = t.moe_intermediate_size, n = t.num_experts;
+  const int64_t s = t.shared_expert_intermediate_size;
+  // The weights of the chosen ones add up to about 1, their sum is smaller than one of them.
+  const double gain = 2 * residual * std::sqrt(static_cast<double>(t.num_experts_per_tok));
+  add(plans, b + "ffn_gate_inp.weight", {h, n}, 2 * per_input(h));
+  add(plans, b + "ffn_gate_exps.weight", {h, f, n}, per_input(h));
+  add(plans, b + "ffn_up_exps.weight", {h, f, n}, per_input(h));
+  add(plans, b + "ffn_down_exps.weight", {f, h, n}, gain * per_input(f));
+  if (s == 0) return;
+  add(plans, b + "ffn_gate_inp_shexp.weight", {h}, per_input(h));
+  add(plans, b + "ffn_gate_shexp.weight", {h, s}, per_input(h));
+  add(plans, b + "ffn_up_shexp.weight", {h, s}, per_input(h));
+  add(plans, b + "ffn_down_shexp.weight", {s, h}, 2 * residual * per_input(s));
+}
+
 // Standard deviations: a matrix keeps the variance of its normalised input; the two matrices of a layer that feed the
 // residual stream are smaller by sqrt(2 * layers), so that the stream stays near 1 whatever the depth.
 Plans text_plan(const SynthText& t) {
@@ -43,14 +66,23 @@ Plans text_plan(const SynthText& t) {
   for (int64_t i = 0; i < t.num_hidden_layers; ++i) {
     const std::string b = "blk." + std::to_string(i) + ".";
     add(plans, b + "attn_norm.weight", {t.hidden_size}, 0.05, 1);
-    add(plans, b + "attn_q.weight", {t.hidden_size, q}, 1.2 * per_input(t.hidden_size));
-    add(plans, b + "attn_q.bias", {q}, 0.1);
-    add(plans, b + "attn_k.weight", {t.hidden_size, kv}, 1.2 * per_input(t.hidden_size));
-    add(plans, b + "attn_k.bias", {kv}, 0.1);
-    add(plans, b + "attn_v.weight", {t.hidden_size, kv}, per_input(t.hidden_size));
-    add(plans, b + "attn_v.bias", {kv}, 0.1);
+    const auto projection = [&](const char* name, int64_t rows, double gain) {
+      add(plans, b + name + ".weight", {t.hidden_size, rows}, gain * per_input(t.hidden_size));
+      if (!is_qwen3(t)) add(plans, b + name + ".bias", {rows}, 0.1);
+    };
+    projection("attn_q", q, 1.2);
+    projection("attn_k", kv, 1.2);
+    projection("attn_v", kv, 1);
+    if (is_qwen3(t)) {
+      add(plans, b + "attn_q_norm.weight", {t.head_dim}, 0.05, 1.2);
+      add(plans, b + "attn_k_norm.weight", {t.head_dim}, 0.05, 1.2);
+    }
     add(plans, b + "attn_output.weight", {q, t.hidden_size}, 2 * residual * per_input(q));
     add(plans, b + "ffn_norm.weight", {t.hidden_size}, 0.05, 1);
+    if (t.num_experts > 0) {
+      plan_experts(plans, b, t, residual);
+      continue;
+    }
     add(plans, b + "ffn_gate.weight", {t.hidden_size, t.intermediate_size}, per_input(t.hidden_size));
     add(plans, b + "ffn_up.weight", {t.hidden_size, t.intermediate_size}, per_input(t.hidden_size));
     add(plans, b + "ffn_down.weight", {t.intermediate_size, t.hidden_size},
@@ -65,6 +97,7 @@ Plans vision_plan(const SynthVision& v) {
   Plans plans;
   const int64_t c = v.embed_dim, p = v.patch_size, merged = 4 * c;
   const double residual = per_input(2 * v.depth);
+  const bool gated = v.tower == SynthTower::kQwen25, three = v.tower == SynthTower::kQwen3;
   for (const char* suffix : {"", ".1"}) {
     add(plans, std::string("v.patch_embd.weight") + suffix, {p, p, 3, c}, per_input(6 * p * p));
   }
@@ -76,19 +109,37 @@ Plans vision_plan(const SynthVision& v) {
     };
     const auto norm = [&](const std::string& name) {
       add(plans, b + name + ".weight", {c}, 0.05, 1);
-      add(plans, b + name + ".bias", {c}, 0.05);
+      if (!gated) add(plans, b + name + ".bias", {c}, 0.05);
     };
-    linear("attn_q", c, c, 1.2);
-    linear("attn_k", c, c, 1.2);
-    linear("attn_v", c, c, 1);
+    if (three) {
+      linear("attn_qkv", c, 3 * c, 1.1);
+    } else {
+      linear("attn_q", c, c, 1.2);
+      linear("attn_k", c, c, 1.2);
+      linear("attn_v", c, c, 1);
+    }
     linear("attn_out", c, c, 2 * residual);
     norm("ln1");
+    if (gated) linear("ffn_gate", c, v.intermediate_size, 1);
     linear("ffn_up", c, v.intermediate_size, 1);
     linear("ffn_down", v.intermediate_size, c, 2 * residual);
     norm("ln2");
   }
+  if (three) {
+    add(plans, "v.patch_embd.bias", {c}, 0.02);
+    add(plans, "v.position_embd.weight", {c, v.position_side * v.position_side}, 0.3);
+  }
+  for (const int64_t layer : v.deepstack_layers) {
+    const std::string b = "v.deepstack." + std::to_string(layer) + ".";
+    add(plans, b + "norm.weight", {merged}, 0.05, 1);
+    add(plans, b + "norm.bias", {merged}, 0.05);
+    add(plans, b + "fc1.weight", {merged, merged}, per_input(merged));
+    add(plans, b + "fc1.bias", {merged}, 0.02);
+    add(plans, b + "fc2.weight", {merged, v.projection_dim}, 0.3 * per_input(merged));
+    add(plans, b + "fc2.bias", {v.projection_dim}, 0.02);
+  }
   add(plans, "v.post_ln.weight", {c}, 0.05, 1);
-  add(plans, "v.post_ln.bias", {c}, 0.05);
+  if (!gated) add(plans, "v.post_ln.bias", {c}, 0.05);
   add(plans, "mm.0.weight", {merged, merged}, per_input(merged));
   add(plans, "mm.0.bias", {merged}, 0.02);
   add(plans, "mm.2.weight", {merged, v.projection_dim}, per_input(merged));
@@ -193,26 +244,79 @@ Status check_positive(std::initializer_list<std::pair<const char*, int64_t>> siz
   return {};
 }
 
+// Released sizes. vision: the tower of 1280, or of Qwen3-VL the one of `tower_width`.
+struct Preset {
+  const char* name;
+  const char* architecture;
+  SynthTower tower;
+  int64_t hidden, layers, heads, kv_heads, ffn, vocab, context;
+  bool tied;
+  int64_t tower_width;
+  int64_t experts = 0, used = 0, expert_ffn = 0;
+};
+constexpr Preset kPresets[] = {
+    {"qwen2-vl-2b", "qwen2vl", SynthTower::kQwen2, 1536, 28, 12, 2, 8960, 151936, 32768, true, 1280},
+    {"qwen2-vl-7b", "qwen2vl", SynthTower::kQwen2, 3584, 28, 28, 4, 18944, 152064, 32768, false, 1280},
+    {"qwen2-vl-72b", "qwen2vl", SynthTower::kQwen2, 8192, 80, 64, 8, 29568, 152064, 32768, false, 1280},
+    {"qwen2.5-vl-3b", "qwen2vl", SynthTower::kQwen25, 2048, 36, 16, 2, 11008, 151936, 128000, true, 1280},
+    {"qwen2.5-vl-7b", "qwen2vl", SynthTower::kQwen25, 3584, 28, 28, 4, 18944, 152064, 128000, false, 1280},
+    {"qwen3-vl-2b", "qwen3vl", SynthTower::kQwen3, 2048, 28, 16, 8, 6144, 151936, 262144, true, 1024},
+    {"qwen3-vl-4b", "qwen3vl", SynthTower::kQwen3, 2560, 36, 32, 8, 9728, 151936, 262144, true, 1024},
+    {"qwen3-vl-8b", "qwen3vl", SynthTower::kQwen3, 4096, 36, 32, 8, 12288, 151936, 262144, false, 1152},
+    {"qwen3-vl-30b-a3b", "qwen3vlmoe", SynthTower::kQwen3, 2048, 48, 32, 4, 6144, 151936, 262144, false, 1152, 128, 8,
+     768},
+};
+
+SynthModel model_of(const Preset& p) {
+  SynthModel model;
+  SynthText& t = model.text;
+  SynthVision& v = model.vision;
+  t.name = p.name;
+  t.architecture = p.architecture;
+  t.hidden_size = v.projection_dim = p.hidden;
+  t.num_hidden_layers = p.layers;
+  t.num_attention_heads = p.heads;
+  t.num_key_value_heads = p.kv_heads;
+  t.intermediate_size = p.ffn;
+  t.vocab_size = p.vocab;
+  t.context_length = p.context;
+  t.tied = p.tied;
+  t.num_experts = p.experts;
+  t.num_experts_per_tok = p.used;
+  t.moe_intermediate_size = p.expert_ffn;
+  v.tower = p.tower;
+  if (p.tower == SynthTower::kQwen25) v.intermediate_size = 3420;
+  if (p.tower != SynthTower::kQwen3) return model;
+  t.rope_theta = 5e6;
+  t.num_deepstack_layers = 3;
+  t.mrope_section[0] = 24;
+  t.mrope_section[1] = t.mrope_section[2] = 20;
+  const bool large = p.tower_width == 1152;
+  v.embed_dim = p.tower_width;
+  v.depth = large ? 27 : 24;
+  v.intermediate_size = large ? 4304 : 4096;
+  v.patch_size = 16;
+  v.use_gelu = true;
+  v.deepstack_layers = large ? std::vector<int64_t>{8, 16, 24} : std::vector<int64_t>{5, 11, 17};
+  return model;
+}
+
 }  // namespace
 
+std::string synth_preset_names() {
+  std::string names;
+  for (const Preset& preset : kPresets) names += std::string(preset.name) + ", ";
+  return names + "tiny";
+}
+
 Result<SynthModel> synth_preset(const std::string& name) {
-  SynthModel model;
-  if (name == "qwen2-vl-2b") return model;
-  SynthText& t = model.text;
-  t.name = name;
-  if (name == "qwen2-vl-7b" || name == "qwen2-vl-72b") {
-    const bool large = name == "qwen2-vl-72b";
-    t.hidden_size = large ? 8192 : 3584;
-    t.num_hidden_layers = large ? 80 : 28;
-    t.num_attention_heads = large ? 64 : 28;
-    t.num_key_value_heads = large ? 8 : 4;
-    t.intermediate_size = large ? 29568 : 18944;
-    t.vocab_size = 152064;
-    t.tied = false;
-    model.vision.projection_dim = t.hidden_size;
-    return model;
+  for (const Preset& preset : kPresets) {
+    if (name == preset.name) return model_of(preset);
   }
   if (name == "tiny") {
+    SynthModel model;
+    SynthText& t = model.text;
+    t.name = name;
     t.hidden_size = 256;
     t.num_hidden_layers = 2;
     t.num_attention_heads = 4;
@@ -225,8 +329,7 @@ Result<SynthModel> synth_preset(const std::string& name) {
     model.vision = {160, 2, 2, 320, 14, 256};
     return model;
   }
-  return make_error(ErrorCode::kInvalidArgument,
-                    "unknown preset '%s'; known: qwen2-vl-2b, qwen2-vl-7b, qwen2-vl-72b, tiny", name);
+  return make_error(ErrorCode::kInvalidArgument, "unknown preset '%s'; known: %s", name, synth_preset_names());
 }
 
 Status synth_text(const SynthText& t, const SynthOptions& options, const std::string& path) {
@@ -238,11 +341,16 @@ Status synth_text(const SynthText& t, const SynthOptions& options, const std::st
                               {"head_dim", t.head_dim},
                               {"intermediate_size", t.intermediate_size},
                               {"vocab_size", t.vocab_size}}));
+  if (t.num_experts > 0 && (t.num_experts_per_tok < 1 || t.num_experts_per_tok > t.num_experts ||
+                            t.moe_intermediate_size < 1 || !t.architecture.ends_with("moe"))) {
+    return make_error(ErrorCode::kInvalidArgument, "%d of %d experts of %d activations in a %s model",
+                      t.num_experts_per_tok, t.num_experts, t.moe_intermediate_size, t.architecture);
+  }
   if (t.num_attention_heads % t.num_key_value_heads != 0) {
     return make_error(ErrorCode::kInvalidArgument, "%d attention heads are no multiple of %d key/value heads",
                       t.num_attention_heads, t.num_key_value_heads);
   }
-  if (t.architecture == "qwen2vl" && t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2] != t.head_dim / 2) {
+  if (has_mrope(t) && t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2] != t.head_dim / 2) {
     return make_error(ErrorCode::kInvalidArgument, "the M-RoPE sections add up to %d, half the head is %d",
                       t.mrope_section[0] + t.mrope_section[1] + t.mrope_section[2], t.head_dim / 2);
   }
@@ -264,11 +372,20 @@ Status synth_text(const SynthText& t, const SynthOptions& options, const std::st
   }
   writer.add_float32(key("rope.freq_base"), static_cast<float>(t.rope_theta));
   writer.add_float32(key("attention.layer_norm_rms_epsilon"), t.rms_norm_eps);
-  if (t.architecture == "qwen2vl") {
+  if (has_mrope(t)) {
     writer.add_int32_array(key("rope.dimension_sections"),
                            {static_cast<int32_t>(t.mrope_section[0]), static_cast<int32_t>(t.mrope_section[1]),
                             static_cast<int32_t>(t.mrope_section[2]), 0});
   }
+  if (t.num_experts > 0) {
+    u32("expert_count", t.num_experts);
+    u32("expert_used_count", t.num_experts_per_tok);
+    u32("expert_feed_forward_length", t.moe_intermediate_size);
+    if (t.shared_expert_intermediate_size > 0) {
+      u32("expert_shared_feed_forward_length", t.shared_expert_intermediate_size);
+    }
+  }
+  if (t.num_deepstack_layers > 0) u32("n_deepstack_layers", t.num_deepstack_layers);
   writer.add_uint32("general.file_type", static_cast<uint32_t>(options.type));
   writer.add_uint32("general.quantization_version", 2);
   GLIMPSE_TRY(add_vocabulary(writer, t.vocab_size, options.vocab_path));
@@ -299,18 +416,28 @@ Status synth_vision(const SynthVision& v, const SynthOptions& options, const std
   writer.add_string("general.type", "mmproj");
   writer.add_string("general.name", "synthetic vision encoder");
   writer.add_bool("clip.has_vision_encoder", true);
-  writer.add_string("clip.projector_type", "qwen2vl_merger");
+  const bool gated = v.tower == SynthTower::kQwen25, three = v.tower == SynthTower::kQwen3;
+  writer.add_string("clip.projector_type", gated ? "qwen2.5vl_merger" : three ? "qwen3vl_merger" : "qwen2vl_merger");
   u32("clip.vision.projection_dim", v.projection_dim);
-  u32("clip.vision.image_size", 560);
+  u32("clip.vision.image_size", three ? v.position_side * v.patch_size : 560);
   u32("clip.vision.patch_size", v.patch_size);
   u32("clip.vision.embedding_length", v.embed_dim);
-  u32("clip.vision.feed_forward_length", v.projection_dim);  // the converter's mistake; readers must not use it
+  // Of Qwen2-VL the converter's mistake; readers must not use it.
+  u32("clip.vision.feed_forward_length", gated || three ? v.intermediate_size : v.projection_dim);
   u32("clip.vision.block_count", v.depth);
   u32("clip.vision.attention.head_count", v.num_heads);
   writer.add_float32("clip.vision.attention.layer_norm_epsilon", v.layer_norm_eps);
   if (v.use_gelu) writer.add_bool("clip.use_gelu", true);
-  writer.add_float32_array("clip.vision.image_mean", {0.48145466f, 0.4578275f, 0.40821073f});
-  writer.add_float32_array("clip.vision.image_std", {0.26862954f, 0.26130258f, 0.27577711f});
+  if (gated) {
+    writer.add_bool("clip.use_silu", true);
+    u32("clip.vision.n_wa_pattern", v.full_attention_every);
+    if (v.window_size != 112) u32("clip.vision.window_size", v.window_size);
+  }
+  if (three) u32("clip.vision.spatial_merge_size", 2);
+  writer.add_float32_array("clip.vision.image_mean", three ? std::vector<float>(3, 0.5f)
+                                                           : std::vector<float>{0.48145466f, 0.4578275f, 0.40821073f});
+  writer.add_float32_array("clip.vision.image_std", three ? std::vector<float>(3, 0.5f)
+                                                          : std::vector<float>{0.26862954f, 0.26130258f, 0.27577711f});
   writer.add_uint32("general.file_type", static_cast<uint32_t>(options.type));
   writer.add_uint32("general.quantization_version", 2);
 
