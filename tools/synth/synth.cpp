@@ -326,7 +326,11 @@ Result<SynthModel> synth_preset(const std::string& name) {
     t.vocab_size = 414;  // the placeholder vocabulary without padding: every answer is visible
     t.mrope_section[0] = 8;
     t.mrope_section[1] = t.mrope_section[2] = 12;
-    model.vision = {160, 2, 2, 320, 14, 256};
+    SynthVision& v = model.vision;
+    v.embed_dim = 160;
+    v.depth = v.num_heads = 2;
+    v.intermediate_size = 320;
+    v.projection_dim = 256;
     return model;
   }
   return make_error(ErrorCode::kInvalidArgument, "unknown preset '%s'; known: %s", name, synth_preset_names());
