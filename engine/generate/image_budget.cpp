@@ -45,6 +45,10 @@ Result<ResizeLimits> effective_limits(const ResizeLimits& limits, int64_t min_to
   }
   const int64_t token_pixels = vision.resize_factor() * vision.resize_factor();
   ResizeLimits result = limits;
+  // Who sets no lower bound gets the released models'.
+  if (limits.min_pixels == ResizeLimits().min_pixels) {
+    result.min_pixels = std::max(result.min_pixels, std::min(vision.least_tokens() * token_pixels, result.max_pixels));
+  }
   if (max_tokens > 0) result.max_pixels = max_tokens * token_pixels;
   if (min_tokens > 0) result.min_pixels = min_tokens * token_pixels;
   if (max_tokens > 0 && min_tokens == 0) result.min_pixels = std::min(result.min_pixels, result.max_pixels);

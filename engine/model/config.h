@@ -78,6 +78,8 @@ struct VisionConfig {
 
   /// Floats of a row of a picture's embedding: what goes into the decoder, then what goes behind its first layers.
   int64_t embedding_width() const { return projection_dim * (1 + static_cast<int64_t>(deepstack_layers.size())); }
+  /// Tokens of the smallest picture, in preprocessor_config.json of the released models.
+  int64_t least_tokens() const { return position_side > 0 ? 64 : 4; }
   /// Pixels per token side: patch_size * merge_size.
   int64_t resize_factor() const { return patch.patch_size * patch.merge_size; }
 };

@@ -94,6 +94,13 @@ TEST(ImageBudget, TokensOverridePixels) {
   const VisionConfig& vision = tied_model()->vision();
   const ResizeLimits pixels = {3136, 1003520};
   EXPECT_EQ(must(effective_limits(pixels, 0, 0, vision)).max_pixels, 1003520);
+  VisionConfig qwen3 = vision;
+  qwen3.patch.patch_size = 16;
+  qwen3.position_side = 48;
+  EXPECT_EQ(must(effective_limits({}, 0, 0, vision)).min_pixels, 3136);
+  EXPECT_EQ(must(effective_limits({}, 0, 0, qwen3)).min_pixels, 65536);  // preprocessor_config.json of Qwen3-VL
+  EXPECT_EQ(must(effective_limits({1024, 4096}, 0, 0, qwen3)).min_pixels, 1024);
+  EXPECT_EQ(must(effective_limits({}, 0, 10, qwen3)).min_pixels, 10240);
   EXPECT_EQ(must(effective_limits(pixels, 8, 0, vision)).min_pixels, 8 * 784);
   EXPECT_EQ(must(effective_limits(pixels, 0, 100, vision)).max_pixels, 100 * 784);
   // One token is less than the least number of pixels, which was not asked for in tokens: it yields.
