@@ -30,7 +30,7 @@ Arithmetic arithmetic_of(const PackedWeight& weight) {
     case ActFormat::kBf16:
       return Arithmetic::kBf16;
     case ActFormat::kInt8x32:
-    case ActFormat::kInt8x128:
+    case ActFormat::kInt8x32Mixed:
     case ActFormat::kInt8x128K:
       return int8_arithmetic(cpu->kernel->isa);
     case ActFormat::kF32:

@@ -46,9 +46,9 @@ const std::vector<ShapeSet>& shape_sets() {
 
 constexpr int64_t kMostColumns = 512;  // of one call: a decoder's batch
 
-// The engine's own cut: many panels a call when there are few columns, one when there are many (cpu_ops_linear.cpp).
+// The engine's own cut: many panels a call when there are few columns, four when there are many (cpu_ops_linear.cpp).
 int64_t panels_per_call(int64_t n_columns) {
-  return std::clamp<int64_t>(256 / std::max<int64_t>(1, n_columns), 1, 16);
+  return std::clamp<int64_t>(256 / std::max<int64_t>(1, n_columns), 4, 16);
 }
 
 /// A packed matrix, several times over. All panels hold the same 16 rows of quantised gaussian numbers: what is
@@ -246,7 +246,7 @@ void add_conversions(std::vector<KernelRow>& rows) {
   constexpr Format kFormats[] = {{ActFormat::kF32, "f32"},
                                  {ActFormat::kBf16, "bf16"},
                                  {ActFormat::kInt8x32, "int8x32"},
-                                 {ActFormat::kInt8x128, "int8x128"},
+                                 {ActFormat::kInt8x32Mixed, "int8x32mixed"},
                                  {ActFormat::kInt8x128K, "int8x128k"}};
   constexpr int64_t kColumns = 64;
   for (const Format& f : kFormats) {
@@ -273,7 +273,7 @@ std::vector<KernelRow> matmul_rows() {
   std::vector<KernelRow> rows;
   const LastWeights last = std::make_shared<std::shared_ptr<Weights>>();
   for (const PanelKernel& kernel : panel_kernels()) {
-    const int64_t block = kernel.format == PanelFormat::kI8x128 ? 1 : panel_row_format(kernel.format).block_length;
+    const int64_t block = kernel.format == PanelFormat::kI8x32 ? 1 : panel_row_format(kernel.format).block_length;
     for (const ShapeSet& set : shape_sets()) {
       for (const Shape& shape : set.shapes) {
         if (shape.cols % block != 0) continue;  // no file can have it

@@ -78,7 +78,7 @@ struct BlockFormat {
   bool codebook = false;  // codes and scales are no planes: kernels/quant/codebook_blocks.cpp knows them
   int shared = 0;         // the high bit is the same for so many elements; 0: each has its own
 
-  constexpr bool is_own() const { return info.type == DType::kI8x128; }
+  constexpr bool is_own() const { return info.type == DType::kI8x32; }
   constexpr bool is_quantised() const { return sub != 0; }
   constexpr int length() const { return static_cast<int>(info.block_length); }
   constexpr int bytes() const { return static_cast<int>(info.block_bytes); }
@@ -265,8 +265,8 @@ constexpr BlockFormat kBlockFormats[] = {
     {.info = {DType::kNVFP4, "NVFP4", 64, 36, false}},
     {.info = {DType::kQ1_0, "Q1_0", 128, 18, false}},
     {.info = {DType::kQ2_0, "Q2_0", 64, 18, false}},
-    {.info = {DType::kI8x128, "i8x128", 128, 132, false},
-     .sub = 128,
+    {.info = {DType::kI8x32, "i8x32", 32, 36, false},
+     .sub = 32,
      .d_type = ScaleType::kFloat,
      .d_at = 0,
      .low = {4, 8, 1},

@@ -9,7 +9,7 @@ namespace glimpse {
 
 const DTypeInfo* find_dtype(uint32_t id) {
   for (const BlockFormat& format : kBlockFormats) {
-    if (static_cast<uint32_t>(format.info.type) == id && format.info.type != DType::kI8x128) return &format.info;
+    if (static_cast<uint32_t>(format.info.type) == id && format.info.type != DType::kI8x32) return &format.info;
   }
   return nullptr;
 }
@@ -26,7 +26,7 @@ std::optional<DType> dtype_from_name(std::string_view name) {
     const std::string_view candidate = format.info.name;
     if (std::equal(name.begin(), name.end(), candidate.begin(), candidate.end(),
                    [](char a, char b) { return std::toupper(static_cast<unsigned char>(a)) == b; })) {
-      return format.info.type;  // kI8x128 is written in small letters: nothing equals it
+      return format.info.type;  // kI8x32 is written in small letters: nothing equals it
     }
   }
   return std::nullopt;

@@ -44,7 +44,7 @@ enum class DType : uint32_t {
   kNVFP4 = 40,
   kQ1_0 = 41,
   kQ2_0 = 42,
-  kI8x128 = 0x10000,  // not of GGUF: made at load from weights of any type, int8 with one float scale per 128 columns
+  kI8x32 = 0x10001,  // not of GGUF: made at load from float weights, mixed int8 with one float scale per 32 columns
 };
 
 struct DTypeInfo {

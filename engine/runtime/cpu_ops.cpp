@@ -18,7 +18,7 @@ namespace {
 PanelFormat stored_format(DType type, WeightPrecision precision) {
   if (precision == WeightPrecision::kF32) return PanelFormat::kF32;
   if (precision == WeightPrecision::kBf16 && is_float_type(type)) return PanelFormat::kBF16;
-  if (precision == WeightPrecision::kInt8) return PanelFormat::kI8x128;
+  if (precision == WeightPrecision::kInt8 && is_float_type(type)) return PanelFormat::kI8x32;
   return type;
 }
 

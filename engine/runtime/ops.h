@@ -52,7 +52,7 @@ enum class WeightPrecision {
   kAsStored,  // the bits of the file
   kF32,       // dequantised to float
   kBf16,      // rounded to bfloat16 (float types only; quantised types stay as stored)
-  kInt8,      // int8 with a scale per 128 columns where the backend has such kernels, otherwise as stored
+  kInt8,      // float types: mixed int8 (DType::kI8x32) where the backend has such kernels; otherwise as stored
 };
 
 /// Floats in the backend's memory: norm weights, biases, scratch. Move-only.

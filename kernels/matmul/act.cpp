@@ -7,6 +7,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
+#include "kernels/matmul/act_mix.h"
 #include "kernels/matmul/matmul.h"
 
 namespace glimpse {
@@ -37,14 +38,10 @@ ActView layout_of(ActFormat format, int64_t n, int64_t k) {
       place(p * 2);
       break;
     case ActFormat::kInt8x32:
+    case ActFormat::kInt8x32Mixed:
       place(p);
       view.scales_at = place(p / 32 * 4);
       view.bias32_at = place(p / 32 * 4);
-      break;
-    case ActFormat::kInt8x128:
-      place(p);
-      view.scales_at = place(p / 128 * 4);
-      view.bias128_at = place(p / 128 * 4);
       break;
     case ActFormat::kInt8x128K:
       place(p);
@@ -82,12 +79,6 @@ void quantize_block(const ActView& view, std::byte* record, int64_t first, int64
     sums[i / 16] += static_cast<int32_t>(q);
   }
   put(record, view.scales_at, first / length, scale);
-  if (view.format == ActFormat::kInt8x128) {
-    int32_t sum = 0;
-    for (int32_t part : sums) sum += part;
-    put(record, view.bias128_at, first / 128, -128 * sum);
-    return;
-  }
   for (int64_t s = 0; s < length / 32; ++s) {
     const int32_t sum = sums[2 * s] + sums[2 * s + 1];
     put(record, view.bias32_at, first / 32 + s, -128 * sum);
@@ -101,6 +92,24 @@ void quantize_block(const ActView& view, std::byte* record, int64_t first, int64
 }
 
 }  // namespace
+
+void mix_block(float* x) {
+  for (int i = 0; i < 32; ++i) x[i] *= kMixFirst[i % 16];
+  for (int step = 1; step < 32; step *= 2) {
+    for (int i = 0; i < 32; ++i) {
+      if ((i & step) != 0) continue;
+      const float a = x[i], b = x[i + step];
+      x[i] = a + b;
+      x[i + step] = a - b;
+    }
+  }
+}
+
+void unmix_block(float* x) {
+  for (int i = 0; i < 32; ++i) x[i] *= 8 * kMixFirst[i % 16];
+  mix_block(x);  // signs, Hadamard: the other way round, and the signs once more
+  for (int i = 0; i < 32; ++i) x[i] *= 8 * kMixFirst[i % 16];
+}
 
 ActView act_columns(const ActView& view, int64_t first, int64_t count) {
   ActView part = view;
@@ -131,15 +140,16 @@ void quantize_act_ref(const ActView& view, int64_t column, const float* x) {
       std::memset(record + view.k * 2, 0, static_cast<uint64_t>(view.k_padded - view.k) * 2);
       return;
     case ActFormat::kInt8x32:
-    case ActFormat::kInt8x128:
+    case ActFormat::kInt8x32Mixed:
     case ActFormat::kInt8x128K:
       break;
   }
-  const int64_t length = view.format == ActFormat::kInt8x32 ? 32 : 128;
+  const int64_t length = view.format == ActFormat::kInt8x128K ? 128 : 32;
   for (int64_t first = 0; first < view.k_padded; first += length) {
     float block[128] = {};
     const int64_t have = std::clamp<int64_t>(view.k - first, 0, length);
     std::memcpy(block, x + (have > 0 ? first : 0), static_cast<uint64_t>(have) * 4);
+    if (view.format == ActFormat::kInt8x32Mixed) mix_block(block);
     quantize_block(view, record, first, length, block);
   }
 }

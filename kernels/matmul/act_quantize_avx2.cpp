@@ -14,6 +14,16 @@ struct Quantizer : Vec256 {
     return _mm_cvtsi128_si32(m);
   }
 
+  static GLIMPSE_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static GLIMPSE_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
+  /// The value of lane i ^ step.
+  template <int step>
+  static GLIMPSE_INLINE F partner(F v) {
+    if constexpr (step == 1) return _mm256_permute_ps(v, 0xb1);
+    if constexpr (step == 2) return _mm256_permute_ps(v, 0x4e);
+    return _mm256_permute2f128_ps(v, v, 0x01);
+  }
+
   /// Bits of floats to bfloat16, round to nearest even; NaN is made quiet (half.h, float_to_bf16).
   static GLIMPSE_INLINE void store_bf16(std::byte* to, I bits) {
     const I odd = and_(srl(bits, 16), set32(1));
@@ -24,19 +34,27 @@ struct Quantizer : Vec256 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
   }
 
-  /// 32 floats to int8 and the sums of each 16.
+  /// 16 floats to int8, and to 8 sums of two.
+  static GLIMPSE_INLINE __m128i quantize16(std::byte* to, const float* x, F inverse) {
+    const I a = _mm256_cvtps_epi32(mul(load_f(x), inverse));
+    const I b = _mm256_cvtps_epi32(mul(load_f(x + 8), inverse));
+    const __m128i a16 = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    const __m128i b16 = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(a16, b16));
+    return _mm_add_epi16(a16, b16);
+  }
+  static GLIMPSE_INLINE int32_t sum_of(__m128i words) {
+    __m128i sum = _mm_madd_epi16(words, _mm_set1_epi16(1));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
+    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
+    return _mm_cvtsi128_si32(sum);
+  }
+  /// 32 floats to int8 and the sums of each 16, or the sum of all.
   static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, int32_t* sums) {
-    for (int h = 0; h < 2; ++h) {
-      const I a = _mm256_cvtps_epi32(mul(load_f(x + 16 * h), inverse));
-      const I b = _mm256_cvtps_epi32(mul(load_f(x + 16 * h + 8), inverse));
-      const __m128i a16 = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-      const __m128i b16 = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * h), _mm_packs_epi16(a16, b16));
-      __m128i sum = _mm_madd_epi16(_mm_add_epi16(a16, b16), _mm_set1_epi16(1));
-      sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-      sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
-      sums[h] = _mm_cvtsi128_si32(sum);
-    }
+    for (int h = 0; h < 2; ++h) sums[h] = sum_of(quantize16(to + 16 * h, x + 16 * h, inverse));
+  }
+  static GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, F inverse) {
+    return sum_of(_mm_add_epi16(quantize16(to, x, inverse), quantize16(to + 16, x + 16, inverse)));
   }
 };
 

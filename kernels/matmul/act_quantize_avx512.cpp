@@ -9,6 +9,17 @@ namespace {
 struct Quantizer : Vec512 {
   static GLIMPSE_INLINE int32_t reduce_max(I v) { return _mm512_reduce_max_epi32(v); }
 
+  static GLIMPSE_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
+  static GLIMPSE_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
+  /// The value of lane i ^ step.
+  template <int step>
+  static GLIMPSE_INLINE F partner(F v) {
+    if constexpr (step == 1) return _mm512_permute_ps(v, 0xb1);
+    if constexpr (step == 2) return _mm512_permute_ps(v, 0x4e);
+    if constexpr (step == 4) return _mm512_shuffle_f32x4(v, v, 0xb1);
+    return _mm512_shuffle_f32x4(v, v, 0x4e);
+  }
+
   /// Bits of floats to bfloat16, round to nearest even; NaN is made quiet (half.h, float_to_bf16).
   static GLIMPSE_INLINE void store_bf16(std::byte* to, I bits) {
     const I odd = and_(srl(bits, 16), set32(1));
@@ -18,13 +29,18 @@ struct Quantizer : Vec512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(result));
   }
 
-  /// 32 floats to int8 and the sums of each 16.
+  /// 16 floats to int8, and to integers.
+  static GLIMPSE_INLINE I quantize16(std::byte* to, const float* x, F inverse) {
+    const I q = _mm512_cvtps_epi32(mul(load_f(x), inverse));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(q));
+    return q;
+  }
+  /// 32 floats to int8 and the sums of each 16, or the sum of all.
   static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, int32_t* sums) {
-    for (int h = 0; h < 2; ++h) {
-      const I q = _mm512_cvtps_epi32(mul(load_f(x + 16 * h), inverse));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16 * h), _mm512_cvtepi32_epi8(q));
-      sums[h] = _mm512_reduce_add_epi32(q);
-    }
+    for (int h = 0; h < 2; ++h) sums[h] = _mm512_reduce_add_epi32(quantize16(to + 16 * h, x + 16 * h, inverse));
+  }
+  static GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, F inverse) {
+    return _mm512_reduce_add_epi32(add32(quantize16(to, x, inverse), quantize16(to + 16, x + 16, inverse)));
   }
 };
 

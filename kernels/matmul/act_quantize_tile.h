@@ -2,6 +2,7 @@
 // the same bits. Q adds to Vec512 or Vec256 what is needed here. Included only by ISA-specific files; internal linkage.
 #pragma once
 
+#include "kernels/matmul/act_mix.h"
 #include "kernels/matmul/act_view.h"
 #include "kernels/simd/inline.h"
 
@@ -30,6 +31,34 @@ GLIMPSE_INLINE void convert_bf16(const ActView& view, std::byte* record, const f
   }
 }
 
+/// mix_block(): from 32 floats to 32 others, which may be the same.
+template <class Q>
+GLIMPSE_INLINE void mix32(const float* x, float* to) {
+  using F = typename Q::F;
+  constexpr int n = 32 / Q::kLanes;
+  F v[n];
+#pragma GCC unroll 4
+  for (int i = 0; i < n; ++i) {
+    v[i] = Q::mul(Q::load_f(x + Q::kLanes * i), Q::load_f(kMixFirst + Q::kLanes * i % 16));
+    v[i] = Q::fma(v[i], Q::load_f(kMixStep[0]), Q::template partner<1>(v[i]));
+    v[i] = Q::fma(v[i], Q::load_f(kMixStep[1]), Q::template partner<2>(v[i]));
+    v[i] = Q::fma(v[i], Q::load_f(kMixStep[2]), Q::template partner<4>(v[i]));
+    if constexpr (Q::kLanes == 16) v[i] = Q::fma(v[i], Q::load_f(kMixStep[3]), Q::template partner<8>(v[i]));
+  }
+#pragma GCC unroll 2
+  for (int step = 1; step < n; step *= 2) {
+#pragma GCC unroll 4
+    for (int i = 0; i < n; ++i) {
+      if ((i & step) != 0) continue;
+      const F a = v[i], b = v[i + step];
+      v[i] = Q::add(a, b);
+      v[i + step] = Q::sub(a, b);
+    }
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < n; ++i) Q::store_f(to + Q::kLanes * i, v[i]);
+}
+
 /// One block of `length` values (32 or 128) at value `first` of the record.
 template <class Q, ActFormat format, int length>
 GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, int64_t first, const float* x) {
@@ -44,20 +73,17 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
   const float scale = usable ? max / 127.0f : max_bits >= 0x7f800000 ? __builtin_nanf("") : 0.0f;
   __builtin_memcpy(record + view.scales_at + first / length * 4, &scale, 4);
   const typename Q::F inverse = Q::set_f(usable ? 127.0f / max : 0.0f);
-  int32_t total = 0;
   for (int i = 0; i < length; i += 32) {
-    int32_t sums[2] = {0, 0};
-    if (usable) {
-      Q::quantize32(record + first + i, x + i, inverse, sums);
-    } else {
-      __builtin_memset(record + first + i, 0, 32);
-    }
     const int64_t at = first + i;
-    const int32_t sum = sums[0] + sums[1], bias = -128 * sum;
-    if constexpr (format == ActFormat::kInt8x128) {
-      total += sum;
-      continue;
+    int32_t sums[2] = {0, 0};  // kInt8x128K: of 16 each, otherwise of all
+    if (!usable) {
+      __builtin_memset(record + at, 0, 32);
+    } else if constexpr (format == ActFormat::kInt8x128K) {
+      Q::quantize32(record + at, x + i, inverse, sums);
+    } else {
+      sums[0] = Q::quantize32(record + at, x + i, inverse);
     }
+    const int32_t sum = sums[0] + sums[1], bias = -128 * sum;
     __builtin_memcpy(record + view.bias32_at + at / 32 * 4, &bias, 4);
     if constexpr (format == ActFormat::kInt8x128K) {
       const auto sum32 = static_cast<int16_t>(sum);
@@ -68,19 +94,19 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
       __builtin_memcpy(record + view.sums16_at + at / 16 * 2, sums16, 4);
     }
   }
-  if constexpr (format == ActFormat::kInt8x128) {
-    total *= -128;
-    __builtin_memcpy(record + view.bias128_at + first / 128 * 4, &total, 4);
-  }
 }
 
 template <class Q, ActFormat format>
 GLIMPSE_INLINE void convert_int8(const ActView& view, std::byte* record, const float* x) {
-  constexpr int length = format == ActFormat::kInt8x32 ? 32 : 128;
-  float buffer[length];
+  constexpr int length = format == ActFormat::kInt8x128K ? 128 : 32;
+  alignas(64) float buffer[length];
   for (int64_t i = 0; i < view.k_padded; i += length) {
-    convert_int8_block<Q, format, length>(view, record, i,
-                                          padded(x + (i < view.k ? i : 0), view.k - i, length, buffer));
+    const float* from = padded(x + (i < view.k ? i : 0), view.k - i, length, buffer);
+    if constexpr (format == ActFormat::kInt8x32Mixed) {
+      mix32<Q>(from, buffer);
+      from = buffer;
+    }
+    convert_int8_block<Q, format, length>(view, record, i, from);
   }
 }
 
@@ -94,8 +120,8 @@ GLIMPSE_INLINE void convert_row(const ActView& view, int64_t column, const float
       return convert_bf16<Q>(view, record, x);
     case ActFormat::kInt8x32:
       return convert_int8<Q, ActFormat::kInt8x32>(view, record, x);
-    case ActFormat::kInt8x128:
-      return convert_int8<Q, ActFormat::kInt8x128>(view, record, x);
+    case ActFormat::kInt8x32Mixed:
+      return convert_int8<Q, ActFormat::kInt8x32Mixed>(view, record, x);
     case ActFormat::kInt8x128K:
       return convert_int8<Q, ActFormat::kInt8x128K>(view, record, x);
   }

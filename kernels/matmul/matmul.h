@@ -23,10 +23,15 @@ ActView act_columns(const ActView& view, int64_t first, int64_t count);
 uint64_t act_bytes(ActFormat format, int64_t n, int64_t k);
 /// Lays a view out in `storage` (act_bytes bytes, 64-byte aligned); its contents are written by quantize_act_row.
 ActView make_act_view(ActFormat format, int64_t n, int64_t k, std::byte* storage);
+/// 32 values times an orthogonal matrix and 2^-1/2 (act_mix.h), in place: signs, then a Hadamard matrix, which adds and
+/// subtracts values 1, 2, 4, 8 and 16 apart.
+void mix_block(float* x);
+/// From twice mix_block(v), as weights are stored, to v.
+void unmix_block(float* x);
 /// Converts x (k floats, any alignment) into column `column` of the view, padding included.
 /// Symmetric int8: scale = max|x| / 127, value = x * (127 / max|x|) rounded to nearest even. A block whose largest
 /// magnitude is below 2^-100 counts as zero: scale 0. A block with NaN or infinity gets the scale NaN and values 0, so
-/// that the output says so. The same bits on every ISA.
+/// that the output says so. kInt8x32Mixed: of mix_block(). The same bits on every ISA.
 void quantize_act_row(Isa isa, const ActView& view, int64_t column, const float* x);
 
 struct PanelKernel {

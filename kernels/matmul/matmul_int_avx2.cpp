@@ -109,7 +109,7 @@ GLIMPSE_INLINE void run(const std::byte* panels, uint64_t panel_stride, int64_t 
 #define GLIMPSE_BLOCK_32(type, name) GLIMPSE_AVX2(matmul_##name##_int8x32_avx2, type)
 #define GLIMPSE_BLOCK_256(type, name) GLIMPSE_AVX2(matmul_##name##_int8x128k_avx2, type)
 #include "kernels/quant/block_formats.inc"
-GLIMPSE_AVX2(matmul_i8x128_int8x128_avx2, kI8x128)
+GLIMPSE_AVX2(matmul_i8x32_int8x32mixed_avx2, kI8x32)
 #undef GLIMPSE_AVX2
 
 }  // namespace glimpse

@@ -34,7 +34,7 @@ struct Vnni256 : VnniDot<Words256> {
 #define GLIMPSE_BLOCK_32(type, name) GLIMPSE_VNNI(matmul_##name##_int8x32_avxvnni, type)
 #define GLIMPSE_BLOCK_256(type, name) GLIMPSE_VNNI(matmul_##name##_int8x128k_avxvnni, type)
 #include "kernels/quant/block_formats.inc"
-GLIMPSE_VNNI(matmul_i8x128_int8x128_avxvnni, kI8x128)
+GLIMPSE_VNNI(matmul_i8x32_int8x32mixed_avxvnni, kI8x32)
 #undef GLIMPSE_VNNI
 
 }  // namespace glimpse

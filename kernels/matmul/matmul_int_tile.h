@@ -29,9 +29,9 @@ constexpr int log2_of(int v) {
   return v <= 1 ? 0 : 1 + log2_of(v / 2);
 }
 
-/// Weights straight from a packed panel. streams: a pass reads it once, from memory. The hardware does not run far
+/// Weights straight from a packed panel, which a pass reads once, from memory. The hardware does not run far
 /// enough ahead of these loops, so that every vector that is read asks for the line kPrefetchAhead bytes on.
-template <class K, PanelFormat format, bool streams = true>
+template <class K, PanelFormat format>
 struct Packed {
   using V = typename K::V;
   static constexpr PanelLayout L = panel_layout(format);
@@ -59,8 +59,7 @@ struct Packed {
     }
     GLIMPSE_INLINE void prefetch(int at) const {
       // Not __builtin_prefetch: gcc moves those of a whole block to its start, more than a core can have under way.
-      if constexpr (streams)
-        asm volatile("prefetcht0 %0" ::"m"(*(this->block + at + 32 * this->half + kPrefetchAhead)));
+      asm volatile("prefetcht0 %0" ::"m"(*(this->block + at + 32 * this->half + kPrefetchAhead)));
     }
   };
   const uint8_t* panel;
@@ -190,9 +189,7 @@ __attribute__((noinline)) void tile(const Source& weights, const BlockRange& ran
   constexpr PanelLayout L = Source::L;
   const Source source = weights;
   TileColumns<n> column{{},
-                        L.sub == 128  ? act.bias128_at
-                        : L.sub == 32 ? act.bias32_at
-                                      : act.bias16_at,
+                        L.sub == 32 ? act.bias32_at : act.bias16_at,
                         L.sub == 32 ? act.sums32_at : act.sums16_at,
                         act.bias32_at,
                         act.scales_at};
@@ -289,7 +286,7 @@ void expand(const uint8_t* panel, int64_t n_blocks, const ExpandedPanel& at, std
 template <class K>
 constexpr PanelFormat tile_format(PanelFormat format) {
   const PanelLayout l = panel_layout(format);
-  if (!K::kRaised || l.own) return format;
+  if (!K::kRaised) return format;
   for (const BlockFormat& f : kBlockFormats) {
     const bool same = f.length() == l.block && f.sub == l.sub && f.mins == l.mins;
     if (same) return f.info.type;
@@ -326,15 +323,10 @@ GLIMPSE_INLINE void run_expanded(const uint8_t* panels, uint64_t panel_stride, i
       for (int64_t p = 0; p < n_panels; ++p) {
         const uint8_t* panel = panels + static_cast<uint64_t>(p) * panel_stride;
         float* to = out + 16 * p;
-        if constexpr (L.own && K::kRaised && V::kHalves == 1) {  // stored as the tiles want it
-          const Packed<K, format, false> source{panel + first * L.bytes};
-          all_columns<K, Packed<K, format, false>, K::kTileColumns>(source, range, act, begin, end, to, ld_out);
-        } else {
-          expand<K, format>(panel + first * L.bytes, range.end - first, at, scratch);
-          for (int half = 0; half < V::kHalves; ++half) {
-            const Source source{scratch + 32 * half, at};
-            all_columns<K, Source, K::kTileColumns>(source, range, act, begin, end, to + V::kLanes * half, ld_out);
-          }
+        expand<K, format>(panel + first * L.bytes, range.end - first, at, scratch);
+        for (int half = 0; half < V::kHalves; ++half) {
+          const Source source{scratch + 32 * half, at};
+          all_columns<K, Source, K::kTileColumns>(source, range, act, begin, end, to + V::kLanes * half, ld_out);
         }
       }
     }

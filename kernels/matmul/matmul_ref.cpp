@@ -123,7 +123,7 @@ GLIMPSE_REF(matmul_bf16_f32_ref, run_float, kBF16)
 #define GLIMPSE_BLOCK_32(type, name) GLIMPSE_REF(matmul_##name##_int8x32_ref, run_integer, type)
 #define GLIMPSE_BLOCK_256(type, name) GLIMPSE_REF(matmul_##name##_int8x128k_ref, run_integer, type)
 #include "kernels/quant/block_formats.inc"
-GLIMPSE_REF(matmul_i8x128_int8x128_ref, run_integer, kI8x128)
+GLIMPSE_REF(matmul_i8x32_int8x32mixed_ref, run_integer, kI8x32)
 #undef GLIMPSE_REF
 
 }  // namespace glimpse

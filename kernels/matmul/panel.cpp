@@ -5,6 +5,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/matmul/panel_codes.h"
 #include "kernels/matmul/panel_layout.h"
 #include "kernels/matmul/panel_transpose.h"
@@ -128,6 +129,13 @@ void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out) {
     read_panel_codes(matrix.format, reinterpret_cast<const uint8_t*>(panel + b * layout.bytes), static_cast<int>(lane),
                      codes);
     const int64_t first = b * layout.block, count = std::min<int64_t>(layout.block, matrix.cols - first);
+    if (matrix.format == PanelFormat::kI8x32) {
+      float block[32];
+      dequantize_codes(matrix.format, codes, 32, block);
+      unmix_block(block);
+      std::copy_n(block, count, out + first);
+      continue;
+    }
     dequantize_codes(matrix.format, codes, static_cast<int>(count), out + first);
   }
 }

@@ -13,16 +13,16 @@ namespace glimpse {
 
 constexpr int64_t kPanelRows = 16;
 
-/// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h), and kI8x128,
-/// which is made at load from weights of any type (weight_row.h).
+/// How a panel stores its weights: one format per weight type (the layouts are drawn in panel_layout.h), and kI8x32,
+/// which is made at load from float weights (weight_row.h).
 using PanelFormat = DType;
 
-/// A row of weights as pack_panel() takes it: ceil(cols / block_length) blocks. GGUF blocks, or for kI8x128
-/// { float scale; int8 q[128]; }, the columns behind the end zero.
+/// A row of weights as pack_panel() takes it: ceil(cols / block_length) blocks. GGUF blocks, or for kI8x32
+/// { float scale; int8 q[32]; }, the columns behind the end zero.
 struct PanelRowFormat {
   int64_t block_length = 0;
   uint64_t block_bytes = 0;
-  const char* name = "";  // "q4_k", "i8x128"
+  const char* name = "";  // "q4_k", "i8x32"
 };
 PanelRowFormat panel_row_format(PanelFormat format);
 uint64_t panel_row_bytes(PanelFormat format, int64_t cols);
@@ -40,7 +40,7 @@ struct PanelMatrix {
 };
 
 /// Bytes of one panel of `cols` columns (a multiple of 64). cols: a multiple of the format's block length, any number
-/// for kI8x128.
+/// for kI8x32.
 uint64_t panel_bytes(PanelFormat format, int64_t cols);
 
 /// Packs up to 16 rows of blocks into one panel. rows: n_rows rows of row_bytes each (missing rows become zero

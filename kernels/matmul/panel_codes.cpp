@@ -206,7 +206,7 @@ const CodeFunctions& functions_of(PanelFormat format) {
 #define GLIMPSE_BLOCK_256 GLIMPSE_BLOCK_32
 #include "kernels/quant/block_formats.inc"
     default:
-      return kFunctions<PanelFormat::kI8x128>;
+      return kFunctions<PanelFormat::kI8x32>;
   }
 }
 

@@ -6,7 +6,7 @@
 // columns 4G..4G+3 of a block: one byte each of a lane.
 //
 // Codes (the unsigned integers of the format) are stored in planes:
-//   8 bits   vector G:  byte i of lane r = code of row r, column 4G+i (Q8_0: the int8 itself; kI8x128: the int8 + 128)
+//   8 bits   vector G:  byte i of lane r = code of row r, column 4G+i (Q8_0: the int8 itself; kI8x32: the int8 + 128)
 //   4 bits   vector j:  low nibble = group 2j, high nibble = group 2j+1
 //   2 bits   vector j:  bits 2t, 2t+1 = group 4j+t
 //   1 bit    vector j:  bit t = group 8j+t
@@ -18,7 +18,7 @@
 // bits of level and a sign (4 together), or 2 bits of level whose high bit 8 or 32 elements share. That is more than in
 // the file (1.2 to 1.6 times), and read at the memory's speed, which gathers from a codebook are not.
 //
-// Scales of one value per block (d, and dmin or m): 16 f16, row r at index r; kI8x128: 16 floats; MXFP4: 16 bytes.
+// Scales of one value per block (d, and dmin or m): 16 f16, row r at index r; kI8x32: 16 floats; MXFP4: 16 bytes.
 // Scales of sub-blocks s, per row (all are lanes of 32 bits; `quad_position` says which byte of a lane):
 //   kNone    none.
 //   kSix8    Q4_K, Q5_K: 8 scales and 8 mins of 6 bits in three vectors A, B, H. With p = quad_position(j), j = 0..3:
@@ -48,7 +48,7 @@ namespace glimpse {
 
 /// Names everything drawn above. Side files of packed weights carry it; a file of another version is not used. Whoever
 /// changes a byte of any packed panel raises it (tests/kernels/panel_version_test.cpp pins it to the bytes).
-constexpr uint32_t kPanelLayoutVersion = 1;
+constexpr uint32_t kPanelLayoutVersion = 2;
 
 /// Layout of one panel block of an integer format. Offsets are bytes from the start of the panel block.
 struct PanelLayout {
@@ -60,7 +60,7 @@ struct PanelLayout {
   CodeTable table = {};  // where used, the code is an index into it
   ScaleKind scales = ScaleKind::kNone;
   MinKind mins = MinKind::kNone;
-  bool own = false;  // kI8x128: 8-bit codes are stored with their offset
+  bool own = false;  // kI8x32: 8-bit codes are stored with their offset
   ScaleType d_type = ScaleType::kHalf;
   int d_shift = 0;  // d is to be multiplied by 2^-d_shift
   int shared = 0;   // elements that share the bit above the low plane, or 0

@@ -10,7 +10,7 @@ namespace {
 
 // Activations are converted in the same way, by code that is fast on every ISA.
 ActFormat act_format(PanelFormat format) {
-  return format == PanelFormat::kBF16 ? ActFormat::kBf16 : ActFormat::kInt8x128;
+  return format == PanelFormat::kBF16 ? ActFormat::kBf16 : ActFormat::kInt8x32Mixed;
 }
 
 }  // namespace
@@ -33,7 +33,10 @@ void float_row(Isa isa, PanelFormat format, const float* x, int64_t cols, std::b
   const PanelRowFormat row = panel_row_format(format);
   for (int64_t b = 0; b < ceil_div(cols, row.block_length); ++b) {
     std::byte* block = out + static_cast<uint64_t>(b) * row.block_bytes;
-    std::memcpy(block, view.data + view.scales_at + 4 * b, 4);
+    float scale;
+    std::memcpy(&scale, view.data + view.scales_at + 4 * b, 4);
+    scale *= 2;  // mixed twice by mix_block(), a vector is half of itself
+    std::memcpy(block, &scale, 4);
     std::memcpy(block + 4, view.data + row.block_length * b, static_cast<uint64_t>(row.block_length));
   }
 }

@@ -249,7 +249,7 @@ const BlockFunctions& functions_of(DType type) {
 #define GLIMPSE_BLOCK_256 GLIMPSE_BLOCK_32
 #include "kernels/quant/block_formats.inc"
     default:
-      return kFunctions<DType::kI8x128>;
+      return kFunctions<DType::kI8x32>;
   }
 }
 

@@ -17,7 +17,7 @@ constexpr int kSuperBlock = 256;  // elements of a block of the other types
 /// The integers of one block of one row (unsigned codes, nothing subtracted).
 struct BlockCodes {
   uint16_t d = 0;          // f16 bits; MXFP4: the byte
-  float own_scale = 0;     // kI8x128 has this instead of d
+  float own_scale = 0;     // kI8x32 has this instead of d
   uint16_t m = 0;          // f16 bits of dmin or m
   uint8_t scale[16] = {};  // codes of the sub-block scales (Q6_K: the bits of an int8)
   uint8_t min[16] = {};    // codes of the sub-block mins

@@ -36,7 +36,7 @@ inline std::vector<Backend> golden_backends() {
     usual.vision_attention = 5e-5;
     usual.text_attention = 5e-5 / 64;
     backends.push_back(usual);
-    Backend small = usual;  // int8 vision weights and activations, a scale per 128
+    Backend small = usual;  // int8 vision weights and activations, mixed
     small.name = name + "_int8";
     small.vision = VisionPrecision::kInt8;
     small.vision_op = 2e-4;

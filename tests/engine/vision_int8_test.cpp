@@ -4,6 +4,7 @@
 #include "engine/base/half.h"
 #include "engine/model/model.h"
 #include "tests/engine/golden_support.h"
+#include "tests/engine/model_editor.h"
 
 namespace glimpse {
 namespace {
@@ -86,6 +87,55 @@ TEST_F(VisionInt8, StaysWithinTheBudget) {
   }
   EXPECT_LE(error / power, 1e-2);
   EXPECT_GT(error, 0);
+}
+
+// The encoder with some normalised channels `factor` times as large and the weights they meet as much smaller, which
+// changes nothing but the rounding: its embedding of a picture.
+std::vector<float> embed_with_large_channels(float factor, VisionPrecision precision) {
+  testing::ModelEditor editor("tied/mmproj.gguf");
+  for (const std::string layer : {"v.blk.0.", "v.blk.1."}) {
+    for (const auto& [norm, matrices] :
+         {std::pair<std::string, std::vector<std::string>>("ln1", {"attn_q.weight", "attn_k.weight", "attn_v.weight"}),
+          {"ln2", {"ffn_up.weight"}}}) {
+      for (const size_t channel : {3u, 40u}) {
+        for (const char* part : {".weight", ".bias"}) editor.floats(layer + norm + part)[channel] *= factor;
+        for (const std::string& name : matrices) {
+          testing::ModelEditor::Tensor& t = editor.tensor(layer + name);
+          EXPECT_EQ(t.type, DType::kF16);
+          auto* const halves = reinterpret_cast<uint16_t*>(t.bytes.data());
+          for (size_t row = 0; row < t.dims[1]; ++row) {
+            uint16_t& weight = halves[row * t.dims[0] + channel];
+            weight = float_to_half(half_to_float(weight) / factor);
+          }
+        }
+      }
+    }
+  }
+  ModelOptions options;
+  options.model_path = testing::golden_path("tied/model.gguf");
+  options.mmproj_path = editor.write();
+  options.vision_precision = precision;
+  const auto model = must(Model::load(options));
+  const auto ops = must(model->make_ops(1));
+  const auto encoder = must(VisionEncoder::create(model, *ops, 256));
+  return must(encoder->encode(picture(*model, 8, 8), {}, {})).values;
+}
+
+TEST(VisionInt8Error, LargeChannelsCostTheOthersLittle) {
+  const auto error_with = [](float factor) {
+    const std::vector<float> want = embed_with_large_channels(factor, VisionPrecision::kF32);
+    const std::vector<float> got = embed_with_large_channels(factor, VisionPrecision::kInt8);
+    double error = 0, power = 0;
+    for (size_t i = 0; i < want.size(); ++i) {
+      error += (static_cast<double>(got[i]) - want[i]) * (static_cast<double>(got[i]) - want[i]);
+      power += static_cast<double>(want[i]) * want[i];
+    }
+    return error / power;
+  };
+  const double usual = error_with(1);
+  EXPECT_GT(usual, 1e-7);
+  EXPECT_LE(usual, 5e-4);
+  EXPECT_LE(error_with(32), 8 * usual);
 }
 
 }  // namespace

@@ -10,8 +10,8 @@
 namespace glimpse::test {
 namespace {
 
-const std::vector<ActFormat> kFormats = {ActFormat::kF32, ActFormat::kBf16, ActFormat::kInt8x32, ActFormat::kInt8x128,
-                                         ActFormat::kInt8x128K};
+const std::vector<ActFormat> kFormats = {ActFormat::kF32, ActFormat::kBf16, ActFormat::kInt8x32,
+                                         ActFormat::kInt8x32Mixed, ActFormat::kInt8x128K};
 
 std::vector<float> awkward_row(int64_t k, uint32_t seed) {
   std::mt19937 random(seed);
@@ -89,6 +89,46 @@ TEST(Act, Int8IsSymmetricWithScaleMaxOver127AndRoundsToEven) {
   EXPECT_EQ(at<int32_t>(view, 0, view.bias16_at, 1), -1280);
   EXPECT_EQ(at<int32_t>(view, 0, view.bias32_at, 0), -1280);
   EXPECT_EQ(at<float>(view, 0, view.scales_at, 1), 0.0f) << "an all-zero block has scale 0";
+}
+
+// The matrix written out: signs in a quadratic form of the bits, then (-1)^(number of common bits).
+TEST(Act, MixingIsAnOrthogonalMatrixAndItsInverse) {
+  for (int column = 0; column < 32; ++column) {
+    float x[32] = {};
+    x[column] = 1;
+    mix_block(x);
+    const int sign = ((column & 1) * (column >> 1 & 1)) ^ ((column >> 2 & 1) * (column >> 3 & 1));
+    for (int i = 0; i < 32; ++i) {
+      ASSERT_EQ(x[i], (std::popcount(static_cast<unsigned>(i & column)) + sign) % 2 == 0 ? 0.125f : -0.125f)
+          << column << " " << i;
+      x[i] *= 2;
+    }
+    unmix_block(x);
+    for (int i = 0; i < 32; ++i) ASSERT_EQ(x[i], i == column ? 1.0f : 0.0f) << column << " " << i;
+  }
+}
+
+// A large channel takes little from the others of its block; 32 equal values are spread over 16 results.
+TEST(Act, MixedBlocksKeepTheirPrecisionBesideALargeValue) {
+  std::vector<float> x(32), same(32, 1.0f);
+  for (size_t i = 0; i < 32; ++i) x[i] = std::sin(static_cast<float>(i));
+  x[7] = 100;
+  const auto error = [](ActFormat format, const std::vector<float>& v) {
+    AlignedBuffer storage = allocate(act_bytes(format, 1, 32));
+    const ActView view = make_act_view(format, 1, 32, storage.data());
+    quantize_act_row(Isa::kRef, view, 0, v.data());
+    float back[32];
+    for (int i = 0; i < 32; ++i) back[i] = at<float>(view, 0, view.scales_at, 0) * at<int8_t>(view, 0, 0, i);
+    if (format == ActFormat::kInt8x32Mixed) {
+      for (float& b : back) b *= 2;
+      unmix_block(back);
+    }
+    float sum = 0;
+    for (size_t i = 0; i < 32; ++i) sum += (back[i] - v[i]) * (back[i] - v[i]);
+    return sum;
+  };
+  EXPECT_LE(20 * error(ActFormat::kInt8x32Mixed, x), error(ActFormat::kInt8x32, x));
+  EXPECT_LE(error(ActFormat::kInt8x32Mixed, same), 1e-9f);
 }
 
 TEST(Act, RecordsAreAlignedAndDoNotShareCacheSets) {

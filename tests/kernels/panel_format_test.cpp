@@ -78,7 +78,7 @@ TEST_P(Panel, DequantizedRowsEqualTheFormatsFormulaBitForBit) {
       std::vector<float> row(static_cast<uint64_t>(cols));
       for (int64_t r = 0; r < 40; ++r) {
         dequantize_panel_row(m.matrix, r, row.data());
-        const std::vector<float> want = dequantize(f, m.rows.data() + static_cast<uint64_t>(r) * m.row_bytes, cols);
+        const std::vector<float> want = weights_of(f, m.rows.data() + static_cast<uint64_t>(r) * m.row_bytes, cols);
         for (int64_t i = 0; i < cols; ++i) {
           ASSERT_EQ(std::bit_cast<uint32_t>(row[i]), std::bit_cast<uint32_t>(want[i]))
               << "row " << r << " column " << i << ": " << row[i] << ", want " << want[i];

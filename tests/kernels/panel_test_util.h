@@ -11,7 +11,7 @@
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/block_format.h"
 #include "engine/base/half.h"
-#include "kernels/matmul/panel.h"
+#include "kernels/matmul/matmul.h"
 #include "kernels/quant/block_codes.h"
 #include "kernels/quant/quant.h"
 
@@ -75,19 +75,29 @@ inline std::vector<std::byte> random_rows(PanelFormat f, int64_t rows, int64_t c
   return bytes;
 }
 
-/// All elements of one row. dequantize_row_ref equals gguf-py bit for bit on fixtures (quant_dequantize_test.cpp).
+/// All elements of one row, those of kI8x32 as they are stored: mixed. dequantize_row_ref equals gguf-py bit for bit on
+/// fixtures (quant_dequantize_test.cpp).
 inline std::vector<float> dequantize(PanelFormat f, const std::byte* row, int64_t cols) {
   std::vector<float> out(static_cast<uint64_t>(cols));
-  if (f != PanelFormat::kI8x128) {
+  if (f != PanelFormat::kI8x32) {
     dequantize_row_ref(f, row, out.data(), cols);
     return out;
   }
   for (int64_t i = 0; i < cols; ++i) {
-    const std::byte* block = row + i / 128 * 132;
+    const std::byte* block = row + i / 32 * 36;
     float d;
     std::memcpy(&d, block, 4);
-    out[i] = d * static_cast<float>(static_cast<int8_t>(block[4 + i % 128]));
+    out[i] = d * static_cast<float>(static_cast<int8_t>(block[4 + i % 32]));
   }
+  return out;
+}
+
+/// The weights of a row.
+inline std::vector<float> weights_of(PanelFormat f, const std::byte* row, int64_t cols) {
+  if (f != PanelFormat::kI8x32) return dequantize(f, row, cols);
+  std::vector<float> out = dequantize(f, row, (cols + 31) / 32 * 32);
+  for (size_t i = 0; i < out.size(); i += 32) unmix_block(out.data() + i);
+  out.resize(static_cast<size_t>(cols));
   return out;
 }
 

@@ -39,7 +39,7 @@ TEST(QuantTypes, AreTheTypesOfTheFixtures) {
   for (const DType type : quantised()) EXPECT_EQ(names.erase(dtype_name(type)), 1u) << dtype_name(type);
   EXPECT_TRUE(names.empty()) << *names.begin();
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16}) EXPECT_TRUE(is_weight_type(type));
-  for (const DType type : {DType::kQ8_1, DType::kQ8_K, DType::kI32, DType::kF64, DType::kI8x128}) {
+  for (const DType type : {DType::kQ8_1, DType::kQ8_K, DType::kI32, DType::kF64, DType::kI8x32}) {
     EXPECT_FALSE(is_weight_type(type)) << dtype_name(type);
   }
   EXPECT_FALSE(is_weight_type(static_cast<DType>(4)));  // removed from ggml

@@ -29,7 +29,7 @@ std::vector<float> gaussian_row(int64_t n, uint32_t seed) {
 }
 
 TEST(WeightRow, GivesTheSameBitsOnEveryIsa) {
-  for (const PanelFormat format : {PanelFormat::kF32, PanelFormat::kBF16, PanelFormat::kI8x128}) {
+  for (const PanelFormat format : {PanelFormat::kF32, PanelFormat::kBF16, PanelFormat::kI8x32}) {
     for (const int64_t n : {1, 127, 128, 129, 588, 1280}) {
       const std::vector<float> x = gaussian_row(n, static_cast<uint32_t>(n));
       const std::vector<std::byte> want = convert(Isa::kRef, format, x);
@@ -48,17 +48,23 @@ TEST(WeightRow, Bf16IsWhatTheReferenceQuantiserWrites) {
   EXPECT_EQ(convert(Isa::kRef, PanelFormat::kBF16, x), want);
 }
 
-TEST(WeightRow, Int8HasOneScalePer128ColumnsAndIsOffByHalfAStepAtMost) {
+TEST(WeightRow, Int8IsMixedWithAScalePer32ColumnsAndIsOffByHalfAStepAtMost) {
   std::vector<float> x = gaussian_row(588, 2);
   x[300] = 5;  // an outlier costs its own block its precision, and no other
-  const std::vector<float> back = dequantize(
-      PanelFormat::kI8x128, convert(detect_isa(), PanelFormat::kI8x128, x).data(), static_cast<int64_t>(x.size()));
-  for (size_t first = 0; first < x.size(); first += 128) {
-    const size_t end = std::min<size_t>(first + 128, x.size());
-    float largest = 0;
-    for (size_t i = first; i < end; ++i) largest = std::max(largest, std::abs(x[i]));
-    EXPECT_EQ(largest > 1, first == 256);
-    for (size_t i = first; i < end; ++i) EXPECT_LE(std::abs(back[i] - x[i]), largest / 127 * 0.50001f) << i;
+  const std::vector<float> back = weights_of(PanelFormat::kI8x32, convert(detect_isa(), PanelFormat::kI8x32, x).data(),
+                                             static_cast<int64_t>(x.size()));
+  for (size_t first = 0; first < x.size(); first += 32) {
+    const size_t end = std::min<size_t>(first + 32, x.size());
+    float block[32] = {};
+    std::copy(x.begin() + first, x.begin() + end, block);
+    mix_block(block);  // of length 1 / sqrt(2)
+    float largest = 0, error = 0;
+    for (const float v : block) largest = std::max(largest, std::abs(v));
+    EXPECT_EQ(largest > 0.2f, first == 288);
+    for (size_t i = first; i < end; ++i) error += (back[i] - x[i]) * (back[i] - x[i]);
+    const float half_step = largest / 127 * 0.50001f;
+    EXPECT_LE(error, 2 * 32 * half_step * half_step) << first;
+    EXPECT_GT(error, 0) << first;
   }
 }
 
