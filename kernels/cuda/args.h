@@ -98,6 +98,23 @@ GLIMPSE_HD const uint16_t* cache_scales(const KvView& kv, const void* base) {
                                            kv.n_heads * kv.capacity * kv.padded_dim);
 }
 
+/// Rows of a pass whose keys and values lie in another store than those of the rows ahead of them.
+struct KvPart {
+  void* keys = nullptr;
+  void* values = nullptr;
+  const int32_t* pages = nullptr;
+  int64_t page_bytes = 0, capacity = 0;
+  int64_t n_past = 0;                 // of the first row, as in the arguments of the launch
+  int64_t n_keys = 0, first_key = 0;  // attention
+  int32_t first_row = 0;
+};
+/// All of a launch but the first, which its other arguments describe; ascending.
+constexpr int kMoreParts = 7;
+struct KvParts {
+  KvPart part[kMoreParts];
+  int32_t n = 0;
+};
+
 constexpr int kMaxSegments = 3;
 
 /// Products of the same columns with up to three matrices of one format.
@@ -118,6 +135,7 @@ struct LinearArgs {
   int64_t n_past = 0;
   const StepState* step = nullptr;  // when set: n is 1, n_past and the row of cos and sin are its
   KvView kv;
+  KvParts more;
   uint64_t* best = nullptr;  // when set: n is 1, kStore; becomes the greatest of itself and ranked(output, row)
 };
 
@@ -185,6 +203,7 @@ struct RopeArgs {
   int64_t n_past = 0;
   const StepState* step = nullptr;  // as in LinearArgs
   KvView kv;
+  KvParts more;
   NormView q_norm, k_norm;  // of each head; kNone or kRms
 };
 
@@ -220,6 +239,7 @@ struct AttentionArgs {
   float* out = nullptr;
   int64_t ld_out = 0;
   KvView kv;
+  KvParts more;                    // kernels that go row by row
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
   int32_t n = 0;                   // query rows
   int32_t causal = 0;

@@ -45,6 +45,22 @@ GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
   return args.causal != 0 ? n_past + row + 1 : args.n_keys;
 }
 
+/// The keys that a row sees: n_keys from first_key on.
+struct SeenKeys {
+  KvView kv;
+  int64_t first_key, n_keys;
+};
+GLIMPSE_DEVICE SeenKeys seen_keys(const AttentionArgs& args, int row) {
+  SeenKeys seen{args.kv, args.first_key, visible_keys(args, row)};
+  GLIMPSE_NO_UNROLL
+  for (int i = 0; i < args.more.n && row >= args.more.part[i].first_row; ++i) {
+    const KvPart& part = args.more.part[i];
+    seen = {of_part(seen.kv, part), part.first_key,
+            args.causal != 0 ? part.n_past + row - part.first_row + 1 : part.n_keys};
+  }
+  return seen;
+}
+
 /// Mixes queries (kHeads, padded) in shared memory as keys of kQ8_0 are (mix_blocks()), where few registers are free.
 template <int kHeads>
 GLIMPSE_DEVICE void mix_queries(float* queries, int padded) {
@@ -81,7 +97,8 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   float* const chunk_sum = chunk_max + kHeads;
   auto* const last_flag = reinterpret_cast<int*>(chunk_sum + kHeads);
 
-  const int64_t n_keys = visible_keys(args, row);
+  const SeenKeys seen = seen_keys(args, row);
+  const int64_t n_keys = seen.n_keys;
   const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
   if (args.n_splits > 1 && split >= n_chunks) return;
 
@@ -107,7 +124,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
     float dot[kHeads] = {};
     if (me < here) {
-      const CacheRow<T> key(args.kv, args.kv.keys, kv_head, args.first_key + first + me, 0);
+      const CacheRow<T> key(seen.kv, seen.kv.keys, kv_head, seen.first_key + first + me, 0);
       GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 / sizeof(T) : 4)
       for (int d = 0; d < padded; d += 8) {
         float k[8];
@@ -144,7 +161,7 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     if (has_pair) {
       const int begin = half * (kChunkKeys / 2);
       const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
-      CacheRow<T> value(args.kv, args.kv.values, kv_head, args.first_key + first + begin, 2 * pair);
+      CacheRow<T> value(seen.kv, seen.kv.values, kv_head, seen.first_key + first + begin, 2 * pair);
       GLIMPSE_UNROLL_BY(kHeads == 1 && sizeof(T) < 4 ? 32 : kHeads == 4 ? 8 : 16)
       for (int key = begin; key < end; ++key, value.next(args.kv)) {
         float a, b;
@@ -230,12 +247,13 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
 /// and where they lie and end is known: the host writes page tables between recordings, the last launch of a step the
 /// state of the next.
 GLIMPSE_DEVICE void prefetch_chunk(const AttentionArgs& args, const BlockIndex& at, int n_heads) {
-  const KvView& kv = args.kv;
+  const SeenKeys seen = seen_keys(args, at.x);
+  const KvView& kv = seen.kv;
   const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(at.z) * kChunkKeys : 0;
-  if (first >= visible_keys(args, at.x)) return;
+  if (first >= seen.n_keys) return;
   const int blocks_per_kv = (args.group + n_heads - 1) / n_heads;
   if (at.y % blocks_per_kv != 0) return;                       // of those that read the same, one asks
-  int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
+  int64_t key_at = seen.first_key + first, value_at = key_at;  // in their page
   const auto* const keys = page_of(kv, static_cast<const uint8_t*>(kv.keys), key_at);
   const auto* const values = page_of(kv, static_cast<const uint8_t*>(kv.values), value_at);
   const int64_t left = kv.capacity - key_at, here = left < kChunkKeys ? left : kChunkKeys;

@@ -217,9 +217,9 @@ GLIMPSE_DEVICE void store_q8_block(const KvView& kv, void* base, int head, int64
 /// Keys rotated and mixed, values as they are, both quantised into the cache; queries rotated in place, where they are
 /// not yet (args.q is not null). A warp takes a block of 32 values, or the blocks that are mixed together.
 GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
-  const KvView& kv = args.kv;
+  KvView kv;
+  const int64_t slot = find_slot(args, args.step, row, kv), angle = first_rope_row(args.step) + row;
   const int dim = kv.head_dim, half = dim / 2, blocks = scale_blocks(kv.padded_dim);
-  const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
   normalize_heads(args, row);

@@ -56,6 +56,29 @@ GLIMPSE_DEVICE int64_t first_rope_row(const StepState* step) {
   return step != nullptr ? step->rope_row : 0;
 }
 
+/// The store of a row of a pass.
+GLIMPSE_DEVICE KvView of_part(KvView kv, const KvPart& part) {
+  kv.keys = part.keys;
+  kv.values = part.values;
+  kv.pages = part.pages;
+  kv.page_bytes = part.page_bytes;
+  kv.capacity = part.capacity;
+  return kv;
+}
+/// Where keys and values of a row go: its slot; kv becomes its store. Args: LinearArgs, RopeArgs.
+template <typename Args>
+GLIMPSE_DEVICE int64_t find_slot(const Args& args, const StepState* step, int row, KvView& kv) {
+  kv = args.kv;
+  int64_t slot = first_slot(step, args.n_past) + row;
+  GLIMPSE_NO_UNROLL
+  for (int i = 0; i < args.more.n && row >= args.more.part[i].first_row; ++i) {
+    const KvPart& part = args.more.part[i];
+    kv = of_part(kv, part);
+    slot = part.n_past + row - part.first_row;
+  }
+  return slot;
+}
+
 /// a and b turned by one angle.
 GLIMPSE_DEVICE void rotate(float cosine, float sine, float& a, float& b) {
   const float turned = fmaf(a, cosine, -(b * sine));
@@ -179,24 +202,26 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const 
         store_rows<kRows>(out + row_b, kRows, b);
       } else {
         const int half = s.half_tiles * kTileRows, head = p / s.half_tiles, dim = p % s.half_tiles * kTileRows + g;
-        const int64_t slot = first_slot(step, args.n_past) + column;
-        store_kv_rows<kRows>(args.kv, args.kv.keys, head, slot, dim, kRows, a);
-        store_kv_rows<kRows>(args.kv, args.kv.keys, head, slot, dim + half, kRows, b);
+        KvView kv;
+        const int64_t slot = find_slot(args, step, column, kv);
+        store_kv_rows<kRows>(kv, kv.keys, head, slot, dim, kRows, a);
+        store_kv_rows<kRows>(kv, kv.keys, head, slot, dim + half, kRows, b);
       }
       return;
     }
     case Output::kValue: {
       const int d = args.kv.head_dim;
-      const int64_t slot = first_slot(step, args.n_past) + column;
+      KvView kv;
+      const int64_t slot = find_slot(args, step, column, kv);
       if (d % kTileRows == 0) {  // a tile is of one head
-        if (left_a > 0) store_kv_rows<kRows>(args.kv, args.kv.values, row_a / d, slot, row_a % d, left_a, a);
-        if (left_b > 0) store_kv_rows<kRows>(args.kv, args.kv.values, row_b / d, slot, row_b % d, left_b, b);
+        if (left_a > 0) store_kv_rows<kRows>(kv, kv.values, row_a / d, slot, row_a % d, left_a, a);
+        if (left_b > 0) store_kv_rows<kRows>(kv, kv.values, row_b / d, slot, row_b % d, left_b, b);
         return;
       }
       GLIMPSE_UNROLL
       for (int i = 0; i < kRows; ++i) {
-        if (i < left_a) store_kv(args.kv, args.kv.values, (row_a + i) / d, slot, (row_a + i) % d, a[i]);
-        if (i < left_b) store_kv(args.kv, args.kv.values, (row_b + i) / d, slot, (row_b + i) % d, b[i]);
+        if (i < left_a) store_kv(kv, kv.values, (row_a + i) / d, slot, (row_a + i) % d, a[i]);
+        if (i < left_b) store_kv(kv, kv.values, (row_b + i) / d, slot, (row_b + i) % d, b[i]);
       }
       return;
     }

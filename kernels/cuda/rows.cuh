@@ -78,7 +78,8 @@ GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
 
 GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
   const int half = args.kv.head_dim / 2;
-  const int64_t slot = first_slot(args.step, args.n_past) + row, angle = first_rope_row(args.step) + row;
+  KvView kv;
+  const int64_t slot = find_slot(args, args.step, row, kv), angle = first_rope_row(args.step) + row;
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
   normalize_heads(args, row);
@@ -87,8 +88,8 @@ GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
     const float* const at = args.keys + row * args.ld_keys + i / half * 2 * half + i % half;
     float a = at[0], b = at[half];
     rotate(cosine[i % half], sine[i % half], a, b);
-    store_kv(args.kv, args.kv.keys, i / half, slot, i % half, a);
-    store_kv(args.kv, args.kv.keys, i / half, slot, i % half + half, b);
+    store_kv(kv, kv.keys, i / half, slot, i % half, a);
+    store_kv(kv, kv.keys, i / half, slot, i % half + half, b);
   }
 }
 

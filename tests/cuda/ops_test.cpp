@@ -265,6 +265,45 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
   }
 }
 
+// Conversations share launches with those that the same kernels would take alone.
+TEST(CudaOps, SegmentsShareLaunchesWhereThatChangesNoKernel) {
+  const auto ops = host_ops();
+  const auto kv = must(ops->make_kv(1, 16, 64, KvElement::kF16)),
+             other = must(ops->make_kv(1, 16, 64, KvElement::kF32));
+  using glimpse::Segment;
+  const auto lengths = [](std::vector<Segment> segments) {
+    std::vector<size_t> out;
+    for (Segments left = segments; !left.empty(); left = left.subspan(out.back())) {
+      out.push_back(taken_together(left).size());
+    }
+    return out;
+  };
+  const auto rows = [&](const std::vector<int64_t>& counts) {
+    std::vector<Segment> segments;
+    int64_t first = 0;
+    for (const int64_t n : counts) {
+      segments.push_back({.kv = kv.get(), .first_row = first, .n_rows = n});
+      first += n;
+    }
+    return segments;
+  };
+  using Lengths = std::vector<size_t>;
+  EXPECT_EQ(lengths(rows({5})), Lengths({1}));
+  EXPECT_EQ(lengths(rows({1, 1, 1, 1, 1, 1, 1, 1, 1, 1})), Lengths({8, 2}));
+  EXPECT_EQ(lengths(rows({5, 4, 3})), Lengths({1, 2}));  // nine rows are many
+  EXPECT_EQ(lengths(rows({1, 0, 2, 9, 30, 8})), Lengths({3, 2, 1}));
+  EXPECT_EQ(lengths(rows({9, 9, 9, 9, 9, 9, 9, 9, 9})), Lengths({8, 1}));
+  std::vector<Segment> few = rows({1, 1, 1});
+  few[1].kv = other.get();
+  EXPECT_EQ(lengths(few), Lengths({1, 1, 1}));
+  few = rows({1, 1, 1});
+  few[2].causal = false;
+  EXPECT_EQ(lengths(few), Lengths({2, 1}));
+  few = rows({1, 1, 1});
+  few[0].first_row = 3;
+  EXPECT_EQ(lengths(few), Lengths({1, 2}));
+}
+
 TEST(CudaOps, EmbedLeavesRowsWithoutAToken) {
   Side s(host_ops());
   const auto table = must(s->pack(source_of(quantized(DType::kF32, {1, 2, 3, 4, 5, 6}, 3, 2), DType::kF32, 3, 2),

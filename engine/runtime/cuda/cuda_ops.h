@@ -43,6 +43,12 @@ struct CudaKv final : KvStore {
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
+/// Segments from the first on that go into one launch: their rows follow one another, and none meets other kernels
+/// than it would alone.
+Segments taken_together(Segments segments);
+/// All but the first, as kernels that write to their stores take them.
+KvParts more_parts(Segments segments);
+
 using DeviceSampling = DrawOptions;
 
 class CudaOps final : public Ops {
@@ -118,9 +124,8 @@ class CudaOps final : public Ops {
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
   void multiply_group(Format format, LinearArgs& args);
-  void qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, const glimpse::Segment& segment,
-                   Mat q);
-  void attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& segment, Mat out);
+  void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
+  void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out);
   Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
   Status pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to);
   const void* stage(const void* host, uint64_t n_bytes);

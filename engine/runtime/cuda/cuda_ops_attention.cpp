@@ -31,14 +31,52 @@ Status CudaOps::reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t 
   return grow(tickets_, kTickets * sizeof(int32_t), "attention");
 }
 
+Segments taken_together(Segments segments) {
+  size_t n = 1;
+  int64_t rows = segments[0].n_rows;
+  const bool few = rows <= CudaOps::kFewRows;
+  for (; n < segments.size() && n <= kMoreParts; ++n) {
+    const glimpse::Segment &ahead = segments[n - 1], &s = segments[n];
+    rows += s.n_rows;
+    if (s.first_row != ahead.first_row + ahead.n_rows || s.causal != ahead.causal) break;
+    if (static_cast<const CudaKv&>(*s.kv).element != static_cast<const CudaKv&>(*ahead.kv).element) break;
+    if ((s.n_rows <= CudaOps::kFewRows) != few || (few && rows > CudaOps::kFewRows)) break;
+  }
+  return segments.first(n);
+}
+
+KvParts more_parts(Segments segments) {
+  KvParts more;
+  for (const glimpse::Segment& s : segments.subspan(1)) {
+    const KvView kv = static_cast<const CudaKv&>(*s.kv).view();
+    KvPart& part = more.part[more.n++];
+    part.keys = kv.keys;
+    part.values = kv.values;
+    part.pages = kv.pages;
+    part.page_bytes = kv.page_bytes;
+    part.capacity = kv.capacity;
+    part.n_past = s.n_past;
+    part.first_row = static_cast<int32_t>(s.first_row - segments[0].first_row);
+  }
+  return more;
+}
+
 void CudaOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   for (const glimpse::Segment& s : segments) {
-    if (s.n_rows == 0) continue;
-    attend_segment(q.slice(s.first_row, s.n_rows), n_heads, s, out.slice(s.first_row, s.n_rows));
+    Status window = static_cast<const CudaKv&>(*s.kv).check_window(s.first_key);
+    if (!window.ok()) return fail(std::move(window));
+  }
+  while (!segments.empty()) {
+    Segments now = taken_together(segments);
+    if (now[0].n_rows > kFewRows) now = now.first(1);  // blocks of the kernels for many rows have one store
+    segments = segments.subspan(now.size());
+    const int64_t first = now[0].first_row, n = now.back().first_row + now.back().n_rows - first;
+    if (n > 0) attend_together(q.slice(first, n), n_heads, now, out.slice(first, n));
   }
 }
 
-void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& segment, Mat out) {
+void CudaOps::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out) {
+  const glimpse::Segment& segment = segments[0];
   const auto& kv = static_cast<const CudaKv&>(*segment.kv);
   AttentionArgs args;
   args.q = q.data;
@@ -46,18 +84,25 @@ void CudaOps::attend_segment(Mat q, int64_t n_heads, const glimpse::Segment& seg
   args.out = out.data;
   args.ld_out = out.ld;
   args.kv = kv.view();
-  Status window = kv.check_window(segment.first_key);
-  if (!window.ok()) return fail(std::move(window));
   args.first_key = segment.first_key;
   args.n_heads = static_cast<int32_t>(n_heads);
   args.group = static_cast<int32_t>(n_heads / kv.n_kv_heads);
   args.n = static_cast<int32_t>(q.rows);
-  const int64_t n_keys = segment.end_key() - segment.first_key;
+  int64_t n_keys = segment.end_key() - segment.first_key;
   args.causal = segment.causal ? 1 : 0;
   args.n_past = segment.n_past - segment.first_key;
   args.step = step_;
   args.n_keys = n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
+  args.more = more_parts(segments);
+  for (int i = 0; i < args.more.n; ++i) {
+    const glimpse::Segment& s = segments[static_cast<size_t>(i) + 1];
+    KvPart& part = args.more.part[i];
+    part.n_past = s.n_past - s.first_key;
+    part.n_keys = s.end_key() - s.first_key;
+    part.first_key = s.first_key;
+    n_keys = std::max(n_keys, part.n_keys);  // for as many chunks there must be blocks
+  }
   const int padded = args.kv.padded_dim;
   if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
     launch(attend_tiles_kernel(args.kv.type, padded),

@@ -188,26 +188,30 @@ void CudaOps::experts_add(Mat, const ExpertWeights&, const Routing&, Mat) {
   fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
 }
 
-// Kernels write to one store and from one slot on: segments that do not follow each other get launches of their own.
 void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
-  for (size_t i = 0; i < segments.size(); ++i) {
-    glimpse::Segment s = segments[i];
-    // Windows of one picture follow each other in rows and slots.
-    while (i + 1 < segments.size() && segments[i + 1].kv == s.kv &&
-           segments[i + 1].first_row == s.first_row + s.n_rows && segments[i + 1].n_past == s.n_past + s.n_rows) {
-      s.n_rows += segments[++i].n_rows;
+  std::vector<glimpse::Segment> joined;  // windows of one picture follow each other in rows and slots
+  for (const glimpse::Segment& s : segments) {
+    glimpse::Segment* const last = joined.empty() ? nullptr : &joined.back();
+    if (last != nullptr && s.kv == last->kv && s.first_row == last->first_row + last->n_rows &&
+        s.n_past == last->n_past + last->n_rows) {
+      last->n_rows += s.n_rows;
+    } else {
+      joined.push_back(s);
     }
+  }
+  for (Segments left = joined; !left.empty();) {
+    const Segments now = taken_together(left);
+    left = left.subspan(now.size());
+    const int64_t first = now[0].first_row, n = now.back().first_row + now.back().n_rows - first;
     // A recorded step finds its row in the table by itself.
-    const RopeTable rows =
-        step_ != nullptr ? rope
-                         : RopeTable{rope.cos.slice(s.first_row, s.n_rows), rope.sin.slice(s.first_row, s.n_rows)};
-    qkv_segment(x.slice(s.first_row, s.n_rows), norm, w, rows, s, q.slice(s.first_row, s.n_rows));
+    const RopeTable rows = step_ != nullptr ? rope : RopeTable{rope.cos.slice(first, n), rope.sin.slice(first, n)};
+    qkv_together(x.slice(first, n), norm, w, rows, now, q.slice(first, n));
   }
 }
 
-void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope,
-                          const glimpse::Segment& segment, Mat q) {
-  const KvView kv = static_cast<CudaKv&>(*segment.kv).view();
+void CudaOps::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                           Mat q) {
+  const KvView kv = static_cast<CudaKv&>(*segments[0].kv).view();
   // A thread ends with rows of two tiles: halves of a head, where these are whole tiles. It has no whole head, which a
   // norm needs.
   const bool normed = w.k_norm.kind != Norm::Kind::kNone;
@@ -237,9 +241,10 @@ void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const Ro
   common.cos = rope.cos.data;
   common.sin = rope.sin.data;
   common.ld_rope = rope.cos.ld;
-  common.n_past = segment.n_past;
+  common.n_past = segments[0].n_past;
   common.step = step_;
   common.kv = kv;
+  common.more = more_parts(segments);
   multiply(x, norm, p, common);
   if ((fused && !q8) || x.rows == 0) return;
   RopeArgs args;
@@ -253,9 +258,10 @@ void CudaOps::qkv_segment(Mat x, const Norm& norm, const QkvWeights& w, const Ro
   args.sin = rope.sin.data;
   args.ld_rope = rope.cos.ld;
   args.n = static_cast<int32_t>(x.rows);
-  args.n_past = segment.n_past;
+  args.n_past = segments[0].n_past;
   args.step = step_;
   args.kv = kv;
+  args.more = common.more;
   args.q_norm = norm_view(w.q_norm);
   args.k_norm = norm_view(w.k_norm);
   launch(q8 ? Kernel::store_q8 : Kernel::rope_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
