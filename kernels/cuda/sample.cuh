@@ -18,6 +18,7 @@ namespace glimpse::cuda {
 constexpr int kSampleThreads = 1024;
 constexpr int kDigits = 256;
 constexpr int kMostCandidates = 4096;
+constexpr int kLogitsTogether = 8;  // that a thread loads before it looks at the first: a row is read at L2's latency
 
 struct SampleShared {
   float greatest[kSampleThreads];  // of the logits that a thread saw
@@ -86,15 +87,24 @@ GLIMPSE_DEVICE int gather_candidates(const float* logits, int vocab, uint32_t le
   constexpr int n_warps = kSampleThreads / kWarp;
   const int share = (vocab + kSampleThreads - 1) / kSampleThreads * kWarp;
   const int begin = warp_index() * share, end = begin + share < vocab ? begin + share : vocab;
-  const auto wanted = [&](int i, float& x) {
-    x = i < end ? logits[i] : 0.0f;
-    return i < end && sort_key(x) >= least;
+  constexpr int together = kLogitsTogether * kWarp;
+  const auto load = [&](int first, float(&x)[kLogitsTogether]) {
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kLogitsTogether; ++u) {
+      const int i = first + u * kWarp + lane_index();
+      x[u] = logits[i < end ? i : begin];
+    }
   };
+  const auto wanted = [&](float x, int i) { return i < end && sort_key(x) >= least; };
   int mine = 0;
-  GLIMPSE_UNROLL_BY(8)
-  for (int first = begin; first < end; first += kWarp) {
-    float x;
-    mine += count_bits(ballot(wanted(first + lane_index(), x)));
+  GLIMPSE_NO_UNROLL
+  for (int first = begin; first < end; first += together) {
+    float x[kLogitsTogether];
+    load(first, x);
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kLogitsTogether; ++u) {
+      mine += count_bits(ballot(wanted(x[u], first + u * kWarp + lane_index())));
+    }
   }
   if (lane_index() == 0) s.group_counts[warp_index()] = mine;
   barrier();
@@ -104,14 +114,19 @@ GLIMPSE_DEVICE int gather_candidates(const float* logits, int vocab, uint32_t le
     n += s.group_counts[w];
   }
   if (n <= kMostCandidates && mine > 0) {
-    GLIMPSE_UNROLL_BY(8)
-    for (int first = begin; first < end; first += kWarp) {
-      float x;
-      const bool in = wanted(first + lane_index(), x);
-      const uint32_t mask = ballot(in);
-      const int place = at + count_bits(mask & ((1u << lane_index()) - 1));
-      if (in) s.logit[place] = x, s.id[place] = first + lane_index();
-      at += count_bits(mask);
+    GLIMPSE_NO_UNROLL
+    for (int first = begin; first < end; first += together) {
+      float x[kLogitsTogether];
+      load(first, x);
+      GLIMPSE_UNROLL
+      for (int u = 0; u < kLogitsTogether; ++u) {
+        const int i = first + u * kWarp + lane_index();
+        const bool in = wanted(x[u], i);
+        const uint32_t mask = ballot(in);
+        const int place = at + count_bits(mask & ((1u << lane_index()) - 1));
+        if (in) s.logit[place] = x[u], s.id[place] = i;
+        at += count_bits(mask);
+      }
     }
   }
   barrier();
@@ -153,11 +168,19 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
   float best = -INFINITY;
   int best_id = vocab;
   bool nan = false;
-  GLIMPSE_UNROLL_BY(8)
-  for (int i = me; i < vocab; i += kSampleThreads) {
-    const float x = logits[i];
-    nan |= x != x || (args.step != nullptr && fabsf(x) == INFINITY);
-    if (x > best) best = x, best_id = i;
+  GLIMPSE_NO_UNROLL
+  for (int first = me; first < vocab; first += kLogitsTogether * kSampleThreads) {
+    float x[kLogitsTogether];
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kLogitsTogether; ++u) {
+      const int i = first + u * kSampleThreads;
+      x[u] = logits[i < vocab ? i : me];  // what it has seen, again
+    }
+    GLIMPSE_UNROLL
+    for (int u = 0; u < kLogitsTogether; ++u) {
+      nan |= x[u] != x[u] || (args.step != nullptr && fabsf(x[u]) == INFINITY);
+      if (x[u] > best) best = x[u], best_id = first + u * kSampleThreads;
+    }
   }
   s.greatest[me] = best;
   for (int mask = kWarp / 2; mask > 0; mask /= 2) {
