@@ -7,17 +7,18 @@
 #         fast   decode, prefill and pictures of a model of 2B; the kernels beside the roofline of the same GPU
 #         why    counters of the kernels of a decode step, a prefill and a picture; memory checks of small tests
 #
-# --bin: the programs of the preset gpu, built beforehand (build/gpu). --out: at most seven files (gpu_check). --seconds:
-# after them no step begins, and none lasts longer (540). --model, --mmproj: else a model of random weights is made
-# beside the tests, in /tmp. --quick: small sizes, to try the script itself. Every step has its own process and limit;
-# what it printed is in PART.log even when this program is killed. Each step's result is a line on standard output, and
-# in summary.txt; the exit status is the number of steps that failed.
+# --bin: the programs of the preset gpu, built beforehand (build/gpu), or an archive of them, which is a third as large:
+#     tar czf build/gpu.tgz -C build/gpu glimpse tests/test_cuda bench/gpu_bench
+# --out: at most seven files (gpu_check). --seconds: after them no step begins, and none lasts longer (540). --model,
+# --mmproj: else a model of random weights is made beside the tests, in /tmp. --quick: small sizes, to try the script
+# itself. Every step has its own process and limit; what it printed is in PART.log even when this program is killed. Each
+# step's result is a line on standard output, and in summary.txt; the exit status is the number of steps that failed.
 set -uo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 bin=$root/build/gpu out=gpu_check seconds=540 quick= model= mmproj= parts=()
 while [[ $# -gt 0 ]]; do
   case $1 in
-    -h|--help) sed -n '2,16s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h|--help) sed -n '2,17s/^# \{0,1\}//p' "$0"; exit 0 ;;
     --bin) bin=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --seconds) seconds=$2; shift 2 ;;
@@ -29,6 +30,13 @@ while [[ $# -gt 0 ]]; do
   esac
 done
 [[ ${#parts[@]} -gt 0 ]] || parts=(right fast why)
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+if [[ -f $bin ]]; then
+  mkdir "$scratch/bin"
+  tar xf "$bin" -C "$scratch/bin" || { echo "gpu_check.sh: $bin is not an archive" >&2; exit 2; }
+  bin=$scratch/bin
+fi
 glimpse=$bin/glimpse test_cuda=$bin/tests/test_cuda gpu_bench=$bin/bench/gpu_bench
 for program in "$glimpse" "$test_cuda" "$gpu_bench"; do
   [[ -x $program ]] || { echo "gpu_check.sh: $program is missing: cmake --preset gpu && cmake --build --preset gpu" >&2; exit 2; }
@@ -37,8 +45,6 @@ mkdir -p "$out"
 out=$(cd "$out" && pwd)
 export GLIMPSE_TEST_GPU=1 GLIMPSE_TEST_DATA=$root/tests
 failed=0 summary=() now=
-scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 
 left() { echo $((seconds - SECONDS)); }
 say() { summary+=("$1"); echo "$1"; }
@@ -174,14 +180,18 @@ part_fast() {
 part_why() {
   wait_for_model
   local run=("$glimpse" run -m "$model" --device cuda) counters name
-  counters=(ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --section Occupancy)
+  counters=(ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --section Occupancy
+            --metrics 'lts__t_bytes.sum,dram__bytes.sum,regex:smsp__average_warps_issue_stalled_.*_per_issue_active.ratio')
   if command -v ncu >/dev/null; then
     step ncu_decode 40 "${counters[@]}" -s 400 -c 8 "${run[@]}" -p hi -n 8 --cuda-decode launches
     say "ncu_decode $verdict, $took s"
     step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
       --image "$root/tests/data/chelsea.jpg" -p x -n 1
     say "ncu_picture $verdict, $took s"
-    for name in ncu_decode ncu_picture; do
+    step ncu_prefill 40 "${counters[@]}" -k 'regex:gemm_wa' -s 40 -c 5 "$glimpse" bench -m "$model" --device cuda -n 0 \
+      -p 1024 -b 1024 --no-roofline -r 1
+    say "ncu_prefill $verdict, $took s"
+    for name in ncu_decode ncu_picture ncu_prefill; do
       [[ ! -f $scratch/$name.txt ]] || while IFS= read -r line; do say "    ${line:0:150}"; done < <(
         grep -E 'Context|Duration|DRAM Throughput|Memory Throughput|Compute \(SM\) Throughput|Achieved Occupancy' \
           "$scratch/$name.txt" | sed 's/  */ /g' | head -n 40)

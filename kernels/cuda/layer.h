@@ -9,7 +9,7 @@
 //   shuffle, vote or matrix instruction;
 //   - what cp_async() copies may be read after cp_async_wait() and a barrier() only: on the host it arrives that late;
 //   - shared memory holds garbage (on the host: NaN patterns) when a block starts;
-//   - nothing that an earlier launch wrote is read, and nothing is written, before dependency_wait().
+//   - nothing that an earlier launch of the recording wrote is read, and nothing is written, before dependency_wait().
 // Floating-point: neither compiler contracts a * b + c on its own; fused steps are written fmaf().
 #pragma once
 

@@ -39,7 +39,7 @@ echo 'linear 3 us 4% of roofline' >&2)");
   int check(const std::string& options) {
     program("python3", "exit 1");
     const std::string command = "PATH=" + dir_.file("") +
-                                ":$PATH bash " GLIMPSE_SOURCE_DIR "/bench/gpu_check.sh --bin " + dir_.file("bin") +
+                                ":$PATH bash " GLIMPSE_SOURCE_DIR "/bench/gpu_check.sh --bin " + dir_.file(bin_) +
                                 " --out " + dir_.file("out") + " --model " + golden("tied/model.gguf") + " --mmproj " +
                                 golden("tied/mmproj.gguf") + " " + options + " > " + dir_.file("text") + " 2>&1";
     const int status = std::system(command.c_str());
@@ -48,13 +48,13 @@ echo 'linear 3 us 4% of roofline' >&2)");
   }
   std::string log(const std::string& name) const { return read_all(dir_.file("out/" + name)); }
   ScratchDir dir_;
-  std::string text_;
+  std::string bin_ = "bin", text_;
 };
 
 TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
   ASSERT_EQ(check("--quick fast why"), 0) << text_;
   for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_graph", "bench_prefill", "kernels",
-                           "ncu_decode", "racecheck"}) {
+                           "ncu_decode", "ncu_prefill", "racecheck"}) {
     EXPECT_THAT(text_, testing::ContainsRegex(std::string("\n").append(step).append(" +ok, [0-9.]+ s"))) << step;
   }
   EXPECT_THAT(text_, testing::ContainsRegex("\nrun_drawn +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
@@ -92,6 +92,18 @@ TEST_F(GpuCheck, OtherAnswersOfAnotherWayToDecodeAreAFailure) {
   program("bin/glimpse", "case \"$*\" in *launches*) t=2;; *) t=1;; esac\necho \"{\\\"tokens\\\": [1, $t]}\"");
   EXPECT_EQ(check("--quick fast"), 1) << text_;
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches DIFFER"));
+}
+
+TEST_F(GpuCheck, ProgramsMayComeInAnArchive) {
+  const std::string pack = "tar czf " + dir_.file("bin.tgz") + " -C " + dir_.file("bin") + " .";
+  ASSERT_EQ(std::system(pack.c_str()), 0);
+  std::filesystem::remove_all(dir_.file("bin"));
+  bin_ = "bin.tgz";
+  EXPECT_EQ(check("--quick why"), 0) << text_;
+  EXPECT_THAT(text_, testing::ContainsRegex("\nmemcheck +ok, [0-9.]+ s"));
+  dir_.write("bin.tgz", "no archive");
+  EXPECT_EQ(check("--quick why"), 2);
+  EXPECT_THAT(text_, HasSubstr("bin.tgz is not an archive"));
 }
 
 TEST_F(GpuCheck, MissingProgramsAreNamed) {
