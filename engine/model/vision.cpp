@@ -14,24 +14,21 @@
 namespace glimpse {
 namespace {
 
-// Rows that pass through the feed-forward network, the merger and the patch upload at a time: their wide activations
-// need not exist for the whole picture.
-constexpr int64_t kChunkRows = 1024;
-
 // Activations of one temporal slice of N patches, in the backend's memory.
 struct VisionScratch {
   Mat x;           // (N, hidden_size), the residual stream
   Mat q;           // (N, hidden_size), queries after rotation
   Mat attn;        // (N, hidden_size), softmax(q k^T / sqrt(head_dim)) v
   Mat hidden;      // (chunk, widest of patch, feed-forward and merger rows)
+  int64_t chunk;   // Ops::rows_at_once(): rows that pass through the wide operations together
   RopeTable rope;  // (N, head_dim / 2)
 };
 
 // x += fc2(activation(fc1(norm(x)))), or fc2(silu(gate(norm(x))) * fc1(norm(x))), some rows at a time.
 void vision_ffn(Ops& op, const VisionLayerWeights& w, Activation activation, const VisionScratch& s, Probe& probe) {
   const int64_t width = w.fc1.weight->rows;
-  for (int64_t first = 0; first < s.x.rows; first += kChunkRows) {
-    const int64_t n = std::min(kChunkRows, s.x.rows - first);
+  for (int64_t first = 0; first < s.x.rows; first += s.chunk) {
+    const int64_t n = std::min(s.chunk, s.x.rows - first);
     const Mat x = s.x.slice(first, n);
     const Mat h = Mat::contiguous(s.hidden.data, n, width);
     if (w.gate.weight != nullptr) {
@@ -64,11 +61,11 @@ struct VisionSizes {
   int64_t chunk, x, hidden, rope, out;         // floats, but chunk: rows
   int64_t keys;                                // positions of the store
 
-  VisionSizes(const VisionConfig& c, int64_t max_patches) {
+  VisionSizes(const VisionConfig& c, const Ops& ops, int64_t max_patches) {
     const int64_t group = c.patch.merge_size * c.patch.merge_size;
     patch_length = 3 * c.patch.patch_size * c.patch.patch_size;
     merged = c.hidden_size * group;
-    chunk = std::min(kChunkRows, max_patches);
+    chunk = std::min(ops.rows_at_once(), max_patches);
     // Merger rows stand for `group` patches each.
     hidden_width = std::max({patch_length, c.intermediate_size, ceil_div(merged, group)});
     x = max_patches * c.hidden_size;
@@ -112,7 +109,7 @@ struct VisionEncoder::Impl {
 
   const VisionConfig& config() const { return model->vision(); }
   // A whole number of cells.
-  int64_t chunk_rows() const { return std::max<int64_t>(1, kChunkRows / group()) * group(); }
+  int64_t chunk_rows() const { return std::max<int64_t>(1, ops.rows_at_once() / group()) * group(); }
   int64_t group() const { return config().patch.merge_size * config().patch.merge_size; }
 
   // A still picture (frames[1] == nullptr) or two frames of a video: patches that see one another.
@@ -134,8 +131,11 @@ struct VisionEncoder::Impl {
 
   VisionScratch scratch(int64_t n) const {
     const int64_t h = config().hidden_size, half = config().head_dim / 2;
-    return {Mat::contiguous(x->data, n, h), Mat::contiguous(q->data, n, h), Mat::contiguous(attn->data, n, h),
+    return {Mat::contiguous(x->data, n, h),
+            Mat::contiguous(q->data, n, h),
+            Mat::contiguous(attn->data, n, h),
             Mat::contiguous(hidden->data, 1, hidden->n_floats),
+            ops.rows_at_once(),
             RopeTable{Mat::contiguous(rope_cos->data, n, half), Mat::contiguous(rope_sin->data, n, half)}};
   }
 
@@ -158,7 +158,7 @@ VisionEncoder::~VisionEncoder() = default;
 
 uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t max_patches) {
   const VisionConfig& c = model.vision();
-  const VisionSizes sizes(c, max_patches);
+  const VisionSizes sizes(c, ops, max_patches);
   uint64_t reserve = 0;
   for (const Reserve& r : reserves(c, sizes, max_patches)) {
     reserve = std::max(reserve, ops.reserve_bytes(r.rows, r.cols));
@@ -183,7 +183,7 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   encoder->impl_ = std::make_unique<Impl>(model, ops);
   Impl& e = *encoder->impl_;
   e.max_patches = max_patches;
-  const VisionSizes sizes(c, max_patches);
+  const VisionSizes sizes(c, ops, max_patches);
   GLIMPSE_ASSIGN(e.kv, ops.make_kv(c.num_heads, c.head_dim, sizes.keys, model->vision_kv_element()));
   GLIMPSE_ASSIGN(e.x, ops.allocate(sizes.x, "vision residual stream"));
   GLIMPSE_ASSIGN(e.q, ops.allocate(sizes.x, "vision queries"));

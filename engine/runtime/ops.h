@@ -231,6 +231,8 @@ class Ops {
   virtual void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend);
   /// Whether upload_levels() sends the bytes, and so less than upload() of the values.
   virtual bool prefers_levels() const { return false; }
+  /// Rows that an operation with wide results should see at once: their memory need not exist for more.
+  virtual int64_t rows_at_once() const { return 1024; }
   virtual void download(const float* backend, int64_t n_floats, float* host) = 0;
   /// wide: (n_kv_heads, n_wide) channels of keys that kQ8_0 is to keep in 16 bits (wide_key_channels()); without
   /// meaning for other elements.

@@ -135,6 +135,7 @@ class ProfiledOps final : public Ops {
   void upload(const float* host, int64_t n_floats, float* backend) override;
   void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
   bool prefers_levels() const override { return inner_.prefers_levels(); }
+  int64_t rows_at_once() const override { return inner_.rows_at_once(); }
   void download(const float* backend, int64_t n_floats, float* host) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
   void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;

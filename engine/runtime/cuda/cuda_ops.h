@@ -68,6 +68,8 @@ class CudaOps final : public Ops {
   void upload(const float* host, int64_t n_floats, float* backend) override;
   void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
   bool prefers_levels() const override { return true; }
+  /// A thousand would leave most multiprocessors without a block.
+  int64_t rows_at_once() const override { return 8192; }
   void download(const float* backend, int64_t n_floats, float* host) override;
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,
                                            std::span<const int32_t> wide = {}) override;
