@@ -48,7 +48,7 @@ void check(Session& session, std::span<const std::byte> bytes) {
     if (loaded.error().message.empty() || save(session) != before) __builtin_trap();
     return;
   }
-  const std::vector<std::byte> once = save(session);  // as loaded, but for what of a page is behind the last slot: zeros
+  const std::vector<std::byte> once = save(session);  // as loaded, but for zeros behind the last slot
   if (once.size() != bytes.size() || !session.load(once).ok() || save(session) != once) __builtin_trap();
   glimpse::GenerateOptions options;
   options.max_tokens = 2;
