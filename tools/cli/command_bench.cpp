@@ -97,7 +97,7 @@ Result<std::shared_ptr<const Model>> load(const BenchCommand& c, const Subject& 
   options.mmproj_path = subject.mmproj;
   options.vision_precision = vision_precision(c.vision_precision);
   set_device(c.where, options);
-  options.log = warnings();
+  options.log = WarningSink{};
   options.progress = [&](std::string_view stage, double fraction) {
     line.show(stage, fraction);
     return !interrupted();

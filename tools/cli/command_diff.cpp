@@ -61,7 +61,7 @@ Result<std::shared_ptr<const Model>> load(const DiffOptions& o, bool reference, 
                              : reference && wanted != VisionPrecision::kF32 ? VisionPrecision::kAuto
                                                                             : wanted;
   options.progress = progress;
-  options.log = warnings();
+  options.log = WarningSink{};
   return Model::load(options);
 }
 
@@ -89,7 +89,7 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
   GLIMPSE_ASSIGN(const auto model, load(o, false, o.f32(), progress));
   Report report;
   report.against = o.against == "ref" ? "the oracle" : o.against == "f32" ? "float weights and activations" : o.against;
-  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.input.n_threads, warnings()));
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.input.n_threads, WarningSink{}));
   report.backend = ops->describe();
   eval::TraceInput input = o.input;
   input.kv_element = o.f32() ? KvElement::kF32 : kv_element(o.kv_type);

@@ -173,14 +173,14 @@ Result<Scored> score(const PerplexityOptions& o, const KlBase* base, ProgressLin
   options.f32_tensors = o.f32_weights;
   options.vision_precision = o.f32() ? VisionPrecision::kF32 : vision_precision(o.vision_precision);
   options.progress = progress;
-  options.log = warnings();
+  options.log = WarningSink{};
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(options));
   const int64_t n_vocab = model->text().vocab_size;
   if (base != nullptr && base->n_vocab() != n_vocab) {
     return make_error(ErrorCode::kMismatch, "%s is over a vocabulary of %d, %s has %d", o.kl_base, base->n_vocab(),
                       o.model, n_vocab);
   }
-  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.n_threads, warnings()));
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(o.n_threads, WarningSink{}));
   GLIMPSE_ASSIGN(const Work work, collect_work(model, *ops, o, base, progress));
   size_t longest = 0;
   for (const Sequence& s : work.sequences) longest = std::max(longest, s.ids.size());
