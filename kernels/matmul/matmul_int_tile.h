@@ -233,22 +233,22 @@ GLIMPSE_INLINE void all_columns(const Source& source, const BlockRange& range, c
   }
   if constexpr (width == 8 && Source::kUnrollSubs) {
     all_columns<K, Source, 4>(source, range, act, c, end, out, ld_out);
-    return;
+  } else {
+    const std::byte* column = act.data + c * act.row_bytes;
+    float* to = out + c * ld_out;
+    const auto remainder = [&](auto n) GLIMPSE_INLINE_LAMBDA {
+      if constexpr (n.value < width) {
+        if (end - c == n.value) tile<K, Source, n.value>(source, range, act, column, to, ld_out);
+      }
+    };
+    remainder(Number<1>{});
+    remainder(Number<2>{});
+    remainder(Number<3>{});
+    remainder(Number<4>{});
+    remainder(Number<5>{});
+    remainder(Number<6>{});
+    remainder(Number<7>{});
   }
-  const std::byte* column = act.data + c * act.row_bytes;
-  float* to = out + c * ld_out;
-  const auto remainder = [&](auto n) GLIMPSE_INLINE_LAMBDA {
-    if constexpr (n.value < width) {
-      if (end - c == n.value) tile<K, Source, n.value>(source, range, act, column, to, ld_out);
-    }
-  };
-  remainder(Number<1>{});
-  remainder(Number<2>{});
-  remainder(Number<3>{});
-  remainder(Number<4>{});
-  remainder(Number<5>{});
-  remainder(Number<6>{});
-  remainder(Number<7>{});
 }
 
 /// Writes a panel's codes (offset 128 where they are raised), scales and mins to scratch.
