@@ -153,6 +153,7 @@ TEST(OpCost, FloorIsTheLargerOfBothLimits) {
   record.kind = OpKind::kNormLinear;
   record.rows = 3;
   record.weights[0] = &w;
+  record.weight_rows[0] = record.rows;
   record.n_weights = 1;
   record.flop = record.weight_flop(0);
   record.bytes = 1000;
@@ -184,6 +185,7 @@ TEST(GpuRoofline, CountsForEveryArithmetic) {
   product.kind = OpKind::kNormLinear;
   product.rows = 3;
   product.weights[0] = &w;
+  product.weight_rows[0] = product.rows;
   product.n_weights = 1;
   product.flop = product.weight_flop(0);
   attention.kind = OpKind::kAttention;
@@ -202,6 +204,7 @@ TEST(OpCost, SummaryJoinsCallsOfOneKindAndShape) {
     r.kind = OpKind::kLinearAdd;
     r.rows = 1;
     r.weights[0] = &w;
+    r.weight_rows[0] = r.rows;
     r.n_weights = 1;
     r.flop = r.weight_flop(0);
     r.bytes = 10;

@@ -1,8 +1,9 @@
 // Hundreds of golden pairs, each with one to three changes of meaning: refused in words, or run to finite numbers. The
-// long run: GLIMPSE_MUTANTS=100000 test_engine --gtest_filter='ModelMutants.*'; a failure names its seed, and
+// long run: GLIMPSE_MUTANTS=100000 test_engine --gtest_filter='*ModelMutants.*'; a failure names its seed, and
 // GLIMPSE_MUTANT_SEED=N runs that one alone.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <random>
 
@@ -18,13 +19,16 @@ uint64_t number_from(const char* variable, uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-TEST(ModelMutants, AreRefusedOrRun) {
-  const GgufFile text = testing::must(GgufFile::open(testing::golden_path("tied/model.gguf")));
-  const GgufFile vision = testing::must(GgufFile::open(testing::golden_path("tied/mmproj.gguf")));
+class ModelMutants : public ::testing::TestWithParam<const char*> {};  // the folder of a golden pair
+
+TEST_P(ModelMutants, AreRefusedOrRun) {
+  const std::string folder = GetParam();
+  const GgufFile text = testing::must(GgufFile::open(testing::golden_path(folder + "/model.gguf")));
+  const GgufFile vision = testing::must(GgufFile::open(testing::golden_path(folder + "/mmproj.gguf")));
   const std::string whole = fuzz::ModelMutant(text).build();
   const uint64_t one = number_from("GLIMPSE_MUTANT_SEED", UINT64_MAX);
   const uint64_t first = one == UINT64_MAX ? 0 : one,
-                 count = one == UINT64_MAX ? number_from("GLIMPSE_MUTANTS", 300) : 1;
+                 count = one == UINT64_MAX ? number_from("GLIMPSE_MUTANTS", folder == "tied" ? 300 : 100) : 1;
   size_t n_refused = 0, n_numeric = 0, n_run = 0;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     std::mt19937 random(static_cast<uint32_t>(seed));
@@ -52,6 +56,13 @@ TEST(ModelMutants, AreRefusedOrRun) {
   RecordProperty("not_finite", static_cast<int>(n_numeric));
   RecordProperty("run", static_cast<int>(n_run));
 }
+
+INSTANTIATE_TEST_SUITE_P(Pairs, ModelMutants, ::testing::Values("tied", "qwen25vl", "qwen3vl", "qwen3vlmoe-f16"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
 
 }  // namespace
 }  // namespace glimpse
