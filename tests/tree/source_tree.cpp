@@ -62,7 +62,6 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/kv_type", {"tools/", "engine/include/", "kernels/"}},
     {"tools/cli/vision_precision", {"tools/", "engine/"}},
-    {"tools/cli/warnings", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/device_choice", {"tools/", "engine/"}},
     {"tools/", {"engine/include/"}},
     {"tests/", {""}},
