@@ -135,7 +135,10 @@ TEST(VisionInt8Error, LargeChannelsCostTheOthersLittle) {
   const double usual = error_with(1);
   EXPECT_GT(usual, 1e-7);
   EXPECT_LE(usual, 5e-4);
-  EXPECT_LE(error_with(32), 8 * usual);
+  // A channel of 32 standard deviations is 32 / sqrt(32) in each mixed value of its block; the greatest is
+  // usually 2.07, and 1.46 in the last block, half of which is padding: (5.66 / 1.46)^2 = 15. Unmixed it would be (32
+  // / 1.77)^2 = 327.
+  EXPECT_LE(error_with(32), 16 * usual);
 }
 
 }  // namespace
