@@ -9,6 +9,7 @@
 #include "engine/model/probe.h"
 #include "engine/model/text_decoder.h"
 #include "engine/model/weights.h"
+#include "engine/runtime/memory_list.h"
 
 namespace glimpse {
 namespace {
@@ -55,31 +56,48 @@ void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, con
   probe.see("ffn_out", s.x);
 }
 
-// Floats of each buffer of a decoder.
-struct DecoderSizes {
-  int64_t x, q, ffn, rope, routing, deepstack, logits;
-  DecoderSizes(const TextConfig& c, int64_t batch)
-      : x(batch * c.hidden_size),
-        q(batch * c.num_attention_heads * c.head_dim),
-        ffn(batch * c.ffn_width()),
-        rope(batch * (c.head_dim / 2)),
-        routing(c.num_experts == 0 ? 0 : batch * (c.num_experts + 2 * c.num_experts_per_tok + 1)),
-        deepstack(c.num_deepstack_layers == 0 ? 0 : x),
-        logits(std::min(batch, kLogitRows) * c.vocab_size) {}
-  uint64_t bytes() const {
-    return sizeof(float) * static_cast<uint64_t>(x + 2 * q + ffn + 4 * rope + routing + 2 * deepstack + logits);
-  }
+// What a decoder allocates.
+struct DecoderMemory {
+  std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, routing, deepstack, logits;
+  std::vector<float> host_cos, host_sin;  // (batch, head_dim / 2)
+  std::vector<float> host_rows;           // (batch, hidden_size), of DeepStack
+  std::vector<TokenId> ids;               // (batch)
+  // Rotations of text at positions of the context, where the backend records steps.
+  std::unique_ptr<BackendBuffer> step_cos, step_sin;
 };
 
-// Scratch is reserved for rows of this width: inputs, and keys and values on their way to the cache.
-int64_t widest_input(const TextConfig& c) {
-  return std::max({c.hidden_size, c.num_attention_heads * c.head_dim, 2 * c.num_key_value_heads * c.head_dim,
-                   c.intermediate_size, c.moe_intermediate_size, c.shared_expert_intermediate_size});
-}
-
-// Floats of one rotation table for recorded steps.
-int64_t step_rope_floats(const TextConfig& c, const Ops& ops, int64_t context) {
-  return ops.records_steps() ? context * (c.head_dim / 2) : 0;
+// weights outlive the list.
+MemoryList list_memory(const TextConfig& c, const TextWeights& weights, const Ops& ops, int64_t context, int64_t batch,
+                       DecoderMemory& to) {
+  const int64_t heads = c.num_attention_heads * c.head_dim, half = c.head_dim / 2;
+  MemoryList list;
+  list.buffer("residual stream", batch * c.hidden_size, to.x);
+  list.buffer("queries", batch * heads, to.q);
+  list.buffer("attention output", batch * heads, to.attn);
+  list.buffer("feed-forward activations", batch * c.ffn_width(), to.ffn);
+  list.buffer("rotation table, cosines", batch * half, to.rope_cos);
+  list.buffer("rotation table, sines", batch * half, to.rope_sin);
+  list.buffer("logits", std::min(batch, kLogitRows) * c.vocab_size, to.logits);
+  list.host("rotations, cosines", batch * half, to.host_cos);
+  list.host("rotations, sines", batch * half, to.host_sin);
+  list.host("token ids", batch, to.ids);
+  // Inputs, and keys and values on their way to the cache.
+  list.product(batch, std::max({c.hidden_size, heads, 2 * c.num_key_value_heads * c.head_dim, c.intermediate_size,
+                                c.moe_intermediate_size, c.shared_expert_intermediate_size}));
+  list.attention(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock));
+  if (c.num_experts > 0) {
+    list.buffer("routing to experts", batch * (c.num_experts + 2 * c.num_experts_per_tok + 1), to.routing);
+    list.experts(batch, *weights.layers[0].experts);
+  }
+  if (c.num_deepstack_layers > 0) {
+    list.buffer("DeepStack rows", batch * c.hidden_size, to.deepstack);
+    list.host("DeepStack rows of the host", batch * c.hidden_size, to.host_rows);
+  }
+  if (ops.records_steps()) {
+    list.buffer("rotation table of the context, cosines", context * half, to.step_cos);
+    list.buffer("rotation table of the context, sines", context * half, to.step_sin);
+  }
+  return list;
 }
 
 // The rows of one input that are in a pass.
@@ -142,15 +160,10 @@ struct TextDecoder::Impl {
   const std::shared_ptr<const Model> model;
   Ops& ops;
   int64_t context = 0, batch = 0;
-  std::unique_ptr<BackendBuffer> x, q, attn, ffn, rope_cos, rope_sin, routing, deepstack, logits;
-  std::vector<float> host_cos, host_sin;  // (batch, head_dim / 2)
-  std::vector<float> host_rows;           // (batch, hidden_size), with DeepStack
-  std::vector<TokenId> ids;               // (batch)
-  std::vector<PassPart> parts;            // of the pass at hand
-  std::vector<Segment> segments;          // one per part
-  // Rotations of text at positions [0, n_step_rope) of the context, where the backend records steps.
-  std::unique_ptr<BackendBuffer> step_cos, step_sin;
-  int64_t n_step_rope = 0;
+  DecoderMemory memory;
+  std::vector<PassPart> parts;         // of the pass at hand
+  std::vector<Segment> segments;       // one per part
+  int64_t n_step_rope = 0;             // positions that step_cos and step_sin hold
   KvCache::Revision stepped;           // of the cache that steps go on in
   std::unique_ptr<DecodeSteps> steps;  // goes first: steps that are under way use the memory above
 
@@ -168,18 +181,18 @@ struct TextDecoder::Impl {
   DecoderScratch scratch(int64_t n) const {
     const TextConfig& c = config();
     const int64_t half = c.head_dim / 2, heads = c.num_attention_heads * c.head_dim;
-    return {rows(x, n, c.hidden_size),
-            rows(q, n, heads),
-            rows(attn, n, heads),
-            rows(ffn, n, c.ffn_width()),
-            RopeTable{rows(rope_cos, n, half), rows(rope_sin, n, half)},
+    return {rows(memory.x, n, c.hidden_size),
+            rows(memory.q, n, heads),
+            rows(memory.attn, n, heads),
+            rows(memory.ffn, n, c.ffn_width()),
+            RopeTable{rows(memory.rope_cos, n, half), rows(memory.rope_sin, n, half)},
             routing_rows(n)};
   }
   Routing routing_rows(int64_t n) const {
     const TextConfig& c = config();
     if (c.num_experts == 0) return {};
     const int64_t used = c.num_experts_per_tok, slots = used + (c.shared_expert_intermediate_size > 0 ? 1 : 0);
-    const Mat all = rows(routing, n, c.num_experts + used + slots);
+    const Mat all = rows(memory.routing, n, c.num_experts + used + slots);
     return {all.columns(0, c.num_experts), all.columns(c.num_experts, used), all.columns(c.num_experts + used, slots)};
   }
 
@@ -204,11 +217,8 @@ TextDecoder::~TextDecoder() = default;
 uint64_t TextDecoder::plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch) {
   const TextConfig& c = model.text();
   const int64_t rows = std::clamp<int64_t>(batch, 1, std::max<int64_t>(1, context));
-  const auto& experts = model.text_weights().layers[0].experts;
-  return DecoderSizes(c, rows).bytes() + ops.reserve_bytes(rows, widest_input(c)) +
-         (experts ? ops.reserve_experts_bytes(rows, *experts) : 0) +
-         ops.kv_scratch_bytes(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)) +
-         2 * sizeof(float) * static_cast<uint64_t>(step_rope_floats(c, ops, context));
+  DecoderMemory none;
+  return list_memory(c, model.text_weights(), ops, context, rows, none).bytes(ops);
 }
 
 Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const Model> model, Ops& ops, int64_t context,
@@ -216,37 +226,12 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   if (context < 1 || context > int64_t{1} << 30 || batch < 1) {
     return make_error(ErrorCode::kInvalidArgument, "a context of %d positions in batches of %d rows", context, batch);
   }
-  const TextConfig& c = model->text();
   std::unique_ptr<TextDecoder> decoder(new TextDecoder());
   decoder->impl_ = std::make_unique<Impl>(model, ops);
   Impl& d = *decoder->impl_;
   d.context = context;
   d.batch = std::min(batch, context);
-  const DecoderSizes sizes(c, d.batch);
-  GLIMPSE_ASSIGN(d.x, ops.allocate(sizes.x, "residual stream"));
-  GLIMPSE_ASSIGN(d.q, ops.allocate(sizes.q, "queries"));
-  GLIMPSE_ASSIGN(d.attn, ops.allocate(sizes.q, "attention output"));
-  GLIMPSE_ASSIGN(d.ffn, ops.allocate(sizes.ffn, "feed-forward activations"));
-  GLIMPSE_ASSIGN(d.rope_cos, ops.allocate(sizes.rope, "rotation table"));
-  GLIMPSE_ASSIGN(d.rope_sin, ops.allocate(sizes.rope, "rotation table"));
-  GLIMPSE_ASSIGN(d.logits, ops.allocate(sizes.logits, "logits"));
-  GLIMPSE_TRY(ops.reserve(d.batch, widest_input(c)));
-  GLIMPSE_TRY(ops.reserve_attention(c.num_key_value_heads, c.head_dim, round_up(context, kKeyBlock)));
-  if (c.num_experts > 0) {
-    GLIMPSE_ASSIGN(d.routing, ops.allocate(sizes.routing, "routing to experts"));
-    GLIMPSE_TRY(ops.reserve_experts(d.batch, *model->text_weights().layers[0].experts));
-  }
-  if (c.num_deepstack_layers > 0) {
-    GLIMPSE_ASSIGN(d.deepstack, ops.allocate(sizes.deepstack, "DeepStack rows"));
-    d.host_rows.resize(static_cast<size_t>(sizes.deepstack));
-  }
-  d.host_cos.resize(static_cast<size_t>(sizes.rope));
-  d.host_sin.resize(static_cast<size_t>(sizes.rope));
-  d.ids.resize(static_cast<size_t>(d.batch));
-  if (ops.records_steps()) {
-    GLIMPSE_ASSIGN(d.step_cos, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
-    GLIMPSE_ASSIGN(d.step_sin, ops.allocate(step_rope_floats(c, ops, context), "rotation table of the context"));
-  }
+  GLIMPSE_TRY(list_memory(model->text(), model->text_weights(), ops, context, d.batch, d.memory).allocate(ops));
   return decoder;
 }
 
@@ -376,9 +361,9 @@ void TextDecoder::Impl::upload_pictures(int64_t piece, Mat to, Use&& use) {
       const float* from = embedding;
       if (width != hidden) {
         for (int64_t i = 0; i < n; ++i) {
-          std::copy_n(embedding + i * width + piece * hidden, hidden, host_rows.data() + i * hidden);
+          std::copy_n(embedding + i * width + piece * hidden, hidden, memory.host_rows.data() + i * hidden);
         }
-        from = host_rows.data();
+        from = memory.host_rows.data();
       }
       ops.upload(from, n * hidden, to.row(row));
       use(row, n);
@@ -391,15 +376,15 @@ void TextDecoder::Impl::upload_pictures(int64_t piece, Mat to, Use&& use) {
 // The input of the first layer and the rotations of all.
 void TextDecoder::Impl::embed(const DecoderScratch& s) {
   const int64_t half = config().head_dim / 2;
-  ops.upload(host_cos.data(), s.x.rows * half, s.rope.cos.data);
-  ops.upload(host_sin.data(), s.x.rows * half, s.rope.sin.data);
+  ops.upload(memory.host_cos.data(), s.x.rows * half, s.rope.cos.data);
+  ops.upload(memory.host_sin.data(), s.x.rows * half, s.rope.sin.data);
   upload_pictures(0, s.x, [](int64_t, int64_t) {});  // embed() leaves them as they are
-  ops.embed(*model->text_weights().token_embd, std::span(ids).first(static_cast<size_t>(s.x.rows)), s.x);
+  ops.embed(*model->text_weights().token_embd, std::span(memory.ids).first(static_cast<size_t>(s.x.rows)), s.x);
 }
 
 // Rows of pictures += what their embeddings have for this layer (_deepstack_process() of Qwen3VLTextModel).
 void TextDecoder::Impl::add_deepstack(size_t layer, Mat all, Probe& probe) {
-  const Mat rows_of_pictures = rows(deepstack, all.rows, all.cols);
+  const Mat rows_of_pictures = rows(memory.deepstack, all.rows, all.cols);
   upload_pictures(static_cast<int64_t>(layer) + 1, rows_of_pictures,
                   [&](int64_t first, int64_t n) { ops.add(rows_of_pictures.slice(first, n), all.slice(first, n)); });
   probe.see("deepstack", all);
@@ -422,8 +407,8 @@ Status TextDecoder::Impl::compute(int64_t n, Probe& probe, const Progress& progr
   const DecoderScratch s = scratch(n);
   for (const PassPart& part : parts) {
     const int64_t at = part.first_row * (c.head_dim / 2);
-    fill_mrope_table(part.rows.positions, c.rotation, host_cos.data() + at, host_sin.data() + at);
-    std::copy(part.rows.ids.begin(), part.rows.ids.end(), ids.begin() + part.first_row);
+    fill_mrope_table(part.rows.positions, c.rotation, memory.host_cos.data() + at, memory.host_sin.data() + at);
+    std::copy(part.rows.ids.begin(), part.rows.ids.end(), memory.ids.begin() + part.first_row);
   }
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
@@ -463,7 +448,7 @@ void TextDecoder::Impl::head(Mat all, Probe& probe, bool* finite) {
     int64_t row_of_part = 0;
     for (int64_t first = 0; first < n; first += kLogitRows) {
       const int64_t count = std::min(kLogitRows, n - first);
-      const Mat out = rows(logits, count, c.vocab_size);
+      const Mat out = rows(memory.logits, count, c.vocab_size);
       ops.norm_linear(all.slice(first_row + first, count), w.output_norm, w.output, Activation::kNone, out);
       *finite = ops.all_finite(out) && *finite;
       probe.see_rows(out);
@@ -495,8 +480,8 @@ Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
   std::vector<float> cosines(static_cast<size_t>(n * half)), sines(cosines.size());
   fill_mrope_table(positions, c.rotation, cosines.data(), sines.data());
   GLIMPSE_TRY(ops.run([&] {
-    ops.upload(cosines.data(), n * half, step_cos->data + n_step_rope * half);
-    ops.upload(sines.data(), n * half, step_sin->data + n_step_rope * half);
+    ops.upload(cosines.data(), n * half, memory.step_cos->data + n_step_rope * half);
+    ops.upload(sines.data(), n * half, memory.step_sin->data + n_step_rope * half);
   }));
   n_step_rope = n_positions;
   return {};
@@ -507,11 +492,11 @@ Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(const KvCach
                                                                     const DrawOptions& draw) {
   const TextConfig& c = config();
   const TextWeights& w = model->text_weights();
-  if (step_cos == nullptr) return std::unique_ptr<StepProgram>();
+  if (memory.step_cos == nullptr) return std::unique_ptr<StepProgram>();
   GLIMPSE_TRY(fill_step_rope(n_positions));
   DecoderScratch s = scratch(1);
-  s.rope = {rows(step_cos, n_positions, c.head_dim / 2), rows(step_sin, n_positions, c.head_dim / 2)};
-  const Mat out = rows(logits, 1, c.vocab_size);
+  s.rope = {rows(memory.step_cos, n_positions, c.head_dim / 2), rows(memory.step_sin, n_positions, c.head_dim / 2)};
+  const Mat out = rows(memory.logits, 1, c.vocab_size);
   const TapSink no_tap;
   Probe probe(ops, no_tap);
   return ops.record_step([&](StepRecorder& step) {

@@ -233,22 +233,26 @@ uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
 }
 
+// Each buffer becomes as large as the largest product needs it, so that two users take no more than their plans
+// together.
 Status CpuOps::grow_linear(int64_t max_rows, int64_t max_cols) {
-  const int64_t chunk = std::min(std::max(max_rows, reserved_rows_), kChunk);
-  const int64_t cols = std::max(max_cols, reserved_cols_);
-  if (chunk <= reserved_rows_ && cols <= reserved_cols_) return {};
-  for (AlignedBuffer& acts : acts_) {
-    GLIMPSE_ASSIGN(acts, AlignedBuffer::allocate(act_bytes(ActFormat::kF32, chunk, cols), "activations"));
-  }
-  const uint64_t expand = largest_scratch(cols);
+  const auto grow = [](AlignedBuffer& buffer, uint64_t n_bytes, const char* purpose) -> Status {
+    if (buffer.size() >= n_bytes) return {};
+    buffer = AlignedBuffer();  // goes before its successor is there
+    GLIMPSE_ASSIGN(buffer, AlignedBuffer::allocate(n_bytes, purpose));
+    return {};
+  };
+  const uint64_t acts_bytes = act_bytes(ActFormat::kF32, std::min(max_rows, kChunk), max_cols);
+  for (AlignedBuffer& acts : acts_) GLIMPSE_TRY(grow(acts, acts_bytes, "activations"));
+  if (max_cols <= reserved_cols_) return {};
+  const uint64_t row_bytes = static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float);
+  const uint64_t expand_bytes = largest_scratch(max_cols);
   for (Worker& worker : workers_) {
-    GLIMPSE_ASSIGN(worker.row,
-                   AlignedBuffer::allocate(static_cast<uint64_t>(round_up(cols, 256)) * sizeof(float), "a row"));
-    GLIMPSE_ASSIGN(worker.expand, AlignedBuffer::allocate(expand, "an expanded panel"));
-    GLIMPSE_ASSIGN(worker.tile, AlignedBuffer::allocate(kTileFloats * sizeof(float), "a tile"));
+    GLIMPSE_TRY(grow(worker.row, row_bytes, "a row"));
+    GLIMPSE_TRY(grow(worker.expand, expand_bytes, "an expanded panel"));
+    GLIMPSE_TRY(grow(worker.tile, kTileFloats * sizeof(float), "a tile"));
   }
-  reserved_rows_ = chunk;
-  reserved_cols_ = cols;
+  reserved_cols_ = max_cols;
   return {};
 }
 

@@ -147,9 +147,9 @@ class CpuOps final : public Ops {
   AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
   AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
   ExpertColumns experts_;
-  AlignedBuffer partials_;  // softmax states of key blocks that threads share
-  int64_t reserved_rows_ = 0, reserved_cols_ = 0;
-  Status status_;  // the first error of the pass at hand
+  AlignedBuffer partials_;     // softmax states of key blocks that threads share
+  int64_t reserved_cols_ = 0;  // whose rows and expanded panels there is room for
+  Status status_;              // the first error of the pass at hand
 };
 
 }  // namespace glimpse

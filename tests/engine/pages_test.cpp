@@ -243,6 +243,28 @@ TEST_P(Pages, WhatAFailedPassLeftBehindIsSeenByNobody) {
   EXPECT_EQ(feed(*next, {1}, 9), alone(0, {{{1}, 9}})[0]);
 }
 
+#if defined(GLIMPSE_TEST_CUDA_HOST)
+// Of a device: what is planned, and nothing afterwards.
+TEST_P(Pages, ADeviceGivesWhatWasPlanned) {
+  for (const auto& [context, batch] : {std::pair{256, 64}, {900, 1}, {300, 300}}) {
+    const auto ops = testing::make_ops(*model_, GetParam());
+    const uint64_t planned = KvCache::plan_bytes(*model_, *ops, context, GetParam().kv) +
+                             TextDecoder::plan_bytes(*model_, *ops, context, batch);
+    const uint64_t before = ops->available_bytes();
+    const auto cache = must(KvCache::create(*model_, *ops, context, GetParam().kv));
+    const auto decoder = must(TextDecoder::create(model_, *ops, context, batch));
+    const uint64_t after = ops->available_bytes(), table = static_cast<uint64_t>(cache->context()) / 256 * 4 + 4;
+    EXPECT_LE(before - after, planned + table);
+    EXPECT_GE(before - after, planned / 2);
+    PassInput input;
+    input.append_text(std::vector<TokenId>(12, 7));
+    std::vector<float> logits(kVocab);
+    EXPECT_OK(decoder->forward(*cache, input.rows(), logits, false, {}, {}));
+    EXPECT_EQ(ops->available_bytes(), after);
+  }
+}
+#endif
+
 INSTANTIATE_TEST_SUITE_P(Backends, Pages, ::testing::ValuesIn(testing::golden_backends()),
                          [](const auto& test) { return test.param.name; });
 

@@ -15,6 +15,9 @@
 #include <new>
 
 #include "engine/base/aligned_buffer.h"
+#include "engine/model/pass_input.h"
+#include "engine/model/text_decoder.h"
+#include "engine/model/vision_encoder.h"
 #include "engine/preprocess/preprocess.h"
 #include "tests/engine/session_support.h"
 #include "tests/memory/big_pictures.h"
@@ -182,6 +185,45 @@ TEST(ImageMemory, ASessionStaysWithinItsPlan) {
     EXPECT_LE(peak, bound + kObjects) << "limit " << limit;
     EXPECT_EQ(n_refused > 0, limit < (uint64_t{32} << 20));
     EXPECT_GT(n_read, 0);
+  }
+}
+
+// A decoder, an encoder and a cache allocate what their plans say and not much less; their passes allocate nothing of
+// size.
+TEST(PlannedMemory, IsWhatIsAllocatedAndAllOfIt) {
+  const auto model = tied_model(false);
+  struct Sizes {
+    int64_t context, batch, max_patches;
+    int n_threads;
+  };
+  for (const Sizes& sizes : {Sizes{256, 64, 64, 1}, Sizes{512, 1, 2000, 2}, Sizes{300, 300, 4, 3}}) {
+    const auto ops = must(model->make_ops(sizes.n_threads)), eyes = must(model->make_ops(sizes.n_threads));
+    const auto planned = static_cast<int64_t>(KvCache::plan_bytes(*model, *ops, sizes.context, KvElement::kF16) +
+                                              TextDecoder::plan_bytes(*model, *ops, sizes.context, sizes.batch) +
+                                              VisionEncoder::plan_bytes(*model, *eyes, sizes.max_patches));
+    std::unique_ptr<KvCache> cache;
+    std::unique_ptr<TextDecoder> decoder;
+    std::unique_ptr<VisionEncoder> encoder;
+    const int64_t before = g_now.load();
+    const int64_t peak = peak_of([&] {
+      cache = must(KvCache::create(*model, *ops, sizes.context, KvElement::kF16));
+      decoder = must(TextDecoder::create(model, *ops, sizes.context, sizes.batch));
+      encoder = must(VisionEncoder::create(model, *eyes, sizes.max_patches));
+    });
+    const int64_t held = g_now.load() - before;
+    constexpr int64_t kObjects = 32 << 10;  // the objects themselves, tables, what malloc rounds up
+    EXPECT_LE(peak, planned + kObjects) << "context " << sizes.context;
+    EXPECT_GE(held, planned * 2 / 3) << "context " << sizes.context;
+
+    PassInput input;
+    input.append_text(std::vector<TokenId>(200, 7));
+    std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
+    EXPECT_OK(decoder->forward(*cache, input.rows(), logits, false, {}, {}));  // threads begin, tables get their size
+    cache->truncate(0);
+    EXPECT_LE(peak_of([&] { EXPECT_OK(decoder->forward(*cache, input.rows(), logits, false, {}, {})); }), 8 << 10);
+    Image image{28, 28, std::vector<uint8_t>(28 * 28 * 3, 9)};
+    const Patches patches = must(extract_patches(image, model->vision().patch, nullptr));
+    EXPECT_LE(peak_of([&] { (void)must(encoder->encode(patches, {}, {})); }), 16 << 10);
   }
 }
 

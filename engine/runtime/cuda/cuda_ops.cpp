@@ -273,7 +273,7 @@ uint64_t CudaOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const auto rows = static_cast<uint64_t>(max_rows), cols = static_cast<uint64_t>(round_up(max_cols, kTileColumns));
   const auto n_values =
       static_cast<uint64_t>(rows_size(device_->has_warpgroups(), max_rows, static_cast<int64_t>(cols)));
-  return n_values * sizeof(uint16_t) + rows * cols * sizeof(float) + rows * sizeof(int32_t);
+  return n_values * sizeof(uint16_t) + rows * cols * sizeof(float) + std::max<uint64_t>(64, rows) * sizeof(int32_t);
 }
 
 Status CudaOps::reserve(int64_t max_rows, int64_t max_cols) {
