@@ -41,6 +41,7 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
 
 TEST(Device, KnowsForWhatABuildHasCode) {
   EXPECT_TRUE(has_code_for("90a-real;80-virtual", 9, 0));
+  EXPECT_TRUE(has_code_for("80-virtual,90a-real", 9, 0)) << "as a compiler's definition has it";
   EXPECT_FALSE(has_code_for("90a-real;80-virtual", 8, 0)) << "PTX is no machine code";
   EXPECT_FALSE(has_code_for("90a-real;80-virtual", 8, 9));
   EXPECT_FALSE(has_code_for("90a-real;80-virtual", 10, 0));

@@ -32,7 +32,7 @@ Result<Memory> Memory::pinned(std::shared_ptr<Device> device, uint64_t n_bytes, 
 
 bool has_code_for(std::string_view architectures, int major, int minor) {
   while (!architectures.empty()) {
-    const size_t end = architectures.find(';');
+    const size_t end = architectures.find_first_of(";,");
     const std::string_view entry = architectures.substr(0, end);
     architectures = end == std::string_view::npos ? std::string_view() : architectures.substr(end + 1);
     int number = 0;

@@ -103,7 +103,7 @@ class Memory {
   bool pinned_ = false;
 };
 
-/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual"), has machine code
+/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual", or with commas), has machine code
 /// that a device of compute capability major.minor runs; otherwise its driver translates PTX.
 bool has_code_for(std::string_view architectures, int major, int minor);
 
