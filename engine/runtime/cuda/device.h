@@ -103,8 +103,8 @@ class Memory {
   bool pinned_ = false;
 };
 
-/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual", or with commas), has machine code
-/// that a device of compute capability major.minor runs; otherwise its driver translates PTX.
+/// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual", commas will do), has
+/// machine code that a device of compute capability major.minor runs; otherwise its driver translates PTX.
 bool has_code_for(std::string_view architectures, int major, int minor);
 
 /// The first GPU of this machine. log: hears of it when the driver is about to translate all kernels. Errors: kDevice:
