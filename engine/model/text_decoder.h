@@ -54,6 +54,7 @@ class TextDecoder {
   /// The logits of the last slot, into which `id` went at `position`, computed again: (vocab_size). Errors: kNumeric,
   /// kDevice, kInvalidArgument when no slot is filled.
   Status last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits);
+
  private:
   TextDecoder();
   struct Impl;

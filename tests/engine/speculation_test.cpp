@@ -456,8 +456,7 @@ TEST(SpeculativeDecoder, DraftsCountOnlyOnceTheyAreTaken) {
   sizes.pool_slots = sizes.context;
   sizes.max_image_tokens = 1;
   sizes.max_image_patches = 4;
-  const auto bench =
-      must(Workbench::create(tied_model(), sizes, must(tied_model()->make_ops(1)), KvElement::kF32));
+  const auto bench = must(Workbench::create(tied_model(), sizes, must(tied_model()->make_ops(1)), KvElement::kF32));
   SpeculativeDecoder decoder = must(SpeculativeDecoder::create(*tied_model(), bench, sizes));
   EXPECT_FALSE(decoder.has_logits());
   const std::vector<TokenId> ids = {40, 41, 42, 43, 44};

@@ -35,7 +35,8 @@ std::map<std::string, std::string> library_code() {
   for (const char* const room : {"engine", "kernels", "loaders"}) {
     for (const fs::directory_entry& entry : fs::recursive_directory_iterator(fs::path(GLIMPSE_SOURCE_DIR) / room)) {
       const std::string extension = entry.path().extension();
-      if (extension == ".h" || extension == ".cpp" || extension == ".cuh" || extension == ".cu" || extension == ".inc") {
+      if (extension == ".h" || extension == ".cpp" || extension == ".cuh" || extension == ".cu" ||
+          extension == ".inc") {
         code[fs::relative(entry.path(), GLIMPSE_SOURCE_DIR)] = code_of(entry.path());
       }
     }

@@ -308,8 +308,8 @@ GLIMPSE_API glimpse_status glimpse_session_reset(glimpse_session* session);
  * GLIMPSE_ERROR_MISMATCH, whatever its width; one loaded without a vision file cannot tell, takes it and warns. */
 typedef struct glimpse_embedding glimpse_embedding;
 
-/* An encoded picture in memory: JPEG, PNG, WebP, GIF, TIFF, HEIC, AVIF, BMP, PPM. A file may be a pipe, which is read to
- * its end. */
+/* An encoded picture in memory: JPEG, PNG, WebP, GIF, TIFF, HEIC, AVIF, BMP, PPM. A file may be a pipe, which is read
+ * to its end. */
 GLIMPSE_API glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
                                                       glimpse_progress_callback progress, void* progress_user,
                                                       glimpse_embedding** out);
