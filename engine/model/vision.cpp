@@ -159,11 +159,14 @@ VisionEncoder::~VisionEncoder() = default;
 uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t max_patches) {
   const VisionConfig& c = model.vision();
   const VisionSizes sizes(c, ops, max_patches);
-  uint64_t reserve = 0;
+  // What grows with the rows and what grows with the columns alone may be largest for different products.
+  uint64_t for_rows = 0, for_cols = 0;
   for (const Reserve& r : reserves(c, sizes, max_patches)) {
-    reserve = std::max(reserve, ops.reserve_bytes(r.rows, r.cols));
+    const uint64_t cols_alone = ops.reserve_bytes(0, r.cols);
+    for_rows = std::max(for_rows, ops.reserve_bytes(r.rows, r.cols) - cols_alone);
+    for_cols = std::max(for_cols, cols_alone);
   }
-  return sizes.bytes() + reserve + ops.kv_scratch_bytes(c.num_heads, c.head_dim, sizes.keys) +
+  return sizes.bytes() + for_rows + for_cols + ops.kv_scratch_bytes(c.num_heads, c.head_dim, sizes.keys) +
          ops.kv_bytes(c.num_heads, c.head_dim, sizes.keys, model.vision_kv_element());
 }
 

@@ -120,6 +120,7 @@ class Layer {
     return run(segments, x, cosines, sines);
   }
   Rows alone(const Part& part) {
+    if (part.n_rows == 0) return {};  // a segment without rows only stands between others
     const std::unique_ptr<KvStore> kv = filled(part);
     return run({{.kv = kv.get(), .n_rows = part.n_rows, .n_past = part.n_past, .causal = part.causal}}, {&part})[0];
   }
