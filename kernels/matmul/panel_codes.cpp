@@ -2,31 +2,12 @@
 
 #include <cstring>
 
+#include "kernels/quant/little_endian.h"
+
 namespace glimpse {
 namespace {
 
 using Codes = BlockCodes;
-
-uint16_t load16(const uint8_t* p) {
-  uint16_t v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-uint32_t load32(const uint8_t* p) {
-  uint32_t v;
-  std::memcpy(&v, p, sizeof v);
-  return v;
-}
-void store16(uint8_t* p, uint32_t v) {
-  const auto narrow = static_cast<uint16_t>(v);
-  std::memcpy(p, &narrow, sizeof narrow);
-}
-void store32(uint8_t* p, uint32_t v) {
-  std::memcpy(p, &v, sizeof v);
-}
-uint8_t u8(uint32_t v) {
-  return static_cast<uint8_t>(v);
-}
 
 // ---- Planes of a panel block -------------------------------------------------------------------------------------
 
