@@ -74,6 +74,9 @@ struct GenerateOptions {
   ProgressSink progress;
 };
 
+/// What generate() and begin_answer() check of the options themselves. Errors: kInvalidArgument names the option.
+Status check_generate_options(const Model& model, const GenerateOptions& options);
+
 enum class FinishReason { kStop, kStopString, kMaxTokens, kContextFull, kCancelled };
 const char* finish_reason_name(
     FinishReason reason);  // "stop", "stop_string", "max_tokens", "context_full", "cancelled"
@@ -210,6 +213,7 @@ class Session {
   const Timings& timings() const;
 
  private:
+  friend Status check_generate_options(const Model& model, const GenerateOptions& options);
   Session();
   struct Impl;
   class JointStep;

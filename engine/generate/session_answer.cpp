@@ -30,7 +30,7 @@ const char* finish_reason_name(FinishReason reason) {
   return "unknown";
 }
 
-Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) const {
+Result<AnswerState> Session::Impl::make_answer(const Model& model, const GenerateOptions& options) {
   if (options.max_tokens < -1) {
     return make_error(ErrorCode::kInvalidArgument,
                       "max_tokens is %d: it must be at least -1 (-1: until the context is full)", options.max_tokens);
@@ -39,9 +39,14 @@ Result<AnswerState> Session::Impl::make_answer(const GenerateOptions& options) c
     return make_error(ErrorCode::kInvalidArgument, "n_top_logprobs is %d: it must be at least 0 (0: none)",
                       options.n_top_logprobs);
   }
-  GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model->text().vocab_size));
-  GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model->tokenizer(), options.stop, options.render_special));
+  GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model.text().vocab_size));
+  GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model.tokenizer(), options.stop, options.render_special));
   return AnswerState{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0};
+}
+
+Status check_generate_options(const Model& model, const GenerateOptions& options) {
+  GLIMPSE_TRY(Session::Impl::make_answer(model, options));
+  return {};
 }
 
 Status Session::Impl::check_can_answer() const {
@@ -70,7 +75,7 @@ void Session::Impl::make_last_pending() {
 }
 
 Status Session::begin_answer(const GenerateOptions& options) {
-  GLIMPSE_ASSIGN(AnswerState state, impl_->make_answer(options));
+  GLIMPSE_ASSIGN(AnswerState state, Impl::make_answer(*impl_->model, options));
   return impl_->start_answer(std::move(state));
 }
 
@@ -281,7 +286,8 @@ Status Session::Impl::run_answer(const GenerateOptions& options) {
 
 Result<Answer> Session::generate(const std::vector<Message>& messages, const GenerateOptions& options) {
   Impl& s = *impl_;
-  GLIMPSE_ASSIGN(AnswerState state, s.make_answer(options));  // a bad option is said before the long prefill
+  GLIMPSE_ASSIGN(AnswerState state,
+                 Impl::make_answer(*s.model, options));  // a bad option is said before the long prefill
   const Clock::time_point start = Clock::now();
   std::optional<PromptInput> input;
   if (!messages.empty()) {

@@ -69,7 +69,7 @@ struct Session::Impl {
   void give_up_slots(int64_t n);
 
   // The answer: session_answer.cpp.
-  Result<AnswerState> make_answer(const GenerateOptions& options) const;
+  static Result<AnswerState> make_answer(const Model& model, const GenerateOptions& options);
   void make_last_pending();
   Status check_can_answer() const;
   Status start_answer(AnswerState state);

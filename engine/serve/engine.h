@@ -40,8 +40,8 @@ Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options)
 
 /// A picture of a request, decoded when its turn comes: a file's bytes, upright pixels, or an embedding made before.
 struct RequestImage {
-  std::string bytes;                               // of a file; empty: the next
-  Image pixels;                                    // empty: the next
+  std::string bytes;  // of a file; empty: the next
+  Image pixels;       // empty: the next
   std::shared_ptr<const ImageEmbedding> embedding;
 };
 
@@ -56,13 +56,15 @@ struct RequestMessage {
 
 using RequestId = uint64_t;
 
-/// What became of a request. An error leaves what was said before it.
+/// What became of a request. An error leaves what was said before it. Whatever cancelled it (cancel(), its deadline, its
+/// callback, the end of the engine), the status is kCancelled and says which; where the answer had begun its reason is
+/// kCancelled as well.
 struct RequestResult {
   Answer answer;
   Status status;
-  double queued_ms = 0;       // until its first pass or picture
-  double first_token_ms = 0;  // since submit(); 0: there was none
-  double total_ms = 0;        // since submit()
+  double queued_ms = 0;         // until its first pass or picture
+  double first_token_ms = 0;    // since submit(); 0: there was none
+  double total_ms = 0;          // since submit()
   int64_t n_cached_images = 0;  // pictures that the cache of embeddings had
 };
 
@@ -124,7 +126,8 @@ class Engine {
   /// cancelled.
   void stop(int64_t grace_ms);
 
-  /// submit() and waiting for the end of it, with the engine's own thread or by stepping.
+  /// submit() and waiting for the end of it, with the engine's own thread or by stepping. request.on_done is not called;
+  /// what submit() refuses is the result's status.
   RequestResult ask(Request request);
 
  private:

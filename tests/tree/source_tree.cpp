@@ -41,9 +41,12 @@ const std::vector<Room> kRooms = {
     {"engine/model/", {"engine/base/", "kernels/", "loaders/", "tokenizer/", "engine/preprocess/", "engine/runtime/"}},
     {"engine/generate/",
      {"engine/base/", "kernels/", "loaders/", "tokenizer/", "engine/preprocess/", "engine/runtime/", "engine/model/"}},
+    {"engine/serve/",
+     {"engine/base/", "kernels/", "loaders/", "tokenizer/", "engine/preprocess/", "engine/runtime/", "engine/model/",
+      "engine/generate/"}},
     {"engine/capi/",
      {"engine/include/", "engine/base/", "kernels/", "loaders/", "tokenizer/", "engine/preprocess/", "engine/runtime/",
-      "engine/model/", "engine/generate/"}},
+      "engine/model/", "engine/generate/", "engine/serve/"}},
     // Commands live on the public API, so that it stays enough for other people's programs; those that look into files
     // and measure kernels reach inside.
     {"tools/boxes/", {"engine/base/", "loaders/"}},
