@@ -66,6 +66,8 @@ const std::vector<Room> kRooms = {
     {"tools/cli/kv_type", {"tools/", "engine/include/", "kernels/"}},
     {"tools/cli/vision_precision", {"tools/", "engine/"}},
     {"tools/cli/device_choice", {"tools/", "engine/"}},
+    {"tools/cli/model_choice", {"tools/", "engine/"}},
+    {"tools/cli/sampling_choice", {"tools/", "engine/"}},
     {"tools/", {"engine/include/"}},
     {"tests/", {""}},
     {"bench/", {"engine/", "kernels/", "loaders/", "tokenizer/", "tools/"}},

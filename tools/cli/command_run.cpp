@@ -13,11 +13,9 @@
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/boxes/boxes.h"
 #include "tools/cli/commands.h"
-#include "tools/cli/device_choice.h"
-#include "tools/cli/kv_type.h"
+#include "tools/cli/model_choice.h"
+#include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
-#include "tools/cli/vision_precision.h"
-#include "tools/cli/warnings.h"
 #include "tools/prompt/prompt.h"
 
 namespace glimpse::cli {
@@ -26,23 +24,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 struct RunOptions {
-  std::string model, mmproj, prompt, prompt_file, system, boxes, vision_precision = "auto", kv_type = kUsualKvType;
-  std::string pack_cache;
-  DeviceChoice where;
-  std::vector<std::string> images, stop, logit_bias;
-  int32_t n_threads = 0, n_predict = 512, n_ctx = 4096, n_batch = 512, top_k = 0, logprobs = 0;
-  int32_t image_min_tokens = 0, image_max_tokens = 0, repeat_last_n = -1, n_speculate = 0;
-  int64_t image_min_pixels = 0, image_max_pixels = 0, source_max_pixels = 0, source_max_mib = 0;
-  int32_t source_max_scans = 0;
-  float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
-  uint64_t seed = 0;
-  bool json = false, verbose = false, special = false, reference = false, force = false, raw = false;
-  bool pack_cache_map = false, ctx_given = false;
+  ModelChoice model;
+  SamplingChoice sampling;
+  std::string prompt, prompt_file, system, boxes;
+  std::vector<std::string> images;
+  int32_t logprobs = 0, n_speculate = 0;
+  bool json = false, force = false, raw = false;
 };
 
 void add_options(CLI::App& run, RunOptions& o) {
-  run.add_option("-m,--model", o.model, "text model, GGUF (the first shard of a split one)")->required();
-  run.add_option("--mmproj", o.mmproj, "vision encoder, GGUF");
+  add_model_files(run, o.model);
   // One value per flag, or a list would swallow the question that follows it.
   run.add_option("--image", o.images, "picture, or '-' for standard input; may be given several times")
       ->allow_extra_args(false);
@@ -58,64 +49,21 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_flag("--raw", o.raw,
                "give the model the prompt as it is, without chat format, for base models; control tokens in it count")
       ->excludes(system);
-  run.add_option("-n,--n-predict", o.n_predict, "most tokens to answer with; -1: until the context is full")
-      ->capture_default_str();
-  run.add_option("-c,--ctx-size", o.n_ctx, "context in tokens, pictures included")->capture_default_str();
-  run.add_option("-b,--batch-size", o.n_batch, "rows per prefill pass")->capture_default_str();
   run.add_option("--speculate", o.n_speculate,
                  "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
                  "same; 0: off")
       ->check(CLI::Range(0, 15))
       ->capture_default_str();
-  run.add_option("-t,--threads", o.n_threads, "threads; 0: one per available CPU")->capture_default_str();
-  run.add_option("--temp", o.temperature, "temperature; 0: greedy")->capture_default_str();
-  run.add_option("--top-k", o.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
-  run.add_option("--top-p", o.top_p, "keep the smallest set with this probability; 1: off")->capture_default_str();
-  run.add_option("--min-p", o.min_p, "drop tokens below this fraction of the best; 0: off")->capture_default_str();
-  run.add_option("--repeat-penalty", o.repeat_penalty, "divides the logits of seen tokens; 1: off")
-      ->capture_default_str();
-  run.add_option("--repeat-last-n", o.repeat_last_n, "tokens the penalties look back at; -1: all")
-      ->capture_default_str();
-  run.add_option("--presence-penalty", o.presence_penalty, "subtracted from the logits of seen tokens")
-      ->capture_default_str();
-  run.add_option("--frequency-penalty", o.frequency_penalty, "subtracted per occurrence")->capture_default_str();
-  run.add_option("--logit-bias", o.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times")
-      ->allow_extra_args(false);
-  run.add_option("-s,--seed", o.seed, "seed of the sampler")->capture_default_str();
-  run.add_option("--stop", o.stop, "end the answer before this text; may be given several times")
-      ->allow_extra_args(false);
+  add_sampling_options(run, o.sampling);
   CLI::Option* const logprobs =
       run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
-  run.add_option("--image-min-tokens", o.image_min_tokens, "enlarge pictures to at least this many tokens");
-  run.add_option("--image-max-tokens", o.image_max_tokens, "shrink pictures to at most this many tokens");
-  run.add_option("--image-min-pixels", o.image_min_pixels, "the same in pixels of the resized picture");
-  run.add_option("--image-max-pixels", o.image_max_pixels, "the same in pixels of the resized picture");
-  run.add_option("--image-source-max-pixels", o.source_max_pixels, "refuse picture files of more; default: 178956970")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  run.add_option("--image-source-max-memory", o.source_max_mib, "MiB that reading a picture may take; default: 256")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24));
-  run.add_option("--image-source-max-scans", o.source_max_scans, "refuse JPEG files of more scans; default: 100")
-      ->check(CLI::Range(1, 1 << 20));
-  add_vision_precision(run, o.vision_precision);
-  add_kv_type(run, "--kv-type", o.kv_type, "type of the key/value cache; q8_0 takes half the memory of f16");
-  add_device_choice(run, o.where);
-  run.add_option(
-      "--pack-cache", o.pack_cache,
-      "existing directory for packed weights: the first load leaves them there (as large as the model), later "
-      "loads read and check them, and start faster");
-  run.add_flag(
-      "--pack-cache-map", o.pack_cache_map,
-      "map the packed weights instead of reading them: faster still and shared between processes, but who cuts "
-      "or changes the file kills this process or changes its answers");
+  add_model_options(run, o.model);
   run.add_option("--boxes", o.boxes,
                  "draw the answer's boxes, with their labels, on the picture and write it to this file, PNG; of "
                  "several pictures to FILE-1.png, FILE-2.png, ...");
   run.add_flag("--force", o.force, "let --boxes overwrite its file");
-  run.add_flag("--special", o.special, "show control tokens such as <|box_start|> in the answer");
-  run.add_flag("--reference", o.reference, "run on the slow scalar oracle instead of the kernels");
   logprobs->needs(
       run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes"));
-  run.add_flag("--verbose", o.verbose, "log, and the time of each stage, on stderr");
 }
 
 template <typename T>
@@ -146,31 +94,12 @@ api::Message message_of(const std::vector<prompt::Piece>& pieces, const std::vec
   return message;
 }
 
-// "151645-inf", "42+1.5"
-glimpse_logit_bias parse_logit_bias(const std::string& text) {
-  const size_t sign = text.find_first_of("+-");
-  char* end = nullptr;
-  if (sign != std::string::npos && sign > 0) {
-    const long id = std::strtol(text.c_str(), &end, 10);
-    if (end == text.c_str() + sign) {
-      const float bias = std::strtof(text.c_str() + sign, &end);
-      if (*end == '\0') return {static_cast<int32_t>(id), bias};
-    }
-  }
-  throw std::runtime_error("--logit-bias '" + text + "': want ID+BIAS or ID-BIAS");
-}
-
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
 double per_second(int64_t n, double ms) {
   return ms > 0 ? static_cast<double>(n) * 1000.0 / ms : 0;
-}
-
-void log_message(void*, glimpse_log_level level, const char* message) {
-  static const char* const names[] = {"debug", "info", "warning", "error"};
-  print_note("%s: %s", names[level], message);
 }
 
 void print_timings(const glimpse_timings& t, double load_ms) {
@@ -332,12 +261,12 @@ int run(const RunOptions& o) {
   check_pipes(o);
   const std::string question = read_question(o);  // while Ctrl-C still ends a wait for standard input
   const auto pieces = value_or_throw(prompt::place_pictures(question, o.images.size(), o.raw));
-  if (!o.images.empty() && o.mmproj.empty()) {
+  if (!o.images.empty() && o.model.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
   }
   if (!o.boxes.empty()) check_drawn_files(o);
-  std::vector<glimpse_logit_bias> biases;
-  for (const std::string& text : o.logit_bias) biases.push_back(parse_logit_bias(text));
+  GenerateParams generate(o.sampling);
+  generate.params.n_top_logprobs = o.json ? o.logprobs : 0;
   catch_interrupts();
   ProgressLine line(o.json);
   const api::Progress progress = [&](const char* stage, double fraction) {
@@ -345,35 +274,10 @@ int run(const RunOptions& o) {
     return !interrupted();
   };
   const auto start = Clock::now();
-  glimpse_model_params model_params = api::Model::params();
-  model_params.model_path = o.model.c_str();
-  if (!o.mmproj.empty()) model_params.mmproj_path = o.mmproj.c_str();
-  model_params.n_threads = o.n_threads;
-  model_params.vision_precision = vision_precision_number(o.vision_precision);
-  model_params.use_reference = o.reference ? 1 : 0;
-  set_device(o.where, model_params);
-  model_params.log = o.verbose ? log_message : show_warning;
-  if (!o.pack_cache.empty()) model_params.pack_cache_dir = o.pack_cache.c_str();
-  model_params.pack_cache_map = o.pack_cache_map ? 1 : 0;
-  const api::Model model(model_params, progress);
-
-  glimpse_session_params session_params = api::Session::params();
-  session_params.n_threads = o.n_threads;
-  // A context that nobody asked for is no larger than the model's, and no warning.
-  session_params.n_ctx = o.ctx_given ? o.n_ctx : std::min(o.n_ctx, model.info().context_length);
-  session_params.n_batch = o.n_batch;
-  session_params.n_speculate = o.n_speculate;
-  session_params.kv_type = kv_type_number(o.kv_type);
-  session_params.image_min_tokens = o.image_min_tokens;
-  session_params.image_max_tokens = o.image_max_tokens;
-  if (o.image_min_pixels > 0) session_params.image_min_pixels = o.image_min_pixels;
-  if (o.image_max_pixels > 0) session_params.image_max_pixels = o.image_max_pixels;
-  if (o.source_max_pixels != 0) session_params.image_source_max_pixels = o.source_max_pixels;
-  if (o.source_max_mib != 0) session_params.image_source_max_memory = o.source_max_mib * (1 << 20);
-  if (o.source_max_scans != 0) session_params.image_source_max_scans = o.source_max_scans;
-  session_params.log = o.verbose ? log_message : show_warning;
-  session_params.cancel = interrupt_flag();
-  api::Session session(model, session_params);
+  const api::Model model(model_params(o.model), progress);
+  glimpse_session_params params = session_params(o.model, model.info().context_length);
+  params.n_speculate = o.n_speculate;
+  api::Session session(model, params);
   const double load_ms = ms_since(start);
 
   std::vector<api::Embedding> embeddings;
@@ -383,26 +287,6 @@ int run(const RunOptions& o) {
   if (!o.system.empty()) messages.push_back({"system", {{o.system, nullptr}}});
   messages.push_back(message_of(pieces, embeddings, o.raw));
 
-  glimpse_generate_params params = api::Session::generate_params();
-  params.max_tokens = o.n_predict;
-  params.temperature = o.temperature;
-  params.top_k = o.top_k;
-  params.top_p = o.top_p;
-  params.min_p = o.min_p;
-  params.repetition_penalty = o.repeat_penalty;
-  params.presence_penalty = o.presence_penalty;
-  params.frequency_penalty = o.frequency_penalty;
-  params.penalty_last_n = o.repeat_last_n;
-  params.seed = o.seed;
-  params.n_top_logprobs = o.json ? o.logprobs : 0;
-  params.render_special = o.special ? 1 : 0;
-  std::vector<const char*> stop;
-  for (const std::string& text : o.stop) stop.push_back(text.c_str());
-  params.stop = stop.data();
-  params.n_stop = stop.size();
-  params.logit_bias = biases.data();
-  params.n_logit_bias = biases.size();
-
   const api::OnText on_text = [&](std::string_view text) {
     line.clear();
     if (!o.json) {
@@ -411,7 +295,7 @@ int run(const RunOptions& o) {
     }
     return true;
   };
-  const api::Answer answer = session.generate(messages, params, on_text, progress);
+  const api::Answer answer = session.generate(messages, generate.params, on_text, progress);
   line.clear();
   if (o.json) {
     const nlohmann::json json = to_json(model, session, answer, o.images, embeddings, load_ms, o.logprobs);
@@ -422,7 +306,7 @@ int run(const RunOptions& o) {
   if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
     draw_answer(o, boxes_of(model, answer));
   }
-  if (o.verbose) print_timings(session.timings(), load_ms);
+  if (o.model.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;
 }
 
@@ -432,8 +316,7 @@ void add_run(CLI::App& app, int* status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "answer one question about pictures or text");
   add_options(*command, *options);
-  command->callback([options, command, status] {
-    options->ctx_given = command->count("--ctx-size") > 0;
+  command->callback([options, status] {
     try {
       *status = run(*options);
     } catch (const api::Error& error) {
