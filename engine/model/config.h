@@ -76,6 +76,10 @@ struct VisionConfig {
   std::vector<int64_t>
       deepstack_layers;  // Qwen3-VL: blocks behind which the picture goes to the decoder too, ascending
 
+  /// What the parts above were trained as: it decides what numbers in answers count and how time is told to the
+  /// decoder.
+  enum class Family { kQwen2, kQwen25, kQwen3 };
+  Family family() const { return position_side > 0 ? Family::kQwen3 : rms_norm ? Family::kQwen25 : Family::kQwen2; }
   /// Floats of a row of a picture's embedding: what goes into the decoder, then what goes behind its first layers.
   int64_t embedding_width() const { return projection_dim * (1 + static_cast<int64_t>(deepstack_layers.size())); }
   /// Tokens of the smallest picture, in preprocessor_config.json of the released models.

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/base/result.h"
@@ -12,5 +14,7 @@ namespace glimpse {
 /// The bytes of an 8-bit RGB PNG. Errors: kInvalidArgument when the sizes and the pixels of `image` disagree or a side
 /// is not in 1..65535, kOutOfMemory.
 Result<std::vector<std::byte>> encode_png(const Image& image);
+/// The same for 8-bit grey pixels, (height, width).
+Result<std::vector<std::byte>> encode_grey_png(std::span<const uint8_t> pixels, int width, int height);
 
 }  // namespace glimpse

@@ -57,6 +57,18 @@ TEST(Hpp, ThrowsTheStatusAndTheMessage) {
   }
 }
 
+TEST(Hpp, ShapesOfAnAnswer) {
+  const api::Model model = load(false);
+  const api::Shapes shapes =
+      model.read_shapes(R"([{"bbox_2d": [1, 2, 3, 4], "label": "a"}, {"polygon": [[1,)", {{1000, 500, 28, 28}});
+  ASSERT_EQ(shapes.shapes.size(), 1u);
+  EXPECT_EQ(shapes.shapes[0].kind, GLIMPSE_SHAPE_BOX);
+  EXPECT_EQ(shapes.shapes[0].label, "a");
+  EXPECT_EQ(shapes.shapes[0].said, (std::vector<double>{1, 2, 3, 4}));
+  EXPECT_EQ(shapes.shapes[0].pixels, (std::vector<double>{1, 1, 3, 2}));
+  EXPECT_NE(shapes.problem, "");
+}
+
 TEST(Hpp, OwnersMoveAndDoNotCopy) {
   static_assert(!std::is_copy_constructible_v<api::Model> && std::is_nothrow_move_constructible_v<api::Model>);
   static_assert(!std::is_copy_constructible_v<api::Session> && std::is_nothrow_move_constructible_v<api::Session>);

@@ -279,6 +279,104 @@ static void tells_every_key_of_its_files(void) {
   glimpse_model_free(model);
 }
 
+static glimpse_shape shape_at(const glimpse_shapes* shapes, size_t i) {
+  glimpse_shape shape;
+  memset(&shape, 0, sizeof shape);
+  shape.struct_size = sizeof shape;
+  CHECK_OK(glimpse_shapes_get(shapes, i, &shape));
+  return shape;
+}
+
+static glimpse_shapes* read_text(const glimpse_model* model, const char* text, const glimpse_picture_size* pictures,
+                                 size_t n, glimpse_shapes_info* info) {
+  glimpse_shapes* shapes = NULL;
+  CHECK_OK(glimpse_read_shapes(model, text, strlen(text), pictures, n, &shapes));
+  memset(info, 0, sizeof *info);
+  info->struct_size = sizeof *info;
+  CHECK_OK(glimpse_shapes_get_info(shapes, info));
+  return shapes;
+}
+
+static void reads_shapes_in_thousandths(void) {
+  glimpse_model* model = load_tiny(1);
+  const glimpse_picture_size pictures[2] = {{640, 480, 644, 476}, {100, 50, 112, 56}};
+  glimpse_shapes_info info;
+  glimpse_shape shape;
+  glimpse_shapes* shapes = read_text(model,
+                                     "<|object_ref_start|>star<|object_ref_end|><|box_start|>(100,250),(500,1000)"
+                                     "<|box_end|> Picture 2: {\"point_2d\": [500, 500]} <|box_start|>(1,",
+                                     pictures, 2, &info);
+  CHECK(info.n_shapes == 2 && info.n_unreadable == 0 && info.cut == 1);
+  CHECK(strstr(info.problem, "in the middle") != NULL);
+  shape = shape_at(shapes, 0);
+  CHECK(shape.kind == GLIMPSE_SHAPE_BOX && shape.unit == GLIMPSE_UNIT_THOUSANDTHS && shape.picture == 0);
+  CHECK(shape.n_points == 2 && shape.said[0] == 100 && shape.said[3] == 1000 && shape.pixels == NULL);
+  CHECK_TEXT(shape.label, "star");
+  CHECK(shape.n_label_bytes == 4);
+  shape = shape_at(shapes, 1);
+  CHECK(shape.kind == GLIMPSE_SHAPE_POINT && shape.picture == 2 && shape.n_points == 1);
+  CHECK(shape.pixels != NULL && shape.pixels[0] == 50 && shape.pixels[1] == 25);
+  CHECK_TEXT(shape.label, "");
+  CHECK_FAILS(glimpse_shapes_get(shapes, 2, &shape), GLIMPSE_ERROR_NOT_FOUND);
+  glimpse_shapes_free(shapes);
+
+  shapes = read_text(model, "<|box_start|>(100,250),(500,1000)<|box_end|>", pictures, 1, &info);
+  CHECK(info.n_shapes == 1 && info.cut == 0);
+  CHECK_TEXT(info.problem, "");
+  shape = shape_at(shapes, 0);
+  CHECK(shape.picture == 1 && shape.pixels != NULL && shape.pixels[0] == 64 && shape.pixels[3] == 480);
+  glimpse_shapes_free(shapes);
+  shapes = read_text(model, "<|box_start|>(100,250),(500,1000)<|box_end|>", NULL, 1, &info);
+  CHECK(shape_at(shapes, 0).picture == 1 && shape_at(shapes, 0).pixels == NULL);
+  glimpse_shapes_free(shapes);
+  shapes = read_text(model, "", pictures, 1, &info);
+  CHECK(info.n_shapes == 0);
+  glimpse_shapes_free(shapes);
+  glimpse_model_free(model);
+}
+
+/* Qwen2.5-VL means pixels of the resized picture. */
+static void reads_shapes_in_pixels(void) {
+  glimpse_model_params params;
+  glimpse_model* model = NULL;
+  const glimpse_picture_size picture = {1000, 500, 500, 250};
+  glimpse_shapes_info info;
+  glimpse_shapes* shapes;
+  glimpse_shape shape;
+  glimpse_model_params_init(&params);
+  params.model_path = test_path("golden/qwen25vl/model.gguf");
+  params.mmproj_path = test_path("golden/qwen25vl/mmproj.gguf");
+  if (!CHECK_OK(glimpse_model_load(&params, &model))) return;
+  shapes = read_text(model, "[{\"bbox_2d\": [10, 20, 500, 250], \"label\": \"x\"}]", &picture, 1, &info);
+  shape = shape_at(shapes, 0);
+  CHECK(shape.unit == GLIMPSE_UNIT_RESIZED_PIXELS && shape.said[0] == 10);
+  CHECK(shape.pixels[0] == 20 && shape.pixels[1] == 40 && shape.pixels[2] == 1000 && shape.pixels[3] == 500);
+  glimpse_shapes_free(shapes);
+  glimpse_model_free(model);
+}
+
+static void shape_calls_refuse_nonsense(void) {
+  glimpse_model* model = load_tiny(0);
+  const glimpse_picture_size none = {0, 0, 0, 0};
+  glimpse_shapes* shapes = NULL;
+  glimpse_shapes_info info;
+  glimpse_shape shape;
+  CHECK_FAILS(glimpse_read_shapes(NULL, "a", 1, NULL, 0, &shapes), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_read_shapes(model, NULL, 1, NULL, 0, &shapes), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_read_shapes(model, "a", 1, NULL, 0, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_read_shapes(model, "a", 1, &none, 1, &shapes), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(shapes == NULL);
+  CHECK_OK(glimpse_read_shapes(model, NULL, 0, NULL, 0, &shapes));
+  info.struct_size = 0;
+  CHECK_FAILS(glimpse_shapes_get_info(shapes, &info), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_shapes_get_info(NULL, &info), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_shapes_get(NULL, 0, &shape), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_shapes_get(shapes, 0, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_shapes_free(shapes);
+  glimpse_shapes_free(NULL);
+  glimpse_model_free(model);
+}
+
 int main(void) {
   versions_and_names();
   loads_and_tells_facts();
@@ -287,5 +385,8 @@ int main(void) {
   tokenizes();
   tokenizes_as_asked();
   tells_every_key_of_its_files();
+  reads_shapes_in_thousandths();
+  reads_shapes_in_pixels();
+  shape_calls_refuse_nonsense();
   return check_result("model_test");
 }

@@ -1,4 +1,4 @@
-// Boxes in answers: the grounding format, whole and damaged; pixels; overlap; the picture with boxes on it.
+// Boxes, points and polygons drawn on pictures, and their masks.
 #include "tools/boxes/boxes.h"
 
 #include <gmock/gmock.h>
@@ -17,108 +17,8 @@ namespace {
 
 using testing::HasSubstr;
 
-std::string box(const std::string& corners) {
-  return "<|box_start|>" + corners + "<|box_end|>";
-}
-std::string ref(const std::string& label) {
-  return "<|object_ref_start|>" + label + "<|object_ref_end|>";
-}
-
-void expect_box(const Box& b, const std::string& label, double x1, double y1, double x2, double y2) {
-  EXPECT_EQ(b.label, label);
-  EXPECT_EQ(b.x1, x1);
-  EXPECT_EQ(b.y1, y1);
-  EXPECT_EQ(b.x2, x2);
-  EXPECT_EQ(b.y2, y2);
-}
-
-TEST(Boxes, ReadsLabelAndCorners) {
-  const auto found = parse_boxes("Here: " + ref("red star") + box("(120,30),(450,990)") + "<|im_end|>");
-  ASSERT_EQ(found.size(), 1u);
-  expect_box(found[0], "red star", 120, 30, 450, 990);
-}
-
-TEST(Boxes, OneLabelMayHaveSeveralBoxes) {
-  const auto found =
-      parse_boxes(ref("a") + box("(1,2),(3,4)") + box("(5,6),(7,8)") + " and " + ref("b") + box("(9,10),(11,12)"));
-  ASSERT_EQ(found.size(), 3u);
-  expect_box(found[1], "a", 5, 6, 7, 8);
-  expect_box(found[2], "b", 9, 10, 11, 12);
-}
-
-TEST(Boxes, BoxWithoutLabelHasNone) {
-  const auto found = parse_boxes(box("(1, 2), (3, 4)"));
-  ASSERT_EQ(found.size(), 1u);
-  expect_box(found[0], "", 1, 2, 3, 4);
-}
-
-TEST(Boxes, CornersAreOrderedAndCutToThePicture) {
-  const auto found = parse_boxes(box("(900,-5),(100,4000)"));
-  ASSERT_EQ(found.size(), 1u);
-  expect_box(found[0], "", 100, 0, 900, 1000);
-}
-
-TEST(Boxes, WhatIsNoBoxIsLeftOut) {
-  for (const char* corners : {"", "(1,2)", "(1,2),(3)", "(1,2),(3,4", "(1,2),(3,4),(5,6)", "(a,2),(3,4)", "1,2,3,4",
-                              "(1,2)(3,4)", "(99999999999999999999,2),(3,4)"}) {
-    EXPECT_TRUE(parse_boxes(box(corners)).empty()) << corners;
-  }
-  EXPECT_TRUE(parse_boxes("").empty());
-  EXPECT_TRUE(parse_boxes("no box at all (1,2),(3,4)").empty());
-  EXPECT_TRUE(parse_boxes("<|box_start|>(1,2),(3,4)").empty()) << "cut short";
-  EXPECT_TRUE(parse_boxes("<|object_ref_start|>red").empty());
-}
-
-TEST(Boxes, DamageDoesNotHideTheNextBox) {
-  const auto found = parse_boxes("<|box_start|>(1,2),<|box_start|>(3,4),(5,6)<|box_end|>");
-  ASSERT_EQ(found.size(), 1u);
-  expect_box(found[0], "", 3, 4, 5, 6);
-  const auto after = parse_boxes("<|object_ref_start|>cut " + ref("whole") + box("(1,1),(2,2)"));
-  ASSERT_EQ(after.size(), 1u);
-  EXPECT_EQ(after[0].label, "whole");
-}
-
-TEST(Boxes, PixelsAreThousandthsOfThePicture) {
-  const Box pixels = to_pixels({"x", 100, 250, 500, 1000}, 640, 480);
-  expect_box(pixels, "x", 64, 120, 320, 480);
-}
-
-TEST(Boxes, OverlapIsIntersectionOverUnion) {
-  const Box a{"", 0, 0, 10, 10};
-  EXPECT_EQ(overlap(a, a), 1);
-  EXPECT_DOUBLE_EQ(overlap(a, {"", 5, 0, 15, 10}), 1.0 / 3);
-  EXPECT_EQ(overlap(a, {"", 10, 0, 20, 10}), 0) << "they touch";
-  EXPECT_EQ(overlap({"", 5, 5, 5, 5}, {"", 5, 5, 5, 5}), 0) << "no area";
-}
-
-TEST(ParseBoxes, KnowWhichPictureIsNamedBeforeThem) {
-  const auto pictures = [](const std::string& text) {
-    std::vector<int> numbers;
-    for (const Box& box : parse_boxes(text)) numbers.push_back(box.picture);
-    return numbers;
-  };
-  const std::string box = "<|box_start|>(0,0),(9,9)<|box_end|>";
-  EXPECT_EQ(pictures(box), std::vector<int>{0});
-  EXPECT_EQ(pictures("Picture 2: " + box), std::vector<int>{2});
-  EXPECT_EQ(pictures("In image 1 " + box + box + ", in IMAGE #2 " + box), (std::vector<int>{1, 1, 2}));
-  EXPECT_EQ(pictures("\u56fe\u72473" + box + "\u56fe4" + box), (std::vector<int>{3, 4}));
-  EXPECT_EQ(pictures("Pictures 2, pilgrimage 3, 4 images" + box), std::vector<int>{0});
-  EXPECT_EQ(pictures("picture " + std::string(100000, ' ') + "2" + box), std::vector<int>{0});
-  EXPECT_EQ(pictures("picture 99999999999999999999" + box), std::vector<int>{0});
-  EXPECT_EQ(pictures("<|object_ref_start|>picture 2<|object_ref_end|>" + box), std::vector<int>{0}) << "a label";
-}
-
-TEST(BoxesOfPicture, ThoseThatNameItAndThoseThatNameNone) {
-  const std::vector<Box> boxes = {
-      {"a", 0, 0, 1, 1, 1}, {"b", 0, 0, 1, 1, 2}, {"c", 0, 0, 1, 1, 0}, {"d", 0, 0, 1, 1, 7}};
-  const auto labels = [&](int number, int n) {
-    std::string text;
-    for (const Box& box : boxes_of_picture(boxes, number, n)) text += box.label;
-    return text;
-  };
-  EXPECT_EQ(labels(1, 2), "acd");
-  EXPECT_EQ(labels(2, 2), "bcd");
-  EXPECT_EQ(labels(1, 1), "abcd");
+Mark box(const std::string& label, double x1, double y1, double x2, double y2) {
+  return {Kind::kBox, label, {x1, y1, x2, y2}};
 }
 
 class DrawBoxes : public testing::Test {
@@ -143,7 +43,7 @@ class DrawBoxes : public testing::Test {
 };
 
 TEST_F(DrawBoxes, FrameLiesOnTheBoxAndLeavesItsInsideAlone) {
-  ASSERT_EQ(draw_boxes(file("in.png"), {{"", 200, 250, 800, 750}}, file("out.png"), false), "");
+  ASSERT_EQ(draw_marks(file("in.png"), {box("", 20, 15, 80, 45)}, file("out.png"), false), "");
   const auto image = load_image(file("out.png"), {});
   ASSERT_TRUE(image.ok());
   ASSERT_EQ(image.value().width, 100);
@@ -163,7 +63,7 @@ TEST_F(DrawBoxes, FrameLiesOnTheBoxAndLeavesItsInsideAlone) {
 }
 
 TEST_F(DrawBoxes, BoxesAtTheBorderAndWithoutAreaAreDrawnWithinThePicture) {
-  ASSERT_EQ(draw_boxes(file("in.png"), {{"", 0, 0, 1000, 1000}, {"", 500, 500, 500, 500}, {"", 1000, 1000, 1000, 1000}},
+  ASSERT_EQ(draw_marks(file("in.png"), {box("", 0, 0, 100, 60), box("", 50, 30, 50, 30), box("", 100, 60, 100, 60)},
                        file("out.png"), false),
             "");
   const auto image = load_image(file("out.png"), {});
@@ -172,7 +72,7 @@ TEST_F(DrawBoxes, BoxesAtTheBorderAndWithoutAreaAreDrawnWithinThePicture) {
 }
 
 TEST_F(DrawBoxes, BoxesHaveDifferentColours) {
-  ASSERT_EQ(draw_boxes(file("in.png"), {{"", 0, 0, 400, 1000}, {"", 600, 0, 1000, 1000}}, file("out.png"), false), "");
+  ASSERT_EQ(draw_marks(file("in.png"), {box("", 0, 0, 40, 60), box("", 60, 0, 100, 60)}, file("out.png"), false), "");
   const auto image = load_image(file("out.png"), {});
   ASSERT_TRUE(image.ok());
   EXPECT_NE(pixel(image.value(), 0, 30), pixel(image.value(), 60, 30));
@@ -181,7 +81,7 @@ TEST_F(DrawBoxes, BoxesHaveDifferentColours) {
 TEST_F(DrawBoxes, LabelsStandAboveTheFrameOrInside) {
   const std::vector<int> edge = {255, 255, 255};
   // Letters of 5 x 7 and a margin of 1: above a frame whose outer edge is at y 29, inside one at the top.
-  ASSERT_EQ(draw_boxes(file("in.png"), {{"I", 200, 500, 800, 900}}, file("out.png"), false), "");
+  ASSERT_EQ(draw_marks(file("in.png"), {box("I", 20, 30, 80, 54)}, file("out.png"), false), "");
   const auto above = load_image(file("out.png"), {});
   ASSERT_TRUE(above.ok());
   const auto ground = pixel(above.value(), 50, 30);  // the frame's colour
@@ -189,18 +89,16 @@ TEST_F(DrawBoxes, LabelsStandAboveTheFrameOrInside) {
   EXPECT_EQ(pixel(above.value(), 19 + 1 + 2, 21 + 3), edge) << "the stem of the I";
   EXPECT_EQ(pixel(above.value(), 19 + 1, 21 + 3), ground) << "beside it";
   EXPECT_NE(pixel(above.value(), 28, 22), ground) << "the label is one letter wide";
-  ASSERT_EQ(draw_boxes(file("in.png"), {{"I", 200, 50, 800, 900}}, file("out.png"), true), "");
+  ASSERT_EQ(draw_marks(file("in.png"), {box("I", 20, 3, 80, 54)}, file("out.png"), true), "");
   const auto inside = load_image(file("out.png"), {});
   ASSERT_TRUE(inside.ok());
   EXPECT_EQ(pixel(inside.value(), 19 + 1 + 2, 3 + 3 + 1 + 3), edge);
 }
 
 TEST_F(DrawBoxes, LongAndForeignLabelsStayWithinThePicture) {
-  ASSERT_EQ(draw_boxes(file("in.png"),
-                       {{std::string(500, 'W'), 0, 0, 1000, 1000},
-                        {"\u7ea2\u8272", 900, 900, 1000, 1000},
-                        {"x\x1b[31m", 0, 990, 10, 1000},
-                        {"y", 1000, 1000, 1000, 1000}},
+  ASSERT_EQ(draw_marks(file("in.png"),
+                       {box(std::string(500, 'W'), 0, 0, 100, 60), box("\u7ea2\u8272", 90, 54, 100, 60),
+                        box("x\x1b[31m", 0, 59.4, 1, 60), box("y", 100, 60, 100, 60)},
                        file("out.png"), false),
             "");
   EXPECT_TRUE(can_be_drawn("a red star, No. 3 (left)"));
@@ -208,16 +106,78 @@ TEST_F(DrawBoxes, LongAndForeignLabelsStayWithinThePicture) {
   EXPECT_FALSE(can_be_drawn("x\x1b"));
 }
 
+TEST_F(DrawBoxes, PointsAreDiscsAndPolygonsAreLines) {
+  const std::vector<Mark> marks = {{Kind::kPoint, "", {20, 30}}, {Kind::kPolygon, "", {50, 10, 90, 10, 70, 50}}};
+  ASSERT_EQ(draw_marks(file("in.png"), marks, file("out.png"), false), "");
+  const auto image = load_image(file("out.png"), {});
+  ASSERT_TRUE(image.ok());
+  const std::vector<int> grey = {128, 128, 128};
+  for (const auto& [x, y] : {std::pair{20, 30}, {17, 30}, {20, 33}, {70, 9}, {50, 10}, {89, 10}, {70, 48}, {60, 30}}) {
+    EXPECT_NE(pixel(image.value(), x, y), grey) << x << ' ' << y;
+  }
+  for (const auto& [x, y] : {std::pair{27, 30}, {13, 30}, {70, 25}, {45, 30}, {55, 35}, {90, 30}}) {
+    EXPECT_EQ(pixel(image.value(), x, y), grey) << x << ' ' << y;
+  }
+}
+
+TEST_F(DrawBoxes, MarksFarOutsideAreDrawnWithinThePicture) {
+  const std::vector<Mark> marks = {{Kind::kPoint, "a", {100, 60}},
+                                   {Kind::kPolygon, "b", {0, 0, 100, 0, 100, 60, 0, 60}}};
+  EXPECT_EQ(draw_marks(file("in.png"), marks, file("out.png"), false), "");
+}
+
+// Which pixels of a small picture are set, row by row.
+std::string shown(const Mark& mark, int64_t width, int64_t height) {
+  const std::vector<uint8_t> mask = mask_of(mark, width, height);
+  std::string text;
+  for (size_t i = 0; i < mask.size(); ++i) {
+    if (mask[i] != 0 && mask[i] != 255) return "a value between";
+    text += mask[i] != 0 ? '#' : '.';
+    if ((i + 1) % static_cast<size_t>(width) == 0) text += '\n';
+  }
+  return text;
+}
+
+TEST(MaskOf, HasThePixelsWhoseCentresAreInside) {
+  EXPECT_EQ(shown(box("", 1, 0.6, 3.4, 2), 5, 3), ".....\n.##..\n.....\n");
+  EXPECT_EQ(shown(box("", 0, 0, 5, 3), 5, 3), "#####\n#####\n#####\n");
+  EXPECT_EQ(shown(box("", 2, 1, 2, 1), 5, 3), ".....\n.....\n.....\n");
+  EXPECT_EQ(shown({Kind::kPolygon, "", {0, 0, 5, 0, 0, 5}}, 5, 5), "####.\n###..\n##...\n#....\n.....\n");
+  EXPECT_EQ(shown({Kind::kPolygon, "", {0, 5, 0, 0, 5, 0}}, 5, 5), "####.\n###..\n##...\n#....\n.....\n");
+  EXPECT_EQ(shown({Kind::kPoint, "", {2, 1}}, 5, 3), ".....\n.....\n.....\n");
+}
+
+TEST(MaskOf, APolygonThatCutsItselfHasHoles) {
+  // Twice around a square, the second time smaller: the middle is out.
+  EXPECT_EQ(shown({Kind::kPolygon, "", {0, 0, 5, 0, 5, 5, 0, 5, 0, 0, 1, 1, 4, 1, 4, 4, 1, 4, 1, 1}}, 5, 5),
+            "#####\n#...#\n#...#\n#...#\n#####\n");
+}
+
+TEST(MaskOf, PointsOutsideAreCut) {
+  EXPECT_EQ(shown({Kind::kPolygon, "", {-10, -10, 2, -10, 2, 1, -10, 1}}, 4, 2), "##..\n....\n");
+}
+
+TEST_F(DrawBoxes, MasksAreGreyPicturesOfTheSameSize) {
+  ASSERT_EQ(write_mask(box("", 10, 10, 20, 20), 100, 60, file("mask.png"), false), "");
+  const auto image = load_image(file("mask.png"), {});
+  ASSERT_TRUE(image.ok());
+  EXPECT_EQ(image.value().width, 100);
+  EXPECT_EQ(image.value().height, 60);
+  EXPECT_EQ(pixel(image.value(), 15, 15), (std::vector<int>{255, 255, 255}));
+  EXPECT_EQ(pixel(image.value(), 20, 20), (std::vector<int>{0, 0, 0}));
+  EXPECT_THAT(write_mask(box("", 0, 0, 1, 1), 100, 60, file("mask.png"), false), HasSubstr("exists"));
+}
+
 TEST_F(DrawBoxes, ExistingFileIsKeptUnlessAskedFor) {
   std::ofstream(file("out.png")) << "mine";
-  EXPECT_THAT(draw_boxes(file("in.png"), {}, file("out.png"), false), HasSubstr("exists"));
+  EXPECT_THAT(draw_marks(file("in.png"), {}, file("out.png"), false), HasSubstr("exists"));
   EXPECT_EQ(std::filesystem::file_size(file("out.png")), 4u);
-  EXPECT_EQ(draw_boxes(file("in.png"), {}, file("out.png"), true), "");
+  EXPECT_EQ(draw_marks(file("in.png"), {}, file("out.png"), true), "");
   EXPECT_GT(std::filesystem::file_size(file("out.png")), 4u);
 }
 
 TEST_F(DrawBoxes, SaysWhatIsWrongWithThePicture) {
-  EXPECT_THAT(draw_boxes(file("absent.png"), {}, file("out.png"), false), HasSubstr("absent.png"));
+  EXPECT_THAT(draw_marks(file("absent.png"), {}, file("out.png"), false), HasSubstr("absent.png"));
   EXPECT_FALSE(std::filesystem::exists(file("out.png")));
 }
 

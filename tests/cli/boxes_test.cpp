@@ -78,6 +78,24 @@ TEST(Boxes, SeveralPicturesGetAFileEach) {
   EXPECT_THAT(again.err, HasSubstr("out-1.png exists already"));
 }
 
+TEST(Masks, DirectoryIsMadeAndOldOnesAreKept) {
+  ScratchDir scratch;
+  const std::vector<std::string> arguments = {"--image", picture(), "--masks", scratch.file("masks")};
+  const RunResult result = run(arguments);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("0 masks"));
+  EXPECT_EQ(scratch.list(), std::vector<std::string>{"masks"});
+  scratch.write("masks/mask-1-1.png", "mine");
+  const RunResult again = run(arguments);
+  EXPECT_EQ(again.exit_code, 1);
+  EXPECT_EQ(again.out, "");
+  EXPECT_THAT(again.err, testing::AllOf(HasSubstr("mask-1-1.png"), HasSubstr("--force")));
+  EXPECT_EQ(run({"--image", picture(), "--masks", scratch.file("masks"), "--force"}).exit_code, 0);
+  EXPECT_THAT(run({"--image", picture(), "--masks", scratch.file("masks/mask-1-1.png")}).err,
+              HasSubstr("no directory"));
+  EXPECT_THAT(run({"--masks", scratch.file("other")}).err, HasSubstr("needs an --image"));
+}
+
 TEST(Boxes, FailedWriteLeavesNothingBehind) {
   ScratchDir scratch;
   RunSetup full;

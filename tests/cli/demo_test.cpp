@@ -10,7 +10,7 @@
 
 #include "loaders/image/image.h"
 #include "tests/cli/process.h"
-#include "tools/boxes/boxes.h"
+#include "tokenizer/grounding.h"
 #include "tools/cases/cases.h"
 
 namespace glimpse::cli_test {
@@ -105,22 +105,43 @@ TEST_F(Demo, BoxesAreInPixelsOfThePicture) {
   ASSERT_LT(i, cases_.size());
   const cases::Case& c = cases_[i];
   ScratchDir scratch;
-  std::vector<std::string> arguments = {
-      "run", "--image",   c.pictures[0], "--json",           "--boxes", scratch.file("boxes.png"), "--vision-precision",
-      "f32", "--kv-type", "f32",         c.turns[0].question};
+  std::vector<std::string> arguments = {"run",
+                                        "--image",
+                                        c.pictures[0],
+                                        "--json",
+                                        "--boxes",
+                                        scratch.file("boxes.png"),
+                                        "--masks",
+                                        scratch.file("masks"),
+                                        "--vision-precision",
+                                        "f32",
+                                        "--kv-type",
+                                        "f32",
+                                        c.turns[0].question};
   for (const std::string& argument : pair("Q8_0")) arguments.push_back(argument);
   const RunResult result = run_glimpse(arguments);
   ASSERT_EQ(result.exit_code, 0) << result.err;
   const json answer = json::parse(result.out);
   ASSERT_EQ(answer.at("boxes").size(), 1u) << result.out;
   const json& pixels = answer["boxes"][0].at("pixels");
-  const auto expected = boxes::parse_boxes(c.turns[0].answer);
+  const auto expected = read_shapes(c.turns[0].answer, ShapeUnit::kThousandths).shapes;
   ASSERT_EQ(expected.size(), 1u);
   const auto before = load_image(c.pictures[0], {}), after = load_image(scratch.file("boxes.png"), {});
   ASSERT_TRUE(before.ok() && after.ok());
-  const boxes::Box want = boxes::to_pixels(expected[0], before.value().width, before.value().height);
-  const boxes::Box got{"", pixels.at(0), pixels.at(1), pixels.at(2), pixels.at(3)};
-  EXPECT_GE(boxes::overlap(got, want), 0.7);
+  Shape want = expected[0], got;
+  want.points = pixels_of(expected[0], {before.value().width, before.value().height, 0, 0});
+  got.points = {{pixels.at(0), pixels.at(1)}, {pixels.at(2), pixels.at(3)}};
+  EXPECT_GE(overlap(got, want), 0.7);
+  // The mask is the box, to the pixel.
+  const json& masks = answer["boxes"][0].at("masks");
+  ASSERT_EQ(masks, json::array({scratch.file("masks/mask-1-1.png")}));
+  const auto mask = load_image(masks[0], {});
+  ASSERT_TRUE(mask.ok());
+  EXPECT_EQ(mask.value().width, before.value().width);
+  const int middle_x = static_cast<int>((got.points[0].x + got.points[1].x) / 2);
+  const int middle_y = static_cast<int>((got.points[0].y + got.points[1].y) / 2);
+  EXPECT_EQ(mask.value().pixels[static_cast<size_t>((middle_y * mask.value().width + middle_x) * 3)], 255);
+  EXPECT_EQ(answer.at("boxes_problem"), "");
   EXPECT_NE(after.value().pixels, before.value().pixels) << "a frame was drawn";
 }
 

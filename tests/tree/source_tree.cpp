@@ -50,6 +50,7 @@ const std::vector<Room> kRooms = {
     // Commands live on the public API, so that it stays enough for other people's programs; those that look into files
     // and measure kernels reach inside.
     {"tools/boxes/", {"engine/base/", "loaders/"}},
+    {"tools/cases/", {"tokenizer/"}},
     {"tools/prompt/", {"engine/base/", "tokenizer/"}},
     {"tools/terminal/", {"engine/base/", "tokenizer/"}},
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},

@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.hpp"
-#include "tools/boxes/boxes.h"
+#include "tools/cli/answer_shapes.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
@@ -26,7 +26,7 @@ using Clock = std::chrono::steady_clock;
 struct RunOptions {
   ModelChoice model;
   SamplingChoice sampling;
-  std::string prompt, prompt_file, system, boxes;
+  std::string prompt, prompt_file, system, boxes, masks;
   std::vector<std::string> images;
   int32_t logprobs = 0, n_speculate = 0;
   bool json = false, force = false, raw = false;
@@ -59,9 +59,11 @@ void add_options(CLI::App& run, RunOptions& o) {
       run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
   add_model_options(run, o.model);
   run.add_option("--boxes", o.boxes,
-                 "draw the answer's boxes, with their labels, on the picture and write it to this file, PNG; of "
-                 "several pictures to FILE-1.png, FILE-2.png, ...");
-  run.add_flag("--force", o.force, "let --boxes overwrite its file");
+                 "draw the answer's boxes, points and polygons, with their labels, on the picture and write it to this "
+                 "file, PNG; of several pictures to FILE-1.png, FILE-2.png, ...");
+  run.add_option("--masks", o.masks,
+                 "write each box and polygon of the answer as a mask, mask-PICTURE-NUMBER.png, into this directory");
+  run.add_flag("--force", o.force, "let --boxes and --masks overwrite files");
   logprobs->needs(
       run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes"));
 }
@@ -119,83 +121,18 @@ void print_timings(const glimpse_timings& t, double load_ms) {
   }
 }
 
-// The answer as the model said it, control tokens included: boxes stand between them.
-std::vector<boxes::Box> boxes_of(const api::Model& model, const api::Answer& answer) {
-  std::string said;
-  for (const int32_t id : answer.tokens) said += model.token_bytes(id);
-  return boxes::parse_boxes(said);
-}
-
-// The picture that a box is on, from 1; 0 when there are several and the answer does not say.
-int picture_of(const boxes::Box& box, size_t n_pictures) {
-  if (n_pictures == 1) return 1;
-  return box.picture >= 1 && static_cast<size_t>(box.picture) <= n_pictures ? box.picture : 0;
-}
-
-// Pixels are those of the box's picture, and left out where the answer does not say which that is.
-nlohmann::json boxes_json(const std::vector<boxes::Box>& found, const std::vector<api::Embedding>& embeddings) {
-  const auto corners = [](const boxes::Box& b) { return nlohmann::json::array({b.x1, b.y1, b.x2, b.y2}); };
-  nlohmann::json list = nlohmann::json::array();
-  for (const boxes::Box& box : found) {
-    list.push_back({{"label", box.label}, {"thousandths", corners(box)}, {"picture", nullptr}});
-    const int picture = picture_of(box, embeddings.size());
-    if (picture == 0) continue;
-    const glimpse_embedding_info info = embeddings[static_cast<size_t>(picture) - 1].info();
-    list.back()["picture"] = picture;
-    list.back()["pixels"] = corners(boxes::to_pixels(box, info.original_width, info.original_height));
-  }
-  return list;
-}
-
-// Where the drawn pictures go: the file that --boxes names; of several pictures "boxes-1.png", "boxes-2.png".
-std::vector<std::string> drawn_files(const RunOptions& o) {
-  if (o.images.size() == 1) return {o.boxes};
-  std::vector<std::string> files;
-  const std::filesystem::path path(o.boxes);
-  for (size_t i = 1; i <= o.images.size(); ++i) {
-    const std::string name = path.stem().string() + "-" + std::to_string(i) + path.extension().string();
-    files.push_back((path.parent_path() / name).string());
-  }
-  return files;
-}
-
-// Said before the model is loaded and asked.
-void check_drawn_files(const RunOptions& o) {
-  if (o.images.empty()) throw std::runtime_error("--boxes needs an --image to draw on");
-  for (const std::string& file : drawn_files(o)) {
-    std::error_code unknown;
-    if (!o.force && std::filesystem::exists(std::filesystem::symlink_status(file, unknown))) {
-      throw std::runtime_error(file + " exists already and is not overwritten (--force does)");
-    }
-  }
-}
-
-void draw_answer(const RunOptions& o, const std::vector<boxes::Box>& found) {
-  const std::vector<std::string> files = drawn_files(o);
-  const int n = static_cast<int>(files.size());
-  for (int i = 1; i <= n; ++i) {
-    const std::vector<boxes::Box> here = boxes::boxes_of_picture(found, i, n);
-    const std::string& file = files[static_cast<size_t>(i) - 1];
-    const std::string problem = boxes::draw_boxes(o.images[static_cast<size_t>(i) - 1], here, file, o.force);
-    if (!problem.empty()) throw std::runtime_error(problem);
-    print_note("%zu %s drawn: %s", here.size(), here.size() == 1 ? "box" : "boxes", file.c_str());
-    for (size_t k = 0; k < here.size(); ++k) {  // numbered as labels without letters are
-      const boxes::Box& box = here[k];
-      const bool anywhere = picture_of(box, files.size()) == 0;
-      print_note("  %zu: (%g,%g),(%g,%g) %s%s", k + 1, box.x1, box.y1, box.x2, box.y2, box.label.c_str(),
-                 anywhere ? "  (the answer names no picture: drawn on each)" : "");
-    }
-  }
+ShapeFiles shape_files(const RunOptions& o) {
+  return {o.images, o.boxes, o.masks, o.force};
 }
 
 nlohmann::json to_json(const api::Model& model, const api::Session& session, const api::Answer& answer,
-                       const std::vector<std::string>& paths, const std::vector<api::Embedding>& embeddings,
-                       double load_ms, int n_logprobs) {
+                       const api::Shapes& shapes, const RunOptions& o, const std::vector<api::Embedding>& embeddings,
+                       double load_ms) {
   const glimpse_timings t = session.timings();
   nlohmann::json images = nlohmann::json::array();
   for (size_t i = 0; i < embeddings.size(); ++i) {
     const glimpse_embedding_info info = embeddings[i].info();
-    images.push_back({{"path", paths[i]},
+    images.push_back({{"path", o.images[i]},
                       {"width", info.original_width},
                       {"height", info.original_height},
                       {"resized_width", info.resized_width},
@@ -203,7 +140,8 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                       {"tokens", info.n_tokens}});
   }
   nlohmann::json json = {{"answer", answer.text},
-                         {"boxes", boxes_json(boxes_of(model, answer), embeddings)},
+                         {"boxes", shapes_json(shapes, picture_sizes(embeddings), shape_files(o))},
+                         {"boxes_problem", shapes.problem},
                          {"tokens", answer.tokens},
                          {"finish_reason", glimpse_finish_reason_name(answer.reason)},
                          {"images", images},
@@ -221,9 +159,9 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                            {"drafted_tokens", t.n_drafted_tokens},
                            {"accepted_tokens", t.n_accepted_tokens},
                            {"decode_tokens_per_second", per_second(t.n_generated_tokens, t.decode_ms)}}}};
-  if (n_logprobs > 0) {
+  if (o.logprobs > 0) {
     nlohmann::json logprobs = nlohmann::json::array();
-    std::vector<int32_t> ids(static_cast<size_t>(n_logprobs));
+    std::vector<int32_t> ids(static_cast<size_t>(o.logprobs));
     std::vector<float> values(ids.size());
     for (size_t i = 0; i < answer.tokens.size(); ++i) {
       size_t n = 0;
@@ -264,7 +202,7 @@ int run(const RunOptions& o) {
   if (!o.images.empty() && o.model.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
   }
-  if (!o.boxes.empty()) check_drawn_files(o);
+  check_shape_files(shape_files(o));
   GenerateParams generate(o.sampling);
   generate.params.n_top_logprobs = o.json ? o.logprobs : 0;
   catch_interrupts();
@@ -297,14 +235,15 @@ int run(const RunOptions& o) {
   };
   const api::Answer answer = session.generate(messages, generate.params, on_text, progress);
   line.clear();
+  const std::vector<glimpse_picture_size> sizes = picture_sizes(embeddings);
+  const api::Shapes shapes = shapes_of(model, answer, sizes);
   if (o.json) {
-    const nlohmann::json json = to_json(model, session, answer, o.images, embeddings, load_ms, o.logprobs);
-    print_object(json);
+    print_object(to_json(model, session, answer, shapes, o, embeddings, load_ms));
   } else {
     print("\n");
   }
-  if (!o.boxes.empty() && answer.reason != GLIMPSE_FINISH_CANCELLED) {
-    draw_answer(o, boxes_of(model, answer));
+  if (answer.reason != GLIMPSE_FINISH_CANCELLED && !(o.boxes.empty() && o.masks.empty())) {
+    write_shapes(shapes, sizes, shape_files(o));
   }
   if (o.model.verbose) print_timings(session.timings(), load_ms);
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;

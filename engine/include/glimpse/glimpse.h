@@ -537,6 +537,55 @@ GLIMPSE_API int32_t glimpse_session_n_past(const glimpse_session* session);
 /* Cache slots there are: n_ctx, or the model's context_length when that is less (the log then warns once). */
 GLIMPSE_API int32_t glimpse_session_n_ctx(const glimpse_session* session);
 
+/* ---- Boxes, points and polygons in answers ----------------------------------------------------------------------- */
+
+typedef enum glimpse_shape_kind {
+  GLIMPSE_SHAPE_BOX = 0,    /* two points: its left upper and its right lower corner */
+  GLIMPSE_SHAPE_POINT = 1,  /* one */
+  GLIMPSE_SHAPE_POLYGON = 2 /* three or more */
+} glimpse_shape_kind;
+typedef enum glimpse_shape_unit {
+  GLIMPSE_UNIT_THOUSANDTHS = 0,   /* of the picture's width and height: Qwen2-VL, Qwen3-VL */
+  GLIMPSE_UNIT_RESIZED_PIXELS = 1 /* pixels of the picture as the encoder saw it: Qwen2.5-VL */
+} glimpse_shape_unit;
+/* One of the pictures that were asked about, as glimpse_embedding_info has it. */
+typedef struct glimpse_picture_size {
+  int32_t original_width, original_height;
+  int32_t resized_width, resized_height;
+} glimpse_picture_size;
+
+/* What an answer points at. */
+typedef struct glimpse_shapes glimpse_shapes;
+/* Reads an answer, given with its control tokens shown (glimpse_detokenize() of its tokens), in the formats of the
+ * model's family: control tokens around corners, JSON, <points>. Pictures in the order of the conversation; they may be
+ * NULL: then no shape has pixels. What is damaged or cut off is left out and told in glimpse_shapes_info. */
+GLIMPSE_API glimpse_status glimpse_read_shapes(const glimpse_model* model, const char* text, size_t n_bytes,
+                                               const glimpse_picture_size* pictures, size_t n_pictures,
+                                               glimpse_shapes** out);
+typedef struct glimpse_shapes_info {
+  size_t struct_size;
+  size_t n_shapes;
+  int64_t n_unreadable; /* places that should hold a shape and hold none, or a damaged one */
+  int32_t cut;          /* 1: the text ends in the middle of its shapes */
+  const char* problem;  /* the same in words, "" when all is well; valid as long as the shapes */
+} glimpse_shapes_info;
+GLIMPSE_API glimpse_status glimpse_shapes_get_info(const glimpse_shapes* shapes, glimpse_shapes_info* info);
+typedef struct glimpse_shape {
+  size_t struct_size;
+  int32_t kind;         /* glimpse_shape_kind */
+  int32_t unit;         /* glimpse_shape_unit, of `said` */
+  int32_t picture;      /* its number, from 1; 0: there are several and the answer does not say */
+  size_t n_points;      /* pairs x, y */
+  const double* said;   /* (n_points, 2): the numbers of the answer, cut to their range */
+  const double* pixels; /* (n_points, 2): in pixels of the picture as given; NULL where picture is 0 */
+  const char* label;    /* NUL-terminated, n_label_bytes long; "" without one. Untrusted text */
+  size_t n_label_bytes;
+} glimpse_shape;
+/* By index from 0, in the order of the answer; pointers are valid as long as the shapes. GLIMPSE_ERROR_NOT_FOUND past
+ * the last. */
+GLIMPSE_API glimpse_status glimpse_shapes_get(const glimpse_shapes* shapes, size_t index, glimpse_shape* shape);
+GLIMPSE_API void glimpse_shapes_free(glimpse_shapes* shapes);
+
 #ifdef __cplusplus
 }
 #endif

@@ -83,8 +83,22 @@ struct Free {
   void operator()(glimpse_encoder* encoder) const { glimpse_encoder_free(encoder); }
   void operator()(glimpse_checkpoint* checkpoint) const { glimpse_checkpoint_free(checkpoint); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
+  void operator()(glimpse_shapes* shapes) const { glimpse_shapes_free(shapes); }
 };
 }  // namespace detail
+
+/// Something that an answer points at; points are pairs x, y, one behind the other.
+struct Shape {
+  glimpse_shape_kind kind = GLIMPSE_SHAPE_BOX;
+  glimpse_shape_unit unit = GLIMPSE_UNIT_THOUSANDTHS;  // of said
+  int32_t picture = 0;                                 // from 1; 0: there are several and the answer does not say
+  std::string label;
+  std::vector<double> said, pixels;  // pixels: empty where picture is 0
+};
+struct Shapes {
+  std::vector<Shape> shapes;
+  std::string problem;  // "", or what could not be read
+};
 
 /// Loaded weights; share it between sessions and threads.
 class Model {
@@ -122,6 +136,28 @@ class Model {
     size_t n = 0;
     check(glimpse_token_bytes(handle_.get(), id, &bytes, &n));
     return {bytes, n};
+  }
+  /// What an answer points at. text: with control tokens shown; pictures: those of the conversation, in their order.
+  Shapes read_shapes(std::string_view text, const std::vector<glimpse_picture_size>& pictures) const {
+    glimpse_shapes* raw = nullptr;
+    check(glimpse_read_shapes(handle_.get(), text.data(), text.size(), pictures.data(), pictures.size(), &raw));
+    const std::unique_ptr<glimpse_shapes, detail::Free> handle(raw);
+    glimpse_shapes_info info{};
+    info.struct_size = sizeof info;
+    check(glimpse_shapes_get_info(handle.get(), &info));
+    Shapes shapes{{}, info.problem};
+    for (size_t i = 0; i < info.n_shapes; ++i) {
+      glimpse_shape shape{};
+      shape.struct_size = sizeof shape;
+      check(glimpse_shapes_get(handle.get(), i, &shape));
+      const double *said = shape.said, *pixels = shape.pixels;
+      const size_t n = 2 * shape.n_points;
+      shapes.shapes.push_back({static_cast<glimpse_shape_kind>(shape.kind), static_cast<glimpse_shape_unit>(shape.unit),
+                               shape.picture, std::string(shape.label, shape.n_label_bytes),
+                               std::vector<double>(said, said + n),
+                               pixels == nullptr ? std::vector<double>() : std::vector<double>(pixels, pixels + n)});
+    }
+    return shapes;
   }
   glimpse_model* get() const { return handle_.get(); }
 
