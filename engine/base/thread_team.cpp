@@ -1,7 +1,6 @@
 #include "engine/base/thread_team.h"
 
 #include <pthread.h>
-#include <signal.h>
 
 #include <algorithm>
 #include <atomic>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "engine/base/cpu_features.h"
+#include "engine/base/host_signals.h"
 #include "engine/base/result.h"
 
 #if GLIMPSE_USE_OPENMP
@@ -248,19 +248,6 @@ void ThreadTeam::pass(FunctionRef<void()> driver) {
 
 #else
 
-namespace {
-
-// Signals are the host's affair: its handlers do not run on our threads. Those that tell of an error of the thread
-// itself stay, since blocking them would end the process without asking its handlers.
-sigset_t signals_to_block() {
-  sigset_t set;
-  sigfillset(&set);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) sigdelset(&set, signal);
-  return set;
-}
-
-}  // namespace
-
 ThreadTeam::ThreadTeam(int n_threads, LogSink log) : n_threads_(std::max(1, n_threads)), log_(std::move(log)) {
   if (n_threads_ > 1) shared_ = std::make_unique<Shared>(n_threads_);
 }
@@ -271,9 +258,7 @@ ThreadTeam::~ThreadTeam() {
 
 // Returns the number of threads there are now, the caller included; *error: why not all.
 int ThreadTeam::Shared::make_workers(int n_threads, int* error) {
-  const sigset_t blocked = signals_to_block();
-  sigset_t before;
-  const bool masked = pthread_sigmask(SIG_BLOCK, &blocked, &before) == 0;
+  const HostSignalsBlocked blocked;
   for (n_running = 1; n_running < n_threads; ++n_running) {
     Seat& s = seat(n_running);
     s.shared = this;
@@ -290,7 +275,6 @@ int ThreadTeam::Shared::make_workers(int n_threads, int* error) {
     if (*error != 0) break;
     pthread_setname_np(s.thread, "glimpse");
   }
-  if (masked) pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return n_running;
 }
 

@@ -8,7 +8,11 @@ namespace {
 
 using Opened = Result<std::unique_ptr<ImageReader>>;
 
-Opened open_pixels(const glimpse_picture& picture, const ImageLimits& limits) {
+}  // namespace
+
+namespace glimpse::capi {
+
+Result<size_t> stride_of(const glimpse_picture& picture, const ImageLimits& limits) {
   const int32_t width = picture.width, height = picture.height;
   if (width < 1 || height < 1 || width > limits.max_width || height > limits.max_height ||
       static_cast<uint64_t>(width) * static_cast<uint64_t>(height) > limits.max_pixels) {
@@ -18,15 +22,27 @@ Opened open_pixels(const glimpse_picture& picture, const ImageLimits& limits) {
   if (stride < row) {
     return make_error(ErrorCode::kInvalidArgument, "stride %d is less than 3 * width = %d", stride, row);
   }
-  return read_pixels_of(picture.rgb, width, height, stride);
+  return size_t{stride};
+}
+
+Status check_one_source(const glimpse_picture& picture) {
+  const int n_given = (picture.bytes != nullptr) + (picture.path != nullptr) + (picture.rgb != nullptr);
+  if (n_given == 1) return {};
+  return make_error(ErrorCode::kInvalidArgument,
+                    "%d of bytes, path and rgb are given: want one (clear the struct first)", n_given);
+}
+
+}  // namespace glimpse::capi
+
+namespace {
+
+Opened open_pixels(const glimpse_picture& picture, const ImageLimits& limits) {
+  GLIMPSE_ASSIGN(const size_t stride, stride_of(picture, limits));
+  return read_pixels_of(picture.rgb, picture.width, picture.height, stride);
 }
 
 Opened open_picture(const glimpse_picture& picture, const DecodeOptions& options) {
-  const int n_given = (picture.bytes != nullptr) + (picture.path != nullptr) + (picture.rgb != nullptr);
-  if (n_given != 1) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "%d of bytes, path and rgb are given: want one (clear the struct first)", n_given);
-  }
+  GLIMPSE_TRY(check_one_source(picture));
   if (picture.path != nullptr) return open_image_file(picture.path, options);
   if (picture.rgb != nullptr) return open_pixels(picture, options.limits);
   return open_image({static_cast<const std::byte*>(picture.bytes), picture.n_bytes}, options);

@@ -222,7 +222,20 @@ Status read_picture_params(const Params& params, PictureOptions* options) {
 }
 /// Errors: those of write_info().
 Status write_step(glimpse_session& session, Session::Step step, glimpse_step_result* result);
+Status write_timings(const Timings& measured, glimpse_timings* timings);
+/// Errors: kInvalidArgument past the last token.
+Status write_top_logprobs(const std::vector<SampledToken>& tokens, size_t index, int32_t* ids, float* logprobs,
+                          size_t capacity, size_t* n);
 glimpse_memory_plan memory_plan(const MemoryPlan& plan);
+
+Result<KvElement> kv_element(int32_t kv_type);
+Result<GenerateOptions> generate_options(const glimpse_generate_params* given);
+/// A part's text; n_bytes 0: it ends with a NUL.
+Result<std::string> part_text(const char* text, size_t n_bytes);
+/// That exactly one of bytes, path and rgb is given.
+Status check_one_source(const glimpse_picture& picture);
+/// Bytes from one row of rgb to the next. Errors: kInvalidArgument (outside the limits, a stride that is too small).
+Result<size_t> stride_of(const glimpse_picture& picture, const ImageLimits& limits);
 
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages);
 

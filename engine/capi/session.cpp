@@ -9,21 +9,6 @@ using namespace glimpse::capi;
 
 namespace {
 
-Result<KvElement> kv_element(int32_t kv_type) {
-  switch (kv_type) {
-    case GLIMPSE_KV_BF16:
-      return KvElement::kBf16;
-    case GLIMPSE_KV_F32:
-      return KvElement::kF32;
-    case GLIMPSE_KV_F16:
-      return KvElement::kF16;
-    case GLIMPSE_KV_Q8_0:
-      return KvElement::kQ8_0;
-    default:
-      return make_error(ErrorCode::kInvalidArgument, "kv_type %d is unknown", kv_type);
-  }
-}
-
 Result<SessionOptions> session_options(const glimpse_session_params* given) {
   glimpse_session_params params;
   glimpse_session_params_init(&params);
@@ -39,6 +24,25 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.log = log_sink(params.log, params.log_user);
   options.cancel = params.cancel;
   return options;
+}
+
+}  // namespace
+
+namespace glimpse::capi {
+
+Result<KvElement> kv_element(int32_t kv_type) {
+  switch (kv_type) {
+    case GLIMPSE_KV_BF16:
+      return KvElement::kBf16;
+    case GLIMPSE_KV_F32:
+      return KvElement::kF32;
+    case GLIMPSE_KV_F16:
+      return KvElement::kF16;
+    case GLIMPSE_KV_Q8_0:
+      return KvElement::kQ8_0;
+    default:
+      return make_error(ErrorCode::kInvalidArgument, "kv_type %d is unknown", kv_type);
+  }
 }
 
 Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
@@ -76,17 +80,14 @@ Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
   return options;
 }
 
-Result<std::string> part_text(const glimpse_part& part) {
-  if (part.n_bytes > Tokenizer::kMaxTextBytes) {
+Result<std::string> part_text(const char* text, size_t n_bytes) {
+  if (n_bytes > Tokenizer::kMaxTextBytes) {
     return make_error(ErrorCode::kInvalidArgument, "n_bytes of a part is %d: at most %d (clear the struct first)",
-                      part.n_bytes, Tokenizer::kMaxTextBytes);
+                      n_bytes, Tokenizer::kMaxTextBytes);
   }
-  GLIMPSE_TRY(require(part.text, "a part's text"));
-  return part.n_bytes > 0 ? std::string(part.text, part.n_bytes) : std::string(part.text);
+  GLIMPSE_TRY(require(text, "a part's text"));
+  return n_bytes > 0 ? std::string(text, n_bytes) : std::string(text);
 }
-}  // namespace
-
-namespace glimpse::capi {
 
 Status write_step(glimpse_session& session, Session::Step step, glimpse_step_result* result) {
   session.step_text = std::move(step.text);
@@ -98,6 +99,44 @@ Status write_step(glimpse_session& session, Session::Step step, glimpse_step_res
   filled.n_bytes = session.step_text.size();
   filled.status = GLIMPSE_OK;
   return write_info(filled, result);
+}
+
+Status write_timings(const Timings& measured, glimpse_timings* timings) {
+  glimpse_timings filled{};
+  filled.image_decode_ms = measured.image_decode;
+  filled.image_resize_ms = measured.image_resize;
+  filled.image_encode_ms = measured.image_encode;
+  filled.prefill_ms = measured.prefill;
+  filled.decode_ms = measured.decode;
+  filled.n_image_tokens = measured.n_image_tokens;
+  filled.n_prompt_tokens = measured.n_prompt_tokens;
+  filled.n_cached_tokens = measured.n_cached_tokens;
+  filled.n_generated_tokens = measured.n_generated_tokens;
+  filled.n_drafted_tokens = measured.n_drafted_tokens;
+  filled.n_accepted_tokens = measured.n_accepted_tokens;
+  return write_info(filled, timings);
+}
+
+Status write_top_logprobs(const std::vector<SampledToken>& tokens, size_t index, int32_t* ids, float* logprobs,
+                          size_t capacity, size_t* n) {
+  GLIMPSE_TRY(require(n, "n"));
+  *n = 0;
+  if (index >= tokens.size()) {
+    return make_error(ErrorCode::kInvalidArgument, "token %d: log-probabilities of %d tokens were kept", index,
+                      tokens.size());
+  }
+  const std::vector<TokenLogprob>& top = tokens[index].top;
+  const size_t count = std::min(capacity, top.size());
+  if (count > 0) {
+    GLIMPSE_TRY(require(ids, "ids"));
+    GLIMPSE_TRY(require(logprobs, "logprobs"));
+  }
+  for (size_t i = 0; i < count; ++i) {
+    ids[i] = top[i].id;
+    logprobs[i] = top[i].logprob;
+  }
+  *n = top.size();
+  return {};
 }
 
 glimpse_memory_plan memory_plan(const MemoryPlan& plan) {
@@ -123,7 +162,7 @@ Result<std::vector<Message>> read_messages(const glimpse_message* messages, size
       if (part.embedding != nullptr) {
         message.parts.push_back({"", part.embedding->embedding});
       } else {
-        GLIMPSE_ASSIGN(std::string text, part_text(part));
+        GLIMPSE_ASSIGN(std::string text, part_text(part.text, part.n_bytes));
         message.parts.push_back({std::move(text), nullptr});
       }
     }
@@ -279,25 +318,7 @@ glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t i
   return guarded([&]() -> Status {
     SessionUse use;
     GLIMPSE_TRY(use.begin_reading(session));
-    GLIMPSE_TRY(require(n, "n"));
-    *n = 0;
-    const std::vector<SampledToken>& tokens = session->session->answer().logprobs;
-    if (index >= tokens.size()) {
-      return make_error(ErrorCode::kInvalidArgument, "token %d: log-probabilities of %d tokens were kept", index,
-                        tokens.size());
-    }
-    const std::vector<TokenLogprob>& top = tokens[index].top;
-    const size_t count = std::min(capacity, top.size());
-    if (count > 0) {
-      GLIMPSE_TRY(require(ids, "ids"));
-      GLIMPSE_TRY(require(logprobs, "logprobs"));
-    }
-    for (size_t i = 0; i < count; ++i) {
-      ids[i] = top[i].id;
-      logprobs[i] = top[i].logprob;
-    }
-    *n = top.size();
-    return {};
+    return write_top_logprobs(session->session->answer().logprobs, index, ids, logprobs, capacity, n);
   });
 }
 
@@ -318,20 +339,7 @@ glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timin
   return guarded([&]() -> Status {
     SessionUse use;
     GLIMPSE_TRY(use.begin_reading(session));
-    const Timings& measured = session->session->timings();
-    glimpse_timings filled{};
-    filled.image_decode_ms = measured.image_decode;
-    filled.image_resize_ms = measured.image_resize;
-    filled.image_encode_ms = measured.image_encode;
-    filled.prefill_ms = measured.prefill;
-    filled.decode_ms = measured.decode;
-    filled.n_image_tokens = measured.n_image_tokens;
-    filled.n_prompt_tokens = measured.n_prompt_tokens;
-    filled.n_cached_tokens = measured.n_cached_tokens;
-    filled.n_generated_tokens = measured.n_generated_tokens;
-    filled.n_drafted_tokens = measured.n_drafted_tokens;
-    filled.n_accepted_tokens = measured.n_accepted_tokens;
-    return write_info(filled, timings);
+    return write_timings(session->session->timings(), timings);
   });
 }
 

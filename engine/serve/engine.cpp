@@ -1,10 +1,10 @@
 #include "engine/serve/engine.h"
 
 #include <algorithm>
-#include <future>
 #include <system_error>
 #include <utility>
 
+#include "engine/base/host_signals.h"
 #include "engine/model/kv_pages.h"
 #include "engine/serve/engine_impl.h"
 
@@ -44,13 +44,19 @@ Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options)
 Engine::Engine() = default;
 
 Engine::~Engine() {
-  if (impl_ != nullptr) stop(0);
+  if (impl_ == nullptr) return;
+  if (in_callback()) {
+    const std::lock_guard lock(impl_->mutex);
+    impl_->abandoned = true;
+    if (impl_->thread.joinable()) impl_->thread.detach();  // it holds what it needs
+  }
+  stop(0);
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
   GLIMPSE_ASSIGN(const SessionOptions session, session_options(options));
   std::unique_ptr<Engine> engine(new Engine());
-  engine->impl_ = std::make_unique<Impl>();
+  engine->impl_ = std::make_shared<Impl>();
   engine->impl_->model = model;
   engine->impl_->options = options;
   GLIMPSE_ASSIGN(engine->impl_->root, Session::create(std::move(model), session));
@@ -80,7 +86,7 @@ Status Engine::Impl::check(const Request& request) const {
       if (part.image == nullptr) continue;
       ++number;
       const RequestImage& image = *part.image;
-      if (image.embedding == nullptr && image.bytes.empty() && image.pixels.pixels.empty()) {
+      if (image.embedding == nullptr && image.path.empty() && image.bytes.empty() && image.pixels.pixels.empty()) {
         return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", number);
       }
     }
@@ -137,19 +143,36 @@ EngineStats Engine::stats() const {
 
 // -- whoever runs it ------------------------------------------------------------------------------------------------
 
+// While one thread works others wait; in a callback there is nothing to be done. The engine may be gone when a callback
+// returns: what is left is then cancelled here.
+bool Engine::Impl::step_alone() {
+  if (stepping == std::this_thread::get_id()) return false;
+  const std::lock_guard lock(step_mutex);
+  stepping = std::this_thread::get_id();
+  bool more = step();
+  while (more && abandoned) more = step();
+  stepping = std::thread::id();
+  return more;
+}
+
 bool Engine::step() {
-  Impl& e = *impl_;
-  if (e.stepping == std::this_thread::get_id()) return false;  // from a callback
-  const std::lock_guard lock(e.step_mutex);
-  e.stepping = std::this_thread::get_id();
-  const bool did = e.step();
-  e.stepping = std::thread::id();
-  return did;
+  const std::shared_ptr<Impl> impl = impl_;
+  return impl->step_alone();
 }
 
 void Engine::run() {
-  while (step()) {
+  const std::shared_ptr<Impl> impl = impl_;
+  while (impl->step_alone()) {
   }
+}
+
+bool Engine::has_thread() const {
+  const std::lock_guard lock(impl_->mutex);
+  return impl_->thread.joinable();
+}
+
+bool Engine::in_callback() const {
+  return impl_->stepping == std::this_thread::get_id();
 }
 
 bool Engine::Impl::idle() const {
@@ -162,23 +185,29 @@ void Engine::Impl::cancel_all() {
   for (const auto& [id, job] : jobs) job->cancelled = true;
 }
 
+// The engine's own thread.
+void Engine::Impl::loop() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return quitting || !jobs.empty(); });
+      if (jobs.empty()) return;
+    }
+    step_alone();
+  }
+}
+
 Status Engine::start() {
   Impl& e = *impl_;
   const std::lock_guard lock(e.mutex);
   if (e.thread.joinable()) return make_error(ErrorCode::kInvalidArgument, "the engine has its thread already");
   if (!e.accepting) return make_error(ErrorCode::kInvalidArgument, "the engine was stopped");
   try {
-    e.thread = std::thread([this] {
-      Impl& engine = *impl_;
-      for (;;) {
-        {
-          std::unique_lock wait(engine.mutex);
-          engine.changed.wait(wait, [&] { return engine.quitting || !engine.jobs.empty(); });
-          if (engine.quitting && engine.jobs.empty()) return;
-        }
-        step();
-      }
-    });
+    const HostSignalsBlocked blocked;
+    e.thread = std::thread([impl = impl_] { impl->loop(); });
+    pthread_setname_np(e.thread.native_handle(), "glimpse-engine");
+  } catch (const std::bad_alloc&) {
+    return make_error(ErrorCode::kOutOfMemory, "out of memory");
   } catch (const std::system_error& error) {
     return make_error(ErrorCode::kOutOfMemory, "no thread for the engine: %s", error.what());
   }
@@ -186,55 +215,62 @@ Status Engine::start() {
 }
 
 void Engine::stop(int64_t grace_ms) {
-  Impl& e = *impl_;
-  const EngineClock::time_point start = EngineClock::now();
-  const auto left = [&] {
-    return std::chrono::milliseconds(std::max<int64_t>(grace_ms, 0)) - (EngineClock::now() - start);
-  };
+  const std::shared_ptr<Impl> impl = impl_;
+  Impl& e = *impl;
+  const EngineClock::time_point end = EngineClock::now() + std::chrono::milliseconds(std::max<int64_t>(grace_ms, 0));
   std::thread thread;
   {
     std::unique_lock lock(e.mutex);
     e.accepting = false;
     e.quitting = true;
     e.changed.notify_all();
-    if (e.thread.joinable() && e.thread.get_id() != std::this_thread::get_id()) {
-      e.changed.wait_for(lock, left(), [&] { return e.jobs.empty(); });
+    if (e.stepping == std::this_thread::get_id()) {  // from a callback: nobody can wait for the end of it
+      lock.unlock();
+      e.cancel_all();
+      return;
+    }
+    if (e.thread.joinable()) {
+      e.changed.wait_until(lock, end, [&] { return e.jobs.empty(); });
       thread = std::move(e.thread);
     }
   }
-  if (!thread.joinable()) {
-    while (left().count() > 0 && step()) {
-    }
+  while (!thread.joinable() && EngineClock::now() < end && e.step_alone()) {
   }
   e.cancel_all();
   if (thread.joinable()) thread.join();
-  run();
+  while (e.step_alone()) {
+  }
 }
 
 RequestResult Engine::ask(Request request) {
-  if (impl_->stepping == std::this_thread::get_id()) {
-    RequestResult refused;
-    refused.status = make_error(ErrorCode::kInvalidArgument, "ask() was called from a callback of the engine");
-    return refused;
+  RequestResult answer;
+  if (in_callback()) {
+    answer.status = make_error(ErrorCode::kInvalidArgument, "ask() was called from a callback of the engine");
+    return answer;
   }
-  std::promise<RequestResult> promise;
-  std::future<RequestResult> result = promise.get_future();
-  request.on_done = [&promise](RequestResult done) { promise.set_value(std::move(done)); };
+  bool there = false;  // under the mutex
+  const std::shared_ptr<Impl> impl = impl_;
+  request.on_done = [&](RequestResult result) {
+    const std::lock_guard lock(impl->mutex);
+    answer = std::move(result);
+    there = true;
+    impl->changed.notify_all();
+  };
   const Result<RequestId> id = submit(std::move(request));
   if (!id.ok()) {
-    RequestResult refused;
-    refused.status = id.error();
-    return refused;
+    answer.status = id.error();
+    return answer;
   }
-  const auto there = [&] { return result.wait_for(std::chrono::seconds(0)) == std::future_status::ready; };
-  while (!there()) {
-    {
-      const std::lock_guard lock(impl_->mutex);
-      if (impl_->thread.joinable()) break;
+  for (std::unique_lock lock(impl->mutex); !there;) {
+    if (impl->thread.joinable() || impl->quitting) {
+      impl->changed.wait(lock, [&] { return there; });
+    } else {
+      lock.unlock();
+      impl->step_alone();
+      lock.lock();
     }
-    step();
   }
-  return result.get();
+  return answer;
 }
 
 }  // namespace glimpse

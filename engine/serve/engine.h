@@ -38,8 +38,9 @@ struct EngineOptions : PictureOptions {
 /// Memory that an engine will use, before any of it is allocated. Errors: kInvalidArgument names the option.
 Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options);
 
-/// A picture of a request, decoded when its turn comes: a file's bytes, upright pixels, or an embedding made before.
+/// A picture of a request, read when its turn comes: a file, its bytes, upright pixels, or an embedding made before.
 struct RequestImage {
+  std::string path;   // of a file; empty: the next
   std::string bytes;  // of a file; empty: the next
   Image pixels;       // empty: the next
   std::shared_ptr<const ImageEmbedding> embedding;
@@ -56,9 +57,9 @@ struct RequestMessage {
 
 using RequestId = uint64_t;
 
-/// What became of a request. An error leaves what was said before it. Whatever cancelled it (cancel(), its deadline, its
-/// callback, the end of the engine), the status is kCancelled and says which; where the answer had begun its reason is
-/// kCancelled as well.
+/// What became of a request. An error leaves what was said before it. Whatever cancelled it (cancel(), its deadline,
+/// its callback, the end of the engine), the status is kCancelled and says which; where the answer had begun its reason
+/// is kCancelled as well.
 struct RequestResult {
   Answer answer;
   Status status;
@@ -75,8 +76,9 @@ struct Request {
   /// Ends the request with kCancelled that many milliseconds after submit(), what was said being kept; 0: never.
   int64_t deadline_ms = 0;
   int priority = 0;  // larger ones are admitted first; of equal ones the older
-  /// Both are called by the thread that runs the engine, and must not call it but for submit() and cancel(). on_token:
-  /// for each token, as Session::step() gives it; returning false cancels. on_done: once, last, whatever happened.
+  /// Both are called by the thread that runs the engine, and may call all of it but ask(); step() and run() do nothing
+  /// there. on_token: for each token, as Session::step() gives it; returning false cancels, an exception is the error
+  /// of this request. on_done: once, last, whatever happened.
   std::function<bool(const Session::Step& step)> on_token;
   std::function<void(RequestResult result)> on_done;
 };
@@ -98,7 +100,7 @@ struct EngineStats {
 /// An answer is the same, bit for bit, alone and in any company, with caches and without.
 class Engine {
  public:
-  /// Ends what is under way with kCancelled.
+  /// Ends what is under way with kCancelled; in a callback: when that has returned.
   ~Engine();
   /// Allocates everything that plan_engine() names. Errors: those of plan_engine(), kOutOfMemory with the plan's sizes.
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options);
@@ -126,14 +128,19 @@ class Engine {
   /// cancelled.
   void stop(int64_t grace_ms);
 
-  /// submit() and waiting for the end of it, with the engine's own thread or by stepping. request.on_done is not called;
-  /// what submit() refuses is the result's status.
+  /// Whether start() was called, and stop() not yet.
+  bool has_thread() const;
+  /// Whether the calling thread is in a callback of this engine.
+  bool in_callback() const;
+
+  /// submit() and waiting for the end of it, with the engine's own thread or by stepping. request.on_done is not
+  /// called; what submit() refuses is the result's status.
   RequestResult ask(Request request);
 
  private:
   Engine();
   struct Impl;
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;  // also of the thread that runs it: a callback may end the engine
 };
 
 }  // namespace glimpse

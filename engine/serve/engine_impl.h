@@ -58,10 +58,12 @@ struct Engine::Impl {
   // -- of the thread that runs the engine
   std::mutex step_mutex;
   std::atomic<std::thread::id> stepping{};
+  std::atomic<bool> abandoned{false};  // the engine ended in a callback
   std::vector<std::shared_ptr<Job>> running;
 
   Status check(const Request& request) const;
   bool step();
+  bool step_alone();
   bool idle() const;
   void cancel_all();
   void loop();

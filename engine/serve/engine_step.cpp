@@ -108,7 +108,10 @@ Status Engine::Impl::encode(Job& job, const RequestImage& image) {
   const ProgressSink watch = [&](std::string_view, double) { return !job.cancelled && !job.expired(); };
   Timings one;
   std::shared_ptr<const ImageEmbedding> embedding;
-  if (image.bytes.empty()) {
+  if (!image.path.empty()) {
+    GLIMPSE_ASSIGN(const auto reader, open_image_file(image.path, root->decode_options(watch)));
+    GLIMPSE_ASSIGN(embedding, root->encode_image(*reader, &one, watch));
+  } else if (image.bytes.empty()) {
     GLIMPSE_ASSIGN(embedding, root->encode_image(image.pixels, &one, watch));
   } else {
     GLIMPSE_ASSIGN(const auto reader, open_image(std::as_bytes(std::span(image.bytes)), root->decode_options(watch)));
@@ -189,7 +192,7 @@ void Engine::Impl::answer_all() {
       return make_error(ErrorCode::kCancelled, "the request was cancelled by on_token");
     });
     if (!wanted.ok()) {
-      finish(job, Error{ErrorCode::kCancelled, wanted.error().message});
+      finish(job, wanted);
     } else if (step.finished) {
       finish(job, {});
     }

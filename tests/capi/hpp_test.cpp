@@ -3,6 +3,7 @@
 
 #include <fstream>
 #include <glimpse/glimpse.hpp>
+#include <stdexcept>
 #include <string>
 #include <type_traits>
 #include <vector>
@@ -266,6 +267,66 @@ TEST(Hpp, EncodesSeveralPicturesWithoutASession) {
   EXPECT_THROW(encoder.encode({api::Encoder::file("/no/such.png")}), api::Error);
   EXPECT_THROW(encoder.encode({}), api::Error);
   EXPECT_THROW(encoder.encode({api::Encoder::bytes(ppm)}, [](const char*, double) -> bool { throw 7; }), int);
+}
+
+TEST(Hpp, AnEngineAnswersManyQuestions) {
+  const api::Model model = load(true);
+  glimpse_engine_params params = api::Engine::params();
+  params.n_threads = 1;
+  params.n_ctx = 256;
+  params.n_parallel = 2;
+  params.image_min_tokens = 1;
+  params.image_max_tokens = 64;
+  EXPECT_GT(api::Engine::plan(model, params).kv_cache, 0u);
+  api::Engine engine(model, params);
+  api::Session session(model, small());
+  const std::vector<uint8_t> rgb = pixels(56, 28);
+  const api::Embedding picture = session.encode_image_rgb(rgb.data(), 56, 28);
+  const api::Answer want = session.generate({{"user", {{"", &picture}, {"the cat"}}}}, greedy(5));
+
+  api::Engine::Request request;
+  request.messages = {{"user", {picture, "the cat"}}};
+  request.generate = greedy(5);
+  request.generate.n_top_logprobs = 2;
+  const api::Ticket encoded = engine.submit(request);
+  request.messages = {{"user", {api::Encoder::rgb(rgb.data(), 56, 28), "the cat"}}};
+  const api::Ticket pictured = engine.submit(request);
+  const api::Ticket dropped = engine.submit(request);
+  dropped.cancel();
+  std::string heard;
+  int n_done = 0;
+  request.on_token = [&](const glimpse_step_result& step) {
+    heard.append(step.text, step.n_bytes);
+    return true;
+  };
+  request.on_done = [&](const api::RequestResult& result) {
+    ++n_done;
+    EXPECT_EQ(result.text, heard);
+  };
+  engine.submit_unattended(request);
+  request.on_token = [](const glimpse_step_result&) -> bool { throw std::runtime_error("enough"); };
+  request.on_done = {};
+  const api::Ticket thrown = engine.submit(request);
+  for (const api::Ticket* ticket : {&encoded, &pictured}) {
+    const api::RequestResult result = ticket->wait();
+    EXPECT_EQ(result.status, GLIMPSE_OK) << result.message;
+    EXPECT_EQ(result.tokens, want.tokens);
+    EXPECT_EQ(result.text, want.text);
+    EXPECT_EQ(result.logprobs.size(), result.tokens.size());
+    EXPECT_EQ(ticket->top_logprobs(0).size(), 2u);
+  }
+  EXPECT_EQ(dropped.wait().status, GLIMPSE_ERROR_CANCELLED);
+  EXPECT_EQ(thrown.wait().status, GLIMPSE_ERROR_INTERNAL);
+  EXPECT_NE(thrown.wait().message.find("enough"), std::string::npos);
+  while (engine.step()) {
+  }
+  EXPECT_EQ(n_done, 1);
+  EXPECT_EQ(heard, want.text);
+  EXPECT_EQ(engine.stats().n_requests, 5u);
+  request.messages.clear();
+  EXPECT_THROW(engine.submit(request), api::Error);
+  engine.start();
+  engine.stop(0);
 }
 
 }  // namespace

@@ -22,6 +22,8 @@
  * that one of them works at a time (GLIMPSE_ERROR_BUSY) or several in one glimpse_step_many(). Each may be freed at any
  * time, in any order.
  *
+ * An engine and its tickets may be called from any thread at any time, from their own callbacks too.
+ *
  * Our threads: a load and each session have n_threads - 1 of their own. They sleep between calls, leave signals to the
  * host, and have ended when glimpse_model_load() and glimpse_session_free() return: with everything freed, dlclose() is
  * safe. Where the system refuses threads (a limit on processes or on address space), those there are do the work, at
@@ -80,7 +82,7 @@ typedef enum glimpse_status {
   GLIMPSE_ERROR_NUMERIC = 12,
   GLIMPSE_ERROR_DEVICE = 13,
   GLIMPSE_ERROR_INTERNAL = 14,
-  GLIMPSE_ERROR_BUSY = 15 /* the session is in use by another call */
+  GLIMPSE_ERROR_BUSY = 15 /* the session is in use by another call; an engine's queue is full */
 } glimpse_status;
 
 /* "out of memory", ... ; never NULL. */
@@ -585,6 +587,157 @@ typedef struct glimpse_shape {
  * the last. */
 GLIMPSE_API glimpse_status glimpse_shapes_get(const glimpse_shapes* shapes, size_t index, glimpse_shape* shape);
 GLIMPSE_API void glimpse_shapes_free(glimpse_shapes* shapes);
+
+/* ---- Many questions at once -------------------------------------------------------------------------------------- */
+
+/* An engine answers many requests together: slices of prompts, and a token of every answer under way, share the passes
+ * of one decoder. An answer is the same, bit for bit, alone and in any company, with the engine's caches or without.
+ * Nothing is remembered between requests: each brings its whole conversation. What it has in common with earlier ones,
+ * pictures included, is found in the prompt cache and not computed again.
+ *
+ * Who runs it: a thread of its own after glimpse_engine_start(). Without one, whoever waits for a ticket runs it, and
+ * whoever calls glimpse_engine_step(); several threads may, one works at a time. Callbacks are made by that thread.
+ * They may call all functions of the engine and of tickets, but waiting in a callback returns at once, and they hold up
+ * all requests while they run.
+ *
+ * A program of one thread: create, submit any number, glimpse_ticket_wait() each. A server: create, start, submit from
+ * any thread, answer from the callbacks or wait in the thread of the client. */
+typedef struct glimpse_engine glimpse_engine;
+typedef struct glimpse_engine_params {
+  size_t struct_size;
+  int32_t n_threads;        /* that compute; 0: one per available CPU */
+  int32_t n_ctx;            /* most tokens of one request: prompt with its pictures, and answer */
+  int32_t n_batch;          /* rows of one pass */
+  int32_t n_parallel;       /* most requests under way at once */
+  int32_t n_queued;         /* most requests that wait; further ones are refused with GLIMPSE_ERROR_BUSY */
+  int32_t kv_type;          /* glimpse_kv_type */
+  int64_t n_pool;           /* cache slots of all requests and of the prompt cache together; 0: n_parallel * n_ctx */
+  int32_t prompt_cache;     /* 0: off */
+  int32_t image_min_tokens; /* as in glimpse_session_params, to image_source_max_scans */
+  int32_t image_max_tokens;
+  int32_t image_source_max_scans;
+  int64_t image_min_pixels;
+  int64_t image_max_pixels;
+  int64_t image_source_max_pixels;
+  int64_t image_source_max_memory;
+  int64_t image_cache_bytes; /* of embeddings that are kept, by the pictures' content; 0: off */
+  /* Where embeddings are kept from one process to the next as well. It must exist; NULL: none. What is damaged there is
+   * replaced; trouble is a warning in the log, no error. */
+  const char* image_cache_dir;
+  glimpse_log_callback log;
+  void* log_user;
+} glimpse_engine_params;
+GLIMPSE_API void glimpse_engine_params_init(glimpse_engine_params* params);
+/* Bytes that an engine would use. */
+GLIMPSE_API glimpse_status glimpse_plan_engine(const glimpse_model* model, const glimpse_engine_params* params,
+                                               glimpse_memory_plan* plan);
+/* Allocates what the plan says. */
+GLIMPSE_API glimpse_status glimpse_engine_create(const glimpse_model* model, const glimpse_engine_params* params,
+                                                 glimpse_engine** out);
+/* Ends what is under way as cancelled, with its callbacks; from one of these: when that has returned. Tickets may be
+ * freed later. */
+GLIMPSE_API void glimpse_engine_free(glimpse_engine* engine);
+/* Gives it a thread of its own. */
+GLIMPSE_API glimpse_status glimpse_engine_start(glimpse_engine* engine);
+/* No further request is taken (GLIMPSE_ERROR_CANCELLED). Returns when those there are have ended; after grace_ms the
+ * rest is cancelled. */
+GLIMPSE_API glimpse_status glimpse_engine_stop(glimpse_engine* engine, int64_t grace_ms);
+/* One pass, or one picture. *more is 0 when nothing is left to do; NULL: not asked. */
+GLIMPSE_API glimpse_status glimpse_engine_step(glimpse_engine* engine, int32_t* more);
+
+/* A piece of a message: a text, or a picture, encoded already or not. Clear the struct before you fill it. */
+typedef struct glimpse_request_part {
+  const char* text; /* as in glimpse_part */
+  size_t n_bytes;
+  const glimpse_embedding* embedding;
+  const glimpse_picture* picture; /* read when its turn comes; what is wrong with it is then the request's error */
+} glimpse_request_part;
+typedef struct glimpse_request_message {
+  const char* role;
+  const glimpse_request_part* parts;
+  size_t n_parts;
+} glimpse_request_message;
+
+/* A request that was submitted. */
+typedef struct glimpse_ticket glimpse_ticket;
+/* For each token, as glimpse_step() gives it. Return 0 to cancel the request. */
+typedef int (*glimpse_token_callback)(void* user, const glimpse_step_result* step);
+/* Once, after the last token, whatever ended the request. The ticket is valid until the callback returns:
+ * glimpse_ticket_wait() and the others tell what became of it; it is not freed here. */
+typedef void (*glimpse_done_callback)(void* user, const glimpse_ticket* ticket);
+
+typedef struct glimpse_request {
+  size_t struct_size;
+  const glimpse_request_message* messages;
+  size_t n_messages;
+  /* NULL: the defaults. on_text and progress are not used. */
+  const glimpse_generate_params* generate;
+  int64_t deadline_ms; /* since it was submitted: it then ends as cancelled, what was said being kept; 0: none */
+  int32_t priority;    /* larger ones are admitted first; of equal ones the older */
+  glimpse_token_callback on_token;
+  void* on_token_user;
+  glimpse_done_callback on_done;
+  void* on_done_user;
+} glimpse_request;
+GLIMPSE_API void glimpse_request_init(glimpse_request* request);
+
+/* Everything in the request is copied, pixels and bytes of pictures too; of embeddings a share is kept. out may be NULL
+ * when on_done is set. Fails at once, and nothing is called back, when the queue is full (GLIMPSE_ERROR_BUSY), when the
+ * request needs more pages than the pool has (_TOO_LARGE) or more tokens than n_ctx (_CONTEXT_FULL, as far as it is
+ * known before pictures are read), for options outside their range and for messages that no prompt can be made of. */
+GLIMPSE_API glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_request* request,
+                                                 glimpse_ticket** out);
+/* The request ends at the next pass, unless it is over. From any thread. */
+GLIMPSE_API void glimpse_ticket_cancel(const glimpse_ticket* ticket);
+/* Cancels a request that is under way. One thread uses a ticket at a time, but for glimpse_ticket_cancel(). */
+GLIMPSE_API void glimpse_ticket_free(glimpse_ticket* ticket);
+
+typedef struct glimpse_request_result {
+  size_t struct_size;
+  int32_t finished; /* 0: it goes on; the rest is what there is so far */
+  /* When finished: GLIMPSE_OK, or what ended it, with the message. An error leaves what was said before it.
+   * GLIMPSE_ERROR_CANCELLED: glimpse_ticket_cancel(), a callback, the deadline or the end of the engine. */
+  int32_t status;
+  const char* message;   /* "" when there is none */
+  int32_t finish_reason; /* GLIMPSE_FINISH_NONE until finished, and when there was no answer */
+  const char* text;      /* UTF-8, NUL-terminated */
+  size_t n_bytes;
+  const int32_t* tokens;
+  size_t n_tokens;
+  const float* logprobs;   /* one per token; NULL when n_top_logprobs is 0 */
+  double queued_ms;        /* until its first pass or picture */
+  double first_token_ms;   /* since it was submitted; 0: there was none */
+  double total_ms;         /* since it was submitted */
+  int64_t n_cached_images; /* pictures whose embeddings the cache had */
+} glimpse_request_result;
+/* Waits until the request is finished, or has more than n_seen tokens, or timeout_ms have passed; negative: however
+ * long it takes. SIZE_MAX tokens: until it is finished; a timeout of 0: asks only. The result is filled in whatever
+ * came first; what it points at is valid until the ticket's next call. An engine without a thread of its own is run
+ * meanwhile. The status is that of this call: that of the request is in the result. */
+GLIMPSE_API glimpse_status glimpse_ticket_wait(const glimpse_ticket* ticket, size_t n_seen, int64_t timeout_ms,
+                                               glimpse_request_result* result);
+/* As glimpse_get_top_logprobs(), of token `index` of those that the last glimpse_ticket_wait() told of. */
+GLIMPSE_API glimpse_status glimpse_ticket_get_top_logprobs(const glimpse_ticket* ticket, size_t index, int32_t* ids,
+                                                           float* logprobs, size_t capacity, size_t* n);
+/* When it is finished; zeros before. n_cached_tokens: of the prompt, found in the prompt cache; n_prompt_tokens: of the
+ * prompt, run through the model. prefill_ms and decode_ms count the passes that it took part in, with their company. */
+GLIMPSE_API glimpse_status glimpse_ticket_get_timings(const glimpse_ticket* ticket, glimpse_timings* timings);
+
+typedef struct glimpse_engine_stats {
+  size_t struct_size;
+  int64_t n_running, n_waiting;
+  int64_t n_pages, n_free_pages,
+      n_kept_pages; /* of 256 slots; kept: by the prompt cache alone, for want of them freed */
+  uint64_t page_bytes;
+  /* Since it was created. */
+  uint64_t n_requests, n_finished, n_failed, n_cancelled, n_refused;
+  uint64_t n_passes;
+  uint64_t n_prompt_tokens, n_cached_prompt_tokens; /* run through the model; found in the prompt cache */
+  uint64_t n_generated_tokens;
+  uint64_t n_images, n_cached_images, n_image_tokens;
+  double image_seconds, prefill_seconds, decode_seconds;
+} glimpse_engine_stats;
+GLIMPSE_API glimpse_status glimpse_engine_get_stats(const glimpse_engine* engine, glimpse_engine_stats* stats);
 
 #ifdef __cplusplus
 }

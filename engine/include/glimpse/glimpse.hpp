@@ -1,6 +1,7 @@
 // Thin C++17 owners over glimpse.h: handles that free themselves, errors as exceptions, strings and callables.
 #pragma once
 
+#include <deque>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -84,6 +85,8 @@ struct Free {
   void operator()(glimpse_checkpoint* checkpoint) const { glimpse_checkpoint_free(checkpoint); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
   void operator()(glimpse_shapes* shapes) const { glimpse_shapes_free(shapes); }
+  void operator()(glimpse_engine* engine) const { glimpse_engine_free(engine); }
+  void operator()(glimpse_ticket* ticket) const { glimpse_ticket_free(ticket); }
 };
 }  // namespace detail
 
@@ -442,6 +445,191 @@ class Session {
   }
 
   std::unique_ptr<glimpse_session, detail::Free> handle_;
+};
+
+/// A text or a picture of a request's message; Encoder::file(), bytes() and rgb() make pictures. What bytes(), rgb()
+/// and an embedding point at must live until submit() returns.
+struct RequestPart {
+  RequestPart(std::string t) : text(std::move(t)) {}
+  RequestPart(const char* t) : text(t) {}
+  RequestPart(const glimpse_picture& p) : text(p.path == nullptr ? "" : p.path), picture(p) {}
+  RequestPart(const Embedding& e) : embedding(&e) {}
+  std::string text;  // or the path of a picture
+  glimpse_picture picture{};
+  const Embedding* embedding = nullptr;
+};
+struct RequestMessage {
+  std::string role;
+  std::vector<RequestPart> parts;
+};
+
+/// What became of a request; see glimpse_request_result.
+struct RequestResult {
+  bool finished = false;
+  glimpse_status status = GLIMPSE_OK;
+  std::string message;
+  glimpse_finish_reason reason = GLIMPSE_FINISH_NONE;
+  std::string text;
+  std::vector<int32_t> tokens;
+  std::vector<float> logprobs;
+  double queued_ms = 0, first_token_ms = 0, total_ms = 0;
+  int64_t n_cached_images = 0;
+};
+
+namespace detail {
+inline RequestResult wait(const glimpse_ticket* ticket, size_t n_seen, int64_t timeout_ms) {
+  glimpse_request_result got{};
+  got.struct_size = sizeof got;
+  check(glimpse_ticket_wait(ticket, n_seen, timeout_ms, &got));
+  RequestResult result;
+  result.finished = got.finished != 0;
+  result.status = static_cast<glimpse_status>(got.status);
+  result.message = got.message;
+  result.reason = static_cast<glimpse_finish_reason>(got.finish_reason);
+  result.text.assign(got.text, got.n_bytes);
+  result.tokens.assign(got.tokens, got.tokens + got.n_tokens);
+  if (got.logprobs != nullptr) result.logprobs.assign(got.logprobs, got.logprobs + got.n_tokens);
+  result.queued_ms = got.queued_ms;
+  result.first_token_ms = got.first_token_ms;
+  result.total_ms = got.total_ms;
+  result.n_cached_images = got.n_cached_images;
+  return result;
+}
+}  // namespace detail
+
+/// A request that was submitted. Cancels it when it goes before the end.
+class Ticket {
+ public:
+  explicit Ticket(glimpse_ticket* handle) : handle_(handle) {}
+  /// Until it is finished, has more than n_seen tokens, or the time is up (negative: however long it takes).
+  RequestResult wait(size_t n_seen = static_cast<size_t>(-1), int64_t timeout_ms = -1) const {
+    return detail::wait(handle_.get(), n_seen, timeout_ms);
+  }
+  void cancel() const { glimpse_ticket_cancel(handle_.get()); }
+  /// Of token `index` of the last wait(), descending.
+  std::vector<std::pair<int32_t, float>> top_logprobs(size_t index) const {
+    size_t n = 0;
+    check(glimpse_ticket_get_top_logprobs(handle_.get(), index, nullptr, nullptr, 0, &n));
+    std::vector<int32_t> ids(n);
+    std::vector<float> values(n);
+    if (n > 0) check(glimpse_ticket_get_top_logprobs(handle_.get(), index, ids.data(), values.data(), n, &n));
+    std::vector<std::pair<int32_t, float>> top;
+    for (size_t i = 0; i < n; ++i) top.emplace_back(ids[i], values[i]);
+    return top;
+  }
+  glimpse_timings timings() const {
+    glimpse_timings timings{};
+    timings.struct_size = sizeof timings;
+    check(glimpse_ticket_get_timings(handle_.get(), &timings));
+    return timings;
+  }
+  glimpse_ticket* get() const { return handle_.get(); }
+
+ private:
+  std::unique_ptr<glimpse_ticket, detail::Free> handle_;
+};
+
+/// Many questions at once; all of it may be called from any thread.
+class Engine {
+ public:
+  using OnToken = std::function<bool(const glimpse_step_result& step)>;
+  using OnDone = std::function<void(const RequestResult& result)>;
+  struct Request {
+    std::vector<RequestMessage> messages;
+    glimpse_generate_params generate = Session::generate_params();
+    int64_t deadline_ms = 0;
+    int32_t priority = 0;
+    OnToken on_token{};
+    OnDone on_done{};
+  };
+
+  Engine(const Model& model, const glimpse_engine_params& params) {
+    glimpse_engine* engine = nullptr;
+    check(glimpse_engine_create(model.get(), &params, &engine));
+    handle_.reset(engine);
+  }
+  static glimpse_engine_params params() {
+    glimpse_engine_params params;
+    glimpse_engine_params_init(&params);
+    return params;
+  }
+  static glimpse_memory_plan plan(const Model& model, const glimpse_engine_params& params) {
+    glimpse_memory_plan plan{};
+    plan.struct_size = sizeof plan;
+    check(glimpse_plan_engine(model.get(), &params, &plan));
+    return plan;
+  }
+  void start() { check(glimpse_engine_start(handle_.get())); }
+  void stop(int64_t grace_ms) { check(glimpse_engine_stop(handle_.get(), grace_ms)); }
+  /// One pass, or one picture; false: there is nothing left to do.
+  bool step() {
+    int32_t more = 0;
+    check(glimpse_engine_step(handle_.get(), &more));
+    return more != 0;
+  }
+  Ticket submit(const Request& request) {
+    glimpse_ticket* ticket = nullptr;
+    submit(request, &ticket);
+    return Ticket(ticket);
+  }
+  /// Nobody waits for it: on_done tells.
+  void submit_unattended(const Request& request) { submit(request, nullptr); }
+  glimpse_engine_stats stats() const {
+    glimpse_engine_stats stats{};
+    stats.struct_size = sizeof stats;
+    check(glimpse_engine_get_stats(handle_.get(), &stats));
+    return stats;
+  }
+  glimpse_engine* get() const { return handle_.get(); }
+
+ private:
+  struct Callbacks {
+    OnToken on_token;
+    OnDone on_done;
+  };
+
+  void submit(const Request& request, glimpse_ticket** out) {
+    std::vector<std::vector<glimpse_request_part>> parts;
+    std::vector<glimpse_request_message> messages;
+    std::deque<glimpse_picture> pictures;
+    for (const RequestMessage& message : request.messages) {
+      parts.emplace_back();
+      for (const RequestPart& part : message.parts) {
+        const glimpse_picture& p = part.picture;
+        const bool pictured = p.bytes != nullptr || p.path != nullptr || p.rgb != nullptr;
+        if (pictured) pictures.push_back(p);
+        if (p.path != nullptr) pictures.back().path = detail::c_string(part.text);
+        parts.back().push_back({part.text.c_str(), part.text.size(),
+                                part.embedding == nullptr ? nullptr : part.embedding->get(),
+                                pictured ? &pictures.back() : nullptr});
+      }
+      messages.push_back({detail::c_string(message.role), nullptr, parts.back().size()});
+    }
+    for (size_t i = 0; i < messages.size(); ++i) messages[i].parts = parts[i].data();
+    glimpse_request c;
+    glimpse_request_init(&c);
+    c.messages = messages.data();
+    c.n_messages = messages.size();
+    c.generate = &request.generate;
+    c.deadline_ms = request.deadline_ms;
+    c.priority = request.priority;
+    // Lives until on_done, which comes once for each request that was taken.
+    auto callbacks = std::make_unique<Callbacks>(Callbacks{request.on_token, request.on_done});
+    c.on_token_user = c.on_done_user = callbacks.get();
+    if (request.on_token) {
+      c.on_token = [](void* user, const glimpse_step_result* step) {
+        return static_cast<Callbacks*>(user)->on_token(*step) ? 1 : 0;
+      };
+    }
+    c.on_done = [](void* user, const glimpse_ticket* ticket) {
+      const std::unique_ptr<Callbacks> self(static_cast<Callbacks*>(user));
+      if (self->on_done) self->on_done(detail::wait(ticket, 0, 0));
+    };
+    check(glimpse_engine_submit(handle_.get(), &c, out));
+    (void)callbacks.release();
+  }
+
+  std::unique_ptr<glimpse_engine, detail::Free> handle_;
 };
 
 }  // namespace glimpse::api
