@@ -140,6 +140,9 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
                "-t,",       "--temp",      "--top-k",  "--top-p",      "--min-p",
                "-s,",       "--seed",      "--stop",   "--json",       "--image-min-tokens",
                "--verbose", "--speculate", "--device", "--gpu-layers", "--cuda-decode"}},
+      {"batch", {"input",     "-p,",        "-m,",      "--mmproj", "-o,",         "--output-format", "table",
+                 "jsonl",     "csv",        "--resume", "--force",  "--unordered", "--parallel",      "--input-format",
+                 "--pdf-dpi", "--no-cache", "-n,",      "--temp",   "--seed",      "--system",        "--device"}},
       {"inspect", {"file", "--json", "--check-data", "--no-tensors", "--all"}},
       {"synth", {"-m,", "--mmproj", "--preset", "--type", "--seed", "--force", "tiny"}},
       {"quantize",
@@ -192,6 +195,11 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "--cuda-decode", "fast"},
       {"run", "-m", model, "-p", "hello", "--cuda-decode"},
       {"run", "-m", model, "one question", "and another"},
+      {"batch", "-m", model, "-p", "x"},
+      {"batch", "-m", model, "-p", "x", "x.png", "--parallel", "0"},
+      {"batch", "-m", model, "-p", "x", "x.png", "--input-format", "xml"},
+      {"batch", "-m", model, "-p", "x", "x.png", "--output-format", "xml"},
+      {"batch", "-m", model, "-p", "x", "x.png", "-o", "y", "--resume", "--force"},
       {"inspect"},
       {"inspect", model, "--frobnicate"},
       {"inspect", model, model},
@@ -223,7 +231,8 @@ TEST(Usage, WrongFlagsExitWithTwo) {
 TEST(Usage, EveryCommandThatRunsAModelTakesTheSameTypesOfCache) {
   const std::string model = golden("tied/model.gguf");
   const std::vector<std::string> commands[] = {
-      {"run", "-p", "x"}, {"eval"}, {"bench"}, {"diff", "-p", "x", "--against", "ref"}, {"perplexity", "-f", "x"}};
+      {"run", "-p", "x"}, {"batch", "-p", "x", "x.png"},           {"eval"},
+      {"bench"},          {"diff", "-p", "x", "--against", "ref"}, {"perplexity", "-f", "x"}};
   for (std::vector<std::string> command : commands) {
     EXPECT_THAT(run_glimpse({command[0], "--help"}).out,
                 testing::ContainsRegex("--kv-type[^\n]* TEXT:\\{f16,bf16,f32,q8_0\\}"))

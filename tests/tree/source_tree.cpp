@@ -61,6 +61,8 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_quantize", {"tools/", "engine/base/", "kernels/", "loaders/"}},
     {"tools/eval/", {"engine/", "kernels/", "loaders/", "tokenizer/", "tools/prompt/"}},
     {"tools/compare/", {"engine/base/"}},
+    {"tools/batch/", {"engine/", "loaders/", "tokenizer/", "tools/compare/", "tools/prompt/", "tools/terminal/"}},
+    {"tools/cli/command_batch", {"tools/", "engine/"}},
     {"tools/cli/command_compare", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},

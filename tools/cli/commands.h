@@ -10,10 +10,12 @@ namespace glimpse::cli {
 constexpr int kExitOk = 0;
 constexpr int kExitError = 1;        // the message is on stderr
 constexpr int kExitUsage = 2;        // wrong flags
+constexpr int kExitRowsFailed = 3;   // of a batch: some, the others are written
 constexpr int kExitCancelled = 130;  // by Ctrl-C; 128 + its number by another signal
 
 /// A subcommand returns its exit status through *status.
 void add_run(CLI::App& app, int* status);
+void add_batch(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_quantize(CLI::App& app, int* status);

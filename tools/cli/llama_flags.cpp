@@ -24,6 +24,7 @@ constexpr const char* kNoAdapter = "adapters are not read: merge it into the mod
 constexpr const char* kNoDraftModel = "drafts come from the text itself: --speculate N";
 constexpr const char* kPositions = "positions are the model's own";
 constexpr const char* kOneQuestion = "it asks one question";
+constexpr const char* kManyQuestions = "it asks one question: glimpse batch asks many together (--parallel)";
 constexpr const char* kThreadPlace = "threads run where the system puts them: taskset and numactl choose";
 constexpr const char* kAttention =
     "attention always goes through its keys block by block, there is no other way to turn to";
@@ -82,8 +83,8 @@ const Row kRows[] = {
     {"-e --escape",
      {Kind::kRefused, false, "the question is taken as it is typed; in bash $'...\\n' writes a line end"}},
     {"--ignore-eos", {Kind::kRefused, false, "--logit-bias ID-inf forbids the token that ends an answer"}},
-    {"--keep --context-shift --parallel -ns --sequences -cb --cont-batching --in-prefix --in-suffix --prompt-cache",
-     {Kind::kRefused, false, kOneQuestion}},
+    {"--parallel -ns --sequences -cb --cont-batching", {Kind::kRefused, false, kManyQuestions}},
+    {"--keep --context-shift --in-prefix --in-suffix --prompt-cache", {Kind::kRefused, false, kOneQuestion}},
     {"--audio", {Kind::kRefused, false, "glimpse sees pictures, it does not hear"}},
 };
 

@@ -109,6 +109,15 @@ void ProgressLine::show(std::string_view stage, double fraction) {
   g_progress_visible = true;
 }
 
+void ProgressLine::say(const std::function<std::string()>& text) {
+  const auto now = std::chrono::steady_clock::now();
+  if (!enabled_ || now - last_said_ < std::chrono::milliseconds(100)) return;
+  last_said_ = now;
+  std::fprintf(stderr, "\r\033[K%s", printable(text(), Layout::kLine).c_str());
+  std::fflush(stderr);
+  g_progress_visible = true;
+}
+
 void ProgressLine::clear() {
   erase_progress();
   last_percent_ = -1;

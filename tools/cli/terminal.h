@@ -3,6 +3,8 @@
 // terminal::printable().
 #pragma once
 
+#include <chrono>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -37,11 +39,14 @@ class ProgressLine {
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
   void show(std::string_view stage, double fraction);
+  /// A line of one's own in its place, made at most ten times a second.
+  void say(const std::function<std::string()>& text);
   void clear();
 
  private:
   bool enabled_;
   int last_percent_ = -1;
+  std::chrono::steady_clock::time_point last_said_;
 };
 
 /// From now on Ctrl-C (SIGINT), SIGTERM and SIGHUP only set a flag, so that what is half done is cleaned up; the second

@@ -1,0 +1,50 @@
+// Runs the rows of a batch through an engine, many at once, and writes what comes of them.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/serve/engine.h"
+#include "tools/batch/output.h"
+#include "tools/batch/row.h"
+
+namespace glimpse::batch {
+
+struct Progress {
+  uint64_t n_done = 0, n_failed = 0;  // rows, those of earlier runs included
+  uint64_t n_resumed = 0;             // of these, by earlier runs
+  double n_total = -1;                // all rows, an estimate; negative: unknown
+  double seconds = 0;
+};
+
+struct Settings {
+  std::string prompt, system;  // of rows that bring none
+  GenerateOptions generate;
+  int n_parallel = 4;
+  bool ordered = true;  // lines in the order of the rows
+  OutputFormat format = OutputFormat::kTable;
+  int32_t pdf_dpi = 150;
+  /// Asked between passes: from true on no row is begun, those under way are finished.
+  std::function<bool()> interrupted;
+  /// Told between passes.
+  std::function<void(const Progress&)> progress;
+};
+
+struct Report {
+  Progress progress;
+  bool interrupted = false;  // rows are left
+};
+
+/// The engine is stepped by the caller's thread; rows and their files are read by another one, a few ahead. stop: that
+/// the rows were opened with; it is raised when no more of them are wanted. finished: rows that are not run again, by
+/// index. Errors: kIo of input and output; kMismatch: a finished row that is another one now. What was written stays.
+Result<Report> run_batch(Engine& engine, RowSource& rows, StopSignal& stop, RowOutput& output,
+                         const std::vector<OutputFile::Finished>& finished, const Settings& settings);
+
+/// Tells rows apart by what is asked of which files; the files' contents are not looked at.
+uint64_t key_of(const Row& row);
+
+}  // namespace glimpse::batch
