@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that building and testing glimpse needs and that are missing; silent when none is.
+#   tools/install_deps.sh tests     also what tests alone use and are skipped without: Python's environments, Java for Spark
 set -euo pipefail
 
 packages=(
@@ -8,6 +9,7 @@ packages=(
   libcli11-dev nlohmann-json3-dev           # the glimpse command
   libgtest-dev libgmock-dev libbenchmark-dev doxygen   # tests, benchmarks and the API reference
 )
+[[ ${1:-} == tests ]] && packages+=(python3-venv default-jre-headless)
 
 missing=()
 for package in "${packages[@]}"; do

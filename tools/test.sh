@@ -14,7 +14,7 @@ presets=()
 while [[ $# -gt 0 && $1 =~ ^(dev|release|asan|tsan)$ ]]; do presets+=("$1"); shift; done
 [[ ${#presets[@]} -gt 0 ]] || presets=(dev)
 
-tools/install_deps.sh
+tools/install_deps.sh tests
 jobs=$(nproc)
 launcher=()
 command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)

@@ -1,0 +1,28 @@
+"""Answers about pictures, with Qwen-VL models in GGUF files.
+
+    model = glimpse.Model("model.gguf", mmproj="mmproj.gguf")
+    print(model.ask("Describe this image.", "cat.jpg"))
+
+Results are the same bits for any number of threads. Calls leave the interpreter free and end at Ctrl-C. What fails
+raises a GlimpseError, whose status says how.
+"""
+
+from ._answer import Answer, Box, Timings, TokenLogprob
+from ._c import decode as _decode
+from ._c import library as _library
+from ._demo import demo, demo_files
+from ._embedding import Embedding
+from ._errors import (BusyError, CancelledError, ContextFullError, CorruptError, DeviceError, FileError, GlimpseError,
+                      InternalError, InvalidArgumentError, MismatchError, NotFoundError, NumericError, OutOfMemoryError,
+                      Status, TooLargeError, TruncatedError, UnsupportedError)
+from ._model import Model, Plan
+from ._session import Chat, Checkpoint, Session, Step, Stream, step_many
+
+__version__: str = _decode(_library.glimpse_version())
+
+__all__ = [
+    "Answer", "Box", "BusyError", "CancelledError", "Chat", "Checkpoint", "ContextFullError", "CorruptError", "DeviceError",
+    "Embedding", "FileError", "GlimpseError", "InternalError", "InvalidArgumentError", "MismatchError", "Model",
+    "NotFoundError", "NumericError", "OutOfMemoryError", "Plan", "Session", "Status", "Step", "Stream", "Timings",
+    "TokenLogprob", "TooLargeError", "TruncatedError", "UnsupportedError", "demo", "demo_files", "step_many",
+]

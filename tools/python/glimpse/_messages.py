@@ -1,0 +1,132 @@
+"""Questions and messages as people write them, as the library takes them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ctypes
+import re
+from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequence, Tuple, Union
+
+from . import _c
+from ._embedding import Embedding
+from ._errors import InvalidArgumentError
+
+if TYPE_CHECKING:
+    from ._pictures import ImageLike
+
+    #: A question, or messages: {"role": "user", "content": "text"} with content a text or a list of parts. A part is a
+    #: text, a picture, {"type": "text", "text": ...}, {"type": "image", "image": ...} or OpenAI's image_url with a data
+    #: URL.
+    Prompt = Union[str, Sequence[Mapping[str, Any]]]
+
+_PLACE = re.compile(r"<image>|<__media__>")
+
+
+class Part:
+    """One piece of a message: a text, or what is a picture to _pictures.picture_of() or an Embedding."""
+
+    def __init__(self, text: Optional[str] = None, image: Any = None) -> None:
+        self.text, self.image = text, image
+
+
+Message = Tuple[str, List[Part]]
+
+
+def read_messages(prompt: "Prompt", images: Sequence["ImageLike"], system: Optional[str]) -> List[Message]:
+    """The messages of a call. Pictures that come apart from the messages stand where a text says <image>, in order;
+    where no text does, they are the beginning of the last user message. Raises InvalidArgumentError, TypeError.
+    """
+    if isinstance(prompt, str):
+        prompt = [{"role": "user", "content": prompt}]
+    messages = [(str(message["role"]), _parts(message["content"])) for message in prompt]
+    if images:
+        messages = _place(messages, list(images))
+    if system is not None:
+        messages.insert(0, ("system", [Part(text=system)]))
+    return messages
+
+
+def _parts(content: Any) -> List[Part]:
+    if isinstance(content, str):
+        return [Part(text=content)]
+    if not isinstance(content, (list, tuple)):
+        raise TypeError(f"a message's content is {type(content).__name__}: want a text or a list of parts")
+    return [_part(part) for part in content]
+
+
+def _part(part: Any) -> Part:
+    if isinstance(part, str):
+        return Part(text=part)
+    if not isinstance(part, Mapping):
+        return Part(image=part)
+    kind = part.get("type")
+    if kind in ("text", "input_text"):
+        return Part(text=part["text"])
+    if kind == "image":
+        return Part(image=part["image"])
+    if kind in ("image_url", "input_image"):
+        url = part["image_url"]
+        return Part(image=_data_url(url["url"] if isinstance(url, Mapping) else url))
+    raise InvalidArgumentError(f"a part of type {kind!r}: want text, image or image_url")
+
+
+def _data_url(url: str) -> bytes:
+    match = re.match(r"data:[^,]*;base64,", url)
+    if match is None:
+        raise InvalidArgumentError(f"{url[:80]}: glimpse fetches nothing: want data:image/...;base64,...")
+    try:
+        return base64.b64decode(url[match.end():], validate=True)
+    except (binascii.Error, ValueError) as failure:
+        raise InvalidArgumentError(f"a picture's data URL is no base64: {failure}") from None
+
+
+def _place(messages: List[Message], images: List[Any]) -> List[Message]:
+    n_places = sum(len(_PLACE.findall(part.text or "")) for _, parts in messages for part in parts)
+    if n_places == 0:
+        users = [parts for role, parts in messages if role not in ("system", "assistant")]
+        if not users:
+            raise InvalidArgumentError("there are pictures, but no user message to hold them")
+        users[-1][:0] = [Part(image=image) for image in images]
+        return messages
+    if n_places != len(images):
+        raise InvalidArgumentError(f"the messages have {n_places} places for pictures (<image>), but there are {len(images)} "
+                                   "pictures: give as many, or leave the places out (pictures then come first)")
+    left = iter(images)
+    return [(role, [piece for part in parts for piece in _split(part, left)]) for role, parts in messages]
+
+
+def _split(part: Part, images: Any) -> List[Part]:
+    if part.text is None:
+        return [part]
+    texts = _PLACE.split(part.text)
+    pieces = [Part(text=texts[0])] if texts[0] else []
+    for text in texts[1:]:
+        pieces.append(Part(image=next(images)))
+        if text:
+            pieces.append(Part(text=text))
+    return pieces
+
+
+def c_messages(messages: List[Message], embed: Callable[[List[Any]], List[Embedding]]) -> Tuple[Any, List[Any]]:
+    """An array of glimpse_message, with all pictures embedded, and what must live as long as it."""
+    pictures = [part for _, parts in messages for part in parts if part.text is None]
+    embeddings = iter(embed([part.image for part in pictures]))
+    keep: List[Any] = []
+    array = (_c.structs["glimpse_message"] * max(len(messages), 1))()
+    for message, (role, parts) in zip(array, messages):
+        if "\0" in role:
+            raise InvalidArgumentError("a role with a NUL")
+        c_parts = (_c.structs["glimpse_part"] * max(len(parts), 1))()
+        for c_part, part in zip(c_parts, parts):
+            if part.text is None:
+                embedding = next(embeddings)
+                keep.append(embedding)
+                c_part.embedding = embedding._handle._as_parameter_
+            else:
+                c_part.text = text = part.text.encode()
+                c_part.n_bytes = len(text)
+        message.role, message.parts, message.n_parts = role.encode(), ctypes.addressof(c_parts), len(parts)
+        keep.append(c_parts)
+    keep.append(array)
+    return array, keep

@@ -1,0 +1,290 @@
+"""Models."""
+
+from __future__ import annotations
+
+import collections
+import ctypes
+import logging
+import os
+import types
+from typing import (TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union,
+                    overload)
+
+from . import _c
+from ._answer import Answer
+from ._embedding import Embedding
+from ._errors import InvalidArgumentError, NotFoundError
+from ._interrupt import interruptible
+from ._messages import c_messages, read_messages
+from ._options import c_path, fields_of, fill, split
+from ._pictures import c_pictures, encode_with_pillow_beside, picture_of
+from ._session import Chat, ProgressCallback, Session, Stream
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from ._messages import Prompt
+    from ._options import PictureOptions, Sampling, SessionOptions
+    from ._pictures import ImageLike
+    from ._session import Progress
+
+    Path = Union[str, "os.PathLike[str]"]
+
+_LOG = logging.getLogger("glimpse")
+_LEVELS = (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR)
+
+
+def _log_message(_user: Any, level: int, message: bytes) -> None:
+    try:
+        _LOG.log(_LEVELS[level], "%s", _c.decode(message))
+    except Exception:
+        pass  # a handler of the host's; there is nobody to tell
+
+
+class Plan:
+    """Bytes of memory before any of it is allocated: weights, kv_cache, decoder_scratch, vision_scratch, total, and
+    image_reading while a picture is read.
+    """
+
+    def __init__(self, plan: Any) -> None:
+        self.weights, self.kv_cache = int(plan.weights), int(plan.kv_cache)
+        self.decoder_scratch, self.vision_scratch = int(plan.decoder_scratch), int(plan.vision_scratch)
+        self.image_reading, self.total = int(plan.image_reading), int(plan.total)
+
+    def __repr__(self) -> str:
+        return "Plan(" + ", ".join(f"{name}={value}" for name, value in vars(self).items()) + ")"
+
+
+class Model:
+    """Loaded weights. Share it between threads; in another process it loads itself again where it is pickled (give
+    pack_cache_dir and pack_cache_map, and the processes share one copy), and a forked one has it already.
+
+    model, mmproj: GGUF files of the text model and of the vision encoder. device: "cpu", "cuda" or "auto".
+    vision_precision: "auto", "f32", "bf16" or "int8". The remaining options are those of sessions that ask(), stream(),
+    chat() and session() make: n_ctx, n_threads, kv_type, image_max_tokens, ... Messages of the library go to the
+    logger "glimpse". Raises NotFoundError, CorruptError, MismatchError, ...: see GlimpseError.
+    """
+
+    def __init__(self, model: "Path", mmproj: Optional["Path"] = None, *, vision_precision: str = "auto",
+                 device: str = "cpu", pack_cache_dir: Optional["Path"] = None, pack_cache_map: bool = False,
+                 use_reference: bool = False, progress: Optional["Progress"] = None,
+                 **session: "Unpack[SessionOptions]") -> None:
+        self._arguments: Dict[str, Any] = dict(
+            model=os.fspath(model), mmproj=None if mmproj is None else os.fspath(mmproj), device=device,
+            vision_precision=vision_precision, pack_cache_map=pack_cache_map, use_reference=use_reference,
+            pack_cache_dir=None if pack_cache_dir is None else os.fspath(pack_cache_dir), **session)
+        fill(_c.new("glimpse_session_params"), session)  # what is wrong with them is said before a long load
+        self._session_options = session
+        self._idle: Deque[Session] = collections.deque()
+        self._log = _c.callbacks["glimpse_log_callback"](_log_message)
+        params = _c.new("glimpse_model_params", log=self._log, model_path=c_path(model))
+        fill(params, dict(mmproj_path=mmproj, n_threads=session.get("n_threads", 0), vision_precision=vision_precision,
+                          device=device, pack_cache_dir=pack_cache_dir, pack_cache_map=int(pack_cache_map),
+                          use_reference=int(use_reference)))
+        self._handle = self._load(params, progress)
+        self._info = _c.new("glimpse_model_info")
+        _c.call("glimpse_model_get_info", self._handle, ctypes.byref(self._info))
+
+    def _load(self, params: Any, progress: Optional["Progress"]) -> _c.Handle:
+        stopped: List[bool] = []
+
+        def report(stage: str, fraction: float) -> Optional[bool]:
+            return False if stopped else progress(stage, fraction) if progress is not None else None
+
+        callback = ProgressCallback(report)
+        params.progress = callback.pointer
+        return interruptible(lambda: _c.create("glimpse_model_load", "glimpse_model_free", ctypes.byref(params),
+                                               keep=self._log, call=callback.call), lambda: stopped.append(True))
+
+    def __reduce__(self) -> Any:
+        return _load_again, (self._arguments,)
+
+    def __repr__(self) -> str:
+        return f"<glimpse.Model {self.name or self.architecture}, {self.n_layers} layers of {self.hidden_size}>"
+
+    # -- what it is
+
+    @property
+    def architecture(self) -> str:
+        return _c.decode(self._info.architecture or b"")
+
+    @property
+    def name(self) -> str:
+        return _c.decode(self._info.name or b"")
+
+    @property
+    def has_vision(self) -> bool:
+        return bool(self._info.has_vision)
+
+    @property
+    def vocab_size(self) -> int:
+        return int(self._info.vocab_size)
+
+    @property
+    def hidden_size(self) -> int:
+        return int(self._info.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        return int(self._info.n_layers)
+
+    @property
+    def context_length(self) -> int:
+        return int(self._info.context_length)
+
+    @property
+    def weight_bytes(self) -> int:
+        return int(self._info.weight_bytes)
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Of the weights: mapped from the pack cache, shared between processes."""
+        return int(self._info.mapped_bytes)
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the model's file says about itself, as text."""
+        return types.MappingProxyType(self._metadata("GLIMPSE_FILE_MODEL"))
+
+    @property
+    def mmproj_metadata(self) -> Mapping[str, str]:
+        """The same of the vision encoder's file; empty without one."""
+        return types.MappingProxyType(self._metadata("GLIMPSE_FILE_MMPROJ") if self.has_vision else {})
+
+    def _metadata(self, file: str) -> Dict[str, str]:
+        found: Dict[str, str] = {}
+        key, text, size = ctypes.c_char_p(), ctypes.c_void_p(), ctypes.c_size_t()
+        while True:
+            try:
+                _c.call("glimpse_model_metadata_key", self._handle, _c.numbers[file], len(found), ctypes.byref(key))
+            except NotFoundError:
+                return found
+            assert key.value is not None
+            _c.call("glimpse_model_metadata", self._handle, _c.numbers[file], key.value, ctypes.byref(text),
+                    ctypes.byref(size))
+            found[_c.decode(key.value)] = _c.decode(ctypes.string_at(text.value, size.value) if text.value else b"")
+
+    def plan(self, **options: "Unpack[SessionOptions]") -> Plan:
+        """The memory that a session would use."""
+        params, plan = _c.new("glimpse_session_params"), _c.new("glimpse_memory_plan")
+        fill(params, {**self._session_options, **options})
+        _c.call("glimpse_plan_session", self._handle, ctypes.byref(params), ctypes.byref(plan))
+        return Plan(plan)
+
+    # -- tokens
+
+    def tokenize(self, text: str, *, special: bool = False, as_typed: bool = False) -> List[int]:
+        """Token ids of a text. special: control tokens in the text are those tokens: for text that you trust.
+        as_typed: without Unicode normalisation (NFC).
+        """
+        data = text.encode()
+        flags = (_c.numbers["GLIMPSE_TOKENIZE_SPECIAL"] * special + _c.numbers["GLIMPSE_TOKENIZE_AS_TYPED"] * as_typed)
+        n = ctypes.c_size_t()
+        _c.call("glimpse_tokenize_with", self._handle, data, len(data), flags, None, 0, ctypes.byref(n))
+        ids = (ctypes.c_int32 * max(n.value, 1))()
+        _c.call("glimpse_tokenize_with", self._handle, data, len(data), flags, ids, n.value, ctypes.byref(n))
+        return list(ids)[:n.value]
+
+    def detokenize(self, tokens: Iterable[int], *, render_special: bool = False) -> str:
+        """The text of tokens; control tokens by their names when render_special, else nothing."""
+        ids = list(tokens)
+        array = (ctypes.c_int32 * max(len(ids), 1))(*ids)
+        return _c.decode(_c.sized(lambda buffer, room, n: _c.call(
+            "glimpse_detokenize", self._handle, array, len(ids), int(render_special), buffer, room, n)))
+
+    def find_token(self, text: str) -> int:
+        """The id of a token by its text as the file has it. Raises NotFoundError, a LookupError."""
+        token = ctypes.c_int32()
+        _c.call("glimpse_find_token", self._handle, text.encode(), ctypes.byref(token))
+        return token.value
+
+    def render_chat(self, prompt: "Prompt", images: Sequence["ImageLike"] = (), *, system: Optional[str] = None) -> str:
+        """The text that the model is given for messages, with its control tokens. Pictures are encoded for it."""
+        messages = read_messages(prompt, images, system)
+        array, keep = c_messages(messages, lambda pictures: [self.encode(picture) for picture in pictures])
+        text = _c.sized(lambda buffer, room, n: _c.call("glimpse_render_chat", self._handle, array, len(messages), buffer,
+                                                        room, n))
+        del keep
+        return _c.decode(text)
+
+    # -- pictures
+
+    @overload
+    def encode(self, image: "ImageLike", *, progress: Optional["Progress"] = ...,
+               **options: "Unpack[PictureOptions]") -> Embedding: ...
+
+    @overload
+    def encode(self, image: List["ImageLike"], *, progress: Optional["Progress"] = ...,
+               **options: "Unpack[PictureOptions]") -> List[Embedding]: ...
+
+    def encode(self, image: Any, *, progress: Optional["Progress"] = None, **options: Any) -> Any:
+        """A picture's embedding. A list of pictures is encoded at once: small ones share passes over the weights, and
+        each becomes what it becomes alone, bit for bit.
+        """
+        images = image if isinstance(image, list) else [image]
+        found = [each if isinstance(each, Embedding) else None for each in images]
+        left = [picture_of(each) for each, done in zip(images, found) if done is None]
+        if left:
+            made = iter(encode_with_pillow_beside(left, lambda pictures: self._encode(pictures, progress, options)))
+            found = [next(made) if done is None else done for done in found]
+        return found if isinstance(image, list) else found[0]
+
+    def _encode(self, pictures: Any, progress: Optional["Progress"], options: Any) -> List[Embedding]:
+        flag = ctypes.c_int(0)
+        params = _c.new("glimpse_encoder_params", log=self._log, cancel=ctypes.addressof(flag))
+        names = fields_of("glimpse_encoder_params")
+        fill(params, {**{name: value for name, value in self._session_options.items() if name in names}, **options})
+        encoder = _c.create("glimpse_encoder_create", "glimpse_encoder_free", self._handle, ctypes.byref(params),
+                            keep=(flag, self._log))
+        callback = ProgressCallback(progress)
+        out = (ctypes.c_void_p * len(pictures))()
+        array = c_pictures(pictures)
+
+        def work() -> List[Embedding]:
+            callback.call("glimpse_encoder_encode", encoder, array, len(pictures), callback.pointer, None, out)
+            return [Embedding(_c.Handle(pointer, "glimpse_embedding_free")) for pointer in out]
+
+        def stop() -> None:
+            flag.value = 1
+
+        return interruptible(work, stop)
+
+    # -- conversations
+
+    def session(self, **options: "Unpack[SessionOptions]") -> Session:
+        """A conversation in the library's own steps."""
+        return Session(self, **{**self._session_options, **options})  # type: ignore[typeddict-item]
+
+    def chat(self, *, system: Optional[str] = None, **options: "Unpack[SessionOptions]") -> Chat:
+        """A conversation that remembers what was said."""
+        return Chat(self.session(**options), system)
+
+    def _take(self) -> Session:
+        # Of sessions that have answered, so that a question allocates nothing; each serves one caller at a time.
+        try:
+            session = self._idle.pop()
+        except IndexError:
+            return self.session()
+        session.reset()
+        return session
+
+    def ask(self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None,
+            progress: Optional["Progress"] = None, **sampling: "Unpack[Sampling]") -> Answer:
+        """The answer to a question, about pictures if there are any; nothing is remembered. Pictures stand where the
+        question says <image>, or come first. Any thread may ask at any time.
+        """
+        session = self._take()
+        try:
+            return session.generate(prompt, images, system=system, progress=progress, **sampling)
+        finally:
+            self._idle.append(session)
+
+    def stream(self, prompt: "Prompt", *, images: Sequence["ImageLike"] = (), system: Optional[str] = None,
+               progress: Optional["Progress"] = None, **sampling: "Unpack[Sampling]") -> Stream:
+        """The same piece by piece: `for piece in model.stream(...)` or `async for`."""
+        messages = read_messages(prompt, images, system)
+        return Stream(self._take(), messages, progress, sampling, self._idle.append)
+
+
+def _load_again(arguments: Dict[str, Any]) -> Model:
+    return Model(**arguments)
