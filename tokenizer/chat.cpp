@@ -2,16 +2,58 @@
 
 #include <algorithm>
 #include <string_view>
+#include <tuple>
+#include <utility>
 
+#include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
 namespace glimpse {
 namespace {
 
-constexpr std::string_view kRoles[] = {"system", "user", "assistant"};
+constexpr std::string_view kRoles[] = {"system", "user", "assistant", "tool"};
 constexpr std::string_view kImStart = "<|im_start|>", kImEnd = "<|im_end|>";
 constexpr std::string_view kImagePad = "<|image_pad|>", kVideoPad = "<|video_pad|>";
+constexpr std::string_view kThink = "<think>", kEndThink = "</think>";
+constexpr std::string_view kMarkup[] = {kThink,         kEndThink,         "<tool_call>",
+                                        "</tool_call>", "<tool_response>", "</tool_response>"};
+// The part about tools of Qwen2.5's and Qwen3's templates, before and behind the definitions.
+constexpr std::string_view kToolsHead =
+    "# Tools\n\nYou may call one or more functions to assist with the user query.\n\nYou are provided with function "
+    "signatures within <tools></tools> XML tags:\n<tools>";
+constexpr std::string_view kToolsTail =
+    "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\n<tool_call>\n{\"name\": <function-name>, \"arguments\": "
+    "<args-json-object>}\n</tool_call>";
 constexpr int64_t kMaxPads = int64_t{1} << 24;  // far beyond any context; keeps the ids below 64 MB
+
+bool has_visual(const ChatMessage& message) {
+  return std::any_of(message.parts.begin(), message.parts.end(),
+                     [](const ChatPart& part) { return part.kind != ChatPart::Kind::kText; });
+}
+
+std::string text_of(const ChatMessage& message) {
+  std::string text;
+  for (const ChatPart& part : message.parts) {
+    if (part.kind == ChatPart::Kind::kText) text += part.text;
+  }
+  return text;
+}
+
+/// The user's last message that is not, as text, a tool's result.
+std::optional<size_t> last_question(const std::vector<ChatMessage>& messages) {
+  for (size_t i = messages.size(); i-- > 0;) {
+    if (messages[i].role != "user") continue;
+    const std::string text = text_of(messages[i]);
+    const bool is_result = text.starts_with("<tool_response>") && text.ends_with("</tool_response>");
+    if (has_visual(messages[i]) || !is_result) return i;
+  }
+  return std::nullopt;
+}
+
+bool skips_thinking(const std::optional<bool>& enable_thinking) {
+  return enable_thinking.has_value() && !*enable_thinking;
+}
 
 /// Writes the rendered template as ids. Text gathers until the next control token, because the words of the template
 /// and those of the user share fragments: "user\n" and a message that begins with "\n" make one "\n\n".
@@ -20,12 +62,33 @@ class ChatWriter {
   /// raw: control tokens in a text are recognised.
   ChatWriter(const Tokenizer& tokenizer, const ChatOptions& options, bool raw)
       : tokenizer_(tokenizer),
-        text_options_{.parse_special = raw, .normalize_nfc = options.normalize_nfc},
-        add_vision_id_(options.add_vision_id),
+        options_(options),
+        text_options_{.parse_special = raw, .parse_markup = raw, .normalize_nfc = options.normalize_nfc},
         n_images_(options.n_images_before),
         n_videos_(options.n_videos_before) {}
 
   void text(std::string_view text) { text_.append(text); }
+
+  /// Words of the template, of which those that part an answer are tokens where the vocabulary has them.
+  Status template_text(std::string_view words) {
+    while (!words.empty()) {
+      size_t at = words.size();
+      std::string_view first;
+      for (const std::string_view name : kMarkup) {
+        if (const size_t found = words.find(name); found < at) std::tie(at, first) = std::pair(found, name);
+      }
+      text(words.substr(0, at));
+      words.remove_prefix(at + first.size());
+      const TokenId id = first.empty() ? -1 : tokenizer_.find(first);
+      if (id < 0) {
+        text(first);
+        continue;
+      }
+      GLIMPSE_TRY(flush());
+      chat_.ids.push_back(id);
+    }
+    return {};
+  }
 
   Status control(std::string_view name) {
     const TokenId id = tokenizer_.find(name);
@@ -37,14 +100,57 @@ class ChatWriter {
     return {};
   }
 
-  Status message(const ChatMessage& message) {
-    if (std::find(std::begin(kRoles), std::end(kRoles), message.role) == std::end(kRoles)) {
-      return make_error(ErrorCode::kInvalidArgument, "role '%.40s': known are system, user and assistant",
-                        message.role);
+  /// The start of a conversation: the system text, the caller's or the template's own, and what tools there are.
+  Status start(const std::vector<ChatMessage>& messages) {
+    const bool given = messages[0].role == "system";
+    if (options_.tools.empty()) {
+      if (given || options_.default_system.empty()) return {};
+      GLIMPSE_TRY(open("system"));
+      text(options_.default_system);
+      return close();
     }
-    GLIMPSE_TRY(open(message.role));
-    GLIMPSE_TRY(parts(message.parts, "the " + message.role + "'s text"));
+    if (options_.style.tools != ChatStyle::Tools::kJson) {
+      return make_error(ErrorCode::kUnsupported, "tools are given, but the model's chat template %s",
+                        options_.style.tools == ChatStyle::Tools::kXml ? "writes them as XML, which is not supported"
+                                                                       : "has no place for them");
+    }
+    GLIMPSE_TRY(open("system"));
+    if (given) GLIMPSE_TRY(parts(messages[0].parts, "the system's text"));
+    if (!given) text(options_.default_system);
+    const bool has_text = given || !options_.default_system.empty();
+    text(has_text || options_.style.tools_after_blank ? "\n\n" : "");
+    GLIMPSE_TRY(template_text(kToolsHead));
+    for (size_t i = 0; i < options_.tools.size(); ++i) {
+      Result<JsonValue> tool = parse_json(options_.tools[i]);
+      if (!tool.ok()) return with_context(tool.error(), format("tool %d", i + 1));
+      if (tool.value().kind != JsonValue::Kind::kObject) {
+        return make_error(ErrorCode::kInvalidArgument, "tool %d: want a JSON object", i + 1);
+      }
+      const std::string definition = to_python_json(tool.value());
+      GLIMPSE_TRY(check_prompt_text(definition, format("tool %d", i + 1)));
+      text("\n");
+      text(definition);
+    }
+    GLIMPSE_TRY(template_text(kToolsTail));
     return close();
+  }
+
+  /// n_done: messages that start() has written.
+  Status messages(const std::vector<ChatMessage>& messages, size_t n_done) {
+    const size_t question = last_question(messages).value_or(messages.size());
+    for (size_t i = n_done; i < messages.size(); ++i) {
+      const ChatMessage& m = messages[i];
+      if (m.role == "tool") {
+        const bool first = i == 0 || messages[i - 1].role != "tool";
+        const bool last = i + 1 == messages.size() || messages[i + 1].role != "tool";
+        GLIMPSE_TRY(tool_result(m, first, last));
+      } else if (m.role == "assistant" && options_.style.thinking != ChatStyle::Thinking::kNone && !has_visual(m)) {
+        GLIMPSE_TRY(answer(m, i > question, i + 1 == messages.size()));
+      } else {
+        GLIMPSE_TRY(message(m));
+      }
+    }
+    return {};
   }
 
   /// what: names the texts in an error.
@@ -71,17 +177,90 @@ class ChatWriter {
 
   Status close() {
     GLIMPSE_TRY(control(kImEnd));
+    text_options_.parse_markup = text_options_.parse_special;
     text("\n");
     return {};
   }
 
-  Result<TokenizedChat> finish(bool add_generation_prompt) {
-    if (add_generation_prompt) GLIMPSE_TRY(open("assistant"));
+  Status generation_prompt() {
+    const bool skip = skips_thinking(options_.enable_thinking);
+    GLIMPSE_TRY(open("assistant"));
+    if (skip && options_.style.can_skip_thinking) return template_text("<think>\n\n</think>\n\n");
+    if (!options_.style.opens_thinking) return {};
+    if (skip) return make_error(ErrorCode::kUnsupported, "the model's chat template has no way not to think");
+    chat_.thinking_open = true;
+    return template_text("<think>\n");
+  }
+
+  Result<TokenizedChat> finish() {
     GLIMPSE_TRY(flush());
     return std::move(chat_);
   }
 
  private:
+  Status message(const ChatMessage& message) {
+    if (std::find(std::begin(kRoles), std::end(kRoles), message.role) == std::end(kRoles)) {
+      return make_error(ErrorCode::kInvalidArgument, "role '%.40s': known are system, user, assistant and tool",
+                        message.role);
+    }
+    GLIMPSE_TRY(open(message.role));
+    text_options_.parse_markup = message.role == "assistant";
+    GLIMPSE_TRY(parts(message.parts, "the " + message.role + "'s text"));
+    return close();
+  }
+
+  // Several results in a row are one turn of the user's.
+  Status tool_result(const ChatMessage& message, bool first, bool last) {
+    if (options_.style.tools != ChatStyle::Tools::kJson) {
+      return make_error(ErrorCode::kUnsupported, "a tool's result is given, but the model's chat template has no %s",
+                        "place for it that is supported");
+    }
+    if (first) {
+      GLIMPSE_TRY(control(kImStart));
+      text("user");
+    }
+    GLIMPSE_TRY(template_text("\n<tool_response>\n"));
+    GLIMPSE_TRY(parts(message.parts, "the tool's text"));
+    GLIMPSE_TRY(template_text("\n</tool_response>"));
+    return last ? close() : Status();
+  }
+
+  // An answer whose reasoning is kept or left out, as the template has it.
+  Status answer(const ChatMessage& message, bool since_question, bool last) {
+    const std::string said = text_of(message);
+    GLIMPSE_TRY(check_prompt_text(said, "the assistant's text"));
+    std::string_view content = said, reasoning;
+    if (const size_t end = content.rfind(kEndThink); end != std::string_view::npos) {
+      reasoning = content.substr(0, content.find(kEndThink));
+      if (const size_t begin = reasoning.rfind(kThink); begin != std::string_view::npos) {
+        reasoning.remove_prefix(begin + kThink.size());
+      }
+      content.remove_prefix(end + kEndThink.size());
+      trim_line_ends(content, true, false);
+      trim_line_ends(reasoning, true, true);
+    }
+    GLIMPSE_TRY(open("assistant"));
+    text_options_.parse_markup = true;
+    if (options_.style.thinking == ChatStyle::Thinking::kLastMessage) {
+      trim_line_ends(content, true, false);
+      text(last ? std::string_view(said) : content);
+      return close();
+    }
+    if (since_question && (last || !reasoning.empty())) {
+      GLIMPSE_TRY(template_text("<think>\n"));
+      text(reasoning);
+      GLIMPSE_TRY(template_text("\n</think>\n\n"));
+      trim_line_ends(content, true, false);
+    }
+    text(content);
+    return close();
+  }
+
+  static void trim_line_ends(std::string_view& text, bool at_begin, bool at_end) {
+    while (at_begin && text.starts_with('\n')) text.remove_prefix(1);
+    while (at_end && text.ends_with('\n')) text.remove_suffix(1);
+  }
+
   Status flush() {
     GLIMPSE_ASSIGN(const std::vector<TokenId> ids, tokenizer_.encode(text_, text_options_));
     if (text_options_.parse_special) {
@@ -110,7 +289,7 @@ class ChatWriter {
                         part.n_tokens, kMaxPads);
     }
     n_pads_ += part.n_tokens;
-    if (add_vision_id_) text(format("%s %d: ", is_video ? "Video" : "Picture", count));
+    if (options_.add_vision_id) text(format("%s %d: ", is_video ? "Video" : "Picture", count));
     GLIMPSE_TRY(control("<|vision_start|>"));
     GLIMPSE_TRY(control(is_video ? kVideoPad : kImagePad));
     chat_.visuals.push_back({.position = static_cast<int64_t>(chat_.ids.size()) - 1,
@@ -123,43 +302,33 @@ class ChatWriter {
   }
 
   const Tokenizer& tokenizer_;
-  const TokenizeOptions text_options_;
-  const bool add_vision_id_;
+  const ChatOptions& options_;
+  TokenizeOptions text_options_;
   int64_t n_images_, n_videos_;
   int64_t n_pads_ = 0;
   std::string text_;  // since the last control token
   TokenizedChat chat_;
 };
 
-/// The characters behind a backslash in a Jinja string.
-char unescape(char c) {
-  return c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c;
-}
-
-/// Reads a literal of a template from `begin` up to "<|im_end|>". False when it does not get there: a string that ends,
-/// or a Jinja tag.
-/// quote: the quote of the Jinja string around it, or 0 outside of strings.
-bool read_literal(std::string_view source, size_t begin, char quote, std::string& literal) {
-  literal.clear();
-  for (size_t i = begin; i < source.size(); ++i) {
-    const std::string_view rest = source.substr(i);
-    if (rest.starts_with(kImEnd)) return true;
-    if (rest.starts_with(kImStart)) return false;  // another opening; also keeps the search linear
-    if (quote != 0) {
-      if (source[i] == quote) return false;
-      if (source[i] == '\\' && i + 1 < source.size()) {
-        literal.push_back(unescape(source[++i]));
-        continue;
-      }
-    } else if (rest.starts_with("{{") || rest.starts_with("{%")) {
-      return false;
-    }
-    literal.push_back(source[i]);
-  }
-  return false;
-}
-
 }  // namespace
+
+ChatOptions chat_options(const ChatFormat& format, const PromptOptions& prompt) {
+  ChatOptions options;
+  options.default_system = format.default_system;
+  options.style = format.style;
+  options.tools = prompt.tools;
+  options.enable_thinking = prompt.enable_thinking;
+  return options;
+}
+
+bool opens_thinking(const ChatStyle& style, const PromptOptions& prompt) {
+  return style.opens_thinking && !skips_thinking(prompt.enable_thinking);
+}
+
+bool ends_thinking(const ChatStyle& style, const std::vector<ChatMessage>& messages) {
+  if (style.thinking == ChatStyle::Thinking::kSinceQuestion) return last_question(messages).has_value();
+  return style.thinking == ChatStyle::Thinking::kLastMessage && !messages.empty();
+}
 
 Status check_prompt_text(std::string_view text, std::string_view what, size_t n_before) {
   const size_t bad = find_invalid_utf8(text), zero = text.find('\0');
@@ -176,13 +345,11 @@ Status check_prompt_text(std::string_view text, std::string_view what, size_t n_
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                     const ChatOptions& options) {
   ChatWriter writer(tokenizer, options, false);
-  if (!messages.empty() && messages[0].role != "system" && !options.default_system.empty()) {
-    GLIMPSE_TRY(writer.open("system"));
-    writer.text(options.default_system);
-    GLIMPSE_TRY(writer.close());
-  }
-  for (const ChatMessage& message : messages) GLIMPSE_TRY(writer.message(message));
-  return writer.finish(options.add_generation_prompt);
+  if (!messages.empty()) GLIMPSE_TRY(writer.start(messages));
+  const bool system_is_written = !options.tools.empty() && !messages.empty() && messages[0].role == "system";
+  GLIMPSE_TRY(writer.messages(messages, system_is_written ? 1 : 0));
+  if (options.add_generation_prompt) GLIMPSE_TRY(writer.generation_prompt());
+  return writer.finish();
 }
 
 Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
@@ -193,37 +360,16 @@ Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, con
   } else {
     GLIMPSE_TRY(writer.close());
   }
-  for (const ChatMessage& message : messages) GLIMPSE_TRY(writer.message(message));
-  return writer.finish(options.add_generation_prompt);
+  GLIMPSE_TRY(writer.messages(messages, 0));
+  if (options.add_generation_prompt) GLIMPSE_TRY(writer.generation_prompt());
+  return writer.finish();
 }
 
 Result<TokenizedChat> tokenize_raw(const Tokenizer& tokenizer, const std::vector<ChatPart>& parts,
                                    const ChatOptions& options) {
   ChatWriter writer(tokenizer, options, true);
   GLIMPSE_TRY(writer.parts(parts, "the raw text"));
-  return writer.finish(false);
-}
-
-std::string default_system_prompt(const std::string& chat_template) {
-  if (chat_template.empty()) return "You are a helpful assistant.";
-  const std::string_view source = chat_template;
-  const std::string opening = std::string(kImStart) + "system";
-  std::string literal;
-  for (size_t at = source.find(opening); at != std::string_view::npos; at = source.find(opening, at + 1)) {
-    size_t begin = at + opening.size();
-    // Inside a Jinja string the line end may be written as one character or as two.
-    const char before = at > 0 ? source[at - 1] : '\0';
-    const char quote = before == '\'' || before == '"' ? before : '\0';
-    if (source.substr(begin).starts_with('\n')) {
-      begin += 1;
-    } else if (source.substr(begin).starts_with("\\n")) {
-      begin += 2;
-    } else {
-      continue;
-    }
-    if (read_literal(source, begin, quote, literal) && !literal.empty()) return literal;
-  }
-  return "";
+  return writer.finish();
 }
 
 }  // namespace glimpse

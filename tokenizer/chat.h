@@ -1,17 +1,20 @@
 // ChatML with pictures: messages to a list of text and picture parts, and those to token ids.
-// Source: the chat templates of Qwen2-VL and Qwen2.5-VL (tokenizer_config.json).
+// Source: the chat templates named in chat_style.h.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/base/result.h"
+#include "tokenizer/chat_style.h"
 #include "tokenizer/tokenizer.h"
 
 namespace glimpse {
 
-/// One piece of a message. Text is data: control tokens inside it are not recognised.
+/// One piece of a message. Text is data: control tokens inside it are not recognised, and those that part an answer
+/// (<think>, <tool_call>, <tool_response>) only in an assistant's message.
 struct ChatPart {
   enum class Kind { kText, kImage, kVideo };
   Kind kind = Kind::kText;
@@ -20,7 +23,8 @@ struct ChatPart {
 };
 
 struct ChatMessage {
-  std::string role;  // "system", "user", "assistant"
+  /// "system", "user", "assistant" (its text as the model says it: join_answer()), "tool" (what a tool gave).
+  std::string role;
   std::vector<ChatPart> parts;
 };
 
@@ -30,10 +34,29 @@ struct ChatOptions {
   bool normalize_nfc = true;
   /// Emitted when the first message is no system message and this is the start of the conversation; empty: nothing is.
   std::string default_system = "You are a helpful assistant.";
+  ChatStyle style = {};
+  /// Definitions of tools the model may call, a JSON object each, as OpenAI has them. Only at the start of the
+  /// conversation.
+  std::vector<std::string> tools = {};
+  /// Whether the model is to think before it answers; nullopt: as the template does when it is not asked.
+  std::optional<bool> enable_thinking = {};
   /// Continuations: how many pictures and videos came before, so that add_vision_id goes on counting.
   int n_images_before = 0;
   int n_videos_before = 0;
 };
+
+/// What the caller says of a prompt beside its messages.
+struct PromptOptions {
+  std::vector<std::string> tools = {};       // as ChatOptions::tools
+  std::optional<bool> enable_thinking = {};  // as ChatOptions::enable_thinking
+};
+ChatOptions chat_options(const ChatFormat& format, const PromptOptions& prompt = {});
+
+/// Whether the generation prompt ends inside of <think>.
+bool opens_thinking(const ChatStyle& style, const PromptOptions& prompt);
+
+/// Whether a template leaves out what earlier answers thought when these messages follow them.
+bool ends_thinking(const ChatStyle& style, const std::vector<ChatMessage>& messages);
 
 /// Where a picture's embeddings go: `position` is the index of its first pad token in ids.
 struct VisualSpan {
@@ -46,6 +69,7 @@ struct VisualSpan {
 struct TokenizedChat {
   std::vector<TokenId> ids;
   std::vector<VisualSpan> visuals;
+  bool thinking_open = false;  // the generation prompt ends inside of <think>
 };
 
 /// What every text of a prompt must be. what: names it in the message, e.g. "the user's text". n_before: bytes of that
@@ -54,8 +78,10 @@ Status check_prompt_text(std::string_view text, std::string_view what, size_t n_
 
 /// Tokenizes a conversation from its start. The ids are those of the rendered template as a whole, except that control
 /// tokens written in a text stay text. Pad tokens stand where picture parts are and nowhere else.
-/// Errors: kInvalidArgument (unknown role, check_prompt_text(), a picture of no tokens), kTooLarge (more than 2^24 pad
-/// tokens), kUnsupported when the vocabulary has no chat tokens, or no vision tokens but a part is a picture.
+/// Errors: kUnsupported (tools or tool results that the style has no form for, thinking that it cannot switch off),
+/// kInvalidArgument (a tool that is no JSON object, unknown role, check_prompt_text(), a picture of no tokens),
+/// kTooLarge (more than 2^24 pad tokens), kUnsupported when the vocabulary has no chat tokens, or no vision tokens but
+/// a part is a picture.
 Result<TokenizedChat> tokenize_chat(const Tokenizer& tokenizer, const std::vector<ChatMessage>& messages,
                                     const ChatOptions& options);
 
@@ -73,9 +99,5 @@ Result<TokenizedChat> tokenize_chat_continuation(const Tokenizer& tokenizer, con
 /// A picture is <|vision_start|>, its pad tokens, <|vision_end|>; a pad token in a text is an error. Errors: as above.
 Result<TokenizedChat> tokenize_raw(const Tokenizer& tokenizer, const std::vector<ChatPart>& parts,
                                    const ChatOptions& options);
-
-/// Default system prompt as the file's own template has it: looks for the literal in `chat_template`
-/// (tokenizer.chat_template); "" when the template has none (Qwen3-VL style); Qwen2-VL's when the template is empty.
-std::string default_system_prompt(const std::string& chat_template);
 
 }  // namespace glimpse

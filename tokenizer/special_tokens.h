@@ -19,16 +19,19 @@ class SpecialTokens {
   };
 
   SpecialTokens();
-  /// control: only found when asked for. Precondition: text is not empty.
-  void add(std::string_view text, TokenId id, bool control);
-  /// The first match at or after `begin`; begin = end = text.size() and id = -1 when there is none.
-  Match find(std::string_view text, size_t begin, bool with_control) const;
+  enum class Kind : uint8_t { kPlain, kMarkup, kControl };
+
+  /// Precondition: text is not empty.
+  void add(std::string_view text, TokenId id, Kind kind);
+  /// The first match at or after `begin`; begin = end = text.size() and id = -1 when there is none. Those of kMarkup
+  /// and kControl are only found when asked for.
+  Match find(std::string_view text, size_t begin, bool with_markup, bool with_control) const;
 
  private:
   struct Node {
     int32_t first_child = -1, next_sibling = -1;
     TokenId id = -1;
-    bool control = false;
+    Kind kind = Kind::kPlain;
     char byte = 0;
   };
   int32_t child(int32_t node, char byte) const;

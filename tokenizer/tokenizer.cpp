@@ -93,7 +93,8 @@ Result<std::vector<TokenId>> Tokenizer::encode(std::string_view text, const Toke
   FragmentEncoder encoder(impl_->vocabulary, impl_->whole.get(), ids);
   // Special tokens are cut out first; nothing, normalisation included, reaches across them.
   for (size_t begin = 0; begin < text.size();) {
-    const auto match = impl_->vocabulary.specials.find(text, begin, options.parse_special);
+    const auto match = impl_->vocabulary.specials.find(text, begin, options.parse_markup || options.parse_special,
+                                                       options.parse_special);
     const std::string_view fragment = text.substr(begin, match.begin - begin);
     if (options.normalize_nfc && !is_nfc_quickly(fragment)) {
       encoder.encode(to_nfc(fragment));

@@ -30,7 +30,10 @@ struct VocabularyData {
 
 struct TokenizeOptions {
   bool parse_special = false;  // recognise control tokens in the text; only for template parts, never for user text
-  bool normalize_nfc = true;   // what Hugging Face does; llama.cpp does not
+  /// Recognise what parts an answer, <think>, <tool_call>, <tool_response> and their ends: as the file has them they
+  /// are no control tokens. Not for text of users and tools in a chat.
+  bool parse_markup = true;
+  bool normalize_nfc = true;  // what Hugging Face does; llama.cpp does not
 };
 
 /// Immutable and thread-safe.
@@ -39,7 +42,8 @@ class Tokenizer {
   static constexpr size_t kMaxTextBytes = size_t{1} << 28;
 
   /// Tokens with a role in the chat format ("<|im_end|>" ...) become control tokens whatever their type says, so that a
-  /// careless file cannot make user text speak for the template; "[PAD151646]" fillers of older files become unused.
+  /// careless file cannot make user text speak for the template, and those that part an answer ("<think>" ...) become
+  /// user-defined ones, which are shown; "[PAD151646]" fillers of older files become unused.
   /// Merges that involve a special token are skipped. An empty token i is called "[EMPTY_i]", as llama.cpp does it.
   /// Errors: kUnsupported (another model or pre-tokenizer), kTooLarge (ids or bytes beyond 31 bits, a special token of
   /// more than 512 bytes), kCorrupt (empty vocabulary, a special token that is not UTF-8, the same

@@ -27,6 +27,14 @@ constexpr std::string_view kChatTokens[] = {
     "<|box_start|>",  "<|box_end|>",    "<|quad_start|>", "<|quad_end|>",         "<|vision_start|>",
     "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>",  "<|video_pad|>"};
 
+// What parts an answer (added_tokens of Qwen3's tokenizer_config.json, none of them "special").
+constexpr std::string_view kMarkupTokens[] = {"<tool_call>",      "</tool_call>", "<tool_response>",
+                                              "</tool_response>", "<think>",      "</think>"};
+
+bool is_markup(std::string_view text) {
+  return std::find(std::begin(kMarkupTokens), std::end(kMarkupTokens), text) != std::end(kMarkupTokens);
+}
+
 constexpr std::string_view kEndTokens[] = {"<|im_end|>", "<|endoftext|>"};
 
 bool looks_like_control(std::string_view text) {
@@ -38,6 +46,7 @@ Result<TokenType> corrected_type(const VocabularyData& data, size_t id) {
   if (std::find(std::begin(kChatTokens), std::end(kChatTokens), text) != std::end(kChatTokens)) {
     return TokenType::kControl;
   }
+  if (is_markup(text)) return TokenType::kUserDefined;
   const int32_t type = data.token_types.empty() ? 1 : data.token_types[id];
   if (type < 1 || type > 6) return make_error(ErrorCode::kCorrupt, "token %d: type %d, known are 1 to 6", id, type);
   const auto known = static_cast<TokenType>(type);
@@ -78,7 +87,9 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
   }
   // A normal token outside the byte alphabet ends up here too; no text can reach it.
   const TokenId id = vocabulary.tokens.append(text, TokenTable::Space::kLiteral);
-  if (!is_word) vocabulary.specials.add(text, id, type != TokenType::kUserDefined);
+  using Kind = SpecialTokens::Kind;
+  const Kind kind = is_markup(text) ? Kind::kMarkup : type == TokenType::kUserDefined ? Kind::kPlain : Kind::kControl;
+  if (!is_word) vocabulary.specials.add(text, id, kind);
   return {};
 }
 

@@ -208,7 +208,7 @@ Result<int64_t> Engine::prompt_length(const Turn& turn, const ImageCost* cost) c
     picture->fingerprint = model_->vision_fingerprint();
     picture->values.resize(static_cast<size_t>(picture->n_tokens * picture->width));
   }
-  const Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
+  const Conversation conversation(model_->tokenizer(), model_->chat_format());
   GLIMPSE_ASSIGN(const PromptInput input,
                  conversation.prompt(question(turn, std::move(picture)), model_->text().embedding_width(),
                                      model_->vision_fingerprint()));
@@ -222,7 +222,7 @@ Result<std::vector<TokenId>> Engine::run_turn(const Turn& turn, Timeline& timeli
     GLIMPSE_ASSIGN(ImageEmbedding embedding, encode(turn.picture, timeline));
     picture = std::make_shared<const ImageEmbedding>(std::move(embedding));
   }
-  Conversation conversation(model_->tokenizer(), default_system_prompt(model_->chat_template()));
+  Conversation conversation(model_->tokenizer(), model_->chat_format());
   const std::vector<Message> messages = question(turn, std::move(picture));
   GLIMPSE_ASSIGN(const PromptInput input, timeline.timed(Stage::kTokenize, [&] {
     return conversation.prompt(messages, model_->text().embedding_width(), model_->vision_fingerprint());

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tokenizer/earlier_thinking.h"
+
 namespace glimpse {
 namespace {
 
@@ -37,7 +39,8 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t embedding_
 
 }  // namespace
 
-Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages) {
+Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages,
+                                const PromptOptions& options) {
   std::vector<ChatMessage> chat;
   for (const Message& message : messages) {
     ChatMessage& converted = chat.emplace_back();
@@ -50,9 +53,8 @@ Result<std::string> render_chat(const Model& model, const std::vector<Message>& 
       chat_part.n_tokens = 1;
     }
   }
-  ChatOptions options;
-  options.default_system = default_system_prompt(model.chat_template());
-  GLIMPSE_ASSIGN(const TokenizedChat tokenized, tokenize_chat(model.tokenizer(), chat, options));
+  GLIMPSE_ASSIGN(const TokenizedChat tokenized,
+                 tokenize_chat(model.tokenizer(), chat, chat_options(model.chat_format(), options)));
   return model.tokenizer().decode(tokenized.ids, true);
 }
 
@@ -89,8 +91,7 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
     }
   }
 
-  ChatOptions options;
-  options.default_system = default_system_;
+  const ChatOptions options = chat_options(format_, options_);
   input.n_before = n_cached();
   input.history_ids = pending_;
   TokenizedChat tokenized;
@@ -110,22 +111,60 @@ Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, i
       break;
     }
     case Turn::kPrompted: {
-      // The newline before the open generation prompt goes with it: the continuation brings its own.
-      GLIMPSE_ASSIGN(const TokenizedChat open, tokenize_chat_continuation(tokenizer_, {}, true, options));
-      GLIMPSE_ASSIGN(tokenized, tokenize_chat_continuation(tokenizer_, chat, true, options));
-      const auto n_kept = n_cached() + static_cast<int64_t>(pending_.size()) - static_cast<int64_t>(open.ids.size());
-      input.n_before = std::min(n_cached(), n_kept);
-      input.history_ids.resize(static_cast<size_t>(n_kept - input.n_before));
+      GLIMPSE_TRY(take_back(chat, input));
+      const bool nothing_left = input.n_before == 0 && input.history_ids.empty();
+      GLIMPSE_ASSIGN(tokenized, nothing_left ? tokenize_chat(tokenizer_, chat, options)
+                                             : tokenize_chat_continuation(tokenizer_, chat, true, options));
       break;
     }
     case Turn::kOpen:
     case Turn::kEnded: {
+      GLIMPSE_TRY(take_back(chat, input));
       GLIMPSE_ASSIGN(tokenized, tokenize_chat_continuation(tokenizer_, chat, false, options));
       break;
     }
   }
   GLIMPSE_TRY(assemble(input, tokenized));
   return input;
+}
+
+std::vector<TokenId> Conversation::tokens() const {
+  std::vector<TokenId> all = cached_;
+  all.insert(all.end(), pending_.begin(), pending_.end());
+  return all;
+}
+
+// What of the tokens so far is not there any more when `next` follows: an open generation prompt with the newline
+// before it, for which the continuation brings its own; and the thinking of earlier answers. All of that is text.
+Status Conversation::take_back(const std::vector<ChatMessage>& next, PromptInput& input) const {
+  std::vector<TokenId> all = tokens();
+  if (turn_ == Turn::kPrompted) {
+    const auto open = std::find(all.rbegin(), all.rend(), tokenizer_.find("<|im_start|>"));
+    const auto n = static_cast<size_t>(all.rend() - open);
+    all.resize(n < 2 ? 0 : n - 2);
+  }
+  WithoutThinking kept{all.size(), {}};
+  if (ends_thinking(format_.style, next)) {
+    GLIMPSE_ASSIGN(kept, without_thinking(tokenizer_, all, format_.style));
+  }
+  const size_t n_before = std::min(static_cast<size_t>(input.n_before), kept.n_kept);
+  input.n_before = static_cast<int64_t>(n_before);
+  input.history_ids.assign(all.begin() + static_cast<ptrdiff_t>(n_before),
+                           all.begin() + static_cast<ptrdiff_t>(kept.n_kept));
+  input.history_ids.insert(input.history_ids.end(), kept.tail.begin(), kept.tail.end());
+  return {};
+}
+
+bool Conversation::inside_thinking() const {
+  if (turn_ != Turn::kPrompted && turn_ != Turn::kOpen) return false;
+  const TokenId open = tokenizer_.find("<think>"), close = tokenizer_.find("</think>");
+  const TokenId start = tokenizer_.find("<|im_start|>");
+  for (const std::span<const TokenId> ids : {pending(), cached()}) {
+    const auto last = std::find_if(ids.rbegin(), ids.rend(),
+                                   [&](TokenId id) { return id >= 0 && (id == open || id == close || id == start); });
+    if (last != ids.rend()) return *last == open;
+  }
+  return false;
 }
 
 Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) const {
@@ -187,15 +226,14 @@ Status Conversation::check(const State& state) const {
   tokens.insert(tokens.end(), state.pending.begin(), state.pending.end());
   const bool starts = state.turn == Turn::kStart;
   bool sane = starts == tokens.empty();
-  if (state.turn == Turn::kPrompted) {  // what prompt() takes back
-    ChatOptions options;
-    options.default_system = default_system_;
-    GLIMPSE_ASSIGN(const TokenizedChat open, tokenize_chat_continuation(tokenizer_, {}, true, options));
-    sane = sane && tokens.size() >= open.ids.size() &&
-           std::equal(open.ids.begin(), open.ids.end(), tokens.end() - static_cast<ptrdiff_t>(open.ids.size()));
+  const TokenId image = tokenizer_.find("<|image_pad|>"), video = tokenizer_.find("<|video_pad|>");
+  if (state.turn == Turn::kPrompted) {  // what take_back() looks for, the token before it included, is text
+    const auto open = std::find(tokens.rbegin(), tokens.rend(), tokenizer_.find("<|im_start|>"));
+    sane = sane && open != tokens.rend() &&
+           std::none_of(tokens.rbegin(), open + std::min<ptrdiff_t>(2, tokens.rend() - open),
+                        [&](TokenId id) { return id == image || id == video; });
   }
   // Each token of text has a position of its own; those of a picture have at least one together.
-  const TokenId image = tokenizer_.find("<|image_pad|>"), video = tokenizer_.find("<|video_pad|>");
   const auto n_text =
       std::count_if(state.cached.begin(), state.cached.end(), [&](TokenId id) { return id != image && id != video; });
   sane = sane && state.next_position >= n_text && state.next_position <= static_cast<int64_t>(state.cached.size());

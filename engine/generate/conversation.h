@@ -27,7 +27,8 @@ struct PromptInput {
 
 /// The text of the chat format for messages at the start of a conversation, with the generation prompt, control tokens
 /// spelled out and one pad token for each picture. Errors: those of tokenize_chat().
-Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages);
+Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages,
+                                const PromptOptions& options = {});
 
 /// Bookkeeping only: the owner runs the decoder and says what entered the cache. Pending tokens, all text, belong to
 /// the conversation but are not in the cache yet; they go in with the next pass.
@@ -54,8 +55,13 @@ class Conversation {
     Turn turn = Turn::kStart;
   };
 
-  Conversation(const Tokenizer& tokenizer, std::string default_system)
-      : tokenizer_(tokenizer), default_system_(std::move(default_system)) {}
+  Conversation(const Tokenizer& tokenizer, const ChatFormat& format) : tokenizer_(tokenizer), format_(format) {}
+
+  /// Of the prompts from now on.
+  void set_options(PromptOptions options) { options_ = std::move(options); }
+  const PromptOptions& options() const { return options_; }
+  /// What comes next, if it is an answer, begins inside of <think>.
+  bool inside_thinking() const;
 
   /// From now on a conversation of n tokens, cached and pending, grows without an allocation: only prompt(),
   /// pending_positions() and checkpoint() can run out of memory.
@@ -69,7 +75,8 @@ class Conversation {
   std::vector<MropePosition> pending_positions(int64_t n_more) const;
 
   /// The rows that new messages and the generation prompt add, pending tokens first. A generation prompt that nobody
-  /// answered is taken back: n_before is then less than n_cached(). Changes nothing.
+  /// answered is taken back, and so is what earlier answers thought where the template has it so: n_before is then less
+  /// than n_cached(). Changes nothing.
   /// embedding_width: of the decoder; vision_fingerprint: of the model, 0 when it has none. The result points into the
   /// messages' embeddings. Errors: kMismatch (an embedding of another width or encoder), those of tokenize_chat().
   Result<PromptInput> prompt(const std::vector<Message>& messages, int64_t embedding_width,
@@ -98,10 +105,13 @@ class Conversation {
   void set_state(const State& state);
 
  private:
+  std::vector<TokenId> tokens() const;
+  Status take_back(const std::vector<ChatMessage>& next, PromptInput& input) const;
   Status assemble(PromptInput& input, const TokenizedChat& chat) const;
 
   const Tokenizer& tokenizer_;
-  const std::string default_system_;
+  const ChatFormat format_;
+  PromptOptions options_;
   std::vector<TokenId> cached_;  // one per cache slot; pad tokens where pictures are
   std::vector<TokenId> pending_;
   PositionCounter positions_;  // after the cached tokens

@@ -46,7 +46,7 @@ struct SessionOptions : PictureOptions {
 Result<MemoryPlan> plan_session(const Model& model, const SessionOptions& options);
 
 /// One piece of user input: text, or a picture as encode_image() or load_embedding() gave it. Text is data: a control
-/// token written in it stays text, but in a raw message.
+/// token written in it stays text, but in a raw message. An assistant's is what the model said, join_answer().
 struct MessagePart {
   std::string text;
   std::shared_ptr<const ImageEmbedding> image;  // when set, text is ignored
@@ -55,7 +55,7 @@ struct MessagePart {
 /// one of its call. A chat message after it treats what was said as an answer that was cut off.
 inline constexpr const char* kRawRole = "raw";
 struct Message {
-  std::string role;  // "system", "user", "assistant", or kRawRole
+  std::string role;  // "system", "user", "assistant", "tool" (ChatMessage), or kRawRole
   std::vector<MessagePart> parts;
 };
 
@@ -98,6 +98,7 @@ struct Answer {
   std::string text;                    // the concatenation of what on_text got
   std::vector<TokenId> tokens;         // every token drawn, with <|im_end|> and those of a stop string
   std::vector<SampledToken> logprobs;  // one per token, when n_top_logprobs > 0
+  bool thinking_open = false;          // it begins inside of <think>: AnswerSplitter::Options
   bool finished = false;
   FinishReason reason = FinishReason::kStop;  // when finished
   Timings timings;                            // when finished by generate()
@@ -133,6 +134,10 @@ class Session {
   /// many tokens the prompt has and how many fit; kMismatch for an embedding of another model; kInvalidArgument,
   /// kUnsupported (tokenize_chat()); kNumeric, kCancelled. The session is as before the call.
   Status prefill(const std::vector<Message>& messages, const ProgressSink& progress);
+  /// Tools and thinking, of the prompts from now on; forks have them too, checkpoints and files do not. Tools are
+  /// written where the conversation begins. What cannot be done is said by the next prefill.
+  void set_prompt_options(PromptOptions options);
+  const PromptOptions& prompt_options() const;
   /// Begins an answer to what was prefilled, or goes on with one that was cut off (max_tokens, cancelled, ...).
   /// Errors: kInvalidArgument: an option outside its range, or nothing to answer.
   Status begin_answer(const GenerateOptions& options);

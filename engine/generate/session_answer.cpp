@@ -65,6 +65,7 @@ Status Session::Impl::start_answer(AnswerState state) {
   state.n_before = conversation.n_cached() + static_cast<int64_t>(conversation.pending().size());
   answer.emplace(std::move(state));
   said = {};
+  said.thinking_open = conversation.inside_thinking();
   return {};
 }
 

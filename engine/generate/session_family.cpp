@@ -15,6 +15,7 @@ Result<std::unique_ptr<Session>> Session::Impl::sibling() const {
   s.log_sink = log_sink;
   s.cancel = cancel;
   s.bench = bench;
+  s.conversation.set_options(conversation.options());
   s.conversation.reserve(sizes.context + 1);
   GLIMPSE_ASSIGN(SpeculativeDecoder own, SpeculativeDecoder::create(*model, bench, sizes));
   s.decoder.emplace(std::move(own));

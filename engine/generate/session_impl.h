@@ -34,9 +34,7 @@ inline double ms_since(Clock::time_point start) {
 
 struct Session::Impl {
   Impl(std::shared_ptr<const Model> m, const SessionSizes& s)
-      : model(std::move(m)),
-        sizes(s),
-        conversation(model->tokenizer(), default_system_prompt(model->chat_template())) {}
+      : model(std::move(m)), sizes(s), conversation(model->tokenizer(), model->chat_format()) {}
 
   const std::shared_ptr<const Model> model;
   const SessionSizes sizes;

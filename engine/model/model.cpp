@@ -128,7 +128,13 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
   }
   GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
   GLIMPSE_ASSIGN(const auto chat_template, text_file.optional_string("tokenizer.chat_template"));
-  model->chat_template_ = chat_template.value_or("");
+  model->chat_format_ = recognise_chat_format(chat_template.value_or(""), text.architecture.starts_with("qwen3"));
+  if (!model->chat_format_.is_chatml) {
+    log(options.log, LogLevel::kWarning,
+        format("%s: its chat template is of %s, not of Qwen's family: prompts are written as ChatML all the same; with "
+               "another format write them yourself and give them raw",
+               text_file.path(), model->chat_format_.name));
+  }
   model->text_metadata_ = read_metadata(text_file);
   if (vision_file) model->vision_metadata_ = read_metadata(*vision_file);
 

@@ -15,6 +15,7 @@
 #include "engine/model/config.h"
 #include "engine/model/metadata.h"
 #include "engine/runtime/ops.h"
+#include "tokenizer/chat_style.h"
 #include "tokenizer/tokenizer.h"
 
 namespace glimpse {
@@ -67,7 +68,8 @@ class Model {
   /// The same for the text model's file, of which the tokenizer is not looked at.
   uint64_t text_fingerprint() const { return text_fingerprint_; }
   const Tokenizer& tokenizer() const { return *tokenizer_; }
-  const std::string& chat_template() const { return chat_template_; }
+  /// What the file's chat template renders; of one that is not of Qwen's family the load warns.
+  const ChatFormat& chat_format() const { return chat_format_; }
   /// The keys of the text model's file and of the mmproj file; of the latter none without one.
   const Metadata& text_metadata() const { return text_metadata_; }
   const Metadata& vision_metadata() const { return vision_metadata_; }
@@ -92,7 +94,7 @@ class Model {
   std::unique_ptr<TextWeights> text_weights_;
   std::unique_ptr<VisionWeights> vision_weights_;
   std::unique_ptr<Tokenizer> tokenizer_;
-  std::string chat_template_;
+  ChatFormat chat_format_;
   uint64_t vision_fingerprint_ = 0, text_fingerprint_ = 0;
   Metadata text_metadata_, vision_metadata_;
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;

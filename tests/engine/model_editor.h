@@ -50,6 +50,15 @@ class ModelEditor {
     value.data = must(GgufNumbers::narrow(GgufType::kInt32, values));
     return put(key, value);
   }
+  /// Gives a token another text.
+  ModelEditor& name_token(size_t id, const std::string& text) {
+    for (auto& [key, value] : keys_) {
+      if (key != "tokenizer.ggml.tokens") continue;
+      auto* const tokens = std::get_if<std::vector<std::string>>(&value.data);
+      if (tokens != nullptr && id < tokens->size()) (*tokens)[id] = text;
+    }
+    return *this;
+  }
 
   std::vector<Tensor>& tensors() { return tensors_; }
   Tensor& tensor(const std::string& name) {

@@ -318,7 +318,7 @@ TEST(ModelLoad, OptionalTextKeysMayBeMissing) {
   editor.remove_key("qwen2vl.context_length").remove_key("qwen2vl.feed_forward_length");
   editor.remove_key("qwen2vl.attention.layer_norm_rms_epsilon").remove_key("tokenizer.chat_template");
   const auto model = must(load(editor.write()));
-  EXPECT_EQ(model->chat_template(), "");
+  EXPECT_EQ(model->chat_format().default_system, "You are a helpful assistant.");
   EXPECT_EQ(model->text().intermediate_size, 92);
   EXPECT_EQ(logits_of(model, {5, 17, 300}), golden_logits());
 }
@@ -444,7 +444,7 @@ TEST(ModelLoad, ConfigurationSaysWhatTheFilesHold) {
   EXPECT_EQ(v.projection_dim, 80);
   EXPECT_EQ(v.patch.patch_size, 8);
   EXPECT_EQ(v.patch.merge_size, 2);
-  EXPECT_NE(model->chat_template().find("<|im_start|>"), std::string::npos);
+  EXPECT_EQ(model->chat_format().name, "ChatML, no tools, no thinking, a default system text");
   EXPECT_EQ(model->tokenizer().eos(), model->tokenizer().find("<|im_end|>"));
   EXPECT_TRUE(model->has_vision());
   EXPECT_GT(model->weight_bytes(), 500000u);

@@ -242,7 +242,8 @@ TEST(Session, BadMessagesAreRefused) {
   const auto session = make_session();
   EXPECT_EQ(session->prefill({}, {}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(session->generate({}, greedy(1)).error().code, ErrorCode::kInvalidArgument);
-  EXPECT_EQ(session->prefill({{"tool", {{"x", nullptr}}}}, {}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(session->prefill({{"root", {{"x", nullptr}}}}, {}).error().code, ErrorCode::kInvalidArgument);
+  EXPECT_EQ(session->prefill({{"tool", {{"x", nullptr}}}}, {}).error().code, ErrorCode::kUnsupported);
   EXPECT_EQ(session->prefill({user("\xc3(")}, {}).error().code, ErrorCode::kInvalidArgument);
   EXPECT_EQ(session->n_past(), 0);
 }

@@ -6,6 +6,7 @@
 #include <random>
 
 #include "tests/tokenizer/fixtures.h"
+#include "tokenizer/chat_style.h"
 
 namespace glimpse {
 namespace {
@@ -251,7 +252,6 @@ TEST(DefaultSystemPrompt, OfQwen2Vl) {
                                   "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n{% endif %}"
                                   "<|im_start|>{{ message['role'] }}\n{% endfor %}"),
             "You are a helpful assistant.");
-  EXPECT_EQ(default_system_prompt(""), "You are a helpful assistant.");
 }
 
 TEST(DefaultSystemPrompt, OfQwen2) {

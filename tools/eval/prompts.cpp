@@ -63,8 +63,7 @@ Result<PromptSequence> make_prompt_sequence(const Model& model, const PromptLine
   ChatMessage user{"user", {}};
   if (embedding != nullptr) user.parts.push_back({ChatPart::Kind::kImage, "", embedding->n_tokens});
   user.parts.push_back({ChatPart::Kind::kText, line.prompt, 0});
-  ChatOptions options;
-  options.default_system = default_system_prompt(model.chat_template());
+  const ChatOptions options = chat_options(model.chat_format());
   GLIMPSE_ASSIGN(TokenizedChat chat, tokenize_chat(model.tokenizer(), {user}, options));
   GLIMPSE_ASSIGN(const std::vector<TokenId> answer, model.tokenizer().encode(line.answer, {}));
   PromptSequence out;

@@ -51,8 +51,7 @@ Result<std::vector<TokenId>> prompt_ids(const Model& model, const TraceInput& in
       parts.push_back({ChatPart::Kind::kText, piece.text, 0});
     }
   }
-  ChatOptions options;
-  options.default_system = default_system_prompt(model.chat_template());
+  const ChatOptions options = chat_options(model.chat_format());
   GLIMPSE_ASSIGN(TokenizedChat chat, input.raw ? tokenize_raw(model.tokenizer(), parts, options)
                                                : tokenize_chat(model.tokenizer(), {{"user", parts}}, options));
   return std::move(chat.ids);

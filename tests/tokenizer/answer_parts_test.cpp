@@ -1,0 +1,130 @@
+#include "tokenizer/answer_parts.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+namespace glimpse {
+namespace {
+
+using Options = AnswerSplitter::Options;
+
+void append(AnswerParts& all, AnswerParts more) {
+  all.reasoning += more.reasoning;
+  all.content += more.content;
+  for (ToolCall& call : more.tool_calls) all.tool_calls.push_back(std::move(call));
+  for (std::string& problem : more.problems) all.problems.push_back(std::move(problem));
+}
+
+// All of it as one text, to compare.
+std::string shown(const AnswerParts& parts) {
+  std::string text = "[" + parts.reasoning + "][" + parts.content + "]";
+  for (const ToolCall& call : parts.tool_calls) text += " " + call.name + call.arguments;
+  for (const std::string& problem : parts.problems) text += " !" + problem;
+  return text;
+}
+
+std::string split(std::string_view text, Options options = {.tool_calls = true}) {
+  return shown(split_answer(text, options));
+}
+
+TEST(AnswerParts, ContentAloneIsAsItWasSaid) {
+  EXPECT_EQ(split(""), "[][]");
+  EXPECT_EQ(split("\n Hello.\n"), "[][\n Hello.\n]");
+  EXPECT_EQ(split("use <think> tags </think>"), "[][use <think> tags </think>]");
+  EXPECT_EQ(split("<thin"), "[][<thin]");
+}
+
+TEST(AnswerParts, ThinkingStandsApart) {
+  EXPECT_EQ(split("<think>\na\n\nb\n</think>\n\nHello."), "[a\n\nb][Hello.]");
+  EXPECT_EQ(split("\n<think></think>Hello.\n"), "[][Hello.\n]");
+  EXPECT_EQ(split("<think>\n\n</think>\n\n"), "[][]");
+  EXPECT_EQ(split("<think>cut off </thi"), "[cut off </thi][]");
+  EXPECT_EQ(split("a\n</think>\n\nb", {.thinking_open = true}), "[a][b]");
+  EXPECT_EQ(split("\n\nno end", {.thinking_open = true}), "[no end][]");
+  EXPECT_EQ(split("<think>a<think>b</think>c</think>"), "[a<think>b][c</think>]");
+}
+
+TEST(AnswerParts, CallsStandApart) {
+  EXPECT_EQ(split("<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\":1}}\n</tool_call>"), "[][] f{\"x\": 1}");
+  EXPECT_EQ(split("<think>t</think>\nOne.\n<tool_call>{\"arguments\": {}, \"name\": \"f\"}</tool_call>\n"
+                  "<tool_call>\n{\"name\": \"g\", \"arguments\": {\"s\": \"a </tool_call> \\\"b\"}}\n</tool_call>\n"),
+            "[t][One.] f{} g{\"s\": \"a </tool_call> \\\"b\"}");
+  EXPECT_EQ(split("A\n<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>\nB\n"), "[][A\n\nB] f{}");
+}
+
+TEST(AnswerParts, CallsThatAreNoneStayContentAndAreNamed) {
+  const std::string call = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
+  EXPECT_EQ(split("A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>\n" + call),
+            "[][A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>] f{} !tool call 1: JSON at byte 9: expected ':'");
+  EXPECT_EQ(
+      split("<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>"),
+      "[][<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>] !tool call 1: the call of f has no object of "
+      "\"arguments\"");
+  EXPECT_EQ(split("<tool_call>{\"name\": \"\", \"arguments\": {}}</tool_call>"),
+            "[][<tool_call>{\"name\": \"\", \"arguments\": {}}</tool_call>] !tool call 1: the call has no \"name\"");
+  EXPECT_EQ(split(call + "\n<tool_call>{\"name\": \"f"), "[][\n<tool_call>{\"name\": \"f] f{} !tool call 2 has no end");
+  EXPECT_EQ(split(call, {.tool_calls = false}), "[][" + call + "]");
+}
+
+TEST(AnswerParts, DoNotDependOnHowTheTextIsCut) {
+  const std::vector<std::string> pieces = {
+      "<think>",
+      "</think>",
+      "<tool_call>",
+      "</tool_call>",
+      "\n",
+      "\n\n",
+      "text",
+      " ",
+      "<",
+      "</",
+      "\"",
+      "\\",
+      "{",
+      "}",
+      "{\"name\": \"f\", \"arguments\": {}}",
+      "<tool_call>\n{\"name\": \"g\", \"arguments\": {\"a\": \"<\"}}\n</tool_call>"};
+  std::mt19937 random(7);
+  for (int round = 0; round < 3000; ++round) {
+    std::string text;
+    for (size_t n = random() % 12; n > 0; --n) text += pieces[random() % pieces.size()];
+    const Options options{.thinking_open = random() % 4 == 0, .tool_calls = random() % 4 != 0};
+    AnswerSplitter splitter(options);
+    AnswerParts parts;
+    for (size_t at = 0; at < text.size();) {
+      const size_t n = std::min<size_t>(1 + random() % 4, text.size() - at);
+      append(parts, splitter.push(std::string_view(text).substr(at, n)));
+      at += n;
+    }
+    append(parts, splitter.finish());
+    ASSERT_EQ(shown(parts), split(text, options)) << text;
+  }
+}
+
+TEST(AnswerParts, JoinedAndSplitTheyAreTheSame) {
+  const AnswerParts parts{"a\nb", "One.", {{"f", "{\"x\": [1, 2.5]}"}, {"g", "{}"}}, {}};
+  const Result<std::string> text = join_answer(parts);
+  ASSERT_TRUE(text.ok());
+  EXPECT_EQ(text.value(),
+            "<think>\na\nb\n</think>\n\nOne.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, 2.5]}}\n"
+            "</tool_call>\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>");
+  EXPECT_EQ(split(text.value()), shown(parts));
+  EXPECT_EQ(join_answer({"", "", {{"f", "3"}}, {}}).error().message, "arguments of f: want a JSON object");
+  EXPECT_EQ(join_answer({"", "", {{"f", "{"}}, {}}).error().message,
+            "arguments of f: JSON ends where a key in quotes is expected");
+  EXPECT_EQ(join_answer({"", "", {{"", "{}"}}, {}}).error().message, "a tool call has no name");
+}
+
+TEST(AnswerParts, TakeTimeLinearInTheText) {
+  std::string text;
+  for (int i = 0; i < 200000; ++i) text += "<tool_call>\"";
+  AnswerSplitter splitter({.tool_calls = true});
+  AnswerParts parts;
+  for (size_t at = 0; at < text.size(); at += 12) append(parts, splitter.push(std::string_view(text).substr(at, 12)));
+  append(parts, splitter.finish());
+  EXPECT_EQ(parts.content, text);
+}
+
+}  // namespace
+}  // namespace glimpse
