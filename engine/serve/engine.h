@@ -71,6 +71,7 @@ struct RequestResult {
 
 struct Request {
   std::vector<RequestMessage> messages;
+  PromptOptions prompt;
   /// on_text and progress are not used: on_token has it all.
   GenerateOptions generate;
   /// Ends the request with kCancelled that many milliseconds after submit(), what was said being kept; 0: never.

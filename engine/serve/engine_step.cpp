@@ -147,6 +147,7 @@ bool Engine::Impl::prefill_next() {
     if (job->answering) continue;
     const ProgressSink watch = [&](std::string_view, double) { return !job->cancelled && !job->expired(); };
     const Status done = told([&]() -> Status {
+      job->session->set_prompt_options(job->request.prompt);
       GLIMPSE_TRY(job->session->prefill(messages_of(*job), watch));
       return job->session->begin_answer(job->request.generate);
     });
