@@ -66,6 +66,8 @@ const std::vector<Room> kRooms = {
     {"tools/cli/command_compare", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
+    {"tools/serve/", {"engine/", "loaders/", "tokenizer/"}},
+    {"tools/cli/command_serve", {"tools/", "engine/"}},
     {"tools/cli/kv_type", {"tools/", "engine/include/", "kernels/"}},
     {"tools/cli/vision_precision", {"tools/", "engine/"}},
     {"tools/cli/device_choice", {"tools/", "engine/"}},

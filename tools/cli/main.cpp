@@ -42,6 +42,7 @@ int run_command(int argc, char** argv) {
   int status = kExitOk;
   add_run(app, &status);
   add_batch(app, &status);
+  add_serve(app, &status);
   add_inspect(app, &status);
   add_synth(app, &status);
   add_quantize(app, &status);

@@ -1,0 +1,579 @@
+// The protocol, against one server process with the demo model.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <set>
+#include <sstream>
+#include <thread>
+
+#include "tests/serve/server_process.h"
+
+namespace glimpse::serve_test {
+namespace {
+
+using testing::HasSubstr;
+using Clock = std::chrono::steady_clock;
+using namespace std::string_literals;
+
+const char* const kChat = "/v1/chat/completions";
+const char* const kSampleAnswer =
+    "An orange ring, a green square, a blue heart and a green circle on a yellow background.";
+
+class ServeProtocol : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    media_ = std::filesystem::temp_directory_path() / ("glimpse-media-" + std::to_string(getpid()));
+    std::filesystem::create_directories(media_ / "below");
+    std::filesystem::copy_file(GLIMPSE_SOURCE_DIR "/models/sample.png", media_ / "below" / "a sample.png");
+    std::filesystem::create_symlink("/etc/passwd", media_ / "link");
+    std::filesystem::create_symlink("/etc", media_ / "linked");
+    std::filesystem::create_symlink("below", media_ / "inside");
+    mkfifo((media_ / "pipe").c_str(), 0600);
+    server_ = std::make_unique<Server>(std::vector<std::string>{
+        "--media-path", media_, "--max-body", "8", "--max-images", "4", "--timeout", "0.6", "--parallel", "4"});
+  }
+  static void TearDownTestSuite() {
+    server_.reset();
+    std::filesystem::remove_all(media_);
+  }
+  static Json question(const std::string& text) { return {{"messages", {{{"role", "user"}, {"content", text}}}}}; }
+  static Json picture(const std::string& url) {
+    return {{"messages", {picture_question(url, "Describe this picture.")}}};
+  }
+  static void expect_ok() {
+    const Reply reply = server_->post(kChat, picture(sample_url()));
+    ASSERT_EQ(reply.status, 200) << reply.body;
+    EXPECT_EQ(reply.json()["choices"][0]["message"]["content"], kSampleAnswer);
+  }
+
+  static std::unique_ptr<Server> server_;
+  static std::filesystem::path media_;
+};
+std::unique_ptr<Server> ServeProtocol::server_;
+std::filesystem::path ServeProtocol::media_;
+
+TEST_F(ServeProtocol, AnswersAboutAPicture) {
+  const Reply reply = server_->post(kChat, picture(sample_url()));
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  const Json json = reply.json();
+  EXPECT_EQ(json["object"], "chat.completion");
+  EXPECT_EQ(json["model"], "demo-Q8_0");
+  EXPECT_THAT(json["id"].get<std::string>(), testing::StartsWith("chatcmpl-"));
+  const Json choice = json["choices"][0];
+  EXPECT_EQ(choice["message"], (Json{{"role", "assistant"}, {"content", kSampleAnswer}}));
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  EXPECT_EQ(json["usage"]["prompt_tokens_details"]["image_tokens"], 48);
+  EXPECT_EQ(json["usage"]["total_tokens"],
+            json["usage"]["prompt_tokens"].get<int>() + json["usage"]["completion_tokens"].get<int>());
+  EXPECT_FALSE(json.contains("warnings"));
+}
+
+TEST_F(ServeProtocol, StreamsTheSameAnswer) {
+  Json body = picture(sample_url());
+  body["stream"] = true;
+  body["stream_options"] = {{"include_usage", true}};
+  body["frobnicate"] = 1;
+  const Reply reply = server_->post(kChat, body);
+  ASSERT_EQ(reply.status, 200) << reply.body;
+  EXPECT_EQ(reply.fields.at("content-type"), "text/event-stream");
+  const std::vector<Json> events = events_of(reply.body);
+  ASSERT_GT(events.size(), 4u);
+  EXPECT_EQ(events[0]["choices"][0]["delta"], (Json{{"role", "assistant"}, {"content", nullptr}}));
+  EXPECT_EQ(events[0]["warnings"], Json::array({"unknown field, ignored: frobnicate"}));
+  std::string said;
+  for (const Json& event : events) {
+    EXPECT_EQ(event["id"], events[0]["id"]);
+    EXPECT_EQ(event["object"], "chat.completion.chunk");
+    if (&event != &events[0] && !event["choices"].empty()) said += event["choices"][0]["delta"].value("content", "");
+  }
+  EXPECT_EQ(said, kSampleAnswer);
+  const Json& last = events[events.size() - 2]["choices"][0];
+  EXPECT_EQ(last["finish_reason"], "stop");
+  EXPECT_EQ(last["delta"], Json::object());
+  EXPECT_TRUE(events.back()["choices"].empty());
+  EXPECT_EQ(events.back()["usage"]["prompt_tokens_details"]["image_tokens"], 48);
+  EXPECT_GT(events.back()["timings"]["predicted_n"], 0);
+}
+
+TEST_F(ServeProtocol, GivesSeveralChoicesThatASeedRepeats) {
+  Json body = question("Tell me about a circle.");
+  body.update({{"n", 3}, {"temperature", 3}, {"seed", 7}, {"max_tokens", 12}});
+  const Json first = server_->post(kChat, body).json(), again = server_->post(kChat, body).json();
+  ASSERT_EQ(first["choices"].size(), 3u);
+  EXPECT_EQ(first["choices"], again["choices"]);
+  EXPECT_NE(first["choices"][0]["message"], first["choices"][1]["message"]);
+  body["n"] = 1;
+  EXPECT_EQ(server_->post(kChat, body).json()["choices"][0], first["choices"][0]);
+  body["seed"] = 8;
+  EXPECT_EQ(server_->post(kChat, body).json()["choices"][0]["message"], first["choices"][1]["message"]);
+}
+
+TEST_F(ServeProtocol, TellsLogProbabilities) {
+  Json body = picture(sample_url());
+  body.update({{"logprobs", true}, {"top_logprobs", 3}, {"max_tokens", 5}});
+  const Json choice = server_->post(kChat, body).json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "length");
+  std::string said;
+  ASSERT_EQ(choice["logprobs"]["content"].size(), 5u);
+  for (const Json& token : choice["logprobs"]["content"]) {
+    said += token["token"].get<std::string>();
+    EXPECT_LE(token["logprob"], 0.0);
+    ASSERT_EQ(token["top_logprobs"].size(), 3u);
+    EXPECT_EQ(token["top_logprobs"][0]["token"], token["token"]);  // greedy
+    EXPECT_FALSE(token["bytes"].empty());
+  }
+  EXPECT_EQ(said, choice["message"]["content"]);
+  body["stream"] = true;
+  Json streamed = Json::array();
+  for (const Json& event : events_of(server_->post(kChat, body).body)) {
+    const Json& logprobs = event["choices"][0]["logprobs"];
+    if (!logprobs.is_null()) streamed.push_back(logprobs["content"][0]);
+  }
+  EXPECT_EQ(streamed, choice["logprobs"]["content"]);
+}
+
+TEST_F(ServeProtocol, ObeysStopBiasAndLength) {
+  Json body = picture(sample_url());
+  body["stop"] = "blue";
+  Json choice = server_->post(kChat, body).json()["choices"][0];
+  EXPECT_EQ(choice["message"]["content"], "An orange ring, a green square, a ");
+  EXPECT_EQ(choice["finish_reason"], "stop");
+  body["stop"] = {"square", "ring"};
+  EXPECT_EQ(server_->post(kChat, body).json()["choices"][0]["message"]["content"], "An orange ");
+  const Json tokens = server_->post("/tokenize", Json{{"content", "An"}}).json()["tokens"];
+  body = picture(sample_url());
+  body["logit_bias"] = {{std::to_string(tokens[0].get<int>()), -100}};
+  const std::string without = server_->post(kChat, body).json()["choices"][0]["message"]["content"];
+  EXPECT_THAT(without, testing::Not(testing::StartsWith("An")));
+  body["logit_bias"] = Json::array({Json::array({tokens[0], false})});
+  EXPECT_EQ(server_->post(kChat, body).json()["choices"][0]["message"]["content"], without);
+  body["max_completion_tokens"] = 2;
+  choice = server_->post(kChat, body).json()["choices"][0];
+  EXPECT_EQ(choice["finish_reason"], "length");
+}
+
+TEST_F(ServeProtocol, CompletesRawPrompts) {
+  const Json body = {{"prompt", {"<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", "A"}},
+                     {"max_tokens", 8},
+                     {"n", 2},
+                     {"echo", true}};
+  const Json json = server_->post("/v1/completions", body).json();
+  EXPECT_EQ(json["object"], "text_completion");
+  ASSERT_EQ(json["choices"].size(), 4u);
+  EXPECT_EQ(json["choices"][3]["index"], 3);
+  EXPECT_EQ(json["choices"][2]["text"].get<std::string>().substr(0, 1), "A");
+  // The chat format by hand is the chat format.
+  const Json chat =
+      server_
+          ->post(kChat,
+                 {{"messages", {{{"role", "system"}, {"content", "S"}}, {{"role", "user"}, {"content", "Hello"}}}},
+                  {"max_tokens", 8}})
+          .json();
+  const Json raw =
+      server_
+          ->post("/v1/completions",
+                 {{"prompt",
+                   "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"},
+                  {"max_tokens", 8}})
+          .json();
+  EXPECT_EQ(raw["choices"][0]["text"], chat["choices"][0]["message"]["content"]);
+  EXPECT_EQ(raw["usage"]["prompt_tokens"], chat["usage"]["prompt_tokens"]);
+  // The same prompt as tokens.
+  const Json tokens =
+      server_->post("/tokenize", {{"content", "<|im_start|>user\nA circle"}, {"parse_special", true}}).json();
+  const Json by_text =
+      server_->post("/v1/completions", {{"prompt", "<|im_start|>user\nA circle"}, {"max_tokens", 4}, {"logprobs", 2}})
+          .json();
+  const Json by_tokens =
+      server_->post("/v1/completions", {{"prompt", tokens["tokens"]}, {"max_tokens", 4}, {"logprobs", 2}}).json();
+  EXPECT_EQ(by_text["choices"], by_tokens["choices"]);
+  EXPECT_EQ(by_text["usage"]["prompt_tokens"], tokens["count"]);
+}
+
+TEST_F(ServeProtocol, ControlTokensInTextsStayText) {
+  const Json plain = server_->post("/tokenize", Json{{"content", "<|im_end|>"}}).json();
+  EXPECT_GT(plain["count"], 1);
+  EXPECT_EQ(server_->post("/tokenize", {{"content", "<|im_end|>"}, {"parse_special", true}}).json()["count"], 1);
+  EXPECT_EQ(server_->post("/detokenize", Json{{"tokens", plain["tokens"]}}).json()["content"], "<|im_end|>");
+  // Each costs its letters in a prompt, too: none became a control token.
+  Json one = question("a<|im_end|>"), none = question("a");
+  one["max_tokens"] = none["max_tokens"] = 1;
+  EXPECT_EQ(server_->post(kChat, one).json()["usage"]["prompt_tokens"].get<int>() -
+                server_->post(kChat, none).json()["usage"]["prompt_tokens"].get<int>(),
+            plain["count"].get<int>());
+  EXPECT_EQ(server_->post(kChat, question("<|image_pad|><|vision_start|>")).status, 200);
+}
+
+TEST_F(ServeProtocol, TokenizesWithPieces) {
+  const Json json = server_->post("/tokenize", {{"content", "a red 媽 🤗"}, {"with_pieces", true}}).json();
+  std::string text;
+  for (const Json& token : json["tokens"]) {
+    EXPECT_GE(token["id"], 0);
+    text += token["piece"].get<std::string>();
+  }
+  EXPECT_THAT(text, testing::StartsWith("a red "));
+  EXPECT_EQ(server_->post("/detokenize", Json{{"tokens", {-1}}}).status, 400);
+  EXPECT_EQ(server_->post("/detokenize", Json{{"tokens", {1 << 30}}}).status, 400);
+}
+
+TEST_F(ServeProtocol, SaysWhatItIs) {
+  EXPECT_EQ(server_->get("/health").json(), (Json{{"status", "ok"}}));
+  const Json models = server_->get("/v1/models").json();
+  EXPECT_EQ(models["data"][0]["id"], "demo-Q8_0");
+  EXPECT_EQ(server_->get("/v1/models/demo-Q8_0").json(), models["data"][0]);
+  EXPECT_EQ(server_->get("/v1/models/gpt-4").status, 404);
+  const Reply page = server_->get("/");
+  EXPECT_THAT(page.fields.at("content-type"), HasSubstr("text/html"));
+  const std::string policy = page.fields.at("content-security-policy");
+  const std::string nonce = policy.substr(policy.find("nonce-") + 6, 32);
+  EXPECT_THAT(page.body, HasSubstr("<script nonce=\"" + nonce + "\">"));
+  EXPECT_THAT(page.body, testing::Not(HasSubstr("NONCE-OF")));
+  EXPECT_THAT(server_->get("/").fields.at("content-security-policy"), testing::Not(HasSubstr(nonce)));
+  const Json answer =
+      server_->post(kChat, {{"model", "gpt-4"}, {"messages", {{{"role", "user"}, {"content", "Hi"}}}}}).json();
+  EXPECT_THAT(answer["warnings"][0].get<std::string>(), HasSubstr("\"gpt-4\""));
+}
+
+TEST_F(ServeProtocol, CountsForPrometheus) {
+  const double n = server_->metric("vllm:generation_tokens_total"), images = server_->metric("glimpse:images_total");
+  expect_ok();
+  EXPECT_GT(server_->metric("vllm:generation_tokens_total"), n);
+  EXPECT_EQ(server_->metric("glimpse:images_total"), images + 1);
+  const Reply reply = server_->get("/metrics");
+  EXPECT_THAT(reply.fields.at("content-type"), HasSubstr("version=0.0.4"));
+  // Every line is a comment or a sample whose name has a type.
+  std::set<std::string> typed;
+  std::istringstream lines(reply.body);
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("# TYPE ", 0) == 0) typed.insert(line.substr(7, line.find(' ', 7) - 7));
+    if (line.rfind("#", 0) == 0) continue;
+    std::string name = line.substr(0, line.find('{'));
+    for (const char* const suffix : {"_bucket", "_sum", "_count"}) {
+      const size_t at = name.rfind(suffix);
+      if (at != std::string::npos && at + std::string(suffix).size() == name.size() && typed.count(name) == 0)
+        name.resize(at);
+    }
+    EXPECT_EQ(typed.count(name), 1u) << line;
+    EXPECT_NO_THROW(std::stod(line.substr(line.find("} ") + 2))) << line;
+  }
+}
+
+TEST_F(ServeProtocol, RefusesWrongBodies) {
+  const std::pair<Json, const char*> wrong[] = {
+      {{{"messages", nullptr}}, "messages: is missing"},
+      {Json::object(), "messages: is missing"},
+      {{{"messages", "text"}}, "messages: want an array"},
+      {{{"messages", Json::array()}}, "at least one"},
+      {{{"messages", {123}}}, "messages[0]: want an object, got a number"},
+      {{{"messages", {Json::object()}}}, "messages[0].role: is missing"},
+      {{{"messages", {{{"role", 123}}}}}, "messages[0].role: want a string"},
+      {{{"messages", {{{"role", "user"}, {"content", 123}}}}}, "messages[0].content: want a string or an array"},
+      {{{"messages", {{{"role", "pope"}, {"content", "x"}}}}}, "messages[0].role: \"pope\" is not supported"},
+      {{{"messages", {{{"role", "user"}, {"content", {{{"type", "input_audio"}}}}}}}},
+       "content[0].type: \"input_audio\""},
+      {{{"messages", {{{"role", "user"}, {"content", "a\0b"s}}}}}, "zero"},
+  };
+  for (const auto& [body, message] : wrong) {
+    const Reply reply = server_->post(kChat, body);
+    EXPECT_EQ(reply.status, 400) << body;
+    EXPECT_THAT(reply.error(), HasSubstr(message)) << body;
+    EXPECT_EQ(reply.json()["error"]["type"], "invalid_request_error");
+  }
+  const std::pair<const char*, Json> fields[] = {{"temperature", "hot"},
+                                                 {"temperature", -1},
+                                                 {"top_p", 2},
+                                                 {"n", 0},
+                                                 {"n", 1.5},
+                                                 {"n", 1000},
+                                                 {"stop", 5},
+                                                 {"stop", {1, 2}},
+                                                 {"stop", ""},
+                                                 {"max_tokens", -7},
+                                                 {"logit_bias", "x"},
+                                                 {"logit_bias", {{"x", 1}}},
+                                                 {"logit_bias", {{"1", "much"}}},
+                                                 {"logit_bias", {{"99999999", 1}}},
+                                                 {"seed", "lucky"},
+                                                 {"stream", "yes"},
+                                                 {"stream_options", 1},
+                                                 {"top_logprobs", 3},
+                                                 {"logprobs", 5},
+                                                 {"audio", {{"voice", "alloy"}}},
+                                                 {"modalities", {"audio"}},
+                                                 {"functions", {1}},
+                                                 {"top_k", 1e300},
+                                                 {"frequency_penalty", Json::array()}};
+  for (const auto& [name, value] : fields) {
+    Json body = question("x");
+    body[name] = value;
+    const Reply reply = server_->post(kChat, body);
+    EXPECT_EQ(reply.status, 400) << name << ": " << value << reply.body;
+    EXPECT_NE(reply.error(), "") << name;
+  }
+  expect_ok();
+}
+
+TEST_F(ServeProtocol, RefusesBadPicturesByTheirPlace) {
+  Json body = picture(sample_url());
+  body["messages"].push_back({{"role", "assistant"}, {"content", "I see."}});
+  body["messages"].push_back(picture_question(sample_url(), "And this?"));
+  const auto error_with = [&](const std::string& url) {
+    Json bad = body;
+    bad["messages"][2]["content"][0]["image_url"]["url"] = url;
+    const Reply reply = server_->post(kChat, bad);
+    EXPECT_EQ(reply.status, 400) << url.substr(0, 80);
+    EXPECT_EQ(reply.json()["error"]["param"], "messages[2].content[0].image_url.url") << url.substr(0, 80);
+    return reply.error();
+  };
+  EXPECT_THAT(error_with("malformed"), HasSubstr("want a URL data:image/png;base64"));
+  EXPECT_THAT(error_with("https://example.org/cat.png"), HasSubstr("nothing is fetched from the network"));
+  EXPECT_THAT(error_with("HTTP://example.org/cat.png"), HasSubstr("nothing is fetched"));
+  EXPECT_THAT(error_with("data:text/html;base64,aGVsbG8="), HasSubstr("bad picture"));
+  EXPECT_THAT(error_with("data:image/png;base64,a*b"), HasSubstr("bad base64 at byte 23"));
+  EXPECT_THAT(error_with("data:image/png,hello"), HasSubstr("not base64"));
+  EXPECT_THAT(error_with("data:image/png;base64,"), HasSubstr("bad picture"));
+  // A bomb: a few bytes that say they are 60000 x 60000 pixels.
+  EXPECT_THAT(error_with("data:image/png;base64,UDYgNjAwMDAgNjAwMDAgMjU1Cg=="), HasSubstr("bad picture"));
+  // One that is cut short is known only when it is read.
+  const std::string url = sample_url();
+  Json bad = body;
+  bad["messages"][2]["content"][0]["image_url"]["url"] = url.substr(0, url.size() * 3 / 4);
+  for (const bool stream : {false, true}) {
+    bad["stream"] = stream;
+    const Reply reply = server_->post(kChat, bad);
+    EXPECT_EQ(reply.status, 400) << reply.body;
+    EXPECT_NE(reply.error(), "");
+  }
+  Json many = question("x");
+  many["messages"][0]["content"] = Json::array();
+  for (int i = 0; i < 5; ++i) many["messages"][0]["content"].push_back(picture_question(url, "")["content"][0]);
+  EXPECT_THAT(server_->post(kChat, many).error(), HasSubstr("at most 4 pictures"));
+  expect_ok();
+}
+
+TEST_F(ServeProtocol, ReadsFilesOfItsDirectoryAlone) {
+  for (const std::string& url :
+       {"file:///below/a%20sample.png"s, "file://below/a%20sample.png"s,
+        "file://" + media_.string() + "/below/a%20sample.png", "file:///./below//a sample.png"s}) {
+    const Reply reply = server_->post(kChat, picture(url));
+    EXPECT_EQ(reply.status, 200) << url << reply.body;
+    EXPECT_EQ(reply.json()["choices"][0]["message"]["content"], kSampleAnswer);
+  }
+  for (const std::string& url :
+       {"file:///etc/passwd"s, "file:///../etc/passwd"s, "file:///below/../../etc/passwd"s,
+        "file:///%2e%2e/etc/passwd"s, "file:///link"s, "file:///linked/passwd"s, "file:///inside/a sample.png"s,
+        "file:///pipe"s, "file:///below"s, "file://"s, "file:///"s, "file:///below/a%00sample.png"s,
+        "file:///below/a%2"s, "file:///nothing"s, "file://" + media_.string() + "/../../etc/passwd",
+        "file://" + media_.string() + "x/passwd"}) {
+    const Reply reply = server_->post(kChat, picture(url));
+    EXPECT_EQ(reply.status, 400) << url;
+    EXPECT_THAT(reply.error(), testing::AnyOf(HasSubstr("no such picture file"), HasSubstr("bad %-escape"))) << url;
+  }
+}
+
+TEST_F(ServeProtocol, RefusesWhatIsNoJson) {
+  const std::string whole = picture(sample_url()).dump();
+  // Cut anywhere: before, between and in the middle of everything there is.
+  for (size_t n = 0; n < 60; ++n) EXPECT_EQ(server_->post(kChat, whole.substr(0, n)).status, 400) << n;
+  for (const size_t n : {whole.size() / 2, whole.size() - 3, whole.size() - 1})
+    EXPECT_EQ(server_->post(kChat, whole.substr(0, n)).status, 400);
+  EXPECT_THAT(server_->post(kChat, "{\"messages\": nonsense}"s).error(), HasSubstr("no JSON (at byte 15)"));
+  EXPECT_EQ(server_->post(kChat, "[1]"s).error(), "the body is an array: want an object");
+  EXPECT_THAT(server_->post(kChat, std::string(100000, '[')).error(), HasSubstr("more than 64 deep"));
+  std::string deep = "{\"messages\": ";
+  for (int i = 0; i < 5000; ++i) deep += "{\"a\":";
+  EXPECT_THAT(server_->post(kChat, deep).error(), HasSubstr("more than 64 deep"));
+  std::string wide = "{\"messages\": [";
+  for (int i = 0; i < 2000000; ++i) wide += "0,";
+  EXPECT_THAT(server_->post(kChat, wide).error(), HasSubstr("values"));
+  EXPECT_EQ(server_->post(kChat, "{\"messages\": \"\xff\xfe\"}"s).status, 400);
+  EXPECT_EQ(server_->post(kChat, "{\"a\": \"\\ud800\"}"s).status, 400);
+  EXPECT_EQ(server_->post(kChat, "{\"n\": 1e999}"s).status, 400);
+  Json parts = question("x");
+  parts["messages"][0]["content"] = Json::array();
+  for (int i = 0; i < 10000; ++i) parts["messages"][0]["content"].push_back({{"type", "text"}, {"text", "x"}});
+  EXPECT_THAT(server_->post(kChat, parts).error(), HasSubstr("at most 4096 parts"));
+  expect_ok();
+}
+
+TEST_F(ServeProtocol, RefusesWhatIsTooLong) {
+  std::string text;
+  for (int i = 0; i < 9000; ++i) text += "circle ";
+  const Reply reply = server_->post(kChat, question(text));
+  EXPECT_EQ(reply.status, 400);
+  EXPECT_EQ(reply.json()["error"]["code"], "context_length_exceeded");
+  const Json count = server_->post("/tokenize", Json{{"content", text}}).json();
+  EXPECT_THAT(reply.error(), testing::ContainsRegex("[0-9]{4,}.*4096")) << count["count"];
+  // 100 MB: refused by its head, whether the client waits for leave or sends at once.
+  Socket socket(server_->port());
+  socket.send(
+      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
+      "104857600\r\n\r\n");
+  EXPECT_EQ(parse_reply(socket.receive_all()).status, 413);
+  Socket hasty(server_->port());
+  hasty.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n");
+  const std::string megabyte(1 << 20, 'x');
+  for (int i = 0; i < 100 && hasty.send(megabyte); ++i) {
+  }
+  EXPECT_EQ(parse_reply(hasty.receive_all()).status, 413);
+  EXPECT_THAT(server_->raw(request_text("POST", kChat, "{}", {"Expect: 100-continue"})).error(), HasSubstr("messages"));
+  expect_ok();
+}
+
+TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
+  const std::string post = "POST /v1/chat/completions HTTP/1.1\r\n";
+  const std::pair<std::string, int> heads[] = {
+      {post + "Host: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411},
+      {post + "Host: localhost\r\nContent-Length : 2\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nContent-Length: +2\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nContent-Length: 2,2\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", 400},
+      {post + "Host: localhost\nContent-Length: 2\n\n{}", 400},
+      {post + "Host: localhost\r\nX: a\rb\r\n\r\n", 400},
+      {post + "Host: localhost\r\nX: a\x01\r\n\r\n", 400},
+      {post + "Content-Length: 2\r\n\r\n{}", 400},
+      {post + "Host: localhost\r\nHost: y\r\n\r\n", 400},
+      {post + "Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415},
+      {"POST  /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
+      {"GET http://x/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
+      {"GET /health HTTP/2.0\r\nHost: localhost\r\n\r\n", 505},
+      {"G\xc3\x84T /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
+      {"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405},
+      {"GET /" + std::string(3000, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 414},
+      {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(20000, 'a') + "\r\n\r\n", 431},
+      {"\x16\x03\x01\x02\x01\r\n\r\n", 400},
+      {"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403},
+      {"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
+  for (const auto& [head, status] : heads) {
+    const Reply reply = server_->raw(head);
+    EXPECT_EQ(reply.status, status) << head.substr(0, 200);
+    EXPECT_NE(reply.error(), "") << head.substr(0, 200);
+  }
+  // What follows a request is no second one.
+  Socket socket(server_->port());
+  socket.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  const std::string all = socket.receive_all();
+  EXPECT_EQ(all.find("HTTP/1.1", 8), std::string::npos) << all;
+}
+
+TEST_F(ServeProtocol, SaysWhatIsNotThere) {
+  EXPECT_EQ(server_->get("/v1/nothing").status, 404);
+  EXPECT_EQ(server_->post("/v1/nothing", "{}"s).json()["error"]["type"], "not_found_error");
+  const Reply reply = server_->get(kChat);
+  EXPECT_EQ(reply.status, 405);
+  EXPECT_EQ(reply.fields.at("allow"), "POST");
+  EXPECT_EQ(server_->raw(request_text("HEAD", "/health", "")).status, 200);
+  EXPECT_EQ(server_->raw(request_text("HEAD", "/health", "")).body, "");
+  EXPECT_EQ(server_->get("/health", {"Origin: http://localhost"}).status, 200);
+}
+
+TEST_F(ServeProtocol, CutsOffClientsThatKeepItWaiting) {
+  Socket silent(server_->port()), half(server_->port()), body(server_->port());
+  half.send("POST /v1/chat/completions HTT");
+  body.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"mess");
+  expect_ok();
+  EXPECT_EQ(silent.receive_all(), "");
+  EXPECT_EQ(parse_reply(half.receive_all()).status, 408);
+  EXPECT_EQ(parse_reply(body.receive_all()).status, 408);
+}
+
+TEST_F(ServeProtocol, CancelsForClientsThatLeave) {
+  const double before = server_->metric("glimpse:requests_cancelled_total");
+  Json body = question("Count.");
+  body.update({{"max_tokens", 4000}, {"logit_bias", Json::object()}, {"temperature", 50}, {"stream", true}});
+  const int end = server_->post("/tokenize", {{"content", "<|im_end|>"}, {"parse_special", true}}).json()["tokens"][0];
+  const int end_of_text =
+      server_->post("/tokenize", {{"content", "<|endoftext|>"}, {"parse_special", true}}).json()["tokens"][0];
+  body["logit_bias"] = Json::array({Json::array({end, false}), Json::array({end_of_text, false})});
+  for (const bool stream : {true, false}) {
+    body["stream"] = stream;
+    Socket socket(server_->port());
+    socket.send(request_text("POST", kChat, body.dump()));
+    if (stream) {
+      EXPECT_THAT(socket.receive(), HasSubstr("200 OK"));
+    }
+    while (server_->metric("vllm:num_requests_running") < 1) std::this_thread::yield();
+    socket.close();
+  }
+  const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
+  while (server_->metric("glimpse:requests_cancelled_total") < before + 2 && Clock::now() < deadline) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  EXPECT_EQ(server_->metric("glimpse:requests_cancelled_total"), before + 2);
+  EXPECT_EQ(server_->metric("vllm:num_requests_running"), 0);
+  expect_ok();
+}
+
+// A server of its own: keys, few of everything, its end.
+TEST_F(ServeProtocol, AsksForKeysAndAllowsSites) {
+  const std::string keys = (media_ / "keys").string();
+  std::ofstream(keys) << "# ours\nsecret-one\n\nsecret-two  \n";
+  const serve_test::Server server(
+      {"--api-key-file", keys, "--cors-origin", "https://example.org", "--allowed-host", "glimpse.lan"});
+  EXPECT_EQ(server.get("/health").status, 200);
+  EXPECT_EQ(server.get("/").status, 200);
+  const Reply reply = server.get("/v1/models");
+  EXPECT_EQ(reply.status, 401);
+  EXPECT_EQ(reply.json()["error"]["type"], "authentication_error");
+  EXPECT_EQ(reply.fields.at("www-authenticate"), "Bearer");
+  for (const char* const field :
+       {"Authorization: Bearer secret", "Authorization: Bearer secret-one-more", "Authorization: secret-one",
+        "Authorization: Bearer ", "Authorization: Bearer # ours"}) {
+    EXPECT_EQ(server.get("/v1/models", {field}).status, 401) << field;
+  }
+  for (const char* const field :
+       {"Authorization: Bearer secret-one", "Authorization: Bearer secret-two", "X-Api-Key: secret-two"}) {
+    EXPECT_EQ(server.get("/v1/models", {field}).status, 200) << field;
+  }
+  const std::string origin = "Origin: https://example.org";
+  const Reply allowed = server.raw(request_text("OPTIONS", kChat, "", {origin, "Access-Control-Request-Method: POST"}));
+  EXPECT_EQ(allowed.status, 204);
+  EXPECT_EQ(allowed.fields.at("access-control-allow-origin"), "https://example.org");
+  EXPECT_THAT(allowed.fields.at("access-control-allow-headers"), HasSubstr("Authorization"));
+  EXPECT_EQ(server.get("/v1/models", {origin}).fields.at("access-control-allow-origin"), "https://example.org");
+  EXPECT_EQ(server.get("/v1/models", {"Origin: https://example.org.evil"}).status, 403);
+  EXPECT_EQ(server.raw("GET /health HTTP/1.1\r\nHost: glimpse.lan:80\r\n\r\n").status, 200);
+}
+
+TEST_F(ServeProtocol, TurnsAwayWhatIsTooMuchAndFinishesWhatRuns) {
+  serve_test::Server server({"--max-connections", "3", "--parallel", "1", "--queue", "1", "--grace", "20"});
+  Json body = question("Count.");
+  body.update({{"max_tokens", 3000}, {"temperature", 50}, {"stream", true}});
+  const int end = server.post("/tokenize", {{"content", "<|im_end|>"}, {"parse_special", true}}).json()["tokens"][0];
+  const int end_of_text =
+      server.post("/tokenize", {{"content", "<|endoftext|>"}, {"parse_special", true}}).json()["tokens"][0];
+  body["logit_bias"] = Json::array({Json::array({end, false}), Json::array({end_of_text, false})});
+  const std::string request = request_text("POST", kChat, body.dump());
+  Socket first(server.port()), second(server.port());
+  first.send(request);
+  EXPECT_THAT(first.receive(64), HasSubstr("200 OK"));
+  second.send(request);  // it waits in the queue
+  while (server.metric("vllm:num_requests_waiting") < 1) std::this_thread::yield();
+  const Reply third = server.post(kChat, body);
+  EXPECT_EQ(third.status, 429) << third.body;
+  EXPECT_EQ(third.fields.at("retry-after"), "1");
+  Socket fourth(server.port()), fifth(server.port());  // fourth: the third connection, which says nothing
+  fifth.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
+  const Reply reply = parse_reply(fifth.receive_all());
+  EXPECT_EQ(reply.status, 503);
+  EXPECT_EQ(reply.fields.at("retry-after"), "1");
+  second.close();
+  server.signal(SIGTERM);
+  const std::string rest = first.receive_all();
+  EXPECT_THAT(rest, HasSubstr("\"finish_reason\":\"length\""));
+  EXPECT_THAT(rest, HasSubstr("data: [DONE]"));
+  EXPECT_EQ(server.wait(), 0);
+}
+
+}  // namespace
+}  // namespace glimpse::serve_test

@@ -1,0 +1,169 @@
+#include "tools/serve/answer_flow.h"
+
+#include <optional>
+
+#include "tools/serve/answers.h"
+#include "tools/serve/api_error.h"
+
+namespace glimpse::serve {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{100};  // how often a waiting client is looked at
+
+/// The client is gone: there is nobody to tell.
+struct ClientLeft {};
+
+/// Waits for events on behalf of a client, which is looked at now and then, however busy the events are.
+class Watch {
+ public:
+  Watch(const HttpClient& client, Metrics& metrics) : client_(client), metrics_(metrics) {}
+
+  AnswerEvent next(Answers& answers) {
+    for (;;) {
+      std::optional<AnswerEvent> event = answers.next(kLook);
+      if (const auto now = Clock::now(); now - looked_ >= kLook) {
+        looked_ = now;
+        if (client_.has_left()) {
+          metrics_.count_client_left();
+          throw ClientLeft();
+        }
+      }
+      if (event) return std::move(*event);
+    }
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  const HttpClient& client_;
+  Metrics& metrics_;
+  Clock::time_point looked_ = Clock::now();
+};
+
+/// A stream on its way: the plan without its requests, the events.
+class Stream {
+ public:
+  Stream(AnswerPlan plan, std::unique_ptr<Answers> answers, size_t n_choices, Metrics& metrics,
+         const HttpClient& client)
+      : plan_(std::move(plan)),
+        answers_(std::move(answers)),
+        begun_(n_choices),
+        results_(n_choices),
+        watch_(client, metrics) {}
+
+  void run(AnswerEvent event, const StreamWriter& write) {
+    for (;;) {
+      const std::string text = tell(event);
+      if (!text.empty() && !write(text)) {
+        answers_->cancel();
+        return;
+      }
+      if (answers_->finished()) break;
+      try {
+        event = watch_.next(*answers_);
+      } catch (const ClientLeft&) {
+        answers_->cancel();
+        return;
+      }
+    }
+    write(end());
+  }
+
+ private:
+  std::string chunk(Json choice) {
+    Json json = chunk_of(plan_.head, Json::array({std::move(choice)}));
+    if (plan_.include_usage) json["usage"] = nullptr;
+    if (!plan_.warnings.empty()) json["warnings"] = std::exchange(plan_.warnings, {});
+    return event_of(json);
+  }
+
+  std::string tell(const AnswerEvent& event) {
+    const auto at = static_cast<size_t>(event.choice);
+    std::string text;
+    if (!begun_[at]) {
+      begun_[at] = true;
+      Json first = plan_.style->first(event.choice);
+      if (!first.is_null()) text += chunk(std::move(first));
+    }
+    if (!event.result) {
+      Json step = plan_.style->step(event.choice, event.step);
+      return step.is_null() ? text : text + chunk(std::move(step));
+    }
+    results_[at] = *event.result;
+    if (!event.result->status.ok()) {
+      return text + "data: " + error_body(api_error(event.result->status.error())) + "\n\n";
+    }
+    for (Json& last : plan_.style->last(event.choice, *event.result)) text += chunk(std::move(last));
+    return text;
+  }
+
+  std::string end() {
+    Json json = chunk_of(plan_.head, Json::array());
+    json["usage"] = usage_of(results_);
+    json["timings"] = timings_of(results_.front());
+    return (plan_.include_usage ? event_of(json) : "") + "data: [DONE]\n\n";
+  }
+
+  AnswerPlan plan_;
+  const std::unique_ptr<Answers> answers_;
+  std::vector<bool> begun_;
+  std::vector<RequestResult> results_;
+  Watch watch_;
+};
+
+HttpResponse stream_of(AnswerPlan plan, std::unique_ptr<Answers> answers, size_t n_choices, Metrics& metrics,
+                       const HttpClient& client) {
+  AnswerEvent event = Watch(client, metrics).next(*answers);
+  if (event.result) check_result(*event.result);
+  HttpResponse response;
+  response.content_type = "text/event-stream";
+  response.fields = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
+  const auto stream = std::make_shared<Stream>(std::move(plan), std::move(answers), n_choices, metrics, client);
+  const auto first = std::make_shared<AnswerEvent>(std::move(event));
+  response.stream = [stream, first](const StreamWriter& write) { stream->run(std::move(*first), write); };
+  return response;
+}
+
+HttpResponse whole_of(const AnswerPlan& plan, Answers& answers, size_t n_choices, Metrics& metrics,
+                      const HttpClient& client) {
+  std::vector<RequestResult> results(n_choices);
+  Watch watch(client, metrics);
+  while (!answers.finished()) {
+    AnswerEvent event = watch.next(answers);
+    if (!event.result) continue;
+    check_result(*event.result);
+    results[static_cast<size_t>(event.choice)] = std::move(*event.result);
+  }
+  Json choices = Json::array();
+  for (size_t i = 0; i < n_choices; ++i) choices.push_back(plan.style->whole(static_cast<int>(i), results[i]));
+  HttpResponse response;
+  response.body = dump(response_of(plan.head, std::move(choices), results, plan.warnings));
+  return response;
+}
+
+}  // namespace
+
+void check_result(const RequestResult& result) {
+  if (!result.status.ok()) throw api_error(result.status.error());
+  if (result.answer.reason != FinishReason::kCancelled) return;
+  ApiError stopped(503, "the server is being stopped", "", "cancelled");
+  stopped.retry_after_s = 5;
+  throw stopped;
+}
+
+HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client) {
+  auto answers = std::make_unique<Answers>(engine, [&metrics](const RequestResult& r) { metrics.observe(r); });
+  const size_t n = plan.requests.size();
+  for (Request& request : plan.requests) {
+    const Status status = answers->submit(std::move(request));
+    if (!status.ok()) throw api_error(status.error());
+  }
+  plan.requests.clear();
+  try {
+    if (plan.stream) return stream_of(std::move(plan), std::move(answers), n, metrics, client);
+    return whole_of(plan, *answers, n, metrics, client);
+  } catch (const ClientLeft&) {
+    return {};  // nobody reads it; what was asked for is cancelled with the answers
+  }
+}
+
+}  // namespace glimpse::serve

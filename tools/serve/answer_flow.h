@@ -1,0 +1,46 @@
+// From requests of the engine to the response of a client: waiting, streaming, giving up.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/serve/engine.h"
+#include "tools/serve/http.h"
+#include "tools/serve/metrics.h"
+#include "tools/serve/responses.h"
+
+namespace glimpse::serve {
+
+/// How an endpoint spells choices. One object per response.
+class AnswerStyle {
+ public:
+  virtual ~AnswerStyle() = default;
+  /// A choice of a whole response.
+  virtual Json whole(int index, const RequestResult& result) = 0;
+  /// What a stream says before a choice's first token; null: nothing.
+  virtual Json first(int index) = 0;
+  /// What one more token makes known; null: nothing.
+  virtual Json step(int index, const Session::Step& step) = 0;
+  /// The end of a choice, in one piece or several.
+  virtual std::vector<Json> last(int index, const RequestResult& result) = 0;
+};
+
+struct AnswerPlan {
+  std::vector<Request> requests;  // one per choice
+  std::shared_ptr<AnswerStyle> style;
+  ResponseHead head;
+  bool stream = false;
+  bool include_usage = false;
+  std::vector<std::string> warnings;
+};
+
+/// Submits the plan's requests and waits: for all answers, or for the first event of a stream, so that what fails
+/// before has a status of its own. Throws ApiError. client: looked at while we wait; when it leaves, its requests are
+/// cancelled. engine, metrics and client outlive the response.
+HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client);
+
+/// What has become of a choice, as an error when it is one.
+void check_result(const RequestResult& result);
+
+}  // namespace glimpse::serve

@@ -1,0 +1,141 @@
+#include "tools/serve/chat_request.h"
+
+namespace glimpse::serve {
+namespace {
+
+/// Counts over all messages of a request.
+struct Reader {
+  const RequestPolicy& policy;
+  std::vector<std::string>& warnings;
+  size_t n_pictures = 0;
+  int64_t n_parts = 0;
+};
+
+RequestPart read_image_part(Fields& part, Reader& reader) {
+  const Json& image = part.need("image_url");
+  std::string path = part.path("image_url");
+  if (++reader.n_pictures > reader.policy.media.max_pictures) {
+    refuse_field(path, format("one request may have at most %d pictures", reader.policy.media.max_pictures));
+  }
+  RequestPart result;
+  if (image.is_string()) {  // as some clients send it
+    result.image = read_picture(image.get_ref<const std::string&>(), reader.policy.media, path);
+    return result;
+  }
+  Fields fields(image, path);
+  const Json& url = fields.need("url");
+  path = fields.path("url");
+  if (!url.is_string()) refuse_field(path, "want a string");
+  const std::string detail = fields.text("detail", "auto");
+  if (detail != "auto") {
+    reader.warnings.push_back(
+        format("%s has no effect: the server bounds the size of all pictures", fields.path("detail")));
+  }
+  fields.report_unknown(reader.warnings);
+  result.image = read_picture(url.get_ref<const std::string&>(), reader.policy.media, path);
+  return result;
+}
+
+RequestPart read_part(const Json& json, const std::string& path, Reader& reader) {
+  if (++reader.n_parts > reader.policy.max_parts) {
+    refuse_field(path, format("one request may have at most %d parts", reader.policy.max_parts));
+  }
+  Fields part(json, path);
+  const std::string type = part.need_text("type");
+  RequestPart result;
+  if (type == "text" || type == "input_text" || type == "output_text") {
+    result.text = part.need_text("text");
+  } else if (type == "refusal") {
+    result.text = part.need_text("refusal");
+  } else if (type == "image_url") {
+    result = read_image_part(part, reader);
+  } else {
+    refuse_field(part.path("type"), format("\"%s\" is not supported: want text or image_url", type.substr(0, 64)));
+  }
+  part.ignore({"cache_control", "annotations"});
+  part.report_unknown(reader.warnings);
+  return result;
+}
+
+void read_content(Fields& message, Reader& reader, std::vector<RequestPart>& parts) {
+  const Json& content = message.need("content");
+  const std::string path = message.path("content");
+  if (content.is_string()) {
+    ++reader.n_parts;
+    parts.push_back({content.get<std::string>(), nullptr});
+    return;
+  }
+  if (!content.is_array()) refuse_field(path, "want a string or an array of parts");
+  for (size_t i = 0; i < content.size(); ++i) {
+    parts.push_back(read_part(content[i], format("%s[%d]", path, i), reader));
+  }
+}
+
+RequestMessage read_message(const Json& json, const std::string& path, Reader& reader) {
+  Fields message(json, path);
+  RequestMessage result;
+  result.role = message.need_text("role");
+  if (result.role == "developer") result.role = "system";
+  if (result.role != "system" && result.role != "user" && result.role != "assistant") {
+    refuse_field(message.path("role"),
+                 format("\"%s\" is not supported: want system, user or assistant", result.role.substr(0, 64)));
+  }
+  read_content(message, reader, result.parts);
+  message.ignore({"name", "refusal", "annotations"});
+  message.refuse({"tool_calls", "function_call", "audio"});
+  message.report_unknown(reader.warnings);
+  return result;
+}
+
+std::vector<RequestMessage> read_messages(Fields& body, Reader& reader) {
+  const Json& list = body.need("messages");
+  const std::string path = body.path("messages");
+  if (!list.is_array() || list.empty()) refuse_field(path, "want an array of messages, at least one");
+  if (static_cast<int64_t>(list.size()) > reader.policy.max_messages) {
+    refuse_field(path, format("has %d messages; at most %d are allowed", list.size(), reader.policy.max_messages));
+  }
+  std::vector<RequestMessage> messages;
+  for (size_t i = 0; i < list.size(); ++i) {
+    const std::string at = format("%s[%d]", path, i);
+    messages.push_back(read_message(list[i], at, reader));
+    if (i > 0 && messages[i].role == "assistant" && messages[i - 1].role == "assistant") {
+      refuse_field(at, "two messages of the assistant in a row");
+    }
+  }
+  return messages;
+}
+
+void read_logprobs(Fields& body, Generation& generation) {
+  generation.logprobs = body.flag("logprobs", false);
+  generation.n_top_logprobs = static_cast<int>(body.integer("top_logprobs", 0, 20, 0));
+  if (generation.n_top_logprobs > 0 && !generation.logprobs) {
+    refuse_field(body.path("top_logprobs"), "wants logprobs to be true");
+  }
+  if (generation.logprobs) generation.options.n_top_logprobs = std::max(1, generation.n_top_logprobs);
+}
+
+void check_modalities(Fields& body) {
+  const Json* const modalities = body.find("modalities");
+  if (modalities == nullptr || *modalities == Json::array({"text"})) return;
+  refuse_field(body.path("modalities"), "only [\"text\"] is supported");
+}
+
+}  // namespace
+
+ChatRequest read_chat_request(const Json& json, const RequestPolicy& policy) {
+  Fields body(json, "");
+  ChatRequest request;
+  request.generation = read_generation(body, policy);
+  check_model_name(body, policy, request.generation.warnings);
+  read_logprobs(body, request.generation);
+  check_modalities(body);
+  body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
+  body.ignore({"add_generation_prompt", "parallel_tool_calls"});
+  Reader reader{policy, request.generation.warnings};
+  request.messages = read_messages(body, reader);
+  request.n_pictures = reader.n_pictures;
+  body.report_unknown(request.generation.warnings);
+  return request;
+}
+
+}  // namespace glimpse::serve

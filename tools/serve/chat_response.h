@@ -1,0 +1,13 @@
+// Choices of /v1/chat/completions.
+#pragma once
+
+#include <memory>
+
+#include "tools/serve/answer_flow.h"
+#include "tools/serve/chat_request.h"
+
+namespace glimpse::serve {
+
+std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model);
+
+}  // namespace glimpse::serve

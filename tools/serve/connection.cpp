@@ -1,0 +1,141 @@
+#include "tools/serve/connection.h"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "tools/serve/api_error.h"
+
+namespace glimpse::serve {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kSlice{200};  // how long a wait may go on after the server is told to stop
+
+milliseconds time_for(uint64_t n_bytes, uint64_t speed) {
+  return milliseconds(n_bytes * 1000 / speed);
+}
+
+}  // namespace
+
+Connection::Connection(int socket, const ConnectionLimits& limits, const std::atomic<bool>& stopping)
+    : socket_(socket), limits_(limits), stopping_(stopping) {
+  fcntl(socket_, F_SETFL, fcntl(socket_, F_GETFL) | O_NONBLOCK);
+  const int on = 1;
+  setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+Connection::~Connection() {
+  close(socket_);
+}
+
+bool Connection::wait(short events, Clock::time_point deadline) const {
+  for (;;) {
+    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+    if (left.count() <= 0) return false;
+    pollfd waiting{socket_, events, 0};
+    const int n = poll(&waiting, 1, static_cast<int>(std::min(left, kSlice).count()));
+    if (n > 0) return true;
+    if (n < 0 && errno != EINTR) return false;
+    if (events == POLLIN && stopping_.load()) return false;
+  }
+}
+
+ssize_t Connection::receive(char* bytes, size_t n, Clock::time_point deadline) {
+  for (;;) {
+    const ssize_t got = recv(socket_, bytes, n, 0);
+    if (got >= 0) return got;
+    if (errno == EINTR) continue;
+    if (errno != EAGAIN && errno != EWOULDBLOCK) return 0;
+    if (!wait(POLLIN, deadline)) return -1;
+  }
+}
+
+std::string Connection::read_head() {
+  const Clock::time_point deadline = Clock::now() + limits_.head;
+  std::string text;
+  size_t looked_at = 0;
+  for (;;) {
+    char buffer[4096];
+    const ssize_t n = receive(buffer, sizeof buffer, deadline);
+    if (n == 0 || (n < 0 && text.empty())) return "";
+    if (n < 0) throw ApiError(408, "the header lines took too long");
+    text.append(buffer, static_cast<size_t>(n));
+    // A bare line feed may end the head, too, in the eyes of some: it is refused when the head is parsed.
+    for (size_t i = text.find('\n', looked_at); i != std::string::npos; i = text.find('\n', i + 1)) {
+      const std::string_view rest = std::string_view(text).substr(i + 1);
+      const size_t n_end = rest.substr(0, 1) == "\n" ? 1 : rest.substr(0, 2) == "\r\n" ? 2 : 0;
+      if (n_end == 0) continue;
+      ahead_ = rest.substr(n_end);
+      text.resize(i + 1 + n_end);
+      if (text.size() > kMostHeadBytes) break;
+      return text;
+    }
+    if (text.size() > kMostHeadBytes) throw ApiError(431, "the header lines are too long");
+    looked_at = text.size() - std::min<size_t>(text.size(), 2);
+  }
+}
+
+void Connection::begin_body(uint64_t n_bytes) {
+  body_begin_ = Clock::now();
+  n_body_ = 0;
+  if (ahead_.size() > n_bytes) ahead_.resize(n_bytes);
+}
+
+ssize_t Connection::read(char* bytes, size_t n) {
+  if (!ahead_.empty()) {
+    const size_t taken = std::min(n, ahead_.size());
+    std::copy_n(ahead_.data(), taken, bytes);
+    ahead_.erase(0, taken);
+    n_body_ += taken;
+    return static_cast<ssize_t>(taken);
+  }
+  const ssize_t got = receive(bytes, n, body_begin_ + limits_.stall + time_for(n_body_, limits_.least_speed));
+  if (got > 0) n_body_ += static_cast<uint64_t>(got);
+  return got;
+}
+
+bool Connection::write(std::string_view bytes) {
+  const Clock::time_point deadline = Clock::now() + limits_.stall + time_for(bytes.size(), limits_.least_speed);
+  while (!bytes.empty()) {
+    const ssize_t n = send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (n > 0) {
+      bytes.remove_prefix(static_cast<size_t>(n));
+      continue;
+    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return false;
+    if (!wait(POLLOUT, deadline)) {
+      was_slow_ = true;
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Connection::has_left() const {
+  pollfd waiting{socket_, POLLRDHUP, 0};
+  return poll(&waiting, 1, 0) > 0 && (waiting.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+}
+
+void Connection::finish() {
+  if (was_slow_) {  // no use in waiting: what the kernel still has for it is dropped
+    const linger now{1, 0};
+    setsockopt(socket_, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    return;
+  }
+  shutdown(socket_, SHUT_WR);
+  const Clock::time_point deadline = Clock::now() + limits_.linger;
+  char buffer[1 << 14];
+  while (Clock::now() < deadline && receive(buffer, sizeof buffer, deadline) > 0) {
+  }
+}
+
+}  // namespace glimpse::serve

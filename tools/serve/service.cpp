@@ -1,0 +1,334 @@
+#include "tools/serve/service.h"
+
+#include <algorithm>
+#include <chrono>
+#include <random>
+
+#include "tools/serve/answer_flow.h"
+#include "tools/serve/chat_request.h"
+#include "tools/serve/chat_response.h"
+#include "tools/serve/completion.h"
+#include "tools/serve/page.h"
+
+namespace glimpse::serve {
+namespace {
+
+int64_t now_seconds() {
+  return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+uint64_t random_word() {
+  std::random_device device;
+  return uint64_t{device()} << 32 | device();
+}
+
+bool equal_in_constant_time(std::string_view a, std::string_view b) {
+  unsigned difference = a.size() == b.size() ? 0 : 1;
+  for (size_t i = 0; i < b.size(); ++i) {
+    difference |=
+        static_cast<unsigned>(static_cast<unsigned char>(b[i]) ^ static_cast<unsigned char>(i < a.size() ? a[i] : 0));
+  }
+  return difference == 0;
+}
+
+// The name in "name:port", "[::1]:port".
+std::string_view host_name(std::string_view host) {
+  if (host.substr(0, 1) == "[") return host.substr(0, std::min(host.find(']'), host.size() - 1) + 1);
+  return host.substr(0, host.find(':'));
+}
+
+// Addresses in digits name no site of others.
+bool is_address(std::string_view name) {
+  return name.substr(0, 1) == "[" || (!name.empty() && name.find_first_not_of("0123456789.") == std::string_view::npos);
+}
+
+HttpResponse json_response(const Json& json) {
+  HttpResponse response;
+  response.body = dump(json);
+  return response;
+}
+
+}  // namespace
+
+struct Service::Route {
+  const char* path;
+  const char* methods;  // "GET", "POST"
+  bool needs_key;
+  HttpResponse (Service::*answer)(const HttpRequest&, const HttpClient&);
+};
+
+const std::vector<Service::Route>& Service::routes() {
+  static const std::vector<Route> all = {
+      {"/", "GET", false, &Service::page},
+      {"/health", "GET", false, &Service::health},
+      {"/v1/health", "GET", false, &Service::health},
+      {"/metrics", "GET", true, &Service::metrics},
+      {"/v1/models", "GET", true, &Service::models},
+      {"/models", "GET", true, &Service::models},
+      {"/v1/models/", "GET", true, &Service::model},
+      {"/v1/chat/completions", "POST", true, &Service::chat},
+      {"/chat/completions", "POST", true, &Service::chat},
+      {"/v1/completions", "POST", true, &Service::completions},
+      {"/completions", "POST", true, &Service::completions},
+      {"/tokenize", "POST", true, &Service::tokenize},
+      {"/detokenize", "POST", true, &Service::detokenize},
+  };
+  return all;
+}
+
+const Service::Route* Service::find_route(std::string_view path) {
+  for (const Route& route : routes()) {
+    const std::string_view own = route.path;
+    const bool is_folder = own.size() > 1 && own.back() == '/';
+    if (is_folder ? path.substr(0, own.size()) == own && path.size() > own.size() : path == own) return &route;
+  }
+  return nullptr;
+}
+
+Service::Service(RequestPolicy requests, AccessPolicy access)
+    : requests_(std::move(requests)), access_(std::move(access)), ids_begin_(random_word()), started_(now_seconds()) {}
+
+void Service::show_progress(std::string_view stage, double fraction) {
+  const std::lock_guard lock(progress_mutex_);
+  stage_ = stage;
+  fraction_ = fraction;
+}
+
+void Service::open(Engine* engine) {
+  engine_.store(engine);
+}
+
+void Service::close() {
+  closing_.store(true);
+}
+
+Engine& Service::engine() {
+  Engine* const engine = engine_.load();
+  if (engine != nullptr && !closing_.load()) return *engine;
+  ApiError error(503, closing_.load() ? "the server is being stopped" : "the model is being loaded", "",
+                 closing_.load() ? "stopping" : "loading");
+  error.retry_after_s = closing_.load() ? 5 : 1;
+  throw error;
+}
+
+void Service::admit(const HttpHead& head) {
+  check_host(head);
+  check_origin(head);
+  const Route* const route = find_route(head.path);
+  if (route == nullptr) throw ApiError(404, format("there is no %s here", head.path));
+  if (head.method == "OPTIONS") return;
+  if (head.method != route->methods && !(head.method == "HEAD" && std::string_view(route->methods) == "GET")) {
+    ApiError error(405, format("%s takes %s, not %s", route->path, route->methods, head.method));
+    error.allow = route->methods;
+    throw error;
+  }
+  if (route->needs_key) check_key(head);
+}
+
+HttpResponse Service::handle(HttpRequest request, const HttpClient& client) {
+  const Route* const route = find_route(request.head.path);
+  HttpResponse response;
+  try {
+    if (request.head.method == "OPTIONS") {
+      response.status = 204;
+      response.fields.emplace_back("Allow", std::string(route->methods).append(", OPTIONS"));
+    } else {
+      response = (this->*route->answer)(request, client);
+    }
+  } catch (const ApiError& error) {
+    return refuse(request.head, error);
+  }
+  add_access_fields(request.head, response);
+  metrics_.count_response(route->path, response.status);
+  return response;
+}
+
+HttpResponse Service::refuse(const HttpHead& head, const ApiError& error) {
+  HttpResponse response;
+  response.status = error.status;
+  response.body = error_body(error);
+  if (error.retry_after_s > 0) response.fields.emplace_back("Retry-After", std::to_string(error.retry_after_s));
+  if (!error.allow.empty()) response.fields.emplace_back("Allow", error.allow);
+  if (error.status == 401) response.fields.emplace_back("WWW-Authenticate", "Bearer");
+  add_access_fields(head, response);
+  const Route* const route = find_route(head.path);
+  metrics_.count_response(route == nullptr ? "other" : route->path, error.status);
+  return response;
+}
+
+void Service::note(Event event) {
+  event == Event::kSlowReader ? metrics_.count_slow_reader() : metrics_.count_connection_refused();
+}
+
+void Service::check_host(const HttpHead& head) const {
+  if (access_.any_host) return;
+  const std::string_view name = host_name(head.find("host"));
+  const auto& hosts = access_.hosts;
+  if (name == "localhost" || is_address(name) || std::find(hosts.begin(), hosts.end(), name) != hosts.end()) return;
+  throw ApiError(403, format("this server is not called %s", name.substr(0, 64)), "", "unknown_host");
+}
+
+// Pages of other sites get nothing done here, whatever their browsers would let them read.
+void Service::check_origin(const HttpHead& head) const {
+  const std::string_view origin = head.find("origin");
+  if (origin.empty()) return;
+  const std::string_view scheme_end = "://";
+  const size_t at = origin.find(scheme_end);
+  if (at != std::string_view::npos && origin.substr(at + scheme_end.size()) == head.find("host")) return;
+  for (const std::string& allowed : access_.cors_origins) {
+    if (allowed == "*" || allowed == origin) return;
+  }
+  throw ApiError(403, format("pages of %s may not use this server", origin.substr(0, 128)), "", "unknown_origin");
+}
+
+void Service::check_key(const HttpHead& head) const {
+  if (access_.api_keys.empty()) return;
+  std::string_view given = head.find("authorization");
+  const std::string_view scheme = "Bearer ";
+  if (given.substr(0, scheme.size()) == scheme) {
+    given.remove_prefix(scheme.size());
+  } else {
+    given = head.find("x-api-key");
+  }
+  bool known = false;
+  for (const std::string& key : access_.api_keys) known = equal_in_constant_time(given, key) || known;
+  if (!known) throw ApiError(401, "want a key of this server: Authorization: Bearer KEY", "", "invalid_api_key");
+}
+
+void Service::add_access_fields(const HttpHead& head, HttpResponse& response) const {
+  response.fields.emplace_back("X-Content-Type-Options", "nosniff");
+  const std::string_view origin = head.find("origin");
+  for (const std::string& allowed : access_.cors_origins) {
+    if (allowed != "*" && allowed != origin) continue;
+    response.fields.emplace_back("Access-Control-Allow-Origin", allowed);
+    if (allowed != "*") response.fields.emplace_back("Vary", "Origin");
+    if (head.method == "OPTIONS") {
+      response.fields.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
+      response.fields.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key");
+      response.fields.emplace_back("Access-Control-Max-Age", "600");
+    }
+    return;
+  }
+}
+
+std::string Service::next_id(const char* prefix) {
+  return format("%s%016x", prefix, ids_begin_ + n_ids_.fetch_add(1) * 0x9E3779B97F4A7C15u);
+}
+
+HttpResponse Service::page(const HttpRequest&, const HttpClient&) {
+  const std::string nonce = format("%016x%016x", random_word(), random_word());
+  HttpResponse response;
+  response.content_type = "text/html; charset=utf-8";
+  response.body = page_with_nonce(nonce);
+  response.fields = {
+      {"Content-Security-Policy",
+       format("default-src 'none'; script-src 'nonce-%s'; style-src 'nonce-%s'; img-src 'self' blob: data:; "
+              "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+              nonce, nonce)},
+      {"Referrer-Policy", "no-referrer"},
+      {"Cache-Control", "no-store"}};
+  return response;
+}
+
+HttpResponse Service::health(const HttpRequest&, const HttpClient&) {
+  if (engine_.load() != nullptr && !closing_.load()) return json_response({{"status", "ok"}});
+  const std::lock_guard lock(progress_mutex_);
+  HttpResponse response =
+      json_response({{"status", closing_.load() ? "stopping" : "loading"}, {"stage", stage_}, {"progress", fraction_}});
+  response.status = 503;
+  response.fields.emplace_back("Retry-After", "1");
+  return response;
+}
+
+HttpResponse Service::metrics(const HttpRequest&, const HttpClient&) {
+  HttpResponse response;
+  response.content_type = "text/plain; version=0.0.4; charset=utf-8";
+  response.body = metrics_.write(engine().stats(), requests_.model_name);
+  return response;
+}
+
+HttpResponse Service::models(const HttpRequest&, const HttpClient&) {
+  const Engine& engine = this->engine();
+  const Json capabilities = engine.model().has_vision() ? Json{"completion", "multimodal"} : Json{"completion"};
+  const Json model = {{"id", requests_.model_name},
+                      {"object", "model"},
+                      {"created", started_},
+                      {"owned_by", "glimpse"},
+                      {"max_model_len", engine.context()},
+                      {"capabilities", capabilities}};
+  return json_response({{"object", "list"}, {"data", {model}}});
+}
+
+HttpResponse Service::model(const HttpRequest& request, const HttpClient& client) {
+  const std::string name = request.head.path.substr(std::string_view("/v1/models/").size());
+  const Json list = Json::parse(models(request, client).body);
+  if (name == requests_.model_name) return json_response(list["data"][0]);
+  throw ApiError(404, format("there is no model \"%s\" here", name.substr(0, 64)), "model", "model_not_found");
+}
+
+HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client) {
+  Engine& engine = this->engine();
+  ChatRequest chat = read_chat_request(parse_json(request.body), requests_);
+  AnswerPlan plan;
+  plan.style = chat_style(chat, engine.model());
+  plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name};
+  plan.stream = chat.generation.stream;
+  plan.include_usage = chat.generation.include_usage;
+  plan.warnings = std::move(chat.generation.warnings);
+  for (int i = 0; i < chat.generation.n_choices; ++i) {
+    Request asked;
+    asked.messages = chat.messages;
+    asked.generate = options_of_choice(chat.generation, i);
+    plan.requests.push_back(std::move(asked));
+  }
+  return answer_plan(engine, metrics_, std::move(plan), client);
+}
+
+HttpResponse Service::completions(const HttpRequest& request, const HttpClient& client) {
+  Engine& engine = this->engine();
+  const Tokenizer& tokenizer = engine.model().tokenizer();
+  const CompletionRequest completion = read_completion_request(parse_json(request.body), requests_, tokenizer);
+  AnswerPlan plan;
+  plan.style = completion_style(completion, tokenizer);
+  plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name};
+  plan.stream = completion.generation.stream;
+  plan.include_usage = completion.generation.include_usage;
+  plan.warnings = completion.generation.warnings;
+  for (const std::string& prompt : completion.prompts) {
+    for (int i = 0; i < completion.generation.n_choices; ++i) {
+      Request asked;
+      asked.messages = {{kRawRole, {{prompt, nullptr}}}};
+      asked.generate = options_of_choice(completion.generation, i);
+      plan.requests.push_back(std::move(asked));
+    }
+  }
+  return answer_plan(engine, metrics_, std::move(plan), client);
+}
+
+HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
+  const Engine& engine = this->engine();
+  const Tokenizer& tokenizer = engine.model().tokenizer();
+  const Json json = parse_json(request.body);
+  Fields body(json, "");
+  const std::string text = body.text("content", body.text("prompt", ""));
+  if (body.find("content") == nullptr && body.find("prompt") == nullptr) refuse_field("content", "is missing");
+  const bool parse_special = body.flag("parse_special", false), with_pieces = body.flag("with_pieces", false);
+  body.flag("add_special", false);  // Qwen's vocabularies have no token that begins a text
+  const auto ids = tokenizer.encode(text, {.parse_special = parse_special, .normalize_nfc = true});
+  if (!ids.ok()) throw api_error(ids.error());
+  Json tokens = ids.value();
+  for (size_t i = 0; with_pieces && i < tokens.size(); ++i) {
+    tokens[i] = {{"id", ids.value()[i]}, {"piece", std::string(tokenizer.token_bytes(ids.value()[i], true))}};
+  }
+  return json_response({{"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", engine.context()}});
+}
+
+HttpResponse Service::detokenize(const HttpRequest& request, const HttpClient&) {
+  const Tokenizer& tokenizer = engine().model().tokenizer();
+  const Json json = parse_json(request.body);
+  Fields body(json, "");
+  const std::string text = tokenizer.decode(read_token_ids(body.need("tokens"), "tokens", tokenizer), true);
+  return json_response({{"content", text}, {"prompt", text}});
+}
+
+}  // namespace glimpse::serve
