@@ -559,7 +559,7 @@ typedef struct glimpse_picture_size {
 /* What an answer points at. */
 typedef struct glimpse_shapes glimpse_shapes;
 /* Reads an answer, given with its control tokens shown (glimpse_detokenize() of its tokens), in the formats of the
- * model's family: control tokens around corners, JSON, <points>. Pictures in the order of the conversation; they may be
+ * model's family: control tokens around corners, JSON, "points" tags. Pictures in the order of the conversation; they may be
  * NULL: then no shape has pixels. What is damaged or cut off is left out and told in glimpse_shapes_info. */
 GLIMPSE_API glimpse_status glimpse_read_shapes(const glimpse_model* model, const char* text, size_t n_bytes,
                                                const glimpse_picture_size* pictures, size_t n_pictures,
