@@ -1,5 +1,6 @@
-// The public test vectors of Qwen2's own vocabulary (llama.cpp, models/ggml-vocab-qwen2.gguf.{inp,out}). They are too
-// large to be kept here: shared/data beside the repository, or the folder that GLIMPSE_SHARED_DATA names.
+// The public test vectors of Qwen2's own vocabulary (llama.cpp, models/ggml-vocab-qwen2.gguf.{inp,out}), with the part
+// of it that they need (data/make_qwen2_slice.py). The whole is too large to be kept here: qwen2-vocab.gguf in
+// shared/data beside the repository, or in the folder that GLIMPSE_SHARED_DATA names.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -9,6 +10,7 @@
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <sstream>
 
 #include "tests/tokenizer/fixtures.h"
 #include "tokenizer/chat.h"
@@ -79,6 +81,49 @@ class Metadata {
   size_t at_ = 0;
 };
 
+/// The 47 public cases and some more.
+void expect_cases(const Tokenizer& tokenizer) {
+  const auto encode = [&](const std::string& text, bool nfc) {
+    auto ids = tokenizer.encode(text, {.parse_special = false, .normalize_nfc = nfc});
+    return ids.ok() ? std::move(ids).value() : std::vector<TokenId>{-1};
+  };
+  int n_cases = 0;
+  for (const std::string& line : test::split_lines(test::read_data("qwen2_cases.txt"))) {
+    const size_t first = line.find('\t'), last = line.rfind('\t');
+    const std::string text = test::unescape(std::string_view(line).substr(first + 1, last - first - 1));
+    const std::vector<TokenId> ids = encode(text, false);
+    EXPECT_EQ(ids, test::parse_ids(line.substr(last + 1))) << line;
+    EXPECT_EQ(tokenizer.decode(ids, false), text);
+    ++n_cases;
+  }
+  EXPECT_GE(n_cases, 47);
+  EXPECT_EQ(encode("e\u0301", true), encode("\u00e9", false));
+}
+
+TEST(Qwen2Slice, CasesAgree) {
+  VocabularyData data;
+  for (const std::string& line : test::split_lines(test::read_data("qwen2_slice.vocab"))) {
+    const std::string_view rest = std::string_view(line).substr(2);
+    if (line[0] == 'M') data.merges.emplace_back(rest);
+    if (line[0] == 'N') {
+      data.tokens.resize(std::stoul(std::string(rest)));
+      data.token_types.resize(data.tokens.size(), static_cast<int32_t>(TokenType::kUnused));
+    }
+    if (line[0] != 'T') continue;
+    std::istringstream words{std::string(rest)};
+    size_t id = 0;
+    int32_t type = 0;
+    words >> id >> type;
+    ASSERT_LT(id, data.tokens.size());
+    words >> data.tokens[id];
+    data.token_types[id] = type;
+  }
+  const auto tokenizer = Tokenizer::create(data);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.error().message;
+  EXPECT_EQ(tokenizer.value().size(), 151936);
+  expect_cases(tokenizer.value());
+}
+
 class Qwen2Vectors : public testing::Test {
  protected:
   static void SetUpTestSuite() {
@@ -107,40 +152,8 @@ class Qwen2Vectors : public testing::Test {
 std::optional<Tokenizer> Qwen2Vectors::tokenizer_;
 double Qwen2Vectors::seconds_ = 0;
 
-TEST_F(Qwen2Vectors, All47Agree) {
-  const std::string input = read(folder() / "qwen2-tokenizer-cases.inp");
-  const std::string separator = "\n__ggml_vocab_test__\n";
-  std::vector<std::string> texts;
-  for (size_t begin = 0; begin <= input.size();) {
-    const size_t end = std::min(input.find(separator, begin), input.size());
-    texts.push_back(input.substr(begin, end - begin));
-    begin = end + separator.size();
-  }
-  const std::string output = read(folder() / "qwen2-tokenizer-cases.out");
-  std::vector<std::string> lines;
-  for (size_t begin = 0; begin <= output.size();) {
-    const size_t end = std::min(output.find('\n', begin), output.size());
-    lines.push_back(output.substr(begin, end - begin));
-    begin = end + 1;
-  }
-  ASSERT_EQ(texts.size(), 47u);
-  ASSERT_GE(lines.size(), 47u);
-  for (size_t i = 0; i < texts.size(); ++i) {
-    EXPECT_EQ(encode(texts[i]), test::parse_ids(lines[i])) << "case " << i << ": " << testing::PrintToString(texts[i]);
-    EXPECT_EQ(tokenizer_->decode(encode(texts[i]), false), texts[i]);
-  }
-}
-
-TEST_F(Qwen2Vectors, KnownTexts) {
-  using Ids = std::vector<TokenId>;
-  EXPECT_EQ(encode("Hello world"), (Ids{9707, 1879}));
-  EXPECT_EQ(encode("system\nYou are a helpful assistant."), (Ids{8948, 198, 2610, 525, 264, 10950, 17847, 13}));
-  EXPECT_EQ(encode("(123,456)"), (Ids{7, 16, 17, 18, 11, 19, 20, 21, 8}));
-  EXPECT_EQ(encode("I'll 'RE 2024 x=1;\n\n  y"),
-            (Ids{40, 3278, 364, 787, 220, 17, 15, 17, 19, 856, 28, 16, 401, 220, 379}));
-  EXPECT_EQ(encode("\u00dcn\u00efc\u00f6d\u00e9 \u00e9"), (Ids{52491, 77, 37572, 66, 2956, 128505, 3958}));
-  EXPECT_EQ(encode("e\u0301"), (Ids{68, 53839}));
-  EXPECT_EQ(encode("e\u0301", true), encode("\u00e9"));
+TEST_F(Qwen2Vectors, CasesAgree) {
+  expect_cases(*tokenizer_);
 }
 
 TEST_F(Qwen2Vectors, FillersAreNotMatched) {
@@ -148,8 +161,10 @@ TEST_F(Qwen2Vectors, FillersAreNotMatched) {
   EXPECT_EQ(tokenizer_->size(), 151936);
 }
 
-// A bound with much room: this machine may be busy or instrumented.
-TEST_F(Qwen2Vectors, IsCreatedQuickly) {
+class Qwen2Timing : public Qwen2Vectors {};
+
+// With much room for sanitizers.
+TEST_F(Qwen2Timing, IsCreatedQuickly) {
   EXPECT_LT(seconds_, 5.0);
 }
 
@@ -157,9 +172,7 @@ TEST_F(Qwen2Vectors, TakesAMegabyteWithoutSpaces) {
   std::string text(1 << 20, ' ');
   std::mt19937 random(1);
   for (char& c : text) c = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"[random() % 52];
-  const auto start = std::chrono::steady_clock::now();
   EXPECT_EQ(tokenizer_->decode(encode(text), false), text);
-  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(20));
 }
 
 }  // namespace

@@ -123,7 +123,7 @@ TEST(Nfc, QuickCheckIsNeverWrong) {
   }
 }
 
-TEST(Nfc, SortsLongRunsOfMarksQuickly) {
+TEST(NfcTiming, SortsLongRunsOfMarksQuickly) {
   std::string text = "a";
   for (int i = 0; i < 300000; ++i) text += i % 2 ? "\u0327" : "\u0301";  // classes 202 and 230, out of order
   const auto start = std::chrono::steady_clock::now();
