@@ -1,6 +1,6 @@
-// The demo model of models/ against what transformers measured with it on the held-out cases (models/measured.json,
-// written by tools/demo_model/measure.py): every way of running it must be as often right, within the interval of that
-// measurement.
+// The demo model of models/ against what transformers said with it on the held-out cases (models/measured.json, written
+// by tools/demo_model/measure.py): every way of running it must give as many of the very same answers as were counted
+// when this was written.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +24,10 @@ std::string demo(const std::string& name) {
 
 struct Way {
   std::string text, vision, kv;
-  size_t limit;  // cases of each task; 0: all
+  /// Answers of the 854 that are transformers', letter for letter: the least of the instruction sets avx512bf16,
+  /// avx512vnni, avxvnni and avx2, which differ by up to four. Arithmetic is exact to the bit within one, so a lower
+  /// count is a change of results.
+  size_t n_same;
 };
 void PrintTo(const Way& way, std::ostream* out) {
   *out << way.text << ' ' << way.vision;
@@ -47,9 +50,9 @@ class Demo : public testing::Test {
 
 class DemoEval : public Demo, public testing::WithParamInterface<Way> {};
 
-TEST_P(DemoEval, IsAsOftenRightAsTransformers) {
+TEST_P(DemoEval, AnswersAsTransformers) {
   const Way& way = GetParam();
-  const size_t limit = GLIMPSE_SANITIZED ? 1 : way.limit;
+  const size_t limit = GLIMPSE_SANITIZED ? 1 : 0;  // cases of each task; 0: all
   std::vector<std::string> arguments = {"eval",     "--cases",   demo("heldout"), "--json",  "--vision-precision",
                                         way.vision, "--kv-type", way.kv,          "--limit", std::to_string(limit)};
   for (const std::string& argument : pair(way.text)) arguments.push_back(argument);
@@ -57,31 +60,28 @@ TEST_P(DemoEval, IsAsOftenRightAsTransformers) {
   setup.timeout_seconds = 600;
   const RunResult result = run_glimpse(arguments, setup);
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const json tasks = json::parse(result.out).at("tasks");
+  const json said = json::parse(result.out).at("cases");
 
   // The same cases as transformers answered them: those of each task that the limit kept.
-  std::map<std::string, std::pair<size_t, size_t>> expected;  // right, cases
+  std::map<std::string, size_t> n_of_task;
+  size_t n_cases = 0, n_same = 0;
   for (size_t i = 0; i < cases_.size(); ++i) {
-    auto& [right, n] = expected[cases_[i].task];
-    if (limit > 0 && n == limit) continue;
-    right += measured_["right"][i].get<bool>() ? 1 : 0;
-    ++n;
+    if (limit > 0 && n_of_task[cases_[i].task]++ == limit) continue;
+    ASSERT_LT(n_cases, said.size());
+    ASSERT_EQ(said[n_cases].at("question"), cases_[i].turns.back().question);
+    n_same += said[n_cases].at("answer") == measured_.at("answers")[i] ? 1 : 0;
+    ++n_cases;
   }
-  ASSERT_EQ(tasks.size(), expected.size());
-  for (const auto& [task, counts] : expected) {
-    ASSERT_EQ(tasks.at(task).at("cases"), counts.second);
-    const auto [low, high] = cases::wilson_interval(counts.first, counts.second);
-    const double accuracy = tasks[task].at("accuracy");
-    EXPECT_GE(accuracy, low) << task;
-    EXPECT_LE(accuracy, high) << task;
-  }
+  EXPECT_EQ(said.size(), n_cases);
+  EXPECT_GE(n_same + (cases_.size() - way.n_same), n_cases) << n_same << " of " << n_cases << " answers are the same";
+  RecordProperty("same", static_cast<int>(n_same));
 }
 
 INSTANTIATE_TEST_SUITE_P(Ways, DemoEval,
-                         testing::Values(Way{"Q8_0", "auto", "f16", 0}, Way{"Q8_0", "f32", "f32", 10},
-                                         Way{"Q8_0", "bf16", "bf16", 10}, Way{"Q8_0", "int8", "f16", 10},
-                                         Way{"Q4_K_M", "f32", "f32", 10}, Way{"Q4_K_M", "bf16", "f16", 10},
-                                         Way{"Q4_K_M", "int8", "q8_0", 10}),
+                         testing::Values(Way{"Q8_0", "auto", "f16", 845}, Way{"Q8_0", "f32", "f32", 847},
+                                         Way{"Q8_0", "bf16", "bf16", 841}, Way{"Q8_0", "int8", "f16", 837},
+                                         Way{"Q4_K_M", "f32", "f32", 821}, Way{"Q4_K_M", "bf16", "f16", 818},
+                                         Way{"Q4_K_M", "int8", "q8_0", 817}),
                          [](const auto& one) { return one.param.text + "_" + one.param.vision; });
 
 // What README shows.
