@@ -146,7 +146,7 @@ TEST(Runner, PictureTestsHaveEveryStage) {
   EXPECT_GT(first.cost.flop, image.cost.flop);
 }
 
-TEST(Runner, StagesAddUpToTheWallTime) {
+TEST(RunnerTiming, StagesAddUpToTheWallTime) {
   // The bound. A stage that is missing, or counted twice, misses it in every repetition; a busy machine that
   // takes the processor away between two stages does not.
   for (const TestSpec& test :

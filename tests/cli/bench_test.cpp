@@ -150,7 +150,7 @@ TEST(Bench, SeveralModelsInOneReport) {
   }
 }
 
-TEST(Bench, StagesAddUpToTheWallTime) {
+TEST(BenchTiming, StagesAddUpToTheWallTime) {
   // Within 3 %; the median of many repetitions, some of which a busy machine may interrupt between two stages.
   const json rows = parse(run_glimpse(
       with_vision({"--image", "400x300", "--ttft", "400x300+8", "--e2e", "400x300+8+4", "-o", "json"}, "21")));

@@ -208,14 +208,14 @@ TEST(ResizeFilter, WeightsSumToOneAndSplitExactly) {
   }
 }
 
-TEST(ResizeBicubic, LargePicturesAreQuick) {
+TEST(ResizeTiming, LargePicturesAreQuick) {
   const Image image = pattern("noise", 5, 6000, 4000);
   const auto start = std::chrono::steady_clock::now();
   const auto resized = resize_bicubic(image, {1204, 812}, nullptr);
   const std::chrono::duration<double> seconds = std::chrono::steady_clock::now() - start;
   ASSERT_TRUE(resized.ok());
   RecordProperty("milliseconds", static_cast<int>(seconds.count() * 1000));
-  EXPECT_LT(seconds.count(), 20.0);  // about 0.05 s with AVX2; generous, for sanitizers and busy machines
+  EXPECT_LT(seconds.count(), 20.0);  // about 0.05 s with AVX2, and 20 with sanitizers
 }
 
 TEST(ResizeBicubic, SenselessArgumentsAreErrors) {

@@ -235,7 +235,7 @@ TEST(Search, AffineFitFindsExactLevels) {
 }
 
 // The target is 1 to 2 us per 32 elements; the bound leaves room for sanitizers and a busy machine.
-TEST(Quantize, AGroupTakesMicrosecondsNotMilliseconds) {
+TEST(QuantizeTiming, AGroupTakesMicrosecondsNotMilliseconds) {
   const std::vector<float> x = gaussian_row(16 * 256, 8);
   const std::vector<float> importance(x.size(), 1.0f);
   for (const DType type : kQuantised) {
