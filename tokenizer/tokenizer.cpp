@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <atomic>
+#include <mutex>
 
 #include "tokenizer/bpe.h"
 #include "tokenizer/pre_tokenizer.h"
+#include "tokenizer/token_trie.h"
 #include "tokenizer/unicode.h"
 #include "tokenizer/utf8.h"
 #include "tokenizer/vocabulary.h"
@@ -66,7 +68,10 @@ struct Tokenizer::Impl {
   bool contains(TokenId id) const { return id >= 0 && id < vocabulary.tokens.size(); }
 
   Vocabulary vocabulary;
-  std::unique_ptr<std::atomic<Whole>[]> whole;  // the only mutable part; every thread computes the same value
+  // The mutable parts; every thread computes the same values.
+  std::unique_ptr<std::atomic<Whole>[]> whole;
+  std::mutex trie_mutex;
+  std::shared_ptr<const TokenTrie> trie;
 };
 
 Tokenizer::Tokenizer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -146,6 +151,12 @@ TokenId Tokenizer::padding() const {
 bool Tokenizer::is_end_of_generation(TokenId id) const {
   const auto& ends = impl_->vocabulary.ends;
   return std::find(ends.begin(), ends.end(), id) != ends.end();
+}
+
+std::shared_ptr<const TokenTrie> Tokenizer::trie() const {
+  const std::lock_guard lock(impl_->trie_mutex);
+  if (impl_->trie == nullptr) impl_->trie = std::make_shared<const TokenTrie>(*this);
+  return impl_->trie;
 }
 
 }  // namespace glimpse

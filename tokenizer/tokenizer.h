@@ -36,6 +36,8 @@ struct TokenizeOptions {
   bool normalize_nfc = true;  // what Hugging Face does; llama.cpp does not
 };
 
+class TokenTrie;  // tokenizer/token_trie.h
+
 /// Immutable and thread-safe.
 class Tokenizer {
  public:
@@ -72,6 +74,8 @@ class Tokenizer {
   TokenId padding() const;  // -1: the file gives none
   /// True for ids that end an answer: <|im_end|>, <|endoftext|> (by their text), the file's eos and eot.
   bool is_end_of_generation(TokenId id) const;
+  /// The texts of the tokens as a tree; made when it is first asked for.
+  std::shared_ptr<const TokenTrie> trie() const;
 
  private:
   struct Impl;

@@ -17,6 +17,10 @@ struct glimpse_model {
   std::shared_ptr<const glimpse::Model> model;
 };
 
+struct glimpse_constraint {
+  std::shared_ptr<const glimpse::Constraint> constraint;
+};
+
 struct glimpse_embedding {
   std::shared_ptr<const glimpse::ImageEmbedding> embedding;
 };

@@ -77,6 +77,7 @@ Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
     };
   }
   options.progress = progress_sink(params.progress, params.progress_user);
+  if (params.constraint != nullptr) options.constraint = params.constraint->constraint;
   return options;
 }
 

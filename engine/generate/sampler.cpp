@@ -144,7 +144,7 @@ void Sampler::modify(std::span<float> logits) {
 }
 
 // shape() of the modified logits, which are then as they were, however it ends.
-Status Sampler::shape_modified(std::span<float> logits) {
+Status Sampler::shape_modified(std::span<float> logits, ConstraintState* constraint) {
   struct Restore {
     std::span<float> logits;
     const std::vector<std::pair<TokenId, float>>& changed;
@@ -154,7 +154,29 @@ Status Sampler::shape_modified(std::span<float> logits) {
   };
   modify(logits);
   const Restore restore{logits, changed_};
-  return shape(logits);
+  return constraint == nullptr ? shape(logits) : shape_allowed(logits, *constraint);
+}
+
+// shape() of the tokens that may come next.
+Status Sampler::shape_allowed(std::span<const float> logits, ConstraintState& constraint) {
+  if (greedy()) {
+    GLIMPSE_TRY(shape(logits));
+    GLIMPSE_ASSIGN(const bool allowed, constraint.allows(ids_[0]));
+    if (allowed) return {};
+  }
+  GLIMPSE_ASSIGN(const std::shared_ptr<const TokenMask> mask, constraint.mask());
+  allowed_logits_.assign(logits.size(), -kInfinity);
+  bool any = false;
+  for (size_t word = 0; word < mask->words.size(); ++word) {
+    for (uint64_t bits = mask->words[word]; bits != 0; bits &= bits - 1) {
+      const size_t id = 64 * word + static_cast<size_t>(__builtin_ctzll(bits));
+      if (id >= logits.size()) break;
+      allowed_logits_[id] = logits[id];
+      any |= logits[id] > -kInfinity;
+    }
+  }
+  if (!any) return make_error(ErrorCode::kNumeric, "every token that the constraint allows has a logit of -inf");
+  return shape(allowed_logits_);
 }
 
 Status Sampler::check(std::span<const float> logits) const {
@@ -330,9 +352,9 @@ Sampler::Normalizer Sampler::normalizer(std::span<const float> logits) {
   return result;
 }
 
-Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs) {
+Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs, ConstraintState* constraint) {
   GLIMPSE_TRY(check(logits));
-  GLIMPSE_TRY(shape_modified(logits));
+  GLIMPSE_TRY(shape_modified(logits, constraint));
 
   SampledToken token;
   Xoshiro256 random = random_;
@@ -361,9 +383,9 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs
   return token;
 }
 
-Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> logits) {
+Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> logits, ConstraintState* constraint) {
   GLIMPSE_TRY(check(logits));
-  GLIMPSE_TRY(shape_modified(logits));
+  GLIMPSE_TRY(shape_modified(logits, constraint));
   double total = 0;
   for (const double weight : weights_) total += weight;
   std::vector<TokenProbability> result;

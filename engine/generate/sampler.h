@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/base/result.h"
+#include "engine/constrain/constraint.h"
 #include "engine/generate/random.h"
 #include "engine/runtime/ops.h"
 #include "tokenizer/tokenizer.h"
@@ -52,6 +53,10 @@ struct TokenProbability {
 /// State: the options, the random generator and the tokens seen. Order of steps as in transformers: bias, penalties
 /// (repetition, then presence and frequency), temperature, top-k, top-p, min-p. Same seed, same logits: same tokens on
 /// every machine: probabilities are doubles, computed by an exponential of our own in a fixed order.
+/// Under a constraint the tokens that it does not allow have a logit of -inf after the penalties, before all that
+/// follows: one random number is drawn per token, as without. The greedy choice is tried before any mask is made: where
+/// it is allowed it is the greedy choice of those allowed. A draw is not, for top-k, top-p and min-p keep other tokens
+/// of those allowed than of all.
 class Sampler {
  public:
   /// Errors: kInvalidArgument names the option and its legal range.
@@ -60,9 +65,9 @@ class Sampler {
   void accept_prompt(std::span<const TokenId> ids);
   /// logits: vocab_size floats; changed while it runs, on return as they were. An infinite logit wins (several share
   /// the probability), a negative infinite one is never chosen. Errors: kNumeric for a NaN (names the token) or when
-  /// every logit is -inf; kInvalidArgument for another number of logits. No number is drawn then, nor where memory runs
-  /// out.
-  Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs);
+  /// every logit is -inf; kInvalidArgument for another number of logits; those of the constraint. No number is drawn
+  /// then, nor where memory runs out.
+  Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs, ConstraintState* constraint = nullptr);
   /// Counts a token of the answer. Where memory runs out nothing is counted.
   void accept(TokenId id);
   /// The generator, to come back to when a token that was drawn could not be used.
@@ -78,7 +83,7 @@ class Sampler {
   void skip_draw();
   /// The distribution that sample() would draw from, in the order of its draw: by id, or by falling probability where
   /// top-k is on. One token with probability 1 when greedy. Errors: as sample().
-  Result<std::vector<TokenProbability>> distribution(std::span<float> logits);
+  Result<std::vector<TokenProbability>> distribution(std::span<float> logits, ConstraintState* constraint = nullptr);
 
  private:
   using Candidate = std::pair<float, TokenId>;
@@ -86,7 +91,8 @@ class Sampler {
   Sampler() = default;
   bool greedy() const;
   void modify(std::span<float> logits);
-  Status shape_modified(std::span<float> logits);
+  Status shape_modified(std::span<float> logits, ConstraintState* constraint);
+  Status shape_allowed(std::span<const float> logits, ConstraintState& constraint);
   void set_logit(std::span<float> logits, TokenId id, float value);
   Status check(std::span<const float> logits) const;
   Status shape(std::span<const float> logits);
@@ -109,6 +115,7 @@ class Sampler {
   std::vector<TokenId> ids_;                        // what is left to choose from
   std::vector<double> weights_;                     // one per id: probability relative to the likeliest
   std::vector<float> kept_logits_;                  // scratch: of the top k
+  std::vector<float> allowed_logits_;               // scratch of shape_allowed()
   std::vector<Candidate> candidates_;               // scratch of select_top() and keep_top_p()
   std::vector<std::pair<TokenId, float>> changed_;  // logits before modify(), in the order of the changes
 };

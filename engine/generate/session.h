@@ -12,6 +12,7 @@
 #include "engine/base/function_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/result.h"
+#include "engine/constrain/constraint.h"
 #include "engine/generate/memory_plan.h"
 #include "engine/generate/sampler.h"
 #include "engine/model/image_embedding.h"
@@ -65,6 +66,11 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // matched on the text, across token borders; not part of the answer
   int n_top_logprobs = 0;         // per token; 0: no log-probabilities are computed
   bool render_special = false;    // show <|box_start|> and the like
+  /// What the answer may be; nullptr: anything. It is then complete when its reason is kStop, and the beginning of one
+  /// otherwise. An answer that goes on with one that was cut off begins anew in it. Where only one text can follow,
+  /// that enters as the tokenizer writes it, without a pass for each token (unless n_top_logprobs asks for logits); the
+  /// end too. Log-probabilities and logits() stay those of the model.
+  std::shared_ptr<const Constraint> constraint;
   /// Called for each token with a piece of complete, valid UTF-8, never a part of a stop string, and empty where the
   /// token brought none that may be shown; returning false cancels (the answer so far is kept). Must not call the
   /// session.
@@ -139,7 +145,8 @@ class Session {
   void set_prompt_options(PromptOptions options);
   const PromptOptions& prompt_options() const;
   /// Begins an answer to what was prefilled, or goes on with one that was cut off (max_tokens, cancelled, ...).
-  /// Errors: kInvalidArgument: an option outside its range, or nothing to answer.
+  /// Errors: kInvalidArgument: an option outside its range, or nothing to answer; kMismatch: a constraint that was
+  /// compiled for another model's tokenizer.
   Status begin_answer(const GenerateOptions& options);
   struct Step {
     SampledToken token;  // id -1: none was drawn (max_tokens is 0, or the context was full before)
@@ -149,7 +156,7 @@ class Session {
   };
   /// The next token of the answer under the sampler of begin_answer(); for those who step by themselves. The token
   /// drawn enters the cache with the next step or prefill. Errors: kInvalidArgument without begin_answer() or after the
-  /// end; kNumeric; kCancelled by the flag. The step may be tried again.
+  /// end; kNumeric; kCancelled by the flag; those of the constraint. The step may be tried again.
   Result<Step> step();
   /// prefill + begin_answer + step until finished. No messages: goes on from where the conversation stands, as
   /// begin_answer() does. After an error the session is as before the call.
@@ -201,7 +208,8 @@ class Session {
   Status load(std::span<const std::byte> bytes);
 
   /// Logits of the last slot of the cache, (vocab_size), as the model gave them: after a step those that its token was
-  /// drawn from, for that token has no slot yet. Where a GPU drew it they are computed again when asked for. Errors:
+  /// drawn from, for that token has no slot yet; a token that a constraint forced was drawn from none. Where a GPU drew
+  /// it they are computed again when asked for. Errors:
   /// kInvalidArgument before the first prefill and after an undone call; kNumeric and kDevice of that pass.
   Result<std::span<const float>> logits() const;
   /// The last answer, or what steps have made of it so far.

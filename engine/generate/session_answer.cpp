@@ -41,7 +41,14 @@ Result<AnswerState> Session::Impl::make_answer(const Model& model, const Generat
   }
   GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model.text().vocab_size));
   GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model.tokenizer(), options.stop, options.render_special));
-  return AnswerState{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0};
+  AnswerState state{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0, {}, {}};
+  if (options.constraint != nullptr) {
+    if (!options.constraint->is_for(model.tokenizer())) {
+      return make_error(ErrorCode::kMismatch, "the constraint was compiled for the tokenizer of another model");
+    }
+    GLIMPSE_ASSIGN(state.constraint, options.constraint->start());
+  }
+  return state;
 }
 
 Status check_generate_options(const Model& model, const GenerateOptions& options) {
@@ -118,7 +125,7 @@ Status Session::Impl::forward_pending() {
 Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
   const std::span<const TokenId> pending = conversation.pending();
   const std::optional<DrawOptions> draw = answer->sampler.device_draw();
-  if (!draw || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
+  if (!draw || answer->constraint || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
     return std::optional<TokenId>();
   }
   // So many steps are wasted at most when the answer ends by what was drawn.
@@ -136,6 +143,8 @@ Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
 // The token of step.token.id becomes part of the answer. What can fail comes first, so that nothing has changed then.
 Status Session::Impl::take_token(Step& step) {
   const TokenId id = step.token.id;
+  std::optional<ConstraintState> constraint = answer->constraint;
+  if (constraint) GLIMPSE_TRY(constraint->accept(id));
   AnswerWriter& writer = answer->writer;
   const bool ended = model->tokenizer().is_end_of_generation(id);
   if (!ended) step.text = writer.push(id);
@@ -169,6 +178,12 @@ Status Session::Impl::take_token(Step& step) {
   if (answer->n_top_logprobs > 0) said.logprobs.push_back(step.token);
   answer->sampler.accept(id);
 
+  answer->constraint = std::move(constraint);
+  if (!answer->forced.empty() && answer->forced.back() == id) {
+    answer->forced.pop_back();
+  } else {
+    answer->forced.clear();
+  }
   answer->max_tokens = n_left;
   if (!ended) conversation.append(id);
   if (n_kept >= 0) {
@@ -187,6 +202,16 @@ Status Session::Impl::begin_step() {
   return {};
 }
 
+// The token that the constraint leaves no choice about, which needs no logits; nullopt: there is a choice.
+Result<std::optional<TokenId>> Session::Impl::forced_token() {
+  if (!answer->constraint || answer->n_top_logprobs > 0) return std::optional<TokenId>();
+  if (answer->forced.empty()) {
+    GLIMPSE_ASSIGN(answer->forced, answer->constraint->forced_tokens(model->tokenizer()));
+    std::reverse(answer->forced.begin(), answer->forced.end());
+  }
+  return answer->forced.empty() ? std::optional<TokenId>() : answer->forced.back();
+}
+
 // Before the first token, so that there is no text either.
 bool Session::Impl::ends_at_once(Step& step) const {
   const bool no_room = static_cast<int64_t>(conversation.pending().size()) > sizes.context - conversation.n_cached();
@@ -203,7 +228,8 @@ Status Session::Impl::take_step(std::optional<TokenId> id, Step& step) {
     step.token.id = *id;
   } else {
     GLIMPSE_ASSIGN(const std::span<float> logits, decoder->logits());
-    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs));
+    ConstraintState* const constraint = answer->constraint ? &*answer->constraint : nullptr;
+    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs, constraint));
   }
   GLIMPSE_TRY(take_token(step));
   undo.keep();
@@ -224,9 +250,12 @@ Result<Session::Step> Session::Impl::step() {
   Step step;
   GLIMPSE_TRY(begin_step());
   if (!ends_at_once(step)) {
-    GLIMPSE_ASSIGN(const std::optional<TokenId> drawn, draw_on_device());
-    if (!drawn && !conversation.pending().empty()) GLIMPSE_TRY(forward_pending());
-    GLIMPSE_TRY(take_step(drawn, step));
+    GLIMPSE_ASSIGN(std::optional<TokenId> known, forced_token());
+    if (!known) {
+      GLIMPSE_ASSIGN(known, draw_on_device());
+    }
+    if (!known && !conversation.pending().empty()) GLIMPSE_TRY(forward_pending());
+    GLIMPSE_TRY(take_step(known, step));
     timings.decode += ms_since(start);
   }
   end_step(step);

@@ -99,7 +99,7 @@ class Session::JointStep {
  public:
   explicit JointStep(std::span<Session* const> sessions) {
     members_.reserve(sessions.size());
-    for (Session* session : sessions) members_.push_back({*session->impl_, {}, {}, {}});
+    for (Session* session : sessions) members_.push_back({*session->impl_, {}, {}, {}, {}});
   }
   std::vector<Result<Step>> run() {
     const Clock::time_point start = Clock::now();
@@ -111,7 +111,7 @@ class Session::JointStep {
     for (Member& m : members_) {
       const Clock::time_point own = Clock::now();
       if (m.status.ok() && !m.step.finished) {
-        m.status = told([&] { return m.session.take_step({}, m.step); });
+        m.status = told([&] { return m.session.take_step(m.forced, m.step); });
         if (m.status.ok()) m.session.timings.decode += passed + ms_since(own);
       }
       if (m.status.ok()) m.session.end_step(m.step);
@@ -125,6 +125,7 @@ class Session::JointStep {
     Impl& session;
     Status status;
     Step step;
+    std::optional<TokenId> forced;         // by a constraint
     std::vector<MropePosition> positions;  // of what goes through the pass; none: nothing does
   };
 
@@ -132,7 +133,9 @@ class Session::JointStep {
     Impl& s = m.session;
     if (s.cancelled()) return make_error(ErrorCode::kCancelled, "the step was cancelled");
     GLIMPSE_TRY(s.begin_step());
-    if (s.ends_at_once(m.step) || s.conversation.pending().empty()) return {};
+    if (s.ends_at_once(m.step)) return {};
+    GLIMPSE_ASSIGN(m.forced, s.forced_token());
+    if (m.forced || s.conversation.pending().empty()) return {};
     if (!s.decoder->drafts().empty()) return s.forward_pending();  // a draft may spare it the pass
     m.positions = s.conversation.pending_positions(0);
     return {};

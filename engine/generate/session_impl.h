@@ -24,6 +24,8 @@ struct AnswerState {
   int64_t max_tokens = 0;
   int n_top_logprobs = 0;
   int64_t n_before = 0;  // tokens of the conversation before this answer's first
+  std::optional<ConstraintState> constraint;
+  std::vector<TokenId> forced;  // by the constraint: what comes next whatever the logits say, last one first
 };
 
 using Clock = std::chrono::steady_clock;
@@ -78,6 +80,7 @@ struct Session::Impl {
   Status forward_pending();
   Result<std::optional<TokenId>> draw_on_device();
   Status begin_step();
+  Result<std::optional<TokenId>> forced_token();
   bool ends_at_once(Step& step) const;
   Status take_step(std::optional<TokenId> id, Step& step);
   void end_step(const Step& step);

@@ -12,6 +12,7 @@
 #include "engine/serve/engine.h"
 #include "tools/batch/batch.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/constraint_choice.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -23,6 +24,7 @@ namespace {
 struct BatchOptions {
   ModelChoice model;
   SamplingChoice sampling;
+  ConstraintChoice constraint;
   std::vector<std::string> inputs;
   batch::InputOptions input;
   std::string prompt, prompt_file, system, output, input_format = "auto", output_format = "auto", delimiter;
@@ -105,9 +107,10 @@ batch::OutputFormat output_format(const BatchOptions& o) {
 }
 
 // Everything that answers and lines depend on but the rows: another value, and an output cannot be resumed.
-uint64_t fingerprint(const BatchOptions& o, const Model& model) {
+uint64_t fingerprint(const BatchOptions& o, const std::string& notation, const Model& model) {
   const ModelChoice& m = o.model;
   const SamplingChoice& s = o.sampling;
+  const ConstraintChoice& c = o.constraint;
   const nlohmann::json all = {
       {"files", {model.text_fingerprint(), model.vision_fingerprint()}},
       {"model",
@@ -117,6 +120,7 @@ uint64_t fingerprint(const BatchOptions& o, const Model& model) {
       {"sampling",
        {s.n_predict, s.top_k, s.repeat_last_n, s.temperature, s.top_p, s.min_p, s.repeat_penalty, s.presence_penalty,
         s.frequency_penalty, s.seed, s.stop, s.logit_bias, s.special}},
+      {"constraint", {notation, !c.json_schema.empty(), c.json_object, c.regex, c.choices}},
       {"batch", {o.prompt, o.system, o.pdf_dpi, o.unordered, o.no_header, static_cast<int>(output_format(o))}}};
   const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   Hash64 hash;
@@ -201,6 +205,7 @@ int run(BatchOptions& o) {
   if (o.prompt.empty() && !rows->has_prompts()) fail("there is no question: give -p TEXT or -f FILE");
   if (o.model.mmproj.empty() && !rows->has_prompts())
     fail("pictures need the vision encoder: give its file with --mmproj");
+  const std::string notation = read_notation(o.constraint);
   catch_interrupts();
   ProgressLine line(false);
   ModelOptions options = model_options(o.model);
@@ -220,7 +225,8 @@ int run(BatchOptions& o) {
   engine_choice.image_cache_dir = o.image_cache;
   const std::unique_ptr<Engine> engine = value_or_throw(Engine::create(model, engine_choice));
 
-  const batch::Settings settings = settings_of(o, line);
+  batch::Settings settings = settings_of(o, line);
+  settings.generate.constraint = value_or_throw(compile_constraint(o.constraint, notation, model->tokenizer()));
   const std::string header = o.no_header ? "" : batch::header_line(settings.format, o.unordered);
   std::unique_ptr<batch::RowOutput> output;
   std::vector<batch::OutputFile::Finished> finished;
@@ -230,7 +236,7 @@ int run(BatchOptions& o) {
     const auto existing = o.resume  ? batch::OutputFile::Existing::kResume
                           : o.force ? batch::OutputFile::Existing::kReplace
                                     : batch::OutputFile::Existing::kRefuse;
-    auto file = value_or_throw(batch::OutputFile::open(o.output, header, fingerprint(o, *model), existing));
+    auto file = value_or_throw(batch::OutputFile::open(o.output, header, fingerprint(o, notation, *model), existing));
     finished = file->finished();
     output = std::move(file);
   }
@@ -248,6 +254,7 @@ void add_batch(CLI::App& app, int* status) {
   add_model_files(*command, o->model);
   add_output_options(*command, *o);
   add_sampling_options(*command, o->sampling);
+  add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model, "context of a row in tokens, pictures included");
   command->callback([o, status] {
     try {

@@ -7,12 +7,14 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/cli/answer_shapes.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/constraint_choice.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -26,6 +28,7 @@ using Clock = std::chrono::steady_clock;
 struct RunOptions {
   ModelChoice model;
   SamplingChoice sampling;
+  ConstraintChoice constraint;
   std::string prompt, prompt_file, system, boxes, masks;
   std::vector<std::string> images;
   int32_t logprobs = 0, n_speculate = 0;
@@ -55,6 +58,7 @@ void add_options(CLI::App& run, RunOptions& o) {
       ->check(CLI::Range(0, 15))
       ->capture_default_str();
   add_sampling_options(run, o.sampling);
+  add_constraint_options(run, o.constraint);
   CLI::Option* const logprobs =
       run.add_option("--logprobs", o.logprobs, "most likely alternatives per token in --json")->capture_default_str();
   add_model_options(run, o.model);
@@ -205,6 +209,7 @@ int run(const RunOptions& o) {
   check_shape_files(shape_files(o));
   GenerateParams generate(o.sampling);
   generate.params.n_top_logprobs = o.json ? o.logprobs : 0;
+  const std::string notation = read_notation(o.constraint);
   catch_interrupts();
   ProgressLine line(o.json);
   const api::Progress progress = [&](const char* stage, double fraction) {
@@ -213,6 +218,8 @@ int run(const RunOptions& o) {
   };
   const auto start = Clock::now();
   const api::Model model(model_params(o.model), progress);
+  const std::optional<api::Constraint> constraint = constraint_of(o.constraint, notation, model);
+  if (constraint) generate.params.constraint = constraint->get();
   glimpse_session_params params = session_params(o.model, model.info().context_length);
   params.n_speculate = o.n_speculate;
   api::Session session(model, params);

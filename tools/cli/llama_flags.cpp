@@ -19,7 +19,6 @@ constexpr const char* kNoNetwork =
 constexpr const char* kOneDevice = "a model is on one device as a whole: --device cpu, cuda or auto";
 constexpr const char* kNoSampler =
     "there is no such sampler: --temp, --top-k, --top-p, --min-p and the penalties are there";
-constexpr const char* kNoGrammar = "answers are not bound to a grammar";
 constexpr const char* kNoAdapter = "adapters are not read: merge it into the model first";
 constexpr const char* kNoDraftModel = "drafts come from the text itself: --speculate N";
 constexpr const char* kPositions = "positions are the model's own";
@@ -45,7 +44,8 @@ const Row kRows[] = {
     {"-v --log-verbose", {Kind::kOurs, false, "--verbose"}},
     {"-sp", {Kind::kOurs, false, "--special"}},
     {"-r --reverse-prompt", {Kind::kOurs, false, "--stop"}},
-    {"-j --json-schema -jf --json-schema-file --grammar --grammar-file", {Kind::kRefused, false, kNoGrammar}},
+    {"-j -jf --json-schema-file", {Kind::kOurs, false, "--json-schema"}},
+    {"--grammar-file", {Kind::kOurs, false, "--grammar"}},
 
     {"-fa --flash-attn", {Kind::kNothing, true, kAttention}},
     {"--no-mmap -st --single-turn -no-cnv --no-conversation --jinja --no-warmup --no-display-prompt --log-disable "

@@ -409,6 +409,26 @@ typedef struct glimpse_logit_bias {
   float bias; /* added to the token's logit; -INFINITY forbids it */
 } glimpse_logit_bias;
 
+/* What an answer may be. Compiled once for a model's tokenizer, used by any number of answers in any threads. */
+typedef struct glimpse_constraint glimpse_constraint;
+typedef enum glimpse_constraint_kind {
+  GLIMPSE_CONSTRAINT_JSON_SCHEMA = 0, /* JSON of a schema, the text being JSON Schema 2020-12; "boxes": the ready one
+                                         for lists of {"bbox_2d": [x1, y1, x2, y2], "label": ".."} */
+  GLIMPSE_CONSTRAINT_JSON_OBJECT = 1, /* any JSON object; there is no text */
+  GLIMPSE_CONSTRAINT_REGEX = 2,       /* what a regular expression matches as a whole */
+  GLIMPSE_CONSTRAINT_GBNF = 3         /* a text of rule `root` of a grammar in llama.cpp's notation */
+} glimpse_constraint_kind;
+/* n_bytes 0: text ends with a NUL. GLIMPSE_ERROR_INVALID_ARGUMENT says where the text is wrong, or that no answer is
+ * left; GLIMPSE_ERROR_UNSUPPORTED names the keyword of a schema, or the part of an expression, that is not supported,
+ * and its place; GLIMPSE_ERROR_TOO_LARGE. */
+GLIMPSE_API glimpse_status glimpse_constraint_create(const glimpse_model* model, int32_t kind, const char* text,
+                                                     size_t n_bytes, glimpse_constraint** out);
+/* One of these texts. */
+GLIMPSE_API glimpse_status glimpse_constraint_create_choice(const glimpse_model* model, const char* const* texts,
+                                                            size_t n_texts, glimpse_constraint** out);
+/* Answers that began with it go on. */
+GLIMPSE_API void glimpse_constraint_free(glimpse_constraint* constraint);
+
 typedef struct glimpse_generate_params {
   size_t struct_size;
   int32_t max_tokens;       /* -1: until the context is full */
@@ -431,6 +451,9 @@ typedef struct glimpse_generate_params {
   void* on_text_user;
   glimpse_progress_callback progress;
   void* progress_user;
+  /* NULL: the answer may be anything. It is then one of those allowed when its reason is GLIMPSE_FINISH_STOP, and the
+   * beginning of one otherwise. GLIMPSE_ERROR_MISMATCH for one made for another model's tokenizer. */
+  const glimpse_constraint* constraint;
 } glimpse_generate_params;
 GLIMPSE_API void glimpse_generate_params_init(glimpse_generate_params* params);
 

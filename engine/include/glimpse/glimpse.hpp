@@ -87,6 +87,7 @@ struct Free {
   void operator()(glimpse_shapes* shapes) const { glimpse_shapes_free(shapes); }
   void operator()(glimpse_engine* engine) const { glimpse_engine_free(engine); }
   void operator()(glimpse_ticket* ticket) const { glimpse_ticket_free(ticket); }
+  void operator()(glimpse_constraint* constraint) const { glimpse_constraint_free(constraint); }
 };
 }  // namespace detail
 
@@ -166,6 +167,44 @@ class Model {
 
  private:
   std::unique_ptr<glimpse_model, detail::Free> handle_;
+};
+
+/// What an answer may be: `params.constraint = constraint.get()`.
+class Constraint {
+ public:
+  static Constraint json_schema(const Model& model, std::string_view schema) {
+    return of(model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, schema);
+  }
+  static Constraint json_object(const Model& model) { return of(model, GLIMPSE_CONSTRAINT_JSON_OBJECT, {}); }
+  static Constraint regex(const Model& model, std::string_view expression) {
+    return of(model, GLIMPSE_CONSTRAINT_REGEX, expression);
+  }
+  static Constraint gbnf(const Model& model, std::string_view grammar) {
+    return of(model, GLIMPSE_CONSTRAINT_GBNF, grammar);
+  }
+  static Constraint choice(const Model& model, const std::vector<std::string>& texts) {
+    std::vector<const char*> pointers;
+    for (const std::string& text : texts) pointers.push_back(text.c_str());
+    Constraint constraint;
+    glimpse_constraint* handle = nullptr;
+    check(glimpse_constraint_create_choice(model.get(), pointers.data(), pointers.size(), &handle));
+    constraint.handle_.reset(handle);
+    return constraint;
+  }
+  glimpse_constraint* get() const { return handle_.get(); }
+
+ private:
+  Constraint() = default;
+  static Constraint of(const Model& model, glimpse_constraint_kind kind, std::string_view text) {
+    Constraint constraint;
+    glimpse_constraint* handle = nullptr;
+    const std::string terminated(text);
+    check(glimpse_constraint_create(model.get(), kind, terminated.c_str(), terminated.size(), &handle));
+    constraint.handle_.reset(handle);
+    return constraint;
+  }
+
+  std::unique_ptr<glimpse_constraint, detail::Free> handle_;
 };
 
 /// A picture as the decoder sees it.

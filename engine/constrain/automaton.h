@@ -1,0 +1,125 @@
+// Runs a grammar over bytes and tokens: states are sets of places in it, made when they are first reached and kept.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/base/result.h"
+#include "engine/constrain/grammar.h"
+#include "tokenizer/token_trie.h"
+
+namespace glimpse::constrain {
+
+/// One bit per token, id of words[id / 64].
+struct TokenMask {
+  std::vector<uint64_t> words;
+  bool allows(TokenId id) const {
+    const auto i = static_cast<size_t>(id);
+    return i / 64 < words.size() && (words[i / 64] >> (i % 64) & 1) != 0;
+  }
+};
+
+/// What an automaton may take for grammars from anywhere.
+struct AutomatonLimits {
+  size_t n_places = size_t{1} << 14;  // of one state: ambiguous grammars have many
+  size_t n_bytes = size_t{96} << 20;  // of all states together, masks included
+  uint64_t work = uint64_t{1} << 26;  // places looked at by one call
+};
+
+/// A pushdown automaton, made deterministic state by state: a place is a node of the grammar with the calls it is in,
+/// a state the set of places where the text may be. With no recursion the states are those of a finite automaton.
+/// Used by one thread at a time.
+class Automaton {
+ public:
+  using State = uint32_t;
+  static constexpr State kDead = 0;  // nothing fits
+
+  Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTrie> trie,
+            const AutomatonLimits& limits);
+
+  /// Errors of all that follow: kTooLarge: the grammar is too ambiguous (work, places), or the states are too many
+  /// (is_full()): another automaton may go on from export_state().
+  Result<State> start();
+  /// After one byte.
+  Result<State> next(State state, uint8_t byte);
+  /// After a token; bytes: its text, empty where it is none.
+  Result<State> next_token(State state, TokenId id, std::string_view bytes);
+  /// Whether the text may end here.
+  bool can_end(State state) const { return states_[state].can_end; }
+  /// The one byte that may follow, where the text may not end and no token as such may come.
+  std::optional<uint8_t> forced_byte(State state) const;
+  /// No byte and no token fits.
+  bool is_complete(State state) const { return states_[state].n_places == 0; }
+  /// The tokens that may come next; those that end an answer where it can. A token fits when all its bytes do.
+  Result<std::shared_ptr<const TokenMask>> mask(State state);
+
+  /// Memory is used up: states stay valid, new ones are refused.
+  bool is_full() const { return n_bytes_ > limits_.n_bytes; }
+  /// A state as another automaton of the same grammar takes it.
+  struct Exported {
+    struct Frame {
+      uint32_t node, parent;  // index of the frame below, plus 1
+    };
+    std::vector<Frame> frames;
+    std::vector<std::pair<uint32_t, uint32_t>> places;  // node, frame plus 1
+    bool can_end = false;
+  };
+  Exported export_state(State state) const;
+  Result<State> import_state(const Exported& from);
+  size_t n_states() const { return states_.size(); }
+
+ private:
+  static constexpr uint32_t kUnknown = UINT32_MAX;
+  // A place: node in the low half, stack in the high one. Stack 0 is empty.
+  using Place = uint64_t;
+  struct Info {
+    size_t first = 0;
+    uint32_t n_places = 0;
+    bool can_end = false;
+    bool has_tokens = false;  // places that wait for a token as such
+    std::shared_ptr<const TokenMask> mask;
+  };
+  struct Stack {
+    uint32_t node = 0;  // to go on with
+    uint32_t parent = 0;
+  };
+
+  static uint32_t node_of(Place place) { return static_cast<uint32_t>(place); }
+  static uint32_t stack_of(Place place) { return static_cast<uint32_t>(place >> 32); }
+  static Place place(uint32_t node, uint32_t stack) { return static_cast<Place>(stack) << 32 | node; }
+
+  void open(Place place);
+  Status close();
+  Result<State> intern();
+  uint32_t push(uint32_t node, uint32_t parent);
+  void begin();
+  Result<State> step(State state, uint8_t byte);
+  Status walk(State state, TokenMask& mask);
+  std::span<const Place> places(State state) const {
+    return std::span(places_).subspan(states_[state].first, states_[state].n_places);
+  }
+
+  const std::shared_ptr<const Grammar> grammar_;
+  const std::shared_ptr<const TokenTrie> trie_;
+  const AutomatonLimits limits_;
+  std::vector<Info> states_;
+  std::vector<Place> places_;   // of all states
+  std::vector<uint32_t> next_;  // (states, 256)
+  std::vector<Stack> stacks_;
+  std::unordered_map<uint64_t, uint32_t> stack_ids_;
+  std::unordered_multimap<uint64_t, State> state_ids_;  // by the hash of their places
+  size_t n_bytes_ = 0;
+  uint64_t work_left_ = 0;
+  // Scratch of a step.
+  std::vector<Place> open_, found_;
+  std::vector<uint32_t> seen_;  // open addressing: index in visited_ plus 1
+  std::vector<Place> visited_;
+  bool can_end_ = false, has_tokens_ = false;
+};
+
+}  // namespace glimpse::constrain
