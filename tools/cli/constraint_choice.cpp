@@ -13,8 +13,7 @@ void add_constraint_options(CLI::App& command, ConstraintChoice& c) {
                          "bbox_2d and label"),
       command.add_flag("--json-object", c.json_object, "the answer is a JSON object"),
       command.add_option("--regex", c.regex, "the answer as a whole is what this regular expression matches"),
-      command
-          .add_option("--choice", c.choices, "the answer is this text, or that of another --choice")
+      command.add_option("--choice", c.choices, "the answer is this text, or that of another --choice")
           ->allow_extra_args(false),
       command.add_option("--grammar", c.grammar,
                          "the answer is a text of this GBNF grammar, as llama.cpp has it: a file, or itself")};
@@ -28,8 +27,9 @@ void add_constraint_options(CLI::App& command, ConstraintChoice& c) {
 std::string read_notation(const ConstraintChoice& c) {
   const std::string& given = c.json_schema.empty() ? c.grammar : c.json_schema;
   const size_t first = given.find_first_not_of(" \t\r\n");
-  const bool is_itself = c.json_schema.empty() ? given.find("::=") != std::string::npos
-                                               : given == "boxes" || (first != std::string::npos && given[first] == '{');
+  const bool is_itself = c.json_schema.empty()
+                             ? given.find("::=") != std::string::npos
+                             : given == "boxes" || (first != std::string::npos && given[first] == '{');
   if (given.empty() || is_itself) return given;
   auto text = prompt::read_text(given);
   if (!text.ok()) throw std::runtime_error(text.error().message);
