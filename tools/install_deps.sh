@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
   g++ cmake ninja-build pkg-config          # build
   libjpeg62-turbo-dev libpng-dev libwebp-dev libgif-dev libtiff-dev libheif-dev libutf8proc-dev   # the library
-  libcli11-dev nlohmann-json3-dev libcpp-httplib-dev   # the glimpse command
+  libcli11-dev nlohmann-json3-dev libcpp-httplib-dev libedit-dev   # the glimpse command
   libgtest-dev libgmock-dev libbenchmark-dev doxygen   # tests, benchmarks and the API reference
 )
 [[ ${1:-} == tests ]] && packages+=(python3-venv default-jre-headless)

@@ -85,6 +85,9 @@ TEST(Terminal, NamesOfFiles) {
   for (const std::string& path : {gone, text}) {
     expect_clean({"run", "-m", path, "-p", "x"}, 1, "run");
     expect_clean({"inspect", path}, 1, "inspect");
+    expect_clean({"chat", "-m", path}, 1, "chat");
+    expect_clean({"chat", "-m", model, "--mmproj", mmproj, "--image", path}, 1, "chat with a picture");
+    expect_clean({"batch", "-m", path, "-p", "x", "--mmproj", mmproj, picture()}, 1, "batch");
     expect_clean({"bench", "-m", path}, 1, "bench");
     expect_clean({"perplexity", "-m", model, "-f", path}, 1, "perplexity");
     expect_clean({"diff", "-m", model, "-p", "x", "--against", path}, 1, "diff");

@@ -119,7 +119,7 @@ TEST(Usage, LlamaFlagsAreRefusedByName) {
       {{"--mirostat", "2"}, "--mirostat of llama.cpp: there is no such sampler"},
       {{"--lora", "x.gguf"}, "--lora of llama.cpp: adapters"},
       {{"-sm", "row"}, "-sm of llama.cpp: a model is on one device"},
-      {{"-cnv"}, "-cnv of llama.cpp: it asks one question"},
+      {{"-cnv"}, "-cnv of llama.cpp: it asks one question, glimpse chat"},
       {{"-ngk", "99"}, "glimpse run: there is no option -ngk"}};
   for (const auto& [flags, text] : refused) {
     std::vector<std::string> arguments = {"run", "-m", golden("tied/model.gguf"), "-p", "hello"};
@@ -140,6 +140,7 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
                "-t,",       "--temp",      "--top-k",  "--top-p",      "--min-p",
                "-s,",       "--seed",      "--stop",   "--json",       "--image-min-tokens",
                "--verbose", "--speculate", "--device", "--gpu-layers", "--cuda-decode"}},
+      {"chat", {"-m,", "--mmproj", "--image", "--system", "--history", "--speculate", "-n,", "--temp", "--kv-type"}},
       {"batch", {"input",     "-p,",        "-m,",      "--mmproj", "-o,",         "--output-format", "table",
                  "jsonl",     "csv",        "--resume", "--force",  "--unordered", "--parallel",      "--input-format",
                  "--pdf-dpi", "--no-cache", "-n,",      "--temp",   "--seed",      "--system",        "--device"}},
@@ -195,6 +196,8 @@ TEST(Usage, WrongFlagsExitWithTwo) {
       {"run", "-m", model, "-p", "hello", "--cuda-decode", "fast"},
       {"run", "-m", model, "-p", "hello", "--cuda-decode"},
       {"run", "-m", model, "one question", "and another"},
+      {"chat"},
+      {"chat", "-m", model, "a question"},
       {"batch", "-m", model, "-p", "x"},
       {"batch", "-m", model, "-p", "x", "x.png", "--parallel", "0"},
       {"batch", "-m", model, "-p", "x", "x.png", "--input-format", "xml"},
@@ -230,9 +233,13 @@ TEST(Usage, WrongFlagsExitWithTwo) {
 
 TEST(Usage, EveryCommandThatRunsAModelTakesTheSameTypesOfCache) {
   const std::string model = golden("tied/model.gguf");
-  const std::vector<std::string> commands[] = {
-      {"run", "-p", "x"}, {"batch", "-p", "x", "x.png"},           {"eval"},
-      {"bench"},          {"diff", "-p", "x", "--against", "ref"}, {"perplexity", "-f", "x"}};
+  const std::vector<std::string> commands[] = {{"run", "-p", "x"},
+                                               {"chat"},
+                                               {"batch", "-p", "x", "x.png"},
+                                               {"eval"},
+                                               {"bench"},
+                                               {"diff", "-p", "x", "--against", "ref"},
+                                               {"perplexity", "-f", "x"}};
   for (std::vector<std::string> command : commands) {
     EXPECT_THAT(run_glimpse({command[0], "--help"}).out,
                 testing::ContainsRegex("--kv-type[^\n]* TEXT:\\{f16,bf16,f32,q8_0\\}"))

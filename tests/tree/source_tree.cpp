@@ -65,6 +65,7 @@ const std::vector<Room> kRooms = {
     {"tools/compare/", {"engine/base/"}},
     {"tools/batch/", {"engine/", "loaders/", "tokenizer/", "tools/compare/", "tools/prompt/", "tools/terminal/"}},
     {"tools/cli/command_batch", {"tools/", "engine/"}},
+    {"tools/chat/", {}},
     {"tools/cli/command_compare", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/command_perplexity", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},
     {"tools/cli/command_diff", {"tools/", "engine/", "kernels/", "loaders/", "tokenizer/"}},

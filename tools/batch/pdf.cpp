@@ -51,13 +51,6 @@ Result<compare::ProcessResult> run_poppler(const std::string& name, std::vector<
 
 }  // namespace
 
-bool is_pdf_name(const std::string& path) {
-  if (path.size() < 4) return false;
-  std::string end = path.substr(path.size() - 4);
-  for (char& c : end) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
-  return end == ".pdf";
-}
-
 Result<int32_t> pdf_pages(const std::string& path) {
   GLIMPSE_ASSIGN(const compare::ProcessResult done, run_poppler("pdfinfo", {}, path, [] { return false; }));
   const std::string out = "\n" + done.out;

@@ -8,8 +8,6 @@
 
 namespace glimpse::batch {
 
-bool is_pdf_name(const std::string& path);
-
 /// How many pages a file has. Errors: kUnsupported (poppler-utils is not installed), kCorrupt with what pdfinfo says.
 Result<int32_t> pdf_pages(const std::string& path);
 

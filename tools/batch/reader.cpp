@@ -8,6 +8,7 @@
 #include "engine/base/hash.h"
 #include "tools/batch/data_url.h"
 #include "tools/batch/pdf.h"
+#include "tools/prompt/picture_names.h"
 #include "tools/prompt/prompt.h"
 
 namespace glimpse::batch {
@@ -172,7 +173,7 @@ Status RowReader::load(const Row& row, std::vector<RequestMessage>& messages) co
 Status RowReader::load_picture(const Picture& picture, std::vector<RequestPart>& parts) const {
   Picture page = picture;
   int32_t last = page.page;
-  if (page.page == 0 && !is_data_url(page.path) && is_pdf_name(page.path)) {
+  if (page.page == 0 && !is_data_url(page.path) && prompt::is_pdf_name(page.path)) {
     page.page = 1;
     GLIMPSE_ASSIGN(last, pdf_pages(page.path));
   }

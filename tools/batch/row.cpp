@@ -3,7 +3,6 @@
 #include <glob.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -11,6 +10,7 @@
 #include "tools/batch/csv.h"
 #include "tools/batch/data_url.h"
 #include "tools/batch/pdf.h"
+#include "tools/prompt/picture_names.h"
 
 namespace glimpse::batch {
 namespace {
@@ -22,13 +22,6 @@ std::string extension(const std::string& path) {
   std::string text = fs::path(path).extension().string();
   for (char& c : text) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   return text;
-}
-
-// What a folder is searched for; a file that is named is read whatever it is called.
-bool is_picture_name(const std::string& path) {
-  static constexpr std::array kNames = {".jpg",  ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".heic",
-                                        ".heif", ".avif", ".bmp", ".ppm",  ".pgm", ".pnm", ".pdf"};
-  return std::find(kNames.begin(), kNames.end(), extension(path)) != kNames.end();
 }
 
 InputFormat format_of(const std::string& path) {
@@ -45,7 +38,7 @@ class FileRows {
   void begin(Picture picture) {
     picture_ = std::move(picture);
     next_page_ = n_pages_ = 1;
-    pages_ = picture_.page == 0 && is_pdf_name(picture_.path);
+    pages_ = picture_.page == 0 && prompt::is_pdf_name(picture_.path);
     problem_.clear();
     if (!pages_) return;
     const Result<int32_t> n = pdf_pages(picture_.path);
@@ -349,13 +342,18 @@ std::unique_ptr<RowSource> named_files(Names names) {
   return std::make_unique<NamedFiles>(std::move(names));
 }
 
+// What a folder is searched for; a file that is named is read whatever it is called.
+bool is_row_name(const std::string& path) {
+  return prompt::is_picture_name(path) || prompt::is_pdf_name(path);
+}
+
 // By name; hidden files are left out.
 template <typename Iterator>
 void list_folder(const fs::path& folder, Iterator entries, std::error_code& error, Names& names) {
   for (const Iterator end; entries != end && !error; entries.increment(error)) {
     const fs::path& path = entries->path();
     std::error_code gone;
-    if (path.filename().string().starts_with('.') || !is_picture_name(path.string())) continue;
+    if (path.filename().string().starts_with('.') || !is_row_name(path.string())) continue;
     if (entries->is_directory(gone)) continue;
     names.push_back({path.string(), path.lexically_relative(folder).string()});
   }
@@ -414,7 +412,7 @@ Picture picture_of(std::string_view given, const InputOptions& options) {
   }
   picture.given = given;
   const size_t at = given.rfind("#page=");
-  if (at != std::string_view::npos && is_pdf_name(std::string(given.substr(0, at)))) {
+  if (at != std::string_view::npos && prompt::is_pdf_name(std::string(given.substr(0, at)))) {
     const std::string_view digits = given.substr(at + 6);
     if (!digits.empty() && digits.size() < 8 && digits.find_first_not_of("0123456789") == std::string_view::npos) {
       picture.page = std::atoi(std::string(digits).c_str());

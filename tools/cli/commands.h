@@ -17,6 +17,7 @@ constexpr int kExitCancelled = 130;  // by Ctrl-C; 128 + its number by another s
 void add_run(CLI::App& app, int* status);
 void add_batch(CLI::App& app, int* status);
 void add_serve(CLI::App& app, int* status);
+void add_chat(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_quantize(CLI::App& app, int* status);

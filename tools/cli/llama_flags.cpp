@@ -72,7 +72,7 @@ const Row kRows[] = {
      "--yarn-attn-factor --yarn-beta-slow --yarn-beta-fast",
      {Kind::kRefused, false, kPositions}},
     {"-cnv --conversation -i --interactive -if --interactive-first -mli --multiline-input",
-     {Kind::kRefused, false, kOneQuestion}},
+     {Kind::kRefused, false, "it asks one question, glimpse chat goes on"}},
     {"--numa -C --cpu-mask -Cr --cpu-range --cpu-strict --prio --poll", {Kind::kRefused, false, kThreadPlace}},
     {"-tb --threads-batch", {Kind::kRefused, false, "prompt and answer run on the same threads: -t"}},
     {"--mlock", {Kind::kRefused, false, "memory is not locked"}},

@@ -41,6 +41,7 @@ int run_command(int argc, char** argv) {
   app.require_subcommand(1);
   int status = kExitOk;
   add_run(app, &status);
+  add_chat(app, &status);
   add_batch(app, &status);
   add_serve(app, &status);
   add_inspect(app, &status);

@@ -129,6 +129,10 @@ void catch_interrupts() {
   }
   std::signal(SIGXFSZ, SIG_IGN);
 }
+void forget_interrupt() {
+  __atomic_store_n(&g_signal, 0, __ATOMIC_RELAXED);
+  catch_interrupts();
+}
 const volatile int* interrupt_flag() {
   return &g_signal;
 }

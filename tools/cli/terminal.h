@@ -55,6 +55,8 @@ void catch_interrupts();
 bool interrupted();
 /// The flag itself, for a session to look at; not 0 once it is set.
 const volatile int* interrupt_flag();
+/// The flag is cleared, and the signal is caught again: a stopped answer is no reason to end.
+void forget_interrupt();
 /// The signal that set the flag; 0 when none has.
 int interrupt_signal();
 
