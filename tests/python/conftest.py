@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -24,6 +25,14 @@ def picture() -> str:
 
 DESCRIPTION = "An orange ring, a green square, a blue heart and a green circle on a yellow background."
 QUESTION = "Describe this picture."
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c():
+    """As in a terminal: where tests run in the background of a shell, SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ import PIL.Image
 import pytest
 
 import glimpse
-from conftest import DESCRIPTION, QUESTION, ROOT
+from conftest import DESCRIPTION, QUESTION
 
 
 def test_the_answer_is_that_of_the_command(model: glimpse.Model, picture: str) -> None:
@@ -171,7 +171,8 @@ def test_boxes_are_found(model: glimpse.Model, picture: str) -> None:
     box = answer.boxes[0]
     with PIL.Image.open(picture) as opened:
         image = opened.convert("RGB")
-    x1, y1, x2, y2 = box.pixels(*image.size)
+    x1, y1, x2, y2 = box.box
+    assert box.pixels == [(x1, y1), (x2, y2)]
     colour = image.getpixel((int(x1 + 6), int((y1 + y2) / 2)))
     assert colour[0] > 180 and colour[2] < 120, f"orange at the ring's left edge, not {colour}"
 
@@ -179,7 +180,7 @@ def test_boxes_are_found(model: glimpse.Model, picture: str) -> None:
 def test_answers_show_themselves(model: glimpse.Model, picture: str) -> None:
     answer = model.ask("Give the box of the orange ring.", picture)
     page = answer._repr_html_()
-    assert "data:image/png;base64," in page and f"left:{answer.boxes[0].x1 / 10:g}%" in page and "orange ring" in page
+    assert "data:image/png;base64," in page and f"left:{answer.boxes[0].said[0][0] / 10:.2f}%" in page and "orange ring" in page
     png = answer._repr_png_()
     assert png is not None and png.startswith(b"\x89PNG")
     assert model.ask("Is there a heart?").pictures == () and model.ask("Is there a heart?")._repr_png_() is None
@@ -278,12 +279,18 @@ def test_plans_are_kept(model: glimpse.Model) -> None:
     assert model.session(n_ctx=512).n_ctx == 512 and model.session(n_threads=1).n_threads == 1
 
 
-def test_two_pictures_have_their_own_boxes() -> None:
-    from glimpse._answer import boxes_of
+def test_two_pictures_have_their_own_boxes(model: glimpse.Model) -> None:
+    from glimpse._answer import read_shapes
+    from glimpse._pictures import Picture
 
-    marked = ("Picture 1: <|object_ref_start|>cat<|object_ref_end|><|box_start|>(10,20),(5,2000)<|box_end|>"
-              "<|box_start|>(1,2),(3)<|box_end|><|box_start|>(1,2),<|box_start|>( 1 , 2 ) , (3,4)<|box_end|> and in image 2 "
-              "<|box_start|>(0,0),(1,1)<|box_end|>")
-    assert boxes_of(marked) == [glimpse.Box("cat", 5, 20, 10, 1000, 1), glimpse.Box("cat", 1, 2, 3, 4, 1),
-                                glimpse.Box("cat", 0, 0, 1, 1, 2)]
-    assert ROOT.is_dir()
+    marked = ("Picture 1: <|object_ref_start|>cat<|object_ref_end|><|box_start|>(10,20),(500,1000)<|box_end|> and in image 2 "
+              "<|box_start|>(0,0),(100,100)<|box_end|> <|box_start|>(1,2),(3)<|box_end|>")
+    one, two = Picture(), Picture()
+    one.original_size = one.resized_size = (200, 100)
+    two.original_size = two.resized_size = (50, 10)
+    shapes, problem = read_shapes(model._handle, marked, [one, two])
+    assert [(shape.kind, shape.label, shape.picture, shape.box) for shape in shapes] == [
+        ("box", "cat", 1, (2, 2, 100, 100)), ("box", "cat", 2, (0, 0, 5, 1))]
+    assert shapes[0].said == [(10, 20), (500, 1000)] and shapes[0].unit == "thousandths" and problem
+    assert read_shapes(model._handle, marked, [one, Picture()])[0][0].box is None
+    assert read_shapes(model._handle, "nothing", []) == ([], "")

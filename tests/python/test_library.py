@@ -77,6 +77,7 @@ def test_options_of_the_types_are_those_of_the_header() -> None:
 
     assert fields["PictureOptions"] == set(fields_of("glimpse_encoder_params"))
     assert fields["PictureOptions"] | fields["SessionOptions"] == set(fields_of("glimpse_session_params"))
+    assert fields["PictureOptions"] | fields["EngineOptions"] == set(fields_of("glimpse_engine_params"))
     assert fields["Sampling"] == set(fields_of("glimpse_generate_params"))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import html
 import io
-import re
 from typing import Any, List, Optional, Sequence, Tuple
 
+from . import _c
 from ._pictures import Picture
 
 
@@ -36,48 +37,67 @@ class TokenLogprob:
     logprob: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Box:
-    """A box of an answer, in thousandths of its picture's width and height: 0 <= x1 <= x2 <= 1000.
+Point = Tuple[float, float]
 
-    picture: its number in the conversation, from 1, where the text names one; else 0.
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    """What an answer points at. kind: "box" (two corners), "point" (one) or "polygon".
+
+    picture: its number in the conversation, from 1; 0 where there are several and the answer does not say. pixels: the
+    points in pixels of that picture as it was given; None without it. said: the numbers of the answer, whose unit is
+    "thousandths" of the picture's width and height, or "resized_pixels" of the picture as the encoder saw it.
     """
 
+    kind: str
     label: str
-    x1: float
-    y1: float
-    x2: float
-    y2: float
-    picture: int = 0
+    picture: int
+    pixels: Optional[List[Point]]
+    said: List[Point]
+    unit: str
 
-    def pixels(self, width: int, height: int) -> Tuple[float, float, float, float]:
-        """(x1, y1, x2, y2) on the picture at this size."""
-        return self.x1 * width / 1000, self.y1 * height / 1000, self.x2 * width / 1000, self.y2 * height / 1000
-
-
-_NUMBER = r" *(-?\d+) *"
-_CORNERS = re.compile(rf" *\({_NUMBER},{_NUMBER}\) *, *\({_NUMBER},{_NUMBER}\) *")
-_MARKED = re.compile(r"<\|object_ref_start\|>((?:(?!<\|object_ref_start\|>).)*?)<\|object_ref_end\|>"
-                     r"|<\|box_start\|>((?:(?!<\|box_start\|>).)*?)<\|box_end\|>", re.S)
-_PICTURE = re.compile(r"(?<![a-z])(?:picture|image|photo|figure|图片|图像|图)[ #]{0,2}(\d+)", re.I)
+    @property
+    def box(self) -> Optional[Tuple[float, float, float, float]]:
+        """The smallest box around it: (x1, y1, x2, y2) in pixels."""
+        if not self.pixels:
+            return None
+        xs, ys = [x for x, _ in self.pixels], [y for _, y in self.pixels]
+        return min(xs), min(ys), max(xs), max(ys)
 
 
-def boxes_of(marked: str) -> List[Box]:
-    """The boxes of a text with its control tokens shown, in Qwen2-VL's format; what is no box is left out."""
-    boxes: List[Box] = []
-    label, picture, past = "", 0, 0
-    for match in _MARKED.finditer(marked):
-        for named in _PICTURE.finditer(marked[past:match.start()]):
-            picture = int(named[1])
-        past = match.end()
-        if match[1] is not None:
-            label = match[1]
-            continue
-        corners = _CORNERS.fullmatch(match[2])
-        if corners is not None:
-            x, y, x_, y_ = (float(min(max(int(value), 0), 1000)) for value in corners.groups())
-            boxes.append(Box(label, min(x, x_), min(y, y_), max(x, x_), max(y, y_), picture))
-    return boxes
+_KINDS = {number: name[len("GLIMPSE_SHAPE_"):].lower() for name, number in _c.numbers.items()
+          if name.startswith("GLIMPSE_SHAPE_")}
+_UNITS = {number: name[len("GLIMPSE_UNIT_"):].lower() for name, number in _c.numbers.items()
+          if name.startswith("GLIMPSE_UNIT_")}
+
+
+def read_shapes(model: _c.Handle, marked: str, pictures: Sequence[Picture]) -> Tuple[List[Shape], str]:
+    """The shapes of a text with its control tokens shown, and what is wrong with them in words."""
+    text = marked.encode()
+    sizes = (_c.structs["glimpse_picture_size"] * max(len(pictures), 1))()
+    for size, picture in zip(sizes, pictures):
+        size.original_width, size.original_height = picture.original_size
+        size.resized_width, size.resized_height = picture.resized_size
+    known = all(0 not in picture.original_size + picture.resized_size for picture in pictures)
+    shapes = _c.create("glimpse_read_shapes", "glimpse_shapes_free", model, text, len(text), sizes if known else None,
+                       len(pictures))
+    info = _c.new("glimpse_shapes_info")
+    _c.call("glimpse_shapes_get_info", shapes, ctypes.byref(info))
+    return [_shape(shapes, index) for index in range(info.n_shapes)], _c.decode(info.problem or b"")
+
+
+def _shape(shapes: _c.Handle, index: int) -> Shape:
+    shape = _c.new("glimpse_shape")
+    _c.call("glimpse_shapes_get", shapes, index, ctypes.byref(shape))
+
+    def points(address: Optional[int]) -> Optional[List[Point]]:
+        if not address:
+            return None
+        values = (ctypes.c_double * (2 * shape.n_points)).from_address(address)
+        return list(zip(values[::2], values[1::2]))
+
+    return Shape(_KINDS[shape.kind], _c.decode(_c.text_field(shape, "label", "n_label_bytes")), shape.picture,
+                 points(shape.pixels), points(shape.said) or [], _UNITS[shape.unit])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,17 +108,24 @@ class Answer:
     tokens: List[int]
     finish_reason: str
     timings: Timings
-    boxes: List[Box]
+    #: Boxes, points and polygons that it names, in the format of the model's family.
+    shapes: List[Shape]
     #: For each token those that were likeliest, best first; empty unless n_top_logprobs was given.
     logprobs: List[List[TokenLogprob]]
+    #: What is wrong with its shapes, if anything: damaged ones are left out.
+    shapes_problem: str = ""
     pictures: Sequence[Picture] = dataclasses.field(default=(), repr=False, compare=False)
 
     def __str__(self) -> str:
         return self.text
 
-    def _boxes_on(self, number: int) -> List[Box]:
-        """Those of a picture, and those of none, which may be anywhere."""
-        return [box for box in self.boxes if box.picture == number or not 1 <= box.picture <= len(self.pictures)]
+    @property
+    def boxes(self) -> List[Shape]:
+        """The boxes of `shapes`."""
+        return [shape for shape in self.shapes if shape.kind == "box"]
+
+    def _shapes_on(self, number: int) -> List[Tuple[Shape, Tuple[float, float, float, float]]]:
+        return [(shape, shape.box) for shape in self.shapes if shape.picture == number and shape.box is not None]
 
     def _repr_html_(self) -> str:
         figures = []
@@ -106,10 +133,12 @@ class Answer:
             url = picture.data_url()
             if url is None:
                 continue
+            width, height = picture.original_size
             marks = "".join(
-                f'<div title="{html.escape(box.label)}" style="position:absolute;box-sizing:border-box;border:2px solid '
-                f'#e33;left:{box.x1 / 10:g}%;top:{box.y1 / 10:g}%;width:{(box.x2 - box.x1) / 10:g}%;'
-                f'height:{(box.y2 - box.y1) / 10:g}%"></div>' for box in self._boxes_on(number))
+                f'<div title="{html.escape(shape.label)}" style="position:absolute;box-sizing:border-box;border:2px solid '
+                f'#e33;left:{100 * box[0] / width:.2f}%;top:{100 * box[1] / height:.2f}%;min-width:6px;min-height:6px;'
+                f'width:{100 * (box[2] - box[0]) / width:.2f}%;height:{100 * (box[3] - box[1]) / height:.2f}%"></div>'
+                for shape, box in self._shapes_on(number))
             figures.append(f'<div style="position:relative;display:inline-block;margin:0 8px 8px 0"><img src="{url}" '
                            f'style="display:block;max-width:480px;min-width:96px">{marks}</div>')
         text = html.escape(self.text).replace("\n", "<br>")
@@ -128,10 +157,13 @@ class Answer:
         width, height, rgb = picture.pixels
         image = PIL.Image.frombytes("RGB", (width, height), rgb)
         pen = PIL.ImageDraw.Draw(image)
-        for box in self._boxes_on(number):
-            x1, y1, x2, y2 = box.pixels(width, height)
-            pen.rectangle((x1, y1, x2, y2), outline=(227, 51, 51), width=2)
-            pen.text((x1 + 4, y1 + 3), box.label, fill=(227, 51, 51))
+        for shape, box in self._shapes_on(number):
+            if shape.kind == "polygon":
+                pen.polygon(shape.pixels, outline=(227, 51, 51))
+            else:
+                grow = 3 if shape.kind == "point" else 0
+                pen.rectangle((box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow), outline=(227, 51, 51), width=2)
+            pen.text((box[0] + 4, box[1] + 3), shape.label, fill=(227, 51, 51))
         return image
 
     def _repr_png_(self) -> Optional[bytes]:

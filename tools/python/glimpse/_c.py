@@ -178,12 +178,13 @@ class Handle:
         self._free(self._as_parameter_)
 
 
-def create(make: str, free: str, *arguments: Any, keep: Any = None, call: Callable[..., None] = call) -> Handle:
+def create(make: str, free: str, *arguments: Any, keep: Any = None, call: Callable[..., None] = call,
+           kind: Type[Handle] = Handle) -> Handle:
     """What make(*arguments, &out) creates."""
     out = ctypes.c_void_p()
     call(make, *arguments, ctypes.byref(out))
     assert out.value is not None
-    return Handle(out.value, free, keep)
+    return kind(out.value, free, keep)
 
 
 class View:

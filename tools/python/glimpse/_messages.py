@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequen
 from . import _c
 from ._embedding import Embedding
 from ._errors import InvalidArgumentError
+from ._pictures import Picture, c_pictures, picture_of
 
 if TYPE_CHECKING:
     from ._pictures import ImageLike
@@ -110,19 +111,42 @@ def _split(part: Part, images: Any) -> List[Part]:
 
 def c_messages(messages: List[Message], embed: Callable[[List[Any]], List[Embedding]]) -> Tuple[Any, List[Any]]:
     """An array of glimpse_message, with all pictures embedded, and what must live as long as it."""
-    pictures = [part for _, parts in messages for part in parts if part.text is None]
-    embeddings = iter(embed([part.image for part in pictures]))
+    embeddings = iter(embed([part.image for _, parts in messages for part in parts if part.text is None]))
+
+    def set_image(c_part: Any, _image: Any) -> Any:
+        embedding = next(embeddings)
+        c_part.embedding = embedding._handle._as_parameter_
+        return embedding
+
+    return _c_messages("glimpse_message", "glimpse_part", messages, set_image)
+
+
+def c_request_messages(messages: List[Message], pictures: List[Picture]) -> Tuple[Any, List[Any]]:
+    """An array of glimpse_request_message and what must live as long as it. Adds the messages' pictures to `pictures`."""
+
+    def set_image(c_part: Any, image: Any) -> Any:
+        if isinstance(image, Embedding):
+            pictures.append(Picture().seen_as(image))
+            c_part.embedding = image._handle._as_parameter_
+            return image
+        pictures.append(picture_of(image))
+        array = c_pictures(pictures[-1:])
+        c_part.picture = ctypes.addressof(array)
+        return array
+
+    return _c_messages("glimpse_request_message", "glimpse_request_part", messages, set_image)
+
+
+def _c_messages(message_type: str, part_type: str, messages: List[Message], set_image: Callable[[Any, Any], Any]) -> Any:
     keep: List[Any] = []
-    array = (_c.structs["glimpse_message"] * max(len(messages), 1))()
+    array = (_c.structs[message_type] * max(len(messages), 1))()
     for message, (role, parts) in zip(array, messages):
         if "\0" in role:
             raise InvalidArgumentError("a role with a NUL")
-        c_parts = (_c.structs["glimpse_part"] * max(len(parts), 1))()
+        c_parts = (_c.structs[part_type] * max(len(parts), 1))()
         for c_part, part in zip(c_parts, parts):
             if part.text is None:
-                embedding = next(embeddings)
-                keep.append(embedding)
-                c_part.embedding = embedding._handle._as_parameter_
+                keep.append(set_image(c_part, part.image))
             else:
                 c_part.text = text = part.text.encode()
                 c_part.n_bytes = len(text)

@@ -13,10 +13,11 @@ from typing import (TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, M
 from . import _c
 from ._answer import Answer
 from ._embedding import Embedding
-from ._errors import InvalidArgumentError, NotFoundError
+from ._engine import Engine, Row
+from ._errors import NotFoundError
 from ._interrupt import interruptible
 from ._messages import c_messages, read_messages
-from ._options import c_path, fields_of, fill, split
+from ._options import c_path, fields_of, fill
 from ._pictures import c_pictures, encode_with_pillow_beside, picture_of
 from ._session import Chat, ProgressCallback, Session, Stream
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._messages import Prompt
-    from ._options import PictureOptions, Sampling, SessionOptions
+    from ._options import EngineOptions, PictureOptions, Sampling, SessionOptions
     from ._pictures import ImageLike
     from ._session import Progress
 
@@ -284,6 +285,20 @@ class Model:
         """The same piece by piece: `for piece in model.stream(...)` or `async for`."""
         messages = read_messages(prompt, images, system)
         return Stream(self._take(), messages, progress, sampling, self._idle.append)
+
+    # -- many questions at once
+
+    def engine(self, **options: "Unpack[EngineOptions]") -> Engine:
+        """Answers many requests together."""
+        names = fields_of("glimpse_engine_params")
+        given = {name: value for name, value in self._session_options.items() if name in names}
+        return Engine(self, **{**given, **options})  # type: ignore[typeddict-item]
+
+    def batch(self, rows: Iterable[Any], *, prompt: Optional["Prompt"] = None, system: Optional[str] = None,
+              on_error: str = "raise", n_parallel: int = 4, **sampling: "Unpack[Sampling]") -> Iterator[Row]:
+        """Answers to rows, in their order, n_parallel under way together: see Engine.batch."""
+        with self.engine(n_parallel=n_parallel) as engine:
+            yield from engine.batch(rows, prompt=prompt, system=system, on_error=on_error, **sampling)
 
 
 def _load_again(arguments: Dict[str, Any]) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Union
 
 from . import _c
 from ._errors import InvalidArgumentError
@@ -32,6 +32,19 @@ if TYPE_CHECKING:
         kv_type: str
         n_speculate: int
         n_pool: int
+
+    class EngineOptions(PictureOptions, total=False):
+        """n_ctx: most tokens of one request. n_parallel: most requests under way at once. See glimpse_engine_params."""
+
+        n_ctx: int
+        n_batch: int
+        n_parallel: int
+        n_queued: int
+        kv_type: str
+        n_pool: int
+        prompt_cache: bool
+        image_cache_bytes: int
+        image_cache_dir: Union[str, "os.PathLike[str]"]
 
     class Sampling(TypedDict, total=False):
         """How tokens are drawn; temperature 0, the default, is greedy. See glimpse_generate_params in glimpse.h."""
@@ -119,7 +132,3 @@ def _stop(params: Any, stop: List[str]) -> Any:
     params.stop, params.n_stop = ctypes.addressof(array), len(stop)
     return array
 
-
-def split(options: Dict[str, Any], struct: str) -> Dict[str, Any]:
-    """Takes those options out that a struct has, and returns them."""
-    return {name: options.pop(name) for name in fields_of(struct) if name in options}

@@ -33,6 +33,14 @@ class Picture:
     def __init__(self, path: Optional[str] = None, data: Optional[bytes] = None,
                  pixels: Optional[Tuple[int, int, bytes]] = None) -> None:
         self.path, self.data, self.pixels = path, data, pixels
+        # (width, height) once it was encoded: upright, and as the encoder saw it.
+        self.original_size = self.resized_size = (0, 0)
+
+    def seen_as(self, embedding: "Embedding") -> "Picture":
+        """This picture with the sizes of its embedding."""
+        seen = Picture(self.path, self.data, self.pixels)
+        seen.original_size, seen.resized_size = embedding.original_size, embedding.resized_size
+        return seen
 
     def fill(self, given: Any) -> None:
         """Into a cleared glimpse_picture, which must not outlive this object."""

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, List, Optional, Sequence, Union, overload
 
 from . import _c
-from ._answer import Answer, Timings, TokenLogprob, boxes_of
+from ._answer import Answer, Timings, TokenLogprob, read_shapes
 from ._embedding import Embedding
 from ._errors import InvalidArgumentError
 from ._interrupt import interruptible
@@ -133,9 +133,10 @@ class Session:
         _c.call("glimpse_get_answer", self._handle, ctypes.byref(info))
         tokens = list((ctypes.c_int32 * info.n_tokens).from_address(info.tokens)) if info.n_tokens else []
         marked = self.model.detokenize(tokens, render_special=True)
-        return Answer(_c.decode(_c.text_field(info)), tokens, FINISH_REASONS[info.finish_reason], self.timings,
-                      boxes_of(marked), [self._top_logprobs(index) for index in range(len(tokens))] if
-                      self._n_top_logprobs else [], tuple(self._pictures))
+        shapes, problem = read_shapes(self.model._handle, marked, self._pictures)
+        logprobs = [self._top_logprobs(index) for index in range(len(tokens))] if self._n_top_logprobs else []
+        return Answer(_c.decode(_c.text_field(info)), tokens, FINISH_REASONS[info.finish_reason], self.timings, shapes,
+                      logprobs, problem, tuple(self._pictures))
 
     _n_top_logprobs = 0
 
@@ -200,9 +201,9 @@ class Session:
     def _embed(self, images: List[Any], progress: Optional["Progress"]) -> List[Embedding]:
         embeddings = []
         for image in images:
-            picture = image if isinstance(image, Embedding) else picture_of(image)
-            embeddings.append(self.encode(picture, progress))
-            self._pictures.append(Picture() if isinstance(picture, Embedding) else picture)
+            picture = Picture() if isinstance(image, Embedding) else picture_of(image)
+            embeddings.append(self.encode(image if isinstance(image, Embedding) else picture, progress))
+            self._pictures.append(picture.seen_as(embeddings[-1]))
         return embeddings
 
     def prefill(self, prompt: "Prompt", images: Sequence["ImageLike"] = (), *, system: Optional[str] = None,

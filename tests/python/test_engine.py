@@ -1,0 +1,138 @@
+"""Many questions at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import warnings
+from pathlib import Path
+
+import PIL.Image
+import pytest
+
+import glimpse
+from conftest import DESCRIPTION, QUESTION, ROOT
+from test_hosts import endless
+
+PICTURES = sorted((ROOT / "models" / "heldout").glob("scene00*"))
+
+
+@pytest.fixture(scope="module")
+def engine(model: glimpse.Model) -> glimpse.Engine:
+    return model.engine(n_parallel=3)
+
+
+def test_answers_are_those_of_a_session(model: glimpse.Model, engine: glimpse.Engine, picture: str) -> None:
+    rows = [{"image": str(path), "prompt": prompt} for path in PICTURES[:4] for prompt in (QUESTION, "How many shapes are there?")]
+    rows.append({"images": [picture, model.encode(picture)], "prompt": "Compare <image> and <image>."})
+    rows.append({"prompt": "Is there a heart?", "system": "Answer in one word."})
+    found = list(engine.batch(rows, n_top_logprobs=1))
+    assert [row.index for row in found] == list(range(len(rows))) and [row.row for row in found] == rows
+    for row, given in zip(found, rows):
+        images = given.get("images") or ([given["image"]] if "image" in given else [])
+        alone = model.ask(given["prompt"], *images, system=given.get("system"), n_top_logprobs=1)
+        assert row.answer is not None and (row.answer.text, row.answer.tokens) == (alone.text, alone.tokens)
+        assert row.answer.logprobs == alone.logprobs and row.answer.finish_reason == alone.finish_reason
+    assert engine.stats.n_finished >= len(rows) and engine.stats.n_images > 0
+
+
+def test_a_bad_row_costs_one_row(model: glimpse.Model, picture: str, tmp_path: Path) -> None:
+    data = Path(picture).read_bytes()
+    rows = [data, data[:700], picture, tmp_path / "none.png", PIL.Image.open(picture), 3, b"", data]
+    found = list(model.batch(rows, prompt=QUESTION, on_error="row"))
+    assert [row.text for row in found] == [DESCRIPTION, None, DESCRIPTION, None, DESCRIPTION, None, None, DESCRIPTION]
+    assert isinstance(found[1].error, glimpse.GlimpseError) and found[1].error.status in (
+        glimpse.Status.TRUNCATED, glimpse.Status.CORRUPT)
+    assert isinstance(found[3].error, glimpse.NotFoundError) and isinstance(found[5].error, TypeError)
+    with pytest.raises(glimpse.NotFoundError):
+        list(model.batch(rows[2:4], prompt=QUESTION))
+    with pytest.raises(ValueError, match="temperature"):
+        list(model.batch(rows, prompt=QUESTION, temperature=-1.0))
+    with pytest.raises(TypeError, match="temprature"):
+        list(model.batch(rows, prompt=QUESTION, on_error="row", temprature=0))
+    with pytest.raises(ValueError, match="on_error"):
+        list(model.batch(rows, prompt=QUESTION, on_error="ignore"))
+    odd = tmp_path / "odd.pcx"
+    PIL.Image.open(picture).convert("RGB").save(odd)
+    assert [row.text for row in model.batch([odd, {"prompt": "?", "image": None}], prompt=QUESTION)][0] == DESCRIPTION
+
+
+def test_rows_are_read_a_few_ahead(model: glimpse.Model) -> None:
+    read = []
+
+    def rows():
+        for i in range(40):
+            read.append(i)
+            yield "Is there a heart?"
+
+    found = model.batch(rows(), n_parallel=2, max_tokens=2)
+    next(found)
+    assert len(read) < 10
+    found.close()
+
+
+def test_tickets_are_read_in_pieces(engine: glimpse.Engine, picture: str) -> None:
+    assert len(pieces := list(engine.submit(QUESTION, picture))) > 1 and "".join(pieces) == DESCRIPTION
+
+    async def ask() -> None:
+        answers = await asyncio.gather(*[engine.submit(QUESTION, picture) for _ in range(5)])
+        assert {answer.text for answer in answers} == {DESCRIPTION}
+        said = ""
+        async for piece in engine.submit(QUESTION, picture):
+            said += piece
+        assert said == DESCRIPTION
+
+    asyncio.run(ask())
+    with pytest.raises(glimpse.NotFoundError):
+        list(engine.submit(QUESTION, "/no/such.png"))
+
+
+def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine) -> None:
+    ticket = engine.submit("Tell me a story.", **endless(model))
+    next(ticket)
+    assert not ticket.done
+    ticket.cancel()
+    with pytest.raises(glimpse.CancelledError):
+        ticket.answer()
+    assert ticket.done and ticket.partial().tokens
+    with pytest.raises(glimpse.CancelledError):
+        engine.submit("Tell me a story.", deadline=0.005, **endless(model)).answer()
+    closed = model.engine()
+    late = closed.submit("Tell me a story.", **endless(model))
+    closed.close()
+    with pytest.raises(glimpse.CancelledError):
+        late.answer()
+    with pytest.raises(ValueError, match="closed"):
+        closed.submit("Hello")
+    small = model.engine(n_queued=1, n_parallel=1)
+    tickets = []
+    with pytest.raises(glimpse.BusyError):
+        for _ in range(4):
+            tickets.append(small.submit("Tell me a story.", **endless(model)))
+
+
+def test_ctrl_c_ends_a_batch(model: glimpse.Model) -> None:
+    started = threading.Event()
+    killer = threading.Thread(target=lambda: (started.wait(), os.kill(os.getpid(), signal.SIGINT)))
+    killer.start()
+    with pytest.raises(KeyboardInterrupt):
+        for _ in model.batch(["Tell me a story."] * 50, n_parallel=2, **endless(model)):
+            started.set()
+    killer.join()
+
+
+def test_a_forked_child_has_an_engine_of_its_own(model: glimpse.Model, engine: glimpse.Engine, picture: str) -> None:
+    engine.ask(QUESTION, picture)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        try:
+            rows = list(model.batch([picture, picture], prompt=QUESTION))
+            os._exit(0 if [row.text for row in rows] == [DESCRIPTION] * 2 else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert engine.ask(QUESTION, picture).text == DESCRIPTION
