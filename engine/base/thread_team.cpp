@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "engine/base/cpu_features.h"
-#include "engine/base/host_signals.h"
+#include "engine/base/own_thread.h"
 #include "engine/base/result.h"
 
 #if GLIMPSE_USE_OPENMP

@@ -123,6 +123,20 @@ Result<std::vector<RequestMessage>> read_request_messages(const glimpse_request&
   return messages;
 }
 
+Result<PromptOptions> prompt_options(const glimpse_request& given) {
+  PromptOptions options;
+  if (given.n_tools > 0) GLIMPSE_TRY(require(given.tools, "tools"));
+  for (size_t i = 0; i < given.n_tools; ++i) {
+    GLIMPSE_TRY(require(given.tools[i], "a tool"));
+    options.tools.emplace_back(given.tools[i]);
+  }
+  if (given.thinking < GLIMPSE_THINKING_DEFAULT || given.thinking > GLIMPSE_THINKING_OFF) {
+    return make_error(ErrorCode::kInvalidArgument, "thinking %d is unknown", given.thinking);
+  }
+  if (given.thinking != GLIMPSE_THINKING_DEFAULT) options.enable_thinking = given.thinking == GLIMPSE_THINKING_ON;
+  return options;
+}
+
 glimpse_step_result step_result(const Session::Step& step) {
   glimpse_step_result filled{};
   filled.struct_size = sizeof filled;
@@ -190,6 +204,7 @@ glimpse_request_result request_result(const glimpse_ticket& ticket, bool finishe
   filled.first_token_ms = result.first_token_ms;
   filled.total_ms = result.total_ms;
   filled.n_cached_images = result.n_cached_images;
+  filled.thinking_open = finished && answer.thinking_open ? 1 : 0;
   return filled;
 }
 
@@ -311,6 +326,7 @@ glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_reque
     if (given.generate != nullptr) {
       GLIMPSE_ASSIGN(to.generate, generate_options(given.generate));
     }
+    GLIMPSE_ASSIGN(to.prompt, prompt_options(given));
     to.deadline_ms = given.deadline_ms;
     to.priority = given.priority;
     connect(to, given, ticket->state);

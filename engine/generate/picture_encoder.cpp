@@ -181,30 +181,39 @@ Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::span<ImageReader
   return embeddings;
 }
 
+Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture) const {
+  const ImageInfo& info = picture.info();
+  GLIMPSE_ASSIGN(const ImageCost one, cost(info.upright_width(), info.upright_height()));
+  GLIMPSE_TRY(check_reading(info, one.resized));
+  return prepare_picture(picture, one, model_->vision().patch, ops_.team(), vision_->patch_form());
+}
+
+Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::vector<PreparedPicture> pictures,
+                                                           const ProgressSink& progress) {
+  std::vector<Patches> patches;
+  for (PreparedPicture& picture : pictures) patches.push_back(std::move(picture.patches));
+  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> embeddings, vision_->encode(patches, {}, progress));
+  for (size_t i = 0; i < pictures.size(); ++i) embeddings[i].original = pictures[i].original;
+  return embeddings;
+}
+
 // Those that go through together.
 Status PictureEncoder::encode_group(std::span<ImageReader* const> pictures, std::span<const ImageCost> costs,
                                     size_t first, size_t n, Times& sum, const ProgressSink& progress,
                                     std::vector<ImageEmbedding>& out) {
-  std::vector<Patches> patches;
-  std::vector<ImageSize> originals;
+  std::vector<PreparedPicture> prepared;
   for (size_t i = first; i < first + n; ++i) {
     auto read = prepare_picture(*pictures[i], costs[i], model_->vision().patch, ops_.team(), vision_->patch_form());
     if (!read.ok()) return about_pictures(std::move(read).error(), i, 1, pictures.size());
-    PreparedPicture prepared = std::move(read).value();
-    sum.decode += prepared.decode_ms;
-    sum.resize += prepared.resize_ms + prepared.patches_ms;
-    patches.push_back(std::move(prepared.patches));
-    originals.push_back(prepared.original);
+    prepared.push_back(std::move(read).value());
+    sum.decode += prepared.back().decode_ms;
+    sum.resize += prepared.back().resize_ms + prepared.back().patches_ms;
   }
   const Clock::time_point start = Clock::now();
-  auto encoded = vision_->encode(patches, {}, progress);
+  auto encoded = encode(std::move(prepared), progress);
   if (!encoded.ok()) return about_pictures(std::move(encoded).error(), first, n, pictures.size());
-  std::vector<ImageEmbedding> embeddings = std::move(encoded).value();
   sum.encode += ms_since(start);
-  for (size_t i = 0; i < originals.size(); ++i) {
-    embeddings[i].original = originals[i];
-    out.push_back(std::move(embeddings[i]));
-  }
+  for (ImageEmbedding& embedding : encoded.value()) out.push_back(std::move(embedding));
   return {};
 }
 

@@ -73,6 +73,10 @@ class PictureEncoder {
   /// Errors: those of the reader and of cost(); kTooLarge (more memory than the limit to read it), kOutOfMemory, those
   /// of VisionEncoder::encode().
   Result<ImageEmbedding> encode(ImageReader& picture, Times* times, const ProgressSink& progress);
+  /// encode() in two parts: what comes before the encoder proper, and that. Errors: as of encode(), in the one or the
+  /// other.
+  Result<PreparedPicture> prepare(ImageReader& picture) const;
+  Result<std::vector<ImageEmbedding>> encode(std::vector<PreparedPicture> pictures, const ProgressSink& progress);
   /// Several at once: small ones share passes, and no more are read ahead than a pass takes. The same embeddings as one
   /// by one. Errors: of the first bad picture, "picture 2 of 5: ..."; the sizes of all are checked before the first is
   /// read.

@@ -13,26 +13,31 @@ Session::~Session() = default;
 
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
   GLIMPSE_ASSIGN(const SessionSizes sizes, session_sizes(*model, options));
+  GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, model->make_ops(sizes.n_threads, options.log));
+  const MemoryPlan plan = session_memory(*model, *ops, sizes, options.kv_element);
+  const char* const advice =
+      model->has_vision() ? "a smaller context or a smaller image_max_tokens" : "a smaller context";
+  GLIMPSE_TRY(check_available(plan, *ops, "the session", advice));
+  auto bench = Workbench::create(model, sizes, std::move(ops), options.kv_element);
+  if (!bench.ok()) return explain(std::move(bench).error(), plan);
+  auto session = create(std::move(model), bench.value(), sizes, options.log);
+  if (!session.ok()) return explain(std::move(session).error(), plan);
+  session.value()->impl_->cancel = options.cancel;
+  log(options.log, LogLevel::kInfo,
+      format("session: context %d, %s; %s", sizes.context, bench.value()->ops->describe(), describe(plan)));
+  return session;
+}
+
+Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, std::shared_ptr<Workbench> bench,
+                                                 const SessionSizes& sizes, LogSink log) {
   std::unique_ptr<Session> session(new Session());
   session->impl_ = std::make_unique<Impl>(std::move(model), sizes);
   Impl& s = *session->impl_;
-  s.log_sink = options.log;
-  s.cancel = options.cancel;
-  GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, s.model->make_ops(sizes.n_threads, options.log));
-
-  const MemoryPlan plan = session_memory(*s.model, *ops, sizes, options.kv_element);
-  const char* const advice =
-      s.model->has_vision() ? "a smaller context or a smaller image_max_tokens" : "a smaller context";
-  GLIMPSE_TRY(check_available(plan, *ops, "the session", advice));
+  s.log_sink = std::move(log);
   s.conversation.reserve(sizes.context + 1);  // the last token may have no slot
-  auto bench = Workbench::create(s.model, sizes, std::move(ops), options.kv_element);
-  if (!bench.ok()) return explain(std::move(bench).error(), plan);
-  s.bench = std::move(bench).value();
-  auto decoder = SpeculativeDecoder::create(*s.model, s.bench, sizes);
-  if (!decoder.ok()) return explain(std::move(decoder).error(), plan);
-  s.decoder.emplace(std::move(decoder).value());
-  log(options.log, LogLevel::kInfo,
-      format("session: context %d, %s; %s", sizes.context, s.bench->ops->describe(), describe(plan)));
+  s.bench = std::move(bench);
+  GLIMPSE_ASSIGN(SpeculativeDecoder decoder, SpeculativeDecoder::create(*s.model, s.bench, sizes));
+  s.decoder.emplace(std::move(decoder));
   return session;
 }
 
@@ -160,6 +165,7 @@ Status Session::Impl::forward(const PromptInput& input, Clock::time_point start,
 // The rows that the messages add. Slots whose tokens move to the front of them are given up already: where nothing
 // comes of it they are computed again with the next pass.
 Result<PromptInput> Session::Impl::prepare(const std::vector<Message>& messages) {
+  drop_prompt();
   if (messages.empty()) return make_error(ErrorCode::kInvalidArgument, "no messages");
   GLIMPSE_ASSIGN(PromptInput input,
                  conversation.prompt(messages, model->text().embedding_width(), model->vision_fingerprint()));
@@ -187,6 +193,94 @@ Status Session::prefill(const std::vector<Message>& messages, const ProgressSink
   return {};
 }
 
+// -- a prompt in slices
+// ------------------------------------------------------------------------------------------------
+
+Status Session::begin(const std::vector<Message>& messages, const GenerateOptions& options) {
+  Impl& s = *impl_;
+  GLIMPSE_ASSIGN(AnswerState answer, Impl::make_answer(*s.model, options));
+  GLIMPSE_ASSIGN(PromptInput input, s.prepare(messages));
+  answer.sampler.accept_prompt(s.conversation.cached());
+  answer.sampler.accept_prompt(input.history_ids);
+  answer.n_before = input.n_before + input.pass.n_rows();
+  PromptWork work{{}, std::move(input), std::move(answer)};
+  for (const Message& message : messages) {
+    for (const MessagePart& part : message.parts) {
+      if (part.image != nullptr) work.pictures.push_back(part.image);
+    }
+  }
+  s.prompt.emplace(std::move(work));
+  return {};
+}
+
+// The next n rows.
+PassRows Session::Impl::prompt_slice(int64_t n) const {
+  const PassRows all = prompt->input.pass.rows();
+  const auto first = static_cast<size_t>(prompt->n_done), count = static_cast<size_t>(n);
+  const auto n_floats = [&](std::span<const TokenId> ids) {
+    return static_cast<size_t>(std::count(ids.begin(), ids.end(), PassRows::kPicture) *
+                               model->text().embedding_width());
+  };
+  const std::span<const TokenId> ids = all.ids.subspan(first, count);
+  return {ids, all.positions.subspan(first, count),
+          all.embeddings.subspan(n_floats(all.ids.first(first)), n_floats(ids))};
+}
+
+// All rows are in the cache. Allocates nothing.
+void Session::Impl::end_prompt() {
+  PromptWork& work = *prompt;
+  conversation.commit(work.input);
+  timings = std::exchange(pictures, {});
+  timings.prefill = work.prefill_ms;
+  timings.n_prompt_tokens = work.input.pass.n_rows() - work.n_adopted;
+  timings.n_image_tokens = work.input.n_image_tokens;
+  timings.n_cached_tokens = work.input.n_before + work.n_adopted;
+  answer.emplace(std::move(work.answer));
+  said = {};
+  said.thinking_open = conversation.inside_thinking();
+  prompt.reset();
+}
+
+void Session::Impl::drop_prompt() {
+  if (!prompt) return;
+  prompt.reset();
+  decoder->truncate(conversation.n_cached());
+}
+
+std::span<const TokenId> Session::prompt_rows() const {
+  return impl_->prompt ? impl_->prompt->input.pass.rows().ids : std::span<const TokenId>();
+}
+
+int64_t Session::n_prompt_left() const {
+  return impl_->prompt ? impl_->prompt->n_left() : 0;
+}
+
+Status Session::adopt(std::span<const int32_t> pages, int64_t n) {
+  Impl& s = *impl_;
+  if (!s.prompt || s.prompt->n_done > s.prompt->n_adopted || s.prompt->input.n_before > 0 || n < 0 ||
+      n >= s.prompt->input.pass.n_rows() || KvPages::pages_for(n) != static_cast<int64_t>(pages.size())) {
+    return make_error(ErrorCode::kInvalidArgument, "%d pages of %d rows, which are no beginning of a prompt that waits",
+                      pages.size(), n);
+  }
+  s.prompt->n_done = s.prompt->n_adopted = 0;
+  s.decoder->truncate(0);
+  GLIMPSE_TRY(s.decoder->cache().adopt(pages, n));
+  s.prompt->n_done = s.prompt->n_adopted = n;
+  return {};
+}
+
+int64_t Session::n_pending() const {
+  return static_cast<int64_t>(impl_->conversation.pending().size());
+}
+
+std::span<const TokenId> Session::cached_tokens() const {
+  return impl_->conversation.cached();
+}
+
+KvCache& Session::cache() {
+  return impl_->decoder->cache();
+}
+
 // ----------------------------------------------------------------------------------------------------------------------
 
 Result<std::span<const float>> Session::logits() const {
@@ -196,6 +290,12 @@ Result<std::span<const float>> Session::logits() const {
 
 const Answer& Session::answer() const {
   return impl_->said;
+}
+
+Answer Session::take_answer() {
+  Answer answer = std::exchange(impl_->said, {});
+  answer.timings = impl_->timings;
+  return answer;
 }
 
 int64_t Session::n_past() const {
@@ -212,6 +312,7 @@ const SessionSizes& Session::sizes() const {
 
 void Session::reset() {
   Impl& s = *impl_;
+  s.drop_prompt();
   s.decoder->truncate(0);
   s.conversation.restore({});
   s.answer.reset();

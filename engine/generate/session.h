@@ -111,6 +111,8 @@ struct Answer {
 };
 
 struct SessionSizes;  // engine/generate/session_plan.h
+struct Workbench;     // engine/generate/workbench.h
+class KvCache;
 
 /// Used by one thread at a time. The conversation that the cache holds is the messages and the answers' texts: what a
 /// stop string cut off is forgotten, and what a failed or cancelled call did is undone, also when an exception ended it
@@ -121,6 +123,9 @@ class Session {
   /// Allocates everything that plan_session() names. Errors: kOutOfMemory with the plan's sizes; those of
   /// plan_session().
   static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, const SessionOptions& options);
+  /// One of the family of a bench, which was made with these sizes. Errors: kOutOfMemory.
+  static Result<std::unique_ptr<Session>> create(std::shared_ptr<const Model> model, std::shared_ptr<Workbench> bench,
+                                                 const SessionSizes& sizes, LogSink log);
 
   /// With what encoded pictures are to be opened for encode_image().
   DecodeOptions decode_options(const ProgressSink& progress) const;
@@ -172,7 +177,27 @@ class Session {
   /// A step of each of several sessions of one family, whose passes are one: each gets what it would get alone, bit for
   /// bit. An error of one is told in its place and does not touch the others. Errors: kInvalidArgument for sessions of
   /// several families, or one that is there twice; nothing was done then.
-  static Result<std::vector<Result<Step>>> step_many(std::span<Session* const> sessions);
+  /// Where a prompt waits (begin()), its next rows go through instead, at most most_rows[i] of them (empty: all); with
+  /// the last of them the step draws the first token, before that its token is -1 and it is not finished.
+  static Result<std::vector<Result<Step>>> step_many(std::span<Session* const> sessions,
+                                                     std::span<const int64_t> most_rows = {});
+
+  /// generate() in pieces, for those who run several sessions: the prompt is ready, and its rows go through with the
+  /// calls of step_many() that follow. Until all have, any other call forgets it, and the session is as before this
+  /// one. Errors: as generate(), but for those of passes.
+  Status begin(const std::vector<Message>& messages, const GenerateOptions& options);
+  /// Of the prompt that waits: its rows, PassRows::kPicture those of pictures, and how many are yet to go through.
+  std::span<const TokenId> prompt_rows() const;
+  int64_t n_prompt_left() const;
+  /// The first n rows of the prompt, fewer than all, have been computed by another session of the family and are in
+  /// these pages; 0: none, after all. Errors: kInvalidArgument (rows went through already, or the conversation is not
+  /// empty), kDevice.
+  Status adopt(std::span<const int32_t> pages, int64_t n);
+  /// Tokens that go into the cache with the next pass.
+  int64_t n_pending() const;
+  /// Ids by slot of the cache, pad tokens where pictures are; not those of a prompt that waits.
+  std::span<const TokenId> cached_tokens() const;
+  KvCache& cache();
 
   /// All that a session is at a moment; lives on pages of the family's pool, of which it shares what it can.
   class Checkpoint {
@@ -214,6 +239,8 @@ class Session {
   Result<std::span<const float>> logits() const;
   /// The last answer, or what steps have made of it so far.
   const Answer& answer() const;
+  /// The same with its timings, moved out: answer() is empty then.
+  Answer take_answer();
   /// Cache slots in use; drafts that were not drawn (n_speculate) do not count.
   int64_t n_past() const;
   /// Cache slots: the context asked for, or the model's.

@@ -64,6 +64,7 @@ Status Session::Impl::check_can_answer() const {
 }
 
 Status Session::Impl::start_answer(AnswerState state) {
+  drop_prompt();
   GLIMPSE_TRY(check_can_answer());
   make_last_pending();
   decoder->drop_drafts();  // of an answer that was cut off: timings count by turn
@@ -194,6 +195,7 @@ Status Session::Impl::take_token(Step& step) {
 }
 
 Status Session::Impl::begin_step() {
+  drop_prompt();
   if (!answer) {
     return make_error(ErrorCode::kInvalidArgument,
                       "no answer has begun, or it is complete: begin_answer() comes first");
@@ -283,6 +285,7 @@ Result<Session::Step> Session::feed(TokenId id) {
 Status Session::forward() {
   Impl& s = *impl_;
   if (s.cancelled()) return make_error(ErrorCode::kCancelled, "the pass was cancelled");
+  s.drop_prompt();
   s.make_last_pending();
   const auto n_pending = static_cast<int64_t>(s.conversation.pending().size());
   if (n_pending == 0) return {};
@@ -323,6 +326,7 @@ Result<Answer> Session::generate(const std::vector<Message>& messages, const Gen
   if (!messages.empty()) {
     GLIMPSE_ASSIGN(input, s.prepare(messages));
   } else {
+    s.drop_prompt();
     GLIMPSE_TRY(s.check_can_answer());
     s.make_last_pending();
   }

@@ -9,16 +9,9 @@ namespace glimpse {
 
 // Another session on the same bench, with nothing said yet.
 Result<std::unique_ptr<Session>> Session::Impl::sibling() const {
-  std::unique_ptr<Session> session(new Session());
-  session->impl_ = std::make_unique<Impl>(model, sizes);
-  Impl& s = *session->impl_;
-  s.log_sink = log_sink;
-  s.cancel = cancel;
-  s.bench = bench;
-  s.conversation.set_options(conversation.options());
-  s.conversation.reserve(sizes.context + 1);
-  GLIMPSE_ASSIGN(SpeculativeDecoder own, SpeculativeDecoder::create(*model, bench, sizes));
-  s.decoder.emplace(std::move(own));
+  GLIMPSE_ASSIGN(std::unique_ptr<Session> session, Session::create(model, bench, sizes, log_sink));
+  session->impl_->cancel = cancel;
+  session->impl_->conversation.set_options(conversation.options());
   return session;
 }
 
@@ -26,7 +19,8 @@ Session::Checkpoint::Checkpoint(std::unique_ptr<State> state) : state_(std::move
 Session::Checkpoint::~Checkpoint() = default;
 
 Result<std::unique_ptr<Session::Checkpoint>> Session::checkpoint() const {
-  const Impl& s = *impl_;
+  Impl& s = *impl_;
+  s.drop_prompt();
   auto state = std::make_unique<Checkpoint::State>();
   state->bench = s.bench;
   GLIMPSE_ASSIGN(state->decoder, impl_->decoder->mark());
@@ -44,6 +38,7 @@ Status Session::rewind(const Checkpoint& checkpoint) {
   if (to.bench != s.bench) {
     return make_error(ErrorCode::kInvalidArgument, "the checkpoint is of a session that was not forked from this one");
   }
+  s.drop_prompt();
   std::optional<AnswerState> answer = to.answer;  // what may need memory comes first
   Answer said = to.said;
   s.conversation.reserve(static_cast<int64_t>(to.conversation.cached.size() + to.conversation.pending.size()));
@@ -94,26 +89,25 @@ auto told(Work&& work) -> decltype(work()) {
 
 }  // namespace
 
-// The passes of all of them as one. What fails together is tried one by one, so that it is known whose it is.
+// The passes of all of them as one: a slice of a prompt from those where one waits, what is pending from the others.
+// What fails together is tried one by one, so that it is known whose it is.
 class Session::JointStep {
  public:
-  explicit JointStep(std::span<Session* const> sessions) {
+  JointStep(std::span<Session* const> sessions, std::span<const int64_t> most_rows) {
     members_.reserve(sessions.size());
-    for (Session* session : sessions) members_.push_back({*session->impl_, {}, {}, {}, {}});
+    for (size_t i = 0; i < sessions.size(); ++i) {
+      members_.push_back({*sessions[i]->impl_, most_rows.empty() ? INT64_MAX : most_rows[i]});
+    }
   }
   std::vector<Result<Step>> run() {
     const Clock::time_point start = Clock::now();
+    std::vector<Result<Step>> steps;
+    steps.reserve(members_.size());  // before anything changes
     for (Member& m : members_) m.status = told([&] { return prepare(m); });
     forward();
     const double passed = ms_since(start);
-    std::vector<Result<Step>> steps;
-    steps.reserve(members_.size());
     for (Member& m : members_) {
-      const Clock::time_point own = Clock::now();
-      if (m.status.ok() && !m.step.finished) {
-        m.status = told([&] { return m.session.take_step(m.forced, m.step); });
-        if (m.status.ok()) m.session.timings.decode += passed + ms_since(own);
-      }
+      if (m.status.ok()) m.status = told([&] { return m.of_prompt ? end_slice(m, passed) : end_step(m, passed); });
       if (m.status.ok()) m.session.end_step(m.step);
       steps.push_back(m.status.ok() ? Result<Step>(std::move(m.step)) : Result<Step>(std::move(m.status).error()));
     }
@@ -123,21 +117,33 @@ class Session::JointStep {
  private:
   struct Member {
     Impl& session;
-    Status status;
-    Step step;
-    std::optional<TokenId> forced;         // by a constraint
-    std::vector<MropePosition> positions;  // of what goes through the pass; none: nothing does
+    int64_t most_rows;
+    Status status = {};
+    Step step = {};
+    std::optional<TokenId> forced = {};         // by a constraint
+    std::vector<MropePosition> positions = {};  // of pending tokens
+    PassRows rows = {};                         // what goes through the pass; none: nothing does
+    bool of_prompt = false;
+    bool wants_logits = true;
   };
 
   static Status prepare(Member& m) {
     Impl& s = m.session;
     if (s.cancelled()) return make_error(ErrorCode::kCancelled, "the step was cancelled");
+    if (s.prompt) {
+      m.of_prompt = true;
+      if (s.prompt->n_left() == 0) return {};  // all rows are in, but the last call ended before it told
+      m.rows = s.prompt_slice(std::clamp<int64_t>(m.most_rows, 1, s.prompt->n_left()));
+      m.wants_logits = static_cast<int64_t>(m.rows.ids.size()) == s.prompt->n_left();
+      return {};
+    }
     GLIMPSE_TRY(s.begin_step());
     if (s.ends_at_once(m.step)) return {};
     GLIMPSE_ASSIGN(m.forced, s.forced_token());
     if (m.forced || s.conversation.pending().empty()) return {};
     if (!s.decoder->drafts().empty()) return s.forward_pending();  // a draft may spare it the pass
     m.positions = s.conversation.pending_positions(0);
+    m.rows = {s.conversation.pending(), m.positions, {}};
     return {};
   }
 
@@ -148,39 +154,67 @@ class Session::JointStep {
     std::vector<Member*> group;
     size_t n_rows = 0;
     for (Member& m : members_) {
-      if (m.positions.empty() || !m.status.ok()) continue;
-      if (n_rows + m.positions.size() > most) forward(group);
+      if (m.rows.ids.empty() || !m.status.ok()) continue;
+      if (n_rows + m.rows.ids.size() > most) forward(group);
       if (group.empty()) n_rows = 0;
       group.push_back(&m);
-      n_rows += m.positions.size();
+      n_rows += m.rows.ids.size();
     }
     forward(group);
   }
 
-  static void forward(std::vector<Member*>& group) {
-    if (group.empty()) return;
-    const Status joint = told([&]() -> Status {
-      std::vector<TextDecoder::Input> inputs;
-      for (Member* m : group) {
-        inputs.push_back(m->session.decoder->begin_append({m->session.conversation.pending(), m->positions, {}}));
-      }
-      return group[0]->session.bench->decoder->run(inputs, {}, {});
-    });
+  static Status run_pass(std::span<Member* const> group) {
+    std::vector<TextDecoder::Input> inputs;
+    for (Member* m : group) inputs.push_back(m->session.decoder->begin_append(m->rows, m->wants_logits));
+    GLIMPSE_TRY(group[0]->session.bench->decoder->run(inputs, {}, {}));
     for (Member* m : group) {
-      if (joint.ok()) {
-        m->session.decoder->end_append();
-        m->session.conversation.commit_pending();
+      m->session.decoder->end_append(m->wants_logits);
+      if (m->of_prompt) {
+        m->session.prompt->n_done += static_cast<int64_t>(m->rows.ids.size());
       } else {
-        m->status = told([&] { return m->session.forward_pending(); });
+        m->session.conversation.commit_pending();
       }
     }
+    return {};
+  }
+
+  static void forward(std::vector<Member*>& group) {
+    if (group.empty()) return;
+    const Status joint = told([&] { return run_pass(group); });
+    for (Member* m : group) {
+      if (joint.ok()) continue;
+      m->status = group.size() == 1 ? joint : told([&] { return run_pass(std::span(&m, 1)); });
+    }
     group.clear();
+  }
+
+  static Status end_step(Member& m, double passed) {
+    if (m.step.finished) return {};
+    const Clock::time_point own = Clock::now();
+    GLIMPSE_TRY(m.session.take_step(m.forced, m.step));
+    m.session.timings.decode += passed + ms_since(own);
+    return {};
+  }
+
+  static Status end_slice(Member& m, double passed) {
+    Impl& s = m.session;
+    s.prompt->prefill_ms += passed;
+    if (s.prompt->n_left() > 0) return {};
+    s.end_prompt();
+    if (s.ends_at_once(m.step)) return {};
+    GLIMPSE_ASSIGN(m.forced, s.forced_token());
+    return s.take_step(m.forced, m.step);
   }
 
   std::vector<Member> members_;
 };
 
-Result<std::vector<Result<Session::Step>>> Session::step_many(std::span<Session* const> sessions) {
+Result<std::vector<Result<Session::Step>>> Session::step_many(std::span<Session* const> sessions,
+                                                              std::span<const int64_t> most_rows) {
+  if (!most_rows.empty() && most_rows.size() != sessions.size()) {
+    return make_error(ErrorCode::kInvalidArgument, "numbers of rows for %d of %d sessions", most_rows.size(),
+                      sessions.size());
+  }
   for (size_t i = 0; i < sessions.size(); ++i) {
     if (!sessions[i]->same_family(*sessions[0])) {
       return make_error(ErrorCode::kInvalidArgument, "session %d was not forked from the same as the first", i + 1);
@@ -191,7 +225,7 @@ Result<std::vector<Result<Session::Step>>> Session::step_many(std::span<Session*
     }
   }
   if (sessions.empty()) return std::vector<Result<Step>>();
-  return JointStep(sessions).run();
+  return JointStep(sessions, most_rows).run();
 }
 
 }  // namespace glimpse

@@ -28,6 +28,17 @@ struct AnswerState {
   std::vector<TokenId> forced;  // by the constraint: what comes next whatever the logits say, last one first
 };
 
+/// A prompt whose rows go into the cache slice by slice, and the answer that follows.
+struct PromptWork {
+  std::vector<std::shared_ptr<const ImageEmbedding>> pictures;  // that the input points into
+  PromptInput input;
+  AnswerState answer;
+  int64_t n_done = 0;     // rows in the cache
+  int64_t n_adopted = 0;  // of these, computed by others
+  double prefill_ms = 0;
+  int64_t n_left() const { return input.pass.n_rows() - n_done; }
+};
+
 using Clock = std::chrono::steady_clock;
 
 inline double ms_since(Clock::time_point start) {
@@ -47,6 +58,7 @@ struct Session::Impl {
   const volatile int* cancel = nullptr;
 
   Conversation conversation;
+  std::optional<PromptWork> prompt;   // while one is going in; its rows are behind the conversation's in the cache
   std::optional<AnswerState> answer;  // while one is being made
   Answer said;                        // the last answer, or what steps have made of it so far
   Timings timings;
@@ -67,6 +79,9 @@ struct Session::Impl {
   Result<PromptInput> prepare(const std::vector<Message>& messages);
   Status forward(const PromptInput& input, Clock::time_point start, const ProgressSink& progress);
   void give_up_slots(int64_t n);
+  PassRows prompt_slice(int64_t n) const;
+  void end_prompt();
+  void drop_prompt();
 
   // The answer: session_answer.cpp.
   static Result<AnswerState> make_answer(const Model& model, const GenerateOptions& options);

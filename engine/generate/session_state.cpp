@@ -185,6 +185,7 @@ uint64_t Session::saved_bytes() const {
 
 Status Session::save(FunctionRef<Status(std::span<const std::byte>)> sink) const {
   Impl& s = *impl_;
+  s.drop_prompt();
   const Conversation::State conversation = s.conversation.state();
   std::span<const float> logits;
   if (s.decoder->has_logits()) {

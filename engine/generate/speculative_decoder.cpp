@@ -69,11 +69,11 @@ void SpeculativeDecoder::truncate(int64_t n) {
   stepped_.reset();
 }
 
-TextDecoder::Input SpeculativeDecoder::begin_append(const PassRows& input) {
+TextDecoder::Input SpeculativeDecoder::begin_append(const PassRows& input, bool logits) {
   truncate(n_past());
   drafts_.clear();
   n_taken_ = 0;
-  return {cache_.get(), input, rows(0, 1), false};
+  return {cache_.get(), input, logits ? rows(0, 1) : std::span<float>(), false};
 }
 
 Status SpeculativeDecoder::append(const PassRows& input, const ProgressSink& progress) {

@@ -48,8 +48,9 @@ class SpeculativeDecoder {
   /// before.
   Status append(const PassRows& rows, const ProgressSink& progress);
   /// append() in two parts, for a pass of several texts: what goes into TextDecoder::run(), and that it went well.
-  TextDecoder::Input begin_append(const PassRows& rows);
-  void end_append() { has_logits_ = true; }
+  /// logits: those of the last row are wanted.
+  TextDecoder::Input begin_append(const PassRows& rows, bool logits = true);
+  void end_append(bool logits = true) { has_logits_ = logits; }
   /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);

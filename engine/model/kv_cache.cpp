@@ -60,6 +60,33 @@ Status KvCache::become(const KvCache& other) {
   return {};
 }
 
+Status KvCache::adopt(std::span<const int32_t> pages, int64_t n) {
+  truncate(0);
+  ++revision_;
+  for (const int32_t page : pages) {
+    pages_->share(page);
+    owned_.push_back(page);
+  }
+  n_past_ = n;
+  for (int64_t block = 0; block < n_pages(); ++block) {
+    Status set = table_->set(block, page(block));
+    if (set.ok()) continue;
+    truncate(0);
+    return set;
+  }
+  return {};
+}
+
+Status KvCache::replace_page(int64_t block, int32_t page) {
+  int32_t& own = owned_[static_cast<size_t>(block)];
+  if (own == page) return {};
+  GLIMPSE_TRY(table_->set(block, page));
+  pages_->share(page);
+  pages_->give_back(std::exchange(own, page));
+  ++revision_;
+  return {};
+}
+
 void KvCache::truncate(int64_t n) {
   if (n < n_past_) ++revision_;
   n_past_ = std::clamp<int64_t>(n, 0, n_past_);

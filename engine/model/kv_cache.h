@@ -48,6 +48,12 @@ class KvCache {
   Status become(const KvCache& other);
   /// Forgets everything after slot n (0 <= n <= n_past()).
   void truncate(int64_t n);
+  /// Instead of what it holds the n slots of these pages of the pool, which it shares with their owners. Errors:
+  /// kDevice (it is empty then).
+  Status adopt(std::span<const int32_t> pages, int64_t n);
+  int32_t page(int64_t block) const { return owned_[static_cast<size_t>(block)]; }
+  /// Another page takes the place of a block whose slots are filled, with the same bytes. Errors: kDevice.
+  Status replace_page(int64_t block, int32_t page);
 
   /// The bytes of a page of filled slots, page_bytes() of them; slots that are not filled are zeros.
   uint64_t page_bytes() const { return pages_->pool().page_bytes; }

@@ -1,10 +1,10 @@
 #include "engine/serve/engine.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
-#include <system_error>
 #include <utility>
 
-#include "engine/base/host_signals.h"
 #include "engine/model/kv_pages.h"
 #include "engine/serve/engine_impl.h"
 
@@ -14,6 +14,11 @@ namespace {
 Status check_range(const char* name, int64_t value, int64_t least, int64_t most) {
   if (value >= least && value <= most) return {};
   return make_error(ErrorCode::kInvalidArgument, "%s is %d: it must be in [%d, %d]", name, value, least, most);
+}
+
+bool is_folder(const std::string& path) {
+  struct stat about;
+  return stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
 }
 
 Result<SessionOptions> session_options(const EngineOptions& options) {
@@ -27,18 +32,36 @@ Result<SessionOptions> session_options(const EngineOptions& options) {
   session.n_threads = options.n_threads;
   session.context = options.context;
   session.batch = options.batch;
-  const int64_t of_one = KvPages::pages_for(options.context) * kKeyBlock;
-  session.pool_slots = options.pool_slots > 0 ? options.pool_slots : std::min(options.n_parallel * of_one, kMostSlots);
   session.kv_element = options.kv_element;
   session.log = options.log;
   return session;
 }
 
+// A session's, with a pool for all. Logs as session_sizes() does.
+Result<SessionSizes> engine_sizes(const Model& model, const EngineOptions& options) {
+  GLIMPSE_ASSIGN(const SessionOptions session, session_options(options));
+  GLIMPSE_ASSIGN(SessionSizes sizes, session_sizes(model, session));
+  const int64_t of_one = KvPages::pages_for(sizes.context) * kKeyBlock;
+  sizes.pool_slots = options.pool_slots > 0 ? options.pool_slots : options.n_parallel * of_one;
+  return sizes;
+}
+
+MemoryPlan engine_memory(const Model& model, const Ops& ops, const SessionSizes& sizes, const EngineOptions& options) {
+  MemoryPlan plan = session_memory(model, ops, sizes, options.kv_element);
+  // Of each further session: logits, and the ids of its slots.
+  const auto of_session = sizeof(float) * static_cast<uint64_t>(model.text().vocab_size) +
+                          2 * sizeof(TokenId) * static_cast<uint64_t>(sizes.context + 1);
+  plan.decoder_scratch += static_cast<uint64_t>(options.n_parallel - 1) * of_session;
+  if (model.has_vision()) plan.vision_scratch += options.image_cache_bytes;
+  return plan;
+}
+
 }  // namespace
 
 Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options) {
-  GLIMPSE_ASSIGN(const SessionOptions session, session_options(options));
-  return plan_session(model, session);
+  GLIMPSE_ASSIGN(const SessionSizes sizes, engine_sizes(model, options));
+  GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model.make_ops(sizes.n_threads));
+  return engine_memory(model, *ops, sizes, options);
 }
 
 Engine::Engine() = default;
@@ -48,18 +71,44 @@ Engine::~Engine() {
   if (in_callback()) {
     const std::lock_guard lock(impl_->mutex);
     impl_->abandoned = true;
-    if (impl_->thread.joinable()) impl_->thread.detach();  // it holds what it needs
+    if (impl_->thread) impl_->thread.let_go();  // it holds what it needs
   }
   stop(0);
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
-  GLIMPSE_ASSIGN(const SessionOptions session, session_options(options));
+  GLIMPSE_ASSIGN(const SessionSizes sizes, engine_sizes(*model, options));
+  if (!options.image_cache_dir.empty() && !is_folder(options.image_cache_dir)) {
+    return make_error(ErrorCode::kNotFound, "the image cache %s: there is no such folder", options.image_cache_dir);
+  }
   std::unique_ptr<Engine> engine(new Engine());
   engine->impl_ = std::make_shared<Impl>();
-  engine->impl_->model = model;
-  engine->impl_->options = options;
-  GLIMPSE_ASSIGN(engine->impl_->root, Session::create(std::move(model), session));
+  Impl& e = *engine->impl_;
+  e.model = model;
+  e.options = options;
+  e.options.batch = sizes.batch;
+  e.context = sizes.context;
+  GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, model->make_ops(sizes.n_threads, options.log));
+  const MemoryPlan plan = engine_memory(*model, *ops, sizes, options);
+  GLIMPSE_TRY(check_available(plan, *ops, "the engine", "a smaller context, or fewer requests at once"));
+  auto bench = Workbench::create(model, sizes, std::move(ops), options.kv_element);
+  if (!bench.ok()) return explain(std::move(bench).error(), plan);
+  e.bench = std::move(bench).value();
+  e.pages = e.bench->pages;
+  e.running.reserve(static_cast<size_t>(options.n_parallel));
+  e.idle.reserve(static_cast<size_t>(options.n_parallel));
+  for (int i = 0; i < options.n_parallel; ++i) {
+    auto session = Session::create(model, e.bench, sizes, options.log);
+    if (!session.ok()) return explain(std::move(session).error(), plan);
+    e.idle.push_back(std::move(session).value());
+  }
+  e.embeddings =
+      std::make_unique<EmbeddingCache>(options.image_cache_bytes, options.image_cache_dir, model->vision_fingerprint(),
+                                       model->text().embedding_width(), options.log);
+  if (options.prompt_cache) e.prefixes = std::make_unique<PrefixCache>(e.pages);
+  log(options.log, LogLevel::kInfo,
+      format("engine: %d requests of up to %d positions at once, %d pages of %d, %s; %s", options.n_parallel, e.context,
+             e.pages->n_pages(), kKeyBlock, e.bench->ops->describe(), describe(plan)));
   return engine;
 }
 
@@ -68,7 +117,7 @@ const Model& Engine::model() const {
 }
 
 int64_t Engine::context() const {
-  return impl_->root->context();
+  return impl_->context;
 }
 
 // -- any thread -----------------------------------------------------------------------------------------------------
@@ -80,41 +129,78 @@ Status Engine::Impl::check(const Request& request) const {
     return make_error(ErrorCode::kInvalidArgument, "deadline_ms is %d: it must be at least 0 (0: none)",
                       request.deadline_ms);
   }
-  int64_t number = 0;
+  GLIMPSE_TRY(check_generate_options(*model, request.generate));
+  int64_t n_pictures = 0;
+  bool raw = false;
+  std::vector<ChatMessage> chat;
   for (const RequestMessage& message : request.messages) {
+    ChatMessage& converted = chat.emplace_back();
+    converted.role = message.role;
+    raw = raw || message.role == kRawRole;
     for (const RequestPart& part : message.parts) {
+      ChatPart& piece = converted.parts.emplace_back();
+      piece.text = part.text;
       if (part.image == nullptr) continue;
-      ++number;
       const RequestImage& image = *part.image;
+      ++n_pictures;
       if (image.embedding == nullptr && image.path.empty() && image.bytes.empty() && image.pixels.pixels.empty()) {
-        return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", number);
+        return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", n_pictures);
       }
+      const bool video = image.embedding != nullptr && image.embedding->grid.t > 1;
+      piece.kind = video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      piece.n_tokens = image.embedding == nullptr ? 1 : image.embedding->n_tokens;  // at least
     }
   }
-  return check_generate_options(*model, request.generate);
+  if (raw && chat.size() != 1) {
+    return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %d messages were given", chat.size());
+  }
+  const ChatOptions how = chat_options(model->chat_format(), request.prompt);
+  GLIMPSE_ASSIGN(const TokenizedChat prompt, raw ? tokenize_raw(model->tokenizer(), chat[0].parts, how)
+                                                 : tokenize_chat(model->tokenizer(), chat, how));
+  const auto n = static_cast<int64_t>(prompt.ids.size());
+  return check_size(n, n_pictures, request.generate.max_tokens);
+}
+
+// n: tokens of the prompt, at least.
+Status Engine::Impl::check_size(int64_t n, int64_t n_pictures, int64_t max_tokens) const {
+  const char* const at_least = n_pictures > 0 ? "at least " : "";
+  if (n > context) {
+    return make_error(ErrorCode::kContextFull, "the prompt has %s%d tokens; the context holds %d", at_least, n,
+                      context);
+  }
+  const int64_t n_all = max_tokens < 0 ? context : std::min(context, n + max_tokens);
+  if (KvPages::pages_for(n_all) <= pages->n_pages()) return {};
+  return make_error(
+      ErrorCode::kTooLarge,
+      "a prompt of %s%d tokens and an answer of up to %d need %d pages of %d positions; the engine has %d", at_least, n,
+      n_all - n, KvPages::pages_for(n_all), kKeyBlock, pages->n_pages());
 }
 
 Result<RequestId> Engine::submit(Request request) {
   Impl& e = *impl_;
-  GLIMPSE_TRY(e.check(request));
+  const auto refused = [&](Error error) {
+    const std::lock_guard lock(e.mutex);
+    ++e.counted.n_refused;
+    return error;
+  };
+  if (Status checked = e.check(request); !checked.ok()) return refused(std::move(checked).error());
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
-  const std::lock_guard lock(e.mutex);
+  std::unique_lock lock(e.mutex);
   if (!e.accepting) return make_error(ErrorCode::kCancelled, "the engine was stopped: it takes no further requests");
   if (static_cast<int64_t>(e.waiting.size()) >= e.options.n_queued) {
     ++e.counted.n_refused;
     return make_error(ErrorCode::kBusy, "%d requests wait: no more are taken", e.waiting.size());
   }
   job->id = e.last_id + 1;
+  e.jobs.emplace(job->id, job);
   const auto behind = std::find_if(e.waiting.begin(), e.waiting.end(), [&](const std::shared_ptr<Job>& other) {
     return other->request.priority < job->request.priority;
   });
-  e.jobs.reserve(e.jobs.size() + 1);
-  e.waiting.insert(behind, job);
   try {
-    e.jobs.emplace(job->id, job);
+    e.waiting.insert(behind, job);
   } catch (...) {
-    std::erase(e.waiting, job);
+    e.jobs.erase(job->id);
     throw;
   }
   ++e.last_id;
@@ -135,9 +221,9 @@ EngineStats Engine::stats() const {
   EngineStats stats = e.counted;
   stats.n_waiting = static_cast<int64_t>(e.waiting.size());
   stats.n_running = static_cast<int64_t>(e.jobs.size() - e.waiting.size());
-  stats.n_pages = e.root->n_pages();
-  stats.n_free_pages = e.root->n_free_pages();
-  stats.page_bytes = e.root->page_bytes();
+  stats.n_pages = e.pages->n_pages();
+  stats.n_free_pages = e.pages->n_free();
+  stats.page_bytes = e.pages->pool().page_bytes;
   return stats;
 }
 
@@ -146,12 +232,12 @@ EngineStats Engine::stats() const {
 // While one thread works others wait; in a callback there is nothing to be done. The engine may be gone when a callback
 // returns: what is left is then cancelled here.
 bool Engine::Impl::step_alone() {
-  if (stepping == std::this_thread::get_id()) return false;
+  if (stepping == this_thread()) return false;
   const std::lock_guard lock(step_mutex);
-  stepping = std::this_thread::get_id();
+  stepping = this_thread();
   bool more = step();
   while (more && abandoned) more = step();
-  stepping = std::thread::id();
+  stepping = nullptr;
   return more;
 }
 
@@ -168,14 +254,14 @@ void Engine::run() {
 
 bool Engine::has_thread() const {
   const std::lock_guard lock(impl_->mutex);
-  return impl_->thread.joinable();
+  return static_cast<bool>(impl_->thread);
 }
 
 bool Engine::in_callback() const {
-  return impl_->stepping == std::this_thread::get_id();
+  return impl_->stepping == this_thread();
 }
 
-bool Engine::Impl::idle() const {
+bool Engine::Impl::is_idle() const {
   const std::lock_guard lock(mutex);
   return jobs.empty();
 }
@@ -200,17 +286,9 @@ void Engine::Impl::loop() {
 Status Engine::start() {
   Impl& e = *impl_;
   const std::lock_guard lock(e.mutex);
-  if (e.thread.joinable()) return make_error(ErrorCode::kInvalidArgument, "the engine has its thread already");
+  if (e.thread) return make_error(ErrorCode::kInvalidArgument, "the engine has its thread already");
   if (!e.accepting) return make_error(ErrorCode::kInvalidArgument, "the engine was stopped");
-  try {
-    const HostSignalsBlocked blocked;
-    e.thread = std::thread([impl = impl_] { impl->loop(); });
-    pthread_setname_np(e.thread.native_handle(), "glimpse-engine");
-  } catch (const std::bad_alloc&) {
-    return make_error(ErrorCode::kOutOfMemory, "out of memory");
-  } catch (const std::system_error& error) {
-    return make_error(ErrorCode::kOutOfMemory, "no thread for the engine: %s", error.what());
-  }
+  GLIMPSE_ASSIGN(e.thread, OwnThread::start("glimpse-engine", [impl = impl_] { impl->loop(); }));
   return {};
 }
 
@@ -218,26 +296,26 @@ void Engine::stop(int64_t grace_ms) {
   const std::shared_ptr<Impl> impl = impl_;
   Impl& e = *impl;
   const EngineClock::time_point end = EngineClock::now() + std::chrono::milliseconds(std::max<int64_t>(grace_ms, 0));
-  std::thread thread;
+  OwnThread thread;
   {
     std::unique_lock lock(e.mutex);
     e.accepting = false;
     e.quitting = true;
     e.changed.notify_all();
-    if (e.stepping == std::this_thread::get_id()) {  // from a callback: nobody can wait for the end of it
+    if (e.stepping == this_thread()) {  // from a callback: nobody can wait for the end of it
       lock.unlock();
       e.cancel_all();
       return;
     }
-    if (e.thread.joinable()) {
+    if (e.thread) {
       e.changed.wait_until(lock, end, [&] { return e.jobs.empty(); });
       thread = std::move(e.thread);
     }
   }
-  while (!thread.joinable() && EngineClock::now() < end && e.step_alone()) {
+  while (!thread && EngineClock::now() < end && e.step_alone()) {
   }
   e.cancel_all();
-  if (thread.joinable()) thread.join();
+  if (thread) thread.join();
   while (e.step_alone()) {
   }
 }
@@ -262,7 +340,7 @@ RequestResult Engine::ask(Request request) {
     return answer;
   }
   for (std::unique_lock lock(impl->mutex); !there;) {
-    if (impl->thread.joinable() || impl->quitting) {
+    if (impl->thread || impl->quitting) {
       impl->changed.wait(lock, [&] { return there; });
     } else {
       lock.unlock();

@@ -66,7 +66,7 @@ struct RequestResult {
   double queued_ms = 0;         // until its first pass or picture
   double first_token_ms = 0;    // since submit(); 0: there was none
   double total_ms = 0;          // since submit()
-  int64_t n_cached_images = 0;  // pictures that the cache of embeddings had
+  int64_t n_cached_images = 0;  // pictures that were not encoded again: seen before, or by another request just now
 };
 
 struct Request {
@@ -94,11 +94,18 @@ struct EngineStats {
   uint64_t n_prompt_tokens = 0;         // run through the decoder
   uint64_t n_cached_prompt_tokens = 0;  // found in the prompt cache
   uint64_t n_generated_tokens = 0;
-  uint64_t n_images = 0, n_cached_images = 0, n_image_tokens = 0;
+  uint64_t n_images = 0, n_cached_images = 0;  // but for those that came as embeddings; not encoded again
+  uint64_t n_image_tokens = 0;                 // encoded
+  // On pictures; in passes with rows of prompts; in those without.
   double image_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
 };
 
-/// An answer is the same, bit for bit, alone and in any company, with caches and without.
+/// An answer is the same, bit for bit, alone and in any company, with caches and without. (On a GPU, whose bits depend
+/// on the number of rows in a pass, prompts go in whole, one after another, and a beginning that was found in the
+/// prompt cache may round the rest differently.)
+///
+/// Whose turn it is: engine_step.cpp says when pictures are encoded, engine_pass.cpp how prompts share passes with
+/// answers and who waits for pages.
 class Engine {
  public:
   /// Ends what is under way with kCancelled; in a callback: when that has returned.
@@ -119,7 +126,7 @@ class Engine {
   EngineStats stats() const;
 
   // -- whoever runs it: one thread of the caller's, or one of its own
-  /// One pass, or one picture; false: there is nothing to do.
+  /// One pass, or the pictures of one pass of the vision encoder; false: there is nothing left to do.
   bool step();
   /// step() until nothing is left.
   void run();

@@ -1,77 +1,63 @@
-// What the thread that runs the engine does: pictures, prompts, a token for every answer.
+// What the thread that runs the engine does, step by step: who ends, who is admitted, whose turn it is.
+//
+// Turns. A step is a pass, or the pictures of one pass of the vision encoder. Pictures come first, for their requests
+// wait; but two such steps have a pass between them where answers are under way, so that these stand still for one of
+// them at most. A pass has a row of every answer under way and slices of prompts (engine_pass.cpp).
 #include <algorithm>
-#include <new>
 #include <utility>
 
-#include "engine/model/kv_pages.h"
 #include "engine/serve/engine_impl.h"
 
 namespace glimpse {
-namespace {
-
-// What goes wrong for one request is its own error.
-template <typename Work>
-Status told(Work&& work) {
-  try {
-    return work();
-  } catch (const std::bad_alloc&) {
-    return make_error(ErrorCode::kOutOfMemory, "out of memory");
-  } catch (const std::exception& error) {
-    return make_error(ErrorCode::kInternal, "an exception: %s", error.what());
-  } catch (...) {
-    return make_error(ErrorCode::kInternal, "an unknown exception");
-  }
-}
-
-// The picture that comes next, nullptr: there is none.
-const RequestImage* next_image(const Job& job) {
-  size_t n = 0;
-  for (const RequestMessage& message : job.request.messages) {
-    for (const RequestPart& part : message.parts) {
-      if (part.image != nullptr && n++ == job.embeddings.size()) return part.image.get();
-    }
-  }
-  return nullptr;
-}
-
-std::vector<Message> messages_of(const Job& job) {
-  std::vector<Message> messages;
-  size_t n = 0;
-  for (const RequestMessage& message : job.request.messages) {
-    Message& to = messages.emplace_back();
-    to.role = message.role;
-    for (const RequestPart& part : message.parts) {
-      MessagePart& piece = to.parts.emplace_back();
-      if (part.image != nullptr) {
-        piece.image = job.embeddings[n++];
-      } else {
-        piece.text = part.text;
-      }
-    }
-  }
-  return messages;
-}
-
-}  // namespace
 
 bool Engine::Impl::step() {
+  Status done = told_of([&]() -> Status {
+    try_step();
+    return {};
+  });
+  if (!done.ok()) {
+    // Memory ran out between requests. What one holds may be what is missing: the youngest ends.
+    std::shared_ptr<Job> youngest;
+    if (!running.empty()) {
+      youngest = running.back();
+    } else {
+      const std::lock_guard lock(mutex);
+      if (!waiting.empty()) youngest = std::move(waiting.back()), waiting.pop_back();
+    }
+    if (youngest != nullptr) finish(*youngest, std::move(done));
+  }
+  tell_pages();
+  return !is_idle();
+}
+
+bool Engine::Impl::try_step() {
   drop_ended();
   admit();
-  if (encode_next_picture() || prefill_next()) return true;
-  if (!running.empty()) answer_all();
-  return !idle();
+  const bool answers =
+      std::any_of(running.begin(), running.end(), [](const auto& job) { return job->stage == Job::Stage::kAnswer; });
+  if (!(answers && picture_before) && encode_pictures()) {
+    picture_before = true;
+    return true;
+  }
+  picture_before = false;
+  start_prompts();
+  run_pass();
+  return true;
 }
 
 // Those whose time is over or that nobody wants any more.
 void Engine::Impl::drop_ended() {
   std::vector<std::shared_ptr<Job>> ended;
-  const auto over = [](const std::shared_ptr<Job>& job) { return job->cancelled || job->expired(); };
+  const auto over = [](const std::shared_ptr<Job>& job) { return job->over(); };
+  std::copy_if(running.begin(), running.end(), std::back_inserter(ended), over);
   {
     const std::lock_guard lock(mutex);
-    std::copy_if(waiting.begin(), waiting.end(), std::back_inserter(ended), over);
-    std::erase_if(waiting, over);
+    std::vector<std::shared_ptr<Job>> left;
+    left.reserve(waiting.size());
+    ended.reserve(ended.size() + waiting.size());
+    for (const auto& job : waiting) (job->over() ? ended : left).push_back(job);
+    waiting = std::move(left);
   }
-  std::copy_if(running.begin(), running.end(), std::back_inserter(ended), over);
   for (const auto& job : ended) {
     finish(*job, job->cancelled
                      ? make_error(ErrorCode::kCancelled, "the request was cancelled")
@@ -79,166 +65,95 @@ void Engine::Impl::drop_ended() {
   }
 }
 
+// Into the sessions that are free. Whether there are pages for it is known when its pictures are.
 void Engine::Impl::admit() {
-  const int64_t pages_each = KvPages::pages_for(root->context());
-  const int64_t room = std::min<int64_t>(options.n_parallel, root->n_pages() / pages_each);
-  while (static_cast<int64_t>(running.size()) < room) {
+  while (!idle.empty()) {
     std::shared_ptr<Job> job;
     {
       const std::lock_guard lock(mutex);
       if (waiting.empty()) return;
-      job = waiting.front();
+      running.push_back(waiting.front());
       waiting.erase(waiting.begin());
+      job = running.back();
     }
+    job->session = std::move(idle.back());
+    idle.pop_back();
     job->result.queued_ms = engine_ms_since(job->submitted);
-    running.push_back(job);
-    const Status forked = told([&]() -> Status {
-      GLIMPSE_ASSIGN(job->session, root->fork());
+    const Status listed = told_of([&]() -> Status {
+      for (const RequestMessage& message : job->request.messages) {
+        for (const RequestPart& part : message.parts) {
+          if (part.image != nullptr) job->pictures.emplace_back().source = part.image;
+        }
+      }
       return {};
     });
-    if (!forked.ok()) finish(*job, forked);
+    if (!listed.ok()) finish(*job, listed);
   }
 }
 
-Status Engine::Impl::encode(Job& job, const RequestImage& image) {
-  if (image.embedding != nullptr) {
-    job.embeddings.push_back(image.embedding);
+// What it computed stays for others.
+void Engine::Impl::keep_rows(Job& job) {
+  if (prefixes == nullptr || !job.has_pages()) return;
+  const Status kept = told_of([&]() -> Status {
+    const auto n = static_cast<size_t>(job.session->cache().n_past());
+    const std::span<const TokenId> tokens = job.session->cached_tokens();
+    for (size_t i = job.rows.size(); i < n; ++i) job.rows.push_back({tokens[i], 0, {}});
+    prefixes->keep(std::span(job.rows).first(n), job.session->cache());
     return {};
-  }
-  const ProgressSink watch = [&](std::string_view, double) { return !job.cancelled && !job.expired(); };
-  Timings one;
-  std::shared_ptr<const ImageEmbedding> embedding;
-  if (!image.path.empty()) {
-    GLIMPSE_ASSIGN(const auto reader, open_image_file(image.path, root->decode_options(watch)));
-    GLIMPSE_ASSIGN(embedding, root->encode_image(*reader, &one, watch));
-  } else if (image.bytes.empty()) {
-    GLIMPSE_ASSIGN(embedding, root->encode_image(image.pixels, &one, watch));
-  } else {
-    GLIMPSE_ASSIGN(const auto reader, open_image(std::as_bytes(std::span(image.bytes)), root->decode_options(watch)));
-    GLIMPSE_ASSIGN(embedding, root->encode_image(*reader, &one, watch));
-  }
-  job.pictures.image_decode += one.image_decode;
-  job.pictures.image_resize += one.image_resize;
-  job.pictures.image_encode += one.image_encode;
-  job.embeddings.push_back(std::move(embedding));
-  const std::lock_guard lock(mutex);
-  ++counted.n_images;
-  counted.n_image_tokens += static_cast<uint64_t>(one.n_image_tokens);
-  counted.image_seconds += (one.image_decode + one.image_resize + one.image_encode) / 1000;
-  return {};
+  });
+  (void)kept;  // or not: it can be computed again
 }
 
-bool Engine::Impl::encode_next_picture() {
-  for (const auto& job : running) {
-    const RequestImage* image = next_image(*job);
-    if (image == nullptr) continue;
-    const size_t n_before = job->embeddings.size();
-    Status encoded = told([&] { return encode(*job, *image); });
-    if (!encoded.ok()) {
-      finish(*job, with_context(std::move(encoded).error(), format("picture %d", n_before + 1)));
-    }
-    return true;
-  }
-  return false;
-}
-
-bool Engine::Impl::prefill_next() {
-  for (const auto& job : running) {
-    if (job->answering) continue;
-    const ProgressSink watch = [&](std::string_view, double) { return !job->cancelled && !job->expired(); };
-    const Status done = told([&]() -> Status {
-      job->session->set_prompt_options(job->request.prompt);
-      GLIMPSE_TRY(job->session->prefill(messages_of(*job), watch));
-      return job->session->begin_answer(job->request.generate);
-    });
-    if (!done.ok()) {
-      finish(*job, done);
-      return true;
-    }
-    job->answering = true;
-    const Timings& timings = job->session->timings();
-    const std::lock_guard lock(mutex);
-    ++counted.n_passes;
-    counted.n_prompt_tokens += static_cast<uint64_t>(timings.n_prompt_tokens);
-    counted.prefill_seconds += timings.prefill / 1000;
-    return true;
-  }
-  return false;
-}
-
-// A token for each of them.
-void Engine::Impl::answer_all() {
-  const EngineClock::time_point start = EngineClock::now();
-  std::vector<std::shared_ptr<Job>> members = running;
-  std::vector<Session*> sessions;
-  for (const auto& job : members) sessions.push_back(job->session.get());
-  auto steps = Session::step_many(sessions);
-  {
-    const std::lock_guard lock(mutex);
-    ++counted.n_passes;
-    counted.decode_seconds += engine_ms_since(start) / 1000;
-    counted.n_generated_tokens += members.size();
-  }
-  for (size_t i = 0; i < members.size(); ++i) {
-    Job& job = *members[i];
-    if (!steps.ok() || !steps.value()[i].ok()) {
-      finish(job, steps.ok() ? steps.value()[i].error() : steps.error());
-      continue;
-    }
-    const Session::Step& step = steps.value()[i].value();
-    if (job.result.first_token_ms == 0 && step.token.id >= 0)
-      job.result.first_token_ms = engine_ms_since(job.submitted);
-    const Status wanted = told([&]() -> Status {
-      if (!job.request.on_token || job.request.on_token(step)) return {};
-      return make_error(ErrorCode::kCancelled, "the request was cancelled by on_token");
-    });
-    if (!wanted.ok()) {
-      finish(job, wanted);
-    } else if (step.finished) {
-      finish(job, {});
-    }
-  }
-}
-
-// The last that is heard of it.
+// The last that is heard of it. Allocates nothing that it needs.
 void Engine::Impl::finish(Job& job, Status status) {
   RequestResult& result = job.result;
+  const bool cancelled = !status.ok() && status.error().code == ErrorCode::kCancelled;
   if (job.session != nullptr) {
-    result.answer = job.session->answer();
-    result.answer.timings = job.session->timings();
+    if (status.ok() || cancelled) keep_rows(job);
+    if (job.stage == Job::Stage::kAnswer) result.answer = job.session->take_answer();
+    job.session->reset();
+    idle.push_back(std::move(job.session));  // there is room for all
   }
   Timings& timings = result.answer.timings;
-  timings.image_decode = job.pictures.image_decode;
-  timings.image_resize = job.pictures.image_resize;
-  timings.image_encode = job.pictures.image_encode;
-  if (!status.ok() && !result.answer.finished && job.answering) {
+  timings.image_decode = job.spent.image_decode;
+  timings.image_resize = job.spent.image_resize;
+  timings.image_encode = job.spent.image_encode;
+  if (cancelled && job.stage == Job::Stage::kAnswer) {
     result.answer.finished = true;
     result.answer.reason = FinishReason::kCancelled;
   }
+  const bool good = status.ok();
   result.status = std::move(status);
   result.total_ms = engine_ms_since(job.submitted);
-  job.session.reset();
   const auto done = std::move(job.request.on_done);
-  std::shared_ptr<Job> last;
+  const auto self =
+      std::find_if(running.begin(), running.end(), [&](const auto& other) { return other.get() == &job; });
+  std::shared_ptr<Job> last;  // the job lives until the end of this
+  if (self != running.end()) {
+    last = std::move(*self);
+    running.erase(self);
+  }
   {
     const std::lock_guard lock(mutex);
-    if (result.status.ok()) {
-      ++counted.n_finished;
-    } else if (result.status.error().code == ErrorCode::kCancelled) {
-      ++counted.n_cancelled;
-    } else {
-      ++counted.n_failed;
+    ++(good ? counted.n_finished : cancelled ? counted.n_cancelled : counted.n_failed);
+    if (const auto found = jobs.find(job.id); found != jobs.end()) {
+      last = std::move(found->second);
+      jobs.erase(found);
     }
-    last = std::move(jobs.at(job.id));
-    jobs.erase(job.id);
     changed.notify_all();
   }
-  std::erase(running, last);
   if (!done) return;
   try {
     done(std::move(result));
   } catch (...) {  // the caller's own affair
   }
+}
+
+// For stats().
+void Engine::Impl::tell_pages() {
+  const int64_t n_kept = prefixes == nullptr ? 0 : prefixes->n_idle();
+  const std::lock_guard lock(mutex);
+  counted.n_kept_pages = n_kept;
 }
 
 }  // namespace glimpse

@@ -303,6 +303,12 @@ static void nonsense_is_refused_at_once(void) {
   ask(&q, "7", NULL);
   q.request.deadline_ms = -1;
   CHECK_FAILS(glimpse_engine_submit(engine, &q.request, &ticket), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  ask(&q, "7", NULL);
+  q.request.thinking = 7;
+  CHECK_FAILS(glimpse_engine_submit(engine, &q.request, &ticket), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  ask(&q, "7", NULL);
+  q.request.n_tools = 1;
+  CHECK_FAILS(glimpse_engine_submit(engine, &q.request, &ticket), GLIMPSE_ERROR_INVALID_ARGUMENT);
   memset(&empty, 0, sizeof empty);
   ask(&q, "7", &empty);
   CHECK_FAILS(glimpse_engine_submit(engine, &q.request, &ticket), GLIMPSE_ERROR_INVALID_ARGUMENT);

@@ -208,6 +208,79 @@ TEST_P(Family, StepsOfSeveralAreThoseOfEachAlone) {
   for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(said_by(*sessions[i]) == want[i]) << "session " << i;
 }
 
+#if !defined(GLIMPSE_TEST_CUDA_HOST)  // where bits depend on the number of rows in a pass
+// Prompts in slices beside answers under way.
+TEST_P(Family, PromptsGoInSliceBySliceBesideAnswers) {
+  const auto root = fresh();
+  const std::vector<std::string> texts = {"the cat", "what is it and what is the dog?", "a", "the dog and the cat"};
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<Session*> members;
+  std::vector<int64_t> slices;
+  EXPECT_OK(root->prefill({says(texts[0])}, {}));
+  for (size_t i = 0; i < texts.size(); ++i) {
+    sessions.push_back(must(root->fork()));
+    EXPECT_OK(sessions[i]->begin({says(texts[i])}, warm(5, i)));
+    EXPECT_EQ(sessions[i]->n_prompt_left(), static_cast<int64_t>(sessions[i]->prompt_rows().size()));
+    members.push_back(sessions[i].get());
+    slices.push_back(static_cast<int64_t>(1 + 2 * i));
+  }
+  const int64_t n_before = root->n_past();
+  // Any other call forgets the prompt.
+  const auto forgetful = must(root->fork());
+  EXPECT_OK(forgetful->begin({says(texts[1])}, warm(5, 1)));
+  Session* const one[] = {forgetful.get()};
+  const int64_t two[] = {2};
+  const auto part = must(Session::step_many(one, two));
+  EXPECT_EQ(must(part[0]).token.id, -1);
+  EXPECT_FALSE(part[0]->finished);
+  EXPECT_FALSE(forgetful->begin({}, warm(5, 1)).ok());
+  EXPECT_LE(forgetful->n_past(), n_before) << "not the slots of the prompt that was forgotten";
+  EXPECT_TRUE(ask(*forgetful, texts[2], warm(5, 2)) == ask(*must(root->fork()), texts[2], warm(5, 2)));
+
+  while (!members.empty()) {
+    const auto steps = must(Session::step_many(members, slices));
+    for (size_t i = members.size(); i-- > 0;) {
+      if (must(steps[i]).finished) {
+        members.erase(members.begin() + static_cast<ptrdiff_t>(i));
+        slices.erase(slices.begin() + static_cast<ptrdiff_t>(i));
+      }
+    }
+  }
+  for (size_t i = 0; i < texts.size(); ++i) {
+    const auto alone = must(root->fork());
+    EXPECT_TRUE(said_by(*sessions[i]) == ask(*alone, texts[i], warm(5, i))) << i;
+    EXPECT_EQ(sessions[i]->timings().n_prompt_tokens, alone->timings().n_prompt_tokens);
+    EXPECT_EQ(sessions[i]->timings().n_cached_tokens, alone->timings().n_cached_tokens);
+  }
+  EXPECT_EQ(Session::step_many(one, std::vector<int64_t>{1, 2}).error().code, ErrorCode::kInvalidArgument);
+}
+
+#endif
+
+TEST_P(Family, APromptBeginsWithPagesThatAnotherComputed) {
+  const auto root = fresh();
+  const auto first = must(root->fork()), second = must(root->fork());
+  ask(*first, "the cat and the dog", greedy(3));
+  EXPECT_OK(second->begin({says("the cat and the cat")}, greedy(4)));
+  const auto rows = second->prompt_rows();
+  const auto known = first->cached_tokens();
+  const auto n = std::mismatch(rows.begin(), rows.end(), known.begin(), known.end()).first - rows.begin();
+  ASSERT_GT(n, 3);
+  const int32_t page = first->cache().page(0);
+  EXPECT_FALSE(second->adopt(std::span(&page, 1), static_cast<int64_t>(rows.size())).ok()) << "no row is left";
+  EXPECT_FALSE(second->adopt({}, n).ok()) << "no page";
+  EXPECT_OK(second->adopt(std::span(&page, 1), n));
+  EXPECT_EQ(second->n_prompt_left(), static_cast<int64_t>(rows.size()) - n);
+  EXPECT_OK(second->adopt({}, 0));  // after all not
+  EXPECT_OK(second->adopt(std::span(&page, 1), n));
+  Session* const member[] = {second.get()};
+  must(must(Session::step_many(member))[0]);
+  EXPECT_FALSE(second->adopt(std::span(&page, 1), n).ok()) << "it is in";
+  EXPECT_EQ(second->timings().n_cached_tokens, n);
+  const auto alone = fresh();
+  EXPECT_TRUE(go_on(*second) == ask(*alone, "the cat and the cat", greedy(4)));
+}
+
 TEST_P(Family, AnErrorOfOneStepIsNotOneOfTheOthers) {
   const auto root = fresh();
   std::vector<std::unique_ptr<Session>> sessions;

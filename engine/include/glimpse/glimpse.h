@@ -582,8 +582,8 @@ typedef struct glimpse_picture_size {
 /* What an answer points at. */
 typedef struct glimpse_shapes glimpse_shapes;
 /* Reads an answer, given with its control tokens shown (glimpse_detokenize() of its tokens), in the formats of the
- * model's family: control tokens around corners, JSON, "points" tags. Pictures in the order of the conversation; they may be
- * NULL: then no shape has pixels. What is damaged or cut off is left out and told in glimpse_shapes_info. */
+ * model's family: control tokens around corners, JSON, "points" tags. Pictures in the order of the conversation; they
+ * may be NULL: then no shape has pixels. What is damaged or cut off is left out and told in glimpse_shapes_info. */
 GLIMPSE_API glimpse_status glimpse_read_shapes(const glimpse_model* model, const char* text, size_t n_bytes,
                                                const glimpse_picture_size* pictures, size_t n_pictures,
                                                glimpse_shapes** out);
@@ -614,7 +614,8 @@ GLIMPSE_API void glimpse_shapes_free(glimpse_shapes* shapes);
 /* ---- Many questions at once -------------------------------------------------------------------------------------- */
 
 /* An engine answers many requests together: slices of prompts, and a token of every answer under way, share the passes
- * of one decoder. An answer is the same, bit for bit, alone and in any company, with the engine's caches or without.
+ * of one decoder. An answer is the same, bit for bit, alone and in any company, with the engine's caches or without (on
+ * a GPU, but for rounding, where the prompt cache shortens a prompt).
  * Nothing is remembered between requests: each brings its whole conversation. What it has in common with earlier ones,
  * pictures included, is found in the prompt cache and not computed again.
  *
@@ -689,6 +690,13 @@ typedef int (*glimpse_token_callback)(void* user, const glimpse_step_result* ste
  * glimpse_ticket_wait() and the others tell what became of it; it is not freed here. */
 typedef void (*glimpse_done_callback)(void* user, const glimpse_ticket* ticket);
 
+/* Whether the answer may begin with what the model thinks, where its template leaves a choice. */
+typedef enum glimpse_thinking {
+  GLIMPSE_THINKING_DEFAULT = 0, /* as the template has it */
+  GLIMPSE_THINKING_ON = 1,
+  GLIMPSE_THINKING_OFF = 2
+} glimpse_thinking;
+
 typedef struct glimpse_request {
   size_t struct_size;
   const glimpse_request_message* messages;
@@ -701,6 +709,11 @@ typedef struct glimpse_request {
   void* on_token_user;
   glimpse_done_callback on_done;
   void* on_done_user;
+  /* What the model may call: a JSON object each, as OpenAI's "tools" has them. Where the template knows no tools they
+   * are GLIMPSE_ERROR_UNSUPPORTED. */
+  const char* const* tools;
+  size_t n_tools;
+  int32_t thinking; /* glimpse_thinking */
 } glimpse_request;
 GLIMPSE_API void glimpse_request_init(glimpse_request* request);
 
@@ -732,6 +745,7 @@ typedef struct glimpse_request_result {
   double first_token_ms;   /* since it was submitted; 0: there was none */
   double total_ms;         /* since it was submitted */
   int64_t n_cached_images; /* pictures whose embeddings the cache had */
+  int32_t thinking_open;   /* when finished; 1: the text begins inside of what the model thinks */
 } glimpse_request_result;
 /* Waits until the request is finished, or has more than n_seen tokens, or timeout_ms have passed; negative: however
  * long it takes. SIZE_MAX tokens: until it is finished; a timeout of 0: asks only. The result is filled in whatever

@@ -513,6 +513,7 @@ struct RequestResult {
   std::vector<float> logprobs;
   double queued_ms = 0, first_token_ms = 0, total_ms = 0;
   int64_t n_cached_images = 0;
+  bool thinking_open = false;
 };
 
 namespace detail {
@@ -532,6 +533,7 @@ inline RequestResult wait(const glimpse_ticket* ticket, size_t n_seen, int64_t t
   result.first_token_ms = got.first_token_ms;
   result.total_ms = got.total_ms;
   result.n_cached_images = got.n_cached_images;
+  result.thinking_open = got.thinking_open != 0;
   return result;
 }
 }  // namespace detail
@@ -580,6 +582,8 @@ class Engine {
     int32_t priority = 0;
     OnToken on_token{};
     OnDone on_done{};
+    std::vector<std::string> tools{};
+    glimpse_thinking thinking = GLIMPSE_THINKING_DEFAULT;
   };
 
   Engine(const Model& model, const glimpse_engine_params& params) {
@@ -652,6 +656,11 @@ class Engine {
     c.generate = &request.generate;
     c.deadline_ms = request.deadline_ms;
     c.priority = request.priority;
+    std::vector<const char*> tools;
+    for (const std::string& tool : request.tools) tools.push_back(detail::c_string(tool));
+    c.tools = tools.data();
+    c.n_tools = tools.size();
+    c.thinking = request.thinking;
     // Lives until on_done, which comes once for each request that was taken.
     auto callbacks = std::make_unique<Callbacks>(Callbacks{request.on_token, request.on_done});
     c.on_token_user = c.on_done_user = callbacks.get();

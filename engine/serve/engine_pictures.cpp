@@ -1,0 +1,219 @@
+// Pictures of requests to embeddings: each content once, several small ones in one pass of the vision encoder.
+#include <algorithm>
+#include <utility>
+
+#include "engine/serve/engine_impl.h"
+#include "loaders/image/source.h"
+
+namespace glimpse {
+namespace {
+
+Sha256Digest digest_of(std::span<const std::byte> bytes) {
+  Sha256 hash;
+  hash.add(bytes);
+  return hash.digest();
+}
+
+// What the embedding is a function of, and the original size that it tells of.
+Sha256Digest content_of(const PreparedPicture& picture, uint64_t fingerprint) {
+  Sha256 hash;
+  for (const int64_t n : {picture.patches.grid.t, picture.patches.grid.h, picture.patches.grid.w,
+                          picture.patches.row_length, picture.original.width, picture.original.height}) {
+    hash.add(static_cast<uint64_t>(n));
+  }
+  hash.add(fingerprint);
+  hash.add(static_cast<uint64_t>(picture.patches.bytes.size()));
+  hash.add(std::as_bytes(std::span(picture.patches.bytes)));
+  hash.add(std::as_bytes(std::span(picture.patches.values)));
+  return hash.digest();
+}
+
+// Of an embedding that the caller brought.
+Sha256Digest content_of(const ImageEmbedding& embedding) {
+  Sha256 hash;
+  for (const int64_t n : {embedding.grid.t, embedding.grid.h, embedding.grid.w, embedding.merge_size}) {
+    hash.add(static_cast<uint64_t>(n));
+  }
+  hash.add(std::as_bytes(std::span(embedding.values)));
+  return hash.digest();
+}
+
+Error about_picture(const Job& job, const JobPicture& picture, Error error) {
+  return with_context(std::move(error), format("picture %d", &picture - job.pictures.data() + 1));
+}
+
+}  // namespace
+
+void Engine::Impl::found_picture(Job& job, JobPicture& picture, std::shared_ptr<const ImageEmbedding> embedding) {
+  picture.embedding = std::move(embedding);
+  picture.prepared.reset();
+  picture.source.reset();
+  ++job.result.n_cached_images;
+  const std::lock_guard lock(mutex);
+  ++counted.n_images;
+  ++counted.n_cached_images;
+}
+
+// Another request that is under way has it.
+bool Engine::Impl::share_picture(Job& job, JobPicture& picture) {
+  for (const auto& other : running) {
+    for (const JobPicture& theirs : other->pictures) {
+      if (theirs.embedding == nullptr || theirs.content != picture.content) continue;
+      found_picture(job, picture, theirs.embedding);
+      return true;
+    }
+  }
+  return false;
+}
+
+// Reads, resizes and cuts it, unless the bytes of its file are known.
+Status Engine::Impl::open_picture(Job& job, JobPicture& picture) {
+  if (bench->encoder == nullptr) {
+    return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
+  }
+  DecodeOptions decode = bench->encoder->decode_options([&](std::string_view, double) { return !job.over(); });
+  const RequestImage& source = *picture.source;
+  std::vector<std::byte> file;
+  std::span<const std::byte> bytes = std::as_bytes(std::span(source.bytes));
+  if (!source.path.empty()) {
+    GLIMPSE_ASSIGN(file, read_picture_file(source.path, decode));
+    decode.limits.max_memory -= std::min<uint64_t>(decode.limits.max_memory, file.size());
+    bytes = file;
+  }
+  std::unique_ptr<ImageReader> reader;
+  if (source.path.empty() && source.bytes.empty()) {
+    const Image& image = source.pixels;
+    GLIMPSE_TRY(check_pixels(image));
+    reader = read_pixels_of(image.pixels.data(), image.width, image.height, 3 * static_cast<size_t>(image.width));
+  } else {
+    if (!embeddings->is_off()) {
+      picture.name = digest_of(bytes);
+      Sha256Digest content;
+      if (auto found = embeddings->find(*picture.name, &content)) {
+        picture.content = content;
+        found_picture(job, picture, std::move(found));
+        return {};
+      }
+    }
+    auto opened = open_image(bytes, decode);
+    if (!opened.ok()) {
+      return source.path.empty() ? std::move(opened).error() : with_context(std::move(opened).error(), source.path);
+    }
+    reader = std::move(opened).value();
+  }
+  GLIMPSE_ASSIGN(picture.prepared, bench->encoder->prepare(*reader));
+  picture.content = content_of(*picture.prepared, model->vision_fingerprint());
+  const double resize_ms = picture.prepared->resize_ms + picture.prepared->patches_ms;
+  job.spent.image_decode += picture.prepared->decode_ms;
+  job.spent.image_resize += resize_ms;
+  const std::lock_guard lock(mutex);
+  counted.image_seconds += (picture.prepared->decode_ms + resize_ms) / 1000;
+  return {};
+}
+
+// The embedding, where it is to be had; otherwise what the encoder takes.
+Status Engine::Impl::get_picture(Job& job, JobPicture& picture) {
+  if (picture.source != nullptr && picture.source->embedding != nullptr) {
+    picture.embedding = picture.source->embedding;
+    if (prefixes != nullptr) picture.content = content_of(*picture.embedding);
+    picture.source.reset();
+    return {};
+  }
+  if (!picture.prepared) {
+    GLIMPSE_TRY(open_picture(job, picture));
+    if (picture.embedding != nullptr) return {};
+  }
+  auto known = embeddings->find(*picture.content, nullptr);
+  if (known == nullptr) known = embeddings->load(*picture.content);
+  if (known != nullptr) {
+    if (picture.name) embeddings->add_name(*picture.content, *picture.name);
+    found_picture(job, picture, std::move(known));
+    return {};
+  }
+  share_picture(job, picture);
+  return {};
+}
+
+// The job's pictures that are not to be had otherwise join the group. False: the pass is full.
+bool Engine::Impl::gather(Job& job, PictureGroup& group, Status& status) {
+  for (JobPicture& picture : job.pictures) {
+    if (picture.embedding != nullptr) continue;
+    status = told_of([&] { return get_picture(job, picture); });
+    if (!status.ok()) {
+      status = about_picture(job, picture, std::move(status).error());
+      return true;
+    }
+    const auto alike = [&](const auto& other) { return other.second->content == picture.content; };
+    if (picture.embedding != nullptr || std::any_of(group.members.begin(), group.members.end(), alike)) continue;
+    const int64_t n = picture.prepared->patches.grid.n_patches();
+    const bool apart = picture.alone || group.alone;
+    if (!group.members.empty() && (apart || group.n_patches + n > bench->encoder->sizes().max_image_patches)) {
+      return false;
+    }
+    group.members.emplace_back(&job, &picture);
+    group.n_patches += n;
+    group.alone = picture.alone;
+  }
+  return true;
+}
+
+// The pictures that go through the encoder next, as many as fit into one pass of it. False: none wait.
+bool Engine::Impl::encode_pictures() {
+  PictureGroup group;
+  bool waited = false;
+  for (const auto& job : std::vector<std::shared_ptr<Job>>(running)) {
+    if (job->stage != Job::Stage::kPictures || job->sees_all()) continue;
+    waited = true;
+    Status status;
+    if (!gather(*job, group, status)) break;
+    if (status.ok()) continue;
+    std::erase_if(group.members, [&](const auto& member) { return member.first == job.get(); });
+    finish(*job, std::move(status));
+  }
+  if (group.members.empty()) return waited;
+  const Status encoded = told_of([&] { return encode_group(group); });
+  if (encoded.ok()) return true;
+  for (const auto& [job, picture] : group.members) {
+    if (job->over()) continue;  // drop_ended() tells
+    if (group.members.size() == 1) {
+      finish(*job, about_picture(*job, *picture, encoded.error()));
+      break;
+    }
+    picture->alone = true;  // it is known then whose error it is
+    picture->prepared.reset();
+  }
+  return true;
+}
+
+Status Engine::Impl::encode_group(const PictureGroup& group) {
+  const ProgressSink wanted = [&](std::string_view, double) {
+    return std::any_of(group.members.begin(), group.members.end(),
+                       [](const auto& member) { return !member.first->over(); });
+  };
+  std::vector<PreparedPicture> pictures;
+  for (const auto& [job, picture] : group.members) {
+    pictures.push_back(std::move(*picture->prepared));
+    picture->prepared.reset();
+  }
+  const EngineClock::time_point start = EngineClock::now();
+  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> encoded, bench->encoder->encode(std::move(pictures), wanted));
+  const double ms = engine_ms_since(start);
+  for (size_t i = 0; i < group.members.size(); ++i) {
+    const auto& [job, picture] = group.members[i];
+    const double share = static_cast<double>(encoded[i].grid.n_patches()) / static_cast<double>(group.n_patches);
+    auto embedding = std::make_shared<const ImageEmbedding>(std::move(encoded[i]));
+    embeddings->add(*picture->content, embedding);
+    if (picture->name) embeddings->add_name(*picture->content, *picture->name);
+    picture->source.reset();
+    job->spent.image_encode += ms * share;
+    const std::lock_guard lock(mutex);
+    ++counted.n_images;
+    counted.n_image_tokens += static_cast<uint64_t>(embedding->n_tokens);
+    picture->embedding = std::move(embedding);
+  }
+  const std::lock_guard lock(mutex);
+  counted.image_seconds += ms / 1000;
+  return {};
+}
+
+}  // namespace glimpse

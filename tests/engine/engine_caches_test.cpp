@@ -1,0 +1,204 @@
+// The engine's caches by themselves: pages of prompts, embeddings of pictures.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "engine/serve/embedding_cache.h"
+#include "engine/serve/prefix_cache.h"
+#include "tests/engine/session_support.h"
+
+namespace glimpse::testing {
+namespace {
+
+std::vector<RowKey> rows_of(int first, int n) {
+  std::vector<RowKey> rows;
+  for (int i = 0; i < n; ++i) rows.push_back({first + i, 0, {}});
+  return rows;
+}
+std::vector<RowKey> operator+(std::vector<RowKey> a, const std::vector<RowKey>& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+// Rows of a picture of this content.
+std::vector<RowKey> picture(uint8_t content, int n) {
+  std::vector<RowKey> rows;
+  for (int i = 0; i < n; ++i) rows.push_back({PassRows::kPicture, i, {content}});
+  return rows;
+}
+
+class PrefixCacheTest : public ::testing::Test {
+ protected:
+  static constexpr int64_t kPages = 8;
+
+  // A text that holds n slots.
+  std::unique_ptr<KvCache> text(int64_t n) {
+    auto cache = must(KvCache::create(pages_, 2048));
+    grow(*cache, n);
+    return cache;
+  }
+  static void grow(KvCache& cache, int64_t n) {
+    EXPECT_OK(cache.begin_pass(n));
+    cache.advance(n);
+  }
+  void keep(const std::vector<RowKey>& rows) {
+    const auto cache = text(static_cast<int64_t>(rows.size()));
+    cache_.keep(rows, *cache);
+  }
+  int64_t n_known(const std::vector<RowKey>& rows) { return cache_.n_rows_known(rows); }
+
+  const std::shared_ptr<const Model> model_ = tied_model(false);
+  const std::unique_ptr<Ops> ops_ = must(model_->make_ops(1));
+  const std::shared_ptr<KvPages> pages_ = must(KvPages::create(*model_, *ops_, kPages, KvElement::kF16));
+  PrefixCache cache_{pages_};
+};
+
+TEST_F(PrefixCacheTest, FindsTheLongestBeginningInsideTheLastPageToo) {
+  EXPECT_EQ(cache_.find(rows_of(0, 10)).n_rows, 0);
+  keep(rows_of(0, 300));
+  EXPECT_EQ(cache_.n_idle(), 2);
+  for (const auto& [rows, n] : {std::pair(rows_of(0, 300), 300),
+                                {rows_of(0, 400), 300},
+                                {rows_of(0, 256), 256},
+                                {rows_of(0, 100), 100},
+                                {rows_of(0, 280) + rows_of(0, 50), 280},
+                                {rows_of(0, 100) + rows_of(0, 500), 100},
+                                {rows_of(1, 300), 0}}) {
+    const PrefixCache::Match match = cache_.find(rows);
+    EXPECT_EQ(match.n_rows, n);
+    EXPECT_EQ(static_cast<int64_t>(match.pages.size()), KvPages::pages_for(n));
+    EXPECT_EQ(n_known(rows), n);
+  }
+  // Two that part in the same page.
+  keep(rows_of(0, 280) + rows_of(1000, 100));
+  EXPECT_EQ(cache_.n_idle(), 3) << "the first page is there once";
+  EXPECT_EQ(n_known(rows_of(0, 300)), 300);
+  EXPECT_EQ(n_known(rows_of(0, 280) + rows_of(1000, 100)), 380);
+}
+
+TEST_F(PrefixCacheTest, PicturesAreTheSameByTheirContent) {
+  keep(rows_of(0, 5) + picture(1, 20) + rows_of(5, 5));
+  EXPECT_EQ(n_known(rows_of(0, 5) + picture(1, 20) + rows_of(9, 5)), 25);
+  EXPECT_EQ(n_known(rows_of(0, 5) + picture(2, 20) + rows_of(5, 5)), 5);
+  EXPECT_EQ(n_known(rows_of(0, 5) + picture(1, 10) + picture(1, 10)), 15) << "a picture begins anew";
+}
+
+TEST_F(PrefixCacheTest, ATextThatGoesOnTakesThePlaceOfItsBeginning) {
+  const auto cache = text(100);
+  cache_.keep(rows_of(0, 100), *cache);
+  EXPECT_EQ(pages_->n_free(), kPages - 1);
+  grow(*cache, 400);
+  cache_.keep(rows_of(0, 500), *cache);
+  EXPECT_EQ(n_known(rows_of(0, 500)), 500);
+  cache->truncate(0);
+  EXPECT_EQ(cache_.n_idle(), 2);
+  EXPECT_EQ(pages_->n_free(), kPages - 2);
+  cache_.keep(rows_of(0, 100), *text(100));  // known
+  EXPECT_EQ(cache_.n_idle(), 2);
+}
+
+// Memory once, also where two computed the same at the same time.
+TEST_F(PrefixCacheTest, EqualPagesBecomeOne) {
+  const auto first = text(600), second = text(600);
+  cache_.keep(rows_of(0, 600), *first);
+  cache_.keep(rows_of(0, 600), *second);
+  EXPECT_EQ(first->page(0), second->page(0));
+  EXPECT_EQ(first->page(1), second->page(1));
+  EXPECT_NE(first->page(2), second->page(2)) << "either may go on in it";
+  EXPECT_EQ(pages_->n_free(), kPages - 4);
+  const auto third = must(KvCache::create(pages_, 2048));
+  const PrefixCache::Match match = cache_.find(rows_of(0, 550));
+  EXPECT_OK(third->adopt(match.pages, match.n_rows));
+  EXPECT_EQ(third->n_past(), 550);
+  grow(*third, 1);
+  EXPECT_NE(third->page(2), first->page(2)) << "its own copy";
+  EXPECT_EQ(third->page(1), first->page(1));
+}
+
+TEST_F(PrefixCacheTest, GivesUpWhatWasNotUsedForLongest) {
+  keep(rows_of(0, 512));
+  keep(rows_of(1000, 512));
+  keep(rows_of(2000, 512));
+  cache_.find(rows_of(0, 10));  // used: its first page
+  EXPECT_EQ(pages_->n_free(), kPages - 6);
+  EXPECT_TRUE(cache_.make_free(3));
+  EXPECT_EQ(n_known(rows_of(0, 512)), 256) << "the end of a text goes before its beginning";
+  EXPECT_TRUE(cache_.make_free(5));
+  EXPECT_EQ(n_known(rows_of(1000, 512)), 0);
+  EXPECT_EQ(n_known(rows_of(2000, 512)), 512);
+  EXPECT_EQ(n_known(rows_of(0, 512)), 256);
+  // What somebody else uses stays.
+  const auto user = must(KvCache::create(pages_, 2048));
+  const PrefixCache::Match match = cache_.find(rows_of(2000, 300));
+  EXPECT_OK(user->adopt(match.pages, match.n_rows));
+  EXPECT_EQ(cache_.n_idle(), 1);
+  EXPECT_FALSE(cache_.make_free(kPages));
+  EXPECT_EQ(pages_->n_free(), kPages - 2);
+  EXPECT_EQ(n_known(rows_of(2000, 512)), 512);
+  user->truncate(0);
+  EXPECT_TRUE(cache_.make_free(kPages));
+  EXPECT_EQ(cache_.n_idle(), 0);
+}
+
+// -- embeddings ------------------------------------------------------------------------------------------------------
+
+EmbeddingCache::Embedding embedding(float value, int64_t n_tokens = 4) {
+  auto e = std::make_shared<ImageEmbedding>();
+  e->grid = {1, 2, 2 * n_tokens};
+  e->n_tokens = n_tokens;
+  e->width = 64;
+  e->original = e->resized = {56, 28};
+  e->fingerprint = 7;
+  e->values.assign(static_cast<size_t>(64 * n_tokens), value);
+  return e;
+}
+constexpr uint64_t kOne = sizeof(ImageEmbedding) + 4 * 64 * sizeof(float);
+
+TEST(EmbeddingCache, StaysWithinItsBytes) {
+  EmbeddingCache cache(3 * kOne, "", 7, 64, {});
+  for (uint8_t i = 0; i < 3; ++i) cache.add({i}, embedding(i));
+  cache.add_name({1}, {101});
+  cache.add_name({0}, {100});
+  EXPECT_EQ(cache.bytes_used(), 3 * kOne);
+  Sha256Digest content{};
+  ASSERT_NE(cache.find({100}, &content), nullptr);  // the oldest is used
+  EXPECT_EQ(content, (Sha256Digest{0}));
+  cache.add({3}, embedding(3));
+  EXPECT_EQ(cache.find({1}, nullptr), nullptr);
+  EXPECT_EQ(cache.find({101}, nullptr), nullptr) << "by no name";
+  EXPECT_EQ(cache.find({0}, nullptr)->values[0], 0);
+  EXPECT_EQ(cache.bytes_used(), 3 * kOne);
+  cache.add({4}, embedding(4, 400));
+  EXPECT_EQ(cache.find({4}, nullptr), nullptr) << "larger than all";
+  EXPECT_NE(cache.find({3}, nullptr), nullptr);
+  for (int i = 0; i < 100; ++i) cache.add_name({3}, {200, static_cast<uint8_t>(i)});
+  EXPECT_NE(cache.find({200, 1}, nullptr), nullptr);
+  EXPECT_EQ(cache.find({200, 99}, nullptr), nullptr) << "names of one are not without end";
+}
+
+TEST(EmbeddingCache, TakesOnlyWhatItsEncoderMadeFromItsFolder) {
+  const std::filesystem::path folder =
+      std::filesystem::temp_directory_path() / format("glimpse_embeddings_%d", getpid());
+  std::filesystem::create_directory(folder);
+  const auto open = [&](uint64_t fingerprint, int64_t width, uint64_t n_bytes) {
+    return EmbeddingCache(n_bytes, folder, fingerprint, width, {});
+  };
+  open(7, 64, 0).add({1}, embedding(1));
+  EmbeddingCache same = open(7, 64, kOne);
+  EXPECT_EQ(same.find({1}, nullptr), nullptr);
+  EXPECT_EQ(same.load({1})->values, embedding(1)->values);
+  EXPECT_NE(same.find({1}, nullptr), nullptr);
+  EXPECT_EQ(same.load({2}), nullptr);
+  EXPECT_EQ(open(8, 64, kOne).load({1}), nullptr);
+  EXPECT_EQ(open(7, 32, kOne).load({1}), nullptr);
+  // A file under another's name.
+  const auto name = [&](Sha256Digest content) { return folder / (to_hex(content) + ".glic"); };
+  std::filesystem::copy_file(name({1}), name({2}));
+  EXPECT_EQ(same.load({2}), nullptr);
+  open(7, 64, 0).add({2}, embedding(2));
+  EXPECT_EQ(same.load({2})->values[0], 2);
+  std::filesystem::remove_all(folder);
+}
+
+}  // namespace
+}  // namespace glimpse::testing
