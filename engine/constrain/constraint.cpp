@@ -123,17 +123,18 @@ Result<std::shared_ptr<const TokenMask>> ConstraintState::mask() {
 
 Status ConstraintState::accept(TokenId id) {
   const TokenTrie& trie = *constraint_->impl_->trie;
-  const Error refused =
-      make_error(ErrorCode::kInvalidArgument, "token %d does not fit what the answer is constrained to", id);
-  if (ended_ || id < 0 || id >= trie.n_tokens()) return refused;
+  const auto refused = [id] {
+    return make_error(ErrorCode::kInvalidArgument, "token %d does not fit what the answer is constrained to", id);
+  };
+  if (ended_ || id < 0 || id >= trie.n_tokens()) return refused();
   if (std::binary_search(trie.ends().begin(), trie.ends().end(), id)) {
-    if (!can_end()) return refused;
+    if (!can_end()) return refused();
     ended_ = true;
     return {};
   }
   GLIMPSE_ASSIGN(const Automaton::State next,
                  locked([&] { return automaton_->next_token(state_, id, trie.bytes(id)); }));
-  if (next == Automaton::kDead) return refused;
+  if (next == Automaton::kDead) return refused();
   state_ = next;
   return {};
 }

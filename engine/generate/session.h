@@ -67,7 +67,8 @@ struct GenerateOptions {
   int n_top_logprobs = 0;         // per token; 0: no log-probabilities are computed
   bool render_special = false;    // show <|box_start|> and the like
   /// What the answer may be; nullptr: anything. It is then complete when its reason is kStop, and the beginning of one
-  /// otherwise. An answer that goes on with one that was cut off begins anew in it. Where only one text can follow,
+  /// otherwise. Where the prompt ends inside of <think> it holds from </think> on. An answer that goes on with one that
+  /// was cut off begins anew in it. Where only one text can follow,
   /// that enters as the tokenizer writes it, without a pass for each token (unless n_top_logprobs asks for logits); the
   /// end too. Log-probabilities and logits() stay those of the model.
   std::shared_ptr<const Constraint> constraint;

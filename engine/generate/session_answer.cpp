@@ -41,7 +41,8 @@ Result<AnswerState> Session::Impl::make_answer(const Model& model, const Generat
   }
   GLIMPSE_ASSIGN(Sampler sampler, Sampler::create(options.sampler, model.text().vocab_size));
   GLIMPSE_ASSIGN(AnswerWriter writer, AnswerWriter::create(model.tokenizer(), options.stop, options.render_special));
-  AnswerState state{std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0, {}, {}};
+  AnswerState state{
+      std::move(sampler), std::move(writer), options.max_tokens, options.n_top_logprobs, 0, {}, {}, false};
   if (options.constraint != nullptr) {
     if (!options.constraint->is_for(model.tokenizer())) {
       return make_error(ErrorCode::kMismatch, "the constraint was compiled for the tokenizer of another model");
@@ -73,7 +74,7 @@ Status Session::Impl::start_answer(AnswerState state) {
   state.n_before = conversation.n_cached() + static_cast<int64_t>(conversation.pending().size());
   answer.emplace(std::move(state));
   said = {};
-  said.thinking_open = conversation.inside_thinking();
+  said.thinking_open = answer->thinks = conversation.inside_thinking();
   return {};
 }
 
@@ -144,8 +145,8 @@ Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
 // The token of step.token.id becomes part of the answer. What can fail comes first, so that nothing has changed then.
 Status Session::Impl::take_token(Step& step) {
   const TokenId id = step.token.id;
-  std::optional<ConstraintState> constraint = answer->constraint;
-  if (constraint) GLIMPSE_TRY(constraint->accept(id));
+  std::optional<ConstraintState> constrained = answer->constraint;
+  if (constraint() != nullptr) GLIMPSE_TRY(constrained->accept(id));
   AnswerWriter& writer = answer->writer;
   const bool ended = model->tokenizer().is_end_of_generation(id);
   if (!ended) step.text = writer.push(id);
@@ -179,7 +180,8 @@ Status Session::Impl::take_token(Step& step) {
   if (answer->n_top_logprobs > 0) said.logprobs.push_back(step.token);
   answer->sampler.accept(id);
 
-  answer->constraint = std::move(constraint);
+  answer->constraint = std::move(constrained);
+  if (answer->thinks && answer->constraint) answer->thinks = id != model->tokenizer().find("</think>");
   if (!answer->forced.empty() && answer->forced.back() == id) {
     answer->forced.pop_back();
   } else {
@@ -206,7 +208,7 @@ Status Session::Impl::begin_step() {
 
 // The token that the constraint leaves no choice about, which needs no logits; nullopt: there is a choice.
 Result<std::optional<TokenId>> Session::Impl::forced_token() {
-  if (!answer->constraint || answer->n_top_logprobs > 0) return std::optional<TokenId>();
+  if (constraint() == nullptr || answer->n_top_logprobs > 0) return std::optional<TokenId>();
   if (answer->forced.empty()) {
     GLIMPSE_ASSIGN(answer->forced, answer->constraint->forced_tokens(model->tokenizer()));
     std::reverse(answer->forced.begin(), answer->forced.end());
@@ -230,8 +232,7 @@ Status Session::Impl::take_step(std::optional<TokenId> id, Step& step) {
     step.token.id = *id;
   } else {
     GLIMPSE_ASSIGN(const std::span<float> logits, decoder->logits());
-    ConstraintState* const constraint = answer->constraint ? &*answer->constraint : nullptr;
-    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs, constraint));
+    GLIMPSE_ASSIGN(step.token, answer->sampler.sample(logits, answer->n_top_logprobs, constraint()));
   }
   GLIMPSE_TRY(take_token(step));
   undo.keep();

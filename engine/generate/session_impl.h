@@ -26,6 +26,7 @@ struct AnswerState {
   int64_t n_before = 0;  // tokens of the conversation before this answer's first
   std::optional<ConstraintState> constraint;
   std::vector<TokenId> forced;  // by the constraint: what comes next whatever the logits say, last one first
+  bool thinks = false;          // until </think>, from where on the constraint holds
 };
 
 /// A prompt whose rows go into the cache slice by slice, and the answer that follows.
@@ -95,6 +96,7 @@ struct Session::Impl {
   Status forward_pending();
   Result<std::optional<TokenId>> draw_on_device();
   Status begin_step();
+  ConstraintState* constraint() { return answer->constraint && !answer->thinks ? &*answer->constraint : nullptr; }
   Result<std::optional<TokenId>> forced_token();
   bool ends_at_once(Step& step) const;
   Status take_step(std::optional<TokenId> id, Step& step);

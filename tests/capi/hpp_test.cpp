@@ -329,4 +329,25 @@ TEST(Hpp, AnEngineAnswersManyQuestions) {
   engine.stop(0);
 }
 
+TEST(Hpp, ConstraintsBindAnswers) {
+  const api::Model model = load(false);
+  api::Session session(model, small());
+  const api::Constraint constraint = api::Constraint::choice(model, {"the dog", "the cat"});
+  glimpse_generate_params params = api::Session::generate_params();
+  params.max_tokens = 20;
+  params.constraint = constraint.get();
+  const api::Answer answer = session.generate({{"user", {{"the cat", nullptr}}}}, params);
+  EXPECT_TRUE(answer.text == "the dog" || answer.text == "the cat") << answer.text;
+  try {
+    api::Constraint::json_schema(model, R"({"type": "object", "minProperties": 1})");
+    FAIL() << "a keyword that is not supported was taken";
+  } catch (const api::Error& error) {
+    EXPECT_EQ(error.status(), GLIMPSE_ERROR_UNSUPPORTED);
+    EXPECT_NE(std::string(error.what()).find("#/minProperties"), std::string::npos) << error.what();
+  }
+  EXPECT_NE(api::Constraint::regex(model, "a+").get(), nullptr);
+  EXPECT_NE(api::Constraint::gbnf(model, "root ::= \"a\"").get(), nullptr);
+  EXPECT_NE(api::Constraint::json_object(model).get(), nullptr);
+}
+
 }  // namespace

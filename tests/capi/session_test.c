@@ -676,6 +676,81 @@ static void raw_messages_have_no_template(void) {
   glimpse_model_free(model);
 }
 
+/* Answers that are bound: each kind of constraint, and what is refused. */
+static void answers_may_be_constrained(void) {
+  static const char* const kTexts[] = {"yes", "no", "maybe"};
+  static const char kSchema[] =
+      "{\"type\": \"object\", \"properties\": {\"n\": {\"type\": \"integer\", \"minimum\": 10, "
+      "\"maximum\": 99}}, \"required\": [\"n\"]}";
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params params = tiny_generate_params();
+  glimpse_part part = text_part("the cat");
+  const glimpse_message message = user_message(&part, 1);
+  glimpse_constraint *choice = NULL, *schema = NULL, *regex = NULL, *object = NULL, *grammar = NULL, *bad = NULL;
+  Answer answer;
+  int seed;
+  CHECK_OK(glimpse_constraint_create_choice(model, kTexts, 3, &choice));
+  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, kSchema, 0, &schema));
+  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, "[ab]{3}...", 7, &regex)); /* the first 7 bytes */
+  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_GBNF, "root ::= \"x\" | \"(\" root \")\"", 0, &grammar));
+  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_OBJECT, NULL, 0, &object));
+  params.max_tokens = 40;
+  params.temperature = 1;
+  for (seed = 0; seed < 4; ++seed) {
+    params.seed = (uint64_t)seed;
+    params.constraint = choice;
+    CHECK_OK(glimpse_session_reset(session));
+    CHECK_OK(glimpse_generate(session, &message, 1, &params));
+    answer = read_answer(session);
+    CHECK(answer.finish_reason == GLIMPSE_FINISH_STOP);
+    CHECK(strcmp(answer.text, "yes") == 0 || strcmp(answer.text, "no") == 0 || strcmp(answer.text, "maybe") == 0);
+    params.constraint = schema;
+    CHECK_OK(glimpse_session_reset(session));
+    CHECK_OK(glimpse_generate(session, &message, 1, &params));
+    answer = read_answer(session);
+    CHECK(strncmp(answer.text, "{\"n\": ", 6) == 0 && strlen(answer.text) == 9 && answer.text[8] == '}');
+    params.constraint = regex;
+    CHECK_OK(glimpse_session_reset(session));
+    CHECK_OK(glimpse_generate(session, &message, 1, &params));
+    CHECK(strspn(read_answer(session).text, "ab") == 3 && read_answer(session).n_bytes == 3);
+  }
+  /* The answer keeps it. */
+  params.constraint = grammar;
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
+  CHECK_OK(glimpse_begin_answer(session, &params));
+  glimpse_constraint_free(grammar);
+  {
+    glimpse_step_result step;
+    memset(&step, 0, sizeof step);
+    step.struct_size = sizeof step;
+    step.finish_reason = GLIMPSE_FINISH_NONE;
+    while (step.finish_reason == GLIMPSE_FINISH_NONE && glimpse_step(session, &step) == GLIMPSE_OK) continue;
+    answer = read_answer(session);
+    CHECK(answer.text[0] == '(' || answer.text[0] == 'x');
+  }
+  CHECK_FAILS(glimpse_constraint_create(NULL, GLIMPSE_CONSTRAINT_REGEX, "a", 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, "a", 0, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, NULL, 0, &bad),
+              GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create(model, 17, "a", 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("constraint kind 17 is unknown");
+  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, "{\"not\": {}}", 0, &bad),
+              GLIMPSE_ERROR_UNSUPPORTED);
+  CHECK_ERROR_HAS("#/not: the keyword \"not\" is not supported");
+  CHECK_FAILS(glimpse_constraint_create_choice(model, NULL, 1, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create_choice(model, kTexts, 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(bad == NULL);
+  glimpse_constraint_free(NULL);
+  glimpse_constraint_free(choice);
+  glimpse_constraint_free(schema);
+  glimpse_constraint_free(regex);
+  glimpse_constraint_free(object);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
 int main(void) {
   plans_before_it_allocates();
   says_how_large_the_context_is();
@@ -692,5 +767,6 @@ int main(void) {
   a_session_keeps_its_model();
   texts_may_have_a_length();
   raw_messages_have_no_template();
+  answers_may_be_constrained();
   return check_result("session_test");
 }

@@ -66,6 +66,40 @@ TEST(Run, JsonHasTheDocumentedFields) {
   EXPECT_EQ(answer.count("logprobs"), 0u);
 }
 
+// What an answer may be: in the command's five notations, from a file and as it stands there.
+TEST(Run, AnswersAreBoundToWhatIsAskedFor) {
+  const auto answer = [](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"-p", "the cat", "-n", "200", "--temp", "1"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    const RunResult result = run_glimpse(with_text_model(arguments));
+    EXPECT_EQ(result.exit_code, 0) << result.err;
+    return result.out.substr(0, result.out.find_last_not_of('\n') + 1);
+  };
+  const std::string schema =
+      R"({"type": "object", "properties": {"n": {"enum": [1, 2]}, "who": {"type": "string", "maxLength": 4}}, "required": ["n"]})";
+  const ScratchDir dir;
+  const std::string schema_file = dir.write("schema.json", schema + "\n");
+  const std::string grammar_file = dir.write("grammar.gbnf", "root ::= \"<\" [a-c]{2} \">\"\n");
+  for (const std::string& given : {schema, schema_file}) {
+    const json parsed = json::parse(answer({"--json-schema", given}), nullptr, false);
+    EXPECT_TRUE(parsed.is_object() && (parsed["n"] == 1 || parsed["n"] == 2)) << parsed;
+  }
+  EXPECT_THAT(answer({"--grammar", grammar_file}), testing::MatchesRegex("<[abc][abc]>"));
+  EXPECT_THAT(answer({"--grammar", "root ::= \"x\" | \"y\""}), testing::AnyOf("x", "y"));
+  EXPECT_THAT(answer({"--regex", "[0-9]{3}"}), testing::MatchesRegex("[0-9][0-9][0-9]"));
+  EXPECT_THAT(answer({"--choice", "yes", "--choice", "no, not"}), testing::AnyOf("yes", "no, not"));
+  EXPECT_THAT(answer({"--json-object", "-n", "1"}), "{");
+
+  const RunResult refused =
+      run_glimpse(with_text_model({"-p", "a", "--json-schema", R"({"type": "array", "uniqueItems": true})"}));
+  EXPECT_NE(refused.exit_code, 0);
+  EXPECT_THAT(refused.err, HasSubstr("#/uniqueItems: the keyword \"uniqueItems\" is not supported"));
+  const RunResult both = run_glimpse(with_text_model({"-p", "a", "--regex", "a", "--choice", "b"}));
+  EXPECT_NE(both.exit_code, 0);
+  const RunResult missing = run_glimpse(with_text_model({"-p", "a", "--json-schema", "no-such-file.json"}));
+  EXPECT_THAT(missing.err, HasSubstr("no-such-file.json"));
+}
+
 // Once, and without --verbose: the answer may end sooner than was asked for.
 TEST(Run, ContextCutToTheModelsIsSaid) {
   const RunResult result = run_glimpse(with_text_model({"-p", "the cat", "-n", "2", "-c", "100000"}));

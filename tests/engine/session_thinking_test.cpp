@@ -1,4 +1,5 @@
 // Thinking and tools in a conversation that stays in the cache: it is the one that the template writes as a whole.
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -113,6 +114,32 @@ TEST(SessionThinking, AnEmptyBlockSkipsItAndIsForgottenToo) {
   session->set_prompt_options({});
   EXPECT_OK(session->prefill({user("and?")}, {}));
   EXPECT_EQ(logits_of(*session), logits_after(qwen3(), {user("the cat"), user("and?")}));
+}
+
+// What an answer may be is said of what comes behind the thinking.
+TEST(SessionThinking, ConstraintsHoldBehindIt) {
+  const auto model = model_with("qwen3vl-thinking");
+  const Tokenizer& tokenizer = model->tokenizer();
+  GenerateOptions options = greedy(60);
+  options.constraint = must(Constraint::compile_choice(tokenizer, std::vector<std::string>{"the cat", "the dog"}));
+  const auto session = make_session(model, small_session(512));
+  EXPECT_OK(session->prefill({user("which?")}, {}));
+  EXPECT_OK(session->begin_answer(options));
+  for (const TokenId id : must(tokenizer.encode("a cat or", {}))) EXPECT_OK(session->feed(id));
+  EXPECT_OK(session->step());
+  const auto fork = must(session->checkpoint());
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_OK(session->rewind(*fork));
+    EXPECT_OK(session->feed(tokenizer.find("</think>")));
+    while (!must(session->step()).finished) {
+    }
+    const std::string text = session->answer().text;
+    EXPECT_THAT(text.substr(text.find("</think>")), ::testing::AnyOf("</think>the cat", "</think>the dog"));
+  }
+  // Without thinking they hold from the beginning.
+  const auto plain = make_session(qwen3(), small_session(512));
+  options.constraint = must(Constraint::compile_choice(qwen3()->tokenizer(), std::vector<std::string>{"the cat"}));
+  EXPECT_EQ(must(plain->generate({user("which?")}, options)).text, "the cat");
 }
 
 TEST(SessionThinking, AnAnswerThatBeginsInsideOfItSaysSo) {
