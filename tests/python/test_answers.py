@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import pickle
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,8 +24,24 @@ def test_the_answer_is_that_of_the_command(model: glimpse.Model, picture: str) -
     if command is None:
         pytest.skip("GLIMPSE_COMMAND is not set")
     files = glimpse.demo_files()
-    said = subprocess.run([command, "run", "-m", files["model"], "--mmproj", files["mmproj"], "--image", picture, "--json",
-                           "-p", QUESTION], check=True, capture_output=True, text=True)
+    said = subprocess.run(
+        [
+            command,
+            "run",
+            "-m",
+            files["model"],
+            "--mmproj",
+            files["mmproj"],
+            "--image",
+            picture,
+            "--json",
+            "-p",
+            QUESTION,
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     answer = model.ask(QUESTION, picture)
     assert answer.text == json.loads(said.stdout)["answer"] == DESCRIPTION
     assert str(answer) == DESCRIPTION and answer.finish_reason == "stop"
@@ -39,17 +56,31 @@ def test_pictures_of_every_kind_are_the_same_picture(model: glimpse.Model, pictu
     want = model.encode(picture).numpy()
     alpha = numpy.concatenate([pixels, numpy.full(pixels.shape[:2] + (1,), 255, numpy.uint8)], axis=2)
     url = "data:image/png;base64," + base64.b64encode(data).decode()
-    for given in (data, bytearray(data), memoryview(data), Path(picture), image, pixels, alpha, pixels[:, ::-1][:, ::-1],
-                  image.convert("RGBA"), model.encode(picture)):
+    for given in (
+        data,
+        bytearray(data),
+        memoryview(data),
+        Path(picture),
+        image,
+        pixels,
+        alpha,
+        pixels[:, ::-1][:, ::-1],
+        image.convert("RGBA"),
+        model.encode(picture),
+    ):
         assert numpy.array_equal(model.encode(given).numpy(), want)
     session = model.session()
-    assert numpy.array_equal(session.encode(pixels).numpy(), want) and numpy.array_equal(session.encode(data).numpy(), want)
+    assert numpy.array_equal(session.encode(pixels).numpy(), want) and numpy.array_equal(
+        session.encode(data).numpy(), want
+    )
     content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
     assert model.ask([{"role": "user", "content": content}]).text == DESCRIPTION
     assert model.ask([{"role": "user", "content": [pixels, QUESTION]}]).text == DESCRIPTION
 
 
-def test_what_is_turned_or_transparent_is_as_the_library_reads_it(model: glimpse.Model, picture: str, tmp_path: Path) -> None:
+def test_what_is_turned_or_transparent_is_as_the_library_reads_it(
+    model: glimpse.Model, picture: str, tmp_path: Path
+) -> None:
     image = PIL.Image.open(picture).convert("RGB")
     exif = PIL.Image.Exif()
     exif[0x0112] = 6
@@ -130,8 +161,8 @@ def test_chats_remember_and_fork(model: glimpse.Model, picture: str) -> None:
         if steps[-1][1].finish_reason is not None:
             break
     assert len(steps) > 3
-    assert [pair[0].token for pair in steps] == second.tokens[:len(steps)]
-    assert [pair[1].token for pair in steps] == first.tokens[:len(steps)]
+    assert [pair[0].token for pair in steps] == second.tokens[: len(steps)]
+    assert [pair[1].token for pair in steps] == first.tokens[: len(steps)]
 
 
 def test_conversations_are_saved(model: glimpse.Model, picture: str, tmp_path: Path) -> None:
@@ -180,7 +211,11 @@ def test_boxes_are_found(model: glimpse.Model, picture: str) -> None:
 def test_answers_show_themselves(model: glimpse.Model, picture: str) -> None:
     answer = model.ask("Give the box of the orange ring.", picture)
     page = answer._repr_html_()
-    assert "data:image/png;base64," in page and f"left:{answer.boxes[0].said[0][0] / 10:.2f}%" in page and "orange ring" in page
+    assert (
+        "data:image/png;base64," in page
+        and f"left:{answer.boxes[0].said[0][0] / 10:.2f}%" in page
+        and "orange ring" in page
+    )
     png = answer._repr_png_()
     assert png is not None and png.startswith(b"\x89PNG")
     assert model.ask("Is there a heart?").pictures == () and model.ask("Is there a heart?")._repr_png_() is None
@@ -265,8 +300,14 @@ def test_tokens_and_templates(model: glimpse.Model, picture: str) -> None:
 def test_pictures_stand_where_the_text_says(model: glimpse.Model, picture: str) -> None:
     placed = model.render_chat("From <image> to <image>: what changed?", [picture, picture])
     assert placed.count("<|vision_start|>") == 2 and "<|vision_end|> to <|vision_start|>" in placed
-    first = model.render_chat([{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"},
-                               {"role": "user", "content": "And here?"}], [picture])
+    first = model.render_chat(
+        [
+            {"role": "user", "content": "Hello"},
+            {"role": "assistant", "content": "Hi"},
+            {"role": "user", "content": "And here?"},
+        ],
+        [picture],
+    )
     assert first.index("Hi") < first.index("<|vision_start|>") < first.index("And here?")
     with pytest.raises(ValueError, match="2 places for pictures.*1 pictures"):
         model.render_chat("<image> <image>", [picture])
@@ -283,14 +324,56 @@ def test_two_pictures_have_their_own_boxes(model: glimpse.Model) -> None:
     from glimpse._answer import read_shapes
     from glimpse._pictures import Picture
 
-    marked = ("Picture 1: <|object_ref_start|>cat<|object_ref_end|><|box_start|>(10,20),(500,1000)<|box_end|> and in image 2 "
-              "<|box_start|>(0,0),(100,100)<|box_end|> <|box_start|>(1,2),(3)<|box_end|>")
+    marked = (
+        "Picture 1: <|object_ref_start|>cat<|object_ref_end|><|box_start|>(10,20),(500,1000)<|box_end|> and in image 2 "
+        "<|box_start|>(0,0),(100,100)<|box_end|> <|box_start|>(1,2),(3)<|box_end|>"
+    )
     one, two = Picture(), Picture()
     one.original_size = one.resized_size = (200, 100)
     two.original_size = two.resized_size = (50, 10)
     shapes, problem = read_shapes(model._handle, marked, [one, two])
     assert [(shape.kind, shape.label, shape.picture, shape.box) for shape in shapes] == [
-        ("box", "cat", 1, (2, 2, 100, 100)), ("box", "cat", 2, (0, 0, 5, 1))]
+        ("box", "cat", 1, (2, 2, 100, 100)),
+        ("box", "cat", 2, (0, 0, 5, 1)),
+    ]
     assert shapes[0].said == [(10, 20), (500, 1000)] and shapes[0].unit == "thousandths" and problem
     assert read_shapes(model._handle, marked, [one, Picture()])[0][0].box is None
     assert read_shapes(model._handle, "nothing", []) == ([], "")
+
+
+def test_answers_are_what_they_may_be(model: glimpse.Model, picture: str) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"heart": {"type": "boolean"}, "n": {"type": "integer", "minimum": 1, "maximum": 9}},
+        "required": ["heart", "n"],
+        "additionalProperties": False,
+    }
+    answer = model.ask("Is there a heart?", picture, schema=schema)
+    assert (
+        answer.finish_reason == "stop"
+        and set(answer.json()) == {"heart", "n"}
+        and isinstance(answer.json()["heart"], bool)
+    )
+    for row in model.batch([picture, picture], prompt=QUESTION, schema=schema):
+        assert row.answer is not None and 1 <= row.answer.json()["n"] <= 9
+    for constraint, allowed in (
+        (model.constraint(choices=["red", "blue"]), "red|blue"),
+        (model.constraint(regex="[0-9]{2}"), "[0-9]{2}"),
+        (model.constraint(grammar='root ::= "x" | "y"'), "x|y"),
+    ):
+        said = {
+            model.ask("What colour is the heart?", picture, constraint=constraint).text,
+            "".join(model.stream("What colour is the heart?", images=[picture], constraint=constraint)),
+        }
+        assert len(said) == 1 and re.fullmatch(allowed, said.pop())
+    assert isinstance(
+        model.ask("Describe it.", picture, constraint=model.constraint(json_object=True), max_tokens=60).text, str
+    )
+    with pytest.raises(glimpse.GlimpseError, match="."):
+        model.ask(QUESTION, picture, schema="{")
+    with pytest.raises(ValueError, match="schema and regex"):
+        model.constraint(schema="boxes", regex="a")
+    with pytest.raises(ValueError, match="nothing"):
+        model.constraint()
+    with pytest.raises(ValueError, match="both"):
+        model.ask(QUESTION, picture, schema="boxes", constraint=model.constraint(regex="a"))

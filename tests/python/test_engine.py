@@ -25,7 +25,11 @@ def engine(model: glimpse.Model) -> glimpse.Engine:
 
 
 def test_answers_are_those_of_a_session(model: glimpse.Model, engine: glimpse.Engine, picture: str) -> None:
-    rows = [{"image": str(path), "prompt": prompt} for path in PICTURES[:4] for prompt in (QUESTION, "How many shapes are there?")]
+    rows = [
+        {"image": str(path), "prompt": prompt}
+        for path in PICTURES[:4]
+        for prompt in (QUESTION, "How many shapes are there?")
+    ]
     rows.append({"images": [picture, model.encode(picture)], "prompt": "Compare <image> and <image>."})
     rows.append({"prompt": "Is there a heart?", "system": "Answer in one word."})
     found = list(engine.batch(rows, n_top_logprobs=1))
@@ -44,7 +48,9 @@ def test_a_bad_row_costs_one_row(model: glimpse.Model, picture: str, tmp_path: P
     found = list(model.batch(rows, prompt=QUESTION, on_error="row"))
     assert [row.text for row in found] == [DESCRIPTION, None, DESCRIPTION, None, DESCRIPTION, None, None, DESCRIPTION]
     assert isinstance(found[1].error, glimpse.GlimpseError) and found[1].error.status in (
-        glimpse.Status.TRUNCATED, glimpse.Status.CORRUPT)
+        glimpse.Status.TRUNCATED,
+        glimpse.Status.CORRUPT,
+    )
     assert isinstance(found[3].error, glimpse.NotFoundError) and isinstance(found[5].error, TypeError)
     with pytest.raises(glimpse.NotFoundError):
         list(model.batch(rows[2:4], prompt=QUESTION))

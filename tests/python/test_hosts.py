@@ -22,27 +22,30 @@ import glimpse
 from conftest import DESCRIPTION, QUESTION
 
 
-@pytest.mark.parametrize("call, kind, status, said", [
-    (lambda m: glimpse.Model("/no/such.gguf"), LookupError, "NOT_FOUND", "/no/such.gguf"),
-    (lambda m: glimpse.Model(__file__), ValueError, None, "GGUF"),
-    (lambda m: m.ask("a\0b"), ValueError, "INVALID_ARGUMENT", "zero byte|NUL"),
-    (lambda m: m.ask("?", "/no/such.png"), LookupError, "NOT_FOUND", "/no/such.png"),
-    (lambda m: m.ask("?", "a\0b.png"), ValueError, "INVALID_ARGUMENT", "NUL"),
-    (lambda m: m.ask("?", b"\x89PNG\r\n\x1a\n"), ValueError, "TRUNCATED", "PNG"),
-    (lambda m: m.ask("?", b"hello"), ValueError, "UNSUPPORTED", "JPEG, PNG"),
-    (lambda m: m.ask("?", "https://example.org/a.png"), ValueError, "INVALID_ARGUMENT", "fetches nothing"),
-    (lambda m: m.ask("?", numpy.zeros((4, 4, 3))), ValueError, "INVALID_ARGUMENT", "float64"),
-    (lambda m: m.ask("?", numpy.zeros((0, 4, 3), numpy.uint8)), ValueError, "INVALID_ARGUMENT", "."),
-    (lambda m: m.ask("a " * 3000), glimpse.GlimpseError, "CONTEXT_FULL", "1024"),
-    (lambda m: m.session(n_ctx=2**40), ValueError, "INVALID_ARGUMENT", "out of range"),
-    (lambda m: m.session(kv_type="q3"), ValueError, "INVALID_ARGUMENT", "bf16"),
-    (lambda m: m.ask("?", temperature=-1.0), ValueError, "INVALID_ARGUMENT", "temperature"),
-    (lambda m: m.stream("?", temperature=-1.0).__next__(), ValueError, "INVALID_ARGUMENT", "temperature"),
-    (lambda m: m.detokenize([10**6]), ValueError, "INVALID_ARGUMENT", "1000000"),
-    (lambda m: glimpse.Embedding.load(b"GLIE"), ValueError, None, "."),
-    (lambda m: m.session().step(), ValueError, "INVALID_ARGUMENT", "."),
-    (lambda m: m.chat().session.logits(), ValueError, "INVALID_ARGUMENT", "."),
-])
+@pytest.mark.parametrize(
+    "call, kind, status, said",
+    [
+        (lambda m: glimpse.Model("/no/such.gguf"), LookupError, "NOT_FOUND", "/no/such.gguf"),
+        (lambda m: glimpse.Model(__file__), ValueError, None, "GGUF"),
+        (lambda m: m.ask("a\0b"), ValueError, "INVALID_ARGUMENT", "zero byte|NUL"),
+        (lambda m: m.ask("?", "/no/such.png"), LookupError, "NOT_FOUND", "/no/such.png"),
+        (lambda m: m.ask("?", "a\0b.png"), ValueError, "INVALID_ARGUMENT", "NUL"),
+        (lambda m: m.ask("?", b"\x89PNG\r\n\x1a\n"), ValueError, "TRUNCATED", "PNG"),
+        (lambda m: m.ask("?", b"hello"), ValueError, "UNSUPPORTED", "JPEG, PNG"),
+        (lambda m: m.ask("?", "https://example.org/a.png"), ValueError, "INVALID_ARGUMENT", "fetches nothing"),
+        (lambda m: m.ask("?", numpy.zeros((4, 4, 3))), ValueError, "INVALID_ARGUMENT", "float64"),
+        (lambda m: m.ask("?", numpy.zeros((0, 4, 3), numpy.uint8)), ValueError, "INVALID_ARGUMENT", "."),
+        (lambda m: m.ask("a " * 3000), glimpse.GlimpseError, "CONTEXT_FULL", "1024"),
+        (lambda m: m.session(n_ctx=2**40), ValueError, "INVALID_ARGUMENT", "out of range"),
+        (lambda m: m.session(kv_type="q3"), ValueError, "INVALID_ARGUMENT", "bf16"),
+        (lambda m: m.ask("?", temperature=-1.0), ValueError, "INVALID_ARGUMENT", "temperature"),
+        (lambda m: m.stream("?", temperature=-1.0).__next__(), ValueError, "INVALID_ARGUMENT", "temperature"),
+        (lambda m: m.detokenize([10**6]), ValueError, "INVALID_ARGUMENT", "1000000"),
+        (lambda m: glimpse.Embedding.load(b"GLIE"), ValueError, None, "."),
+        (lambda m: m.session().step(), ValueError, "INVALID_ARGUMENT", "."),
+        (lambda m: m.chat().session.logits(), ValueError, "INVALID_ARGUMENT", "."),
+    ],
+)
 def test_what_is_wrong_is_said(model: glimpse.Model, call, kind, status, said: str) -> None:
     with pytest.raises(kind, match=said) as caught:
         call(model)
@@ -126,7 +129,8 @@ def test_a_spawned_worker_loads_the_model_again(picture: str) -> None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         answer = pool.apply(model.ask, (QUESTION, picture))
     assert answer.text == DESCRIPTION and answer == model.ask(QUESTION, picture).__class__(
-        **{**answer.__dict__}), "an answer travels too"
+        **{**answer.__dict__}
+    ), "an answer travels too"
 
 
 def endless(model: glimpse.Model) -> dict:
@@ -203,17 +207,30 @@ def test_a_cancelled_task_leaves_the_model_free(model: glimpse.Model) -> None:
     assert model.ask("Is there a heart?").finish_reason == "stop"
 
 
-@pytest.mark.parametrize("body", [
-    "",
-    "import threading; threading.Thread(target=lambda: m.ask('Tell a story.', max_tokens=-1), daemon=True).start()",
-    "s = m.stream('Tell a story.'); next(s)",
-    "c = m.chat(); c.ask('Hello'); f = c.fork(); del c; f.ask('?'); del m; v = f.session.logits(); del f; v.sum()",
-    "import sys; sys.exit = None; m.me = m; e = m.encode(glimpse.demo_files()['image']); e.me = e",
-])
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "import threading; threading.Thread(target=lambda: m.ask('Tell a story.', max_tokens=-1), daemon=True).start()",
+        "s = m.stream('Tell a story.'); next(s)",
+        "c = m.chat(); c.ask('Hello'); f = c.fork(); del c; f.ask('?'); del m; v = f.session.logits(); del f; v.sum()",
+        "import sys; sys.exit = None; m.me = m; e = m.encode(glimpse.demo_files()['image']); e.me = e",
+    ],
+)
 def test_programs_end_in_any_order(body: str) -> None:
-    said = subprocess.run([sys.executable, "-X", "dev", "-W", "error", "-c",
-                           f"import glimpse\nm = glimpse.demo(n_threads=2)\nm.ask('Hello')\n{body}"],
-                          capture_output=True, text=True)
+    said = subprocess.run(
+        [
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            "-c",
+            f"import glimpse\nm = glimpse.demo(n_threads=2)\nm.ask('Hello')\n{body}",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert (said.returncode, said.stderr) == (0, "")
 
 

@@ -31,10 +31,15 @@ def spark() -> Iterator["pyspark.sql.SparkSession"]:
     from pyspark.sql import SparkSession
 
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    session = (SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
-               .config("spark.sql.shuffle.partitions", "2").config("spark.driver.bindAddress", "127.0.0.1")
-               .config("spark.driver.host", "127.0.0.1").config("spark.sql.execution.arrow.maxRecordsPerBatch", "5")
-               .getOrCreate())
+    session = (
+        SparkSession.builder.master("local[2]")
+        .config("spark.ui.enabled", "false")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.driver.bindAddress", "127.0.0.1")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.sql.execution.arrow.maxRecordsPerBatch", "5")
+        .getOrCreate()
+    )
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
@@ -53,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pen.rectangle((62, 58, 104, 100), fill=colours[(i + 2) % 6])
         image.save(folder / (f"{i:02}.png" if i % 2 else f"{i:02}.jpg"))
     whole = (folder / "01.png").read_bytes()
-    (folder / "07 damaged.png").write_bytes(whole[:len(whole) // 2])
+    (folder / "07 damaged.png").write_bytes(whole[: len(whole) // 2])
     return folder
 
 
@@ -61,8 +66,25 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def by_command(folder: Path) -> Dict[str, str]:
     """What glimpse batch says: answers by name, or errors."""
     files = glimpse.demo_files()
-    said = subprocess.run([os.environ["GLIMPSE_COMMAND"], "batch", folder, "-p", CAPTION, "-n", "40", "-m", files["model"],
-                           "--mmproj", files["mmproj"], "--output-format", "jsonl"], capture_output=True, text=True)
+    said = subprocess.run(
+        [
+            os.environ["GLIMPSE_COMMAND"],
+            "batch",
+            folder,
+            "-p",
+            CAPTION,
+            "-n",
+            "40",
+            "-m",
+            files["model"],
+            "--mmproj",
+            files["mmproj"],
+            "--output-format",
+            "jsonl",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert said.returncode == 3, said.stderr
     rows = [json.loads(line) for line in said.stdout.splitlines()]
     return {Path(row["image_name"]).name: row["result"] or "error: " + row["error"] for row in rows}
@@ -72,9 +94,21 @@ def transformer():
     from glimpse.spark import VisionModel
 
     files = glimpse.demo_files()
-    return (VisionModel.loadSavedModel(files["model"], files["mmproj"]).setInputCols(["caption", "image"])
-            .setOutputCol("completions").setNCtx(1024).setNPredict(40).setNGpuLayers(99).setTemperature(0).setTopK(40)
-            .setMinKeep(0).setTfsZ(1).setTypicalP(1).setPenalizeNl(False).setNProbs(0))
+    return (
+        VisionModel.loadSavedModel(files["model"], files["mmproj"])
+        .setInputCols(["caption", "image"])
+        .setOutputCol("completions")
+        .setNCtx(1024)
+        .setNPredict(40)
+        .setNGpuLayers(99)
+        .setTemperature(0)
+        .setTopK(40)
+        .setMinKeep(0)
+        .setTfsZ(1)
+        .setTypicalP(1)
+        .setPenalizeNl(False)
+        .setNProbs(0)
+    )
 
 
 def captioned(spark, folder: Path, n_partitions: int):
@@ -91,8 +125,11 @@ def as_dict(rows: List) -> Dict[str, str]:
 
 
 def answered(data, model) -> Dict[str, str]:
-    return as_dict(model.transform(data).selectExpr("reverse(split(image.origin, '/'))[0] as image_name",
-                                                    "completions.result", "error").collect())
+    return as_dict(
+        model.transform(data)
+        .selectExpr("reverse(split(image.origin, '/'))[0] as image_name", "completions.result", "error")
+        .collect()
+    )
 
 
 def test_the_same_rows_for_any_partitions_and_by_the_command(spark, folder: Path, by_command: Dict[str, str]) -> None:
@@ -128,25 +165,41 @@ def test_sparks_own_image_format_and_rows_without_one(spark, folder: Path, by_co
     images = spark.read.format("image").load(str(folder / "0[13].png")).withColumn("caption", lit(CAPTION))
     found = answered(images, transformer())
     assert found == {name: by_command[name] for name in ("01.png", "03.png")}
-    nothing = spark.createDataFrame([(bytearray(b"x"), "?"), (None, "?"), (bytearray(b""), None)], "image binary, caption string")
+    nothing = spark.createDataFrame(
+        [(bytearray(b"x"), "?"), (None, "?"), (bytearray(b""), None)], "image binary, caption string"
+    )
     rows = transformer().transform(nothing).collect()
     assert all(row.completions is None and row.error for row in rows) and len(rows) == 3
 
 
-def test_files_of_the_context_and_saved_pipelines(spark, folder: Path, by_command: Dict[str, str], tmp_path: Path) -> None:
+def test_files_of_the_context_and_saved_pipelines(
+    spark, folder: Path, by_command: Dict[str, str], tmp_path: Path
+) -> None:
     from glimpse.spark import VisionModel
     from pyspark.ml import Pipeline, PipelineModel
 
     for key in ("model", "mmproj"):
         spark.sparkContext.addFile(glimpse.demo_files()[key])
-    model = transformer().setModelPath("/not/here/demo-Q8_0.gguf").setMmprojPath("mmproj-demo-f16.gguf").setPackCacheDir("none")
+    model = (
+        transformer()
+        .setModelPath("/not/here/demo-Q8_0.gguf")
+        .setMmprojPath("mmproj-demo-f16.gguf")
+        .setPackCacheDir("none")
+    )
     data = captioned(spark, folder, 1)
     Pipeline(stages=[model]).fit(data).write().overwrite().save(str(tmp_path / "pipeline"))
     again = PipelineModel.load(str(tmp_path / "pipeline"))
     stage = again.stages[0]
-    assert isinstance(stage, VisionModel) and stage.getNPredict() == 40 and stage.getModelPath() == "/not/here/demo-Q8_0.gguf"
-    found = as_dict(again.transform(data.where("image.origin like '%03.png'")).selectExpr(
-        "reverse(split(image.origin, '/'))[0] as image_name", "completions.result", "error").collect())
+    assert (
+        isinstance(stage, VisionModel)
+        and stage.getNPredict() == 40
+        and stage.getModelPath() == "/not/here/demo-Q8_0.gguf"
+    )
+    found = as_dict(
+        again.transform(data.where("image.origin like '%03.png'"))
+        .selectExpr("reverse(split(image.origin, '/'))[0] as image_name", "completions.result", "error")
+        .collect()
+    )
     assert found == {"03.png": by_command["03.png"]}
 
 
@@ -154,13 +207,20 @@ def test_weights_are_mapped_and_threads_divided(spark, folder: Path, tmp_path: P
     def look(_):
         from glimpse import spark as worker
 
-        yield (len(worker._worker), worker._worker[1].model.mapped_bytes, worker._worker[1].model.weight_bytes,
-               worker._worker[1].model._session_options["n_threads"])
+        yield (
+            len(worker._worker),
+            worker._worker[1].model.mapped_bytes,
+            worker._worker[1].model.weight_bytes,
+            worker._worker[1].model._session_options["n_threads"],
+        )
 
     cache = tmp_path / "packed"
     transformer().setPackCacheDir(str(cache)).transform(captioned(spark, folder, 2)).count()
-    seen = spark.sparkContext.parallelize([0, 1], 2).mapPartitions(
-        lambda rows: look(rows) if __import__("glimpse.spark").spark._worker else iter([])).collect()
+    seen = (
+        spark.sparkContext.parallelize([0, 1], 2)
+        .mapPartitions(lambda rows: look(rows) if __import__("glimpse.spark").spark._worker else iter([]))
+        .collect()
+    )
     for n, mapped, weights, threads in seen:
         assert n == 2 and mapped > 0.9 * weights and threads == max(1, len(os.sched_getaffinity(0)) // 2)
     assert len(list(cache.glob("*"))) >= 3
@@ -175,8 +235,11 @@ def test_what_means_nothing_here_is_refused(spark) -> None:
     with pytest.raises(TypeError, match="nPredicts"):
         VisionModel(nPredicts=3)
     data = spark.createDataFrame([(b"x", "?", 1)], "image binary, caption string, n int")
-    for columns, said in ((["caption"], "1 columns of questions and 0 of pictures"), (["image"], "0 columns of questions"),
-                          (["n", "image"], "'n' is int")):
+    for columns, said in (
+        (["caption"], "1 columns of questions and 0 of pictures"),
+        (["image"], "0 columns of questions"),
+        (["n", "image"], "'n' is int"),
+    ):
         with pytest.raises(ValueError, match=said):
             model.setInputCols(columns).transform(data)
     with pytest.raises(ValueError, match="no model"):
@@ -207,13 +270,36 @@ def test_the_scala_pipe_prints_the_table(folder: Path, by_command: Dict[str, str
     shell = Path(pyspark.__file__).parent / "bin" / "spark-shell"
     files = glimpse.demo_files()
     command = Path(os.environ["GLIMPSE_COMMAND"])
-    environment = {**os.environ, "MODEL": files["model"], "MMPROJ": files["mmproj"], "PICTURES": str(folder),
-                   "CAPTION": CAPTION, "PATH": f"{command.parent}:{os.environ['PATH']}", "SPARK_HOME": str(shell.parents[1]),
-                   "SPARK_LOCAL_IP": "127.0.0.1"}
+    environment = {
+        **os.environ,
+        "MODEL": files["model"],
+        "MMPROJ": files["mmproj"],
+        "PICTURES": str(folder),
+        "CAPTION": CAPTION,
+        "PATH": f"{command.parent}:{os.environ['PATH']}",
+        "SPARK_HOME": str(shell.parents[1]),
+        "SPARK_LOCAL_IP": "127.0.0.1",
+    }
     assert shutil.which("sh")
-    said = subprocess.run([shell, "--master", "local[2]", "--conf", "spark.ui.enabled=false", "-i",
-                           ROOT / "tools/examples/spark_pipe.scala"], capture_output=True, text=True, env=environment,
-                          stdin=subprocess.DEVNULL)
+    said = subprocess.run(
+        [
+            shell,
+            "--master",
+            "local[2]",
+            "--conf",
+            "spark.ui.enabled=false",
+            "-i",
+            ROOT / "tools/examples/spark_pipe.scala",
+        ],
+        capture_output=True,
+        text=True,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
     for name, text in by_command.items():
-        wanted = text if "damaged" not in name else text[len("error: "):]
-        assert any(name in line and wanted in line for line in said.stdout.splitlines()), (name, said.stdout, said.stderr)
+        wanted = text if "damaged" not in name else text[len("error: ") :]
+        assert any(name in line and wanted in line for line in said.stdout.splitlines()), (
+            name,
+            said.stdout,
+            said.stderr,
+        )

@@ -10,20 +10,70 @@ raises a GlimpseError, whose status says how.
 from ._answer import Answer, Shape, Timings, TokenLogprob
 from ._c import decode as _decode
 from ._c import library as _library
+from ._constraint import Constraint
 from ._demo import demo, demo_files
 from ._embedding import Embedding
 from ._engine import Engine, EngineStats, Row, Ticket
-from ._errors import (BusyError, CancelledError, ContextFullError, CorruptError, DeviceError, FileError, GlimpseError,
-                      InternalError, InvalidArgumentError, MismatchError, NotFoundError, NumericError, OutOfMemoryError,
-                      Status, TooLargeError, TruncatedError, UnsupportedError)
+from ._errors import (
+    BusyError,
+    CancelledError,
+    ContextFullError,
+    CorruptError,
+    DeviceError,
+    FileError,
+    GlimpseError,
+    InternalError,
+    InvalidArgumentError,
+    MismatchError,
+    NotFoundError,
+    NumericError,
+    OutOfMemoryError,
+    Status,
+    TooLargeError,
+    TruncatedError,
+    UnsupportedError,
+)
 from ._model import Model, Plan
 from ._session import Chat, Checkpoint, Session, Step, Stream, step_many
 
 __version__: str = _decode(_library.glimpse_version())
 
 __all__ = [
-    "Answer", "BusyError", "CancelledError", "Chat", "Checkpoint", "ContextFullError", "CorruptError", "DeviceError",
-    "Embedding", "Engine", "EngineStats", "FileError", "GlimpseError", "InternalError", "InvalidArgumentError", "MismatchError", "Model",
-    "NotFoundError", "NumericError", "OutOfMemoryError", "Plan", "Row", "Session", "Shape", "Status", "Step", "Stream", "Ticket", "Timings",
-    "TokenLogprob", "TooLargeError", "TruncatedError", "UnsupportedError", "demo", "demo_files", "step_many",
+    "Answer",
+    "BusyError",
+    "CancelledError",
+    "Chat",
+    "Checkpoint",
+    "Constraint",
+    "ContextFullError",
+    "CorruptError",
+    "DeviceError",
+    "Embedding",
+    "Engine",
+    "EngineStats",
+    "FileError",
+    "GlimpseError",
+    "InternalError",
+    "InvalidArgumentError",
+    "MismatchError",
+    "Model",
+    "NotFoundError",
+    "NumericError",
+    "OutOfMemoryError",
+    "Plan",
+    "Row",
+    "Session",
+    "Shape",
+    "Status",
+    "Step",
+    "Stream",
+    "Ticket",
+    "Timings",
+    "TokenLogprob",
+    "TooLargeError",
+    "TruncatedError",
+    "UnsupportedError",
+    "demo",
+    "demo_files",
+    "step_many",
 ]

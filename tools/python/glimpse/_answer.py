@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import html
 import io
+import json
 from typing import Any, List, Optional, Sequence, Tuple
 
 from . import _c
@@ -65,10 +66,16 @@ class Shape:
         return min(xs), min(ys), max(xs), max(ys)
 
 
-_KINDS = {number: name[len("GLIMPSE_SHAPE_"):].lower() for name, number in _c.numbers.items()
-          if name.startswith("GLIMPSE_SHAPE_")}
-_UNITS = {number: name[len("GLIMPSE_UNIT_"):].lower() for name, number in _c.numbers.items()
-          if name.startswith("GLIMPSE_UNIT_")}
+_KINDS = {
+    number: name[len("GLIMPSE_SHAPE_") :].lower()
+    for name, number in _c.numbers.items()
+    if name.startswith("GLIMPSE_SHAPE_")
+}
+_UNITS = {
+    number: name[len("GLIMPSE_UNIT_") :].lower()
+    for name, number in _c.numbers.items()
+    if name.startswith("GLIMPSE_UNIT_")
+}
 
 
 def read_shapes(model: _c.Handle, marked: str, pictures: Sequence[Picture]) -> Tuple[List[Shape], str]:
@@ -79,8 +86,9 @@ def read_shapes(model: _c.Handle, marked: str, pictures: Sequence[Picture]) -> T
         size.original_width, size.original_height = picture.original_size
         size.resized_width, size.resized_height = picture.resized_size
     known = all(0 not in picture.original_size + picture.resized_size for picture in pictures)
-    shapes = _c.create("glimpse_read_shapes", "glimpse_shapes_free", model, text, len(text), sizes if known else None,
-                       len(pictures))
+    shapes = _c.create(
+        "glimpse_read_shapes", "glimpse_shapes_free", model, text, len(text), sizes if known else None, len(pictures)
+    )
     info = _c.new("glimpse_shapes_info")
     _c.call("glimpse_shapes_get_info", shapes, ctypes.byref(info))
     return [_shape(shapes, index) for index in range(info.n_shapes)], _c.decode(info.problem or b"")
@@ -96,8 +104,14 @@ def _shape(shapes: _c.Handle, index: int) -> Shape:
         values = (ctypes.c_double * (2 * shape.n_points)).from_address(address)
         return list(zip(values[::2], values[1::2]))
 
-    return Shape(_KINDS[shape.kind], _c.decode(_c.text_field(shape, "label", "n_label_bytes")), shape.picture,
-                 points(shape.pixels), points(shape.said) or [], _UNITS[shape.unit])
+    return Shape(
+        _KINDS[shape.kind],
+        _c.decode(_c.text_field(shape, "label", "n_label_bytes")),
+        shape.picture,
+        points(shape.pixels),
+        points(shape.said) or [],
+        _UNITS[shape.unit],
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +133,10 @@ class Answer:
     def __str__(self) -> str:
         return self.text
 
+    def json(self) -> Any:
+        """The text as JSON, which answers to a schema are unless they were cut off. Raises ValueError."""
+        return json.loads(self.text)
+
     @property
     def boxes(self) -> List[Shape]:
         """The boxes of `shapes`."""
@@ -136,11 +154,14 @@ class Answer:
             width, height = picture.original_size
             marks = "".join(
                 f'<div title="{html.escape(shape.label)}" style="position:absolute;box-sizing:border-box;border:2px solid '
-                f'#e33;left:{100 * box[0] / width:.2f}%;top:{100 * box[1] / height:.2f}%;min-width:6px;min-height:6px;'
+                f"#e33;left:{100 * box[0] / width:.2f}%;top:{100 * box[1] / height:.2f}%;min-width:6px;min-height:6px;"
                 f'width:{100 * (box[2] - box[0]) / width:.2f}%;height:{100 * (box[3] - box[1]) / height:.2f}%"></div>'
-                for shape, box in self._shapes_on(number))
-            figures.append(f'<div style="position:relative;display:inline-block;margin:0 8px 8px 0"><img src="{url}" '
-                           f'style="display:block;max-width:480px;min-width:96px">{marks}</div>')
+                for shape, box in self._shapes_on(number)
+            )
+            figures.append(
+                f'<div style="position:relative;display:inline-block;margin:0 8px 8px 0"><img src="{url}" '
+                f'style="display:block;max-width:480px;min-width:96px">{marks}</div>'
+            )
         text = html.escape(self.text).replace("\n", "<br>")
         return f'<div>{"".join(figures)}<div>{text}</div></div>'
 
@@ -162,7 +183,9 @@ class Answer:
                 pen.polygon(shape.pixels, outline=(227, 51, 51))
             else:
                 grow = 3 if shape.kind == "point" else 0
-                pen.rectangle((box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow), outline=(227, 51, 51), width=2)
+                pen.rectangle(
+                    (box[0] - grow, box[1] - grow, box[2] + grow, box[3] + grow), outline=(227, 51, 51), width=2
+                )
             pen.text((box[0] + 4, box[1] + 3), shape.label, fill=(227, 51, 51))
         return image
 

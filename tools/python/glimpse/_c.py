@@ -15,8 +15,14 @@ from typing import Any, Callable, Dict, List, Tuple, Type
 from ._errors import error_of
 
 _NUMBERS: Dict[str, Any] = {
-    "int": ctypes.c_int, "int32_t": ctypes.c_int32, "uint32_t": ctypes.c_uint32, "int64_t": ctypes.c_int64,
-    "uint64_t": ctypes.c_uint64, "size_t": ctypes.c_size_t, "float": ctypes.c_float, "double": ctypes.c_double,
+    "int": ctypes.c_int,
+    "int32_t": ctypes.c_int32,
+    "uint32_t": ctypes.c_uint32,
+    "int64_t": ctypes.c_int64,
+    "uint64_t": ctypes.c_uint64,
+    "size_t": ctypes.c_size_t,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
     "uint8_t": ctypes.c_uint8,
 }
 
@@ -35,10 +41,12 @@ class Declarations:
         text = re.sub(r"^[ \t]*#(?:[^\n]*\\\n)*[^\n]*$", "", text, flags=re.M)
         text = re.sub(r'extern "C" \{', "", text)
         for item in re.finditer(
-                r"typedef enum (?P<enum>\w+)\s*\{(?P<values>[^}]*)\}"
-                r"|typedef struct (?P<struct>\w+)\s*\{(?P<fields>[^}]*)\}"
-                r"|typedef (?P<result>[\w* ]+?)\(\*(?P<callback>\w+)\)\((?P<given>[^)]*)\)"
-                r"|GLIMPSE_API\s+(?P<returns>[\w* ]+?[ *])(?P<function>\w+)\((?P<arguments>[^)]*)\)", text):
+            r"typedef enum (?P<enum>\w+)\s*\{(?P<values>[^}]*)\}"
+            r"|typedef struct (?P<struct>\w+)\s*\{(?P<fields>[^}]*)\}"
+            r"|typedef (?P<result>[\w* ]+?)\(\*(?P<callback>\w+)\)\((?P<given>[^)]*)\)"
+            r"|GLIMPSE_API\s+(?P<returns>[\w* ]+?[ *])(?P<function>\w+)\((?P<arguments>[^)]*)\)",
+            text,
+        ):
             self._declare(item.groupdict())
 
     def _declare(self, item: Dict[str, str]) -> None:
@@ -51,11 +59,13 @@ class Declarations:
                 self.numbers[name.strip()] = value
         elif item["struct"]:
             fields = [self._field(part) for part in item["fields"].split(";") if part.strip()]
-            self.structs[item["struct"]] = type(item["struct"], (ctypes.Structure,),
-                                                {"_fields_": [field for group in fields for field in group]})
+            self.structs[item["struct"]] = type(
+                item["struct"], (ctypes.Structure,), {"_fields_": [field for group in fields for field in group]}
+            )
         elif item["callback"]:
-            self.callbacks[item["callback"]] = ctypes.CFUNCTYPE(self.type_of(item["result"]),
-                                                                *self._arguments(item["given"]))
+            self.callbacks[item["callback"]] = ctypes.CFUNCTYPE(
+                self.type_of(item["result"]), *self._arguments(item["given"])
+            )
         else:
             self.functions[item["function"]] = (self.type_of(item["returns"]), self._arguments(item["arguments"]))
 
@@ -68,8 +78,10 @@ class Declarations:
     def _arguments(self, text: str) -> List[Any]:
         if text.strip() == "void":
             return []
-        return [self.type_of(re.sub(r"\w+\s*$", "", part.strip()) if " " in part.strip() else part)
-                for part in text.split(",")]
+        return [
+            self.type_of(re.sub(r"\w+\s*$", "", part.strip()) if " " in part.strip() else part)
+            for part in text.split(",")
+        ]
 
     def type_of(self, name: str) -> Any:
         """The ctypes type of a C type. Pointers are addresses but for text, which is bytes on this side."""
@@ -112,8 +124,10 @@ def _load() -> Tuple[Declarations, ctypes.CDLL]:
         room = (ctypes.c_size_t * 1024)()
         getattr(library, name + "_init")(ctypes.addressof(room))
         if room[0] != ctypes.sizeof(struct):
-            raise ImportError(f"{library_path} has {name} of {room[0]} bytes, {header_path} of {ctypes.sizeof(struct)}: "
-                              "they do not belong together")
+            raise ImportError(
+                f"{library_path} has {name} of {room[0]} bytes, {header_path} of {ctypes.sizeof(struct)}: "
+                "they do not belong together"
+            )
     return declared, library
 
 
@@ -163,7 +177,7 @@ def sized(fill: Callable[[Any, int, Any], None]) -> bytes:
     fill(None, 0, ctypes.byref(n))
     buffer = ctypes.create_string_buffer(max(n.value, 1))
     fill(buffer, n.value, ctypes.byref(n))
-    return buffer.raw[:n.value]
+    return buffer.raw[: n.value]
 
 
 class Handle:
@@ -178,8 +192,14 @@ class Handle:
         self._free(self._as_parameter_)
 
 
-def create(make: str, free: str, *arguments: Any, keep: Any = None, call: Callable[..., None] = call,
-           kind: Type[Handle] = Handle) -> Handle:
+def create(
+    make: str,
+    free: str,
+    *arguments: Any,
+    keep: Any = None,
+    call: Callable[..., None] = call,
+    kind: Type[Handle] = Handle,
+) -> Handle:
     """What make(*arguments, &out) creates."""
     out = ctypes.c_void_p()
     call(make, *arguments, ctypes.byref(out))

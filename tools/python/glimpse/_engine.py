@@ -7,8 +7,19 @@ import collections
 import ctypes
 import dataclasses
 import os
-from typing import (TYPE_CHECKING, Any, AsyncIterator, Deque, Dict, Generator, Iterable, Iterator, List, Mapping, Optional,
-                    Sequence)
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Deque,
+    Generator,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+)
 
 from . import _c
 from ._answer import Answer, Timings, TokenLogprob, read_shapes
@@ -122,9 +133,16 @@ class Ticket(Iterator[str], AsyncIterator[str]):
         _c.call("glimpse_ticket_get_timings", self._handle, ctypes.byref(timings))
         logprobs = [self._top_logprobs(index) for index in range(len(tokens))] if self._n_top_logprobs else []
         shapes, problem = read_shapes(model._handle, model.detokenize(tokens, render_special=True), self._pictures)
-        return Answer(text, tokens, FINISH_REASONS[result.finish_reason],
-                      Timings(**{field.name: getattr(timings, field.name) for field in dataclasses.fields(Timings)}),
-                      shapes, logprobs, problem, tuple(self._pictures))
+        return Answer(
+            text,
+            tokens,
+            FINISH_REASONS[result.finish_reason],
+            Timings(**{field.name: getattr(timings, field.name) for field in dataclasses.fields(Timings)}),
+            shapes,
+            logprobs,
+            problem,
+            tuple(self._pictures),
+        )
 
     def _top_logprobs(self, index: int) -> List[TokenLogprob]:
         room = self._n_top_logprobs
@@ -141,7 +159,7 @@ class Ticket(Iterator[str], AsyncIterator[str]):
                 raise
             # Bytes are cut where text may be shown: both ends are between characters.
             said, self._n_seen = _c.text_field(result), result.n_tokens
-            piece, self._n_said = said[self._n_said:], len(said)
+            piece, self._n_said = said[self._n_said :], len(said)
             if piece:
                 return _c.decode(piece)
             if result.finished:
@@ -193,8 +211,14 @@ class Engine:
         self.model = model
         params = _c.new("glimpse_engine_params", log=model._log)
         keep = fill(params, options)
-        handle = _c.create("glimpse_engine_create", "glimpse_engine_free", model._handle, ctypes.byref(params),
-                           keep=(keep, model._log), kind=_EngineHandle)
+        handle = _c.create(
+            "glimpse_engine_create",
+            "glimpse_engine_free",
+            model._handle,
+            ctypes.byref(params),
+            keep=(keep, model._log),
+            kind=_EngineHandle,
+        )
         _c.call("glimpse_engine_start", handle)
         self._handle: Optional[_c.Handle] = handle
         self.n_parallel: int = params.n_parallel
@@ -205,8 +229,15 @@ class Engine:
             raise InvalidArgumentError("the engine is closed")
         return self._handle
 
-    def submit(self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None, priority: int = 0,
-               deadline: float = 0.0, **sampling: "Unpack[Sampling]") -> Ticket:
+    def submit(
+        self,
+        prompt: "Prompt",
+        *images: "ImageLike",
+        system: Optional[str] = None,
+        priority: int = 0,
+        deadline: float = 0.0,
+        **sampling: "Unpack[Sampling]",
+    ) -> Ticket:
         """A request. deadline: seconds after which it ends as cancelled; 0: never. Raises BusyError where n_queued wait
         already. Errors of pictures come with the answer.
         """
@@ -216,20 +247,34 @@ class Engine:
         pictures: List[Picture] = []
         array, keep = c_request_messages(messages, pictures)
         generate = _c.new("glimpse_generate_params")
-        keep.append(fill(generate, sampling))
-        request = _c.new("glimpse_request", messages=ctypes.addressof(array), n_messages=len(messages),
-                         generate=ctypes.addressof(generate), priority=priority, deadline_ms=int(1000 * deadline))
+        keep.append(fill(generate, self.model._with_constraint(sampling)))
+        request = _c.new(
+            "glimpse_request",
+            messages=ctypes.addressof(array),
+            n_messages=len(messages),
+            generate=ctypes.addressof(generate),
+            priority=priority,
+            deadline_ms=int(1000 * deadline),
+        )
         engine = self._open()
         ticket = _c.create("glimpse_engine_submit", "glimpse_ticket_free", engine, ctypes.byref(request), keep=engine)
         return Ticket(self, ticket, pictures, generate.n_top_logprobs)
 
-    def ask(self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None,
-            **sampling: "Unpack[Sampling]") -> Answer:
+    def ask(
+        self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None, **sampling: "Unpack[Sampling]"
+    ) -> Answer:
         """The answer to a question."""
         return self.submit(prompt, *images, system=system, **sampling).answer()
 
-    def batch(self, rows: Iterable[Any], *, prompt: Optional["Prompt"] = None, system: Optional[str] = None,
-              on_error: str = "raise", **sampling: "Unpack[Sampling]") -> Iterator[Row]:
+    def batch(
+        self,
+        rows: Iterable[Any],
+        *,
+        prompt: Optional["Prompt"] = None,
+        system: Optional[str] = None,
+        on_error: str = "raise",
+        **sampling: "Unpack[Sampling]",
+    ) -> Iterator[Row]:
         """Answers to rows, in their order; a few are read ahead, so that n_parallel are under way.
 
         A row is a mapping with "image" or "images", "prompt", "system" (what it lacks is the argument's), or a picture, or,
@@ -238,11 +283,12 @@ class Engine:
         """
         if on_error not in ("raise", "row"):
             raise InvalidArgumentError(f"on_error {on_error!r} is unknown: raise, row")
-        fill(_c.new("glimpse_generate_params"), sampling)  # an option that is wrong is no row's error
+        ready = self.model._with_constraint(sampling)
+        fill(_c.new("glimpse_generate_params"), ready)  # an option that is wrong is no row's error
         under_way: Deque[_Waiting] = collections.deque()
         ahead = min(2 * self.n_parallel, max(self._n_queued // 2, 1))
         for index, row in enumerate(rows):
-            under_way.append(_Waiting(self, index, row, prompt, system, sampling))
+            under_way.append(_Waiting(self, index, row, prompt, system, ready))
             if len(under_way) > ahead:
                 yield under_way.popleft().result(on_error)
         while under_way:
@@ -270,8 +316,9 @@ class Engine:
 class _Waiting:
     """A row of a batch under way."""
 
-    def __init__(self, engine: Engine, index: int, row: Any, prompt: Any, system: Optional[str],
-                 sampling: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, index: int, row: Any, prompt: Any, system: Optional[str], sampling: Mapping[str, Any]
+    ) -> None:
         self._engine, self._index, self._row, self._sampling = engine, index, row, sampling
         self._failure: Optional[BaseException] = None
         try:

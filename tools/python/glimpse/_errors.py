@@ -113,9 +113,23 @@ class BusyError(GlimpseError):
 
 _CLASSES: Dict[int, Type[GlimpseError]] = {
     int(kind.status): kind
-    for kind in (InvalidArgumentError, NotFoundError, FileError, TruncatedError, CorruptError, UnsupportedError,
-                 TooLargeError, MismatchError, OutOfMemoryError, ContextFullError, CancelledError, NumericError,
-                 DeviceError, InternalError, BusyError)
+    for kind in (
+        InvalidArgumentError,
+        NotFoundError,
+        FileError,
+        TruncatedError,
+        CorruptError,
+        UnsupportedError,
+        TooLargeError,
+        MismatchError,
+        OutOfMemoryError,
+        ContextFullError,
+        CancelledError,
+        NumericError,
+        DeviceError,
+        InternalError,
+        BusyError,
+    )
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Callable, List, TypeVar
+from typing import Callable, List, TypeVar
 
 Result = TypeVar("Result")
 
@@ -17,7 +17,7 @@ def interruptible(work: Callable[[], Result], cancel: Callable[[], None]) -> Res
     """
     if threading.current_thread() is not threading.main_thread():
         return work()
-    results: List[Any] = []
+    results: List[Result] = []
     failures: List[BaseException] = []
     begun: List[bool] = []
     abandoned: List[bool] = []

@@ -77,7 +77,7 @@ def _data_url(url: str) -> bytes:
     if match is None:
         raise InvalidArgumentError(f"{url[:80]}: glimpse fetches nothing: want data:image/...;base64,...")
     try:
-        return base64.b64decode(url[match.end():], validate=True)
+        return base64.b64decode(url[match.end() :], validate=True)
     except (binascii.Error, ValueError) as failure:
         raise InvalidArgumentError(f"a picture's data URL is no base64: {failure}") from None
 
@@ -91,8 +91,10 @@ def _place(messages: List[Message], images: List[Any]) -> List[Message]:
         users[-1][:0] = [Part(image=image) for image in images]
         return messages
     if n_places != len(images):
-        raise InvalidArgumentError(f"the messages have {n_places} places for pictures (<image>), but there are {len(images)} "
-                                   "pictures: give as many, or leave the places out (pictures then come first)")
+        raise InvalidArgumentError(
+            f"the messages have {n_places} places for pictures (<image>), but there are {len(images)} "
+            "pictures: give as many, or leave the places out (pictures then come first)"
+        )
     left = iter(images)
     return [(role, [piece for part in parts for piece in _split(part, left)]) for role, parts in messages]
 
@@ -137,7 +139,9 @@ def c_request_messages(messages: List[Message], pictures: List[Picture]) -> Tupl
     return _c_messages("glimpse_request_message", "glimpse_request_part", messages, set_image)
 
 
-def _c_messages(message_type: str, part_type: str, messages: List[Message], set_image: Callable[[Any, Any], Any]) -> Any:
+def _c_messages(
+    message_type: str, part_type: str, messages: List[Message], set_image: Callable[[Any, Any], Any]
+) -> Tuple[Any, List[Any]]:
     keep: List[Any] = []
     array = (_c.structs[message_type] * max(len(messages), 1))()
     for message, (role, parts) in zip(array, messages):

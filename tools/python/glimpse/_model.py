@@ -7,14 +7,27 @@ import ctypes
 import logging
 import os
 import types
-from typing import (TYPE_CHECKING, Any, Deque, Dict, Iterable, Iterator, List, Mapping, Optional, Sequence, Union,
-                    overload)
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Deque,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Union,
+    overload,
+)
 
 from . import _c
 from ._answer import Answer
+from ._constraint import Constraint, make_constraint
 from ._embedding import Embedding
 from ._engine import Engine, Row
-from ._errors import NotFoundError
+from ._errors import InvalidArgumentError, NotFoundError
 from ._interrupt import interruptible
 from ._messages import c_messages, read_messages
 from ._options import c_path, fields_of, fill
@@ -66,22 +79,46 @@ class Model:
     logger "glimpse". Raises NotFoundError, CorruptError, MismatchError, ...: see GlimpseError.
     """
 
-    def __init__(self, model: "Path", mmproj: Optional["Path"] = None, *, vision_precision: str = "auto",
-                 device: str = "cpu", pack_cache_dir: Optional["Path"] = None, pack_cache_map: bool = False,
-                 use_reference: bool = False, progress: Optional["Progress"] = None,
-                 **session: "Unpack[SessionOptions]") -> None:
+    def __init__(
+        self,
+        model: "Path",
+        mmproj: Optional["Path"] = None,
+        *,
+        vision_precision: str = "auto",
+        device: str = "cpu",
+        pack_cache_dir: Optional["Path"] = None,
+        pack_cache_map: bool = False,
+        use_reference: bool = False,
+        progress: Optional["Progress"] = None,
+        **session: "Unpack[SessionOptions]",
+    ) -> None:
         self._arguments: Dict[str, Any] = dict(
-            model=os.fspath(model), mmproj=None if mmproj is None else os.fspath(mmproj), device=device,
-            vision_precision=vision_precision, pack_cache_map=pack_cache_map, use_reference=use_reference,
-            pack_cache_dir=None if pack_cache_dir is None else os.fspath(pack_cache_dir), **session)
+            model=os.fspath(model),
+            mmproj=None if mmproj is None else os.fspath(mmproj),
+            device=device,
+            vision_precision=vision_precision,
+            pack_cache_map=pack_cache_map,
+            use_reference=use_reference,
+            pack_cache_dir=None if pack_cache_dir is None else os.fspath(pack_cache_dir),
+            **session,
+        )
         fill(_c.new("glimpse_session_params"), session)  # what is wrong with them is said before a long load
         self._session_options = session
         self._idle: Deque[Session] = collections.deque()
         self._log = _c.callbacks["glimpse_log_callback"](_log_message)
         params = _c.new("glimpse_model_params", log=self._log, model_path=c_path(model))
-        fill(params, dict(mmproj_path=mmproj, n_threads=session.get("n_threads", 0), vision_precision=vision_precision,
-                          device=device, pack_cache_dir=pack_cache_dir, pack_cache_map=int(pack_cache_map),
-                          use_reference=int(use_reference)))
+        fill(
+            params,
+            dict(
+                mmproj_path=mmproj,
+                n_threads=session.get("n_threads", 0),
+                vision_precision=vision_precision,
+                device=device,
+                pack_cache_dir=pack_cache_dir,
+                pack_cache_map=int(pack_cache_map),
+                use_reference=int(use_reference),
+            ),
+        )
         self._handle = self._load(params, progress)
         self._info = _c.new("glimpse_model_info")
         _c.call("glimpse_model_get_info", self._handle, ctypes.byref(self._info))
@@ -94,8 +131,12 @@ class Model:
 
         callback = ProgressCallback(report)
         params.progress = callback.pointer
-        return interruptible(lambda: _c.create("glimpse_model_load", "glimpse_model_free", ctypes.byref(params),
-                                               keep=self._log, call=callback.call), lambda: stopped.append(True))
+        return interruptible(
+            lambda: _c.create(
+                "glimpse_model_load", "glimpse_model_free", ctypes.byref(params), keep=self._log, call=callback.call
+            ),
+            lambda: stopped.append(True),
+        )
 
     def __reduce__(self) -> Any:
         return _load_again, (self._arguments,)
@@ -161,8 +202,14 @@ class Model:
             except NotFoundError:
                 return found
             assert key.value is not None
-            _c.call("glimpse_model_metadata", self._handle, _c.numbers[file], key.value, ctypes.byref(text),
-                    ctypes.byref(size))
+            _c.call(
+                "glimpse_model_metadata",
+                self._handle,
+                _c.numbers[file],
+                key.value,
+                ctypes.byref(text),
+                ctypes.byref(size),
+            )
             found[_c.decode(key.value)] = _c.decode(ctypes.string_at(text.value, size.value) if text.value else b"")
 
     def plan(self, **options: "Unpack[SessionOptions]") -> Plan:
@@ -179,19 +226,24 @@ class Model:
         as_typed: without Unicode normalisation (NFC).
         """
         data = text.encode()
-        flags = (_c.numbers["GLIMPSE_TOKENIZE_SPECIAL"] * special + _c.numbers["GLIMPSE_TOKENIZE_AS_TYPED"] * as_typed)
+        flags = _c.numbers["GLIMPSE_TOKENIZE_SPECIAL"] * special + _c.numbers["GLIMPSE_TOKENIZE_AS_TYPED"] * as_typed
         n = ctypes.c_size_t()
         _c.call("glimpse_tokenize_with", self._handle, data, len(data), flags, None, 0, ctypes.byref(n))
         ids = (ctypes.c_int32 * max(n.value, 1))()
         _c.call("glimpse_tokenize_with", self._handle, data, len(data), flags, ids, n.value, ctypes.byref(n))
-        return list(ids)[:n.value]
+        return list(ids)[: n.value]
 
     def detokenize(self, tokens: Iterable[int], *, render_special: bool = False) -> str:
         """The text of tokens; control tokens by their names when render_special, else nothing."""
         ids = list(tokens)
         array = (ctypes.c_int32 * max(len(ids), 1))(*ids)
-        return _c.decode(_c.sized(lambda buffer, room, n: _c.call(
-            "glimpse_detokenize", self._handle, array, len(ids), int(render_special), buffer, room, n)))
+        return _c.decode(
+            _c.sized(
+                lambda buffer, room, n: _c.call(
+                    "glimpse_detokenize", self._handle, array, len(ids), int(render_special), buffer, room, n
+                )
+            )
+        )
 
     def find_token(self, text: str) -> int:
         """The id of a token by its text as the file has it. Raises NotFoundError, a LookupError."""
@@ -203,20 +255,48 @@ class Model:
         """The text that the model is given for messages, with its control tokens. Pictures are encoded for it."""
         messages = read_messages(prompt, images, system)
         array, keep = c_messages(messages, lambda pictures: [self.encode(picture) for picture in pictures])
-        text = _c.sized(lambda buffer, room, n: _c.call("glimpse_render_chat", self._handle, array, len(messages), buffer,
-                                                        room, n))
+        text = _c.sized(
+            lambda buffer, room, n: _c.call("glimpse_render_chat", self._handle, array, len(messages), buffer, room, n)
+        )
         del keep
         return _c.decode(text)
+
+    # -- what an answer may be
+
+    def constraint(
+        self,
+        *,
+        schema: Union[None, str, Mapping[str, Any]] = None,
+        json_object: bool = False,
+        regex: Optional[str] = None,
+        grammar: Optional[str] = None,
+        choices: Optional[Sequence[str]] = None,
+    ) -> Constraint:
+        """Compiled once, for any number of answers: JSON of a schema (a mapping, its text, or "boxes"), any JSON object, what
+        matches an expression, follows a grammar in GBNF, or is one of some texts. Raises InvalidArgumentError,
+        UnsupportedError with the place that is wrong.
+        """
+        return make_constraint(self._handle, schema, json_object, regex, grammar, choices)
+
+    def _with_constraint(self, sampling: Mapping[str, Any]) -> Dict[str, Any]:
+        options = dict(sampling)
+        if "schema" in options:
+            if options.get("constraint") is not None:
+                raise InvalidArgumentError("both schema and constraint: want one")
+            options["constraint"] = self.constraint(schema=options.pop("schema"))
+        return options
 
     # -- pictures
 
     @overload
-    def encode(self, image: "ImageLike", *, progress: Optional["Progress"] = ...,
-               **options: "Unpack[PictureOptions]") -> Embedding: ...
+    def encode(
+        self, image: "ImageLike", *, progress: Optional["Progress"] = ..., **options: "Unpack[PictureOptions]"
+    ) -> Embedding: ...
 
     @overload
-    def encode(self, image: List["ImageLike"], *, progress: Optional["Progress"] = ...,
-               **options: "Unpack[PictureOptions]") -> List[Embedding]: ...
+    def encode(
+        self, image: List["ImageLike"], *, progress: Optional["Progress"] = ..., **options: "Unpack[PictureOptions]"
+    ) -> List[Embedding]: ...
 
     def encode(self, image: Any, *, progress: Optional["Progress"] = None, **options: Any) -> Any:
         """A picture's embedding. A list of pictures is encoded at once: small ones share passes over the weights, and
@@ -235,15 +315,16 @@ class Model:
         params = _c.new("glimpse_encoder_params", log=self._log, cancel=ctypes.addressof(flag))
         names = fields_of("glimpse_encoder_params")
         fill(params, {**{name: value for name, value in self._session_options.items() if name in names}, **options})
-        encoder = _c.create("glimpse_encoder_create", "glimpse_encoder_free", self._handle, ctypes.byref(params),
-                            keep=(flag, self._log))
+        encoder = _c.create(
+            "glimpse_encoder_create", "glimpse_encoder_free", self._handle, ctypes.byref(params), keep=(flag, self._log)
+        )
         callback = ProgressCallback(progress)
         out = (ctypes.c_void_p * len(pictures))()
         array = c_pictures(pictures)
 
         def work() -> List[Embedding]:
             callback.call("glimpse_encoder_encode", encoder, array, len(pictures), callback.pointer, None, out)
-            return [Embedding(_c.Handle(pointer, "glimpse_embedding_free")) for pointer in out]
+            return [Embedding(_c.Handle(pointer or 0, "glimpse_embedding_free")) for pointer in out]
 
         def stop() -> None:
             flag.value = 1
@@ -254,7 +335,8 @@ class Model:
 
     def session(self, **options: "Unpack[SessionOptions]") -> Session:
         """A conversation in the library's own steps."""
-        return Session(self, **{**self._session_options, **options})  # type: ignore[typeddict-item]
+        given: Dict[str, Any] = {**self._session_options, **options}
+        return Session(self, **given)
 
     def chat(self, *, system: Optional[str] = None, **options: "Unpack[SessionOptions]") -> Chat:
         """A conversation that remembers what was said."""
@@ -269,8 +351,14 @@ class Model:
         session.reset()
         return session
 
-    def ask(self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None,
-            progress: Optional["Progress"] = None, **sampling: "Unpack[Sampling]") -> Answer:
+    def ask(
+        self,
+        prompt: "Prompt",
+        *images: "ImageLike",
+        system: Optional[str] = None,
+        progress: Optional["Progress"] = None,
+        **sampling: "Unpack[Sampling]",
+    ) -> Answer:
         """The answer to a question, about pictures if there are any; nothing is remembered. Pictures stand where the
         question says <image>, or come first. Any thread may ask at any time.
         """
@@ -280,8 +368,15 @@ class Model:
         finally:
             self._idle.append(session)
 
-    def stream(self, prompt: "Prompt", *, images: Sequence["ImageLike"] = (), system: Optional[str] = None,
-               progress: Optional["Progress"] = None, **sampling: "Unpack[Sampling]") -> Stream:
+    def stream(
+        self,
+        prompt: "Prompt",
+        *,
+        images: Sequence["ImageLike"] = (),
+        system: Optional[str] = None,
+        progress: Optional["Progress"] = None,
+        **sampling: "Unpack[Sampling]",
+    ) -> Stream:
         """The same piece by piece: `for piece in model.stream(...)` or `async for`."""
         messages = read_messages(prompt, images, system)
         return Stream(self._take(), messages, progress, sampling, self._idle.append)
@@ -291,11 +386,20 @@ class Model:
     def engine(self, **options: "Unpack[EngineOptions]") -> Engine:
         """Answers many requests together."""
         names = fields_of("glimpse_engine_params")
-        given = {name: value for name, value in self._session_options.items() if name in names}
-        return Engine(self, **{**given, **options})  # type: ignore[typeddict-item]
+        given: Dict[str, Any] = {name: value for name, value in self._session_options.items() if name in names}
+        given.update(options)
+        return Engine(self, **given)
 
-    def batch(self, rows: Iterable[Any], *, prompt: Optional["Prompt"] = None, system: Optional[str] = None,
-              on_error: str = "raise", n_parallel: int = 4, **sampling: "Unpack[Sampling]") -> Iterator[Row]:
+    def batch(
+        self,
+        rows: Iterable[Any],
+        *,
+        prompt: Optional["Prompt"] = None,
+        system: Optional[str] = None,
+        on_error: str = "raise",
+        n_parallel: int = 4,
+        **sampling: "Unpack[Sampling]",
+    ) -> Iterator[Row]:
         """Answers to rows, in their order, n_parallel under way together: see Engine.batch."""
         with self.engine(n_parallel=n_parallel) as engine:
             yield from engine.batch(rows, prompt=prompt, system=system, on_error=on_error, **sampling)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
-from typing import TYPE_CHECKING, Any, List, Mapping, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from . import _c
 from ._errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from typing_extensions import TypedDict
+
+    from ._constraint import Constraint
 
     class PictureOptions(TypedDict, total=False):
         """Bounds on the resized picture, and limits on files; see glimpse_session_params in glimpse.h."""
@@ -63,13 +65,29 @@ if TYPE_CHECKING:
         stop: Union[str, Sequence[str]]
         n_top_logprobs: int
         render_special: bool
+        constraint: Optional[Constraint]
+        schema: Union[str, Mapping[str, Any]]  # a constraint of this JSON schema, or "boxes"
 
 
 #: Names of enumerators by the field that takes them.
-_ENUMS = {"vision_precision": "GLIMPSE_VISION_", "device": "GLIMPSE_DEVICE_", "cuda_decode": "GLIMPSE_CUDA_DECODE_",
-          "kv_type": "GLIMPSE_KV_"}
-_NOT_FOR_CALLERS = {"struct_size", "log", "log_user", "progress", "progress_user", "on_text", "on_text_user", "cancel",
-                    "n_logit_bias", "n_stop"}
+_ENUMS = {
+    "vision_precision": "GLIMPSE_VISION_",
+    "device": "GLIMPSE_DEVICE_",
+    "cuda_decode": "GLIMPSE_CUDA_DECODE_",
+    "kv_type": "GLIMPSE_KV_",
+}
+_NOT_FOR_CALLERS = {
+    "struct_size",
+    "log",
+    "log_user",
+    "progress",
+    "progress_user",
+    "on_text",
+    "on_text_user",
+    "cancel",
+    "n_logit_bias",
+    "n_stop",
+}
 
 
 def c_path(path: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
@@ -95,6 +113,9 @@ def fill(params: Any, options: Mapping[str, Any]) -> List[Any]:
             keep.append(_logit_bias(params, value))
         elif name == "stop":
             keep.append(_stop(params, [value] if isinstance(value, str) else list(value)))
+        elif name == "constraint":
+            keep.append(value)
+            params.constraint = None if value is None else value._handle._as_parameter_
         elif name.endswith("_dir") or name.endswith("_path"):
             setattr(params, name, None if value is None else c_path(value))
         else:
@@ -105,7 +126,7 @@ def fill(params: Any, options: Mapping[str, Any]) -> List[Any]:
 def _number(params: Any, name: str, value: Any) -> None:
     if isinstance(value, str) and name in _ENUMS:
         prefix = _ENUMS[name]
-        values = {key[len(prefix):].lower(): number for key, number in _c.numbers.items() if key.startswith(prefix)}
+        values = {key[len(prefix) :].lower(): number for key, number in _c.numbers.items() if key.startswith(prefix)}
         if value.lower() not in values:
             raise InvalidArgumentError(f"{name} {value!r} is unknown: {', '.join(values)}")
         value = values[value.lower()]
@@ -131,4 +152,3 @@ def _stop(params: Any, stop: List[str]) -> Any:
     array = (ctypes.c_char_p * max(len(stop), 1))(*[text.encode() for text in stop])
     params.stop, params.n_stop = ctypes.addressof(array), len(stop)
     return array
-

@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 class Picture:
     """One of path, bytes and pixels (RGB, 8 bits, without gaps)."""
 
-    def __init__(self, path: Optional[str] = None, data: Optional[bytes] = None,
-                 pixels: Optional[Tuple[int, int, bytes]] = None) -> None:
+    def __init__(
+        self, path: Optional[str] = None, data: Optional[bytes] = None, pixels: Optional[Tuple[int, int, bytes]] = None
+    ) -> None:
         self.path, self.data, self.pixels = path, data, pixels
         # (width, height) once it was encoded: upright, and as the encoder saw it.
         self.original_size = self.resized_size = (0, 0)
@@ -97,9 +98,13 @@ def png(width: int, height: int, rgb: bytes) -> bytes:
     def chunk(kind: bytes, body: bytes) -> bytes:
         return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
-    rows = b"".join(b"\0" + rgb[at:at + 3 * width] for at in range(0, 3 * width * height, 3 * width))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) +
-            chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b""))
+    rows = b"".join(b"\0" + rgb[at : at + 3 * width] for at in range(0, 3 * width * height, 3 * width))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(rows, 1))
+        + chunk(b"IEND", b"")
+    )
 
 
 def picture_of(image: Any) -> Picture:
@@ -111,14 +116,18 @@ def picture_of(image: Any) -> Picture:
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
         if isinstance(path, str) and re.match(r"(https?|ftp|data):", path):
-            raise InvalidArgumentError(f"{path[:80]}: glimpse fetches nothing: give the picture's bytes or a file's path")
+            raise InvalidArgumentError(
+                f"{path[:80]}: glimpse fetches nothing: give the picture's bytes or a file's path"
+            )
         return Picture(path=os.fsdecode(path))
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         return _of_pillow(image)
     if hasattr(image, "__array_interface__") or hasattr(image, "__array__"):
         return _of_array(image)
-    raise TypeError(f"{type(image).__name__} is no picture: give a path, bytes, a Pillow image, an array (height, width, 3) "
-                    "of uint8 or a glimpse.Embedding")
+    raise TypeError(
+        f"{type(image).__name__} is no picture: give a path, bytes, a Pillow image, an array (height, width, 3) "
+        "of uint8 or a glimpse.Embedding"
+    )
 
 
 def _of_pillow(image: Any) -> Picture:
@@ -138,8 +147,10 @@ def _of_array(image: Any) -> Picture:
 
     array = numpy.asarray(image)
     if array.dtype != numpy.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise InvalidArgumentError(f"an array of {array.dtype} {array.shape} is no picture: want uint8 (height, width), or "
-                                   "(height, width, channels) of 1, 3 or 4 channels; floats in [0, 1] times 255 first")
+        raise InvalidArgumentError(
+            f"an array of {array.dtype} {array.shape} is no picture: want uint8 (height, width), or "
+            "(height, width, channels) of 1, 3 or 4 channels; floats in [0, 1] times 255 first"
+        )
     if array.ndim == 2:
         array = array[:, :, None]
     if array.shape[2] == 4:

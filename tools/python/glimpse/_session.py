@@ -7,7 +7,19 @@ import ctypes
 import dataclasses
 import os
 import threading
-from typing import TYPE_CHECKING, Any, AsyncIterator, Callable, Iterator, List, Optional, Sequence, Union, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    AsyncIterator,
+    Callable,
+    Iterator,
+    List,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+    overload,
+)
 
 from . import _c
 from ._answer import Answer, Timings, TokenLogprob, read_shapes
@@ -32,7 +44,8 @@ if TYPE_CHECKING:
 
 FINISH_REASONS = {
     number: _c.decode(_c.library.glimpse_finish_reason_name(number))
-    for name, number in _c.numbers.items() if name.startswith("GLIMPSE_FINISH_")
+    for name, number in _c.numbers.items()
+    if name.startswith("GLIMPSE_FINISH_")
 }
 _NOT_FINISHED = _c.numbers["GLIMPSE_FINISH_NONE"]
 
@@ -94,8 +107,15 @@ class Session:
         fill(params, options)
         params.log = model._log
         params.cancel = ctypes.addressof(self._flag)
-        self._adopt(_c.create("glimpse_session_create", "glimpse_session_free", model._handle, ctypes.byref(params),
-                              keep=(self._flag, model._log)))
+        self._adopt(
+            _c.create(
+                "glimpse_session_create",
+                "glimpse_session_free",
+                model._handle,
+                ctypes.byref(params),
+                keep=(self._flag, model._log),
+            )
+        )
 
     def _adopt(self, handle: _c.Handle) -> None:
         self._handle = handle
@@ -135,8 +155,16 @@ class Session:
         marked = self.model.detokenize(tokens, render_special=True)
         shapes, problem = read_shapes(self.model._handle, marked, self._pictures)
         logprobs = [self._top_logprobs(index) for index in range(len(tokens))] if self._n_top_logprobs else []
-        return Answer(_c.decode(_c.text_field(info)), tokens, FINISH_REASONS[info.finish_reason], self.timings, shapes,
-                      logprobs, problem, tuple(self._pictures))
+        return Answer(
+            _c.decode(_c.text_field(info)),
+            tokens,
+            FINISH_REASONS[info.finish_reason],
+            self.timings,
+            shapes,
+            logprobs,
+            problem,
+            tuple(self._pictures),
+        )
 
     _n_top_logprobs = 0
 
@@ -189,13 +217,17 @@ class Session:
     def _encode(self, picture: Picture, progress: Optional["Progress"]) -> Embedding:
         given = c_pictures([picture])[0]
         callback = ProgressCallback(progress)
-        name, source = "glimpse_encode_image_bytes", (given.bytes, given.n_bytes)
+        name = "glimpse_encode_image_bytes"
+        source: Tuple[Any, ...] = (given.bytes, given.n_bytes)
         if given.path is not None:
             name, source = "glimpse_encode_image_file", (given.path,)
         elif given.rgb:
             name, source = "glimpse_encode_image_rgb", (given.rgb, given.width, given.height, 0)
-        handle = self._run(lambda: _c.create(name, "glimpse_embedding_free", self._handle, *source, callback.pointer, None,
-                                             call=callback.call))
+        handle = self._run(
+            lambda: _c.create(
+                name, "glimpse_embedding_free", self._handle, *source, callback.pointer, None, call=callback.call
+            )
+        )
         return Embedding(handle)
 
     def _embed(self, images: List[Any], progress: Optional["Progress"]) -> List[Embedding]:
@@ -206,15 +238,24 @@ class Session:
             self._pictures.append(picture.seen_as(embeddings[-1]))
         return embeddings
 
-    def prefill(self, prompt: "Prompt", images: Sequence["ImageLike"] = (), *, system: Optional[str] = None,
-                progress: Optional["Progress"] = None) -> None:
+    def prefill(
+        self,
+        prompt: "Prompt",
+        images: Sequence["ImageLike"] = (),
+        *,
+        system: Optional[str] = None,
+        progress: Optional["Progress"] = None,
+    ) -> None:
         """Runs messages through the model after what the session holds."""
         self._prefill(read_messages(prompt, images, system), progress)
 
     def _prefill(self, messages: List[Message], progress: Optional["Progress"]) -> None:
         callback = ProgressCallback(progress)
-        self._say(messages, progress, lambda array, n: callback.call("glimpse_prefill", self._handle, array, n,
-                                                                     callback.pointer, None))
+        self._say(
+            messages,
+            progress,
+            lambda array, n: callback.call("glimpse_prefill", self._handle, array, n, callback.pointer, None),
+        )
 
     def _say(self, messages: List[Message], progress: Optional["Progress"], work: Callable[[Any, int], None]) -> None:
         before = len(self._pictures)
@@ -226,20 +267,30 @@ class Session:
             del self._pictures[before:]
             raise
 
-    def generate(self, prompt: "Prompt", images: Sequence["ImageLike"] = (), *, system: Optional[str] = None,
-                 progress: Optional["Progress"] = None, **sampling: "Unpack[Sampling]") -> Answer:
+    def generate(
+        self,
+        prompt: "Prompt",
+        images: Sequence["ImageLike"] = (),
+        *,
+        system: Optional[str] = None,
+        progress: Optional["Progress"] = None,
+        **sampling: "Unpack[Sampling]",
+    ) -> Answer:
         """Prefills messages after what the session holds and generates the answer."""
         params, keep = self._sampling(sampling)
         callback = ProgressCallback(progress)
         params.progress = callback.pointer
-        self._say(read_messages(prompt, images, system), progress,
-                  lambda array, n: callback.call("glimpse_generate", self._handle, array, n, ctypes.byref(params)))
+        self._say(
+            read_messages(prompt, images, system),
+            progress,
+            lambda array, n: callback.call("glimpse_generate", self._handle, array, n, ctypes.byref(params)),
+        )
         del keep
         return self.answer
 
     def _sampling(self, sampling: Any) -> Any:
         params = _c.new("glimpse_generate_params")
-        keep = fill(params, sampling)
+        keep = fill(params, self.model._with_constraint(sampling))
         self._n_top_logprobs = params.n_top_logprobs
         return params, keep
 
@@ -278,8 +329,9 @@ class Session:
         return other
 
     def checkpoint(self) -> Checkpoint:
-        return Checkpoint(_c.create("glimpse_session_checkpoint", "glimpse_checkpoint_free", self._handle),
-                          list(self._pictures))
+        return Checkpoint(
+            _c.create("glimpse_session_checkpoint", "glimpse_checkpoint_free", self._handle), list(self._pictures)
+        )
 
     def rewind(self, checkpoint: Checkpoint) -> None:
         _c.call("glimpse_session_rewind", self._handle, checkpoint._handle)
@@ -330,8 +382,14 @@ class Stream(Iterator[str], AsyncIterator[str]):
     and the whole at the end; close() ends it early.
     """
 
-    def __init__(self, session: Session, messages: List[Message], progress: Optional["Progress"], sampling: Any,
-                 done: Callable[[Session], None]) -> None:
+    def __init__(
+        self,
+        session: Session,
+        messages: List[Message],
+        progress: Optional["Progress"],
+        sampling: Any,
+        done: Callable[[Session], None],
+    ) -> None:
         self._session: Optional[Session] = session
         self._begin: Optional[Callable[[], None]] = lambda: self._prefill(session, messages, progress, sampling)
         self._done = done
@@ -418,13 +476,24 @@ class Chat:
     def _first(self) -> Optional[str]:
         return self._system if self.session.n_past == 0 else None
 
-    def ask(self, prompt: "Prompt", *images: "ImageLike", progress: Optional["Progress"] = None,
-            **sampling: "Unpack[Sampling]") -> Answer:
+    def ask(
+        self,
+        prompt: "Prompt",
+        *images: "ImageLike",
+        progress: Optional["Progress"] = None,
+        **sampling: "Unpack[Sampling]",
+    ) -> Answer:
         """The answer to a question, about pictures if there are any."""
         return self.session.generate(prompt, images, system=self._first(), progress=progress, **sampling)
 
-    def stream(self, prompt: "Prompt", *, images: Sequence["ImageLike"] = (), progress: Optional["Progress"] = None,
-               **sampling: "Unpack[Sampling]") -> Stream:
+    def stream(
+        self,
+        prompt: "Prompt",
+        *,
+        images: Sequence["ImageLike"] = (),
+        progress: Optional["Progress"] = None,
+        **sampling: "Unpack[Sampling]",
+    ) -> Stream:
         """The same piece by piece."""
         messages = read_messages(prompt, images, self._first())
         return Stream(self.session, messages, progress, sampling, lambda session: None)

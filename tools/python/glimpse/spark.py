@@ -26,7 +26,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCols, HasOutputCol
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import (BinaryType, IntegerType, StringType, StructField, StructType)
+from pyspark.sql.types import BinaryType, IntegerType, StringType, StructField, StructType
 
 if TYPE_CHECKING:
     import pyarrow
@@ -34,14 +34,29 @@ if TYPE_CHECKING:
     from ._engine import Engine
 
 #: What setOutputCol's column is made of; NULL where the row has an error.
-ANSWER = StructType([StructField("result", StringType()), StructField("finish_reason", StringType()),
-                     StructField("prompt_tokens", IntegerType()), StructField("generated_tokens", IntegerType())])
+ANSWER = StructType(
+    [
+        StructField("result", StringType()),
+        StructField("finish_reason", StringType()),
+        StructField("prompt_tokens", IntegerType()),
+        StructField("generated_tokens", IntegerType()),
+    ]
+)
 
-_int, _float, _string, _bool = (TypeConverters.toInt, TypeConverters.toFloat, TypeConverters.toString,
-                                TypeConverters.toBoolean)
+_int, _float, _string, _bool = (
+    TypeConverters.toInt,
+    TypeConverters.toFloat,
+    TypeConverters.toString,
+    TypeConverters.toBoolean,
+)
 #: Parameters: name, converter, default (None: the library's or the model's), what it is.
 _PARAMS: List[Tuple[str, Callable[[Any], Any], Any, str]] = [
-    ("modelPath", _string, None, "text model, GGUF: a path on every machine, or the name of a file of SparkContext.addFile"),
+    (
+        "modelPath",
+        _string,
+        None,
+        "text model, GGUF: a path on every machine, or the name of a file of SparkContext.addFile",
+    ),
     ("mmprojPath", _string, None, "vision encoder, GGUF; found as modelPath is"),
     ("errorCol", _string, "error", "column of what is wrong with a row; NULL where nothing is"),
     ("nCtx", _int, 4096, "tokens of a row, picture and answer included"),
@@ -65,18 +80,48 @@ _PARAMS: List[Tuple[str, Callable[[Any], Any], Any, str]] = [
     ("visionPrecision", _string, "auto", "auto, f32, bf16 or int8"),
     ("imageMinTokens", _int, None, "enlarge pictures to at least so many tokens"),
     ("imageMaxTokens", _int, None, "shrink pictures to at most so many tokens"),
-    ("packCacheDir", _string, "", "folder on each machine where packed weights are kept and mapped from; empty: one of the "
-     "application; 'none': each worker has a copy of its own"),
+    (
+        "packCacheDir",
+        _string,
+        "",
+        "folder on each machine where packed weights are kept and mapped from; empty: one of the "
+        "application; 'none': each worker has a copy of its own",
+    ),
 ]
 #: Parameters of AutoGGUFVisionModel that have one meaning here; another value is an error.
-_NEUTRAL: Dict[str, Tuple[Any, ...]] = {"tfsZ": (1,), "typicalP": (1,), "minKeep": (0,), "nProbs": (0,), "miroStat": (0, "DISABLED"),
-                                        "penalizeNl": (True, False), "useChatTemplate": (True,), "cachePrompt": (True, False),
-                                        "useMmap": (True, False)}
-_SAMPLING = {"nPredict": "max_tokens", "temperature": "temperature", "topK": "top_k", "topP": "top_p", "minP": "min_p",
-             "repeatPenalty": "repetition_penalty", "repeatLastN": "penalty_last_n", "presencePenalty": "presence_penalty",
-             "frequencyPenalty": "frequency_penalty", "seed": "seed", "stopStrings": "stop"}
-_ENGINE = {"nCtx": "n_ctx", "nBatch": "n_batch", "batchSize": "n_parallel", "nThreads": "n_threads", "kvType": "kv_type",
-           "imageMinTokens": "image_min_tokens", "imageMaxTokens": "image_max_tokens"}
+_NEUTRAL: Dict[str, Tuple[Any, ...]] = {
+    "tfsZ": (1,),
+    "typicalP": (1,),
+    "minKeep": (0,),
+    "nProbs": (0,),
+    "miroStat": (0, "DISABLED"),
+    "penalizeNl": (True, False),
+    "useChatTemplate": (True,),
+    "cachePrompt": (True, False),
+    "useMmap": (True, False),
+}
+_SAMPLING = {
+    "nPredict": "max_tokens",
+    "temperature": "temperature",
+    "topK": "top_k",
+    "topP": "top_p",
+    "minP": "min_p",
+    "repeatPenalty": "repetition_penalty",
+    "repeatLastN": "penalty_last_n",
+    "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty",
+    "seed": "seed",
+    "stopStrings": "stop",
+}
+_ENGINE = {
+    "nCtx": "n_ctx",
+    "nBatch": "n_batch",
+    "batchSize": "n_parallel",
+    "nThreads": "n_threads",
+    "kvType": "kv_type",
+    "imageMinTokens": "image_min_tokens",
+    "imageMaxTokens": "image_max_tokens",
+}
 
 
 def load_images(spark: SparkSession, path: str) -> DataFrame:
@@ -120,13 +165,27 @@ class VisionModel(Transformer, HasInputCols, HasOutputCol, DefaultParamsReadable
         values = {param.name: value for param, value in self.extractParamMap().items()}
         sampling = {ours: values[name] for name, ours in _SAMPLING.items() if name in values}
         engine = {ours: values[name] for name, ours in _ENGINE.items() if name in values}
-        job = _Job(prompt, image, values.get("systemPrompt"), values["outputCol"], values["errorCol"], sampling, engine,
-                   _model_options(values), values["packCacheDir"], _workers_per_machine(dataset.sparkSession))
+        job = _Job(
+            prompt,
+            image,
+            values.get("systemPrompt"),
+            values["outputCol"],
+            values["errorCol"],
+            sampling,
+            engine,
+            _model_options(values),
+            values["packCacheDir"],
+            _workers_per_machine(dataset.sparkSession),
+        )
         taken = {values["outputCol"], values["errorCol"]} & set(dataset.columns)
         if taken:
-            raise ValueError(f"the DataFrame has a column {taken.pop()!r} already: setOutputCol and setErrorCol name others")
-        schema = StructType(dataset.schema.fields + [StructField(values["outputCol"], ANSWER),
-                                                     StructField(values["errorCol"], StringType())])
+            raise ValueError(
+                f"the DataFrame has a column {taken.pop()!r} already: setOutputCol and setErrorCol name others"
+            )
+        schema = StructType(
+            dataset.schema.fields
+            + [StructField(values["outputCol"], ANSWER), StructField(values["errorCol"], StringType())]
+        )
         return dataset.mapInArrow(job.run, schema)
 
     def _columns(self, schema: StructType) -> Tuple[Optional[str], str]:
@@ -136,14 +195,20 @@ class VisionModel(Transformer, HasInputCols, HasOutputCol, DefaultParamsReadable
             kind = schema[name].dataType
             if isinstance(kind, StringType):
                 questions.append(name)
-            elif isinstance(kind, BinaryType) or (isinstance(kind, StructType) and {"data", "content"} & set(kind.names)):
+            elif isinstance(kind, BinaryType) or (
+                isinstance(kind, StructType) and {"data", "content"} & set(kind.names)
+            ):
                 pictures.append(name)
             else:
-                raise ValueError(f"column {name!r} is {kind.simpleString()}: want a string (questions), or binary or a struct "
-                                 "with `data` or `content` (pictures)")
+                raise ValueError(
+                    f"column {name!r} is {kind.simpleString()}: want a string (questions), or binary or a struct "
+                    "with `data` or `content` (pictures)"
+                )
         if len(questions) != 1 or len(pictures) != 1:
-            raise ValueError(f"setInputCols names {len(questions)} columns of questions and {len(pictures)} of pictures: want "
-                             "one of each; a question for all rows is withColumn('caption', lit('...'))")
+            raise ValueError(
+                f"setInputCols names {len(questions)} columns of questions and {len(pictures)} of pictures: want "
+                "one of each; a question for all rows is withColumn('caption', lit('...'))"
+            )
         return questions[0], pictures[0]
 
 
@@ -160,7 +225,9 @@ def _accessors(name: str) -> Tuple[Callable[[VisionModel, Any], VisionModel], Ca
 def _neutral_setter(name: str, values: Tuple[Any, ...]) -> Callable[[VisionModel, Any], VisionModel]:
     def setter(self: VisionModel, value: Any) -> VisionModel:
         if value not in values:
-            raise ValueError(f"{name} {value!r}: glimpse has no such sampling or format; only {values[0]!r}, which turns it off")
+            raise ValueError(
+                f"{name} {value!r}: glimpse has no such sampling or format; only {values[0]!r}, which turns it off"
+            )
         return self
 
     return setter
@@ -177,9 +244,15 @@ for _name, _values in _NEUTRAL.items():
 
 def _model_options(values: Dict[str, Any]) -> Dict[str, Any]:
     if not values.get("modelPath") or not values.get("mmprojPath"):
-        raise ValueError("no model: VisionModel.loadSavedModel(modelPath, mmprojPath), or setModelPath and setMmprojPath")
-    return dict(model=values["modelPath"], mmproj=values["mmprojPath"], vision_precision=values["visionPrecision"],
-                device="auto" if values["nGpuLayers"] else "cpu")
+        raise ValueError(
+            "no model: VisionModel.loadSavedModel(modelPath, mmprojPath), or setModelPath and setMmprojPath"
+        )
+    return dict(
+        model=values["modelPath"],
+        mmproj=values["mmprojPath"],
+        vision_precision=values["visionPrecision"],
+        device="auto" if values["nGpuLayers"] else "cpu",
+    )
 
 
 def _workers_per_machine(spark: SparkSession) -> int:
@@ -204,9 +277,19 @@ _worker: List[Any] = []
 class _Job:
     """What a worker does, as it is sent there."""
 
-    def __init__(self, prompt: Optional[str], image: str, system: Optional[str], output: str, error: str,
-                 sampling: Dict[str, Any], engine: Dict[str, Any], model: Dict[str, Any], pack_cache: str,
-                 n_workers: int) -> None:
+    def __init__(
+        self,
+        prompt: Optional[str],
+        image: str,
+        system: Optional[str],
+        output: str,
+        error: str,
+        sampling: Dict[str, Any],
+        engine: Dict[str, Any],
+        model: Dict[str, Any],
+        pack_cache: str,
+        n_workers: int,
+    ) -> None:
         self.prompt, self.image, self.system, self.output, self.error = prompt, image, system, output, error
         self.sampling, self.engine, self.model = sampling, engine, model
         self.pack_cache, self.n_workers = pack_cache, n_workers
@@ -236,13 +319,20 @@ class _Job:
 
         while waiting and len(results) >= waiting[0].num_rows:
             batch = waiting.popleft()
-            rows, results[:batch.num_rows] = results[:batch.num_rows], []
-            kind = pyarrow.struct([("result", pyarrow.string()), ("finish_reason", pyarrow.string()),
-                                   ("prompt_tokens", pyarrow.int32()), ("generated_tokens", pyarrow.int32())])
+            rows, results[: batch.num_rows] = results[: batch.num_rows], []
+            kind = pyarrow.struct(
+                [
+                    ("result", pyarrow.string()),
+                    ("finish_reason", pyarrow.string()),
+                    ("prompt_tokens", pyarrow.int32()),
+                    ("generated_tokens", pyarrow.int32()),
+                ]
+            )
             answers = pyarrow.array([None if row.answer is None else _answer(row.answer) for row in rows], kind)
             errors = pyarrow.array([None if row.error is None else str(row.error) for row in rows], pyarrow.string())
-            yield pyarrow.RecordBatch.from_arrays(batch.columns + [answers, errors],
-                                                  batch.schema.names + [self.output, self.error])
+            yield pyarrow.RecordBatch.from_arrays(
+                batch.columns + [answers, errors], batch.schema.names + [self.output, self.error]
+            )
 
     def _engine(self) -> "Engine":
         key = repr((sorted(self.engine.items()), sorted(self.model.items()), self.pack_cache, self.n_workers))
@@ -260,8 +350,12 @@ class _Job:
     def _load(self, n_threads: int) -> Any:
         from ._model import Model
 
-        model = {**self.model, "model": _file(self.model["model"]), "mmproj": _file(self.model["mmproj"]),
-                 "n_threads": n_threads}
+        model = {
+            **self.model,
+            "model": _file(self.model["model"]),
+            "mmproj": _file(self.model["mmproj"]),
+            "n_threads": n_threads,
+        }
         if self.pack_cache == "none":
             return Model(**model)
         folder = self.pack_cache or os.path.join(_files_root(), "glimpse-packed-weights")
@@ -296,9 +390,12 @@ def _file(path: str) -> str:
 
 
 def _answer(answer: Any) -> Dict[str, Any]:
-    return {"result": answer.text, "finish_reason": answer.finish_reason,
-            "prompt_tokens": answer.timings.n_prompt_tokens + answer.timings.n_cached_tokens,
-            "generated_tokens": len(answer.tokens)}
+    return {
+        "result": answer.text,
+        "finish_reason": answer.finish_reason,
+        "prompt_tokens": answer.timings.n_prompt_tokens + answer.timings.n_cached_tokens,
+        "generated_tokens": len(answer.tokens),
+    }
 
 
 def _picture(value: Any) -> Any:
