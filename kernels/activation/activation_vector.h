@@ -1,5 +1,5 @@
 // The activations for any vector width. Included by activation_avx2.cpp and activation_avx512.cpp, each with its own
-// vector type S (see there); everything has internal linkage.
+// vector type S of kernels/simd; everything has internal linkage.
 //
 // All of them are x times a weight in [0, 1] that is built from e^-|z|, never from e^|z|: nothing overflows and the
 // weight keeps its relative accuracy in the left tail.
@@ -28,30 +28,30 @@ constexpr float kMaxFloat = 0x1.fffffep127f;
 
 // x sigmoid(x * scale), given e = e^-|x scale|: the weight is 1 / (1 + e) on the right, e / (1 + e) on the left.
 template <class S>
-inline typename S::V sigmoid_weighted(typename S::V x, typename S::V e) {
-  const typename S::V one = S::broadcast(1.0f);
+inline typename S::F sigmoid_weighted(typename S::F x, typename S::F e) {
+  const typename S::F one = S::set_f(1.0f);
   // -infinity becomes the lowest float, because -infinity times zero would be NaN.
-  const typename S::V finite = S::max(S::broadcast(-kMaxFloat), x);
+  const typename S::F finite = S::max(S::set_f(-kMaxFloat), x);
   return S::mul(finite, S::div(S::if_negative(x, e, one), S::add(one, e)));
 }
 
 // e^-|x| cut at |x scale| = 160 (the result is zero from 150 on); NaN stays.
 template <class S>
-inline typename S::V exp_minus_abs(typename S::V x, Scale scale) {
-  const typename S::V a = S::min(S::broadcast(160.0f / scale.high), S::abs(x));
+inline typename S::F exp_minus_abs(typename S::F x, Scale scale) {
+  const typename S::F a = S::min(S::set_f(160.0f / scale.high), S::abs(x));
   return S::exp2_scaled(a, -scale.high, -scale.low);
 }
 
 struct Silu {
   template <class S>
-  static inline typename S::V apply(typename S::V x) {
+  static inline typename S::F apply(typename S::F x) {
     return sigmoid_weighted<S>(x, exp_minus_abs<S>(x, kSigmoid));
   }
 };
 
 struct QuickGelu {
   template <class S>
-  static inline typename S::V apply(typename S::V x) {
+  static inline typename S::F apply(typename S::F x) {
     return sigmoid_weighted<S>(x, exp_minus_abs<S>(x, kQuickGelu));
   }
 };
@@ -59,11 +59,11 @@ struct QuickGelu {
 // sigmoid(2 u) with 2 u log2(e) = x (a + b x^2).
 struct GeluTanh {
   template <class S>
-  static inline typename S::V apply(typename S::V x) {
+  static inline typename S::F apply(typename S::F x) {
     constexpr double kA = 1.5957691216057308 * kLog2E;
-    const typename S::V t = S::min(S::broadcast(11.0f), S::abs(x));  // 2^-163 at 11
-    const typename S::V factor =
-        S::fma(S::mul(t, t), S::broadcast(static_cast<float>(-0.044715 * kA)), S::broadcast(static_cast<float>(-kA)));
+    const typename S::F t = S::min(S::set_f(11.0f), S::abs(x));  // 2^-163 at 11
+    const typename S::F factor =
+        S::fma(S::mul(t, t), S::set_f(static_cast<float>(-0.044715 * kA)), S::set_f(static_cast<float>(-kA)));
     return sigmoid_weighted<S>(x, S::exp2_product(t, factor));
   }
 };
@@ -73,20 +73,20 @@ struct GeluTanh {
 // since its rounding would cost up to 100 * 2^-24. The weight is Phi(-a) on the left and 1 - Phi(-a) on the right.
 struct GeluErf {
   template <class S>
-  static inline typename S::V apply(typename S::V x) {
+  static inline typename S::F apply(typename S::F x) {
     constexpr float kG[9] = {0.11218594014644623f, 0.11250309646129608f,  0.10115616768598557f,
                              0.09326472878456116f, 0.049349334090948105f, 0.02817368507385254f,
                              0.06008876860141754f, -0.07883227616548538f, 0.022110590711236f};
-    const typename S::V one = S::broadcast(1.0f);
-    const typename S::V a = S::min(S::broadcast(14.5f), S::abs(x));  // Phi(-14.5) = 6e-48
-    const typename S::V t = S::div(one, S::fma(a, S::broadcast(0.28125f), one));
-    typename S::V g = S::broadcast(kG[8]);
-    for (int i = 7; i >= 0; --i) g = S::fma(g, t, S::broadcast(kG[i]));
-    const typename S::V square = S::mul(a, a);
-    const typename S::V rest = S::fms(a, a, square);
-    const typename S::V e = S::exp2_scaled(square, kMinusHalf.high, kMinusHalf.low);
-    const typename S::V tail = S::mul(S::mul(S::mul(g, t), S::fma(rest, S::broadcast(-0.5f), one)), e);
-    const typename S::V finite = S::max(S::broadcast(-kMaxFloat), x);
+    const typename S::F one = S::set_f(1.0f);
+    const typename S::F a = S::min(S::set_f(14.5f), S::abs(x));  // Phi(-14.5) = 6e-48
+    const typename S::F t = S::div(one, S::fma(a, S::set_f(0.28125f), one));
+    typename S::F g = S::set_f(kG[8]);
+    for (int i = 7; i >= 0; --i) g = S::fma(g, t, S::set_f(kG[i]));
+    const typename S::F square = S::mul(a, a);
+    const typename S::F rest = S::fms(a, a, square);
+    const typename S::F e = S::exp2_scaled(square, kMinusHalf.high, kMinusHalf.low);
+    const typename S::F tail = S::mul(S::mul(S::mul(g, t), S::fma(rest, S::set_f(-0.5f), one)), e);
+    const typename S::F finite = S::max(S::set_f(-kMaxFloat), x);
     return S::mul(finite, S::if_negative(x, tail, S::sub(one, tail)));
   }
 };
@@ -94,21 +94,21 @@ struct GeluErf {
 template <class S, class Activation>
 inline void apply_row(float* x, int64_t n) {
   for (int64_t i = 0; i < n; i += S::kLanes) {
-    S::store(x + i, n - i, Activation::template apply<S>(S::load(x + i, n - i)));
+    S::store_row(x + i, n - i, Activation::template apply<S>(S::load_row(x + i, n - i)));
   }
 }
 
 template <class S>
 inline void swiglu_row(const float* gate, const float* up, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += S::kLanes) {
-    const typename S::V z = Silu::apply<S>(S::load(gate + i, n - i));
-    S::store(out + i, n - i, S::mul(z, S::load(up + i, n - i)));
+    const typename S::F z = Silu::apply<S>(S::load_row(gate + i, n - i));
+    S::store_row(out + i, n - i, S::mul(z, S::load_row(up + i, n - i)));
   }
 }
 
 struct Identity {
   template <class S>
-  static inline typename S::V apply(typename S::V x) {
+  static inline typename S::F apply(typename S::F x) {
     return x;
   }
 };
@@ -121,10 +121,10 @@ inline void finish_tile(const ProductTile& tile, float* out, int64_t ld_out) {
     float* to = out + c * ld_out;
     for (int64_t i = 0; i < tile.n_rows; i += S::kLanes) {
       const int64_t count = tile.n_rows - i;
-      typename S::V x = S::load(values + i, count);
-      if (tile.bias != nullptr) x = S::add(x, S::load(tile.bias + i, count));
+      typename S::F x = S::load_row(values + i, count);
+      if (tile.bias != nullptr) x = S::add(x, S::load_row(tile.bias + i, count));
       x = F::template apply<S>(x);
-      S::store(to + i, count, Add ? S::add(S::load(to + i, count), x) : x);
+      S::store_row(to + i, count, Add ? S::add(S::load_row(to + i, count), x) : x);
     }
   }
 }
@@ -148,9 +148,36 @@ inline void store_tile_of(const ProductTile& tile, Activation activation, float*
 template <class S>
 inline void add_row(const float* x, int64_t n, float* y) {
   for (int64_t i = 0; i < n; i += S::kLanes) {
-    S::store(y + i, n - i, S::add(S::load(y + i, n - i), S::load(x + i, n - i)));
+    S::store_row(y + i, n - i, S::add(S::load_row(y + i, n - i), S::load_row(x + i, n - i)));
   }
 }
 
 }  // namespace
 }  // namespace glimpse
+
+// The functions of activation_isa.h for one instruction set and its vector type.
+#define GLIMPSE_DEFINE_ACTIVATIONS(isa, S)                                                            \
+  void swiglu_##isa(const float* gate, const float* up, int64_t n, float* out) {                      \
+    swiglu_row<S>(gate, up, n, out);                                                                  \
+  }                                                                                                   \
+  void quick_gelu_##isa(float* x, int64_t n) {                                                        \
+    apply_row<S, QuickGelu>(x, n);                                                                    \
+  }                                                                                                   \
+  void gelu_erf_##isa(float* x, int64_t n) {                                                          \
+    apply_row<S, GeluErf>(x, n);                                                                      \
+  }                                                                                                   \
+  void gelu_tanh_##isa(float* x, int64_t n) {                                                         \
+    apply_row<S, GeluTanh>(x, n);                                                                     \
+  }                                                                                                   \
+  void silu_##isa(float* x, int64_t n) {                                                              \
+    apply_row<S, Silu>(x, n);                                                                         \
+  }                                                                                                   \
+  void add_##isa(const float* x, int64_t n, float* y) {                                               \
+    add_row<S>(x, n, y);                                                                              \
+  }                                                                                                   \
+  void store_tile_##isa(const ProductTile& tile, Activation activation, float* out, int64_t ld_out) { \
+    store_tile_of<S>(tile, activation, out, ld_out);                                                  \
+  }                                                                                                   \
+  void add_tile_##isa(const ProductTile& tile, float* out, int64_t ld_out) {                          \
+    finish_tile<S, Identity, true>(tile, out, ld_out);                                                \
+  }

@@ -2,7 +2,7 @@
 // as they are read, once per group of rows. Included by attention_avx2.cpp and attention_avx512.cpp, each with its own
 // vector type; everything has internal linkage.
 //
-// S describes the vectors: V, kLanes, the size of the tiles that fit its registers, and the operations.
+// S describes the vectors: one of kernels/simd with the size of the tiles that fit its registers, and the operations.
 // Every score and every output element has one accumulator that takes the head dimensions (the keys) in ascending
 // order, so the tiling leaves no trace in the result.
 #pragma once
@@ -30,29 +30,29 @@ struct PanelReader;
 template <class S>
 struct PanelReader<S, KvElement::kBf16> {  // pairs of dimensions, pairs of positions
   static constexpr int kKeyDims = 2, kValueKeys = 2, kValueBytes = 4;
-  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
+  static inline void keys(const std::byte* line, int64_t position, typename S::F out[kKeyDims]) {
     S::load_bf16_pair(line + 4 * position, out[0], out[1]);
   }
-  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) {
+  static inline void values(const std::byte* at, typename S::F out[kValueKeys]) {
     S::load_bf16_pair(at, out[0], out[1]);
   }
 };
 template <class S>
 struct PanelReader<S, KvElement::kF16> {  // the line: 16 positions of one dimension, then of the next
   static constexpr int kKeyDims = 2, kValueKeys = 1, kValueBytes = 2;
-  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
+  static inline void keys(const std::byte* line, int64_t position, typename S::F out[kKeyDims]) {
     out[0] = S::load_f16(line + 2 * position);
     out[1] = S::load_f16(line + 2 * position + 32);
   }
-  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) { out[0] = S::load_f16(at); }
+  static inline void values(const std::byte* at, typename S::F out[kValueKeys]) { out[0] = S::load_f16(at); }
 };
 template <class S>
 struct PanelReader<S, KvElement::kF32> {
   static constexpr int kKeyDims = 1, kValueKeys = 1, kValueBytes = 4;
-  static inline void keys(const std::byte* line, int64_t position, typename S::V out[kKeyDims]) {
-    out[0] = S::load_f32(line + 4 * position);
+  static inline void keys(const std::byte* line, int64_t position, typename S::F out[kKeyDims]) {
+    out[0] = S::load_f(line + 4 * position);
   }
-  static inline void values(const std::byte* at, typename S::V out[kValueKeys]) { out[0] = S::load_f32(at); }
+  static inline void values(const std::byte* at, typename S::F out[kValueKeys]) { out[0] = S::load_f(at); }
 };
 
 // scores (R, 256) = q K^T for the first n_keys keys, rounded up to whole steps (never past the block).
@@ -67,15 +67,15 @@ void score_tile(const float* q, int64_t d_any, const std::byte* keys, int64_t n_
   const int64_t d = D != 0 ? D : d_any;
   const int64_t lines = d / Reader::kKeyDims;
   for (int64_t k = 0; k < n_keys; k += S::kLanes * kVectors) {
-    typename S::V acc[R][kVectors];
+    typename S::F acc[R][kVectors];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) acc[r][v] = S::zero();
+      for (int v = 0; v < kVectors; ++v) acc[r][v] = S::zero_f();
     }
     const std::byte* panel = keys + k / 16 * lines * 64;
     for (int64_t i = 0; i < lines; ++i) {
-      typename S::V key[kVectors][Reader::kKeyDims];
+      typename S::F key[kVectors][Reader::kKeyDims];
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
         const std::byte* line = panel + (v / kPerLine * lines + i) * 64;
@@ -88,7 +88,7 @@ void score_tile(const float* q, int64_t d_any, const std::byte* keys, int64_t n_
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
         for (int e = 0; e < Reader::kKeyDims; ++e) {
-          const typename S::V query = S::broadcast(q[r * d + i * Reader::kKeyDims + e]);
+          const typename S::F query = S::set_f(q[r * d + i * Reader::kKeyDims + e]);
 #pragma GCC unroll 4
           for (int v = 0; v < kVectors; ++v) acc[r][v] = S::fma(key[v][e], query, acc[r][v]);
         }
@@ -97,17 +97,17 @@ void score_tile(const float* q, int64_t d_any, const std::byte* keys, int64_t n_
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) S::store(scores + r * kKeyBlock + k + S::kLanes * v, acc[r][v]);
+      for (int v = 0; v < kVectors; ++v) S::store_f(scores + r * kKeyBlock + k + S::kLanes * v, acc[r][v]);
     }
   }
 }
 
 template <class S>
 inline float row_max(const float* scores, int64_t n_visible) {
-  typename S::V max = S::broadcast(-__builtin_inff());
+  typename S::F max = S::set_f(-__builtin_inff());
   int64_t k = 0;
-  for (; k + S::kLanes <= n_visible; k += S::kLanes) max = S::max(max, S::load(scores + k));
-  if (k < n_visible) max = S::max(max, S::first_lanes(S::load(scores + k), n_visible - k, -__builtin_inff()));
+  for (; k + S::kLanes <= n_visible; k += S::kLanes) max = S::max(max, S::load_f(scores + k));
+  if (k < n_visible) max = S::max(max, S::first_lanes(S::load_f(scores + k), n_visible - k, -__builtin_inff()));
   return S::reduce_max(max);
 }
 
@@ -115,17 +115,17 @@ inline float row_max(const float* scores, int64_t n_visible) {
 // rounded to bf16, like the kernels that multiply in bf16. Returns the sum of what is stored.
 template <class S, KvElement element>
 inline float probabilities(float* scores, float max, int64_t n_visible, int64_t n_keys) {
-  const typename S::V m = S::broadcast(max);
-  typename S::V sum = S::zero();
+  const typename S::F m = S::set_f(max);
+  typename S::F sum = S::zero_f();
   int64_t k = 0;
   for (; k < n_visible; k += S::kLanes) {
-    typename S::V p = S::exp2_nonpositive(S::sub(S::load(scores + k), m));
+    typename S::F p = S::exp2_nonpositive(S::sub(S::load_f(scores + k), m));
     if constexpr (element == KvElement::kBf16) p = S::round_to_bf16(p);
     if (k + S::kLanes > n_visible) p = S::first_lanes(p, n_visible - k, 0.0f);
-    S::store(scores + k, p);
+    S::store_f(scores + k, p);
     sum = S::add(sum, p);
   }
-  for (; k < n_keys; k += S::kLanes) S::store(scores + k, S::zero());
+  for (; k < n_keys; k += S::kLanes) S::store_f(scores + k, S::zero_f());
   return S::reduce_add(sum);
 }
 
@@ -135,14 +135,14 @@ void value_tile(const float* p, const std::byte* values, int64_t d_any, int64_t 
   using Reader = PanelReader<S, element>;
   constexpr int kVectorBytes = S::kLanes * Reader::kValueBytes;
   const int64_t d = D != 0 ? D : d_any;
-  typename S::V acc[R][C];
+  typename S::F acc[R][C];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
-    for (int c = 0; c < C; ++c) acc[r][c] = S::zero();
+    for (int c = 0; c < C; ++c) acc[r][c] = S::zero_f();
   }
   for (int64_t k = 0; k < n_rows; ++k, values += d * Reader::kValueBytes, p += Reader::kValueKeys) {
-    typename S::V value[C][Reader::kValueKeys];
+    typename S::F value[C][Reader::kValueKeys];
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       Reader::values(values + kVectorBytes * c, value[c]);
@@ -154,7 +154,7 @@ void value_tile(const float* p, const std::byte* values, int64_t d_any, int64_t 
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
       for (int e = 0; e < Reader::kValueKeys; ++e) {
-        const typename S::V weight = S::broadcast(p[r * kKeyBlock + e]);
+        const typename S::F weight = S::set_f(p[r * kKeyBlock + e]);
 #pragma GCC unroll 8
         for (int c = 0; c < C; ++c) acc[r][c] = S::fma(value[c][e], weight, acc[r][c]);
       }
@@ -164,7 +164,7 @@ void value_tile(const float* p, const std::byte* values, int64_t d_any, int64_t 
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {  // adding zero turns -0 into +0: keys of weight zero must not show in the sign
-      S::store(acc_rows + r * d + S::kLanes * c, S::add(acc[r][c], S::zero()));
+      S::store_f(acc_rows + r * d + S::kLanes * c, S::add(acc[r][c], S::zero_f()));
     }
   }
 }
@@ -198,7 +198,7 @@ inline const float* widened_queries(const void* queries, int64_t d, std::byte* s
   if constexpr (element != KvElement::kBf16) return static_cast<const float*>(queries);
   auto* out = reinterpret_cast<float*>(scratch + kScratchAcc) + kRowGroup * d;
   const auto* in = static_cast<const uint16_t*>(queries);
-  for (int64_t i = 0; i < R * d; i += S::kLanes) S::store(out + i, S::load_bf16(in + i));
+  for (int64_t i = 0; i < R * d; i += S::kLanes) S::store_f(out + i, S::load_bf16(in + i));
   return out;
 }
 

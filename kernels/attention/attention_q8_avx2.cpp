@@ -8,7 +8,6 @@ namespace glimpse {
 namespace {
 
 struct Avx2Q8 : Avx2 {
-  using I = __m256i;
   struct Key {
     I magnitude, key;
   };
@@ -16,17 +15,11 @@ struct Avx2Q8 : Avx2 {
   static constexpr int score_vectors() {
     return R <= 2 ? 2 : 1;  // 4 rows: 4 integer and 4 float accumulators
   }
-  static inline I zero_words() { return _mm256_setzero_si256(); }
-  static inline I broadcast_word(const void* p) {
-    int32_t word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return _mm256_set1_epi32(word);
-  }
   static inline Key load_key(const std::byte* p) {
     const I key = _mm256_load_si256(reinterpret_cast<const I*>(p));
     return {_mm256_abs_epi8(key), key};
   }
-  static inline I dot_start(const int32_t*) { return zero_words(); }
+  static inline I dot_start(const int32_t*) { return zero(); }
   // Two products of magnitudes up to 127 fit into 16 bits.
   static inline I dot4(I acc, Key key, I query) {
     const I pairs = _mm256_maddubs_epi16(key.magnitude, _mm256_sign_epi8(query, key.key));
@@ -35,12 +28,7 @@ struct Avx2Q8 : Avx2 {
   static inline I load_widened(const std::byte* p) {
     return _mm256_cvtepi8_epi16(_mm_load_si128(reinterpret_cast<const __m128i*>(p)));
   }
-  static inline I add_words(I a, I b) { return _mm256_add_epi32(a, b); }
-  static inline I times_128(I x) { return _mm256_slli_epi32(x, 7); }
   static inline I dot2(I acc, I value, I weight) { return _mm256_add_epi32(acc, _mm256_madd_epi16(value, weight)); }
-  static inline V to_float(I x) { return _mm256_cvtepi32_ps(x); }
-  static inline V mul(V a, V b) { return _mm256_mul_ps(a, b); }
-  static inline I as_words(V x) { return _mm256_castps_si256(x); }
   static inline I max_unsigned(I a, I b) { return _mm256_max_epu32(a, b); }
   static inline uint32_t reduce_max_unsigned(I x) {
     __m128i y = _mm_max_epu32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
@@ -48,7 +36,7 @@ struct Avx2Q8 : Avx2 {
     y = _mm_max_epu32(y, _mm_shuffle_epi32(y, 1));
     return static_cast<uint32_t>(_mm_cvtsi128_si32(y));
   }
-  static inline void store_int16(int16_t* p, V x) {
+  static inline void store_int16(int16_t* p, F x) {
     const I words = _mm256_cvtps_epi32(x);
     _mm_store_si128(reinterpret_cast<__m128i*>(p),
                     _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));

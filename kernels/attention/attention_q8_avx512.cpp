@@ -16,10 +16,10 @@ struct Avx512Q8 : Avx512Q8Base {
     const I key = _mm512_load_si512(p);
     return {_mm512_abs_epi8(key), _mm512_movepi8_mask(key)};
   }
-  static inline I dot_start(const int32_t*) { return zero_words(); }
+  static inline I dot_start(const int32_t*) { return zero(); }
   // Two products of magnitudes up to 127 fit into 16 bits.
   static inline I dot4(I acc, Key key, I query) {
-    const I pairs = _mm512_maddubs_epi16(key.magnitude, _mm512_mask_sub_epi8(query, key.negative, zero_words(), query));
+    const I pairs = _mm512_maddubs_epi16(key.magnitude, _mm512_mask_sub_epi8(query, key.negative, zero(), query));
     return _mm512_add_epi32(acc, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
   }
   static inline I dot2(I acc, I value, I weight) { return _mm512_add_epi32(acc, _mm512_madd_epi16(value, weight)); }

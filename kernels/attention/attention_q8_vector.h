@@ -12,6 +12,7 @@
 
 #include "kernels/attention/attention_fma.h"
 #include "kernels/attention/attention_q8.h"
+#include "kernels/simd/inline.h"
 
 namespace glimpse {
 namespace {
@@ -25,6 +26,41 @@ struct Q8Queries {
   }
 };
 
+// dot[r][v] += the products of dimensions [begin, end) of query r's bytes, high or low, and of the keys of vector v,
+// whose values begin at values[v].
+template <class S, auto Bytes, bool Ahead, int R, int kVectors>
+GLIMPSE_INLINE void q8_dot_keys(const Q8Queries<R>& q, const std::byte* const (&values)[kVectors], int64_t begin,
+                                int64_t end, typename S::I (&dot)[R][kVectors]) {
+  for (int64_t i = begin; i < end; i += 4) {
+    typename S::Key key[kVectors];
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      key[v] = S::load_key(values[v] + i * 16);
+      if constexpr (Ahead) prefetch_ahead(values[v] + i * 16);
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+      const typename S::I query = S::broadcast32(q.row[r].*Bytes + i);
+#pragma GCC unroll 4
+      for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot4(dot[r][v], key[v], query);
+    }
+  }
+}
+
+// acc[r][v] += the products of the wide channels, those of vector v beginning at wide[v].
+template <class S, int R, int kVectors>
+GLIMPSE_INLINE void q8_add_wide(const Q8Queries<R>& q, const std::byte* const (&wide)[kVectors], int64_t n_wide,
+                                typename S::F (&acc)[R][kVectors]) {
+  for (int64_t w = 0; w < n_wide; ++w) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; ++v) {
+      const typename S::F key = S::load_f16(wide[v] + w * 32);
+#pragma GCC unroll 8
+      for (int r = 0; r < R; ++r) acc[r][v] = S::fma(key, S::set_f(q.row[r].wide[w]), acc[r][v]);
+    }
+  }
+}
+
 // scores (R, 256) for the first n_keys keys, rounded up to whole steps (never past the block).
 template <class S, int D, int R, bool Ahead>
 void q8_score_tile(const std::byte* queries, int64_t d_any, int64_t n_wide, const std::byte* keys, int64_t n_keys,
@@ -33,19 +69,19 @@ void q8_score_tile(const std::byte* queries, int64_t d_any, int64_t n_wide, cons
   constexpr int kPerLine = 16 / S::kLanes;  // vectors in a line of 16 keys
   const int64_t d = D != 0 ? D : d_any;
   const int64_t group_bytes = q8_group_bytes(d, n_wide);
-  const int64_t first_value = q8_scale_bytes(d) + 32 * n_wide;
   const Q8Queries<R> q(queries, d, n_wide);
   for (int64_t k = 0; k < n_keys; k += S::kLanes * kVectors) {
-    const std::byte* group[kVectors];
-    int64_t lane[kVectors];
-    typename S::V acc[R][kVectors];
+    const std::byte *scales[kVectors], *wide[kVectors], *values[kVectors];
+    typename S::F acc[R][kVectors];
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const int64_t vector = k / S::kLanes + v;
-      group[v] = keys + vector / kPerLine * group_bytes;
-      lane[v] = vector % kPerLine * S::kLanes;
+      const int64_t lane = vector % kPerLine * S::kLanes;
+      scales[v] = keys + vector / kPerLine * group_bytes + lane * 2;
+      wide[v] = scales[v] + q8_scale_bytes(d);
+      values[v] = wide[v] + 32 * n_wide + lane * 2;
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) acc[r][v] = S::zero();
+      for (int r = 0; r < R; ++r) acc[r][v] = S::zero_f();
     }
     for (int64_t begin = 0, block = 0; begin < d; begin += kQ8Block, ++block) {
       typename S::I dot[R][kVectors];
@@ -55,61 +91,30 @@ void q8_score_tile(const std::byte* queries, int64_t d_any, int64_t n_wide, cons
         for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot_start(q.row[r].starts + 2 * block);
       }
       const int64_t end = begin + kQ8Block < d ? begin + kQ8Block : d;
-      for (int64_t i = begin; i < end; i += 4) {
-        typename S::Key key[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) {
-          const std::byte* at = group[v] + first_value + i * 16 + lane[v] * 4;
-          key[v] = S::load_key(at);
-          if constexpr (Ahead) prefetch_ahead(at);
-        }
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const typename S::I query = S::broadcast_word(q.row[r].high + i);
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot4(dot[r][v], key[v], query);
-        }
-      }
+      q8_dot_keys<S, &Q8Query::high, Ahead>(q, values, begin, end, dot);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
         for (int v = 0; v < kVectors; ++v) {
-          dot[r][v] = S::add_words(S::times_128(dot[r][v]), S::dot_start(q.row[r].starts + 2 * block + 1));
+          dot[r][v] = S::add32(S::sll(dot[r][v], 7), S::dot_start(q.row[r].starts + 2 * block + 1));
         }
       }
-      for (int64_t i = begin; i < end; i += 4) {  // the keys once more, from L1
-        typename S::Key key[kVectors];
-#pragma GCC unroll 4
-        for (int v = 0; v < kVectors; ++v) key[v] = S::load_key(group[v] + first_value + i * 16 + lane[v] * 4);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-          const typename S::I query = S::broadcast_word(q.row[r].low + i);
-#pragma GCC unroll 4
-          for (int v = 0; v < kVectors; ++v) dot[r][v] = S::dot4(dot[r][v], key[v], query);
-        }
-      }
+      q8_dot_keys<S, &Q8Query::low, false>(q, values, begin, end, dot);  // the keys once more, from L1
 #pragma GCC unroll 4
       for (int v = 0; v < kVectors; ++v) {
-        const typename S::V scale = S::load_f16(group[v] + (block * 16 + lane[v]) * 2);
+        const typename S::F scale = S::load_f16(scales[v] + block * 32);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-          const typename S::V both = S::mul(scale, S::broadcast(q.row[r].scales[block]));
+          const typename S::F both = S::mul(scale, S::set_f(q.row[r].scales[block]));
           acc[r][v] = S::fma(S::to_float(dot[r][v]), both, acc[r][v]);
         }
       }
     }
-    for (int64_t w = 0; w < n_wide; ++w) {
-#pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) {
-        const typename S::V key = S::load_f16(group[v] + q8_scale_bytes(d) + (w * 16 + lane[v]) * 2);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) acc[r][v] = S::fma(key, S::broadcast(q.row[r].wide[w]), acc[r][v]);
-      }
-    }
+    q8_add_wide<S>(q, wide, n_wide, acc);
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kVectors; ++v) S::store(scores + r * kKeyBlock + k + S::kLanes * v, acc[r][v]);
+      for (int v = 0; v < kVectors; ++v) S::store_f(scores + r * kKeyBlock + k + S::kLanes * v, acc[r][v]);
     }
   }
 }
@@ -118,7 +123,7 @@ void q8_score_tile(const std::byte* queries, int64_t d_any, int64_t n_wide, cons
 template <class S>
 inline void q8_load_scales(const std::byte* scales, int64_t group_bytes, int64_t n_keys, float* out) {
   for (int64_t k = 0; k < n_keys; k += 16, scales += group_bytes) {
-    for (int i = 0; i < 16; i += S::kLanes) S::store(out + k + i, S::load_f16(scales + i * 2));
+    for (int i = 0; i < 16; i += S::kLanes) S::store_f(out + k + i, S::load_f16(scales + i * 2));
   }
 }
 
@@ -127,24 +132,24 @@ inline void q8_load_scales(const std::byte* scales, int64_t group_bytes, int64_t
 // below 2^-100.
 template <class S>
 inline float q8_weights(const float* p, const float* scales, int64_t n_visible, int64_t n_keys, int16_t* w) {
-  const auto product = [&](int64_t k) { return S::mul(S::load(p + k), S::load(scales + k)); };
+  const auto product = [&](int64_t k) { return S::mul(S::load_f(p + k), S::load_f(scales + k)); };
   const int64_t whole = n_visible / S::kLanes * S::kLanes;
   // What the row does not see might be NaN.
-  const typename S::V last = whole < n_visible ? S::first_lanes(product(whole), n_visible - whole, 0.0f) : S::zero();
+  const typename S::F last = whole < n_visible ? S::first_lanes(product(whole), n_visible - whole, 0.0f) : S::zero_f();
   // Products are not negative: their order is that of their bits, above which lie those of NaN.
-  typename S::I bits = S::as_words(last);
-  for (int64_t k = 0; k < whole; k += S::kLanes) bits = S::max_unsigned(bits, S::as_words(product(k)));
+  typename S::I bits = S::as_int(last);
+  for (int64_t k = 0; k < whole; k += S::kLanes) bits = S::max_unsigned(bits, S::as_int(product(k)));
   const uint32_t max_bits = S::reduce_max_unsigned(bits);
   float max;
   __builtin_memcpy(&max, &max_bits, sizeof max);
   const bool usable = max_bits < 0x7f800000u && max_bits >= 0x0d800000u;  // finite, at least 2^-100
   int64_t k = 0;
   if (usable) {
-    const typename S::V inverse = S::broadcast(32767.0f / max);
+    const typename S::F inverse = S::set_f(32767.0f / max);
     for (; k < whole; k += S::kLanes) S::store_int16(w + k, S::mul(product(k), inverse));
     if (k < n_visible) S::store_int16(w + k, S::mul(last, inverse)), k += S::kLanes;
   }
-  for (; k < n_keys; k += S::kLanes) S::store_int16(w + k, S::zero());
+  for (; k < n_keys; k += S::kLanes) S::store_int16(w + k, S::zero_f());
   return usable ? max / 32767.0f : max_bits >= 0x7f800000u ? __builtin_nanf("") : 0.0f;
 }
 
@@ -157,7 +162,7 @@ void q8_value_tile(const int16_t* w, const float* factor, const std::byte* value
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
-    for (int c = 0; c < C; ++c) acc[r][c] = S::zero_words();
+    for (int c = 0; c < C; ++c) acc[r][c] = S::zero();
   }
   for (int64_t first = 0; first < n_pairs; first += 8, values += group_bytes) {
     const int64_t end = first + 8 < n_pairs ? first + 8 : n_pairs;
@@ -169,7 +174,7 @@ void q8_value_tile(const int16_t* w, const float* factor, const std::byte* value
       if constexpr (Ahead) prefetch_ahead(at);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        const typename S::I weight = S::broadcast_word(w + r * kKeyBlock + 2 * pair);
+        const typename S::I weight = S::broadcast32(w + r * kKeyBlock + 2 * pair);
 #pragma GCC unroll 2
         for (int c = 0; c < C; ++c) acc[r][c] = S::dot2(acc[r][c], value[c], weight);
       }
@@ -179,7 +184,7 @@ void q8_value_tile(const int16_t* w, const float* factor, const std::byte* value
   for (int r = 0; r < R; ++r) {
 #pragma GCC unroll 2
     for (int c = 0; c < C; ++c) {
-      S::store(acc_rows + r * d + S::kLanes * c, S::mul(S::to_float(acc[r][c]), S::broadcast(factor[r])));
+      S::store_f(acc_rows + r * d + S::kLanes * c, S::mul(S::to_float(acc[r][c]), S::set_f(factor[r])));
     }
   }
 }

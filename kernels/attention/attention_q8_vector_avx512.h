@@ -9,29 +9,18 @@ namespace glimpse {
 namespace {
 
 struct Avx512Q8Base : Avx512 {
-  using I = __m512i;
   template <int R>
   static constexpr int score_vectors() {
     return R <= 2 ? 4 : R <= 6 ? 2 : 1;  // 6 rows: 12 integer and 12 float accumulators
-  }
-  static inline I zero_words() { return _mm512_setzero_si512(); }
-  static inline I add_words(I a, I b) { return _mm512_add_epi32(a, b); }
-  static inline I times_128(I x) { return _mm512_slli_epi32(x, 7); }
-  static inline I broadcast_word(const void* p) {
-    int32_t word;
-    __builtin_memcpy(&word, p, sizeof word);
-    return _mm512_set1_epi32(word);
   }
   static inline I load_widened(const std::byte* p) {
     return _mm512_cvtepi8_epi16(_mm256_load_si256(reinterpret_cast<const __m256i*>(p)));
   }
   // Not the unmasked intrinsic: GCC 12 calls its undefined pass-through uninitialised.
-  static inline V to_float(I x) { return _mm512_maskz_cvtepi32_ps(0xffff, x); }
-  static inline V mul(V a, V b) { return _mm512_mul_ps(a, b); }
-  static inline I as_words(V x) { return _mm512_castps_si512(x); }
+  static inline F to_float(I x) { return _mm512_maskz_cvtepi32_ps(0xffff, x); }
   static inline I max_unsigned(I a, I b) { return _mm512_max_epu32(a, b); }
   static inline uint32_t reduce_max_unsigned(I x) { return _mm512_reduce_max_epu32(x); }
-  static inline void store_int16(int16_t* p, V x) {
+  static inline void store_int16(int16_t* p, F x) {
     _mm256_store_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(x)));
   }
 };

@@ -14,8 +14,6 @@ struct Quantizer : Vec256 {
     return _mm_cvtsi128_si32(m);
   }
 
-  static GLIMPSE_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
-  static GLIMPSE_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
   /// The value of lane i ^ step.
   template <int step>
   static GLIMPSE_INLINE F partner(F v) {

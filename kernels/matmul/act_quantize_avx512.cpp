@@ -9,8 +9,6 @@ namespace {
 struct Quantizer : Vec512 {
   static GLIMPSE_INLINE int32_t reduce_max(I v) { return _mm512_reduce_max_epi32(v); }
 
-  static GLIMPSE_INLINE F add(F a, F b) { return _mm512_add_ps(a, b); }
-  static GLIMPSE_INLINE F sub(F a, F b) { return _mm512_sub_ps(a, b); }
   /// The value of lane i ^ step.
   template <int step>
   static GLIMPSE_INLINE F partner(F v) {

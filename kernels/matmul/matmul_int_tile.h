@@ -115,6 +115,43 @@ struct TileColumns {
   int64_t bias_base, sums_base, bias32_at, scales_at;
 };
 
+struct SubRange {
+  int begin, end;
+};
+
+/// blk[c] = what the minima of sub-blocks [subs.begin, subs.end) add to block b. sums_at: of the block's sums of
+/// activations.
+template <class K, class Source, int n>
+GLIMPSE_INLINE void start_part(const typename Source::Block& w, int64_t b, const SubRange& subs,
+                               const TileColumns<n>& column, int64_t sums_at, typename K::V::F* blk) {
+  using V = typename K::V;
+  using I = typename V::I;
+  constexpr PanelLayout L = Source::L;
+#pragma GCC unroll 8
+  for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
+  if constexpr (L.mins == MinKind::kPairs) {
+    I pairs[n];
+#pragma GCC unroll 8
+    for (int c = 0; c < n; ++c) pairs[c] = V::zero();
+#pragma GCC unroll 8
+    for (int t = subs.begin / 2; t < subs.end / 2; ++t) {
+      const I mins = w.min_pair(t);
+#pragma GCC unroll 8
+      for (int c = 0; c < n; ++c) {
+        const I sums = V::broadcast32(column.at[c] + sums_at + 4 * t);
+        pairs[c] = K::dot_words(pairs[c], mins, sums);
+      }
+    }
+#pragma GCC unroll 8
+    for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
+  } else if constexpr (L.mins == MinKind::kBlock) {
+#pragma GCC unroll 8
+    for (int c = 0; c < n; ++c) {
+      blk[c] = V::mul(V::to_float(V::broadcast32(column.at[c] + column.bias32_at + b * 4)), w.min_scale);
+    }
+  }
+}
+
 /// One block of 16 or 8 rows x n columns: total[c] = fma(blk, activation scale, total[c]) for each part.
 template <class K, class Source, int n>
 GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const TileColumns<n>& column,
@@ -136,29 +173,7 @@ GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const 
   for (int part = 0; part < parts; ++part) {
     const int first_sub = part * subs / parts, end_sub = first_sub + subs / parts;
     F blk[n];
-#pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
-    if constexpr (L.mins == MinKind::kPairs) {
-      I pairs[n];
-#pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) pairs[c] = V::zero();
-#pragma GCC unroll 8
-      for (int t = first_sub / 2; t < end_sub / 2; ++t) {
-        const I mins = w.min_pair(t);
-#pragma GCC unroll 8
-        for (int c = 0; c < n; ++c) {
-          const I sums = V::broadcast32(column.at[c] + sums_at + 4 * t);
-          pairs[c] = K::dot_words(pairs[c], mins, sums);
-        }
-      }
-#pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
-    } else if constexpr (L.mins == MinKind::kBlock) {
-#pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) {
-        blk[c] = V::mul(V::to_float(V::broadcast32(column.at[c] + column.bias32_at + b * 4)), w.min_scale);
-      }
-    }
+    start_part<K, Source, n>(w, b, {first_sub, end_sub}, column, sums_at, blk);
     const auto sub_block = [&](int s) GLIMPSE_INLINE_LAMBDA {
       I sum[n];
       K::template dot<Source, n>(w, s, column.at, values_at + s * L.sub, bias_at + 4 * s, sum);

@@ -1,8 +1,7 @@
 // Norms for AVX2: the same 16 lanes and the same tree as norm_avx512.cpp, hence the same bits.
-#include <immintrin.h>
-
 #include "kernels/norm/norm_isa.h"
-#include "kernels/simd/row_avx2.h"
+#include "kernels/norm/norm_vector.h"
+#include "kernels/simd/vec_avx2.h"
 
 namespace glimpse {
 namespace {
@@ -52,11 +51,7 @@ void rms_norm_avx2(const float* x, const float* weight, float eps, int64_t n, fl
     for (int j = 0; j < 4; ++j) sums.part[j] = _mm256_fmadd_pd(v[j], v[j], sums.part[j]);
   }
   const double mean = total(sums) / static_cast<double>(n);
-  const __m256 scale = _mm256_set1_ps(static_cast<float>(reciprocal_root(mean + static_cast<double>(eps))));
-  for (int64_t i = 0; i < n; i += 8) {
-    const __m256 v = _mm256_mul_ps(load_row_avx2(x + i, n - i), scale);
-    store_row_avx2(out + i, n - i, _mm256_mul_ps(v, load_row_avx2(weight + i, n - i)));
-  }
+  scale_row<Vec256>(x, weight, reciprocal_root(mean + static_cast<double>(eps)), n, out);
 }
 
 void layer_norm_avx2(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
@@ -79,16 +74,7 @@ void layer_norm_avx2(const float* x, const float* weight, const float* bias, flo
     }
   }
   const double variance = total(squares) / static_cast<double>(n);
-  const __m256 scale = _mm256_set1_ps(static_cast<float>(reciprocal_root(variance + static_cast<double>(eps))));
-  // The mean in two floats: a mean far above the deviation must not eat its digits.
-  const float mean_high = static_cast<float>(mean);
-  const __m256 m0 = _mm256_set1_ps(mean_high);
-  const __m256 m1 = _mm256_set1_ps(static_cast<float>(mean - static_cast<double>(mean_high)));
-  for (int64_t i = 0; i < n; i += 8) {
-    const __m256 v = _mm256_sub_ps(_mm256_sub_ps(load_row_avx2(x + i, n - i), m0), m1);
-    const __m256 w = load_row_avx2(weight + i, n - i);
-    store_row_avx2(out + i, n - i, _mm256_fmadd_ps(_mm256_mul_ps(v, scale), w, load_row_avx2(bias + i, n - i)));
-  }
+  center_row<Vec256>(x, weight, bias, mean, reciprocal_root(variance + static_cast<double>(eps)), n, out);
 }
 
 }  // namespace glimpse

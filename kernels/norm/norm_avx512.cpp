@@ -1,8 +1,7 @@
 // Norms for AVX-512. Sums in double: no overflow for any float, and the cost hides behind the loads.
-#include <immintrin.h>
-
 #include "kernels/norm/norm_isa.h"
-#include "kernels/simd/row_avx512.h"
+#include "kernels/norm/norm_vector.h"
+#include "kernels/simd/vec_avx512.h"
 
 namespace glimpse {
 namespace {
@@ -44,11 +43,7 @@ void rms_norm_avx512(const float* x, const float* weight, float eps, int64_t n, 
     sums.high = _mm512_fmadd_pd(high, high, sums.high);
   }
   const double mean = total(sums) / static_cast<double>(n);
-  const __m512 scale = _mm512_set1_ps(static_cast<float>(reciprocal_root(mean + static_cast<double>(eps))));
-  for (int64_t i = 0; i < n; i += 16) {
-    const __m512 v = _mm512_mul_ps(load_row_avx512(x + i, n - i), scale);
-    store_row_avx512(out + i, n - i, _mm512_mul_ps(v, load_row_avx512(weight + i, n - i)));
-  }
+  scale_row<Vec512>(x, weight, reciprocal_root(mean + static_cast<double>(eps)), n, out);
 }
 
 void layer_norm_avx512(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
@@ -70,16 +65,7 @@ void layer_norm_avx512(const float* x, const float* weight, const float* bias, f
     squares.high = _mm512_fmadd_pd(high, high, squares.high);
   }
   const double variance = total(squares) / static_cast<double>(n);
-  const __m512 scale = _mm512_set1_ps(static_cast<float>(reciprocal_root(variance + static_cast<double>(eps))));
-  // The mean in two floats: a mean far above the deviation must not eat its digits.
-  const float mean_high = static_cast<float>(mean);
-  const __m512 m0 = _mm512_set1_ps(mean_high);
-  const __m512 m1 = _mm512_set1_ps(static_cast<float>(mean - static_cast<double>(mean_high)));
-  for (int64_t i = 0; i < n; i += 16) {
-    const __m512 v = _mm512_sub_ps(_mm512_sub_ps(load_row_avx512(x + i, n - i), m0), m1);
-    const __m512 w = load_row_avx512(weight + i, n - i);
-    store_row_avx512(out + i, n - i, _mm512_fmadd_ps(_mm512_mul_ps(v, scale), w, load_row_avx512(bias + i, n - i)));
-  }
+  center_row<Vec512>(x, weight, bias, mean, reciprocal_root(variance + static_cast<double>(eps)), n, out);
 }
 
 }  // namespace glimpse

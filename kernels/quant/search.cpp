@@ -232,13 +232,8 @@ float fit_symmetric_sweeps(const float* x, int n, int half, uint8_t* q) {
   return sum_l2 > 0 ? sum_xl / sum_l2 : 0.0f;
 }
 
-float fit_positive(const float* x, const float* weights, int n, int max_level, uint8_t* q) {
-  float max = 0;
-  for (int i = 0; i < n; ++i) max = std::max(max, x[i]);
-  if (!(max >= kZeroGroup)) {
-    std::fill_n(q, n, uint8_t{0});
-    return 0;
-  }
+// The inverse of the scale with the least weighted error: top / max, or one of its neighbours.
+static float search_inverse_scale(const float* x, const float* weights, int n, float max, int max_level) {
   const auto top = static_cast<float>(max_level);
   const auto error_of = [&](float inverse_scale) {
     const float scale = 1 / inverse_scale;
@@ -260,6 +255,17 @@ float fit_positive(const float* x, const float* weights, int n, int max_level, u
       inverse_scale = candidate;
     }
   }
+  return inverse_scale;
+}
+
+float fit_positive(const float* x, const float* weights, int n, int max_level, uint8_t* q) {
+  float max = 0;
+  for (int i = 0; i < n; ++i) max = std::max(max, x[i]);
+  if (!(max >= kZeroGroup)) {
+    std::fill_n(q, n, uint8_t{0});
+    return 0;
+  }
+  const float inverse_scale = search_inverse_scale(x, weights, n, max, max_level);
   float sum_xl = 0;
   float sum_l2 = 0;
   for (int i = 0; i < n; ++i) {

@@ -6,12 +6,15 @@
 
 #include <cstdint>
 
+#include "kernels/simd/exp2_avx2.h"
 #include "kernels/simd/inline.h"
+#include "kernels/simd/row_avx2.h"
 
 namespace glimpse {
 namespace {
 
-/// Half of a 16-lane vector of a panel.
+/// Vectors of 8 lanes: integers I and floats F, whose operations have `_f` in their names where an integer's is called
+/// alike. Half of a 16-lane vector of a panel.
 struct Vec256 {
   using I = __m256i;
   using F = __m256;
@@ -54,8 +57,8 @@ struct Vec256 {
   }
   static GLIMPSE_INLINE F to_float(I v) { return _mm256_cvtepi32_ps(v); }
   /// Lanes [8 half, ...) of an array of 16 f16.
-  static GLIMPSE_INLINE F load_f16(const uint8_t* p, int half) {
-    return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
+  static GLIMPSE_INLINE F load_f16(const void* p, int half = 0) {
+    return _mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p) + half));
   }
   static GLIMPSE_INLINE I load_u16(const uint8_t* p, int half) {
     return _mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16 * half)));
@@ -64,8 +67,43 @@ struct Vec256 {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p + 8 * half)));
   }
   static GLIMPSE_INLINE F as_float(I v) { return _mm256_castsi256_ps(v); }
+  static GLIMPSE_INLINE I as_int(F v) { return _mm256_castps_si256(v); }
+  static GLIMPSE_INLINE F add(F a, F b) { return _mm256_add_ps(a, b); }
+  static GLIMPSE_INLINE F sub(F a, F b) { return _mm256_sub_ps(a, b); }
   static GLIMPSE_INLINE F mul(F a, F b) { return _mm256_mul_ps(a, b); }
+  static GLIMPSE_INLINE F div(F a, F b) { return _mm256_div_ps(a, b); }
+  /// a b + c, a b - c and c - a b, rounded once.
   static GLIMPSE_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static GLIMPSE_INLINE F fms(F a, F b, F c) { return _mm256_fmsub_ps(a, b, c); }
+  static GLIMPSE_INLINE F fnma(F a, F b, F c) { return _mm256_fnmadd_ps(a, b, c); }
+  /// The second operand where one is NaN.
+  static GLIMPSE_INLINE F min(F a, F b) { return _mm256_min_ps(a, b); }
+  static GLIMPSE_INLINE F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static GLIMPSE_INLINE F abs(F v) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v); }
+  /// a where the sign of v is set, else b.
+  static GLIMPSE_INLINE F if_negative(F v, F a, F b) { return _mm256_blendv_ps(b, a, v); }
+  /// Lanes [0, count) of v, the others `rest`.
+  static GLIMPSE_INLINE F first_lanes(F v, int64_t count, float rest) {
+    return _mm256_blendv_ps(set_f(rest), v, as_float(lanes_below_avx2(count)));
+  }
+  static GLIMPSE_INLINE float reduce_max(F v) {
+    __m128 y = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    y = _mm_max_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_max_ss(y, _mm_movehdup_ps(y)));
+  }
+  /// Lanes 4 apart first, then 2 and 1.
+  static GLIMPSE_INLINE float reduce_add(F v) {
+    __m128 y = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    y = _mm_add_ps(y, _mm_movehl_ps(y, y));
+    return _mm_cvtss_f32(_mm_add_ss(y, _mm_movehdup_ps(y)));
+  }
+  /// Lanes [0, count) of a row: zero elsewhere, and not stored elsewhere.
+  static GLIMPSE_INLINE F load_row(const float* p, int64_t count) { return load_row_avx2(p, count); }
+  static GLIMPSE_INLINE void store_row(float* p, int64_t count, F v) { store_row_avx2(p, count, v); }
+  /// See exp2_avx2.h.
+  static GLIMPSE_INLINE F exp2_nonpositive(F v) { return exp2_nonpositive_avx2(v); }
+  static GLIMPSE_INLINE F exp2_scaled(F v, float high, float low) { return exp2_scaled_avx2(v, high, low); }
+  static GLIMPSE_INLINE F exp2_product(F a, F b) { return exp2_product_avx2(a, b); }
 };
 
 }  // namespace
