@@ -74,16 +74,16 @@ class Bench {
         r.k = args.k;
         r.out = reinterpret_cast<uint16_t*>(floats_.as<float>() + kFloats / 4);
         r.ld_out = ld;
-        need(stream_->launch(warpgroups ? Kernel::rows_tiled : Kernel::rows_bf16,
-                             LaunchShape{{rows_blocks(n), 1, 1}, 0}, &r));
+        need(launcher_->launch(warpgroups ? Kernel::rows_tiled : Kernel::rows_bf16,
+                               LaunchShape{{rows_blocks(n), 1, 1}, 0}, &r));
         args.act = r.out;
         args.ld_act = ld;
         const int64_t columns = warpgroups ? wg_columns : kGemmColumnsPerBlock;
-        need(stream_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format),
-                             LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
-                                          (n + columns - 1) / columns, 1},
-                                         warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()},
-                             &args));
+        need(launcher_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format),
+                               LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
+                                            (n + columns - 1) / columns, 1},
+                                           warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()},
+                               &args));
         return;
       }
       gemv(format, args);
@@ -126,9 +126,7 @@ class Bench {
           "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { all(); }, bytes_once, flop, Timing::kLaunches);
       return;
     }
-    need(stream_->begin_recording());
-    all();
-    const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
+    const std::shared_ptr<const Recording> recording = record(all);
     report(
         "token", label, "Q4_K", 0, 0, 1, [&](uint64_t) { need(stream_->play(recording)); }, bytes_once, flop,
         Timing::kLaunches);
@@ -161,10 +159,10 @@ class Bench {
       args.kv.values = static_cast<std::byte*>(args.kv.keys) + half_bytes;
       const int padded = args.kv.padded_dim;
       if (rows > CudaOps::kFewRows) {
-        need(stream_->launch(attend_tiles_kernel(args.kv.type, padded),
-                             LaunchShape{{(rows + kRowsPerTileGroup - 1) / kRowsPerTileGroup, heads, 1},
-                                         attend_tiles_shared_bytes(padded)},
-                             &args));
+        need(launcher_->launch(attend_tiles_kernel(args.kv.type, padded),
+                               LaunchShape{{(rows + kRowsPerTileGroup - 1) / kRowsPerTileGroup, heads, 1},
+                                           attend_tiles_shared_bytes(padded)},
+                               &args));
         return;
       }
       args.n_splits = static_cast<int32_t>((keys + kKeysPerSplit - 1) / kKeysPerSplit);
@@ -172,10 +170,10 @@ class Bench {
       args.tickets = tickets();
       const int group =
           attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits, device_->n_multiprocessors());
-      need(stream_->launch(attend_rows_kernel(args.kv.type, group),
-                           LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
-                                       attend_rows_shared_bytes(group, padded)},
-                           &args));
+      need(launcher_->launch(attend_rows_kernel(args.kv.type, group),
+                             LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
+                                         attend_rows_shared_bytes(group, padded)},
+                             &args));
     };
     report("attention", label, q8 ? "Q8_0" : "BF16", heads, keys, rows, launch,
            2.0 * static_cast<double>(row_bytes * kv_heads * keys),
@@ -206,15 +204,24 @@ class Bench {
     const int n_pairs = args.segment[0].n_pairs;
     const Kernel kernel = gemv_kernel(format, columns);
     const int64_t groups = (args.n + columns - 1) / columns;
-    need(stream_->launch(kernel,
-                         LaunchShape{{gemv_blocks(n_pairs, groups, device_->n_multiprocessors()), groups, 1},
-                                     gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
-                         &args));
+    need(launcher_->launch(kernel,
+                           LaunchShape{{gemv_blocks(n_pairs, groups, device_->n_multiprocessors()), groups, 1},
+                                       gemv_shared_bytes(format, columns, args.segment[0].w[0].column_tiles)},
+                           &args));
   }
 
   int32_t* tickets() {
     if (tickets_.size() == 0) tickets_ = need(Memory::on_device(device_, 4096, "tickets"));
     return tickets_.as<int32_t>();
+  }
+
+  template <typename Work>
+  std::shared_ptr<const Recording> record(const Work& work) {
+    const std::unique_ptr<LaunchRecorder> recorder = need(stream_->record());
+    launcher_ = recorder.get();
+    work();
+    launcher_ = stream_.get();
+    return need(recorder->finish());
   }
 
   // Microseconds of each of `count` launches, several times: as a recording, whose kernels overlap as those of a decode
@@ -224,9 +231,9 @@ class Bench {
   std::vector<double> time_replays(const Launch& launch, uint64_t count) {
     launch(0);  // what is allocated at the first launch cannot be recorded
     need(stream_->synchronize());
-    need(stream_->begin_recording());
-    for (uint64_t i = 0; i < count; ++i) launch(i);
-    const std::shared_ptr<const Recording> recording = need(stream_->end_recording());
+    const std::shared_ptr<const Recording> recording = record([&] {
+      for (uint64_t i = 0; i < count; ++i) launch(i);
+    });
     return time([&] { need(stream_->play(recording)); }, count);
   }
   template <typename Launch>
@@ -279,6 +286,7 @@ class Bench {
 
   std::shared_ptr<Device> device_;
   std::unique_ptr<Stream> stream_;
+  Launcher* launcher_ = stream_.get();  // or a recorder
   const bench::GpuRates rates_;
   Memory pool_, floats_, tickets_;
 };

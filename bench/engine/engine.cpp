@@ -136,7 +136,10 @@ Result<std::optional<TokenId>> Engine::step(TokenId id, const MropePosition& pos
   constexpr int64_t kStepsAhead = 2;  // a session's
   const std::array<float, 1 + kStepsAhead> luck{};
   const auto n = static_cast<size_t>(1 + std::min(kStepsAhead, n_left));
-  return decoder_->step(*caches_[0], id, position, {}, std::span(luck).first(n));
+  const TextDecoder::StepInput input{caches_[0].get(), id, position, {}, std::span(luck).first(n)};
+  TokenId token = 0;
+  GLIMPSE_ASSIGN(const bool drawn, decoder_->step(std::span(&input, 1), std::span(&token, 1)));
+  return drawn ? std::optional(token) : std::nullopt;
 }
 
 // -- pictures

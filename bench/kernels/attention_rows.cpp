@@ -71,7 +71,7 @@ class AttentionRun : public KernelRun {
     }
     GLIMPSE_ASSIGN(scratch_, AlignedBuffer::allocate(attention_scratch_bytes(d_), "scratch of a kernel"));
     const std::vector<float> q = gaussian_numbers(shape_.n_rows * shape_.head_dim, 2);
-    if (kernel_.element == KvElement::kInt8) {
+    if (kernel_.int8) {
       const SegmentQueries queries{q.data(), shape_.head_dim, shape_.n_rows, 1};
       estimate_int8(queries, shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
       quantize_segment(shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
@@ -82,7 +82,11 @@ class AttentionRun : public KernelRun {
     GLIMPSE_ASSIGN(queries_, AlignedBuffer::allocate(static_cast<uint64_t>(shape_.n_rows * d_) * 4, "queries"));
     std::vector<const float*> q_rows;
     for (int64_t r = 0; r < shape_.n_rows; ++r) q_rows.push_back(q.data() + r * shape_.head_dim);
-    prepare_queries(isa, kernel_.element, q_rows.data(), shape_.n_rows, shape_.head_dim, keys(0, 0), queries_.data());
+    if (kernel_.int8) {
+      prepare_queries_int8(q_rows.data(), shape_.n_rows, shape_.head_dim, keys(0, 0), queries_.data());
+    } else {
+      prepare_queries(isa, kernel_.element, q_rows.data(), shape_.n_rows, shape_.head_dim, queries_.data());
+    }
     GLIMPSE_ASSIGN(rows_, Rows::make(shape_.n_rows, d_));
     return {};
   }
@@ -95,7 +99,7 @@ class AttentionRun : public KernelRun {
   double nmse() override {
     const int64_t n_keys = std::min<int64_t>(n_keys_, 1024);
     const std::vector<float> got = output(kernel_, n_keys);
-    const std::vector<float> want = output(select_attention_kernel(kernel_.element, Isa::kRef), n_keys);
+    const std::vector<float> want = output(select_attention_kernel(kernel_.element, Isa::kRef, kernel_.int8), n_keys);
     return normalised_error(got.data(), want.data(), static_cast<int64_t>(want.size()));
   }
 
@@ -134,7 +138,7 @@ class AttentionRun : public KernelRun {
 };
 
 Arithmetic arithmetic_of(const AttentionKernel& kernel) {
-  if ((kernel.element == KvElement::kQ8_0 || kernel.element == KvElement::kInt8) && kernel.isa != Isa::kRef) {
+  if ((kernel.element == KvElement::kQ8_0 || kernel.int8) && kernel.isa != Isa::kRef) {
     return int8_arithmetic(kernel.isa);
   }
   if (kernel.isa.has(Isa::kAvx512Bf16)) return Arithmetic::kBf16;
@@ -143,8 +147,8 @@ Arithmetic arithmetic_of(const AttentionKernel& kernel) {
 }
 
 // Bytes that are read of a head's keys and values.
-uint64_t panel_bytes_read(KvElement element, int64_t head_dim, int64_t n_keys) {
-  if (element != KvElement::kInt8) return 2 * kv_head_bytes(element, head_dim, n_keys);
+uint64_t panel_bytes_read(const AttentionKernel& kernel, int64_t head_dim, int64_t n_keys) {
+  if (!kernel.int8) return 2 * kv_head_bytes(kernel.element, head_dim, n_keys);
   const int64_t d = padded_head_dim(head_dim);
   return static_cast<uint64_t>(int8_key_header_bytes(d) +
                                n_keys * (int8_key_block_bytes(d) + int8_value_block_bytes(d)) / kKeyBlock);
@@ -160,10 +164,12 @@ KernelRow attention_row(const AttentionKernel& kernel, const Shape& shape, int64
   const auto n_dots = static_cast<double>(shape.n_heads * shape.n_rows * n_keys);
   row.flop = 4 * n_dots * static_cast<double>(shape.head_dim);
   const int64_t d = padded_head_dim(shape.head_dim);
+  const uint64_t query_bytes =
+      kernel.int8 ? static_cast<uint64_t>(int8_query_bytes(d)) : query_row_bytes(kernel.element, d);
   row.bytes = static_cast<double>(shape.n_heads) *
-              static_cast<double>(panel_bytes_read(kernel.element, shape.head_dim, n_keys) +
+              static_cast<double>(panel_bytes_read(kernel, shape.head_dim, n_keys) +
                                   static_cast<uint64_t>(shape.n_rows) *
-                                      (query_row_bytes(kernel.element, d) + static_cast<uint64_t>(d) * sizeof(float)));
+                                      (query_bytes + static_cast<uint64_t>(d) * sizeof(float)));
   row.prepare = [&kernel, shape, n_keys](uint64_t rotate_bytes) -> Result<std::unique_ptr<KernelRun>> {
     auto run = std::make_unique<AttentionRun>(kernel, shape, n_keys);
     GLIMPSE_TRY(run->prepare(rotate_bytes));

@@ -27,6 +27,10 @@ AlignedBuffer::~AlignedBuffer() {
   }
 }
 
+uint64_t AlignedBuffer::memory_bytes(uint64_t n_bytes) {
+  return checked_align_up(n_bytes, n_bytes < kHugePage ? 64 : kHugePage).value_or(n_bytes);
+}
+
 Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purpose) {
   AlignedBuffer buffer;
   if (n_bytes == 0) return buffer;
@@ -36,7 +40,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purp
   };
   if (n_bytes > std::numeric_limits<uint64_t>::max() / 4) return fail();
   if (n_bytes < kHugePage) {
-    const auto rounded = static_cast<size_t>(round_up(static_cast<int64_t>(n_bytes), 64));
+    const auto rounded = static_cast<size_t>(memory_bytes(n_bytes));
     buffer.data_ = static_cast<std::byte*>(std::aligned_alloc(64, rounded));
     if (buffer.data_ == nullptr) return fail();
     std::memset(buffer.data_, 0, rounded);
@@ -44,7 +48,7 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purp
     return buffer;
   }
   // Map one huge page more than needed and give back what lies before and after the aligned part.
-  const uint64_t rounded = *checked_align_up(n_bytes, kHugePage);
+  const uint64_t rounded = memory_bytes(n_bytes);
   void* raw = mmap(nullptr, rounded + kHugePage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (raw == MAP_FAILED) return fail();
   auto* start = static_cast<std::byte*>(raw);

@@ -23,6 +23,8 @@ class AlignedBuffer {
   /// Errors: kOutOfMemory, with the number of bytes and what they were for. Pages are zero and untouched, so
   /// that the thread that first writes a page decides where it lives.
   static Result<AlignedBuffer> allocate(uint64_t n_bytes, const char* purpose);
+  /// The memory that allocate() takes for n_bytes: what is large ends at a huge page.
+  static uint64_t memory_bytes(uint64_t n_bytes);
 
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }

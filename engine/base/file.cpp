@@ -147,10 +147,6 @@ bool File::try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept
   return offset <= size_ && out.size() <= size_ - offset && read_fully(descriptor_, offset, out) == 0;
 }
 
-void File::drop_cache(uint64_t offset, uint64_t n_bytes) const {
-  posix_fadvise(descriptor_, static_cast<off_t>(offset), static_cast<off_t>(n_bytes), POSIX_FADV_DONTNEED);
-}
-
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 

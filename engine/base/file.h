@@ -31,8 +31,6 @@ class File {
   Status read_at(uint64_t offset, std::span<std::byte> out) const;
   /// The same for threads that must neither allocate nor throw: false where read_at() would have an error.
   bool try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept;
-  /// Tells the kernel that a range will not be read again, so that it may leave the page cache.
-  void drop_cache(uint64_t offset, uint64_t n_bytes) const;
   int descriptor() const { return descriptor_; }
 
  private:

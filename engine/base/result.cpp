@@ -1,40 +1,14 @@
 #include "engine/base/result.h"
 
+#include "engine/base/enum_names.h"
+
 namespace glimpse {
 const char* error_code_name(ErrorCode code) {
-  switch (code) {
-    case ErrorCode::kInvalidArgument:
-      return "invalid argument";
-    case ErrorCode::kNotFound:
-      return "not found";
-    case ErrorCode::kIo:
-      return "input/output error";
-    case ErrorCode::kTruncated:
-      return "truncated";
-    case ErrorCode::kCorrupt:
-      return "corrupt";
-    case ErrorCode::kUnsupported:
-      return "unsupported";
-    case ErrorCode::kTooLarge:
-      return "too large";
-    case ErrorCode::kMismatch:
-      return "mismatch";
-    case ErrorCode::kOutOfMemory:
-      return "out of memory";
-    case ErrorCode::kContextFull:
-      return "context full";
-    case ErrorCode::kCancelled:
-      return "cancelled";
-    case ErrorCode::kNumeric:
-      return "not a finite number";
-    case ErrorCode::kDevice:
-      return "device error";
-    case ErrorCode::kInternal:
-      return "internal error";
-    case ErrorCode::kBusy:
-      return "busy";
-  }
-  return "unknown error";
+  constexpr const char* kNames[] = {
+      "invalid argument", "not found",           "input/output error", "truncated",      "corrupt",
+      "unsupported",      "too large",           "mismatch",           "out of memory",  "context full",
+      "cancelled",        "not a finite number", "device error",       "internal error", "busy"};
+  return enum_name<ErrorCode::kBusy>(kNames, code, "unknown error");
 }
 
 Error with_context(Error error, const std::string& where) {

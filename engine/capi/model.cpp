@@ -54,7 +54,8 @@ glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_mod
       return make_error(ErrorCode::kInvalidArgument, "cuda_decode %d is unknown", params.cuda_decode);
     }
     ModelOptions options;
-    options.cuda_decode = static_cast<CudaDecode>(params.cuda_decode);
+    if (params.cuda_decode == GLIMPSE_CUDA_DECODE_LAUNCHES) options.device_options = "cuda_decode=launches";
+    if (params.device_options != nullptr) options.device_options = params.device_options;
     options.device = static_cast<DeviceKind>(params.device);
     options.model_path = params.model_path;
     if (params.mmproj_path != nullptr) options.mmproj_path = params.mmproj_path;

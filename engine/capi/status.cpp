@@ -40,8 +40,6 @@ static_assert(same(GLIMPSE_VISION_AUTO, VisionPrecision::kAuto) && same(GLIMPSE_
               same(GLIMPSE_VISION_BF16, VisionPrecision::kBf16) && same(GLIMPSE_VISION_INT8, VisionPrecision::kInt8));
 static_assert(same(GLIMPSE_DEVICE_CPU, DeviceKind::kCpu) && same(GLIMPSE_DEVICE_CUDA, DeviceKind::kCuda) &&
               same(GLIMPSE_DEVICE_AUTO, DeviceKind::kAuto));
-static_assert(same(GLIMPSE_CUDA_DECODE_GRAPH, CudaDecode::kGraph) &&
-              same(GLIMPSE_CUDA_DECODE_LAUNCHES, CudaDecode::kLaunches));
 static_assert(same(GLIMPSE_FINISH_STOP, FinishReason::kStop) &&
               same(GLIMPSE_FINISH_STOP_STRING, FinishReason::kStopString) &&
               same(GLIMPSE_FINISH_MAX_TOKENS, FinishReason::kMaxTokens) &&

@@ -123,23 +123,41 @@ Status Session::Impl::forward_pending() {
   return {};
 }
 
-// The token after the pending one, where the backend draws it and nobody looks at the logits. nullopt: it cannot.
-Result<std::optional<TokenId>> Session::Impl::draw_on_device() {
+std::optional<Session::Impl::DeviceStep> Session::Impl::begin_device_step() {
   const std::span<const TokenId> pending = conversation.pending();
   const std::optional<DrawOptions> draw = answer->sampler.device_draw();
   if (!draw || answer->constraint || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
-    return std::optional<TokenId>();
+    return std::nullopt;
   }
   // So many steps are wasted at most when the answer ends by what was drawn.
   int64_t n_ahead = std::min(kStepsAhead, sizes.context - conversation.n_cached() - 1);
   if (answer->max_tokens > 0) n_ahead = std::min(n_ahead, answer->max_tokens - 1);
-  const std::vector<float> uniform = answer->sampler.peek(static_cast<size_t>(1 + n_ahead));
-  const std::vector<MropePosition> positions = conversation.pending_positions(0);
-  GLIMPSE_ASSIGN(const std::optional<TokenId> token, decoder->step(pending[0], positions[0], *draw, uniform));
-  if (!token) return token;
+  DeviceStep step{answer->sampler.peek(static_cast<size_t>(1 + n_ahead)), {}};
+  step.input = decoder->begin_step(pending[0], conversation.pending_positions(0)[0], *draw, step.uniform);
+  return step;
+}
+
+void Session::Impl::end_device_step(const DeviceStep& step) {
+  decoder->end_step(step.input);
   answer->sampler.skip_draw();
   conversation.commit_pending();
-  return token;
+}
+
+// The tokens after the pending ones of sessions on one bench, where the backend draws them and nobody looks at the
+// logits. False: it does not, and nothing has changed.
+Result<bool> Session::Impl::draw_on_device(std::span<Impl* const> sessions, std::span<TokenId> tokens) {
+  if (!sessions[0]->bench->ops->records_steps()) return false;
+  std::vector<DeviceStep> steps;
+  std::vector<TextDecoder::StepInput> inputs;
+  for (Impl* session : sessions) {
+    std::optional<DeviceStep> step = session->begin_device_step();
+    if (!step) return false;
+    inputs.push_back(step->input);
+    steps.push_back(std::move(*step));
+  }
+  GLIMPSE_ASSIGN(const bool drawn, sessions[0]->bench->decoder->step(inputs, tokens));
+  for (size_t i = 0; drawn && i < steps.size(); ++i) sessions[i]->end_device_step(steps[i]);
+  return drawn;
 }
 
 // The token of step.token.id becomes part of the answer. What can fail comes first, so that nothing has changed then.
@@ -255,7 +273,10 @@ Result<Session::Step> Session::Impl::step() {
   if (!ends_at_once(step)) {
     GLIMPSE_ASSIGN(std::optional<TokenId> known, forced_token());
     if (!known) {
-      GLIMPSE_ASSIGN(known, draw_on_device());
+      Impl* const self = this;
+      TokenId token = 0;
+      GLIMPSE_ASSIGN(const bool drawn, draw_on_device(std::span(&self, 1), std::span(&token, 1)));
+      if (drawn) known = token;
     }
     if (!known && !conversation.pending().empty()) GLIMPSE_TRY(forward_pending());
     GLIMPSE_TRY(take_step(known, step));

@@ -120,7 +120,7 @@ class Session::JointStep {
     int64_t most_rows;
     Status status = {};
     Step step = {};
-    std::optional<TokenId> forced = {};         // by a constraint
+    std::optional<TokenId> known = {};          // the token: a constraint leaves one, or the backend has drawn it
     std::vector<MropePosition> positions = {};  // of pending tokens
     PassRows rows = {};                         // what goes through the pass; none: nothing does
     bool of_prompt = false;
@@ -139,8 +139,8 @@ class Session::JointStep {
     }
     GLIMPSE_TRY(s.begin_step());
     if (s.ends_at_once(m.step)) return {};
-    GLIMPSE_ASSIGN(m.forced, s.forced_token());
-    if (m.forced || s.conversation.pending().empty()) return {};
+    GLIMPSE_ASSIGN(m.known, s.forced_token());
+    if (m.known || s.conversation.pending().empty()) return {};
     if (!s.decoder->drafts().empty()) return s.forward_pending();  // a draft may spare it the pass
     m.positions = s.conversation.pending_positions(0);
     m.rows = {s.conversation.pending(), m.positions, {}};
@@ -163,6 +163,22 @@ class Session::JointStep {
     forward(group);
   }
 
+  // Of texts, not of prompts. What fails here is left to the pass, which has the error of each.
+  static bool draw(std::span<Member* const> group) {
+    const Result<bool> drawn = told([&]() -> Result<bool> {
+      std::vector<TokenId> tokens(group.size());
+      std::vector<Impl*> sessions;
+      for (Member* m : group) {
+        if (m->of_prompt) return false;
+        sessions.push_back(&m->session);
+      }
+      GLIMPSE_ASSIGN(const bool done, Impl::draw_on_device(sessions, tokens));
+      for (size_t i = 0; done && i < group.size(); ++i) group[i]->known = tokens[i];
+      return done;
+    });
+    return drawn.ok() && drawn.value();
+  }
+
   static Status run_pass(std::span<Member* const> group) {
     std::vector<TextDecoder::Input> inputs;
     for (Member* m : group) inputs.push_back(m->session.decoder->begin_append(m->rows, m->wants_logits));
@@ -180,6 +196,7 @@ class Session::JointStep {
 
   static void forward(std::vector<Member*>& group) {
     if (group.empty()) return;
+    if (draw(group)) return group.clear();
     const Status joint = told([&] { return run_pass(group); });
     for (Member* m : group) {
       if (joint.ok()) continue;
@@ -191,7 +208,7 @@ class Session::JointStep {
   static Status end_step(Member& m, double passed) {
     if (m.step.finished) return {};
     const Clock::time_point own = Clock::now();
-    GLIMPSE_TRY(m.session.take_step(m.forced, m.step));
+    GLIMPSE_TRY(m.session.take_step(m.known, m.step));
     m.session.timings.decode += passed + ms_since(own);
     return {};
   }
@@ -202,8 +219,8 @@ class Session::JointStep {
     if (s.prompt->n_left() > 0) return {};
     s.end_prompt();
     if (s.ends_at_once(m.step)) return {};
-    GLIMPSE_ASSIGN(m.forced, s.forced_token());
-    return s.take_step(m.forced, m.step);
+    GLIMPSE_ASSIGN(m.known, s.forced_token());
+    return s.take_step(m.known, m.step);
   }
 
   std::vector<Member> members_;

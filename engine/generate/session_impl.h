@@ -94,7 +94,14 @@ struct Session::Impl {
   }
   std::vector<TokenId> draft() const;
   Status forward_pending();
-  Result<std::optional<TokenId>> draw_on_device();
+  /// The pending token for a step in which the backend draws the next one; nullopt: somebody has to see the logits.
+  struct DeviceStep {
+    std::vector<float> uniform;
+    TextDecoder::StepInput input;  // refers to them
+  };
+  std::optional<DeviceStep> begin_device_step();
+  void end_device_step(const DeviceStep& step);
+  static Result<bool> draw_on_device(std::span<Impl* const> sessions, std::span<TokenId> tokens);
   Status begin_step();
   ConstraintState* constraint() { return answer->constraint && !answer->thinks ? &*answer->constraint : nullptr; }
   Result<std::optional<TokenId>> forced_token();

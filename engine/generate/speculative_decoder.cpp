@@ -93,16 +93,17 @@ Status SpeculativeDecoder::append_with_drafts(std::span<const TokenId> ids, std:
   return {};
 }
 
-Result<std::optional<TokenId>> SpeculativeDecoder::step(TokenId id, const MropePosition& position,
-                                                        const DrawOptions& draw, std::span<const float> uniform) {
+TextDecoder::StepInput SpeculativeDecoder::begin_step(TokenId id, const MropePosition& position,
+                                                      const DrawOptions& draw, std::span<const float> uniform) {
   drop_drafts();
-  GLIMPSE_ASSIGN(const std::optional<TokenId> next, decoder().step(*cache_, id, position, draw, uniform));
-  if (!next) return next;
+  return {cache_.get(), id, position, draw, uniform};
+}
+
+void SpeculativeDecoder::end_step(const TextDecoder::StepInput& input) {
   drafts_.clear();
   n_taken_ = 0;
   has_logits_ = false;
-  stepped_.emplace(id, position);
-  return next;
+  stepped_.emplace(input.id, input.position);
 }
 
 bool SpeculativeDecoder::take_draft(TokenId id) {

@@ -36,7 +36,7 @@ class SpeculativeDecoder {
   /// There are no drafts from now on, and the logits of the last slot are these: (vocab_size), or none.
   void set_logits(std::span<const float> logits);
 
-  /// Of the last slot, (vocab_size), for the sampler to change and restore. After step() they are computed again, which
+  /// Of the last slot, (vocab_size), for the sampler to change and restore. After a step they are computed again, which
   /// takes a pass. Errors: kInvalidArgument unless has_logits(); those of TextDecoder::last_logits().
   Result<std::span<float>> logits();
   /// Not before the first append(), nor after truncate() or an error.
@@ -54,9 +54,11 @@ class SpeculativeDecoder {
   /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
-  /// A text token, and the one that the backend draws after it: TextDecoder::step(). Drops drafts.
-  Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
-                                      std::span<const float> uniform);
+  /// A text token after which the backend draws: TextDecoder::step() takes it from here, and end_step() is told that it
+  /// did. Drops drafts.
+  TextDecoder::StepInput begin_step(TokenId id, const MropePosition& position, const DrawOptions& draw,
+                                    std::span<const float> uniform);
+  void end_step(const TextDecoder::StepInput& input);
   /// Drafts that wait.
   std::span<const TokenId> drafts() const { return std::span(drafts_).subspan(n_taken_); }
   /// When id is the next draft: it belongs to the conversation from now on, no pass is needed. Otherwise false, and
@@ -78,7 +80,7 @@ class SpeculativeDecoder {
   size_t vocab_;
   std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
   bool has_logits_ = false;
-  std::optional<std::pair<TokenId, MropePosition>> stepped_;  // the last slot, when step() filled it
+  std::optional<std::pair<TokenId, MropePosition>> stepped_;  // the last slot, when a step filled it
   std::vector<TokenId> drafts_;                               // of the last pass
   size_t n_taken_ = 0;                                        // of them; also the row of logits that is the last slot's
 };

@@ -60,10 +60,12 @@ std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
   return bytes;
 }
 
-Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
+namespace {
+
+// Magic, version and the bytes of the header are there.
+Status check_beginning(std::span<const std::byte> bytes) {
   if (bytes.size() < kFieldsAt) {
-    return make_error(ErrorCode::kTruncated, "image embedding: %zu bytes, want at least %zu", bytes.size(),
-                      kHeaderBytes);
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes, want at least %d", bytes.size(), kHeaderBytes);
   }
   if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0) {
     return make_error(ErrorCode::kCorrupt, "image embedding: does not start with 'GLIE'");
@@ -71,13 +73,18 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   uint32_t version = 0;
   std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
   if (version != kVersion) {
-    return make_error(ErrorCode::kUnsupported, "image embedding: version %u, want %u: %s", version, kVersion,
+    return make_error(ErrorCode::kUnsupported, "image embedding: version %d, want %d: %s", version, kVersion,
                       version < kVersion ? "it was made by an older glimpse, encode the picture again"
                                          : "it was made by a newer glimpse");
   }
   if (bytes.size() < kHeaderBytes) {
     return make_error(ErrorCode::kTruncated, "image embedding: %d bytes, want at least %d", bytes.size(), kHeaderBytes);
   }
+  return {};
+}
+
+// The header, whose numbers fit one another; no values yet.
+Result<ImageEmbedding> read_fields(std::span<const std::byte> bytes) {
   int64_t fields[kFields];
   std::memcpy(fields, bytes.data() + kFieldsAt, sizeof fields);
   for (size_t i = 0; i < kFields; ++i) {
@@ -100,6 +107,14 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
     return make_error(ErrorCode::kCorrupt, "image embedding: %d tokens do not fit a grid of %d x %d x %d", e.n_tokens,
                       e.grid.t, e.grid.h, e.grid.w);
   }
+  return e;
+}
+
+}  // namespace
+
+Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
+  GLIMPSE_TRY(check_beginning(bytes));
+  GLIMPSE_ASSIGN(ImageEmbedding e, read_fields(bytes));
   const uint64_t want = static_cast<uint64_t>(e.n_tokens * e.width);  // at most 2^60
   const uint64_t have = bytes.size() - kHeaderBytes;
   if (have / sizeof(float) < want) {

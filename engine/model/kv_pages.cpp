@@ -20,7 +20,8 @@ std::vector<KvShape> layer_shapes(const Model& model, KvElement element) {
 }  // namespace
 
 uint64_t KvPages::plan_bytes(const Model& model, const Ops& ops, int64_t n_pages, KvElement element) {
-  return static_cast<uint64_t>(n_pages) * ops.kv_page_bytes(layer_shapes(model, element));
+  const auto page_floats = static_cast<int64_t>(ops.kv_page_bytes(layer_shapes(model, element)) / sizeof(float));
+  return ops.buffer_bytes(n_pages * page_floats);
 }
 
 Result<std::shared_ptr<KvPages>> KvPages::create(const Model& model, Ops& ops, int64_t n_pages, KvElement element) {

@@ -106,94 +106,109 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   return load(options, std::move(text_file), std::move(vision_file));
 }
 
-Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, GgufFile text_file,
-                                                 std::optional<GgufFile> vision_file) {
-  const std::shared_ptr<Model> model(new Model());
-  model->use_reference_ = options.use_reference;
-  model->ops_factory_ = options.ops_factory;
-  model->cuda_decode_ = options.cuda_decode;
-  model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
-  GLIMPSE_ASSIGN(model->text_config_, read_text_config(text_file));
-  const TextConfig& text = model->text_config_;
-  if (vision_file) {
-    GLIMPSE_ASSIGN(model->vision_config_, read_vision_config(*vision_file));
-    GLIMPSE_TRY(check_pair(text_file, text, *vision_file, model->vision_config_));
-    if (!text.sees_pictures()) {
+struct Model::Files {
+  GgufFile text;
+  std::optional<GgufFile> vision;
+};
+
+// What the files say of themselves: configuration, vocabulary, metadata.
+Status Model::read_headers(const ModelOptions& options, const Files& files) {
+  GLIMPSE_ASSIGN(text_config_, read_text_config(files.text));
+  if (files.vision) {
+    GLIMPSE_ASSIGN(vision_config_, read_vision_config(*files.vision));
+    GLIMPSE_TRY(check_pair(files.text, text_config_, *files.vision, vision_config_));
+    if (!text_config_.sees_pictures()) {
       log(options.log, LogLevel::kWarning,
           format(
               "%s is a %s model, whose positions have one dimension: it was not trained on pictures, and what it says "
               "about them will be wrong; take the language model that %s was made with",
-              text_file.path().c_str(), text.architecture.c_str(), vision_file->path().c_str()));
+              files.text.path(), text_config_.architecture, files.vision->path()));
     }
+    vision_metadata_ = read_metadata(*files.vision);
+    GLIMPSE_ASSIGN(vision_fingerprint_, files.vision->fingerprint("clip."));
   }
-  GLIMPSE_ASSIGN(model->tokenizer_, read_tokenizer(text_file, text));
-  GLIMPSE_ASSIGN(const auto chat_template, text_file.optional_string("tokenizer.chat_template"));
-  model->chat_format_ = recognise_chat_format(chat_template.value_or(""), text.architecture.starts_with("qwen3"));
-  if (!model->chat_format_.is_chatml) {
+  GLIMPSE_ASSIGN(tokenizer_, read_tokenizer(files.text, text_config_));
+  GLIMPSE_ASSIGN(const auto chat_template, files.text.optional_string("tokenizer.chat_template"));
+  chat_format_ = recognise_chat_format(chat_template.value_or(""), text_config_.architecture.starts_with("qwen3"));
+  if (!chat_format_.is_chatml) {
     log(options.log, LogLevel::kWarning,
         format("%s: its chat template is of %s, not of Qwen's family: prompts are written as ChatML all the same; with "
                "another format write them yourself and give them raw",
-               text_file.path(), model->chat_format_.name));
+               files.text.path(), chat_format_.name));
   }
-  model->text_metadata_ = read_metadata(text_file);
-  if (vision_file) model->vision_metadata_ = read_metadata(*vision_file);
+  text_metadata_ = read_metadata(files.text);
+  GLIMPSE_ASSIGN(text_fingerprint_, files.text.fingerprint(format("%s.", text_config_.architecture)));
+  return {};
+}
 
-  // First every tensor is checked and counted, then the weights are read.
+// First every tensor is checked and counted, then the weights are read.
+Status Model::read_weights(const ModelOptions& options, const Files& files, Ops& ops) {
+  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, device_));
+  // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
+  const bool int8 = vision_precision == WeightPrecision::kInt8;
+  vision_int8_keys_ = int8 && device_ != DeviceKind::kCuda;
+  vision_kv_element_ = int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16 : KvElement::kF32;
+  WeightReader text_check = WeightReader::checker(files.text, ops);
+  text_check.keep_f32(options.f32_tensors);
+  GLIMPSE_TRY(read_text_weights(text_check, text_config_, options.text_precision));
+  GLIMPSE_TRY(refuse_unused_tensors(files.text, text_check.used(), ModelSide::kText, text_config_.num_hidden_layers,
+                                    options.log));
+  uint64_t vision_bytes = 0;
+  std::optional<WeightReader> vision_check;
+  if (files.vision) {
+    vision_check.emplace(WeightReader::checker(*files.vision, ops));
+    GLIMPSE_TRY(read_vision_weights(*vision_check, vision_config_, vision_precision));
+    GLIMPSE_TRY(refuse_unused_tensors(*files.vision, vision_check->used(), ModelSide::kVision,
+                                      vision_config_.num_hidden_layers, options.log));
+    vision_bytes = vision_check->n_bytes();
+  }
+  weight_bytes_ = text_check.n_bytes() + vision_bytes;
+  PackCache text_cache = open_cache(options, files.text, options.text_precision, text_check), vision_cache;
+  uint64_t to_be_mapped = text_cache.is_mapped() ? text_check.n_packed_bytes() : 0;
+  if (vision_check) {
+    vision_cache = open_cache(options, *files.vision, vision_precision, *vision_check);
+    if (vision_cache.is_mapped()) to_be_mapped += vision_check->n_packed_bytes();
+  }
+  GLIMPSE_TRY(check_memory(ops.available_bytes(), text_check.n_bytes(), vision_bytes, to_be_mapped));
+
+  LoadProgress progress{&options.progress, 0, weight_bytes_};
+  GLIMPSE_TRY(progress.advance(0));
+  WeightReader text_reader = WeightReader::loader(files.text, ops, progress, text_cache);
+  text_reader.keep_f32(options.f32_tensors);
+  GLIMPSE_ASSIGN(TextWeights text, read_text_weights(text_reader, text_config_, options.text_precision));
+  text_weights_ = std::make_unique<TextWeights>(std::move(text));
+  text_cache.finish();
+  if (files.vision) {
+    WeightReader reader = WeightReader::loader(*files.vision, ops, progress, vision_cache);
+    GLIMPSE_ASSIGN(VisionWeights vision, read_vision_weights(reader, vision_config_, vision_precision));
+    vision_weights_ = std::make_unique<VisionWeights>(std::move(vision));
+    vision_cache.finish();
+  }
+  mapped_bytes_ = text_cache.mapped_bytes() + vision_cache.mapped_bytes();
+  return {};
+}
+
+Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, GgufFile text_file,
+                                                 std::optional<GgufFile> vision_file) {
+  const Files files{std::move(text_file), std::move(vision_file)};
+  const std::shared_ptr<Model> model(new Model());
+  model->use_reference_ = options.use_reference;
+  model->ops_factory_ = options.ops_factory;
+  CudaOpsOptions device_options;
+  GLIMPSE_TRY(read_device_options(options.device_options, device_options));
+  model->cuda_decode_ = device_options.decode;
+  model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
+  GLIMPSE_TRY(model->read_headers(options, files));
+  const TextConfig& text = model->text_config_;
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));
   if (text.num_experts > 0 && !ops->runs_experts()) {
     return make_error(ErrorCode::kUnsupported,
-                      "%s: models of experts (%s) do not run on a GPU yet: choose the device cpu", text_file.path(),
+                      "%s: models of experts (%s) do not run on a GPU yet: choose the device cpu", files.text.path(),
                       text.architecture);
   }
-  GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, model->device_));
-  // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
-  const bool int8 = vision_precision == WeightPrecision::kInt8;
-  model->vision_kv_element_ = int8 && model->device_ != DeviceKind::kCuda          ? KvElement::kInt8
-                              : int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16
-                                                                                   : KvElement::kF32;
-  WeightReader text_check = WeightReader::checker(text_file, *ops);
-  text_check.keep_f32(options.f32_tensors);
-  GLIMPSE_TRY(read_text_weights(text_check, text, options.text_precision));
-  GLIMPSE_TRY(
-      refuse_unused_tensors(text_file, text_check.used(), ModelSide::kText, text.num_hidden_layers, options.log));
-  GLIMPSE_ASSIGN(model->text_fingerprint_, text_file.fingerprint(format("%s.", text.architecture)));
-  uint64_t vision_bytes = 0;
-  std::optional<WeightReader> vision_check;
-  if (vision_file) {
-    vision_check.emplace(WeightReader::checker(*vision_file, *ops));
-    GLIMPSE_TRY(read_vision_weights(*vision_check, model->vision_config_, vision_precision));
-    GLIMPSE_TRY(refuse_unused_tensors(*vision_file, vision_check->used(), ModelSide::kVision,
-                                      model->vision_config_.num_hidden_layers, options.log));
-    vision_bytes = vision_check->n_bytes();
-    GLIMPSE_ASSIGN(model->vision_fingerprint_, vision_file->fingerprint("clip."));
-  }
-  model->weight_bytes_ = text_check.n_bytes() + vision_bytes;
-  PackCache text_cache = open_cache(options, text_file, options.text_precision, text_check);
-  uint64_t to_be_mapped = text_cache.is_mapped() ? text_check.n_packed_bytes() : 0;
-  PackCache vision_cache;
-  if (vision_check) {
-    vision_cache = open_cache(options, *vision_file, vision_precision, *vision_check);
-    if (vision_cache.is_mapped()) to_be_mapped += vision_check->n_packed_bytes();
-  }
-  GLIMPSE_TRY(check_memory(ops->available_bytes(), text_check.n_bytes(), vision_bytes, to_be_mapped));
-
-  LoadProgress progress{&options.progress, 0, model->weight_bytes_};
-  GLIMPSE_TRY(progress.advance(0));
-  WeightReader text_reader = WeightReader::loader(text_file, *ops, progress, text_cache);
-  text_reader.keep_f32(options.f32_tensors);
-  GLIMPSE_ASSIGN(TextWeights text_weights, read_text_weights(text_reader, text, options.text_precision));
-  model->text_weights_ = std::make_unique<TextWeights>(std::move(text_weights));
-  text_cache.finish();
-  if (vision_file) {
-    WeightReader vision_reader = WeightReader::loader(*vision_file, *ops, progress, vision_cache);
-    GLIMPSE_ASSIGN(VisionWeights vision_weights,
-                   read_vision_weights(vision_reader, model->vision_config_, vision_precision));
-    model->vision_weights_ = std::make_unique<VisionWeights>(std::move(vision_weights));
-    vision_cache.finish();
-  }
-  model->mapped_bytes_ = text_cache.mapped_bytes() + vision_cache.mapped_bytes();
+  GLIMPSE_TRY(model->read_weights(options, files, *ops));
   log(options.log, LogLevel::kInfo,
-      format("%s: %s, %d layers, width %d, %.0f MiB of weights (%.0f of them mapped) on %s", text_file.path(),
+      format("%s: %s, %d layers, width %d, %.0f MiB of weights (%.0f of them mapped) on %s", files.text.path(),
              text.architecture, text.num_hidden_layers, text.hidden_size,
              static_cast<double>(model->weight_bytes_) / (1 << 20),
              static_cast<double>(model->mapped_bytes_) / (1 << 20), ops->describe()));

@@ -30,7 +30,7 @@ struct ModelOptions {
   std::string mmproj_path;     // empty: text only
   bool use_reference = false;  // run on RefOps
   DeviceKind device = DeviceKind::kCpu;
-  CudaDecode cuda_decode = CudaDecode::kGraph;
+  std::string device_options;  // of read_device_options(), whatever the device
   /// When set, contexts come from here, whatever `device` says: other backends, tests.
   std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory;
   int n_threads = 0;  // for loading; sessions choose their own
@@ -77,8 +77,10 @@ class Model {
   /// Of these, bytes that are mapped from side files: page cache, shared between processes, that the kernel may drop
   /// and read again.
   uint64_t mapped_bytes() const { return mapped_bytes_; }
-  /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed.
+  /// How the vision encoder keeps the keys and values of a layer: as exactly as its weights were packed. int8: those of
+  /// segments that can bear it (Segment::int8).
   KvElement vision_kv_element() const { return vision_kv_element_; }
+  bool vision_int8_keys() const { return vision_int8_keys_; }
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
@@ -88,7 +90,10 @@ class Model {
   Result<std::unique_ptr<Ops>> make_ops(int n_threads, const LogSink& log = {}) const;
 
  private:
+  struct Files;
   Model();
+  Status read_headers(const ModelOptions& options, const Files& files);
+  Status read_weights(const ModelOptions& options, const Files& files, Ops& ops);
   TextConfig text_config_;
   VisionConfig vision_config_;
   std::unique_ptr<TextWeights> text_weights_;
@@ -99,6 +104,7 @@ class Model {
   Metadata text_metadata_, vision_metadata_;
   uint64_t weight_bytes_ = 0, mapped_bytes_ = 0;
   KvElement vision_kv_element_ = KvElement::kF32;
+  bool vision_int8_keys_ = false;
   bool use_reference_ = false;
   DeviceKind device_ = DeviceKind::kCpu;  // never kAuto
   CudaDecode cuda_decode_ = CudaDecode::kGraph;

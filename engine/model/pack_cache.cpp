@@ -2,23 +2,15 @@
 
 #include <utility>
 
+#include "engine/base/enum_names.h"
 #include "kernels/matmul/panel_layout.h"
 
 namespace glimpse {
 namespace {
 
 const char* precision_name(WeightPrecision precision) {
-  switch (precision) {
-    case WeightPrecision::kAsStored:
-      return "stored";
-    case WeightPrecision::kF32:
-      return "f32";
-    case WeightPrecision::kBf16:
-      return "bf16";
-    case WeightPrecision::kInt8:
-      return "int8";
-  }
-  return "stored";
+  constexpr const char* kNames[] = {"stored", "f32", "bf16", "int8"};
+  return enum_name<WeightPrecision::kInt8>(kNames, precision, "stored");
 }
 
 }  // namespace

@@ -29,7 +29,7 @@ struct DecoderScratch {
 };
 
 // x += the feed-forward network of RMSNorm(x), or of the experts that it chooses for each row.
-void decoder_ffn(Ops& op, const DecoderLayerWeights& w, const DecoderScratch& s, Probe& probe) {
+void decoder_ffn(PassOps& op, const DecoderLayerWeights& w, const DecoderScratch& s, Probe& probe) {
   if (w.experts) {
     op.norm_experts(s.x, w.ffn_norm, *w.experts, s.routing, s.ffn);  // ffn = silu(Wg h) * (Wu h), expert by expert
     probe.see("routing", s.routing.weight);
@@ -44,7 +44,8 @@ void decoder_ffn(Ops& op, const DecoderLayerWeights& w, const DecoderScratch& s,
 
 // One decoder layer (forward() of Qwen2VLDecoderLayer, Qwen3DecoderLayer and their like with experts). x is updated in
 // place.
-void decoder_layer(Ops& op, const DecoderLayerWeights& w, Segments segments, const DecoderScratch& s, Probe& probe) {
+void decoder_layer(PassOps& op, const DecoderLayerWeights& w, Segments segments, const DecoderScratch& s,
+                   Probe& probe) {
   op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, segments, s.q);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
   probe.see_kv(segments);
@@ -161,11 +162,11 @@ struct TextDecoder::Impl {
   Ops& ops;
   int64_t context = 0, batch = 0;
   DecoderMemory memory;
-  std::vector<PassPart> parts;         // of the pass at hand
-  std::vector<Segment> segments;       // one per part
-  int64_t n_step_rope = 0;             // positions that step_cos and step_sin hold
-  KvCache::Revision stepped;           // of the cache that steps go on in
-  std::unique_ptr<DecodeSteps> steps;  // goes first: steps that are under way use the memory above
+  std::vector<PassPart> parts;             // of the pass at hand
+  std::vector<Segment> segments;           // one per part
+  int64_t n_step_rope = 0;                 // positions that step_cos and step_sin hold
+  std::vector<KvCache::Revision> stepped;  // of the caches that steps go on in
+  std::unique_ptr<DecodeSteps> steps;      // goes first: steps that are under way use the memory above
 
   // How far the passes of a run are.
   struct Progress {
@@ -206,9 +207,11 @@ struct TextDecoder::Impl {
   void add_deepstack(size_t layer, Mat all, Probe& probe);
   Segments segments_of_layer(size_t layer);
   void head(Mat all, Probe& probe, bool* finite);
-  Result<std::unique_ptr<StepProgram>> record_step(const KvCache& cache, int64_t n_positions, const DrawOptions& draw);
+  Result<std::unique_ptr<StepProgram>> record_step(std::span<const KvCache* const> caches, int64_t n_positions,
+                                                   std::span<const DrawOptions> draws);
   Status fill_step_rope(int64_t n_positions);
-  DecodeSteps& steps_of(const KvCache& cache);
+  Status check_step(const StepInput& input) const;
+  DecodeSteps* steps_of(std::span<const StepInput> inputs);
 };
 
 TextDecoder::TextDecoder() = default;
@@ -233,10 +236,6 @@ Result<std::unique_ptr<TextDecoder>> TextDecoder::create(std::shared_ptr<const M
   d.batch = std::min(batch, context);
   GLIMPSE_TRY(list_memory(model->text(), model->text_weights(), ops, context, d.batch, d.memory).allocate(ops));
   return decoder;
-}
-
-int64_t TextDecoder::batch() const {
-  return impl_->batch;
 }
 
 Status TextDecoder::Impl::check(const Input& input) const {
@@ -487,59 +486,99 @@ Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {
   return {};
 }
 
-// The pass of compute() and head() for one row of text whose place the backend knows.
-Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(const KvCache& cache, int64_t n_positions,
-                                                                    const DrawOptions& draw) {
+// The pass of compute() and head() for rows of text, one of each cache, whose places the backend knows.
+Result<std::unique_ptr<StepProgram>> TextDecoder::Impl::record_step(std::span<const KvCache* const> caches,
+                                                                    int64_t n_positions,
+                                                                    std::span<const DrawOptions> draws) {
   const TextConfig& c = config();
   const TextWeights& w = model->text_weights();
-  if (memory.step_cos == nullptr) return std::unique_ptr<StepProgram>();
+  const auto n = static_cast<int64_t>(caches.size());
+  if (memory.step_cos == nullptr || n > std::min(batch, kLogitRows)) return std::unique_ptr<StepProgram>();
   GLIMPSE_TRY(fill_step_rope(n_positions));
-  DecoderScratch s = scratch(1);
+  DecoderScratch s = scratch(n);
   s.rope = {rows(memory.step_cos, n_positions, c.head_dim / 2), rows(memory.step_sin, n_positions, c.head_dim / 2)};
-  const Mat out = rows(memory.logits, 1, c.vocab_size);
+  const Mat out = rows(memory.logits, n, c.vocab_size);
   const TapSink no_tap;
   Probe probe(ops, no_tap);
-  return ops.record_step([&](StepRecorder& step) {
-    step.embed_token(*w.token_embd, s.x);
+  return ops.record_step(n, [&](StepOps& step) {
+    step.embed_tokens(*w.token_embd, s.x);
+    std::vector<Segment> places(caches.size());
     for (size_t layer = 0; layer < w.layers.size(); ++layer) {
-      const Segment row{.kv = cache.layer(layer), .n_rows = 1, .n_past = n_positions - 1};
-      decoder_layer(ops, w.layers[layer], std::span(&row, 1), s, probe);
+      for (int64_t i = 0; i < n; ++i) {
+        places[static_cast<size_t>(i)] = {
+            .kv = caches[static_cast<size_t>(i)]->layer(layer), .first_row = i, .n_rows = 1, .n_past = n_positions - 1};
+      }
+      decoder_layer(step, w.layers[layer], places, s, probe);
     }
-    ops.norm_linear(s.x, w.output_norm, w.output, Activation::kNone, out);
-    step.draw(out, draw);
+    step.norm_linear(s.x, w.output_norm, w.output, Activation::kNone, out);
+    for (int64_t first = 0; first < n;) {  // rows that are drawn alike, together
+      int64_t end = first + 1;
+      while (end < n && draws[static_cast<size_t>(end)] == draws[static_cast<size_t>(first)]) ++end;
+      step.draw(first, out.slice(first, end - first), draws[static_cast<size_t>(first)]);
+      first = end;
+    }
   });
 }
 
-// The recorded steps of a cache: those of another one are dropped, and what was begun is worthless when something else
-// has written to it.
-DecodeSteps& TextDecoder::Impl::steps_of(const KvCache& cache) {
-  if (steps == nullptr || !stepped.of_same_cache(cache.revision())) {
-    steps = nullptr;  // goes before its successor is recorded
-    steps = std::make_unique<DecodeSteps>(
-        [this, &cache](int64_t n_positions, const DrawOptions& draw) { return record_step(cache, n_positions, draw); },
-        std::min(context, cache.context()));
-  } else if (!(stepped == cache.revision())) {
-    steps->forget();
+// The recorded steps of these caches: those of others are dropped, and what was begun is worthless when something else
+// has written to one. Several texts must come together twice before a step of theirs is worth recording: nullptr.
+DecodeSteps* TextDecoder::Impl::steps_of(std::span<const StepInput> inputs) {
+  std::vector<KvCache::Revision> now;
+  std::vector<const KvCache*> caches;
+  int64_t most = context;
+  for (const StepInput& input : inputs) {
+    now.push_back(input.cache->revision());
+    caches.push_back(input.cache);
+    most = std::min(most, input.cache->context());
   }
-  stepped = cache.revision();
-  return *steps;
+  const bool same_caches =
+      std::equal(now.begin(), now.end(), stepped.begin(), stepped.end(),
+                 [](const KvCache::Revision& a, const KvCache::Revision& b) { return a.of_same_cache(b); });
+  if (!same_caches) steps = nullptr;  // goes before its successor is recorded
+  if (steps != nullptr && !(now == stepped)) steps->forget();
+  stepped = std::move(now);
+  if (!same_caches && inputs.size() > 1) return nullptr;
+  if (steps == nullptr) {
+    const auto record = [this, caches = std::move(caches)](int64_t n_positions, std::span<const DrawOptions> draws) {
+      return record_step(caches, n_positions, draws);
+    };
+    steps = std::make_unique<DecodeSteps>(record, most);
+  }
+  return steps.get();
 }
 
-Result<std::optional<TokenId>> TextDecoder::step(KvCache& cache, TokenId id, const MropePosition& position,
-                                                 const DrawOptions& draw, std::span<const float> uniform) {
+Status TextDecoder::Impl::check_step(const StepInput& input) const {
+  return check({input.cache, {std::span(&input.id, 1), std::span(&input.position, 1), {}}, {}});
+}
+
+Result<bool> TextDecoder::step(std::span<const StepInput> inputs, std::span<TokenId> tokens) {
   Impl& d = *impl_;
-  GLIMPSE_TRY(d.check({&cache, {std::span(&id, 1), std::span(&position, 1), {}}, {}}));
-  const bool text = id >= 0 && position.t >= 0 && position.t == position.h && position.t == position.w;
-  if (!text || uniform.empty()) return std::optional<TokenId>();
-  // No more ahead than there are pages for.
-  while (uniform.size() > 1 && !cache.reserve(static_cast<int64_t>(uniform.size())).ok()) {
-    uniform = uniform.first(uniform.size() - 1);
+  size_t n_steps = StepProgram::kMostAhead;
+  for (const StepInput& input : inputs) {
+    GLIMPSE_TRY(d.check_step(input));
+    const MropePosition& p = input.position;
+    if (input.id < 0 || p.t < 0 || p.t != p.h || p.t != p.w) return false;  // no text
+    n_steps = std::min(n_steps, input.uniform.size());
   }
-  GLIMPSE_TRY(cache.reserve(1));
-  DecodeSteps& steps = d.steps_of(cache);
-  GLIMPSE_ASSIGN(const std::optional<TokenId> next, steps.next({id, cache.n_past(), position.t}, draw, uniform));
-  if (next) cache.advance(1);
-  return next;
+  if (n_steps == 0 || !d.ops.records_steps()) return false;
+  // No more ahead than there are pages for.
+  const auto reserve = [&](size_t n) -> Status {
+    for (const StepInput& input : inputs) GLIMPSE_TRY(input.cache->reserve(static_cast<int64_t>(n)));
+    return {};
+  };
+  while (n_steps > 1 && !reserve(n_steps).ok()) --n_steps;
+  GLIMPSE_TRY(reserve(n_steps));
+  DecodeSteps* const steps = d.steps_of(inputs);
+  if (steps == nullptr) return false;
+  std::vector<StepRow> rows;
+  for (const StepInput& input : inputs) {
+    rows.push_back({{input.id, input.cache->n_past(), input.position.t}, input.draw, input.uniform.first(n_steps)});
+  }
+  GLIMPSE_ASSIGN(const bool done, steps->next(rows, tokens));
+  for (size_t i = 0; done && i < inputs.size(); ++i) {
+    inputs[i].cache->advance(1);
+  }
+  return done;
 }
 
 Status TextDecoder::last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits) {

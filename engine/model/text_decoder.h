@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 
 #include "engine/base/log.h"
@@ -26,8 +25,6 @@ class TextDecoder {
                                                      int64_t batch);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch);
 
-  int64_t batch() const;
-
   /// Rows that go into one cache, and which logits are wanted of them.
   struct Input {
     KvCache* cache = nullptr;
@@ -44,13 +41,21 @@ class TextDecoder {
   Status forward(KvCache& cache, const PassRows& rows, std::span<float> logits, bool all_logits, const TapSink& tap,
                  const ProgressSink& progress);
 
-  /// Appends the text token `id` and lets the backend draw the one that follows, as forward() and a draw in one;
-  /// further steps may be begun before they are asked for. uniform: numbers in [0, 1], the luck of this draw and of the
-  /// next ones; as many steps are begun at most, so none past the last slot of the context or the end of an answer is
-  /// when the caller gives no more. nullopt: the backend cannot, or the step's logits were not finite; nothing was
-  /// appended, and forward() does it or has the error. Errors: kContextFull, kInvalidArgument, kDevice.
-  Result<std::optional<TokenId>> step(KvCache& cache, TokenId id, const MropePosition& position,
-                                      const DrawOptions& draw, std::span<const float> uniform);
+  /// A text token that goes into a cache, and how the one that follows is drawn. uniform: numbers in [0, 1], the luck
+  /// of this draw and of the next ones; as many steps are begun at most, so none past the last slot of the context or
+  /// the end of an answer is when the caller gives no more.
+  struct StepInput {
+    KvCache* cache = nullptr;
+    TokenId id = 0;
+    MropePosition position;
+    DrawOptions draw;
+    std::span<const float> uniform;
+  };
+  /// Appends the tokens to their caches and lets the backend draw those that follow, as run() and draws in one; further
+  /// steps may be begun before they are asked for. tokens: one per input. False: the backend cannot, some logits were
+  /// not finite, or several caches come together for the first time; nothing was appended, and run() does it or has
+  /// the error. Errors: kContextFull, kInvalidArgument, kOutOfMemory, kDevice.
+  Result<bool> step(std::span<const StepInput> inputs, std::span<TokenId> tokens);
   /// The logits of the last slot, into which `id` went at `position`, computed again: (vocab_size). Errors: kNumeric,
   /// kDevice, kInvalidArgument when no slot is filled.
   Status last_logits(KvCache& cache, TokenId id, const MropePosition& position, std::span<float> logits);

@@ -10,6 +10,7 @@
 #include "engine/model/vision_encoder.h"
 #include "engine/model/weights.h"
 #include "engine/model/windows.h"
+#include "engine/runtime/memory_list.h"
 
 namespace glimpse {
 namespace {
@@ -57,9 +58,9 @@ void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, S
 }
 
 struct VisionSizes {
-  int64_t patch_length, merged, hidden_width;  // row lengths
-  int64_t chunk, x, hidden, rope, out;         // floats, but chunk: rows
-  int64_t keys;                                // positions of the store
+  int64_t patch_length, merged;         // row lengths
+  int64_t chunk, x, hidden, rope, out;  // floats, but chunk: rows
+  int64_t keys;                         // positions of the store
 
   VisionSizes(const VisionConfig& c, const Ops& ops, int64_t max_patches) {
     const int64_t group = c.patch.merge_size * c.patch.merge_size;
@@ -67,7 +68,7 @@ struct VisionSizes {
     merged = c.hidden_size * group;
     chunk = std::min(ops.rows_at_once(), max_patches);
     // Merger rows stand for `group` patches each.
-    hidden_width = std::max({patch_length, c.intermediate_size, ceil_div(merged, group)});
+    const int64_t hidden_width = std::max({patch_length, c.intermediate_size, ceil_div(merged, group)});
     x = max_patches * c.hidden_size;
     hidden = std::max(chunk * hidden_width, merged);
     rope = max_patches * (c.head_dim / 2);
@@ -80,17 +81,37 @@ struct VisionSizes {
       keys = round_up((whole ? max_patches : max_patches / group * round_up(group, kKeyAlign)) + kKeyStep, kKeyBlock);
     }
   }
-  uint64_t bytes() const { return sizeof(float) * static_cast<uint64_t>(3 * x + hidden + 4 * rope + out); }
 };
 
-// The rows and row lengths that products see.
-struct Reserve {
-  int64_t rows, cols;
+// What an encoder allocates.
+struct VisionMemory {
+  std::unique_ptr<KvStore> kv;  // one layer's keys and values; every layer overwrites them
+  std::unique_ptr<BackendBuffer> x, q, attn, hidden, rope_cos, rope_sin, out;
+  std::vector<float> host_cos, host_sin;
+  std::vector<float> host_positions;  // (chunk, hidden_size), where there is a table of positions
+  std::vector<float> host_out;        // (chunk / group, projection_dim), where an embedding's rows have several pieces
 };
-std::vector<Reserve> reserves(const VisionConfig& c, const VisionSizes& sizes, int64_t max_patches) {
-  return {{max_patches, c.hidden_size},
-          {sizes.chunk, std::max(c.intermediate_size, sizes.patch_length)},
-          {std::max<int64_t>(1, sizes.chunk / (c.patch.merge_size * c.patch.merge_size)), sizes.merged}};
+
+MemoryList list_memory(const Model& model, const Ops& ops, int64_t max_patches, VisionMemory& to) {
+  const VisionConfig& c = model.vision();
+  const VisionSizes sizes(c, ops, max_patches);
+  MemoryList list;
+  list.kv(c.num_heads, c.head_dim, sizes.keys, model.vision_kv_element(), to.kv);
+  list.buffer("vision residual stream", sizes.x, to.x);
+  list.buffer("vision queries", sizes.x, to.q);
+  list.buffer("vision attention output", sizes.x, to.attn);
+  list.buffer("vision hidden activations", sizes.hidden, to.hidden);
+  list.buffer("vision rotation table, cosines", sizes.rope, to.rope_cos);
+  list.buffer("vision rotation table, sines", sizes.rope, to.rope_sin);
+  list.buffer("image embeddings", sizes.out, to.out);
+  list.host("vision rotations, cosines", sizes.rope, to.host_cos);
+  list.host("vision rotations, sines", sizes.rope, to.host_sin);
+  if (c.position_side > 0) list.host("positions of patches", sizes.chunk * c.hidden_size, to.host_positions);
+  if (!c.deepstack_layers.empty()) list.host("pieces of image embeddings", sizes.out, to.host_out);
+  list.product(max_patches, c.hidden_size);
+  list.product(sizes.chunk, std::max(c.intermediate_size, sizes.patch_length));
+  list.product(std::max<int64_t>(1, sizes.chunk / (c.patch.merge_size * c.patch.merge_size)), sizes.merged);
+  return list;
 }
 
 }  // namespace
@@ -101,11 +122,7 @@ struct VisionEncoder::Impl {
   const std::shared_ptr<const Model> model;
   Ops& ops;
   int64_t max_patches = 0;
-  std::unique_ptr<KvStore> kv;  // one layer's keys and values; every layer overwrites them
-  std::unique_ptr<BackendBuffer> x, q, attn, hidden, rope_cos, rope_sin, out;
-  std::vector<float> host_cos, host_sin;
-  std::vector<float> host_positions;  // (chunk, hidden_size), where there is a table of positions
-  std::vector<float> host_out;        // (chunk / group, projection_dim), where an embedding's rows have several pieces
+  VisionMemory memory;
 
   const VisionConfig& config() const { return model->vision(); }
   // A whole number of cells.
@@ -131,12 +148,13 @@ struct VisionEncoder::Impl {
 
   VisionScratch scratch(int64_t n) const {
     const int64_t h = config().hidden_size, half = config().head_dim / 2;
-    return {Mat::contiguous(x->data, n, h),
-            Mat::contiguous(q->data, n, h),
-            Mat::contiguous(attn->data, n, h),
-            Mat::contiguous(hidden->data, 1, hidden->n_floats),
+    const VisionMemory& m = memory;
+    return {Mat::contiguous(m.x->data, n, h),
+            Mat::contiguous(m.q->data, n, h),
+            Mat::contiguous(m.attn->data, n, h),
+            Mat::contiguous(m.hidden->data, 1, m.hidden->n_floats),
             ops.rows_at_once(),
-            RopeTable{Mat::contiguous(rope_cos->data, n, half), Mat::contiguous(rope_sin->data, n, half)}};
+            RopeTable{Mat::contiguous(m.rope_cos->data, n, half), Mat::contiguous(m.rope_sin->data, n, half)}};
   }
 
   Status check(const Patches& patches) const;
@@ -157,17 +175,9 @@ VisionEncoder::VisionEncoder() = default;
 VisionEncoder::~VisionEncoder() = default;
 
 uint64_t VisionEncoder::plan_bytes(const Model& model, const Ops& ops, int64_t max_patches) {
-  const VisionConfig& c = model.vision();
-  const VisionSizes sizes(c, ops, max_patches);
-  // What grows with the rows and what grows with the columns alone may be largest for different products.
-  uint64_t for_rows = 0, for_cols = 0;
-  for (const Reserve& r : reserves(c, sizes, max_patches)) {
-    const uint64_t cols_alone = ops.reserve_bytes(0, r.cols);
-    for_rows = std::max(for_rows, ops.reserve_bytes(r.rows, r.cols) - cols_alone);
-    for_cols = std::max(for_cols, cols_alone);
-  }
-  return sizes.bytes() + for_rows + for_cols + ops.kv_scratch_bytes(c.num_heads, c.head_dim, sizes.keys) +
-         ops.kv_bytes(c.num_heads, c.head_dim, sizes.keys, model.vision_kv_element());
+  const PatchConfig& patch = model.vision().patch;
+  VisionMemory none;
+  return list_memory(model, ops, round_up(max_patches, patch.merge_size * patch.merge_size), none).bytes(ops);
 }
 
 Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<const Model> model, Ops& ops,
@@ -186,20 +196,7 @@ Result<std::unique_ptr<VisionEncoder>> VisionEncoder::create(std::shared_ptr<con
   encoder->impl_ = std::make_unique<Impl>(model, ops);
   Impl& e = *encoder->impl_;
   e.max_patches = max_patches;
-  const VisionSizes sizes(c, ops, max_patches);
-  GLIMPSE_ASSIGN(e.kv, ops.make_kv(c.num_heads, c.head_dim, sizes.keys, model->vision_kv_element()));
-  GLIMPSE_ASSIGN(e.x, ops.allocate(sizes.x, "vision residual stream"));
-  GLIMPSE_ASSIGN(e.q, ops.allocate(sizes.x, "vision queries"));
-  GLIMPSE_ASSIGN(e.attn, ops.allocate(sizes.x, "vision attention output"));
-  GLIMPSE_ASSIGN(e.hidden, ops.allocate(sizes.hidden, "vision hidden activations"));
-  GLIMPSE_ASSIGN(e.rope_cos, ops.allocate(sizes.rope, "vision rotation table"));
-  GLIMPSE_ASSIGN(e.rope_sin, ops.allocate(sizes.rope, "vision rotation table"));
-  GLIMPSE_ASSIGN(e.out, ops.allocate(sizes.out, "image embeddings"));
-  for (const Reserve& r : reserves(c, sizes, max_patches)) GLIMPSE_TRY(ops.reserve(r.rows, r.cols));
-  if (c.position_side > 0) e.host_positions.resize(static_cast<size_t>(sizes.chunk * c.hidden_size));
-  if (!c.deepstack_layers.empty()) e.host_out.resize(static_cast<size_t>(sizes.out));
-  e.host_cos.resize(static_cast<size_t>(sizes.rope));
-  e.host_sin.resize(static_cast<size_t>(sizes.rope));
+  GLIMPSE_TRY(list_memory(*model, ops, max_patches, e.memory).allocate(ops));
   return encoder;
 }
 
@@ -288,7 +285,7 @@ namespace {
 // whole blocks are their own.
 class SegmentRow {
  public:
-  explicit SegmentRow(KvStore* kv) : kv_(kv) {}
+  SegmentRow(KvStore* kv, bool int8) : kv_(kv), int8_(int8) {}
   // False: there is no room for it.
   bool append(int64_t n, std::vector<Segment>& segments) {
     const int64_t unit = n > kKeyBlock ? kKeyBlock : kKeyAlign, first_key = round_up(position_, unit);
@@ -298,7 +295,8 @@ class SegmentRow {
                         .n_rows = n,
                         .n_past = first_key,
                         .first_key = first_key,
-                        .causal = false});
+                        .causal = false,
+                        .int8 = int8_});
     first_row_ += n;
     position_ = first_key + round_up(n, unit);
     return true;
@@ -306,6 +304,7 @@ class SegmentRow {
 
  private:
   KvStore* const kv_;
+  const bool int8_;
   int64_t first_row_ = 0, position_ = 0;
 };
 
@@ -314,7 +313,7 @@ class SegmentRow {
 // As many of the slices as the scratch takes, from the first on.
 VisionEncoder::Impl::Pass VisionEncoder::Impl::first_pass(std::span<const Slice> slices, bool alone) const {
   Pass pass;
-  SegmentRow whole(kv.get()), windows(kv.get());
+  SegmentRow whole(memory.kv.get(), model->vision_int8_keys()), windows = whole;
   for (const Slice& slice : slices) {
     const int64_t n = slice.n_patches(), merge_size = config().patch.merge_size;
     const GridThw& grid = slice.frames[0]->grid;
@@ -373,13 +372,13 @@ Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const Progre
   for (size_t i = 0; i < pass.slices.size(); ++i) {
     const GridThw& grid = pass.slices[i].frames[0]->grid;
     const int64_t at = pass.segments[i].first_row * half;
-    fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, pass.layouts[i], host_cos.data() + at,
-                           host_sin.data() + at);
+    fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, pass.layouts[i],
+                           memory.host_cos.data() + at, memory.host_sin.data() + at);
   }
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
-    ops.upload(host_cos.data(), pass.n_rows * half, s.rope.cos.data);
-    ops.upload(host_sin.data(), pass.n_rows * half, s.rope.sin.data);
+    ops.upload(memory.host_cos.data(), pass.n_rows * half, s.rope.cos.data);
+    ops.upload(memory.host_sin.data(), pass.n_rows * half, s.rope.sin.data);
     for (size_t i = 0; i < pass.slices.size(); ++i) {
       embed_patches(pass.slices[i], pass.layouts[i], s.x.slice(pass.segments[i].first_row, pass.segments[i].n_rows),
                     s.hidden);
@@ -436,7 +435,7 @@ void VisionEncoder::Impl::add_positions(const Slice& slice, const WindowLayout& 
   layout.for_runs(first / group(), to_rows.rows / group(), [&](int64_t to, int64_t from, int64_t count) {
     const PositionTable positions{table.data(), c.position_side, c.hidden_size};
     const int64_t n = count * group(), patch = from * group();
-    float* const values = host_positions.data() + (to * group() - first) * c.hidden_size;
+    float* const values = memory.host_positions.data() + (to * group() - first) * c.hidden_size;
     const auto fill = [&](int, int64_t begin, int64_t end) {
       stretch_positions(positions, slice.frames[0]->grid, c.patch.merge_size, patch + begin, end - begin,
                         values + begin * c.hidden_size);
@@ -447,7 +446,7 @@ void VisionEncoder::Impl::add_positions(const Slice& slice, const WindowLayout& 
       fill(0, 0, n);
     }
   });
-  ops.upload(host_positions.data(), to_rows.rows * c.hidden_size, to_rows.data);
+  ops.upload(memory.host_positions.data(), to_rows.rows * c.hidden_size, to_rows.data);
 }
 
 // x = K0 f0 + K1 f1 + b, or (K0 + K1) f + b for a still picture; and the patches' positions, where they are learned.
@@ -481,7 +480,7 @@ void VisionEncoder::Impl::merge(const Pass& pass, const MergerWeights& w, int64_
   const int64_t chunk = chunk_rows() / group();
   for (int64_t first = 0; first < groups.rows; first += chunk) {
     const int64_t n = std::min(chunk, groups.rows - first);
-    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols), tokens = Mat::contiguous(out->data, n, width);
+    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols), tokens = Mat::contiguous(memory.out->data, n, width);
     ops.norm_linear(groups.slice(first, n), w.norm, w.fc1, Activation::kGeluErf, h);
     probe.see_rows(h);
     ops.norm_linear(h, Norm{}, w.fc2, Activation::kNone, tokens);
@@ -494,7 +493,7 @@ void VisionEncoder::Impl::merge(const Pass& pass, const MergerWeights& w, int64_
 // tokens: the encoder's cells from `first` on, over all slices; to where they belong in the slices' embeddings.
 void VisionEncoder::Impl::download(const Pass& pass, Mat tokens, int64_t first, int64_t piece) {
   const int64_t width = tokens.cols, row_width = config().embedding_width();
-  if (row_width != width) ops.download(tokens.data, tokens.rows * width, host_out.data());
+  if (row_width != width) ops.download(tokens.data, tokens.rows * width, memory.host_out.data());
   int64_t slice_begin = 0;  // its first cell
   for (size_t i = 0; i < pass.slices.size(); ++i) {
     const int64_t n_cells = pass.slices[i].n_patches() / group();
@@ -505,7 +504,7 @@ void VisionEncoder::Impl::download(const Pass& pass, Mat tokens, int64_t first, 
         float* const out_rows = pass.slices[i].out + from * row_width + piece * width;
         if (row_width == width) return ops.download(tokens.row(row), count * width, out_rows);
         for (int64_t c = 0; c < count; ++c) {
-          std::copy_n(host_out.data() + (row + c) * width, width, out_rows + c * row_width);
+          std::copy_n(memory.host_out.data() + (row + c) * width, width, out_rows + c * row_width);
         }
       });
     }

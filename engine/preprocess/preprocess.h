@@ -26,10 +26,6 @@ struct ImageSize {
   int64_t width = 0, height = 0;
 };
 
-/// Limits for pictures of min_tokens to max_tokens tokens. factor: patch_size * merge_size.
-/// Errors: kInvalidArgument: not 1 <= min_tokens <= max_tokens, or too many.
-Result<ResizeLimits> limits_from_tokens(int64_t min_tokens, int64_t max_tokens, int64_t factor);
-
 /// The size that a picture is resized to: multiples of `factor` on both axes, aspect ratio nearly kept.
 /// Double arithmetic and Python's rounding (half to even), as transformers' smart_resize. There, a very thin picture
 /// can come out larger than max_pixels; here the longer side is then shortened until it fits, because memory is
@@ -58,7 +54,6 @@ uint64_t read_resized_bytes(const ImageInfo& info, ImageSize size);
 struct PatchConfig {
   int64_t patch_size = 14;
   int64_t merge_size = 2;
-  int64_t temporal_patch_size = 2;
   float mean[3] = {0.48145466f, 0.4578275f, 0.40821073f};
   float std[3] = {0.26862954f, 0.26130258f, 0.27577711f};
 };

@@ -8,8 +8,6 @@
 namespace glimpse {
 namespace {
 
-using ll = long long;
-
 // Sides above this are no pictures; below it, areas fit int64 and are exact enough in double.
 constexpr int64_t kMaxSide = int64_t{1} << 24;
 constexpr int64_t kMaxMinPixels = int64_t{1} << 48;
@@ -29,34 +27,21 @@ int64_t multiple(double n, int64_t factor) {
 
 }  // namespace
 
-Result<ResizeLimits> limits_from_tokens(int64_t min_tokens, int64_t max_tokens, int64_t factor) {
-  if (min_tokens < 1 || max_tokens < min_tokens || factor < 1 || factor > kMaxSide) {
-    return make_error(ErrorCode::kInvalidArgument, "image tokens from %d to %d make no sense",
-                      static_cast<ll>(min_tokens), static_cast<ll>(max_tokens));
-  }
-  const int64_t area = factor * factor;
-  if (max_tokens > INT64_MAX / area) {
-    return make_error(ErrorCode::kInvalidArgument, "%d image tokens are too many", static_cast<ll>(max_tokens));
-  }
-  return ResizeLimits{min_tokens * area, max_tokens * area};
-}
-
 Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, const ResizeLimits& limits) {
   if (height < 1 || width < 1 || height > kMaxSide || width > kMaxSide) {
-    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels cannot be resized",
-                      static_cast<ll>(width), static_cast<ll>(height));
+    return make_error(ErrorCode::kInvalidArgument, "a picture of %d x %d pixels cannot be resized", width, height);
   }
   if (factor < 1 || factor > kMaxSide || limits.min_pixels < 0 || limits.min_pixels > kMaxMinPixels ||
       limits.max_pixels < limits.min_pixels || limits.max_pixels < factor * factor) {
-    return make_error(ErrorCode::kInvalidArgument, "no multiple of %d pixels has an area from %d to %d",
-                      static_cast<ll>(factor), static_cast<ll>(limits.min_pixels), static_cast<ll>(limits.max_pixels));
+    return make_error(ErrorCode::kInvalidArgument, "no multiple of %d pixels has an area from %d to %d", factor,
+                      limits.min_pixels, limits.max_pixels);
   }
   const double h = static_cast<double>(height), w = static_cast<double>(width), f = static_cast<double>(factor);
   if (std::max(h, w) / std::min(h, w) > kMaxAspectRatio) {
     return make_error(ErrorCode::kInvalidArgument,
                       "a picture of %d x %d pixels is too thin: one side may be at "
                       "most %d times the other",
-                      static_cast<ll>(width), static_cast<ll>(height), static_cast<int>(kMaxAspectRatio));
+                      width, height, static_cast<int>(kMaxAspectRatio));
   }
   const double min_pixels = static_cast<double>(limits.min_pixels);
   const double max_pixels = static_cast<double>(limits.max_pixels);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/base/checked.h"
+#include "kernels/attention/attention_int8.h"
 
 namespace glimpse {
 namespace {
@@ -88,13 +89,14 @@ CpuKv::CpuKv(const KvShape& shape, int64_t capacity_, int64_t page_positions_) :
     n_wide = static_cast<int64_t>(shape.wide.size()) / n_kv_heads;
     wide.assign(shape.wide.begin(), shape.wide.end());
   }
-  if (element == KvElement::kInt8) {
+  if (element == KvElement::kBf16 && page_positions == capacity) {
     begins.assign(static_cast<size_t>(n_kv_heads * capacity / kKeyBlock), Begins::kNothing);
   }
   position_bytes = static_cast<double>(layer_bytes()) / static_cast<double>(page_positions);
 }
 
 void CpuKv::begin_segment(int64_t first_key, int64_t end_key) {
+  if (begins.empty()) return;
   for (int64_t head = 0; head < n_kv_heads; ++head) {
     for (int64_t at = first_key; at < end_key; at += kKeyBlock) begins_at(head, at) = Begins::kNothing;
     begins_at(head, first_key) = Begins::kBf16;
@@ -123,14 +125,16 @@ void CpuKv::clear(Isa isa, int64_t head, const float* zero, int64_t n, int64_t p
 }
 
 void CpuKv::read(int64_t kv_head, int64_t position, float* key, float* value) const {
-  // An int8 segment is read from the block that it begins with.
-  int64_t first = position / kKeyBlock * kKeyBlock;
-  if (element == KvElement::kInt8) {
-    while (first > 0 && begins_at(kv_head, first) == Begins::kNothing) first -= kKeyBlock;
+  int64_t first = position / kKeyBlock * kKeyBlock;  // of the segment that it may belong to
+  while (!begins.empty() && first > 0 && begins_at(kv_head, first) == Begins::kNothing) first -= kKeyBlock;
+  const std::byte *const keys = head_keys(kv_head, first), *const values = head_values(kv_head, first);
+  if (is_int8(kv_head, first)) {
+    load_key_int8(keys, head_dim, position - first, key);
+    load_value_int8(values, head_dim, position - first, value);
+  } else {
+    load_key(element, keys, head_dim, position - first, key, head_wide(kv_head));
+    load_value(element, values, head_dim, position - first, value);
   }
-  const KvElement there = head_element(kv_head, first);
-  load_key(there, head_keys(kv_head, first), head_dim, position - first, key, head_wide(kv_head));
-  load_value(there, head_values(kv_head, first), head_dim, position - first, value);
 }
 
 uint64_t cpu_page_bytes(std::span<const KvShape> layers) {

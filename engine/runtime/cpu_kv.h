@@ -25,7 +25,8 @@ struct CpuKv final : KvStore {
   uint64_t page_bytes = 0;          // from one page to the next, of all layers
   const int32_t* pages = nullptr;   // by block; nullptr: one page
   AlignedBuffer memory;             // of a store of its own
-  /// kInt8: what begins in a block of keys, by block and head.
+  /// What begins in a block of keys, by block and head; of stores of their own that keep kBf16, whose segments may be
+  /// turned into int8 (Segment::int8).
   enum class Begins : uint8_t { kNothing, kBf16, kInt8 };
   std::vector<Begins> begins;
 
@@ -35,13 +36,11 @@ struct CpuKv final : KvStore {
   Begins begins_at(int64_t head, int64_t position) const {
     return begins[static_cast<size_t>(position / kKeyBlock * n_kv_heads + head)];
   }
-  /// What the panels of a head hold for the segment that begins at first_key.
-  KvElement head_element(int64_t head, int64_t first_key) const {
-    if (element != KvElement::kInt8) return element;
-    const bool is_int8 = first_key % kKeyBlock == 0 && begins_at(head, first_key) == Begins::kInt8;
-    return is_int8 ? KvElement::kInt8 : KvElement::kBf16;
+  /// Whether the panels of a head hold the segment that begins at first_key as int8.
+  bool is_int8(int64_t head, int64_t first_key) const {
+    return !begins.empty() && first_key % kKeyBlock == 0 && begins_at(head, first_key) == Begins::kInt8;
   }
-  /// kInt8: the segment's keys and values were written anew, as bfloat16.
+  /// The segment's keys and values were written anew, as they are stored.
   void begin_segment(int64_t first_key, int64_t end_key);
 
   WideChannels head_wide(int64_t head) const {

@@ -195,16 +195,18 @@ uint64_t CpuOps::kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity
                           int64_t n_wide) const {
   capacity = round_up(capacity, kKeyBlock);
   const uint64_t head = kv_head_bytes(element, head_dim, capacity, n_wide) + kv_head_bytes(element, head_dim, capacity);
-  return static_cast<uint64_t>(n_kv_heads) * head;
+  return AlignedBuffer::memory_bytes(static_cast<uint64_t>(n_kv_heads) * head);
 }
 
 uint64_t CpuOps::kv_scratch_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity) const {
   const int64_t d = padded_head_dim(head_dim);
   const uint64_t rows = static_cast<uint64_t>(kChunk * 2 * n_kv_heads * head_dim) * sizeof(float);
-  const uint64_t per_thread =
-      attention_state_bytes(d) + kMaxQueryRows * max_query_row_bytes(d) + attention_scratch_bytes(d);
+  const auto memory = &AlignedBuffer::memory_bytes;
+  const uint64_t per_thread = memory(attention_state_bytes(d)) + memory(kMaxQueryRows * max_query_row_bytes(d)) +
+                              memory(attention_scratch_bytes(d));
   const int64_t n_partials = team_.n_threads() > 1 ? n_kv_heads * ceil_div(capacity, kKeyBlock) : 0;
-  return rows + per_thread * workers_.size() + static_cast<uint64_t>(n_partials) * attention_state_bytes(d);
+  return memory(rows) + per_thread * workers_.size() +
+         memory(static_cast<uint64_t>(n_partials) * attention_state_bytes(d));
 }
 
 Result<std::unique_ptr<KvStore>> CpuOps::make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity,
@@ -227,10 +229,10 @@ Status CpuOps::reserve_attention(int64_t n_kv_heads, int64_t head_dim, int64_t c
 
 uint64_t CpuOps::reserve_bytes(int64_t max_rows, int64_t max_cols) const {
   const int64_t chunk = std::min(max_rows, kChunk);
-  const uint64_t expand = largest_scratch(max_cols);
-  const uint64_t per_thread =
-      static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float) + expand + kTileFloats * sizeof(float);
-  return kMaxFormats * act_bytes(ActFormat::kF32, chunk, max_cols) + per_thread * workers_.size();
+  const auto memory = &AlignedBuffer::memory_bytes;
+  const uint64_t per_thread = memory(static_cast<uint64_t>(round_up(max_cols, 256)) * sizeof(float)) +
+                              memory(largest_scratch(max_cols)) + memory(kTileFloats * sizeof(float));
+  return kMaxFormats * memory(act_bytes(ActFormat::kF32, chunk, max_cols)) + per_thread * workers_.size();
 }
 
 // Each buffer becomes as large as the largest product needs it, so that two users take no more than their plans

@@ -47,6 +47,9 @@ class CpuOps final : public Ops {
                                                     std::shared_ptr<const void> owner) override;
   void unpack_row(const PackedWeight& weight, int64_t row, float* out) const override;
   Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) override;
+  uint64_t buffer_bytes(int64_t n_floats) const override {
+    return AlignedBuffer::memory_bytes(Ops::buffer_bytes(n_floats));
+  }
   void upload(const float* host, int64_t n_floats, float* backend) override;
   void download(const float* backend, int64_t n_floats, float* host) override;
   Result<std::unique_ptr<KvStore>> make_kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element,

@@ -75,24 +75,24 @@ class Cursor {
 // One head's keys and values as a segment sees them, and the kernel for them.
 class Panels {
  public:
-  const WideChannels wide;
-  const KvElement element;
-
   Panels(const Cut& cut, int64_t head, Isa isa)
-      : wide(cut.kv.head_wide(head)),
-        element(cut.kv.head_element(head, cut.segment.first_key)),
-        kv_(cut.kv),
+      : kv_(cut.kv),
         head_(head),
         first_key_(cut.segment.first_key),
-        kernel_(select_attention_kernel(element, isa)) {}
-  // Where int8 begins with the factors of its channels.
-  const std::byte* first_keys() const { return kv_.head_keys(head_, first_key_); }
+        kernel_(select_attention_kernel(kv_.element, isa, kv_.is_int8(head, first_key_))) {}
+  void prepare(Isa isa, const float* const* q, int64_t n_rows, std::byte* queries) const {
+    if (kernel_.int8) {
+      prepare_queries_int8(q, n_rows, kv_.head_dim, kv_.head_keys(head_, first_key_), queries);
+    } else {
+      prepare_queries(isa, kv_.element, q, n_rows, kv_.head_dim, queries, kv_.head_wide(head_));
+    }
+  }
   // Merges the block of keys from number `key` of the segment's on.
   void attend(int64_t key, const std::byte* queries, int64_t n_rows, const int32_t* visible,
               const AttentionState& state, std::byte* scratch) const {
     const int64_t d = padded_head_dim(kv_.head_dim);
     // Int8 panels are one piece; others begin at any block.
-    const int64_t from = element == KvElement::kInt8 ? 0 : key;
+    const int64_t from = kernel_.int8 ? 0 : key;
     kernel_.run(queries, n_rows, d, kv_.head_keys(head_, first_key_ + from), kv_.head_values(head_, first_key_ + from),
                 key - from, visible, state, scratch);
   }
@@ -153,11 +153,15 @@ Status CpuOps::grow_attention(int64_t d, int64_t n_partials) {
   return {};
 }
 
-// Turns the heads that can bear it into int8. Decided and converted head by head, each by one thread, from its keys,
-// values and queries alone: the same for any number of threads.
+// Turns the heads that may be and can bear it into int8. Decided and converted head by head, each by one thread, from
+// its keys, values and queries alone: the same for any number of threads.
 void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
-  for (const Segment& s : segments) static_cast<CpuKv&>(*s.kv).begin_segment(s.first_key, s.end_key());
-  if (!isa_.has(Isa::kAvx512Vnni)) return;  // slower there than bfloat16
+  bool wanted = false;
+  for (const Segment& s : segments) {
+    static_cast<CpuKv&>(*s.kv).begin_segment(s.first_key, s.end_key());
+    wanted = wanted || s.int8;
+  }
+  if (!wanted || !isa_.has(Isa::kAvx512Vnni)) return;  // slower there than bfloat16
   const int64_t n_kv_heads = segments[0].kv->n_kv_heads, group = n_heads / n_kv_heads;
   const int64_t n_items = static_cast<int64_t>(segments.size()) * n_kv_heads;
   team_.for_each(n_items, [&](int thread, int64_t item) {
@@ -165,7 +169,9 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
     const Segment& s = segments[static_cast<size_t>(item / n_kv_heads)];
     const int64_t head = item % n_kv_heads;
     CpuKv& kv = static_cast<CpuKv&>(*s.kv);
-    if (s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 || s.first_key != s.n_past) return;
+    if (!s.int8 || kv.begins.empty() || s.n_rows < kMinInt8Keys || s.first_key % kKeyBlock != 0 ||
+        s.first_key != s.n_past)
+      return;
     std::byte *const keys = kv.head_keys(head, s.first_key), *const values = kv.head_values(head, s.first_key);
     // An earlier picture's int8 behind the keys would be no numbers as bfloat16.
     float* const zero = worker.state.as<float>();
@@ -223,8 +229,7 @@ void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_i
       const int64_t first = (cut.n_blocks - 1 - block) * cut.block_rows;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, first, std::min(cut.block_rows, cut.n_rows - first));
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, head_dim, panels.first_keys(), worker.queries.data(),
-                      panels.wide);
+      panels.prepare(isa_, rows.q, rows.n_rows, worker.queries.data());
       reset_attention_state(state, rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       for (int64_t key = 0; key < rows.max_visible; key += kKeyBlock) {
@@ -257,8 +262,7 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
       const int64_t key = item % cut.n_key_blocks * kKeyBlock;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
-      prepare_queries(isa_, panels.element, rows.q, rows.n_rows, cut.kv.head_dim, panels.first_keys(),
-                      worker.queries.data(), panels.wide);
+      panels.prepare(isa_, rows.q, rows.n_rows, worker.queries.data());
       reset_attention_state(partial(next, d), rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);

@@ -35,7 +35,8 @@ uint64_t column_bytes(const ExpertWeights& w, size_t buffer, int64_t n_columns) 
 uint64_t CpuOps::reserve_experts_bytes(int64_t max_rows, const ExpertWeights& w) const {
   const int64_t n = std::min(max_rows, kChunk) * w.n_used;
   const auto numbers = static_cast<uint64_t>(3 * n + 2 * w.n_experts() + 1);
-  return column_bytes(w, 0, n) + column_bytes(w, 1, n) + numbers * sizeof(int32_t);
+  return AlignedBuffer::memory_bytes(column_bytes(w, 0, n)) + AlignedBuffer::memory_bytes(column_bytes(w, 1, n)) +
+         numbers * sizeof(int32_t);
 }
 
 Status CpuOps::reserve_experts(int64_t max_rows, const ExpertWeights& w) {

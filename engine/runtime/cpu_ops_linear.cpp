@@ -182,9 +182,7 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
       store_rows(segments, first, {begin, end}, k_rows, v_rows, worker(thread));
     });
   });
-  if (!segments.empty() && static_cast<const CpuKv&>(*segments[0].kv).element == KvElement::kInt8) {
-    quantize_segment_heads(q, w.n_heads, segments);
-  }
+  quantize_segment_heads(q, w.n_heads, segments);
 }
 
 }  // namespace glimpse

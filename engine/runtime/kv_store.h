@@ -12,9 +12,8 @@
 
 namespace glimpse {
 
-/// Keys and values of one layer in the backend's layout. A store of kInt8 takes segments that see themselves as a
-/// whole: not causal, from first_key = n_past on. Those that begin at a multiple of kKeyBlock have the rest of their
-/// last block to themselves. Of a store over pages segments see the keys from a multiple of kKeyBlock on.
+/// Keys and values of one layer in the backend's layout. Of a store over pages segments see the keys from a multiple of
+/// kKeyBlock on.
 class KvStore {
  public:
   virtual ~KvStore() = default;

@@ -12,7 +12,7 @@
 
 namespace glimpse {
 
-/// What a decoder allocates once: listed, then either summed up or allocated. What is not in the list is
+/// What a decoder or an encoder allocates once: listed, then either summed up or allocated. What is not in the list is
 /// not allocated, what is in it is in the plan.
 class MemoryList {
  public:
@@ -27,11 +27,14 @@ class MemoryList {
                           return {};
                         }});
   }
-  /// Scratch for products of so many rows of so many inputs.
-  void product(int64_t rows, int64_t cols);
+  /// Scratch for products of so many rows of so many inputs. Several products share theirs: what grows with the rows
+  /// and what grows with the inputs alone is as large as the largest of them need it.
+  void product(int64_t rows, int64_t cols) { products_.push_back({rows, cols}); }
   void experts(int64_t rows, const ExpertWeights& weights);
   /// Scratch for attention to stores of this shape.
   void attention(int64_t n_kv_heads, int64_t head_dim, int64_t capacity);
+  /// A store of its own, with its scratch.
+  void kv(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement element, std::unique_ptr<KvStore>& to);
 
   /// Bytes by name.
   std::vector<std::pair<std::string, uint64_t>> sizes(const Ops& ops) const;
@@ -45,7 +48,12 @@ class MemoryList {
     std::function<uint64_t(const Ops&)> bytes;
     std::function<Status(Ops&)> allocate;
   };
+  struct Product {
+    int64_t rows, cols;
+  };
+  uint64_t product_bytes(const Ops& ops) const;
   std::vector<Entry> entries_;
+  std::vector<Product> products_;
 };
 
 }  // namespace glimpse

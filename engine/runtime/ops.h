@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "engine/base/dtype.h"
@@ -134,6 +135,10 @@ struct Segment {
   /// kKeyStep, lie within the store's capacity.
   int64_t first_key = 0;
   bool causal = true;  // row i sees keys up to its own position; otherwise up to that of the last row
+  /// Whether the backend may keep the segment's keys and values as int8 where that costs little. Of segments that see
+  /// themselves as a whole, first_key = n_past and not causal; those that begin at a multiple of kKeyBlock then have
+  /// the rest of their last block to themselves.
+  bool int8 = false;
 
   int64_t end_key() const { return n_past + n_rows; }
   /// Keys that row i of the segment sees, from first_key on.
@@ -160,40 +165,69 @@ struct StepStart {
   bool operator==(const StepStart&) const = default;
 };
 
-/// The pass of one token and the draw of the next, recorded by Ops::record_step() and played as often as wanted: each
-/// step goes on from where the one before ended, without the host. Must not outlive its Ops.
+/// A pass of one token each of some texts and the draws of the next, recorded by Ops::record_step() and played as often
+/// as wanted: each step goes on from where the one before ended, without the host. Must not outlive its Ops.
 class StepProgram {
  public:
   /// Steps that may be begun and not taken.
   static constexpr int64_t kMostAhead = 8;
 
   virtual ~StepProgram() = default;
-  /// The next step begins here; what was begun and not taken is forgotten. Waits for it.
-  virtual Status start(const StepStart& start) = 0;
-  /// Begins a step; returns before it is done. uniform: a number in [0, 1], the draw's luck. The caller keeps slot and
-  /// rotation row inside what was recorded.
-  virtual Status play(float uniform) = 0;
-  /// Waits for the oldest step that was begun and not taken, and gives what it drew; -1 when its logits are not finite:
-  /// later steps are then worthless, and nothing but the slot of the failed one was written.
-  virtual Result<int32_t> take() = 0;
+  /// The next step begins here, row by row; what was begun and not taken is forgotten. Waits for it.
+  virtual Status start(std::span<const StepStart> rows) = 0;
+  /// Begins a step; returns before it is done. uniform: a number in [0, 1] per row, the luck of its draw. The caller
+  /// keeps slots and rotation rows inside what was recorded.
+  virtual Status play(std::span<const float> uniform) = 0;
+  /// Waits for the oldest step that was begun and not taken, and gives what each row drew; -1 when its logits are not
+  /// finite: later steps of that row are then worthless, and nothing but the slot of the failed one was written.
+  virtual Status take(std::span<int32_t> tokens) = 0;
 };
 
-/// What a recorded step has besides the operations of Ops.
-class StepRecorder {
+/// The operations of a pass on activations. Contexts (Ops) do what is called; recordings (StepOps) note it down. Rows
+/// are those of x.
+class PassOps {
  public:
-  virtual ~StepRecorder() = default;
-  /// x (1, hidden_size) = the row of the table that the step before drew, or start() named.
-  virtual void embed_token(const PackedWeight& table, Mat x) = 0;
-  /// The last operation: draws from logits (1, vocab_size).
-  virtual void draw(Mat logits, const DrawOptions& options) = 0;
+  virtual ~PassOps() = default;
+
+  /// h = norm(x); q = rope(q_norm(Wq h + bq)) into `q` (n, n_heads * head_dim); keys rope(k_norm(Wk h + bk)) and values
+  /// Wv h + bv into the positions of the segments. rope: a row per row of x.
+  virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                        Mat q) = 0;
+  /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head, over the keys that a row's segment
+  /// lets it see.
+  virtual void attention(Mat q, int64_t n_heads, Segments segments, Mat out) = 0;
+  /// x += W in + b.
+  virtual void linear_add(Mat in, const Linear& w, Mat x) = 0;
+  /// out = silu(Wg h + bg) * (Wu h + bu), h = norm(x).
+  virtual void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) = 0;
+  /// out = activation(W norm(x) + b). norm.kind may be kNone.
+  virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
+  /// h = norm(x); `routing` gets the n_used experts of the greatest scores of each row (of equal ones, the lower
+  /// numbers) and their weights softmax(scores), then sigmoid(shared_router h); out (n, row_width) = silu(Wg h) * (Wu
+  /// h) of each of them, side by side.
+  virtual void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) = 0;
+  /// x += the sum of weight * (Wd in) over the experts of a row, in ascending order, the shared one last.
+  virtual void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) = 0;
+  /// x += in.
+  virtual void add(Mat in, Mat x) = 0;
+};
+
+/// Records a step: a pass in which row i is one token of a text of its own, whose place is known to the device alone.
+/// The segments have one row each, in the order of their rows, and the greatest n_past that a step may have; the
+/// rotation table is that of all positions. The bits of a step are those of the same operations in a pass of Ops.
+class StepOps : public virtual PassOps {
+ public:
+  /// x (rows, hidden_size) = the rows of the table that the step before drew, or start() named.
+  virtual void embed_tokens(const PackedWeight& table, Mat x) = 0;
+  /// Draws for rows [first_row, first_row + logits.rows) from logits (n, vocab_size). After all other operations, once
+  /// for each row.
+  virtual void draw(int64_t first_row, Mat logits, const DrawOptions& options) = 0;
 };
 
 /// One execution context: threads, scratch, a device stream. Not thread-safe; weights it packed are, and may be used by
 /// any other context of the same backend. Operations report through the status of run().
-class Ops {
+class Ops : public virtual PassOps {
  public:
-  virtual ~Ops() = default;
-
   /// "ref", "cpu avx512bf16, 2 threads", ...
   virtual std::string describe() const = 0;
   /// The threads of this context, for work on the host between passes; nullptr: it has none.
@@ -225,6 +259,8 @@ class Ops {
   virtual void unpack_row(const PackedWeight& weight, int64_t row, float* out) const = 0;
   /// Zeroed floats.
   virtual Result<std::unique_ptr<BackendBuffer>> allocate(int64_t n_floats, const char* purpose) = 0;
+  /// Bytes that allocate() takes.
+  virtual uint64_t buffer_bytes(int64_t n_floats) const { return static_cast<uint64_t>(n_floats) * sizeof(float); }
   virtual void upload(const float* host, int64_t n_floats, float* backend) = 0;
   /// Uploads n_floats values that are given by their bytes: value i is levels[i / run % 3 * 256 + bytes[i]], in the
   /// bits of the table. run: values of a channel in a row. levels: 3 x 256.
@@ -269,27 +305,6 @@ class Ops {
   /// x[i] = row ids[i] of table; rows with ids[i] < 0 are left as they are (picture embeddings were put there).
   virtual void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) = 0;
 
-  /// h = norm(x); q = rope(q_norm(Wq h + bq)) into `q` (n, n_heads * head_dim); keys rope(k_norm(Wk h + bk)) and values
-  /// Wv h + bv into the positions of the segments. rope: a row per row of x.
-  virtual void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
-                        Mat q) = 0;
-  /// out (n, n_heads * head_dim) = softmax(q k^T / sqrt(head_dim)) v, per head, over the keys that a row's segment
-  /// lets it see.
-  virtual void attention(Mat q, int64_t n_heads, Segments segments, Mat out) = 0;
-  /// x += W in + b.
-  virtual void linear_add(Mat in, const Linear& w, Mat x) = 0;
-  /// out = silu(Wg h + bg) * (Wu h + bu), h = norm(x).
-  virtual void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) = 0;
-  /// out = activation(W norm(x) + b). norm.kind may be kNone.
-  virtual void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) = 0;
-  /// h = norm(x); `routing` gets the n_used experts of the greatest scores of each row (of equal ones, the lower
-  /// numbers) and their weights softmax(scores), then sigmoid(shared_router h); out (n, row_width) = silu(Wg h) * (Wu
-  /// h) of each of them, side by side.
-  virtual void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) = 0;
-  /// x += the sum of weight * (Wd in) over the experts of a row, in ascending order, the shared one last.
-  virtual void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) = 0;
-  /// x += in.
-  virtual void add(Mat in, Mat x) = 0;
   /// True when every element of x is finite.
   virtual bool all_finite(Mat x) = 0;
   /// Waits for the operations so far, for clocks; nothing to do where they are done when they return.
@@ -297,10 +312,8 @@ class Ops {
 
   /// Whether record_step() records.
   virtual bool records_steps() const { return false; }
-  /// Records what `body` does: the pass of one row. In it norm_qkv() and attention() are called with a segment of the
-  /// greatest n_past that a step may have and with the rotation table of all positions; nothing is uploaded, downloaded
-  /// or looked at. The bits of a step are those of the same operations in run(). nullptr: this backend records nothing.
-  virtual Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> /*body*/) {
+  /// Records what `body` does, a step of n_rows rows. nullptr: this backend records nothing, or not so many rows.
+  virtual Result<std::unique_ptr<StepProgram>> record_step(int64_t /*n_rows*/, FunctionRef<void(StepOps&)> /*body*/) {
     return std::unique_ptr<StepProgram>();
   }
 };
@@ -324,6 +337,9 @@ struct CudaOpsOptions {
   CudaDecode decode = CudaDecode::kGraph;
   LogSink log = {};  // told when not all threads can be had
 };
+/// Takes over what `text` says: "name=value", several separated by commas. cuda_decode: graph or launches. Errors:
+/// kInvalidArgument for a name or a value that is unknown.
+Status read_device_options(std::string_view text, CudaOpsOptions& options);
 /// The first GPU. Errors: kUnsupported in a build without CUDA; kDevice when there is no GPU that it can use.
 Result<std::unique_ptr<Ops>> make_cuda_ops(const CudaOpsOptions& options);
 

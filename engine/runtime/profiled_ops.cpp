@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "engine/base/enum_names.h"
+
 namespace glimpse {
 namespace {
 
@@ -36,33 +38,10 @@ OpRecord copy_record(OpKind kind, int64_t n_floats) {
 }  // namespace
 
 const char* op_kind_name(OpKind kind) {
-  switch (kind) {
-    case OpKind::kUpload:
-      return "upload";
-    case OpKind::kEmbed:
-      return "embed";
-    case OpKind::kNormQkv:
-      return "norm_qkv";
-    case OpKind::kAttention:
-      return "attention";
-    case OpKind::kLinearAdd:
-      return "linear_add";
-    case OpKind::kNormSwiglu:
-      return "norm_swiglu";
-    case OpKind::kNormLinear:
-      return "norm_linear";
-    case OpKind::kNormExperts:
-      return "norm_experts";
-    case OpKind::kExpertsAdd:
-      return "experts_add";
-    case OpKind::kAdd:
-      return "add";
-    case OpKind::kAllFinite:
-      return "all_finite";
-    case OpKind::kDownload:
-      return "download";
-  }
-  return "unknown";
+  constexpr const char* kNames[] = {"upload",      "embed",       "norm_qkv",    "attention",
+                                    "linear_add",  "norm_swiglu", "norm_linear", "norm_experts",
+                                    "experts_add", "add",         "all_finite",  "download"};
+  return enum_name<OpKind::kDownload>(kNames, kind);
 }
 
 template <typename Execute>
@@ -86,15 +65,6 @@ Status ProfiledOps::run(FunctionRef<void()> body) {
 
 void ProfiledOps::wait() {
   if (mode_ == Mode::kExecute) inner_.wait();
-}
-
-Result<std::unique_ptr<StepProgram>> ProfiledOps::record_step(FunctionRef<void(StepRecorder&)> body) {
-  if (mode_ == Mode::kCount) return std::unique_ptr<StepProgram>();
-  Sink sink;
-  sink.swap(sink_);
-  auto program = inner_.record_step(body);
-  sink.swap(sink_);
-  return program;
 }
 
 void ProfiledOps::upload(const float* host, int64_t n_floats, float* backend) {

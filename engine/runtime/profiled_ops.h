@@ -132,6 +132,7 @@ class ProfiledOps final : public Ops {
   }
   Status run(FunctionRef<void()> body) override;
 
+  uint64_t buffer_bytes(int64_t n_floats) const override { return inner_.buffer_bytes(n_floats); }
   void upload(const float* host, int64_t n_floats, float* backend) override;
   void upload_levels(const uint8_t* bytes, int64_t n_floats, int64_t run, const float* levels, float* backend) override;
   bool prefers_levels() const override { return inner_.prefers_levels(); }
@@ -157,7 +158,9 @@ class ProfiledOps final : public Ops {
   void wait() override;
   bool records_steps() const override { return mode_ == Mode::kExecute && inner_.records_steps(); }
   /// What is recorded and played is not reported.
-  Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
+  Result<std::unique_ptr<StepProgram>> record_step(int64_t n_rows, FunctionRef<void(StepOps&)> body) override {
+    return mode_ == Mode::kCount ? std::unique_ptr<StepProgram>() : inner_.record_step(n_rows, body);
+  }
 
  private:
   template <typename Execute>

@@ -294,6 +294,9 @@ class RefOps final : public Ops {
     return std::unique_ptr<BackendBuffer>(std::move(buffer));
   }
 
+  uint64_t buffer_bytes(int64_t n_floats) const override {
+    return AlignedBuffer::memory_bytes(Ops::buffer_bytes(n_floats));
+  }
   void upload(const float* host, int64_t n_floats, float* backend) override { std::copy_n(host, n_floats, backend); }
   void download(const float* backend, int64_t n_floats, float* host) override { std::copy_n(backend, n_floats, host); }
 
@@ -321,7 +324,7 @@ class RefOps final : public Ops {
   }
 
   uint64_t kv_bytes(int64_t n_kv_heads, int64_t head_dim, int64_t capacity, KvElement, int64_t) const override {
-    return 2 * sizeof(float) * static_cast<uint64_t>(n_kv_heads * head_dim * round_up(capacity, kKeyBlock));
+    return buffer_bytes(2 * n_kv_heads * head_dim * round_up(capacity, kKeyBlock));
   }
 
   // The oracle's intermediates live on the heap, one operation at a time; this is their greatest size.

@@ -7,6 +7,7 @@
 #include <iterator>
 #include <limits>
 
+#include "engine/base/enum_names.h"
 #include "engine/base/half.h"
 #include "kernels/attention/attention_int8.h"
 #include "kernels/attention/attention_isa.h"
@@ -22,13 +23,9 @@ uint16_t saturated_half(float value) {
 
 constexpr AttentionKernel kKernels[] = {
 #define GLIMPSE_KERNEL(isa, element, function) {#function, KvElement::element, Isa::isa, function},
+#define GLIMPSE_INT8_KERNEL(isa, function) {#function, KvElement::kBf16, Isa::isa, function, true},
 #include "kernels/attention/attention_kernels.inc"
 };
-
-// What is stored: the int8 segment starts as bfloat16.
-KvElement stored_element(KvElement element) {
-  return element == KvElement::kInt8 ? KvElement::kBf16 : element;
-}
 
 bool is_float32(KvElement element) {
   return element == KvElement::kF32;
@@ -67,28 +64,22 @@ float load_element(KvElement element, const std::byte* base, int64_t index) {
 }  // namespace
 
 const char* kv_element_name(KvElement element) {
-  switch (element) {
-    case KvElement::kBf16:
-      return "bf16";
-    case KvElement::kF32:
-      return "f32";
-    case KvElement::kF16:
-      return "f16";
-    case KvElement::kQ8_0:
-      return "q8_0";
-    case KvElement::kInt8:
-      return "int8";
-  }
-  return "unknown";
+  constexpr const char* kNames[] = {"bf16", "f32", "f16", "q8_0"};
+  return enum_name<KvElement::kQ8_0>(kNames, element);
 }
 
 std::span<const AttentionKernel> attention_kernels() {
   return kKernels;
 }
 
-const AttentionKernel& select_attention_kernel(KvElement element, Isa isa) {
+const AttentionKernel& select_attention_kernel(KvElement element, Isa isa, bool int8) {
   // There is a kRef line for every element.
-  return *select_kernel(kKernels, isa, [&](const AttentionKernel& kernel) { return kernel.element == element; });
+  return *select_kernel(
+      kKernels, isa, [&](const AttentionKernel& kernel) { return kernel.element == element && kernel.int8 == int8; });
+}
+
+float score_scale(int64_t head_dim) {
+  return static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
 }
 
 uint64_t attention_scratch_bytes(int64_t d) {
@@ -105,7 +96,6 @@ uint64_t kv_head_bytes(KvElement element, int64_t head_dim, int64_t capacity, in
 
 void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64_t position, std::byte* keys,
                WideChannels wide) {
-  element = stored_element(element);
   if (element == KvElement::kQ8_0) return store_key_q8(key, head_dim, position, wide, keys);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
@@ -114,7 +104,6 @@ void store_key(Isa, KvElement element, const float* key, int64_t head_dim, int64
 }
 
 void store_value(Isa, KvElement element, const float* value, int64_t head_dim, int64_t position, std::byte* values) {
-  element = stored_element(element);
   if (element == KvElement::kQ8_0) return store_value_q8(value, head_dim, position, values);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < d; ++i) {
@@ -124,7 +113,6 @@ void store_value(Isa, KvElement element, const float* value, int64_t head_dim, i
 
 void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                 int64_t position, std::byte* keys, WideChannels wide) {
-  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   while (position < end) {
@@ -143,7 +131,6 @@ void store_keys(Isa isa, KvElement element, const float* rows, int64_t ld, int64
 
 void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,
                   int64_t position, std::byte* values) {
-  element = stored_element(element);
   const int64_t d = padded_head_dim(head_dim);
   const int64_t end = position + n;
   const int64_t group = element == KvElement::kBf16 ? 2 : 1;
@@ -164,14 +151,12 @@ void store_values(Isa isa, KvElement element, const float* rows, int64_t ld, int
 void load_key(KvElement element, const std::byte* keys, int64_t head_dim, int64_t position, float* key,
               WideChannels wide) {
   if (element == KvElement::kQ8_0) return load_key_q8(keys, head_dim, position, wide, key);
-  if (element == KvElement::kInt8) return load_key_int8(keys, head_dim, position, key);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) key[i] = load_element(element, keys, key_index(element, d, position, i));
 }
 
 void load_value(KvElement element, const std::byte* values, int64_t head_dim, int64_t position, float* value) {
   if (element == KvElement::kQ8_0) return load_value_q8(values, head_dim, position, value);
-  if (element == KvElement::kInt8) return load_value_int8(values, head_dim, position, value);
   const int64_t d = padded_head_dim(head_dim);
   for (int64_t i = 0; i < head_dim; ++i) value[i] = load_element(element, values, value_index(element, d, position, i));
 }
@@ -197,7 +182,6 @@ void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int6
 
 uint64_t query_row_bytes(KvElement element, int64_t d, int64_t n_wide) {
   if (element == KvElement::kQ8_0) return static_cast<uint64_t>(q8_query_bytes(d, n_wide));
-  if (element == KvElement::kInt8) return static_cast<uint64_t>(int8_query_bytes(d));
   return static_cast<uint64_t>(d) * (element == KvElement::kBf16 ? 2 : 4);
 }
 
@@ -206,18 +190,16 @@ uint64_t max_query_row_bytes(int64_t d) {
 }
 
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     const std::byte* keys, void* out, WideChannels wide) {
+                     void* out, WideChannels wide) {
   const auto prepare = isa.has(Isa::kAvx512) ? prepare_queries_avx512
                        : isa.has(Isa::kAvx2) ? prepare_queries_avx2
                                              : prepare_queries_ref;
   const int64_t d = padded_head_dim(head_dim);
   const int64_t row_bytes = static_cast<int64_t>(query_row_bytes(element, d, static_cast<int64_t>(wide.size())));
-  const float scale = static_cast<float>(1.4426950408889634 / std::sqrt(static_cast<double>(head_dim)));
+  const float scale = score_scale(head_dim);
   for (int64_t r = 0; r < n_rows; ++r) {
     std::byte* row = static_cast<std::byte*>(out) + r * row_bytes;
-    if (element == KvElement::kInt8) {
-      prepare_query_int8(q_rows[r], scale, head_dim, keys, row);
-    } else if (element == KvElement::kQ8_0) {
+    if (element == KvElement::kQ8_0) {
       prepare_query_q8(q_rows[r], scale, head_dim, wide, row);
     } else {
       prepare(element, q_rows[r], scale, head_dim, d, row);

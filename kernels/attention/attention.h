@@ -17,12 +17,11 @@ constexpr int64_t kKeyAlign = 16;      // keys that a panel holds side by side: 
 constexpr int64_t kKeyStep = 64;       // scores are computed for so many keys at a time, whether they exist or not
 constexpr int64_t kMaxQueryRows = 64;  // query rows per call
 
-/// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value. kInt8: stored as kBf16, then, when a whole
-/// segment is there, turned into int8 in place (attention_int8.h); only for segments that are attended to as a whole.
-enum class KvElement { kBf16, kF32, kF16, kQ8_0, kInt8 };
-/// Those that take one position after the other, what sessions use first.
+/// Element type of a key/value store: 2, 4, 2 and about 1 bytes per value.
+enum class KvElement { kBf16, kF32, kF16, kQ8_0 };
+/// All of them, what sessions use first.
 constexpr KvElement kKvElements[] = {KvElement::kF16, KvElement::kBf16, KvElement::kF32, KvElement::kQ8_0};
-/// "bf16", "f32", "f16", "q8_0", "int8".
+/// "bf16", "f32", "f16", "q8_0".
 const char* kv_element_name(KvElement element);
 
 /// head_dim rounded up to a multiple of 16; the padding is zero.
@@ -35,10 +34,10 @@ constexpr int64_t padded_head_dim(int64_t head_dim) {
 ///   values kBf16: [capacity / 2][d][2 positions]            kF16, kF32: [capacity][d]
 /// kQ8_0 (attention_q8.h) stores int8 with a binary16 scale per position and 32 dimensions, in groups of 16 positions;
 /// channels of keys that the caller names, `wide`, in binary16.
-/// All start at a 64-byte boundary, and so do the panels from any multiple of kKeyAlign positions on, but of kInt8:
-/// these are panels themselves, whose first key has the number 0 below. The value behind an odd number of values of
-/// kBf16 is multiplied by a probability of zero and must be finite; what else lies behind the visible keys may be
-/// anything, but has to be readable up to a multiple of kKeyStep keys.
+/// All start at a 64-byte boundary, and so do the panels from any multiple of kKeyAlign positions on: these are panels
+/// themselves, whose first key has the number 0 below. The value behind an odd number of values of kBf16 is multiplied
+/// by a probability of zero and must be finite; what else lies behind the visible keys may be anything, but has to be
+/// readable up to a multiple of kKeyStep keys. Panels of kBf16 may be turned into int8 as a whole: attention_int8.h.
 ///
 /// Rounding is to nearest even. A finite value beyond the range of binary16 becomes +-65504; NaN and infinities stay
 /// what they are, so that the engine's check of its results finds them. kQ8_0 rounds to multiples of a scale that fits
@@ -86,13 +85,12 @@ void merge_attention_states(Isa isa, const AttentionState& state, const Attentio
 void finish_attention(Isa isa, const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows);
 
 /// Query rows prepared for attend_block: multiplied by log2(e) / sqrt(head_dim); kBf16: rounded to bf16, kF16 and kF32:
-/// as floats, kQ8_0: as 15 bits with scales and wide channels as floats, kInt8: as int8 with scales. keys: the head's
-/// panels, for kInt8 alone, whose queries take over factors of their channels. out: n_rows times query_row_bytes(), at
-/// most max_query_row_bytes(), 64-byte aligned; the same bits whatever the ISA.
+/// as floats, kQ8_0: as 15 bits with scales and wide channels as floats. out: n_rows times query_row_bytes(), at most
+/// max_query_row_bytes(), 64-byte aligned; the same bits whatever the ISA. Those of int8: prepare_queries_int8().
 uint64_t query_row_bytes(KvElement element, int64_t d, int64_t n_wide = 0);
 uint64_t max_query_row_bytes(int64_t d);
 void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int64_t n_rows, int64_t head_dim,
-                     const std::byte* keys, void* out, WideChannels wide = {});
+                     void* out, WideChannels wide = {});
 
 /// Merges one block of keys into the state of each query row. A row's result depends on its query, the keys and values
 /// it sees and its state, down to the last bit, and on nothing else: not on n_rows, its place or what other rows see.
@@ -109,11 +107,12 @@ struct AttentionKernel {
   KvElement element;
   Isa isa;  // what it needs
   AttendBlockFn run;
+  bool int8 = false;  // reads kBf16 panels that were turned into int8
 };
 /// All compiled kernels, in the order of attention_kernels.inc.
 std::span<const AttentionKernel> attention_kernels();
-/// The best kernel for an element type on an ISA.
-const AttentionKernel& select_attention_kernel(KvElement element, Isa isa);
+/// The best kernel on an ISA for panels of an element type, as they are stored or turned into int8.
+const AttentionKernel& select_attention_kernel(KvElement element, Isa isa, bool int8 = false);
 uint64_t attention_scratch_bytes(int64_t d);
 
 }  // namespace glimpse

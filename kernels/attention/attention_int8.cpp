@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "engine/base/half.h"
+#include "kernels/attention/attention_isa.h"
 
 namespace glimpse {
 namespace {
@@ -326,7 +327,9 @@ void quantize_segment(int64_t head_dim, int64_t n_keys, std::byte* keys, std::by
   quantize_values(d, n_keys, values, s);
 }
 
-void prepare_query_int8(const float* q, float scale, int64_t head_dim, const std::byte* keys, std::byte* out) {
+namespace {
+
+void prepare_query(const float* q, float scale, int64_t head_dim, const std::byte* keys, std::byte* out) {
   const int64_t d = padded_head_dim(head_dim);
   const auto* factor = reinterpret_cast<const float*>(keys);
   auto* row = reinterpret_cast<int8_t*>(out);
@@ -345,6 +348,17 @@ void prepare_query_int8(const float* q, float scale, int64_t head_dim, const std
   const float step = real ? max / 127 : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   std::memcpy(out + d, &step, 4);
   std::memcpy(out + d + 4, &start, 4);
+}
+
+}  // namespace
+
+void prepare_queries_int8(const float* const* q_rows, int64_t n_rows, int64_t head_dim, const std::byte* keys,
+                          void* out) {
+  const int64_t row_bytes = int8_query_bytes(padded_head_dim(head_dim));
+  const float scale = score_scale(head_dim);
+  for (int64_t r = 0; r < n_rows; ++r) {
+    prepare_query(q_rows[r], scale, head_dim, keys, static_cast<std::byte*>(out) + r * row_bytes);
+  }
 }
 
 void load_key_int8(const std::byte* keys, int64_t head_dim, int64_t position, float* key) {

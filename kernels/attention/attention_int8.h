@@ -1,6 +1,6 @@
-// Attention over one segment of keys in int8 (KvElement::kInt8): for the vision encoder, where every row sees all keys
-// of a picture and these are known before the first score. A head's keys and values are stored in bfloat16, like kBf16,
-// and then turned into int8 in place, with numbers that only the whole segment can give:
+// Attention over one segment of keys in int8: for the vision encoder, where every row sees all keys of a picture and
+// these are known before the first score. A head's keys and values are stored in bfloat16, as panels of kBf16, and then
+// turned into int8 in place, with numbers that only the whole segment can give:
 //
 //   keys    every channel is shifted by its mean, to which a softmax is blind, and divided by a factor t that its
 //           queries are multiplied by: t levels the magnitudes of a channel's keys and queries. Then int8 with a scale
@@ -55,7 +55,7 @@ uint64_t int8_scratch_bytes(int64_t d);
 /// quantize_segment needs. The same bits whatever the ISA.
 Int8Estimate estimate_int8(const SegmentQueries& queries, int64_t head_dim, int64_t n_keys, const std::byte* keys,
                            const std::byte* values, std::byte* scratch);
-/// Turns the panels into kInt8. Preconditions: estimate_int8() of the same panels has just filled the scratch and said
+/// Turns the panels into int8. Preconditions: estimate_int8() of the same panels has just filled the scratch and said
 /// finite.
 void quantize_segment(int64_t head_dim, int64_t n_keys, std::byte* keys, std::byte* values, std::byte* scratch);
 
@@ -91,7 +91,11 @@ constexpr float kLog2Of255 = 0x1.ffa37cp+2f;
 
 }  // namespace
 
-void prepare_query_int8(const float* q, float scale, int64_t head_dim, const std::byte* keys, std::byte* out);
+/// As prepare_queries(), for the kernels of int8. keys: the panels of the head that the queries will look at, whose
+/// factors they take over. out: n_rows times int8_query_bytes(), at most max_query_row_bytes().
+void prepare_queries_int8(const float* const* q_rows, int64_t n_rows, int64_t head_dim, const std::byte* keys,
+                          void* out);
+/// Read back as floats: position is that in the segment.
 void load_key_int8(const std::byte* keys, int64_t head_dim, int64_t position, float* key);
 void load_value_int8(const std::byte* values, int64_t head_dim, int64_t position, float* value);
 

@@ -33,6 +33,9 @@ GLIMPSE_ATTENTION_STORE_FUNCTIONS(avx2)
 GLIMPSE_ATTENTION_STORE_FUNCTIONS(avx512)
 #undef GLIMPSE_ATTENTION_STORE_FUNCTIONS
 
+/// What queries are multiplied by, so that a weight is two to the power of its score.
+float score_scale(int64_t head_dim);
+
 /// Query rows that a vector kernel carries through scores, softmax and output together: their scores of a block of 256
 /// keys (8 KiB) and probabilities stay in L1, and 8 is what one pass over the keys can hold in registers.
 constexpr int kRowGroup = 8;

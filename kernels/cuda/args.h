@@ -8,16 +8,23 @@
 
 namespace glimpse::cuda {
 
-/// Where a recorded step stands, in device memory: so the same launches serve every token. The last launch of a step
-/// draws the token and moves the state to the next one.
+/// Where a row of a recorded step stands, in device memory: so the same launches serve every token. The last launches
+/// of a step draw the rows' tokens and move their states to the next one.
 struct StepState {
-  int32_t token = 0;     // the one row of input
+  int32_t token = 0;     // its input
   int32_t n_past = 0;    // cache slots filled
   int32_t rope_row = 0;  // the row's place in the rotation table
   int32_t index = 0;     // steps since the start
 };
 /// Steps that may be under way or not yet looked at: places in the rings of drawn tokens and of random numbers.
 constexpr int kStepRing = 16;
+
+/// Where the rows of a launch stand: known to the host, row r at n_past + r (of the first store; KvPart::n_past of the
+/// others), or in device memory, where row r is steps[r].
+struct RowPositions {
+  int64_t n_past = 0;
+  const StepState* steps = nullptr;
+};
 
 enum class NormKind : int32_t { kNone, kRms, kLayer };
 struct NormView {
@@ -132,8 +139,7 @@ struct LinearArgs {
   const float* cos = nullptr;  // (n, head_dim / 2), row stride ld_rope
   const float* sin = nullptr;
   int64_t ld_rope = 0;
-  int64_t n_past = 0;
-  const StepState* step = nullptr;  // when set: n is 1, n_past and the row of cos and sin are its
+  RowPositions at;
   KvView kv;
   KvParts more;
   uint64_t* best = nullptr;  // when set: n is 1, kStore; becomes the greatest of itself and ranked(output, row)
@@ -171,7 +177,8 @@ struct PackArgs {
 
 struct EmbedArgs {
   WeightView table;
-  const int32_t* ids = nullptr;  // (n); negative: the row is left as it is
+  const int32_t* ids = nullptr;  // (n), id_stride apart; negative: the row is left as it is
+  int32_t id_stride = 1;
   int32_t n = 0;
   float* x = nullptr;
   int64_t ld = 0;
@@ -187,21 +194,21 @@ struct RowsArgs {
   int64_t ld_out = 0;  // a multiple of 128, at least k
 };
 
-/// Rotation where head halves are no whole tiles or heads are normalised before: q in place, keys (n, n_kv_heads *
-/// head_dim) into the cache. With a cache of kQ8_0 always, for keys and values; q is null where the product rotated it.
+/// Rotation where head halves are no whole tiles, heads are normalised before, or a step has several rows: q in place,
+/// keys (n, n_kv_heads * head_dim), and values where there are any, into the cache. With a cache of kQ8_0 always, for
+/// keys and values; q is null where the product rotated it.
 struct RopeArgs {
   float* q = nullptr;
   int64_t ld_q = 0;
   int32_t n_heads = 0;
   float* keys = nullptr;          // normalised in place
-  const float* values = nullptr;  // kQ8_0; as keys
+  const float* values = nullptr;  // as keys; null where the product stored them
   int64_t ld_keys = 0;
   const float* cos = nullptr;
   const float* sin = nullptr;
   int64_t ld_rope = 0;
   int32_t n = 0;
-  int64_t n_past = 0;
-  const StepState* step = nullptr;  // as in LinearArgs
+  RowPositions at;
   KvView kv;
   KvParts more;
   NormView q_norm, k_norm;  // of each head; kNone or kRms
@@ -243,13 +250,13 @@ struct AttentionArgs {
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
   int32_t n = 0;                   // query rows
   int32_t causal = 0;
-  int64_t n_past = 0, n_keys = 0;  // causal: row r sees n_past + r + 1 keys, otherwise n_keys
-  int64_t first_key = 0;  // where the keys that are seen begin: a multiple of 8; n_past and n_keys count from it
-  const StepState* step = nullptr;  // when set: n is 1, n_past is its
-  float scale = 0;                  // log2(e) / sqrt(head_dim)
-  int32_t n_splits = 1;             // blocks that share the keys of one row: at least its chunks, or 1
-  float* partial = nullptr;         // n_splits > 1: (n, n_heads, n_splits, padded_dim + 2)
-  int32_t* tickets = nullptr;       // n_splits > 1: (n, n_kv_heads), zero; left zero
+  RowPositions at;             // counts from first_key
+  int64_t n_keys = 0;          // causal: a row sees the keys up to its own slot, otherwise n_keys
+  int64_t first_key = 0;       // where the keys that are seen begin: a multiple of 8; n_past and n_keys count from it
+  float scale = 0;             // log2(e) / sqrt(head_dim)
+  int32_t n_splits = 1;        // blocks that share the keys of one row: at least its chunks, or 1
+  float* partial = nullptr;    // n_splits > 1: (n, n_heads, n_splits, padded_dim + 2)
+  int32_t* tickets = nullptr;  // n_splits > 1: (n, n_kv_heads), zero; left zero
 };
 
 struct FiniteArgs {
@@ -257,13 +264,6 @@ struct FiniteArgs {
   int64_t ld = 0;
   int64_t rows = 0, cols = 0;
   int32_t* flag = nullptr;  // becomes non-zero when an element is not finite
-};
-
-/// Keys and values of positions that were never written must be finite.
-struct FillArgs {
-  uint32_t* words = nullptr;
-  int64_t n_words = 0;
-  uint32_t value = 0;
 };
 
 /// Draws a token from each row of logits.
@@ -277,11 +277,12 @@ struct SampleArgs {
   float min_p = 0;
   const float* uniform = nullptr;  // (n) numbers in [0, 1]; greedy: not read
   int32_t* ids = nullptr;          // (n); -1 where a row holds a NaN or nothing can be drawn
-  /// When set: n is 1; uniform and ids are rings of kStepRing, the step's place is its index. The token drawn and the
-  /// slot and position after it become the state. A row that is not finite gives -1, and the state stays, so that steps
-  /// that were begun already write nothing but the same slot.
+  /// When set: (n) states; uniform and ids are (n) rings of kStepRing, the step's place is its index. The token drawn
+  /// and the slot and position after it become the row's state. A row that is not finite gives -1, and its state stays,
+  /// so that steps that were begun already write nothing but the same slot.
   StepState* step = nullptr;
-  uint64_t* best = nullptr;  // when set: LinearArgs::best of the logits, of which greedy reads no more; becomes 0
+  uint64_t* best =
+      nullptr;  // when set: n is 1; LinearArgs::best of the logits, of which greedy reads no more; becomes 0
 };
 
 }  // namespace glimpse::cuda

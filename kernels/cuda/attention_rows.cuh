@@ -41,8 +41,7 @@ GLIMPSE_DEVICE float merge_values(const MergeWeights& w, float state, float chun
 }
 
 GLIMPSE_DEVICE int64_t visible_keys(const AttentionArgs& args, int row) {
-  const int64_t n_past = args.step != nullptr ? args.step->n_past : args.n_past;
-  return args.causal != 0 ? n_past + row + 1 : args.n_keys;
+  return args.causal != 0 ? slot_of(args.at, row) + 1 : args.n_keys;
 }
 
 /// The keys that a row sees: n_keys from first_key on.
@@ -55,8 +54,10 @@ GLIMPSE_DEVICE SeenKeys seen_keys(const AttentionArgs& args, int row) {
   GLIMPSE_NO_UNROLL
   for (int i = 0; i < args.more.n && row >= args.more.part[i].first_row; ++i) {
     const KvPart& part = args.more.part[i];
-    seen = {of_part(seen.kv, part), part.first_key,
-            args.causal != 0 ? part.n_past + row - part.first_row + 1 : part.n_keys};
+    seen.kv = of_part(seen.kv, part);
+    if (args.at.steps != nullptr) continue;
+    seen.first_key = part.first_key;
+    seen.n_keys = args.causal != 0 ? part.n_past + row - part.first_row + 1 : part.n_keys;
   }
   return seen;
 }
@@ -78,50 +79,33 @@ GLIMPSE_DEVICE void mix_queries(float* queries, int padded) {
   }
 }
 
-/// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
-/// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
+/// A block of attend_rows: up to kHeads query heads of one row that share keys, and its shared memory.
 template <typename T, int kHeads>
-GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, uint8_t* memory) {
-  const int me = thread_index(), warp = me / kWarp;
-  const int row = at.x, split = at.z, dim = args.kv.head_dim, padded = args.kv.padded_dim;
-  const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
-  const int kv_head = at.y / blocks_per_kv;
-  const int first_head = kv_head * args.group + at.y % blocks_per_kv * kHeads;
-  const int left = (kv_head + 1) * args.group - first_head;
-  const int n_heads = left < kHeads ? left : kHeads;
-  const AttendShared layout = attend_shared(kHeads, padded);
-  auto* const queries = reinterpret_cast<float*>(memory);
-  auto* const scores = reinterpret_cast<float*>(memory + layout.scores_at);  // [head][key]
-  auto* const halves = reinterpret_cast<float*>(memory + layout.acc_at);     // [head][dim]
-  auto* const chunk_max = reinterpret_cast<float*>(memory + layout.state_at);
-  float* const chunk_sum = chunk_max + kHeads;
-  auto* const last_flag = reinterpret_cast<int*>(chunk_sum + kHeads);
+struct RowBlock {
+  const AttentionArgs& args;
+  const int row, kv_head, first_head, n_heads;  // n_heads from first_head on
+  const SeenKeys seen;
+  float *queries, *scores, *halves, *chunk_max, *chunk_sum;  // [head][padded], [head][key], [head][dim], [head] each
+  int* last_flag;
+  /// Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
+  const int pair = thread_index() % (kAttendThreads / 2), half = thread_index() / (kAttendThreads / 2);
+  const bool has_pair = 2 * pair < args.kv.padded_dim;
 
-  const SeenKeys seen = seen_keys(args, row);
-  const int64_t n_keys = seen.n_keys;
-  const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
-  if (args.n_splits > 1 && split >= n_chunks) return;
-
-  const float scale = sizeof(T) == 1 ? args.scale * mixing_factor(padded) : args.scale;
-  for (int i = me; i < kHeads * padded; i += kAttendThreads) {
-    const int head = i / padded, d = i % padded;
-    const bool there = head < n_heads && d < dim;
-    queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * scale : 0.0f;
+  GLIMPSE_DEVICE void load_queries() const {
+    const int dim = args.kv.head_dim, padded = args.kv.padded_dim;
+    const float scale = sizeof(T) == 1 ? args.scale * mixing_factor(padded) : args.scale;
+    for (int i = thread_index(); i < kHeads * padded; i += kAttendThreads) {
+      const int head = i / padded, d = i % padded;
+      const bool there = head < n_heads && d < dim;
+      queries[i] = there ? args.q[row * args.ld_q + (first_head + head) * dim + d] * scale : 0.0f;
+    }
+    barrier();
+    if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded);
   }
-  barrier();
-  if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded);
 
-  // Two dimensions per thread; the two halves of the block take half of a chunk's keys each.
-  const int pair = me % (kAttendThreads / 2), half = me / (kAttendThreads / 2);
-  const bool has_pair = 2 * pair < padded;
-  float acc[kHeads][2] = {}, max[kHeads], sum[kHeads];
-  for (int head = 0; head < kHeads; ++head) max[head] = sum[head] = 0;
-
-  const int first_chunk = args.n_splits > 1 ? split : 0;
-  const int end_chunk = args.n_splits > 1 ? split + 1 : n_chunks;
-  for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
-    const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
-    const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
+  /// A thread scores one of the `here` keys from number `first` on.
+  GLIMPSE_DEVICE void score_keys(int64_t first, int here) const {
+    const int me = thread_index(), padded = args.kv.padded_dim;
     float dot[kHeads] = {};
     if (me < here) {
       const CacheRow<T> key(seen.kv, seen.kv.keys, kv_head, seen.first_key + first + me, 0);
@@ -142,8 +126,11 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
     for (int head = 0; head < kHeads; ++head) {
       scores[head * kChunkKeys + me] = me < here ? dot[head] : -INFINITY;
     }
-    barrier();
-    for (int head = warp; head < n_heads; head += kAttendThreads / kWarp) {
+  }
+
+  /// A warp turns the scores of a head into weights.
+  GLIMPSE_DEVICE void weigh_keys() const {
+    for (int head = warp_index(); head < n_heads; head += kAttendThreads / kWarp) {
       float* const s = scores + head * kChunkKeys;
       float most = -INFINITY;
       for (int i = lane_index(); i < kChunkKeys; i += kWarp) most = fmaxf(most, s[i]);
@@ -156,32 +143,39 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
       total = warp_sum(total);
       if (lane_index() == 0) chunk_max[head] = most, chunk_sum[head] = total;
     }
-    barrier();
-    float part[kHeads][2] = {};
-    if (has_pair) {
-      const int begin = half * (kChunkKeys / 2);
-      const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
-      CacheRow<T> value(seen.kv, seen.kv.values, kv_head, seen.first_key + first + begin, 2 * pair);
-      GLIMPSE_UNROLL_BY(kHeads == 1 && sizeof(T) < 4 ? 32 : kHeads == 4 ? 8 : 16)
-      for (int key = begin; key < end; ++key, value.next(args.kv)) {
-        float a, b;
-        value.two(a, b);
-        GLIMPSE_UNROLL
-        for (int head = 0; head < kHeads; ++head) {
-          const float p = scores[head * kChunkKeys + key];
-          part[head][0] = fmaf(p, a, part[head][0]);
-          part[head][1] = fmaf(p, b, part[head][1]);
-        }
-      }
-      if (half == 1) {
-        GLIMPSE_UNROLL
-        for (int head = 0; head < kHeads; ++head) {
-          halves[head * padded + 2 * pair] = part[head][0];
-          halves[head * padded + 2 * pair + 1] = part[head][1];
-        }
+  }
+
+  /// part: the weighted values of this thread's half of the keys; the second half leaves its own in shared memory.
+  GLIMPSE_DEVICE void sum_values(int64_t first, int here, float (&part)[kHeads][2]) const {
+    if (!has_pair) return;
+    const int padded = args.kv.padded_dim, begin = half * (kChunkKeys / 2);
+    const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
+    CacheRow<T> value(seen.kv, seen.kv.values, kv_head, seen.first_key + first + begin, 2 * pair);
+    GLIMPSE_UNROLL_BY(kHeads == 1 && sizeof(T) < 4 ? 32 : kHeads == 4 ? 8 : 16)
+    for (int key = begin; key < end; ++key, value.next(args.kv)) {
+      float a, b;
+      value.two(a, b);
+      GLIMPSE_UNROLL
+      for (int head = 0; head < kHeads; ++head) {
+        const float p = scores[head * kChunkKeys + key];
+        part[head][0] = fmaf(p, a, part[head][0]);
+        part[head][1] = fmaf(p, b, part[head][1]);
       }
     }
-    barrier();
+    if (half == 0) return;
+    GLIMPSE_UNROLL
+    for (int head = 0; head < kHeads; ++head) {
+      halves[head * padded + 2 * pair] = part[head][0];
+      halves[head * padded + 2 * pair + 1] = part[head][1];
+    }
+  }
+
+  /// The state of the chunks so far.
+  struct State {
+    float acc[kHeads][2] = {}, max[kHeads], sum[kHeads];
+  };
+  GLIMPSE_DEVICE void merge_chunk(bool is_first, float (&part)[kHeads][2], State& state) const {
+    const int padded = args.kv.padded_dim;
     GLIMPSE_UNROLL
     for (int head = 0; head < kHeads; ++head) {
       if (head >= n_heads) break;
@@ -189,58 +183,107 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
         part[head][0] += halves[head * padded + 2 * pair];
         part[head][1] += halves[head * padded + 2 * pair + 1];
       }
-      if (chunk == first_chunk) {
-        max[head] = chunk_max[head], sum[head] = chunk_sum[head];
-        acc[head][0] = part[head][0], acc[head][1] = part[head][1];
+      if (is_first) {
+        state.max[head] = chunk_max[head], state.sum[head] = chunk_sum[head];
+        state.acc[head][0] = part[head][0], state.acc[head][1] = part[head][1];
         continue;
       }
-      const MergeWeights w = merge_maxima(max[head], chunk_max[head]);
-      sum[head] = merge_values(w, sum[head], chunk_sum[head]);
-      acc[head][0] = merge_values(w, acc[head][0], part[head][0]);
-      acc[head][1] = merge_values(w, acc[head][1], part[head][1]);
+      const MergeWeights w = merge_maxima(state.max[head], chunk_max[head]);
+      state.sum[head] = merge_values(w, state.sum[head], chunk_sum[head]);
+      state.acc[head][0] = merge_values(w, state.acc[head][0], part[head][0]);
+      state.acc[head][1] = merge_values(w, state.acc[head][1], part[head][1]);
     }
-    barrier();  // scores, halves and chunk_* are free
   }
 
-  const int record = padded + 2;
-  if (args.n_splits == 1 || n_chunks == 1) {
+  GLIMPSE_DEVICE void store(const State& state) const {
+    if (half != 0) return;
+    const int dim = args.kv.head_dim;
+    for (int head = 0; head < n_heads; ++head) {
+      float* const out = args.out + row * args.ld_out + (first_head + head) * dim;
+      if (2 * pair < dim) out[2 * pair] = state.acc[head][0] / state.sum[head];
+      if (2 * pair + 1 < dim) out[2 * pair + 1] = state.acc[head][1] / state.sum[head];
+    }
+  }
+
+  /// Leaves the state of its split; the block that is the last to do so merges all of them, in ascending order.
+  GLIMPSE_DEVICE void merge_splits(const State& state, int split, int n_chunks, int* ticket) const {
+    const int me = thread_index(), dim = args.kv.head_dim, padded = args.kv.padded_dim, record = padded + 2;
+    float* const partial =
+        args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
     if (half == 0) {
       for (int head = 0; head < n_heads; ++head) {
-        float* const out = args.out + row * args.ld_out + (first_head + head) * dim;
-        if (2 * pair < dim) out[2 * pair] = acc[head][0] / sum[head];
-        if (2 * pair + 1 < dim) out[2 * pair + 1] = acc[head][1] / sum[head];
+        float* const to = partial + (head * args.n_splits + split) * record;
+        if (has_pair) to[2 * pair] = state.acc[head][0], to[2 * pair + 1] = state.acc[head][1];
+        if (pair == 0) to[padded] = state.max[head], to[padded + 1] = state.sum[head];
       }
     }
-    return;
-  }
-  float* const partial =
-      args.partial + (static_cast<int64_t>(row) * args.n_heads + first_head) * args.n_splits * record;
-  if (half == 0) {
-    for (int head = 0; head < n_heads; ++head) {
-      float* const to = partial + (head * args.n_splits + split) * record;
-      if (has_pair) to[2 * pair] = acc[head][0], to[2 * pair + 1] = acc[head][1];
-      if (pair == 0) to[padded] = max[head], to[padded + 1] = sum[head];
+    barrier();
+    if (me == 0) *last_flag = take_ticket(ticket) == n_chunks - 1 ? 1 : 0;
+    barrier();
+    if (*last_flag == 0) return;
+    if (me == 0) *ticket = 0;  // as the next launch expects it
+    for (int i = me; i < n_heads * dim; i += kAttendThreads) {
+      const float* const from = partial + i / dim * args.n_splits * record;
+      const int d = i % dim;
+      float most = from[padded], total = from[padded + 1], value = from[d];
+      GLIMPSE_UNROLL_BY(8)
+      for (int c = 1; c < n_chunks; ++c) {
+        const float* const next = from + c * record;
+        const MergeWeights w = merge_maxima(most, next[padded]);
+        total = merge_values(w, total, next[padded + 1]);
+        value = merge_values(w, value, next[d]);
+      }
+      args.out[row * args.ld_out + first_head * dim + i] = value / total;
     }
   }
-  barrier();
-  int* const ticket = args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y;
-  if (me == 0) *last_flag = take_ticket(ticket) == n_chunks - 1 ? 1 : 0;
-  barrier();
-  if (*last_flag == 0) return;
-  if (me == 0) *ticket = 0;  // as the next launch expects it
-  for (int i = me; i < n_heads * dim; i += kAttendThreads) {
-    const float* const from = partial + i / dim * args.n_splits * record;
-    const int d = i % dim;
-    float most = from[padded], total = from[padded + 1], value = from[d];
-    GLIMPSE_UNROLL_BY(8)
-    for (int c = 1; c < n_chunks; ++c) {
-      const float* const next = from + c * record;
-      const MergeWeights w = merge_maxima(most, next[padded]);
-      total = merge_values(w, total, next[padded + 1]);
-      value = merge_values(w, value, next[d]);
-    }
-    args.out[row * args.ld_out + first_head * dim + i] = value / total;
+};
+
+/// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
+/// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
+template <typename T, int kHeads>
+GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, uint8_t* memory) {
+  const int row = at.x, split = at.z;
+  const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
+  const int kv_head = at.y / blocks_per_kv;
+  const int first_head = kv_head * args.group + at.y % blocks_per_kv * kHeads;
+  const int left = (kv_head + 1) * args.group - first_head;
+  const AttendShared layout = attend_shared(kHeads, args.kv.padded_dim);
+  auto* const state_at = reinterpret_cast<float*>(memory + layout.state_at);
+  const RowBlock<T, kHeads> block{args,
+                                  row,
+                                  kv_head,
+                                  first_head,
+                                  left < kHeads ? left : kHeads,
+                                  seen_keys(args, row),
+                                  reinterpret_cast<float*>(memory),
+                                  reinterpret_cast<float*>(memory + layout.scores_at),
+                                  reinterpret_cast<float*>(memory + layout.acc_at),
+                                  state_at,
+                                  state_at + kHeads,
+                                  reinterpret_cast<int*>(state_at + 2 * kHeads)};
+  const int64_t n_keys = block.seen.n_keys;
+  const int n_chunks = static_cast<int>((n_keys + kChunkKeys - 1) / kChunkKeys);
+  if (args.n_splits > 1 && split >= n_chunks) return;
+  block.load_queries();
+  typename RowBlock<T, kHeads>::State state;
+  for (int head = 0; head < kHeads; ++head) state.max[head] = state.sum[head] = 0;
+  const int first_chunk = args.n_splits > 1 ? split : 0;
+  const int end_chunk = args.n_splits > 1 ? split + 1 : n_chunks;
+  for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
+    const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
+    const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
+    block.score_keys(first, here);
+    barrier();
+    block.weigh_keys();
+    barrier();
+    float part[kHeads][2] = {};
+    block.sum_values(first, here, part);
+    barrier();
+    block.merge_chunk(chunk == first_chunk, part, state);
+    barrier();  // scores, halves and chunk_* are free
   }
+  if (args.n_splits == 1 || n_chunks == 1) return block.store(state);
+  block.merge_splits(state, split, n_chunks, args.tickets + row * args.kv.n_heads * blocks_per_kv + at.y);
 }
 
 /// Asks for the keys and values of a block's first chunk. Rows of earlier passes do not depend on the launches ahead,

@@ -61,30 +61,30 @@ GLIMPSE_DEVICE void multiply_add(Half, float (&c)[4], const uint32_t (&a)[4], co
   mma_half(c, a, b);
 }
 
+/// A block of attend_tiles: kTileQueries rows of one query head, and the shared memory that it works in.
 /// T: Bf16, Half or Q8, of the cache; queries and probabilities are rounded to the first two, with Q8 all values to
-/// Half. kDim: a multiple of 16, at least kv.padded_dim. Grid: x: groups of 64 rows, y: query heads.
+/// Half. kDim: a multiple of 16, at least kv.padded_dim.
 template <typename T, int kDim>
-GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
-  constexpr int stride = tile_stride<kDim>();
-  constexpr int k_steps = kDim / 16, value_tiles = kDim / 8, key_tiles = kTileKeys / 8;
-  const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
-  const int head = block_y(), dim = args.kv.head_dim, padded = args.kv.padded_dim;
-  const int first_row = block_x() * kTileQueries;
-  const int64_t kv_base = head / args.group * args.kv.capacity * padded;
+struct TileBlock {
+  static constexpr bool q8 = sizeof(T) == 1;
+  static constexpr int stride = tile_stride<kDim>();
+  static constexpr int k_steps = kDim / 16, value_tiles = kDim / 8, key_tiles = kTileKeys / 8;
   using F = typename FragmentOf<T>::Type;
-  constexpr bool q8 = sizeof(T) == 1;
-  uint8_t* const query_tile = shared();
-  uint8_t* const stages = query_tile + kTileQueries * stride;
 
-  const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
-  const int64_t n_keys = visible_keys(args, last_row);
-  const int n_blocks = static_cast<int>((n_keys + kTileKeys - 1) / kTileKeys);
+  const AttentionArgs& args;
+  const int head, first_row;
+  const int64_t n_keys;       // that the last row sees
+  uint8_t* const query_tile;  // [row][stride]
+  uint8_t* const stages;      // two of keys and values; Q8: one, and two raw ones behind
 
-  const int blocks = scale_blocks(padded);  // Q8
-  uint8_t* const raw_stages = stages + 2 * kTileKeys * stride;
-  const auto load_block = [&](int block) {
-    uint8_t* const to =
-        q8 ? raw_stages + block % 2 * q8_stage_bytes<kDim>() : stages + block % 2 * 2 * kTileKeys * stride;
+  GLIMPSE_DEVICE uint8_t* raw_stage(int block) const {
+    return stages + 2 * kTileKeys * stride + block % 2 * q8_stage_bytes<kDim>();
+  }
+  GLIMPSE_DEVICE uint8_t* stage(int block) const { return q8 ? stages : stages + block % 2 * 2 * kTileKeys * stride; }
+
+  GLIMPSE_DEVICE void load_keys(int block) const {
+    const int kv_head = head / args.group, padded = args.kv.padded_dim, blocks = scale_blocks(padded);
+    uint8_t* const to = q8 ? raw_stage(block) : stage(block);
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
     int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
     const T* const key_page = page_of(args.kv, static_cast<const T*>(args.kv.keys), key_at);
@@ -98,7 +98,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
       const int seen = n_keys - first < kTileKeys ? static_cast<int>(n_keys - first) : kTileKeys;
       const int count = piece * per_piece < padded ? seen : 0;
-      const int64_t at = kv_base + (key_at + first_of_thread) * padded + piece * per_piece;
+      const int64_t at = kv_head * args.kv.capacity * padded + (key_at + first_of_thread) * padded + piece * per_piece;
       const T *key = key_page + at, *value = value_page + at;
       uint8_t* place = to + first_of_thread * row_bytes + piece * 16;
       GLIMPSE_UNROLL
@@ -110,7 +110,7 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
     }
     if constexpr (q8) {
-      const int64_t at = (head / args.group * args.kv.capacity + key_at) * blocks;
+      const int64_t at = (kv_head * args.kv.capacity + key_at) * blocks;
       const int n_bytes = kTileKeys * blocks * 2;
       for (int i = thread_index() * 16; i < n_bytes; i += kTileThreads * 16) {
         uint8_t* const scales = to + 2 * kTileKeys * kDim + i;
@@ -118,17 +118,19 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         cp_async(scales + n_bytes, cache_scales(args.kv, static_cast<const void*>(value_page)) + at + i / 2, true);
       }
     }
-  };
-  // Q8: a stage into the rows that are multiplied, each value rounded once.
-  const auto unpack_block = [&](int block) {
-    const uint8_t* const from = raw_stages + block % 2 * q8_stage_bytes<kDim>();
+  }
+
+  /// Q8: a raw stage into the rows that are multiplied, each value rounded once.
+  GLIMPSE_DEVICE void unpack_keys(int block) const {
+    const int padded = args.kv.padded_dim, blocks = scale_blocks(padded);
+    const uint8_t* const from = raw_stage(block);
     const auto* const scales = reinterpret_cast<const uint16_t*>(from + 2 * kTileKeys * kDim);
     constexpr int pieces = kDim / 8;
     for (int i = thread_index(); i < 2 * kTileKeys * pieces; i += kTileThreads) {
       const int row = i / pieces, d = i % pieces * 8;
       const int64_t slot = static_cast<int64_t>(block) * kTileKeys + row % kTileKeys;
       Vec16 packed = {{0, 0, 0, 0}};
-      if (d < padded && slot < n_keys) {  // as in load_block: a scale may be anything, too
+      if (d < padded && slot < n_keys) {  // as in load_keys(): a scale may be anything, too
         float x[8];
         scale_eight(*reinterpret_cast<const Vec8*>(from + row * kDim + d),
                     half_bits_to_float(scales[row * blocks + d / kQ8Values]), x);
@@ -137,13 +139,25 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
       *reinterpret_cast<Vec16*>(stages + row * stride + d * 2) = packed;
     }
-  };
-  load_block(0);
-  cp_async_commit();
-  if constexpr (q8) {  // mixed as the keys
+  }
+
+  GLIMPSE_DEVICE void load_queries() const {
+    const int dim = args.kv.head_dim;
+    for (int i = thread_index(); i < kTileQueries * (kDim / 2); i += kTileThreads) {
+      const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
+      const bool there = first_row + row < args.n;
+      const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
+      const float a = there && d < dim ? q[d] * args.scale : 0.0f;
+      const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
+      *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(F{}, a, b);
+    }
+  }
+  /// Q8: mixed as the keys.
+  GLIMPSE_DEVICE void load_mixed_queries() const {
+    const int dim = args.kv.head_dim, padded = args.kv.padded_dim;
     const int together = mixed_blocks(padded), parts = (kDim + together * kWarp - 1) / (together * kWarp);
-    for (int i = warp; i < kTileQueries * parts; i += kTileThreads / kWarp) {
-      const int row = i / parts, first = i % parts * together * kWarp + lane;
+    for (int i = warp_index(); i < kTileQueries * parts; i += kTileThreads / kWarp) {
+      const int row = i / parts, first = i % parts * together * kWarp + lane_index();
       const bool there = first_row + row < args.n;
       const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
       float x[kMixedBlocks];
@@ -161,43 +175,38 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
       }
     }
   }
-  for (int i = thread_index(); !q8 && i < kTileQueries * (kDim / 2); i += kTileThreads) {
-    const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
-    const bool there = first_row + row < args.n;
-    const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
-    const float a = there && d < dim ? q[d] * args.scale : 0.0f;
-    const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
-    *reinterpret_cast<uint32_t*>(query_tile + row * stride + d * 2) = pack_two(F{}, a, b);
-  }
-  barrier();
-  uint32_t q[k_steps][4];
-  GLIMPSE_UNROLL
-  for (int s = 0; s < k_steps; ++s) {
-    load_matrices(q[s], query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
-  }
+};
 
+/// What a warp has of its 16 rows: rows g and g + 8 of its lanes, as fragments hold them.
+template <typename T, int kDim>
+struct TileRows {
+  using Block = TileBlock<T, kDim>;
+  using F = typename Block::F;
+  static constexpr int stride = Block::stride, value_tiles = Block::value_tiles, key_tiles = Block::key_tiles;
+
+  uint32_t q[Block::k_steps][4];
   float out[value_tiles][4] = {};
-  float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // of rows g and g + 8; sums of this lane's keys
+  float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // sums of this lane's keys
   int64_t visible[2];
-  GLIMPSE_UNROLL
-  for (int r = 0; r < 2; ++r) visible[r] = visible_keys(args, first_row + warp * 16 + g + 8 * r);
-  const int64_t all_visible = visible_keys(args, first_row + warp * 16);  // every row of the warp sees at least these
+  int64_t all_visible;  // every row of the warp sees at least these
 
-  for (int block = 0; block < n_blocks; ++block) {
-    if (block + 1 < n_blocks) load_block(block + 1);
-    cp_async_commit();
-    cp_async_wait<1>();
-    barrier();
-    if constexpr (q8) {
-      unpack_block(block);
-      barrier();
-    }
-    const uint8_t* const key_tile = q8 ? stages : stages + block % 2 * 2 * kTileKeys * stride;
-    const uint8_t* const value_tile = key_tile + kTileKeys * stride;
-
-    float score[key_tiles][4] = {};
+  GLIMPSE_DEVICE void start(const Block& block) {
+    const int lane = lane_index(), warp = warp_index();
     GLIMPSE_UNROLL
-    for (int s = 0; s < k_steps; ++s) {
+    for (int s = 0; s < Block::k_steps; ++s) {
+      load_matrices(q[s], block.query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
+    }
+    GLIMPSE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      visible[r] = visible_keys(block.args, block.first_row + warp * 16 + lane / 4 + 8 * r);
+    }
+    all_visible = visible_keys(block.args, block.first_row + warp * 16);
+  }
+
+  GLIMPSE_DEVICE void score_keys(const uint8_t* key_tile, float (&score)[key_tiles][4]) const {
+    const int lane = lane_index();
+    GLIMPSE_UNROLL
+    for (int s = 0; s < Block::k_steps; ++s) {
       GLIMPSE_UNROLL
       for (int j = 0; j < key_tiles; j += 2) {
         uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
@@ -207,21 +216,25 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         multiply_add(F{}, score[j + 1], q[s], high);
       }
     }
-    const int64_t first = static_cast<int64_t>(block) * kTileKeys;
-    if (first + kTileKeys > all_visible) {
+  }
+  /// first: the number of the tile's first key.
+  GLIMPSE_DEVICE void hide_keys(int64_t first, float (&score)[key_tiles][4]) const {
+    if (first + kTileKeys <= all_visible) return;
+    GLIMPSE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int64_t left = visible[r] - first - 2 * (lane_index() % 4);
+      const int seen = left > kTileKeys ? kTileKeys : static_cast<int>(left);
       GLIMPSE_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        const int64_t left = visible[r] - first - 2 * t;
-        const int seen = left > kTileKeys ? kTileKeys : static_cast<int>(left);
+      for (int j = 0; j < key_tiles; ++j) {
         GLIMPSE_UNROLL
-        for (int j = 0; j < key_tiles; ++j) {
-          GLIMPSE_UNROLL
-          for (int e = 0; e < 2; ++e) {
-            if (8 * j + e >= seen) score[j][2 * r + e] = -INFINITY;
-          }
+        for (int e = 0; e < 2; ++e) {
+          if (8 * j + e >= seen) score[j][2 * r + e] = -INFINITY;
         }
       }
     }
+  }
+  /// Scores become weights relative to the greatest so far, and what there is follows it.
+  GLIMPSE_DEVICE void weigh_keys(float (&score)[key_tiles][4]) {
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
       float most = max[r];
@@ -246,12 +259,15 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         }
       }
     }
+  }
+  GLIMPSE_DEVICE void add_values(const uint8_t* value_tile, const float (&weight)[key_tiles][4]) {
+    const int lane = lane_index();
     GLIMPSE_UNROLL
     for (int u = 0; u < kTileKeys / 16; ++u) {
-      const uint32_t p[4] = {pack_two(F{}, score[2 * u][0], score[2 * u][1]),
-                             pack_two(F{}, score[2 * u][2], score[2 * u][3]),
-                             pack_two(F{}, score[2 * u + 1][0], score[2 * u + 1][1]),
-                             pack_two(F{}, score[2 * u + 1][2], score[2 * u + 1][3])};
+      const uint32_t p[4] = {pack_two(F{}, weight[2 * u][0], weight[2 * u][1]),
+                             pack_two(F{}, weight[2 * u][2], weight[2 * u][3]),
+                             pack_two(F{}, weight[2 * u + 1][0], weight[2 * u + 1][1]),
+                             pack_two(F{}, weight[2 * u + 1][2], weight[2 * u + 1][3])};
       GLIMPSE_UNROLL
       for (int j = 0; j < value_tiles; j += 2) {
         uint32_t v[4];  // keys 16u.. and 16u+8.., dimensions 8j.. and 8j+8..
@@ -261,30 +277,71 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
         multiply_add(F{}, out[j + 1], p, high);
       }
     }
-    if constexpr (!q8) barrier();  // the stage is free; Q8: it was after unpack_block()
   }
-
-  const bool in_twos = dim % 2 == 0 && args.ld_out % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
-  GLIMPSE_UNROLL
-  for (int r = 0; r < 2; ++r) {
-    const int row = first_row + warp * 16 + g + 8 * r;
-    float total = sum[r];
-    total += shuffle_xor(total, 1);
-    total += shuffle_xor(total, 2);
-    if (row >= args.n) continue;
-    float* const to = args.out + row * args.ld_out + head * dim;
+  GLIMPSE_DEVICE void store(const Block& block) const {
+    const AttentionArgs& args = block.args;
+    const int dim = args.kv.head_dim, lane = lane_index();
+    const bool in_twos = dim % 2 == 0 && args.ld_out % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
     GLIMPSE_UNROLL
-    for (int j = 0; j < value_tiles; ++j) {
-      const float a = out[j][2 * r] / total, b = out[j][2 * r + 1] / total;
-      const int d = 8 * j + 2 * t;
-      if (in_twos && d < dim) {
-        *reinterpret_cast<Vec8*>(to + d) = Vec8{{float_to_bits(a), float_to_bits(b)}};
-      } else {
-        if (d < dim) to[d] = a;
-        if (d + 1 < dim) to[d + 1] = b;
+    for (int r = 0; r < 2; ++r) {
+      const int row = block.first_row + warp_index() * 16 + lane / 4 + 8 * r;
+      float total = sum[r];
+      total += shuffle_xor(total, 1);
+      total += shuffle_xor(total, 2);
+      if (row >= args.n) continue;
+      float* const to = args.out + row * args.ld_out + block.head * dim;
+      GLIMPSE_UNROLL
+      for (int j = 0; j < value_tiles; ++j) {
+        const float a = out[j][2 * r] / total, b = out[j][2 * r + 1] / total;
+        const int d = 8 * j + 2 * (lane % 4);
+        if (in_twos && d < dim) {
+          *reinterpret_cast<Vec8*>(to + d) = Vec8{{float_to_bits(a), float_to_bits(b)}};
+        } else {
+          if (d < dim) to[d] = a;
+          if (d + 1 < dim) to[d + 1] = b;
+        }
       }
     }
   }
+};
+
+/// Grid: x: groups of 64 rows, y: query heads.
+template <typename T, int kDim>
+GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
+  using Block = TileBlock<T, kDim>;
+  const int first_row = block_x() * kTileQueries;
+  const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
+  const Block block{
+      args, block_y(), first_row, visible_keys(args, last_row), shared(), shared() + kTileQueries * Block::stride};
+  const int n_tiles = static_cast<int>((block.n_keys + kTileKeys - 1) / kTileKeys);
+  block.load_keys(0);
+  cp_async_commit();
+  if constexpr (Block::q8) {
+    block.load_mixed_queries();
+  } else {
+    block.load_queries();
+  }
+  barrier();
+  TileRows<T, kDim> rows;
+  rows.start(block);
+  for (int tile = 0; tile < n_tiles; ++tile) {
+    if (tile + 1 < n_tiles) block.load_keys(tile + 1);
+    cp_async_commit();
+    cp_async_wait<1>();
+    barrier();
+    if constexpr (Block::q8) {
+      block.unpack_keys(tile);
+      barrier();
+    }
+    const uint8_t* const keys = block.stage(tile);
+    float score[Block::key_tiles][4] = {};
+    rows.score_keys(keys, score);
+    rows.hide_keys(static_cast<int64_t>(tile) * kTileKeys, score);
+    rows.weigh_keys(score);
+    rows.add_values(keys + kTileKeys * Block::stride, score);
+    if constexpr (!Block::q8) barrier();  // the stage is free; Q8: it was after unpack_keys()
+  }
+  rows.store(block);
 }
 
 }  // namespace glimpse::cuda

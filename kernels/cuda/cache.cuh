@@ -218,7 +218,7 @@ GLIMPSE_DEVICE void store_q8_block(const KvView& kv, void* base, int head, int64
 /// not yet (args.q is not null). A warp takes a block of 32 values, or the blocks that are mixed together.
 GLIMPSE_DEVICE void store_q8_row(const RopeArgs& args, int row) {
   KvView kv;
-  const int64_t slot = find_slot(args, args.step, row, kv), angle = first_rope_row(args.step) + row;
+  const int64_t slot = find_slot(args, args.at, row, kv), angle = rope_row_of(args.at, row);
   const int dim = kv.head_dim, half = dim / 2, blocks = scale_blocks(kv.padded_dim);
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;

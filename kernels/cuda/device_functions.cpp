@@ -1,23 +1,9 @@
 // Finds the __global__ function of a kernel in the tables of the translation units.
+#include "kernels/cuda/device_functions.h"
+
 #include <span>
 
-#include "kernels/cuda/kernels.h"
-
 namespace glimpse::cuda {
-
-struct DeviceFunction {
-  Kernel kernel;
-  const void* function;
-};
-#define GLIMPSE_DEVICE_TABLE(unit)                 \
-  extern const DeviceFunction kFunctions_##unit[]; \
-  extern const int kCount_##unit;
-GLIMPSE_DEVICE_TABLE(attention)
-GLIMPSE_DEVICE_TABLE(gemm)
-GLIMPSE_DEVICE_TABLE(gemv)
-GLIMPSE_DEVICE_TABLE(rows)
-GLIMPSE_DEVICE_TABLE(warpgroup)
-#undef GLIMPSE_DEVICE_TABLE
 
 const void* device_function(Kernel kernel) {
   const std::span<const DeviceFunction> tables[] = {{kFunctions_attention, static_cast<size_t>(kCount_attention)},

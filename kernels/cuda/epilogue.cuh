@@ -48,12 +48,12 @@ GLIMPSE_DEVICE void store_kv(const KvView& kv, void* base, int head, int64_t pos
   }
 }
 
-/// The slot of row 0 of a pass, and its row of the rotation table.
-GLIMPSE_DEVICE int64_t first_slot(const StepState* step, int64_t n_past) {
-  return step != nullptr ? step->n_past : n_past;
+/// The slot of a row in the first store, and the row's place in the rotation table.
+GLIMPSE_DEVICE int64_t slot_of(const RowPositions& at, int row) {
+  return at.steps != nullptr ? at.steps[row].n_past : at.n_past + row;
 }
-GLIMPSE_DEVICE int64_t first_rope_row(const StepState* step) {
-  return step != nullptr ? step->rope_row : 0;
+GLIMPSE_DEVICE int64_t rope_row_of(const RowPositions& at, int row) {
+  return at.steps != nullptr ? at.steps[row].rope_row : row;
 }
 
 /// The store of a row of a pass.
@@ -67,14 +67,14 @@ GLIMPSE_DEVICE KvView of_part(KvView kv, const KvPart& part) {
 }
 /// Where keys and values of a row go: its slot; kv becomes its store. Args: LinearArgs, RopeArgs.
 template <typename Args>
-GLIMPSE_DEVICE int64_t find_slot(const Args& args, const StepState* step, int row, KvView& kv) {
+GLIMPSE_DEVICE int64_t find_slot(const Args& args, const RowPositions& at, int row, KvView& kv) {
   kv = args.kv;
-  int64_t slot = first_slot(step, args.n_past) + row;
+  int64_t slot = slot_of(at, row);
   GLIMPSE_NO_UNROLL
   for (int i = 0; i < args.more.n && row >= args.more.part[i].first_row; ++i) {
     const KvPart& part = args.more.part[i];
     kv = of_part(kv, part);
-    slot = part.n_past + row - part.first_row;
+    if (at.steps == nullptr) slot = part.n_past + row - part.first_row;
   }
   return slot;
 }
@@ -102,6 +102,19 @@ GLIMPSE_DEVICE uint64_t ranked(float logit, int id) {
 GLIMPSE_DEVICE int ranked_id(uint64_t ranked) {
   if (ranked == kNotFinite || ranked == 0) return -1;
   return static_cast<int>(0xffffffffu - static_cast<uint32_t>(ranked));
+}
+
+/// The segment that a block of kPairs pairs works for; group: its number among all, becomes that in the segment.
+template <int kPairs>
+GLIMPSE_DEVICE const Segment& find_segment(const LinearArgs& args, int& group) {
+  int segment = 0;
+  while (segment + 1 < args.n_segments) {
+    const int groups = (args.segment[segment].n_pairs + kPairs - 1) / kPairs;
+    if (group < groups) break;
+    group -= groups;
+    ++segment;
+  }
+  return args.segment[segment];
 }
 
 /// What a product is combined with, of kRows neighbouring rows of both tiles of a pair: loaded before the product is
@@ -132,11 +145,11 @@ GLIMPSE_DEVICE void store_kv_rows(const KvView& kv, void* base, int head, int64_
   }
 }
 
-/// Rows g .. g + kRows - 1 of the two tiles of pair p, for one column. step: args.step, or null in kernels that no step
-/// runs.
+/// Rows g .. g + kRows - 1 of the two tiles of pair p, for one column. at: args.at, without
+/// steps in kernels that no step runs fused.
 template <int kRows>
-GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const StepState* step, const Segment& s, int p,
-                                                 int g, int column) {
+GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const RowPositions& at, const Segment& s,
+                                                 int p, int g, int column) {
   const PairTiles pair = pair_tiles(s, p);
   Companions<kRows> with;
   int row[2], left[2];
@@ -151,7 +164,7 @@ GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const S
     for (int h = 0; h < 2; ++h) load_rows<kRows>(s.out + column * s.ld + row[h], left[h], with.other[h]);
   } else if (s.output == Output::kRopeQuery || s.output == Output::kRopeKey) {
     const int dim = p % s.half_tiles * kTileRows + g;
-    const int64_t angle = (first_rope_row(step) + column) * args.ld_rope + dim;
+    const int64_t angle = rope_row_of(at, column) * args.ld_rope + dim;
     load_rows<kRows>(args.cos + angle, kRows, with.other[0]);
     load_rows<kRows>(args.sin + angle, kRows, with.other[1]);
   }
@@ -160,7 +173,7 @@ GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const S
 
 /// a, b: the products of these rows of the first and of the second tile.
 template <int kRows>
-GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const Segment& s, int p, int g, int column,
+GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const Segment& s, int p, int g, int column,
                            const Companions<kRows>& with, float (&a)[kRows], float (&b)[kRows]) {
   const PairTiles pair = pair_tiles(s, p);
   const int row_a = pair.tile[0] * kTileRows + g, row_b = pair.tile[1] * kTileRows + g;
@@ -203,7 +216,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const 
       } else {
         const int half = s.half_tiles * kTileRows, head = p / s.half_tiles, dim = p % s.half_tiles * kTileRows + g;
         KvView kv;
-        const int64_t slot = find_slot(args, step, column, kv);
+        const int64_t slot = find_slot(args, at, column, kv);
         store_kv_rows<kRows>(kv, kv.keys, head, slot, dim, kRows, a);
         store_kv_rows<kRows>(kv, kv.keys, head, slot, dim + half, kRows, b);
       }
@@ -212,7 +225,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const StepState* step, const 
     case Output::kValue: {
       const int d = args.kv.head_dim;
       KvView kv;
-      const int64_t slot = find_slot(args, step, column, kv);
+      const int64_t slot = find_slot(args, at, column, kv);
       if (d % kTileRows == 0) {  // a tile is of one head
         if (left_a > 0) store_kv_rows<kRows>(kv, kv.values, row_a / d, slot, row_a % d, left_a, a);
         if (left_b > 0) store_kv_rows<kRows>(kv, kv.values, row_b / d, slot, row_b % d, left_b, b);
@@ -243,7 +256,7 @@ GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int f
     for (int u = 0; u < kTogether; ++u) {
       const int i = first + u * kThreads, pair = first_pair + i % kQuads / 2;
       if (i >= columns * kQuads || pair >= s.n_pairs) continue;
-      with[u] = load_companions<4>(args, nullptr, s, pair, i % 2 * 4, first_column + i / kQuads);
+      with[u] = load_companions<4>(args, RowPositions{args.at.n_past}, s, pair, i % 2 * 4, first_column + i / kQuads);
     }
     GLIMPSE_UNROLL
     for (int u = 0; u < kTogether; ++u) {
@@ -253,7 +266,7 @@ GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int f
       float a[4], b[4];
       load_rows<4>(from, 4, a);
       load_rows<4>(from + kTileRows, 4, b);
-      finish<4>(args, nullptr, s, first_pair + pair, row, first_column + column, with[u], a, b);
+      finish<4>(args, RowPositions{args.at.n_past}, s, first_pair + pair, row, first_column + column, with[u], a, b);
     }
   }
 }

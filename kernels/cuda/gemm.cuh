@@ -25,6 +25,22 @@ constexpr int kGemmSharedBytes = kGemmStages * kGemmColumns * kGemmStride;
 constexpr int kResultStride = kGemmPairs * 16 + 4;
 static_assert(kGemmColumns * kResultStride * 4 <= kGemmSharedBytes);
 
+/// A warp's sums into shared memory: [column][pair][tile of the pair][row]; results: of its first column and pair.
+template <int kFragments, int kColumnTiles>
+GLIMPSE_DEVICE void leave_results(const float (&acc)[kFragments][kColumnTiles][4], float* results) {
+  const int g = lane_index() / 4, t = lane_index() % 4;
+  GLIMPSE_UNROLL
+  for (int f = 0; f < kFragments; ++f) {
+    GLIMPSE_UNROLL
+    for (int j = 0; j < kColumnTiles; ++j) {
+      GLIMPSE_UNROLL
+      for (int e = 0; e < 4; ++e) {
+        results[(j * 8 + 2 * t + e % 2) * kResultStride + f * 16 + e / 2 * 8 + g] = acc[f][j][e];
+      }
+    }
+  }
+}
+
 /// Grid: x: groups of kGemmPairs pairs of each segment, y: groups of kGemmColumns columns.
 template <Format format>
 GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
@@ -34,14 +50,8 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
 
-  int group = block_x(), segment = 0;
-  while (segment + 1 < args.n_segments) {
-    const int groups = (args.segment[segment].n_pairs + kGemmPairs - 1) / kGemmPairs;
-    if (group < groups) break;
-    group -= groups;
-    ++segment;
-  }
-  const Segment& s = args.segment[segment];
+  int group = block_x();
+  const Segment& s = find_segment<kGemmPairs>(args, group);
   const int first_column = block_y() * kGemmColumns;
   const int first_pair = group * kGemmPairs + warp % 4 * kFragments;
   const int warp_column = warp / 4 * kColumnTiles * 8;
@@ -59,13 +69,10 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
   };
 
   // Tiles of the warp's pairs; a pair past the end repeats the last and is not stored.
-  int tile[kFragments][2], matrix[kFragments][2];
+  PairTiles tiles[kFragments];
   GLIMPSE_UNROLL
   for (int f = 0; f < kFragments; ++f) {
-    const int pair = first_pair + f < s.n_pairs ? first_pair + f : s.n_pairs - 1;
-    const PairTiles tiles = pair_tiles(s, pair);
-    GLIMPSE_UNROLL
-    for (int h = 0; h < 2; ++h) tile[f][h] = tiles.tile[h], matrix[f][h] = tiles.matrix[h];
+    tiles[f] = pair_tiles(s, first_pair + f < s.n_pairs ? first_pair + f : s.n_pairs - 1);
   }
   RawCell<format> next[kFragments][2];
   const auto load_weights = [&](int kt, int part) {
@@ -73,7 +80,7 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
     for (int f = 0; f < kFragments; ++f) {
       GLIMPSE_UNROLL
       for (int h = 0; h < 2; ++h) {
-        load_cell<format, false>(s.w[matrix[f][h]], tile[f][h], kt, part, g, t, next[f][h]);
+        load_cell<format, false>(s.w[tiles[f].matrix[h]], tiles[f].tile[h], kt, part, g, t, next[f][h]);
       }
     }
   };
@@ -128,19 +135,9 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
     barrier();  // the stage is free
   }
 
-  // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile of the pair][row]
+  // Through shared memory, so that neighbouring threads store neighbouring rows.
   auto* const results = reinterpret_cast<float*>(stages);
-  GLIMPSE_UNROLL
-  for (int f = 0; f < kFragments; ++f) {
-    GLIMPSE_UNROLL
-    for (int j = 0; j < kColumnTiles; ++j) {
-      GLIMPSE_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        const int column = warp_column + j * 8 + 2 * t + e % 2;
-        results[column * kResultStride + (warp % 4 * kFragments + f) * 16 + e / 2 * 8 + g] = acc[f][j][e];
-      }
-    }
-  }
+  leave_results(acc, results + warp_column * kResultStride + warp % 4 * kFragments * 16);
   barrier();
   finish_block<kGemmColumns, kGemmPairs, kGemmThreads>(args, s, group * kGemmPairs, first_column, results,
                                                        kResultStride);

@@ -213,14 +213,8 @@ template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   using Ring = WgRing<kColumns>;
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
-  int group = block_x(), segment = 0;
-  while (segment + 1 < args.n_segments) {
-    const int groups = (args.segment[segment].n_pairs + kWgPairs - 1) / kWgPairs;
-    if (group < groups) break;
-    group -= groups;
-    ++segment;
-  }
-  const Segment& s = args.segment[segment];
+  int group = block_x();
+  const Segment& s = find_segment<kWgPairs>(args, group);
   const int first_column = block_y() * kColumns;
   const int k_tiles = s.w[0].column_tiles;
 

@@ -369,12 +369,21 @@ GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int index, int first) 
   }
 }
 
+/// By one warp: the greatest of its rows' values counts for all blocks.
+GLIMPSE_DEVICE void publish_best(const uint64_t* best, uint64_t* of_all) {
+  warp_barrier();
+  if (lane_index() != 0) return;
+  uint64_t most = 0;
+  for (int row = 0; row < kTileRows; ++row) most = most < best[row] ? best[row] : most;
+  atomic_max(of_all, most);
+}
+
 /// The products themselves. at: x: block of those that share the pairs of all segments, y: group of kColumns columns.
 template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, const NormEight& norm, uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
-  constexpr bool of_step = kColumns == 1;  // a recorded step has one column
+  constexpr bool of_step = kColumns == 1;  // of one row; products of steps of several rotate and store nothing
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
@@ -395,7 +404,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
       walk.load();
     }
   }
-  const StepState* const step = of_step ? args.step : nullptr;
+  const RowPositions positions{args.at.n_past, of_step ? args.at.steps : nullptr};
   const int my_row = thread_index() % kTileRows, my_column = first_column + thread_index() / kTileRows;
   const bool finishes = thread_index() < kColumns * kTileRows && my_column < args.n;
   auto* const best = reinterpret_cast<uint64_t*>(scratch + 32);  // of the rows that a thread finishes
@@ -408,7 +417,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
     const PairPlace place = find_pair(args, index);
     const Segment& s = args.segment[place.segment];
     Companions<1> with{};
-    if (finishes) with = load_companions<1>(args, step, s, place.pair, my_row, my_column);
+    if (finishes) with = load_companions<1>(args, positions, s, place.pair, my_row, my_column);
     float acc[2][kColumns] = {};
     if constexpr (planes_of(format).integer()) {
       GLIMPSE_NO_UNROLL
@@ -451,7 +460,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
         sum[0][0] += from[0];
         sum[1][0] += from[kColumns * kTileRows];
       }
-      finish<1>(args, step, s, place.pair, my_row, my_column, with, sum[0], sum[1]);
+      finish<1>(args, positions, s, place.pair, my_row, my_column, with, sum[0], sum[1]);
       if (of_step && args.best != nullptr) {
         GLIMPSE_UNROLL
         for (int h = 0; h < 2; ++h) {
@@ -463,14 +472,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
     }
     buffer ^= 1;
   }
-  if (of_step && args.best != nullptr && warp == 0) {
-    warp_barrier();
-    if (lane == 0) {
-      uint64_t most = 0;
-      for (int row = 0; row < kTileRows; ++row) most = most < best[row] ? best[row] : most;
-      atomic_max(args.best, most);
-    }
-  }
+  if (of_step && args.best != nullptr && warp == 0) publish_best(best, args.best);
 }
 
 /// Grid: x: blocks that share the pairs of all segments, y: groups of kColumns columns.

@@ -2,7 +2,6 @@
 #include "kernels/cuda/kernels.h"
 
 #include <algorithm>
-#include <string_view>
 
 #include "kernels/cuda/kernels_all.cuh"
 
@@ -10,7 +9,8 @@ namespace glimpse::cuda {
 namespace {
 
 constexpr KernelInfo kInfo[] = {
-#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) {#name, threads, blocks, sizeof(Args)},
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, order, call) \
+  {#name, threads, blocks, sizeof(Args), LaunchOrder::order},
 #include "kernels/cuda/kernels.inc"
 #undef GLIMPSE_CUDA_KERNEL
 };
@@ -23,15 +23,6 @@ static_assert(kGemmPairsPerBlock == kWgPairs);
 
 const KernelInfo& kernel_info(Kernel kernel) {
   return kInfo[static_cast<int>(kernel)];
-}
-
-bool waits_for_dependencies(Kernel kernel) {
-  const std::string_view name = kernel_info(kernel).name;
-  if (name.starts_with("gemv_")) return name.ends_with("_1");  // of one column
-  for (const std::string_view family : {"attend_rows_", "embed_", "rope_rows", "store_q8", "swiglu_rows", "sample"}) {
-    if (name.starts_with(family)) return true;
-  }
-  return false;
 }
 
 Kernel gemv_kernel(Format format, int columns) {

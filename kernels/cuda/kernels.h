@@ -9,24 +9,25 @@
 namespace glimpse::cuda {
 
 enum class Kernel : int {
-#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) name,
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, order, call) name,
 #include "kernels/cuda/kernels.inc"
 #undef GLIMPSE_CUDA_KERNEL
   kCount
 };
 constexpr int kKernels = static_cast<int>(Kernel::kCount);
 
+/// Whether a kernel waits for earlier launches itself (layer.h, dependency_wait()) and so may begin before these have
+/// ended.
+enum class LaunchOrder { kOrdered, kWaits };
+
 struct KernelInfo {
   const char* name;
   int n_threads;
   int blocks_per_sm;  // what the compiler was asked to leave room for
   size_t args_bytes;
+  LaunchOrder order;
 };
 const KernelInfo& kernel_info(Kernel kernel);
-
-/// True for kernels that wait for earlier launches themselves (layer.h, dependency_wait()) and so may begin before
-/// these have ended: those of a decode step.
-bool waits_for_dependencies(Kernel kernel);
 
 /// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);

@@ -27,7 +27,7 @@ GLIMPSE_DEVICE void pack_rows(const PackArgs& args) {
 /// x[row] = row ids[row] of the table.
 template <Format format>
 GLIMPSE_DEVICE void embed_row(const EmbedArgs& args, int row) {
-  const int id = args.ids[row];
+  const int id = args.ids[row * args.id_stride];
   if (id < 0 || id >= args.table.rows) return;
   float* const x = args.x + row * args.ld;
   GLIMPSE_NO_UNROLL
@@ -79,7 +79,7 @@ GLIMPSE_DEVICE void rows_bf16(const RowsArgs& args) {
 GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
   const int half = args.kv.head_dim / 2;
   KvView kv;
-  const int64_t slot = find_slot(args, args.step, row, kv), angle = first_rope_row(args.step) + row;
+  const int64_t slot = find_slot(args, args.at, row, kv), angle = rope_row_of(args.at, row);
   const float* const cosine = args.cos + angle * args.ld_rope;
   const float* const sine = args.sin + angle * args.ld_rope;
   normalize_heads(args, row);
@@ -90,6 +90,10 @@ GLIMPSE_DEVICE void rope_row(const RopeArgs& args, int row) {
     rotate(cosine[i % half], sine[i % half], a, b);
     store_kv(kv, kv.keys, i / half, slot, i % half, a);
     store_kv(kv, kv.keys, i / half, slot, i % half + half, b);
+  }
+  if (args.values == nullptr) return;
+  for (int i = thread_index(); i < args.kv.n_heads * 2 * half; i += n_threads()) {
+    store_kv(kv, kv.values, i / (2 * half), slot, i % (2 * half), args.values[row * args.ld_keys + i]);
   }
 }
 

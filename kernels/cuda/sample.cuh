@@ -27,16 +27,13 @@ struct SampleShared {
   uint64_t mass[kDigits];
   uint64_t sums[kSampleThreads];
   uint64_t group_sums[kSampleThreads / kWarp];
-  int counts[kSampleThreads];
   int group_counts[kSampleThreads / kWarp];
   int digits[kDigits];
   float best[kSampleThreads / kWarp];
   int best_id[kSampleThreads / kWarp];
   int invalid;
-  int result;
   uint32_t prefix;  // of the key of the last token kept
   int keep_equal;   // how many tokens with exactly that key are kept
-  uint64_t total;
 };
 
 /// What is left after a threshold: keys above, and the first keep_equal (by id) of those equal to it.
@@ -137,37 +134,27 @@ GLIMPSE_DEVICE int gather_candidates(const float* logits, int vocab, uint32_t le
 GLIMPSE_DEVICE void give_token(const SampleArgs& args, int place, int id) {
   args.ids[place] = id;
   if (args.step == nullptr) return;
-  ++args.step->index;
+  StepState& step = args.step[block_x()];
+  ++step.index;
   if (id < 0) return;
-  args.step->token = id;
-  ++args.step->n_past;
-  ++args.step->rope_row;
+  step.token = id;
+  ++step.n_past;
+  ++step.rope_row;
 }
 
-/// Grid: x: rows. Shared: sizeof(SampleShared).
-GLIMPSE_DEVICE void sample(const SampleArgs& args) {
-  launch_dependents();
-  dependency_wait();
-  SampleShared& s = *reinterpret_cast<SampleShared*>(shared());
-  const float* const logits = args.logits + block_x() * args.ld;
+/// What a row's greatest logit is, the lowest id of equal ones; in every thread. Contains barriers.
+struct Greatest {
+  float logit;
+  int id;      // the vocabulary's size: there is none
+  bool valid;  // no NaN, and in a step no infinity
+};
+GLIMPSE_DEVICE Greatest find_greatest(const SampleArgs& args, const float* logits, SampleShared& s) {
   const int me = thread_index(), vocab = args.vocab;
-  const int place = args.step != nullptr ? args.step->index % kStepRing : block_x();
-  const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
-  if (greedy && args.best != nullptr) {
-    if (me == 0) {
-      const uint64_t ranked = *args.best;
-      *args.best = 0;
-      give_token(args, place, ranked_id(ranked));
-    }
-    return;
-  }
-  if (me == 0) s.invalid = 0, s.result = -1;
+  if (me == 0) s.invalid = 0;
   barrier();
-
-  // The greatest, the lowest id of equal ones; NaN anywhere makes the row invalid.
   float best = -INFINITY;
   int best_id = vocab;
-  bool nan = false;
+  bool bad = false;
   GLIMPSE_NO_UNROLL
   for (int first = me; first < vocab; first += kLogitsTogether * kSampleThreads) {
     float x[kLogitsTogether];
@@ -178,7 +165,7 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
     }
     GLIMPSE_UNROLL
     for (int u = 0; u < kLogitsTogether; ++u) {
-      nan |= x[u] != x[u] || (args.step != nullptr && fabsf(x[u]) == INFINITY);
+      bad |= x[u] != x[u] || (args.step != nullptr && fabsf(x[u]) == INFINITY);
       if (x[u] > best) best = x[u], best_id = first + u * kSampleThreads;
     }
   }
@@ -188,139 +175,173 @@ GLIMPSE_DEVICE void sample(const SampleArgs& args) {
     const int id = shuffle_xor(best_id, mask);
     if (other > best || (other == best && id < best_id)) best = other, best_id = id;
   }
-  if (ballot(nan) != 0 && lane_index() == 0) atomic_or(&s.invalid, 1);
+  if (ballot(bad) != 0 && lane_index() == 0) atomic_or(&s.invalid, 1);
   if (lane_index() == 0) s.best[warp_index()] = best, s.best_id[warp_index()] = best_id;
   barrier();
   for (int i = 0; i < kSampleThreads / kWarp; ++i) {
     if (s.best[i] > best || (s.best[i] == best && s.best_id[i] < best_id)) best = s.best[i], best_id = s.best_id[i];
   }
-  if (s.invalid != 0 || best_id == vocab || greedy) {
-    if (me == 0) give_token(args, place, s.invalid != 0 || best_id == vocab ? -1 : best_id);
-    return;
-  }
+  return {best, best_id, s.invalid == 0};
+}
 
-  // What is walked over: values, and their ids unless these are the indices. Each thread owns consecutive ones, so that
-  // ranks among equal keys and running sums follow the ids.
-  const float* values = nullptr;
-  const int* ids = nullptr;
-  int begin = 0, end = 0;
-  const auto walk_over = [&](const float* of, const int* their_ids, int n) {
-    const int share = (n + kSampleThreads - 1) / kSampleThreads;
+/// The tokens of a row, in walks: each thread owns consecutive ones, so that ranks among equal keys and running sums
+/// follow the ids.
+struct Walk {
+  const SampleArgs& args;
+  SampleShared& s;
+  const float best;               // the greatest logit
+  const float* values = nullptr;  // what is walked over
+  const int* ids = nullptr;       // of the values; null: the indices
+  int begin = 0, end = 0;         // this thread's
+  Threshold top_k = {}, top_p = {};
+  int top_k_first = 0, top_p_first = 0;  // rank of this thread's first token with exactly the threshold's key
+
+  GLIMPSE_DEVICE void over(const float* of, const int* their_ids, int n) {
+    const int me = thread_index(), share = (n + kSampleThreads - 1) / kSampleThreads;
     values = of, ids = their_ids;
     begin = me * share < n ? me * share : n;
     end = begin + share < n ? begin + share : n;
-  };
-  walk_over(logits, nullptr, vocab);
-
-  // rank of this thread's first token with exactly threshold.key among all such tokens
-  const auto rank_before = [&](const Threshold& threshold) {
+  }
+  /// rank: of the token at hand among those with the threshold's key, kept or not.
+  GLIMPSE_DEVICE static bool passes(uint32_t key, const Threshold& threshold, int& rank) {
+    if (key > threshold.key) return true;
+    return key == threshold.key && rank++ < threshold.keep_equal;
+  }
+  GLIMPSE_DEVICE int rank_before(const Threshold& threshold) {
     uint64_t equal = 0, all = 0;
     for (int i = begin; i < end; ++i) equal += sort_key(values[i]) == threshold.key ? 1 : 0;
     return static_cast<int>(exclusive_sum(equal, s, all));
-  };
-  Threshold top_k, top_p;
-  int top_k_rank = 0, top_p_rank = 0;  // of the token at hand
-  const auto passes = [](uint32_t key, const Threshold& threshold, int& rank) {
-    if (key > threshold.key) return true;
-    return key == threshold.key && rank++ < threshold.keep_equal;
-  };
+  }
+  GLIMPSE_DEVICE uint64_t weight(int i) const { return sample_weight(values[i], best, args.temperature); }
+  /// The same with all three limits. Both ranks count every token with the threshold's key.
+  GLIMPSE_DEVICE uint64_t kept_weight(int i, int& top_k_rank, int& top_p_rank) const {
+    const uint32_t key = sort_key(values[i]);
+    const bool in_k = passes(key, top_k, top_k_rank), in_p = passes(key, top_p, top_p_rank);
+    if (!in_k || !in_p) return 0;
+    const uint64_t w = weight(i);
+    return w < static_cast<uint64_t>(args.min_p * 1099511627776.0f) ? uint64_t{0} : w;
+  }
 
-  // Digit by digit from the top: the bucket in which `target` is reached when what lies in greater keys is counted off.
-  // by_mass: target is a sum of weights (of tokens that pass top_k), else a number of tokens.
-  const auto select = [&](bool by_mass, uint64_t target, int top_k_first_rank) {
+  /// The last of four digits is `shift` 0. By one thread: the bucket in which `target` is reached when what lies in
+  /// greater keys is counted off; becomes part of s.prefix.
+  GLIMPSE_DEVICE void take_digit(bool by_mass, int shift, uint64_t target, uint64_t& above) {
+    int digit = kDigits - 1;
+    int lowest = digit;  // the lowest digit that any token has: rounding must not walk past it
+    for (int i = kDigits - 1; i >= 0; --i) lowest = s.digits[i] > 0 ? i : lowest;
+    // Numbers of tokens are the digits' own: a 64-bit addition in shared memory is a loop of exchanges.
+    const auto reached = [&](int d) { return by_mass ? s.mass[d] : static_cast<uint64_t>(s.digits[d]); };
+    while (digit > lowest && above + reached(digit) < target) above += reached(digit--);
+    s.prefix |= static_cast<uint32_t>(digit) << shift;
+    if (shift > 0) return;
+    // All tokens of this bucket have one key, so one weight.
+    const uint64_t equal = static_cast<uint64_t>(s.digits[digit]), each = reached(digit) / equal;
+    const uint64_t missing = target - above;
+    uint64_t keep = each == 0 ? equal : (missing + each - 1) / each;
+    if (keep > equal) keep = equal;
+    s.keep_equal = keep < 1 ? 1 : static_cast<int>(keep);
+  }
+  /// The threshold that keeps `target`, found digit by digit from the top. by_mass: target is a sum of weights (of
+  /// tokens that pass top_k), else a number of tokens.
+  GLIMPSE_DEVICE Threshold select(bool by_mass, uint64_t target) {
+    const int me = thread_index();
     uint64_t above = 0;
     if (me == 0) s.prefix = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       for (int i = me; i < kDigits; i += kSampleThreads) s.mass[i] = 0, s.digits[i] = 0;
       barrier();
       const uint32_t prefix = s.prefix;
-      int rank = top_k_first_rank;
+      int rank = top_k_first;
       for (int i = begin; i < end; ++i) {
         const uint32_t key = sort_key(values[i]);
         if (by_mass && !passes(key, top_k, rank)) continue;
         if (shift < 24 && key >> (shift + 8) != prefix >> (shift + 8)) continue;
         const int digit = static_cast<int>(key >> shift & 255u);
-        if (by_mass) atomic_add(&s.mass[digit], sample_weight(values[i], best, args.temperature));
+        if (by_mass) atomic_add(&s.mass[digit], weight(i));
         atomic_add(&s.digits[digit], 1);
       }
       barrier();
-      if (me == 0) {
-        int digit = kDigits - 1;
-        int lowest = digit;  // the lowest digit that any token has: rounding must not walk past it
-        for (int i = kDigits - 1; i >= 0; --i) lowest = s.digits[i] > 0 ? i : lowest;
-        // Numbers of tokens are the digits' own: a 64-bit addition in shared memory is a loop of exchanges.
-        const auto reached = [&](int d) { return by_mass ? s.mass[d] : static_cast<uint64_t>(s.digits[d]); };
-        while (digit > lowest && above + reached(digit) < target) above += reached(digit--);
-        s.prefix = prefix | static_cast<uint32_t>(digit) << shift;
-        if (shift == 0) {
-          // All tokens of this bucket have one key, so one weight.
-          const uint64_t equal = static_cast<uint64_t>(s.digits[digit]), each = reached(digit) / equal;
-          const uint64_t missing = target - above;
-          uint64_t keep = each == 0 ? equal : (missing + each - 1) / each;
-          if (keep > equal) keep = equal;
-          s.keep_equal = keep < 1 ? 1 : static_cast<int>(keep);
-        }
-      }
+      if (me == 0) take_digit(by_mass, shift, target, above);
       barrier();
     }
     const Threshold found{s.prefix, s.keep_equal};
     barrier();
     return found;
-  };
+  }
 
-  int top_k_first = 0, top_p_first = 0;
-  if (args.top_k > 0 && args.top_k < vocab) {
+  GLIMPSE_DEVICE void limit_top_k(const float* logits) {
+    const int vocab = args.vocab;
+    if (args.top_k <= 0 || args.top_k >= vocab) return;
     if (args.top_k <= kSampleThreads && vocab > kMostCandidates) {
-      walk_over(s.greatest, nullptr, kSampleThreads);
+      over(s.greatest, nullptr, kSampleThreads);
       // As many tokens as are wanted are not below this one.
-      const uint32_t least = select(false, static_cast<uint64_t>(args.top_k), 0).key;
+      const uint32_t least = select(false, static_cast<uint64_t>(args.top_k)).key;
       const int n = gather_candidates(logits, vocab, least, s);
       if (n <= kMostCandidates) {
-        walk_over(s.logit, s.id, n);
+        over(s.logit, s.id, n);
       } else {
-        walk_over(logits, nullptr, vocab);
+        over(logits, nullptr, vocab);
       }
     }
-    top_k = select(false, static_cast<uint64_t>(args.top_k), 0);
+    top_k = select(false, static_cast<uint64_t>(args.top_k));
     top_k_first = rank_before(top_k);
   }
-  const auto kept_weight = [&](int i) {
-    const uint32_t key = sort_key(values[i]);
-    // Both ranks count every token with the threshold's key, kept or not.
-    const bool in_k = passes(key, top_k, top_k_rank), in_p = passes(key, top_p, top_p_rank);
-    if (!in_k || !in_p) return uint64_t{0};
-    const uint64_t weight = sample_weight(values[i], best, args.temperature);
-    return weight < static_cast<uint64_t>(args.min_p * 1099511627776.0f) ? uint64_t{0} : weight;
-  };
-  if (args.top_p < 1.0f) {
+  GLIMPSE_DEVICE void limit_top_p() {
+    if (args.top_p >= 1.0f) return;
     uint64_t mine = 0, all = 0;
     int rank = top_k_first;
     for (int i = begin; i < end; ++i) {
-      if (passes(sort_key(values[i]), top_k, rank)) mine += sample_weight(values[i], best, args.temperature);
+      if (passes(sort_key(values[i]), top_k, rank)) mine += weight(i);
     }
     exclusive_sum(mine, s, all);
     const uint64_t target = static_cast<uint64_t>(static_cast<double>(args.top_p) * static_cast<double>(all));
-    top_p = select(true, target < 1 ? 1 : target, top_k_first);
+    top_p = select(true, target < 1 ? 1 : target);
     top_p_first = rank_before(top_p);
   }
-
-  uint64_t mine = 0, all = 0;
-  top_k_rank = top_k_first, top_p_rank = top_p_first;
-  for (int i = begin; i < end; ++i) mine += kept_weight(i);
-  const uint64_t before = exclusive_sum(mine, s, all);
-  uint64_t target = static_cast<uint64_t>(static_cast<double>(args.uniform[place]) * static_cast<double>(all));
-  if (target >= all) target = all - 1;
-  if (before <= target && target < before + mine) {
+  /// The thread whose token it is gives it.
+  GLIMPSE_DEVICE void draw(int place) {
+    uint64_t mine = 0, all = 0;
+    int top_k_rank = top_k_first, top_p_rank = top_p_first;
+    for (int i = begin; i < end; ++i) mine += kept_weight(i, top_k_rank, top_p_rank);
+    const uint64_t before = exclusive_sum(mine, s, all);
+    uint64_t target = static_cast<uint64_t>(static_cast<double>(args.uniform[place]) * static_cast<double>(all));
+    if (target >= all) target = all - 1;
+    if (before > target || target >= before + mine) return;
     uint64_t sum = before;
     top_k_rank = top_k_first, top_p_rank = top_p_first;
     for (int i = begin; i < end; ++i) {
-      sum += kept_weight(i);
-      if (sum > target) {
-        give_token(args, place, ids != nullptr ? ids[i] : i);
-        break;
-      }
+      sum += kept_weight(i, top_k_rank, top_p_rank);
+      if (sum > target) return give_token(args, place, ids != nullptr ? ids[i] : i);
     }
   }
+};
+
+/// Grid: x: rows. Shared: sizeof(SampleShared).
+GLIMPSE_DEVICE void sample(const SampleArgs& args) {
+  launch_dependents();
+  dependency_wait();
+  SampleShared& s = *reinterpret_cast<SampleShared*>(shared());
+  const float* const logits = args.logits + block_x() * args.ld;
+  const int place = args.step != nullptr ? block_x() * kStepRing + args.step[block_x()].index % kStepRing : block_x();
+  const bool greedy = args.temperature < 1e-5f || args.top_k == 1;
+  if (greedy && args.best != nullptr) {
+    if (thread_index() == 0) {
+      const uint64_t ranked = *args.best;
+      *args.best = 0;
+      give_token(args, place, ranked_id(ranked));
+    }
+    return;
+  }
+  const Greatest greatest = find_greatest(args, logits, s);
+  const bool none = !greatest.valid || greatest.id == args.vocab;
+  if (none || greedy) {
+    if (thread_index() == 0) give_token(args, place, none ? -1 : greatest.id);
+    return;
+  }
+  Walk walk{args, s, greatest.logit};
+  walk.over(logits, nullptr, args.vocab);
+  walk.limit_top_k(logits);
+  walk.limit_top_p();
+  walk.draw(place);
 }
 
 }  // namespace glimpse::cuda

@@ -173,8 +173,4 @@ Status GgufFile::read(const GgufTensor& tensor, uint64_t offset, std::span<std::
   return {};
 }
 
-void GgufFile::drop_cache(const GgufTensor& tensor) const {
-  if (tensor.shard < files_.size()) files_[tensor.shard].drop_cache(tensor.file_offset, tensor.n_bytes);
-}
-
 }  // namespace glimpse

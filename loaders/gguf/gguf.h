@@ -166,8 +166,6 @@ class GgufFile {
   /// Reads `out.size()` bytes of the tensor, from byte `offset` inside it.
   /// Errors: kInvalidArgument past the tensor's end, kTruncated (the file became shorter), kIo.
   Status read(const GgufTensor& tensor, uint64_t offset, std::span<std::byte> out) const;
-  /// Tells the kernel that the tensor's bytes will not be read again.
-  void drop_cache(const GgufTensor& tensor) const;
 
  private:
   Status add_first(const std::string& path, GgufContents contents);

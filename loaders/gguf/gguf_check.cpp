@@ -6,6 +6,7 @@
 #include <map>
 
 #include "engine/base/checked.h"
+#include "engine/base/enum_names.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
 
@@ -17,25 +18,10 @@ using Level = GgufFinding::Level;
 enum class Want { kInteger, kFloat, kNumber, kBool, kString, kStrings, kIntegers, kFloats };
 
 const char* want_name(Want want) {
-  switch (want) {
-    case Want::kInteger:
-      return "an integer";
-    case Want::kFloat:
-      return "a float";
-    case Want::kNumber:
-      return "a number";
-    case Want::kBool:
-      return "a bool";
-    case Want::kString:
-      return "a string";
-    case Want::kStrings:
-      return "an array of strings";
-    case Want::kIntegers:
-      return "an array of integers";
-    case Want::kFloats:
-      return "an array of floats";
-  }
-  return "?";
+  constexpr const char* kNames[] = {
+      "an integer",           "a float",           "a number", "a bool", "a string", "an array of strings",
+      "an array of integers", "an array of floats"};
+  return enum_name<Want::kFloats>(kNames, want, "?");
 }
 
 // Keys every architecture shares (gguf-py constants.py). One that starts with '.' stands for any architecture.

@@ -1,8 +1,10 @@
 // Metadata values: names of types, and lookups that are liberal about how a writer stored a number.
 #include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
+#include "engine/base/enum_names.h"
 #include "loaders/gguf/gguf.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
@@ -82,59 +84,15 @@ constexpr const char* kString = "a string";
 }  // namespace
 
 const char* gguf_type_name(GgufType type) {
-  switch (type) {
-    case GgufType::kUint8:
-      return "uint8";
-    case GgufType::kInt8:
-      return "int8";
-    case GgufType::kUint16:
-      return "uint16";
-    case GgufType::kInt16:
-      return "int16";
-    case GgufType::kUint32:
-      return "uint32";
-    case GgufType::kInt32:
-      return "int32";
-    case GgufType::kFloat32:
-      return "float32";
-    case GgufType::kBool:
-      return "bool";
-    case GgufType::kString:
-      return "string";
-    case GgufType::kArray:
-      return "array";
-    case GgufType::kUint64:
-      return "uint64";
-    case GgufType::kInt64:
-      return "int64";
-    case GgufType::kFloat64:
-      return "float64";
-  }
-  return "unknown";
+  constexpr const char* kNames[] = {"uint8", "int8",   "uint16", "int16",  "uint32", "int32",  "float32",
+                                    "bool",  "string", "array",  "uint64", "int64",  "float64"};
+  return enum_name<GgufType::kFloat64>(kNames, type);
 }
 
 uint64_t gguf_type_bytes(GgufType type) {
-  switch (type) {
-    case GgufType::kUint8:
-    case GgufType::kInt8:
-    case GgufType::kBool:
-      return 1;
-    case GgufType::kUint16:
-    case GgufType::kInt16:
-      return 2;
-    case GgufType::kUint32:
-    case GgufType::kInt32:
-    case GgufType::kFloat32:
-      return 4;
-    case GgufType::kUint64:
-    case GgufType::kInt64:
-    case GgufType::kFloat64:
-      return 8;
-    case GgufType::kString:
-    case GgufType::kArray:
-      break;
-  }
-  return 0;
+  constexpr uint8_t kBytes[] = {1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8};  // of strings and arrays none is known
+  const auto i = static_cast<size_t>(type);
+  return i < std::size(kBytes) ? kBytes[i] : 0;
 }
 
 GgufNumbers::GgufNumbers(GgufType type, std::vector<std::byte> bytes)

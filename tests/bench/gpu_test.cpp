@@ -29,8 +29,7 @@ class CountingStream final : public cuda::Stream {
     ++waits_;
     return inner_->synchronize();
   }
-  Status begin_recording() override { return inner_->begin_recording(); }
-  Result<std::shared_ptr<const cuda::Recording>> end_recording() override { return inner_->end_recording(); }
+  Result<std::unique_ptr<cuda::LaunchRecorder>> record() override { return inner_->record(); }
   Status play(const std::shared_ptr<const cuda::Recording>& recording) override { return inner_->play(recording); }
   Status mark(int number) override { return inner_->mark(number); }
   Status wait_for(int number) override { return inner_->wait_for(number); }

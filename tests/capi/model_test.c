@@ -52,7 +52,7 @@ static void loads_and_tells_facts(void) {
   CHECK(params.struct_size == sizeof params);
   CHECK(params.vision_precision == GLIMPSE_VISION_AUTO);
   CHECK(params.device == GLIMPSE_DEVICE_CPU);
-  CHECK(params.cuda_decode == GLIMPSE_CUDA_DECODE_GRAPH);
+  CHECK(params.device_options == NULL);
   params.model_path = test_path("golden/tied/model.gguf");
   params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.log = on_log;
@@ -139,6 +139,15 @@ static void refuses_files_that_do_not_fit(void) {
   params.cuda_decode = -1;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params.cuda_decode = GLIMPSE_CUDA_DECODE_LAUNCHES;
+  params.device_options = "cuda_decode=never";
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(strstr(glimpse_last_error(), "never") != NULL);
+  params.device_options = "cuda_decode=graph,streams=3";
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(strstr(glimpse_last_error(), "streams") != NULL);
+  params.device_options = "cuda_decode=graph,cuda_decode";
+  CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.device_options = "cuda_decode=graph,cuda_decode=launches";
   params.device = 3;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params.device = GLIMPSE_DEVICE_CPU;

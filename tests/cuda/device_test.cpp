@@ -20,8 +20,8 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
   args.n = 1;
   args.width = 32;
 
-  EXPECT_OK(stream->begin_recording());
-  EXPECT_OK(stream->launch(Kernel::swiglu_rows, {}, &args));
+  const auto recorder = must(stream->record());
+  EXPECT_OK(recorder->launch(Kernel::swiglu_rows, {}, &args));
   float first = -1;
   std::thread([&] {
     const std::unique_ptr<Stream> own = must(device->make_stream());
@@ -32,8 +32,8 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
     first = *pinned.as<float>();
   }).join();
   EXPECT_EQ(first, 0.0f);  // memory comes zeroed
-  EXPECT_OK(stream->launch(Kernel::swiglu_rows, {}, &args));
-  const auto recording = must(stream->end_recording());
+  EXPECT_OK(recorder->launch(Kernel::swiglu_rows, {}, &args));
+  const auto recording = must(recorder->finish());
   EXPECT_EQ(recording->n_launches(), 2);
   EXPECT_OK(stream->play(recording));
   EXPECT_OK(stream->synchronize());

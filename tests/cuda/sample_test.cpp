@@ -12,7 +12,7 @@ namespace {
 
 class DeviceSample : public ::testing::Test {
  protected:
-  std::vector<int32_t> draw(const std::vector<float>& logits, int64_t rows, const DeviceSampling& sampling,
+  std::vector<int32_t> draw(const std::vector<float>& logits, int64_t rows, const DrawOptions& sampling,
                             const std::vector<float>& uniform) {
     const auto in = buffer(*ops_, logits);
     std::vector<int32_t> ids(static_cast<size_t>(rows), -2);
@@ -68,13 +68,13 @@ TEST_F(DeviceSample, RowsThatCannotBeDrawnFromGiveNoToken) {
 TEST_F(DeviceSample, DistributionIsThatOfTheSampler) {
   Random random(2);
   constexpr int kVocab = 1500, kDraws = 1 << 10;
-  const DeviceSampling cases[] = {{.temperature = 1},
-                                  {.temperature = 0.5f, .top_k = 7},
-                                  {.temperature = 2, .top_p = 0.6f},
-                                  {.temperature = 0.7f, .top_k = 40, .top_p = 0.8f},
-                                  {.temperature = 1, .min_p = 0.2f},
-                                  {.temperature = 1.3f, .top_k = 100, .top_p = 0.9f, .min_p = 0.05f}};
-  for (const DeviceSampling& c : cases) {
+  const DrawOptions cases[] = {{.temperature = 1},
+                               {.temperature = 0.5f, .top_k = 7},
+                               {.temperature = 2, .top_p = 0.6f},
+                               {.temperature = 0.7f, .top_k = 40, .top_p = 0.8f},
+                               {.temperature = 1, .min_p = 0.2f},
+                               {.temperature = 1.3f, .top_k = 100, .top_p = 0.9f, .min_p = 0.05f}};
+  for (const DrawOptions& c : cases) {
     std::vector<float> logits = random.gaussian(kVocab, 2.0f);
     for (int i = 0; i < 40; ++i) logits[static_cast<size_t>(random.below(kVocab))] = 4.5f;  // ties at the border
     SamplerOptions options;
@@ -119,9 +119,9 @@ TEST_F(DeviceSample, CandidatesOfALongRowAreDrawnAsFromAShortOne) {
     long_rows.insert(long_rows.end(), padded.begin(), padded.end());
     uniform.push_back((static_cast<float>(r) + 0.5f) / kRows);
   }
-  for (const DeviceSampling& c : {DeviceSampling{.temperature = 0.5f, .top_k = 7},
-                                  DeviceSampling{.temperature = 0.7f, .top_k = 40, .top_p = 0.8f},
-                                  DeviceSampling{.temperature = 1.3f, .top_k = 1000, .top_p = 0.9f, .min_p = 0.05f}}) {
+  for (const DrawOptions& c :
+       {DrawOptions{.temperature = 0.5f, .top_k = 7}, DrawOptions{.temperature = 0.7f, .top_k = 40, .top_p = 0.8f},
+        DrawOptions{.temperature = 1.3f, .top_k = 1000, .top_p = 0.9f, .min_p = 0.05f}}) {
     std::vector<int32_t> want = draw(rows, kRows, c, uniform);
     for (int32_t& id : want) id += kBefore;
     EXPECT_EQ(draw(long_rows, kRows, c, uniform), want) << c.top_k;

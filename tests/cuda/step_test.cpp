@@ -36,9 +36,12 @@ struct Reader {
     EXPECT_OK(decoder->forward({ids, text_positions(decoder->n_past(), ids.size()), {}}, {}, false, {}, {}));
   }
   std::vector<float> forward(TokenId id, int64_t vocab) {
+    return forward(*decoder->decoder, *decoder->cache, id, vocab);
+  }
+  static std::vector<float> forward(TextDecoder& decoder, KvCache& cache, TokenId id, int64_t vocab) {
     std::vector<float> logits(static_cast<size_t>(vocab));
-    const auto positions = text_positions(decoder->n_past(), 1);
-    EXPECT_OK(decoder->forward({std::span(&id, 1), positions, {}}, logits, false, {}, {}));
+    const auto positions = text_positions(cache.n_past(), 1);
+    EXPECT_OK(decoder.forward(cache, {std::span(&id, 1), positions, {}}, logits, false, {}, {}));
     return logits;
   }
   std::optional<TokenId> step(TokenId id, const DrawOptions& draw, const std::vector<float>& uniform) {
@@ -80,6 +83,60 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
     EXPECT_EQ(steps.decoder->n_past(), launches.decoder->n_past());
     // All slots that the steps filled are in these logits.
     EXPECT_EQ(steps.forward(token, vocab), launches.forward(token, vocab));
+  }
+}
+
+// Steps of several texts against the passes of each alone: tokens, and all that the steps left in the caches.
+TEST(CudaStep, SeveralTextsInOneStepAreEachWhatTheyAreAlone) {
+  struct Case {
+    const char* folder;
+    KvElement kv;
+    size_t n_texts;
+  };
+  for (const Case& c :
+       {Case{"tied", KvElement::kF16, 3}, Case{"untied", KvElement::kBf16, 2}, Case{"quantized", KvElement::kQ8_0, 8},
+        Case{"tied", KvElement::kF32, 2}, Case{"quantized", KvElement::kF16, 5}}) {
+    SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
+    const auto model = load_on(golden_path(c.folder + std::string("/model.gguf")), "", CudaDecode::kGraph);
+    const int64_t vocab = model->text().vocab_size;
+    const auto ops = must(model->make_ops(1));
+    const auto decoder = must(TextDecoder::create(model, *ops, 256, 64));
+    std::vector<std::unique_ptr<KvCache>> caches;
+    std::vector<std::unique_ptr<Reader>> alone;
+    std::vector<TokenId> tokens;
+    for (size_t i = 0; i < c.n_texts; ++i) {
+      caches.push_back(must(KvCache::create(*model, *ops, 256, c.kv)));
+      alone.push_back(std::make_unique<Reader>(model, 256, c.kv));
+      std::vector<TokenId> prompt;
+      for (TokenId id = 0; id < static_cast<TokenId>(3 + 41 * i % 130); ++id) prompt.push_back(id * 7 % 200);
+      const auto positions = text_positions(0, prompt.size());
+      EXPECT_OK(decoder->forward(*caches[i], {prompt, positions, {}}, {}, false, {}, {}));
+      alone[i]->read(prompt);
+      tokens.push_back(static_cast<TokenId>(3 + i));
+    }
+    const std::vector<float> luck(3);
+    for (int step = 0; step < 7; ++step) {
+      std::vector<TextDecoder::StepInput> inputs;
+      for (size_t i = 0; i < c.n_texts; ++i) {
+        inputs.push_back({caches[i].get(), tokens[i], text_positions(caches[i]->n_past(), 1)[0], {}, luck});
+      }
+      std::vector<TokenId> drawn(c.n_texts);
+      const bool done = must(decoder->step(inputs, drawn));
+      ASSERT_EQ(done, step > 0);  // recorded when they come together again
+      for (size_t i = 0; i < c.n_texts; ++i) {
+        const TokenId want = best(alone[i]->forward(tokens[i], vocab));
+        if (!done) {
+          const std::vector<float> logits = Reader::forward(*decoder, *caches[i], tokens[i], vocab);
+          drawn[i] = best(logits);
+        }
+        ASSERT_EQ(drawn[i], want) << "step " << step << ", text " << i;
+      }
+      tokens = drawn;
+    }
+    for (size_t i = 0; i < c.n_texts; ++i) {
+      EXPECT_EQ(caches[i]->n_past(), alone[i]->decoder->n_past());
+      EXPECT_EQ(Reader::forward(*decoder, *caches[i], tokens[i], vocab), alone[i]->forward(tokens[i], vocab));
+    }
   }
 }
 

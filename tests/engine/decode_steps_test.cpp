@@ -25,13 +25,14 @@ struct Log {
 class CountingProgram final : public StepProgram {
  public:
   explicit CountingProgram(Log& log) : log_(log) {}
-  Status start(const StepStart& start) override {
+  Status start(std::span<const StepStart> rows) override {
     ++log_.started;
-    at_ = start;
+    at_ = rows[0];
     drawn_.clear();
     return {};
   }
-  Status play(float uniform) override {
+  Status play(std::span<const float> luck) override {
+    const float uniform = luck[0];
     if (log_.played == log_.fail_play_at) return make_error(ErrorCode::kDevice, "the device is gone");
     ++log_.played;
     log_.furthest = std::max(log_.furthest, at_.n_past);
@@ -41,12 +42,13 @@ class CountingProgram final : public StepProgram {
     EXPECT_LE(static_cast<int64_t>(drawn_.size()), kMostAhead);
     return {};
   }
-  Result<int32_t> take() override {
+  Status take(std::span<int32_t> tokens) override {
     ++log_.taken;
     if (drawn_.empty()) return make_error(ErrorCode::kInternal, "nothing was begun");
     const int32_t token = drawn_.front();
     drawn_.erase(drawn_.begin());
-    return log_.not_finite ? -1 : token;
+    tokens[0] = log_.not_finite ? -1 : token;
+    return {};
   }
 
  private:
@@ -55,21 +57,30 @@ class CountingProgram final : public StepProgram {
   std::vector<int32_t> drawn_;
 };
 
+// A call for one row: the token, or none.
+Result<std::optional<int32_t>> next(DecodeSteps& steps, const StepStart& from, const DrawOptions& draw,
+                                    std::span<const float> uniform) {
+  const StepRow row{from, draw, uniform};
+  int32_t token = 0;
+  GLIMPSE_ASSIGN(const bool drawn, steps.next(std::span(&row, 1), std::span(&token, 1)));
+  return drawn ? std::optional(token) : std::nullopt;
+}
+
 class Steps : public ::testing::Test {
  protected:
   DecodeSteps make(int64_t max_positions) {
     return DecodeSteps(
-        [this](int64_t n_positions, const DrawOptions& draw) {
+        [this](int64_t n_positions, std::span<const DrawOptions> draws) {
           ++log_.recorded;
           log_.n_positions = n_positions;
-          log_.draw = draw;
+          log_.draw = draws[0];
           return Result<std::unique_ptr<StepProgram>>(std::make_unique<CountingProgram>(log_));
         },
         max_positions);
   }
   // One call: what it must draw, and what it drew.
   int32_t expect_next(DecodeSteps& steps, const StepStart& from, std::vector<float> uniform, DrawOptions draw = {}) {
-    const auto got = steps.next(from, draw, uniform);
+    const auto got = next(steps, from, draw, uniform);
     EXPECT_TRUE(got.ok());
     if (!got.ok() || !got.value()) return -1;
     EXPECT_EQ(*got.value(), token_after(from, uniform[0]));
@@ -155,7 +166,7 @@ TEST_F(Steps, LongerContextsAreRecordedByPowersOfTwoUpToTheCache) {
   EXPECT_EQ(log_.n_positions, 5000);
   EXPECT_EQ(log_.recorded, 4);
   EXPECT_EQ(log_.furthest, 4999);  // nothing was begun past the last slot
-  const auto past = steps.next(from, {}, std::vector<float>{0});
+  const auto past = next(steps, from, {}, std::vector<float>{0});
   ASSERT_TRUE(past.ok());
   EXPECT_FALSE(past.value().has_value());
 }
@@ -163,7 +174,7 @@ TEST_F(Steps, LongerContextsAreRecordedByPowersOfTwoUpToTheCache) {
 TEST_F(Steps, RowThatIsNotFiniteIsNobodysToken) {
   DecodeSteps steps = make(4096);
   log_.not_finite = true;
-  const auto got = steps.next({5, 20, 20}, {}, std::vector<float>{0, 0});
+  const auto got = next(steps, {5, 20, 20}, {}, std::vector<float>{0, 0});
   ASSERT_TRUE(got.ok());
   EXPECT_FALSE(got.value().has_value());
   log_.not_finite = false;
@@ -174,7 +185,7 @@ TEST_F(Steps, RowThatIsNotFiniteIsNobodysToken) {
 TEST_F(Steps, ErrorsAreSaidAndTheNextCallStartsOver) {
   DecodeSteps steps = make(4096);
   log_.fail_play_at = 1;
-  const auto got = steps.next({5, 20, 20}, {}, std::vector<float>{0, 0});
+  const auto got = next(steps, {5, 20, 20}, {}, std::vector<float>{0, 0});
   ASSERT_FALSE(got.ok());
   EXPECT_EQ(got.error().message, "the device is gone");
   log_.fail_play_at = -1;
@@ -185,13 +196,13 @@ TEST_F(Steps, ErrorsAreSaidAndTheNextCallStartsOver) {
 TEST_F(Steps, BackendWithoutThemIsAskedOnce) {
   int asked = 0;
   DecodeSteps steps(
-      [&](int64_t, const DrawOptions&) {
+      [&](int64_t, std::span<const DrawOptions>) {
         ++asked;
         return Result<std::unique_ptr<StepProgram>>(std::unique_ptr<StepProgram>());
       },
       4096);
   for (int i = 0; i < 3; ++i) {
-    const auto got = steps.next({5, 20, 20}, {}, std::vector<float>{0});
+    const auto got = next(steps, {5, 20, 20}, {}, std::vector<float>{0});
     ASSERT_TRUE(got.ok());
     EXPECT_FALSE(got.value().has_value());
   }

@@ -105,7 +105,6 @@ class ErrorBudget {
       case KvElement::kQ8_0:
         return 9.0 / (127 * 127 * 12);
       case KvElement::kF32:
-      case KvElement::kInt8:  // no decoder's
         break;
     }
     return 0;

@@ -240,7 +240,10 @@ class OneText {
   }
   Result<std::optional<TokenId>> step(TokenId id, const MropePosition& position, const DrawOptions& draw,
                                       std::span<const float> uniform) {
-    return decoder->step(*cache, id, position, draw, uniform);
+    const TextDecoder::StepInput input{cache.get(), id, position, draw, uniform};
+    TokenId token = 0;
+    GLIMPSE_ASSIGN(const bool drawn, decoder->step(std::span(&input, 1), std::span(&token, 1)));
+    return drawn ? std::optional(token) : std::nullopt;
   }
   Status last_logits(TokenId id, const MropePosition& position, std::span<float> logits) {
     return decoder->last_logits(*cache, id, position, logits);

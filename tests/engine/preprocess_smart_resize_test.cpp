@@ -108,16 +108,5 @@ TEST(SmartResize, SenselessArgumentsAreErrors) {
   EXPECT_TRUE(smart_resize(28, 28, 28, {0, INT64_MAX}).ok());
 }
 
-TEST(ResizeLimitsFromTokens, AreAreas) {
-  const auto limits = limits_from_tokens(4, 1280, 28);
-  ASSERT_TRUE(limits.ok());
-  EXPECT_EQ(limits->min_pixels, 3136);
-  EXPECT_EQ(limits->max_pixels, 1003520);
-  EXPECT_FALSE(limits_from_tokens(0, 10, 28).ok());
-  EXPECT_FALSE(limits_from_tokens(10, 9, 28).ok());
-  EXPECT_FALSE(limits_from_tokens(1, INT64_MAX, 28).ok());
-  EXPECT_FALSE(limits_from_tokens(1, 2, 0).ok());
-}
-
 }  // namespace
 }  // namespace glimpse

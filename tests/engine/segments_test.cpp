@@ -88,8 +88,8 @@ struct Part {
 /// One attention layer on one backend.
 class Layer {
  public:
-  Layer(const Place& place, const Shape& shape, KvElement element)
-      : ops_(place.make()), shape_(shape), element_(element) {
+  Layer(const Place& place, const Shape& shape, KvElement element, bool int8 = false)
+      : ops_(place.make()), shape_(shape), element_(element), int8_(int8) {
     w_.q = projection(shape.n_heads * shape.head_dim, 1);
     w_.k = projection(shape.n_kv_heads * shape.head_dim, 2);
     w_.v = projection(shape.n_kv_heads * shape.head_dim, 3);
@@ -122,7 +122,8 @@ class Layer {
   Rows alone(const Part& part) {
     if (part.n_rows == 0) return {};  // a segment without rows only stands between others
     const std::unique_ptr<KvStore> kv = filled(part);
-    return run({{.kv = kv.get(), .n_rows = part.n_rows, .n_past = part.n_past, .causal = part.causal}}, {&part})[0];
+    return run({{.kv = kv.get(), .n_rows = part.n_rows, .n_past = part.n_past, .causal = part.causal, .int8 = int8_}},
+               {&part})[0];
   }
 
  private:
@@ -185,6 +186,7 @@ class Layer {
   const std::unique_ptr<Ops> ops_;
   const Shape shape_;
   const KvElement element_;
+  const bool int8_;
   QkvWeights w_;
   std::vector<std::unique_ptr<BackendBuffer>> held_;
 };
@@ -293,13 +295,13 @@ TEST_P(SegmentBits, BesideRowsThatAreNotNumbersAreTheSame) {
 
 #if !defined(GLIMPSE_TEST_CUDA_HOST)
 // Pictures of the vision encoder in one store: large ones turn into int8 where there are kernels for it.
-TEST_P(SegmentBits, PicturesInOneInt8StoreAreTheSame) {
+TEST_P(SegmentBits, PicturesOfInt8InOneStoreAreTheSame) {
   const Part large(0, 1100, 40, false), small(0, 50, 41, false), other(0, 1030, 42, false);
-  Layer layer(GetParam(), {2, 2, 24}, KvElement::kInt8);
+  Layer layer(GetParam(), {2, 2, 24}, KvElement::kBf16, true);
   const auto kv = layer.store(3072);
   const Rows want_large = layer.alone(large), want_small = layer.alone(small), want_other = layer.alone(other);
   const auto at = [&](int64_t row, const Part& part, int64_t position) {
-    return Segment{kv.get(), row, part.n_rows, position, position, false};
+    return Segment{kv.get(), row, part.n_rows, position, position, false, true};
   };
   const auto first =
       layer.run({at(0, large, 0), at(1100, small, 1280), at(1150, other, 1536)}, {&large, &small, &other});

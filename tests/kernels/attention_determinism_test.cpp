@@ -30,7 +30,7 @@ std::vector<int64_t> causal(int64_t n_rows, int64_t first) {
 TEST_P(AttentionBits, AreTheSameForEveryCutOfTheRows) {
   for (int64_t head_dim : kHeadDims) {
     const Head head(head_dim, 64, 530, Scores::kRealistic, 1);
-    const Panels panels(GetParam().isa, GetParam().element, head, 3.0f);
+    const Panels panels(GetParam(), head, 3.0f);
     const std::vector<int64_t> n_visible = causal(64, 500);  // straddles a block's end
     const std::vector<float> want = run_attention(GetParam(), head, panels, n_visible);
     for (int64_t size = 1; size <= 19; ++size) {
@@ -47,7 +47,7 @@ TEST_P(AttentionBits, AreTheSameForEveryCutOfTheRows) {
 
 TEST_P(AttentionBits, AreTheSameForEveryOrderOfTheRows) {
   const Head head(128, 64, 300, Scores::kRealistic, 2);
-  const Panels panels(GetParam().isa, GetParam().element, head);
+  const Panels panels(GetParam(), head);
   std::vector<int64_t> n_visible = causal(64, 3);
   n_visible[5] = 0;
   const std::vector<float> want = run_attention(GetParam(), head, panels, n_visible);
@@ -69,10 +69,10 @@ TEST_P(AttentionBits, IgnoreWhatLiesBehindTheVisibleKeys) {
     for (int64_t n : {1, 15, 16, 17, 100, 255, 256, 300}) {
       const Head head(head_dim, 13, n, Scores::kRealistic, 4);
       const std::vector<int64_t> n_visible(13, n);
-      const Panels zero(GetParam().isa, GetParam().element, head, 0.0f);
+      const Panels zero(GetParam(), head, 0.0f);
       const std::vector<float> want = run_attention(GetParam(), head, zero, n_visible);
       for (float stale : {-0.0f, 1.0f, -3e38f, 3e38f, 1e-40f}) {  // finite, as the contract demands
-        const Panels other(GetParam().isa, GetParam().element, head, stale);
+        const Panels other(GetParam(), head, stale);
         ASSERT_TRUE(same_bits(run_attention(GetParam(), head, other, n_visible), want))
             << head_dim << " visible " << n << " stale " << stale;
       }
@@ -94,7 +94,7 @@ TEST_P(AttentionBitsByPosition, TakeNoSignOfZeroFromKeysThatOtherRowsSee) {
   std::vector<float> seen[2];
   for (int sign = 0; sign < 2; ++sign) {
     std::fill_n(head.v.begin() + 128, 128, sign == 0 ? 1.0f : -1.0f);
-    const Panels panels(GetParam().isa, GetParam().element, head);
+    const Panels panels(GetParam(), head);
     const std::vector<float> got = run_attention(GetParam(), head, panels, n_visible);
     for (int64_t r = 0; r < 8; ++r) {
       if (n_visible[r] == 2) seen[sign].insert(seen[sign].end(), got.begin() + r * 64, got.begin() + (r + 1) * 64);
@@ -107,7 +107,7 @@ TEST_P(AttentionBits, AreTheSameWhenBlocksAreMergedFromSeparateStates) {
   for (int64_t head_dim : {24, 128}) {
     const int64_t n_rows = 21, d = padded_head_dim(head_dim);
     const Head head(head_dim, n_rows, 1000, Scores::kRealistic, 6);
-    const Panels panels(GetParam().isa, GetParam().element, head);
+    const Panels panels(GetParam(), head);
     std::vector<int64_t> n_visible;  // some rows see nothing of the later blocks, one nothing at all
     for (int64_t r = 0; r < n_rows; ++r) n_visible.push_back(r * 50);
     State whole(n_rows, head_dim);
@@ -127,11 +127,11 @@ TEST_P(AttentionBitsByPosition, OfDecodingEqualThoseOfPrefill) {
   const Head head(head_dim, 64, n, Scores::kRealistic, 7);
   std::vector<int64_t> n_visible;
   for (int64_t r = 0; r < 64; ++r) n_visible.push_back(n - 63 + r);
-  const Panels filled(GetParam().isa, GetParam().element, head);
+  const Panels filled(GetParam(), head);
   const std::vector<float> prefill = run_attention(GetParam(), head, filled, n_visible);
   Head past = head;  // the cache before the first decoded row, then grown position by position
   past.n_keys = n - 64;
-  Panels grown(GetParam().isa, GetParam().element, past, -2.0f, n);
+  Panels grown(GetParam(), past, -2.0f, n);
   for (int64_t r = 0; r < 64; ++r) {
     const int64_t position = n - 64 + r;
     store_key(GetParam().isa, GetParam().element, &head.k[position * head_dim], head_dim, position, grown.keys.data());

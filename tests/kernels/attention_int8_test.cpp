@@ -16,13 +16,11 @@ using namespace attention_test;  // NOLINT
 using row_test::nmse;
 using row_test::same_bits;
 
-constexpr KvElement kInt8 = KvElement::kInt8;
-
 std::vector<double> exact(const Head& head) {
   return naive_attention(head, std::vector<int64_t>(head.n_rows, head.n_keys), false);
 }
 std::vector<float> attended(const Head& head, const Panels& panels) {
-  const AttentionKernel& kernel = select_attention_kernel(kInt8, detect_isa());
+  const AttentionKernel& kernel = select_attention_kernel(KvElement::kBf16, detect_isa(), true);
   return run_attention(kernel, head, panels, std::vector<int64_t>(head.n_rows, head.n_keys));
 }
 
@@ -44,13 +42,13 @@ double worst_channel(const Head& head, const std::vector<float>& got) {
 
 TEST(AttentionInt8, VectorKernelHasTheBitsOfTheReference) {
   if (!detect_isa().has(Isa::kAvx512Vnni)) GTEST_SKIP() << "this CPU has no VNNI";
-  const AttentionKernel& vector = select_attention_kernel(kInt8, Isa::kAvx512Vnni);
-  const AttentionKernel& reference = select_attention_kernel(kInt8, Isa::kRef);
+  const AttentionKernel& vector = select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni, true);
+  const AttentionKernel& reference = select_attention_kernel(KvElement::kBf16, Isa::kRef, true);
   for (int64_t head_dim : {16, 24, 64, 80, 96, 128, 256}) {
     for (Scores scores : {Scores::kRealistic, Scores::kPeaked, Scores::kFlat}) {
       const int64_t n_rows = head_dim == 80 ? 37 : 13;
       const Head head(head_dim, n_rows, 3 * kKeyBlock - 21, scores, static_cast<uint32_t>(head_dim + 1));
-      const Panels panels(Isa::kRef, kInt8, head, 7.0f);
+      const Panels panels = int8_panels(Isa::kRef, head, 7.0f);
       for (int64_t block = 0; block < 3; ++block) {  // a block alone: merging has a precision per ISA
         std::vector<int64_t> n_visible(n_rows, head.n_keys);
         for (int64_t r = 0; r < n_rows; r += 3) n_visible[r] = block * kKeyBlock + (r * 29 + 1) % kKeyBlock;
@@ -68,10 +66,10 @@ TEST(AttentionInt8, VectorKernelHasTheBitsOfTheReference) {
 
 TEST(AttentionInt8, ConversionIsTheSameWhateverStoredThePanels) {
   const Head head(80, 9, 700, Scores::kRealistic, 3);
-  const Panels reference(Isa::kRef, kInt8, head);
+  const Panels reference = int8_panels(Isa::kRef, head);
   for (const Isa isa : all_isas()) {
     if (!detect_isa().has(isa)) continue;
-    const Panels panels(isa, kInt8, head);
+    const Panels panels = int8_panels(isa, head);
     const uint64_t bytes = 700 / kKeyBlock * static_cast<uint64_t>(int8_value_block_bytes(80));
     EXPECT_EQ(std::memcmp(panels.keys.data(), reference.keys.data(), bytes), 0) << isa_name(isa);
     EXPECT_EQ(std::memcmp(panels.values.data(), reference.values.data(), bytes), 0) << isa_name(isa);
@@ -81,7 +79,7 @@ TEST(AttentionInt8, ConversionIsTheSameWhateverStoredThePanels) {
 TEST(AttentionInt8, ValuesReadBackWithinHalfAStepOfTheirChannel) {
   Head head(24, 5, 600, Scores::kRealistic, 4);
   for (int64_t n = 0; n < 600; ++n) head.v[n * 24 + 3] = 1000 + 0.25f * static_cast<float>(n % 256 % 254);
-  const Panels panels(detect_isa(), kInt8, head);
+  const Panels panels = int8_panels(detect_isa(), head);
   for (int64_t c = 0; c < 24; ++c) {
     for (int64_t first = 0; first < 600; first += kKeyBlock) {
       float low = 1e30f, high = -1e30f;
@@ -92,7 +90,7 @@ TEST(AttentionInt8, ValuesReadBackWithinHalfAStepOfTheirChannel) {
       }
       for (int64_t n = first; n < end; ++n) {
         std::vector<float> row(24);
-        load_value(kInt8, panels.values.data(), 24, n, row.data());
+        load_value_int8(panels.values.data(), 24, n, row.data());
         EXPECT_NEAR(row[c], rounded_to_bf16(head.v[n * 24 + c]), (high - low) / 254 * 0.501 + 1e-4) << n << " " << c;
       }
     }
@@ -103,7 +101,7 @@ TEST(AttentionInt8, EstimateIsTheErrorOfTheScores) {
   for (const float spread : {1.0f, 10.0f, 50.0f}) {
     Head head(80, 64, 1024, Scores::kRealistic, 5);
     for (int64_t n = 0; n < head.n_keys; ++n) head.k[n * 80 + 7] *= spread;
-    const Panels panels(detect_isa(), kInt8, head);
+    const Panels panels = int8_panels(detect_isa(), head);
     const Head seen = read_back_head(head, panels.keys.data(), panels.values.data());
     double squares = 0;
     for (int64_t r = 0; r < head.n_rows; ++r) {
@@ -129,7 +127,7 @@ TEST(AttentionInt8, OrdinaryHeadsFit) {
   for (int64_t head_dim : {64, 80, 128}) {
     for (Scores scores : {Scores::kRealistic, Scores::kFlat}) {
       const Head head(head_dim, 64, 1500, scores, 6);
-      const Panels panels(detect_isa(), kInt8, head);
+      const Panels panels = int8_panels(detect_isa(), head);
       EXPECT_TRUE(fits_int8(panels.estimate)) << panels.estimate.score << " " << panels.estimate.value;
       EXPECT_LE(nmse(attended(head, panels), exact(head)), 2e-4);
     }
@@ -143,7 +141,7 @@ TEST(AttentionInt8, KeysFarFromZeroAndLoudChannelsFit) {
     head.v[n * 80 + 9] *= 50;   // a channel of its own scale
     head.v[n * 80 + 11] += 50;  // centred
   }
-  const Panels panels(detect_isa(), kInt8, head);
+  const Panels panels = int8_panels(detect_isa(), head);
   EXPECT_TRUE(fits_int8(panels.estimate)) << panels.estimate.score << " " << panels.estimate.value;
   EXPECT_LE(worst_channel(head, attended(head, panels)), 2e-3);
 }
@@ -153,13 +151,13 @@ TEST(AttentionInt8, ALoudKeyChannelIsSharedWithItsQueriesOrRefused) {
   Head balanced(80, 64, 1500, Scores::kRealistic, 8);
   for (int64_t n = 0; n < balanced.n_keys; ++n) balanced.k[n * 80 + 5] *= 50;
   for (int64_t r = 0; r < balanced.n_rows; ++r) balanced.q[r * 80 + 5] /= 50;
-  const Panels level(detect_isa(), kInt8, balanced);
+  const Panels level = int8_panels(detect_isa(), balanced);
   EXPECT_TRUE(fits_int8(level.estimate)) << level.estimate.score;
   EXPECT_LE(nmse(attended(balanced, level), exact(balanced)), 2e-4);
   // Loud keys alone: scores of a hundred bits, whose error int8 cannot keep small.
   Head loud = balanced;
   for (int64_t r = 0; r < loud.n_rows; ++r) loud.q[r * 80 + 5] *= 50;
-  const Panels refused(detect_isa(), kInt8, loud);
+  const Panels refused = int8_panels(detect_isa(), loud);
   EXPECT_TRUE(refused.estimate.finite);
   EXPECT_FALSE(fits_int8(refused.estimate)) << refused.estimate.score;
 }
@@ -169,7 +167,7 @@ TEST(AttentionInt8, ValuesWithAFewHugeKeysAreRefused) {
   for (int64_t n = 17; n < head.n_keys; n += 200) {
     for (int64_t c = 0; c < 80; ++c) head.v[n * 80 + c] *= 50;
   }
-  const Panels panels(detect_isa(), kInt8, head);
+  const Panels panels = int8_panels(detect_isa(), head);
   EXPECT_TRUE(panels.estimate.finite);
   EXPECT_FALSE(fits_int8(panels.estimate)) << panels.estimate.value;
 }
@@ -180,11 +178,11 @@ TEST(AttentionInt8, NoNumbersAreRefused) {
     for (const int64_t at : {int64_t{0}, int64_t{301 * 24 + 23}, int64_t{600 * 24 + 5}}) {
       Head head(24, 5, 601, Scores::kRealistic, 10);
       head.k[at] = bad;
-      EXPECT_FALSE(Panels(detect_isa(), kInt8, head).estimate.finite) << bad << " key " << at;
+      EXPECT_FALSE(int8_panels(detect_isa(), head).estimate.finite) << bad << " key " << at;
       head.k[at] = 0;
-      EXPECT_TRUE(Panels(detect_isa(), kInt8, head).estimate.finite);
+      EXPECT_TRUE(int8_panels(detect_isa(), head).estimate.finite);
       head.v[at] = bad;
-      EXPECT_FALSE(Panels(detect_isa(), kInt8, head).estimate.finite) << bad << " value " << at;
+      EXPECT_FALSE(int8_panels(detect_isa(), head).estimate.finite) << bad << " value " << at;
     }
   }
 }
@@ -196,7 +194,7 @@ TEST(AttentionInt8, ConstantsAndZerosStayWhatTheyAre) {
     for (int64_t c = 0; c < 80; ++c) head.v[n * 80 + c] = static_cast<float>(c) - 40;  // exact in bfloat16
   }
   std::fill_n(head.q.begin(), 80, 0.0f);
-  const Panels panels(detect_isa(), kInt8, head);
+  const Panels panels = int8_panels(detect_isa(), head);
   EXPECT_TRUE(fits_int8(panels.estimate)) << panels.estimate.score << " " << panels.estimate.value;
   const std::vector<float> got = attended(head, panels);
   for (int64_t i = 0; i < 8 * 80; ++i) EXPECT_NEAR(got[i], static_cast<float>(i % 80) - 40, 1e-5) << i;

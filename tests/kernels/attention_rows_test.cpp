@@ -247,10 +247,10 @@ TEST_P(AttentionRows, PreparedQueriesAreScaledRoundedAndPadded) {
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<float> floats(n * d);
     Guarded<uint16_t> halves(n * d);
-    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, nullptr, floats.data());
-    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, nullptr, halves.data());
+    prepare_queries(GetParam(), KvElement::kF32, rows.data(), n, head_dim, floats.data());
+    prepare_queries(GetParam(), KvElement::kBf16, rows.data(), n, head_dim, halves.data());
     Guarded<float> floats_f16(n * d);
-    prepare_queries(GetParam(), KvElement::kF16, rows.data(), n, head_dim, nullptr, floats_f16.data());
+    prepare_queries(GetParam(), KvElement::kF16, rows.data(), n, head_dim, floats_f16.data());
     EXPECT_TRUE(same_bits(floats_f16.copy(), floats.copy()));
     for (int64_t i = 0; i < n * d; ++i) {
       const int64_t r = i / d, c = i % d;
@@ -276,13 +276,13 @@ TEST_P(AttentionRows, Int8QueriesAreScaledRoundedAndPadded) {
     q[3 * head_dim + 1] = std::nanf("");
     const auto rows = row_pointers(q, head_dim, all_rows(n));
     Guarded<std::byte> out(n * row_bytes);
-    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, nullptr, out.data());
+    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), n, head_dim, out.data());
     Guarded<std::byte> with_wide(row_bytes + 16), without(row_bytes);
     std::vector<float> zeroed(q.begin(), q.begin() + head_dim);
     for (const int32_t channel : wide) zeroed[channel] = 0;
     const float* const narrow = zeroed.data();
-    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), 1, head_dim, nullptr, with_wide.data(), wide);
-    prepare_queries(GetParam(), KvElement::kQ8_0, &narrow, 1, head_dim, nullptr, without.data());
+    prepare_queries(GetParam(), KvElement::kQ8_0, rows.data(), 1, head_dim, with_wide.data(), wide);
+    prepare_queries(GetParam(), KvElement::kQ8_0, &narrow, 1, head_dim, without.data());
     EXPECT_EQ(std::memcmp(with_wide.data(), without.data(), static_cast<size_t>(row_bytes - 4)), 0) << head_dim;
     int32_t counted;
     std::memcpy(&counted, with_wide.data() + row_bytes - 4, 4);

@@ -27,6 +27,7 @@ constexpr int64_t kHeadDims[] = {16, 24, 64, 72, 80, 128, 256};
 // The limit for the whole operation, storage included. Rounding to binary16 is off by 2^-11 at most, uniformly, so by
 // 2^-22 / 3 in the mean square, once for the keys and once for the values; queries and probabilities stay floats.
 double budget(const AttentionKernel& kernel) {
+  if (kernel.int8) return 1e-3;
   switch (kernel.element) {
     case KvElement::kBf16:
       return 5e-5;
@@ -34,8 +35,6 @@ double budget(const AttentionKernel& kernel) {
       return 2 * 0x1p-22 / 3;
     case KvElement::kQ8_0:
       return 1e-4;
-    case KvElement::kInt8:
-      return 1e-3;
     case KvElement::kF32:
       break;
   }
@@ -51,18 +50,18 @@ double budget(const AttentionKernel& kernel) {
 // int8: the same in 1/255 of the greatest, in the reference too, which has the same integers.
 // f16, f32: float arithmetic. The reference rounds its float results and states only.
 double budget_on_rounded(const AttentionKernel& kernel) {
-  if (kernel.element == KvElement::kInt8) return 256.0 / (255 * 255 * 12);
+  if (kernel.int8) return 256.0 / (255 * 255 * 12);
   if (kernel.isa == Isa::kRef) return 1e-13;
   return kernel.element == KvElement::kBf16 ? 2e-6 : kernel.element == KvElement::kQ8_0 ? 2e-7 : 1e-11;
 }
 
 void expect_within_budget(const AttentionKernel& kernel, const Head& head, const std::vector<int64_t>& n_visible,
                           const std::string& what) {
-  const Panels panels(kernel.isa, kernel.element, head, 1e4f);
+  const Panels panels(kernel, head, 1e4f);
   const std::vector<float> got = run_attention(kernel, head, panels, n_visible);
   EXPECT_LE(nmse(got, naive_attention(head, n_visible, false)), budget(kernel)) << what;
-  const Head seen = kernel.element == KvElement::kInt8 ? read_back_head(head, panels.keys.data(), panels.values.data())
-                                                       : rounded_head(kernel.element, head);
+  const Head seen =
+      kernel.int8 ? read_back_head(head, panels.keys.data(), panels.values.data()) : rounded_head(kernel.element, head);
   EXPECT_LE(nmse(got, naive_attention(seen, n_visible, true)), budget_on_rounded(kernel)) << what << ", rounded inputs";
 }
 
@@ -126,11 +125,11 @@ TEST_P(AttentionByPosition, BiasesInAFewChannelsCostNothingWhereTheyAreWide) {
           GetParam().element == KvElement::kQ8_0 ? wide_key_channels(biases, 1, head_dim) : std::vector<int32_t>();
       const std::vector<int64_t> n_visible(21, head.n_keys);
       const std::vector<double> want = naive_attention(head, n_visible, false);
-      const Panels panels(GetParam().isa, GetParam().element, head, 1e4f, 0, wide);
+      const Panels panels(GetParam(), head, 1e4f, 0, wide);
       const double error = nmse(run_attention(GetParam(), head, panels, n_visible), want);
       EXPECT_LE(error, budget(GetParam())) << head_dim << " bias " << bias;
       if (bias < 60 || GetParam().element != KvElement::kQ8_0) continue;
-      const Panels narrow(GetParam().isa, GetParam().element, head, 1e4f);
+      const Panels narrow(GetParam(), head, 1e4f);
       EXPECT_GT(nmse(run_attention(GetParam(), head, narrow, n_visible), want), 3 * error) << head_dim;
     }
   }
@@ -138,7 +137,7 @@ TEST_P(AttentionByPosition, BiasesInAFewChannelsCostNothingWhereTheyAreWide) {
 
 TEST_P(Attention, RowThatSeesNothingKeepsItsState) {
   const Head head(80, 11, 256, Scores::kRealistic, 3);
-  const Panels panels(GetParam().isa, GetParam().element, head);
+  const Panels panels(GetParam(), head);
   for (bool others_see : {false, true}) {
     State state(11, 80);
     for (int64_t i = 0; i < state.acc.size(); ++i) state.acc[i] = static_cast<float>(i) - 400;
@@ -161,7 +160,7 @@ TEST_P(Attention, RowThatSeesNothingKeepsItsState) {
 
 TEST_P(Attention, RowWithoutKeysFinishesAsZero) {
   const Head head(72, 3, 40, Scores::kRealistic, 3);
-  const Panels panels(GetParam().isa, GetParam().element, head);
+  const Panels panels(GetParam(), head);
   const std::vector<float> got = run_attention(GetParam(), head, panels, {40, 0, 40});
   for (int64_t i = 72; i < 144; ++i) EXPECT_EQ(got[i], 0.0f);
   EXPECT_NE(got[0], 0.0f);
@@ -172,10 +171,10 @@ TEST_P(AttentionByPosition, NanInAKeyReachesExactlyTheRowsThatSeeIt) {
   Head head(64, 16, 256, Scores::kRealistic, 5);
   std::vector<int64_t> n_visible;
   for (int64_t r = 0; r < 16; ++r) n_visible.push_back(95 + r);
-  const Panels clean(GetParam().isa, GetParam().element, head);
+  const Panels clean(GetParam(), head);
   const std::vector<float> want = run_attention(GetParam(), head, clean, n_visible);
   head.k[100 * 64 + 9] = std::numeric_limits<float>::quiet_NaN();
-  const Panels broken(GetParam().isa, GetParam().element, head);
+  const Panels broken(GetParam(), head);
   const std::vector<float> got = run_attention(GetParam(), head, broken, n_visible);
   for (int64_t i = 0; i < 16 * 64; ++i) {
     if (n_visible[i / 64] > 100) {
@@ -190,10 +189,10 @@ TEST_P(AttentionByPosition, NanInAValueReachesExactlyTheRowsThatSeeIt) {
   Head head(64, 16, 256, Scores::kRealistic, 5);
   std::vector<int64_t> n_visible(8, 100);
   n_visible.insert(n_visible.end(), 8, 101);  // groups of 8 rows: weights of zero are not multiplied by the NaN
-  const Panels clean(GetParam().isa, GetParam().element, head);
+  const Panels clean(GetParam(), head);
   const std::vector<float> want = run_attention(GetParam(), head, clean, n_visible);
   head.v[100 * 64 + 9] = std::numeric_limits<float>::quiet_NaN();
-  const Panels broken(GetParam().isa, GetParam().element, head);
+  const Panels broken(GetParam(), head);
   const std::vector<float> got = run_attention(GetParam(), head, broken, n_visible);
   for (int64_t i = 0; i < 8 * 64; ++i) ASSERT_EQ(got[i], want[i]) << i;
   for (int64_t r = 8; r < 16; ++r) ASSERT_TRUE(std::isnan(got[r * 64 + 9])) << r;
@@ -203,7 +202,7 @@ TEST_P(Attention, InfiniteScoresGiveNanAndNothingElse) {
   Head head(64, 8, 300, Scores::kRealistic, 6);
   head.q[2 * 64] = std::numeric_limits<float>::infinity();
   for (int64_t n = 0; n < 300; ++n) head.k[n * 64] = n == 150 ? 2.0f : -1.0f;  // scores of row 2: infinities
-  const Panels panels(GetParam().isa, GetParam().element, head);
+  const Panels panels(GetParam(), head);
   const std::vector<float> got = run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 300));
   for (int64_t i = 0; i < 8 * 64; ++i) ASSERT_EQ(std::isnan(got[i]), i / 64 == 2) << i;
 }
@@ -212,7 +211,7 @@ TEST_P(Attention, HugeScoreRangesStayFinite) {
   Head head(128, 8, 400, Scores::kRealistic, 8);
   for (float& x : head.q) x *= 1000;
   expect_within_budget(GetParam(), Head(128, 8, 400, Scores::kPeaked, 8), std::vector<int64_t>(8, 400), "peaked");
-  const Panels panels(GetParam().isa, GetParam().element, head);
+  const Panels panels(GetParam(), head);
   for (float x : run_attention(GetParam(), head, panels, std::vector<int64_t>(8, 400))) ASSERT_TRUE(std::isfinite(x));
 }
 
@@ -242,8 +241,8 @@ TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512).name, "attention_q8_avx512");
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx2).name, "attention_q8_avx2");
   EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kRef).name, "attention_q8_ref");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512Vnni).name, "attention_int8_avx512vnni");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kInt8, Isa::kAvx512).name, "attention_int8_ref");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni, true).name, "attention_int8_avx512vnni");
+  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512, true).name, "attention_int8_ref");
 }
 
 }  // namespace

@@ -171,14 +171,14 @@ inline Head rounded_head(KvElement element, const Head& head) {
   return out;
 }
 
-/// The same for kInt8, whose panels say it themselves: keys and values as they read back, queries rounded to 127 steps
+/// The same for int8, whose panels say it themselves: keys and values as they read back, queries rounded to 127 steps
 /// per row after the keys' factors have been applied.
 inline Head read_back_head(const Head& head, const std::byte* keys, const std::byte* values) {
   Head out = head;
   const int64_t d = head.head_dim;
   for (int64_t n = 0; n < head.n_keys; ++n) {
-    load_key(KvElement::kInt8, keys, d, n, &out.k[n * d]);
-    load_value(KvElement::kInt8, values, d, n, &out.v[n * d]);
+    load_key_int8(keys, d, n, &out.k[n * d]);
+    load_value_int8(values, d, n, &out.v[n * d]);
   }
   const auto* factor = reinterpret_cast<const float*>(keys);
   for (int64_t r = 0; r < head.n_rows; ++r) {
@@ -219,7 +219,7 @@ struct Panels {
   int64_t head_dim, capacity;
   std::vector<int32_t> wide;
   AlignedBuffer keys, values;
-  Int8Estimate estimate;  // kInt8: converted whatever it says
+  Int8Estimate estimate;  // of to_int8(), which turns them whatever it says
 
   Panels(Isa isa, KvElement element_, const Head& head, float stale = 0.0f, int64_t positions = 0,
          std::vector<int32_t> wide_ = {})
@@ -235,7 +235,14 @@ struct Panels {
     const std::vector<float> row(static_cast<size_t>(head_dim), stale);
     store_keys(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, keys.data(), wide);
     store_values(isa, element, row.data(), 0, capacity - head.n_keys, head_dim, head.n_keys, values.data());
-    if (element != KvElement::kInt8) return;
+  }
+  /// What a kernel reads.
+  Panels(const AttentionKernel& kernel, const Head& head, float stale = 0.0f, int64_t positions = 0,
+         std::vector<int32_t> wide_ = {})
+      : Panels(kernel.isa, kernel.element, head, stale, positions, std::move(wide_)) {
+    if (kernel.int8) to_int8(head);
+  }
+  void to_int8(const Head& head) {
     const SegmentQueries queries{head.q.data(), head_dim, head.n_rows, 1};
     const int64_t d = padded_head_dim(head_dim);
     row_test::Guarded<std::byte> scratch(static_cast<int64_t>(int8_scratch_bytes(d)));
@@ -243,6 +250,12 @@ struct Panels {
     if (estimate.finite) quantize_segment(head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
   }
 };
+
+inline Panels int8_panels(Isa isa, const Head& head, float stale = 0.0f) {
+  Panels panels(isa, KvElement::kBf16, head, stale);
+  panels.to_int8(head);
+  return panels;
+}
 
 /// A state with its memory; guards around every part.
 struct State {
@@ -277,12 +290,17 @@ inline void attend(const AttentionKernel& kernel, const Head& head, const Panels
                    const std::vector<int64_t>& order, const std::vector<int64_t>& n_visible, int64_t first_block,
                    int64_t end_block, const AttentionState& state) {
   const int64_t n = static_cast<int64_t>(order.size()), d = padded_head_dim(head.head_dim);
-  row_test::Guarded<std::byte> queries(
-      n * static_cast<int64_t>(query_row_bytes(kernel.element, d, static_cast<int64_t>(panels.wide.size()))));
+  const auto row_bytes =
+      kernel.int8 ? int8_query_bytes(d)
+                  : static_cast<int64_t>(query_row_bytes(kernel.element, d, static_cast<int64_t>(panels.wide.size())));
+  row_test::Guarded<std::byte> queries(n * row_bytes);
   row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
   const auto rows = row_pointers(head.q, head.head_dim, order);
-  prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, panels.keys.data(), queries.data(),
-                  panels.wide);
+  if (kernel.int8) {
+    prepare_queries_int8(rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
+  } else {
+    prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, queries.data(), panels.wide);
+  }
   std::vector<int32_t> visible(order.size());
   for (int64_t b = first_block; b < end_block; ++b) {
     for (int64_t i = 0; i < n; ++i) visible[i] = visible_in_block(n_visible[order[i]], b);
@@ -325,7 +343,7 @@ class PerKernel : public testing::TestWithParam<AttentionKernel> {
 inline std::vector<AttentionKernel> position_kernels() {
   std::vector<AttentionKernel> out;
   for (const AttentionKernel& kernel : attention_kernels()) {
-    if (kernel.element != KvElement::kInt8) out.push_back(kernel);
+    if (!kernel.int8) out.push_back(kernel);
   }
   return out;
 }

@@ -14,25 +14,17 @@ struct Named {
 };
 constexpr Named kDevices[] = {
     {"cpu", GLIMPSE_DEVICE_CPU}, {"cuda", GLIMPSE_DEVICE_CUDA}, {"auto", GLIMPSE_DEVICE_AUTO}};
-constexpr Named kCudaDecodes[] = {{"graph", GLIMPSE_CUDA_DECODE_GRAPH}, {"launches", GLIMPSE_CUDA_DECODE_LAUNCHES}};
-
-template <size_t n>
-CLI::IsMember names_of(const Named (&list)[n]) {
-  std::vector<std::string> names;
-  for (const Named& one : list) names.emplace_back(one.name);
-  return CLI::IsMember(names);
-}
-
-template <size_t n>
-int32_t number_of(const std::string& name, const Named (&list)[n]) {
-  for (const Named& one : list) {
-    if (name == one.name) return one.number;
-  }
-  return list[0].number;
-}
 
 int32_t device_number(const DeviceChoice& choice) {
-  return choice.gpu_layers == "0" ? GLIMPSE_DEVICE_CPU : number_of(choice.device, kDevices);
+  if (choice.gpu_layers == "0") return GLIMPSE_DEVICE_CPU;
+  for (const Named& one : kDevices) {
+    if (choice.device == one.name) return one.number;
+  }
+  return GLIMPSE_DEVICE_CPU;
+}
+
+const char* device_options(const DeviceChoice& choice) {
+  return choice.cuda_decode == "launches" ? "cuda_decode=launches" : "cuda_decode=graph";
 }
 
 }  // namespace
@@ -45,7 +37,7 @@ bool runs_on_gpu(const DeviceChoice& choice) {
 
 void add_device_choice(CLI::App& command, DeviceChoice& choice) {
   command.add_option("--device", choice.device, "cpu, cuda, or auto: the GPU when there is one")
-      ->check(names_of(kDevices))
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}))
       ->capture_default_str();
   command.add_option("--gpu-layers", choice.gpu_layers, "all or 0 (0: as --device cpu)")
       ->check(CLI::IsMember({"all", "0"}))
@@ -54,18 +46,18 @@ void add_device_choice(CLI::App& command, DeviceChoice& choice) {
       .add_option("--cuda-decode", choice.cuda_decode,
                   "on a GPU: graph (a token's launches are recorded once, the GPU draws) or launches (one by one, the "
                   "host draws); greedy answers are the same")
-      ->check(names_of(kCudaDecodes))
+      ->check(CLI::IsMember({"graph", "launches"}))
       ->capture_default_str();
 }
 
 void set_device(const DeviceChoice& choice, ModelOptions& options) {
   options.device = static_cast<DeviceKind>(device_number(choice));
-  options.cuda_decode = static_cast<CudaDecode>(number_of(choice.cuda_decode, kCudaDecodes));
+  options.device_options = device_options(choice);
 }
 
 void set_device(const DeviceChoice& choice, glimpse_model_params& params) {
   params.device = device_number(choice);
-  params.cuda_decode = number_of(choice.cuda_decode, kCudaDecodes);
+  params.device_options = device_options(choice);
 }
 
 }  // namespace glimpse::cli

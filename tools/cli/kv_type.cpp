@@ -30,7 +30,6 @@ int32_t kv_type_number(const std::string& type) {
     case KvElement::kQ8_0:
       return GLIMPSE_KV_Q8_0;
     case KvElement::kF16:
-    case KvElement::kInt8:  // the vision encoder's, no name that the option knows
       break;
   }
   return GLIMPSE_KV_F16;

@@ -66,13 +66,12 @@ OpLimits op_limits(const Model& model, KvElement kv_element, bool exact) {
       limits.kv_rounding = kQ8Rounding;
       break;
     case KvElement::kF32:
-    case KvElement::kInt8:  // no decoder's
       break;
   }
   if (!model.has_vision()) return limits;
-  if (model.vision_kv_element() == KvElement::kBf16 || model.vision_kv_element() == KvElement::kInt8) {
+  if (model.vision_kv_element() == KvElement::kBf16) {
     limits.vision_op = kBf16Op;
-    limits.vision_attention = model.vision_kv_element() == KvElement::kInt8 ? kInt8Attention : kBf16Attention;
+    limits.vision_attention = model.vision_int8_keys() ? kInt8Attention : kBf16Attention;
   }
   for (const VisionLayerWeights& layer : model.vision_weights().layers) {
     if (any_quantised(layer)) limits.vision_op = std::max(limits.vision_op, kInt8Heavy);

@@ -127,9 +127,10 @@ typedef enum glimpse_device {
   GLIMPSE_DEVICE_AUTO = 2  /* the GPU if there is one, else the CPU; the log says which and why */
 } glimpse_device;
 
+/* deprecated: device_options in glimpse_model_params */
 typedef enum glimpse_cuda_decode {
-  GLIMPSE_CUDA_DECODE_GRAPH = 0,   /* a token's launches are recorded once and played; the GPU draws the tokens */
-  GLIMPSE_CUDA_DECODE_LAUNCHES = 1 /* launch by launch, the host draws, as it does on the CPU: slower */
+  GLIMPSE_CUDA_DECODE_GRAPH = 0,
+  GLIMPSE_CUDA_DECODE_LAUNCHES = 1
 } glimpse_cuda_decode;
 
 typedef struct glimpse_model_params {
@@ -148,12 +149,17 @@ typedef struct glimpse_model_params {
    * replaced; trouble is a warning in the log, no error. */
   const char* pack_cache_dir;
   int32_t device;      /* glimpse_device */
-  int32_t cuda_decode; /* glimpse_cuda_decode; on a GPU only. Greedy answers are the same bits either way */
+  int32_t cuda_decode; /* deprecated: device_options, which is asked first */
   /* 1: side files are mapped instead of read. Several processes then share one copy, and the kernel may drop pages and
    * read them again. They are checked when the model is loaded, not later: as long as the model lives, writing into
    * such a file changes answers, and cutting it short kills the process (SIGBUS). Only for a directory that nobody else
    * writes to. */
   int32_t pack_cache_map;
+  /* How a device works, for measurements: "name=value", several separated by commas; NULL: as is best. Names and values
+   * that are unknown are refused, for whatever device. Greedy answers are the same bits whatever is chosen.
+   * cuda_decode=graph: a token's launches are recorded once and played, the GPU draws the tokens; cuda_decode=launches:
+   * launch by launch, the host draws, as it does on the CPU. */
+  const char* device_options;
 } glimpse_model_params;
 
 GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);

@@ -29,6 +29,73 @@ struct CudaRecording final : Recording {
   int64_t n = 0;
 };
 
+// A launch on a stream. overlaps: it may begin before the one ahead of it has ended.
+Status launch_on(cudaStream_t stream, Kernel kernel, const LaunchShape& shape, const void* args, bool overlaps) {
+  const KernelInfo& info = kernel_info(kernel);
+  void* pointers[] = {const_cast<void*>(args)};
+  const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
+                  static_cast<unsigned>(shape.grid[2]));
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
+  config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
+  config.stream = stream;
+  config.attrs = &attribute;
+  config.numAttrs = overlaps ? 1 : 0;
+  const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
+  if (code == cudaSuccess) return {};
+  return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory",
+                             info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
+                      code);
+}
+
+Status check_recording(cudaError_t code) {
+  if (code == cudaSuccess) return {};
+  return device_error("recording launches failed", code);
+}
+
+// Captures a stream of its own, on which nothing runs.
+class CudaRecorder final : public LaunchRecorder {
+ public:
+  CudaRecorder(cudaStream_t stream, bool overlaps) : stream_(stream), overlaps_(overlaps) {}
+  ~CudaRecorder() override {
+    cudaGraph_t graph = nullptr;
+    if (capturing_ && cudaStreamEndCapture(stream_, &graph) == cudaSuccess) cudaGraphDestroy(graph);
+    cudaStreamDestroy(stream_);
+  }
+  Status begin() {
+    // Relaxed: the context may allocate and wait meanwhile, none of which is captured.
+    GLIMPSE_TRY(check_recording(cudaStreamBeginCapture(stream_, cudaStreamCaptureModeRelaxed)));
+    capturing_ = true;
+    return {};
+  }
+  Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+    // The first one has nothing before it to overlap with.
+    const bool overlaps = overlaps_ && n_ > 0 && kernel_info(kernel).order == LaunchOrder::kWaits;
+    ++n_;
+    return launch_on(stream_, kernel, shape, args, overlaps);
+  }
+  Result<std::shared_ptr<const Recording>> finish() override {
+    auto recording = std::make_shared<CudaRecording>();
+    recording->n = n_;
+    capturing_ = false;
+    GLIMPSE_TRY(check_recording(cudaStreamEndCapture(stream_, &recording->graph)));
+    GLIMPSE_TRY(check_recording(cudaGraphInstantiate(&recording->playable, recording->graph, 0)));
+    GLIMPSE_TRY(check_recording(cudaGraphUpload(recording->playable, stream_)));
+    GLIMPSE_TRY(check_recording(cudaStreamSynchronize(stream_)));  // another stream plays it
+    return std::shared_ptr<const Recording>(std::move(recording));
+  }
+
+ private:
+  const cudaStream_t stream_;
+  const bool overlaps_;
+  bool capturing_ = false;
+  int64_t n_ = 0;
+};
+
 class CudaStream final : public Stream {
  public:
   CudaStream(cudaStream_t stream, bool overlaps) : stream_(stream), overlaps_(overlaps) {}
@@ -41,29 +108,8 @@ class CudaStream final : public Stream {
   }
 
   Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
-    const KernelInfo& info = kernel_info(kernel);
     last_ = kernel;
-    void* pointers[] = {const_cast<void*>(args)};
-    const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
-                    static_cast<unsigned>(shape.grid[2]));
-    // The first launch of a recording has nothing before it to overlap with.
-    const bool overlaps = recording_ && n_recorded_ > 0 && overlaps_ && waits_for_dependencies(kernel);
-    cudaLaunchAttribute attribute{};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
-    config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
-    config.stream = stream_;
-    config.attrs = &attribute;
-    config.numAttrs = overlaps ? 1 : 0;
-    if (recording_) ++n_recorded_;
-    const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
-    if (code == cudaSuccess) return {};
-    return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory",
-                               info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
-                        code);
+    return launch_on(stream_, kernel, shape, args, false);
   }
   Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
     return check("a copy to the device", cudaMemcpyAsync(device, host, n_bytes, cudaMemcpyHostToDevice, stream_));
@@ -79,20 +125,12 @@ class CudaStream final : public Stream {
   }
   Status synchronize() override { return check("work on the device", cudaStreamSynchronize(stream_)); }
 
-  Status begin_recording() override {
-    GLIMPSE_TRY(check("recording launches", cudaStreamBeginCapture(stream_, cudaStreamCaptureModeThreadLocal)));
-    recording_ = true;
-    n_recorded_ = 0;
-    return {};
-  }
-  Result<std::shared_ptr<const Recording>> end_recording() override {
-    recording_ = false;
-    auto recording = std::make_shared<CudaRecording>();
-    recording->n = n_recorded_;
-    GLIMPSE_TRY(check("recording launches", cudaStreamEndCapture(stream_, &recording->graph)));
-    GLIMPSE_TRY(check("a graph of launches", cudaGraphInstantiate(&recording->playable, recording->graph, 0)));
-    GLIMPSE_TRY(check("a graph of launches", cudaGraphUpload(recording->playable, stream_)));
-    return std::shared_ptr<const Recording>(std::move(recording));
+  Result<std::unique_ptr<LaunchRecorder>> record() override {
+    cudaStream_t stream = nullptr;
+    GLIMPSE_TRY(check("a stream", cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)));
+    auto recorder = std::make_unique<CudaRecorder>(stream, overlaps_);
+    GLIMPSE_TRY(recorder->begin());
+    return std::unique_ptr<LaunchRecorder>(std::move(recorder));
   }
   Status play(const std::shared_ptr<const Recording>& recording) override {
     const auto& graph = static_cast<const CudaRecording&>(*recording);
@@ -118,8 +156,6 @@ class CudaStream final : public Stream {
 
   cudaStream_t stream_;
   const bool overlaps_;  // a launch may begin before the one ahead of it has ended
-  bool recording_ = false;
-  int64_t n_recorded_ = 0;
   std::array<cudaEvent_t, kMarks> marks_{};
   Kernel last_ = Kernel::kCount;
 };
@@ -229,7 +265,7 @@ Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log) {
           static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
     }
     // Launches of a step share multiprocessors, which they could not while each wanted another share of shared memory.
-    if (code == cudaSuccess && waits_for_dependencies(kernel)) {
+    if (code == cudaSuccess && kernel_info(kernel).order == LaunchOrder::kWaits) {
       code = cudaFuncSetAttribute(device_function(kernel), cudaFuncAttributePreferredSharedMemoryCarveout, 44);
     }
     if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {

@@ -32,7 +32,10 @@ Error numeric_error(const WeightSource& source, int64_t row, int64_t block) {
 
 CudaOps::CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
                  const LogSink& log)
-    : device_(std::move(device)), stream_(std::move(stream)), decode_(decode), team_(n_threads, log) {}
+    : CudaContext(std::move(device), std::move(stream)),
+      CudaPass(static_cast<CudaContext&>(*this), *stream_),
+      decode_(decode),
+      team_(n_threads, log) {}
 
 Result<std::unique_ptr<CudaOps>> CudaOps::create(std::shared_ptr<Device> device, int n_threads, CudaDecode decode,
                                                  const LogSink& log) {
@@ -51,16 +54,16 @@ std::string CudaOps::describe() const {
   return "cuda " + device_->describe();
 }
 
-void CudaOps::fail(Status status) {
+void CudaContext::fail(Status status) {
   if (status_.ok() && !status.ok()) status_ = std::move(status);
 }
 
-void CudaOps::launch(Kernel kernel, const LaunchShape& shape, const void* args) {
-  if (!status_.ok()) return;
-  fail(stream_->launch(kernel, shape, args));
+void CudaPass::launch(Kernel kernel, const LaunchShape& shape, const void* args) {
+  if (!context_.status_.ok()) return;
+  context_.fail(launcher_.launch(kernel, shape, args));
 }
 
-Status CudaOps::grow(Memory& memory, uint64_t n_bytes, const char* purpose) {
+Status CudaContext::grow(Memory& memory, uint64_t n_bytes, const char* purpose) {
   if (memory.size() >= n_bytes) return {};
   GLIMPSE_TRY(stream_->synchronize());  // somebody may still use the old one
   if (recorded_) {
@@ -301,13 +304,18 @@ void CudaOps::embed(const PackedWeight& table, std::span<const int32_t> ids, Mat
   fail(grow(ids_, std::max<uint64_t>(64, ids.size()) * sizeof(int32_t), "token ids"));
   if (!status_.ok() || ids.empty()) return;
   copy_in(ids_.as<void>(), ids.data(), ids.size() * sizeof(int32_t));
+  launch_embed(w, ids_.as<int32_t>(), 1, x);
+}
+
+void CudaPass::launch_embed(const CudaWeight& table, const int32_t* ids, int32_t id_stride, Mat x) {
   EmbedArgs args;
-  args.table = w.view;
-  args.ids = ids_.as<int32_t>();
-  args.n = static_cast<int32_t>(ids.size());
+  args.table = table.view;
+  args.ids = ids;
+  args.id_stride = id_stride;
+  args.n = static_cast<int32_t>(x.rows);
   args.x = x.data;
   args.ld = x.ld;
-  launch(embed_kernel(w.format), LaunchShape{{args.n, 1, 1}, 0}, &args);
+  launch(embed_kernel(table.format), LaunchShape{{args.n, 1, 1}, 0}, &args);
 }
 
 bool CudaOps::all_finite(Mat x) {
@@ -326,24 +334,27 @@ bool CudaOps::all_finite(Mat x) {
   return found == 0;
 }
 
-void CudaOps::sample(Mat logits, const DeviceSampling& sampling, std::span<const float> uniform,
-                     std::span<int32_t> ids) {
-  const auto n = static_cast<uint64_t>(logits.rows);
-  fail(grow(ids_, std::max<uint64_t>(64, 2 * n) * sizeof(int32_t), "token ids"));
-  if (!status_.ok()) return;
-  SampleArgs args;
+void CudaPass::launch_sample(Mat logits, const DrawOptions& options, SampleArgs args) {
   args.logits = logits.data;
   args.ld = logits.ld;
   args.n = static_cast<int32_t>(logits.rows);
   args.vocab = static_cast<int32_t>(logits.cols);
-  args.temperature = sampling.temperature;
-  args.top_k = sampling.top_k;
-  args.top_p = sampling.top_p;
-  args.min_p = sampling.min_p;
+  args.temperature = options.temperature;
+  args.top_k = options.top_k;
+  args.top_p = options.top_p;
+  args.min_p = options.min_p;
+  launch(Kernel::sample, LaunchShape{{args.n, 1, 1}, sample_shared_bytes()}, &args);
+}
+
+void CudaOps::sample(Mat logits, const DrawOptions& sampling, std::span<const float> uniform, std::span<int32_t> ids) {
+  const auto n = static_cast<uint64_t>(logits.rows);
+  fail(grow(ids_, std::max<uint64_t>(64, 2 * n) * sizeof(int32_t), "token ids"));
+  if (!status_.ok()) return;
+  SampleArgs args;
   args.ids = ids_.as<int32_t>();
   args.uniform = ids_.as<float>() + n;
   copy_in(ids_.as<float>() + n, uniform.data(), n * sizeof(float));
-  launch(Kernel::sample, LaunchShape{{args.n, 1, 1}, sample_shared_bytes()}, &args);
+  launch_sample(logits, sampling, args);
   copy_out(ids.data(), ids_.as<void>(), n * sizeof(int32_t));
 }
 

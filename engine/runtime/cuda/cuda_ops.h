@@ -49,13 +49,72 @@ Segments taken_together(Segments segments);
 /// All but the first, as kernels that write to their stores take them.
 KvParts more_parts(Segments segments);
 
-using DeviceSampling = DrawOptions;
+/// What the passes of one context share: the device, the stream, scratch memory, the first error.
+class CudaContext {
+ protected:
+  friend class CudaPass;
+  CudaContext(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream)
+      : device_(std::move(device)), stream_(std::move(stream)) {}
+  void fail(Status status);
+  Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
 
-class CudaOps final : public Ops {
+  const std::shared_ptr<Device> device_;
+  const std::shared_ptr<Stream> stream_;
+  Memory act_, spare_, ids_;     // of reserve(): bfloat16 rows, unfused products, token ids
+  Memory partials_, tickets_;    // attention
+  std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
+  bool recorded_ = false;
+  Status status_;
+};
+
+/// The operations of a pass as launches, for a stream or a recorder.
+class CudaPass : public virtual PassOps {
  public:
   /// Rows of a pass up to which the kernels for few columns are used.
   static constexpr int64_t kFewRows = 8;
 
+  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;
+  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override;
+  void linear_add(Mat in, const Linear& w, Mat x) override;
+  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
+  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
+  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override;
+  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override;
+  void add(Mat in, Mat x) override;
+
+ protected:
+  /// steps: where the rows stand, of a recorded step; nullptr: the segments say it. The context and the launcher
+  /// outlive the pass.
+  CudaPass(CudaContext& context, Launcher& launcher, const StepState* steps = nullptr)
+      : context_(context), launcher_(launcher), steps_(steps) {}
+  void launch(Kernel kernel, const LaunchShape& shape, const void* args);
+  void launch_embed(const CudaWeight& table, const int32_t* ids, int32_t id_stride, Mat x);
+  void launch_sample(Mat logits, const DrawOptions& options, SampleArgs args);
+  /// Where a product of one row leaves its greatest value, for a draw; nullptr: nowhere.
+  virtual uint64_t* rank(Mat /*out*/) { return nullptr; }
+
+ private:
+  /// A product that one launch may share with others of the same columns.
+  struct Product {
+    const CudaWeight* weights[2] = {nullptr, nullptr};
+    const BackendBuffer* bias[2] = {nullptr, nullptr};
+    Output output = Output::kStore;
+    Activation activation = Activation::kNone;
+    int32_t half_tiles = 0;
+    Mat out;
+  };
+  void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
+  void multiply_group(Format format, LinearArgs& args);
+  void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
+  void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out);
+
+  CudaContext& context_;
+  Launcher& launcher_;
+  const StepState* const steps_;
+};
+
+class CudaOps final : private CudaContext, public Ops, public CudaPass {
+ public:
   static Result<std::unique_ptr<CudaOps>> create(std::shared_ptr<Device> device, int n_threads,
                                                  CudaDecode decode = CudaDecode::kGraph, const LogSink& log = {});
 
@@ -86,71 +145,33 @@ class CudaOps final : public Ops {
 
   Status run(FunctionRef<void()> body) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
-  void norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) override;
-  void attention(Mat q, int64_t n_heads, Segments segments, Mat out) override;
-  void linear_add(Mat in, const Linear& w, Mat x) override;
-  void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
-  void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
   bool runs_experts() const override { return false; }
-  void norm_experts(Mat x, const Norm& norm, const ExpertWeights& w, const Routing& routing, Mat out) override;
-  void experts_add(Mat in, const ExpertWeights& w, const Routing& routing, Mat x) override;
-  void add(Mat in, Mat x) override;
   bool all_finite(Mat x) override;
   void wait() override { fail(stream_->synchronize()); }
   bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }
-  Result<std::unique_ptr<StepProgram>> record_step(FunctionRef<void(StepRecorder&)> body) override;
+  Result<std::unique_ptr<StepProgram>> record_step(int64_t n_rows, FunctionRef<void(StepOps&)> body) override;
 
   /// Draws a token from each row of logits on the device. uniform: a number in [0, 1] per row. ids: -1 where a row
   /// holds a NaN or no token can be drawn.
-  void sample(Mat logits, const DeviceSampling& sampling, std::span<const float> uniform, std::span<int32_t> ids);
+  void sample(Mat logits, const DrawOptions& sampling, std::span<const float> uniform, std::span<int32_t> ids);
 
   /// The first error since the last run() began; for operations outside of run().
   const Status& status() const { return status_; }
 
  private:
-  /// A product that one launch may share with others of the same columns.
-  struct Product {
-    const CudaWeight* weights[2] = {nullptr, nullptr};
-    const BackendBuffer* bias[2] = {nullptr, nullptr};
-    Output output = Output::kStore;
-    Activation activation = Activation::kNone;
-    int32_t half_tiles = 0;
-    Mat out;
-  };
-
-  class Recorder;
-
   CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
           const LogSink& log);
-  void fail(Status status);
-  void launch(Kernel kernel, const LaunchShape& shape, const void* args);
-  void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
-  void multiply_group(Format format, LinearArgs& args);
-  void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
-  void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out);
-  Status grow(Memory& memory, uint64_t n_bytes, const char* purpose);
   Status pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to);
   const void* stage(const void* host, uint64_t n_bytes);
   void copy_in(void* device, const void* host, uint64_t n_bytes);
   void copy_out(void* host, const void* device, uint64_t n_bytes);
 
-  const std::shared_ptr<Device> device_;
-  const std::shared_ptr<Stream> stream_;
   const CudaDecode decode_;
   ThreadTeam team_;
   Memory staging_;  // pinned, in both directions
   uint64_t staged_ = 0;
-  Memory ring_[2], raw_;         // packing: pinned, on the device
-  Memory act_, spare_, ids_;     // of reserve(): bfloat16 rows, unfused products, token ids
-  Memory partials_, tickets_;    // attention
-  std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
-  bool recorded_ = false;
+  Memory ring_[2], raw_;  // packing: pinned, on the device
   Memory flag_;
-  StepState* step_ = nullptr;         // while a step is recorded
-  uint64_t* best_ = nullptr;          // as step_: where products that store a row leave their greatest
-  std::vector<const float*> ranked_;  // those rows
-  int64_t spare_floats_ = 0;
-  Status status_;
 };
 
 }  // namespace glimpse::cuda

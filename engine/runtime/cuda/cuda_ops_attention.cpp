@@ -61,10 +61,10 @@ KvParts more_parts(Segments segments) {
   return more;
 }
 
-void CudaOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
+void CudaPass::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   for (const glimpse::Segment& s : segments) {
     Status window = static_cast<const CudaKv&>(*s.kv).check_window(s.first_key);
-    if (!window.ok()) return fail(std::move(window));
+    if (!window.ok()) return context_.fail(std::move(window));
   }
   while (!segments.empty()) {
     Segments now = taken_together(segments);
@@ -75,7 +75,7 @@ void CudaOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   }
 }
 
-void CudaOps::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out) {
+void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out) {
   const glimpse::Segment& segment = segments[0];
   const auto& kv = static_cast<const CudaKv&>(*segment.kv);
   AttentionArgs args;
@@ -90,8 +90,7 @@ void CudaOps::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out
   args.n = static_cast<int32_t>(q.rows);
   int64_t n_keys = segment.end_key() - segment.first_key;
   args.causal = segment.causal ? 1 : 0;
-  args.n_past = segment.n_past - segment.first_key;
-  args.step = step_;
+  args.at = {segment.n_past - segment.first_key, steps_};
   args.n_keys = n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
   args.more = more_parts(segments);
@@ -111,15 +110,15 @@ void CudaOps::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out
   }
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
   const int heads =
-      attend_heads(args.kv.type, args.group, q.rows * kv.n_kv_heads * n_chunks, device_->n_multiprocessors());
+      attend_heads(args.kv.type, args.group, q.rows * kv.n_kv_heads * n_chunks, context_.device_->n_multiprocessors());
   const int64_t blocks_y = kv.n_kv_heads * ceil_div(args.group, heads);
   const uint64_t partials = static_cast<uint64_t>(q.rows * n_heads * n_chunks * (padded + 2)) * sizeof(float);
   // Few rows leave most of the device idle unless the keys are shared out.
-  if (q.rows <= kFewRows && n_chunks > 1 && n_chunks <= 65535 && partials <= partials_.size() &&
+  if (q.rows <= kFewRows && n_chunks > 1 && n_chunks <= 65535 && partials <= context_.partials_.size() &&
       static_cast<uint64_t>(q.rows * blocks_y) <= kTickets) {
     args.n_splits = static_cast<int32_t>(n_chunks);
-    args.partial = partials_.as<float>();
-    args.tickets = tickets_.as<int32_t>();
+    args.partial = context_.partials_.as<float>();
+    args.tickets = context_.tickets_.as<int32_t>();
   }
   launch(attend_rows_kernel(args.kv.type, heads),
          LaunchShape{{q.rows, blocks_y, args.n_splits}, attend_rows_shared_bytes(heads, padded)}, &args);

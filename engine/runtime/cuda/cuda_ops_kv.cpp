@@ -31,11 +31,6 @@ Status check_shape(const KvShape& shape) {
     return make_error(ErrorCode::kUnsupported, "attention heads of %d values: the CUDA backend has kernels for %d",
                       shape.head_dim, kMaxDeviceHeadDim);
   }
-  if (shape.element == KvElement::kInt8) {
-    return make_error(ErrorCode::kUnsupported,
-                      "a cache of %s: the CUDA backend keeps keys and values as f16, bf16, f32 or q8_0",
-                      kv_element_name(shape.element));
-  }
   return {};
 }
 

@@ -28,7 +28,7 @@ static_assert(static_cast<int>(NormKind::kRms) == static_cast<int>(Norm::Kind::k
 }  // namespace
 
 // One launch: args.segment[0, n_segments) are of one format.
-void CudaOps::multiply_group(Format format, LinearArgs& args) {
+void CudaPass::multiply_group(Format format, LinearArgs& args) {
   int64_t n_pairs = 0, n_groups = 0;
   for (int i = 0; i < args.n_segments; ++i) {
     Segment& s = args.segment[i];
@@ -37,8 +37,8 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
   if (args.act != nullptr) {
-    if (device_->has_warpgroups()) {
-      const int columns = gemm_warpgroup_columns(n_groups, args.n, device_->n_multiprocessors());
+    if (context_.device_->has_warpgroups()) {
+      const int columns = gemm_warpgroup_columns(n_groups, args.n, context_.device_->n_multiprocessors());
       launch(gemm_warpgroup_kernel(format, columns),
              LaunchShape{{n_groups, ceil_div(args.n, columns), 1}, gemm_warpgroup_shared_bytes(columns)}, &args);
     } else {
@@ -48,19 +48,19 @@ void CudaOps::multiply_group(Format format, LinearArgs& args) {
     return;
   }
   const int column_tiles = args.segment[0].w[0].column_tiles;
-  const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= device_->max_shared_bytes();
+  const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= context_.device_->max_shared_bytes();
   const int columns = four ? 4 : 1;
   const Kernel kernel = gemv_kernel(format, columns);
   const int64_t groups = ceil_div(args.n, columns);
   launch(kernel,
-         LaunchShape{{gemv_blocks(n_pairs, groups, device_->n_multiprocessors()), groups, 1},
+         LaunchShape{{gemv_blocks(n_pairs, groups, context_.device_->n_multiprocessors()), groups, 1},
                      gemv_shared_bytes(format, columns, column_tiles)},
          &args);
 }
 
 // Products of norm(x): those of one format share a launch. `common`: rotation, cache, position.
-void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common) {
-  if (!status_.ok() || x.rows == 0) return;
+void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common) {
+  if (!context_.status_.ok() || x.rows == 0) return;
   common.n = static_cast<int32_t>(x.rows);
   common.k = static_cast<int32_t>(x.cols);
   common.x = x.data;
@@ -69,17 +69,18 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
   const int64_t ld_act = round_up(x.cols, kTileColumns);
   const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
   if (std::any_of(products.begin(), products.end(), fragments)) {
-    const bool tiled = device_->has_warpgroups();
-    fail(grow(act_, static_cast<uint64_t>(rows_size(tiled, x.rows, ld_act)) * sizeof(uint16_t),
-              "activations of a pass"));
-    if (!status_.ok()) return;
+    const bool tiled = context_.device_->has_warpgroups();
+    context_.fail(context_.grow(context_.act_,
+                                static_cast<uint64_t>(rows_size(tiled, x.rows, ld_act)) * sizeof(uint16_t),
+                                "activations of a pass"));
+    if (!context_.status_.ok()) return;
     RowsArgs rows;
     rows.x = x.data;
     rows.ld_x = x.ld;
     rows.n = common.n;
     rows.k = common.k;
     rows.norm = common.norm;
-    rows.out = act_.as<uint16_t>();
+    rows.out = context_.act_.as<uint16_t>();
     rows.ld_out = ld_act;
     launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(x.rows), 1, 1}, 0}, &rows);
   }
@@ -103,14 +104,14 @@ void CudaOps::multiply(Mat x, const Norm& norm, std::span<const Product> product
       s.ld = p.out.ld;
     }
     if (fragments(products[i])) {
-      args.act = act_.as<uint16_t>();
+      args.act = context_.act_.as<uint16_t>();
       args.ld_act = ld_act;
     }
     multiply_group(products[i].weights[0]->format, args);
   }
 }
 
-void CudaOps::linear_add(Mat in, const Linear& w, Mat x) {
+void CudaPass::linear_add(Mat in, const Linear& w, Mat x) {
   Product p;
   p.weights[0] = &cuda_weight(w);
   p.bias[0] = w.bias.get();
@@ -119,21 +120,18 @@ void CudaOps::linear_add(Mat in, const Linear& w, Mat x) {
   multiply(in, Norm{}, std::span(&p, 1), LinearArgs{});
 }
 
-void CudaOps::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) {
+void CudaPass::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) {
   Product p;
   p.weights[0] = &cuda_weight(w);
   p.bias[0] = w.bias.get();
   p.activation = activation;
   p.out = out;
   LinearArgs common;
-  if (best_ != nullptr && x.rows == 1) {
-    common.best = best_;
-    ranked_.push_back(out.data);
-  }
+  if (x.rows == 1) common.best = rank(out);
   multiply(x, norm, std::span(&p, 1), common);
 }
 
-void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
+void CudaPass::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
   const CudaWeight &g = cuda_weight(gate), &u = cuda_weight(up);
   if (g.format == u.format) {
     Product p;
@@ -147,9 +145,10 @@ void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Lin
     return;
   }
   // Two formats cannot be in one launch: the gate waits in spare memory.
-  fail(grow(spare_, static_cast<uint64_t>(x.rows * out.cols) * sizeof(float), "products of a pass"));
-  if (!status_.ok()) return;
-  const Mat spare = Mat::contiguous(spare_.as<float>(), x.rows, out.cols);
+  context_.fail(
+      context_.grow(context_.spare_, static_cast<uint64_t>(x.rows * out.cols) * sizeof(float), "products of a pass"));
+  if (!context_.status_.ok()) return;
+  const Mat spare = Mat::contiguous(context_.spare_.as<float>(), x.rows, out.cols);
   Product p[2];
   p[0].weights[0] = &g;
   p[0].bias[0] = gate.bias.get();
@@ -168,8 +167,8 @@ void CudaOps::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Lin
   launch(Kernel::swiglu_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
 }
 
-void CudaOps::add(Mat in, Mat x) {
-  if (!status_.ok() || x.rows == 0) return;
+void CudaPass::add(Mat in, Mat x) {
+  if (!context_.status_.ok() || x.rows == 0) return;
   AddArgs args;
   args.from = in.data;
   args.ld_from = in.ld;
@@ -181,14 +180,14 @@ void CudaOps::add(Mat in, Mat x) {
 }
 
 // runs_experts() says so before a model is loaded.
-void CudaOps::norm_experts(Mat, const Norm&, const ExpertWeights&, const Routing&, Mat) {
-  fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
+void CudaPass::norm_experts(Mat, const Norm&, const ExpertWeights&, const Routing&, Mat) {
+  context_.fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
 }
-void CudaOps::experts_add(Mat, const ExpertWeights&, const Routing&, Mat) {
-  fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
+void CudaPass::experts_add(Mat, const ExpertWeights&, const Routing&, Mat) {
+  context_.fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
 }
 
-void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
+void CudaPass::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
   std::vector<glimpse::Segment> joined;  // windows of one picture follow each other in rows and slots
   for (const glimpse::Segment& s : segments) {
     glimpse::Segment* const last = joined.empty() ? nullptr : &joined.back();
@@ -204,25 +203,27 @@ void CudaOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeT
     left = left.subspan(now.size());
     const int64_t first = now[0].first_row, n = now.back().first_row + now.back().n_rows - first;
     // A recorded step finds its row in the table by itself.
-    const RopeTable rows = step_ != nullptr ? rope : RopeTable{rope.cos.slice(first, n), rope.sin.slice(first, n)};
+    const RopeTable rows = steps_ != nullptr ? rope : RopeTable{rope.cos.slice(first, n), rope.sin.slice(first, n)};
     qkv_together(x.slice(first, n), norm, w, rows, now, q.slice(first, n));
   }
 }
 
-void CudaOps::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
-                           Mat q) {
+void CudaPass::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments,
+                            Mat q) {
   const KvView kv = static_cast<CudaKv&>(*segments[0].kv).view();
   // A thread ends with rows of two tiles: halves of a head, where these are whole tiles. It has no whole head, which a
   // norm needs.
   const bool normed = w.k_norm.kind != Norm::Kind::kNone;
-  const bool fused = w.head_dim % (2 * kTileRows) == 0 && !normed, q8 = kv.type == CacheType::kQ8_0;
+  const bool several = steps_ != nullptr && x.rows > 1;  // whose places the products' kernels do not look up
+  const bool fused = w.head_dim % (2 * kTileRows) == 0 && !normed && !several, q8 = kv.type == CacheType::kQ8_0;
+  const bool apart = q8 || several;  // values, too, are stored by a launch of their own
   const int64_t kv_width = w.n_kv_heads * w.head_dim;
   Mat keys, values;  // on their way to the cache
   if (!fused || q8) {
-    const uint64_t n_values = static_cast<uint64_t>(x.rows * kv_width) * (q8 ? 2 : 1);
-    fail(grow(spare_, n_values * sizeof(float), "products of a pass"));
-    keys = Mat::contiguous(spare_.as<float>(), x.rows, kv_width);
-    if (q8) values = Mat::contiguous(spare_.as<float>() + x.rows * kv_width, x.rows, kv_width);
+    const uint64_t n_values = static_cast<uint64_t>(x.rows * kv_width) * (apart ? 2 : 1);
+    context_.fail(context_.grow(context_.spare_, n_values * sizeof(float), "products of a pass"));
+    keys = Mat::contiguous(context_.spare_.as<float>(), x.rows, kv_width);
+    if (apart) values = Mat::contiguous(context_.spare_.as<float>() + x.rows * kv_width, x.rows, kv_width);
   }
   Product p[3];
   const Linear* const linears[3] = {&w.q, &w.k, &w.v};
@@ -235,14 +236,13 @@ void CudaOps::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const R
   p[0].out = q;
   p[1].output = fused && !q8 ? Output::kRopeKey : Output::kStore;
   p[1].out = keys;
-  p[2].output = q8 ? Output::kStore : Output::kValue;
+  p[2].output = apart ? Output::kStore : Output::kValue;
   p[2].out = values;
   LinearArgs common;
   common.cos = rope.cos.data;
   common.sin = rope.sin.data;
   common.ld_rope = rope.cos.ld;
-  common.n_past = segments[0].n_past;
-  common.step = step_;
+  common.at = {segments[0].n_past, steps_};
   common.kv = kv;
   common.more = more_parts(segments);
   multiply(x, norm, p, common);
@@ -258,8 +258,7 @@ void CudaOps::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const R
   args.sin = rope.sin.data;
   args.ld_rope = rope.cos.ld;
   args.n = static_cast<int32_t>(x.rows);
-  args.n_past = segments[0].n_past;
-  args.step = step_;
+  args.at = common.at;
   args.kv = kv;
   args.more = common.more;
   args.q_norm = norm_view(w.q_norm);

@@ -20,6 +20,14 @@ struct LaunchShape {
   int shared_bytes = 0;
 };
 
+/// Takes launches in order.
+class Launcher {
+ public:
+  virtual ~Launcher() = default;
+  /// args: kernel_info(kernel).args_bytes bytes, copied. Errors: kDevice names the kernel and its launch.
+  virtual Status launch(Kernel kernel, const LaunchShape& shape, const void* args) = 0;
+};
+
 /// Launches in the order in which they were recorded.
 class Recording {
  public:
@@ -27,12 +35,17 @@ class Recording {
   virtual int64_t n_launches() const = 0;
 };
 
-/// Work in order. Calls return before the work is done; an error may belong to an earlier call.
-class Stream {
+/// Keeps launches instead of running them.
+class LaunchRecorder : public Launcher {
  public:
-  virtual ~Stream() = default;
-  /// args: kernel_info(kernel).args_bytes bytes, copied. Errors: kDevice names the kernel and its launch.
-  virtual Status launch(Kernel kernel, const LaunchShape& shape, const void* args) = 0;
+  /// What was launched; a launch whose kernel waits for its dependencies may begin before the one ahead of it has
+  /// ended. The last call.
+  virtual Result<std::shared_ptr<const Recording>> finish() = 0;
+};
+
+/// Work in order. Calls return before the work is done; an error may belong to an earlier call.
+class Stream : public Launcher {
+ public:
   /// The host memory must stay as it is until synchronize(), except for memory that is not pinned.
   virtual Status copy_in(void* device, const void* host, uint64_t n_bytes) = 0;
   virtual Status copy_out(void* host, const void* device, uint64_t n_bytes) = 0;
@@ -42,10 +55,8 @@ class Stream {
   /// Waits for everything so far.
   virtual Status synchronize() = 0;
 
-  /// Until end_recording() launches are kept, not run; nothing else may be asked of the stream. In a recording, a
-  /// launch whose kernel waits for its dependencies may begin before the launch ahead of it has ended.
-  virtual Status begin_recording() = 0;
-  virtual Result<std::shared_ptr<const Recording>> end_recording() = 0;
+  /// For launches that this stream will play. It goes on meanwhile.
+  virtual Result<std::unique_ptr<LaunchRecorder>> record() = 0;
   /// Runs the launches of a recording of this stream; it stays until they are done.
   virtual Status play(const std::shared_ptr<const Recording>& recording) = 0;
   /// Marks this point of the stream by a number below kMarks; a mark of the same number before is forgotten.

@@ -21,64 +21,60 @@ struct HostRecording final : Recording {
   int64_t n_launches() const override { return static_cast<int64_t>(launches.size()); }
 };
 
+class HostRecorder final : public LaunchRecorder {
+ public:
+  Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+    const auto* const bytes = static_cast<const std::byte*>(args);
+    recording_->launches.push_back({kernel, shape, {bytes, bytes + kernel_info(kernel).args_bytes}});
+    return {};
+  }
+  Result<std::shared_ptr<const Recording>> finish() override {
+    return std::shared_ptr<const Recording>(std::move(recording_));
+  }
+
+ private:
+  std::shared_ptr<HostRecording> recording_ = std::make_shared<HostRecording>();
+};
+
 class HostStream final : public Stream {
  public:
   explicit HostStream(const HostDeviceOptions& options)
       : executor_(options.order, options.seed), max_shared_bytes_(options.max_shared_bytes) {}
 
   Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
-    if (recording_ != nullptr) {
-      const auto* const bytes = static_cast<const std::byte*>(args);
-      recording_->launches.push_back({kernel, shape, {bytes, bytes + kernel_info(kernel).args_bytes}});
-      return {};
-    }
     return run(kernel, shape, args, false);
   }
   Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
-    GLIMPSE_TRY(not_recording("a copy"));
     std::memcpy(device, host, n_bytes);
     return {};
   }
   Status copy_out(void* host, const void* device, uint64_t n_bytes) override {
-    GLIMPSE_TRY(not_recording("a copy"));
     std::memcpy(host, device, n_bytes);
     return {};
   }
   Status copy(void* to, const void* from, uint64_t n_bytes) override {
-    GLIMPSE_TRY(not_recording("a copy"));
     std::memcpy(to, from, n_bytes);
     return {};
   }
   Status zero(void* device, uint64_t n_bytes) override {
-    GLIMPSE_TRY(not_recording("clearing memory"));
     std::memset(device, 0, n_bytes);
     return {};
   }
-  Status synchronize() override { return not_recording("a wait"); }
+  Status synchronize() override { return {}; }
 
-  Status begin_recording() override {
-    GLIMPSE_TRY(not_recording("a recording"));
-    recording_ = std::make_shared<HostRecording>();
-    return {};
-  }
-  Result<std::shared_ptr<const Recording>> end_recording() override {
-    return std::shared_ptr<const Recording>(std::exchange(recording_, nullptr));
+  Result<std::unique_ptr<LaunchRecorder>> record() override {
+    return std::unique_ptr<LaunchRecorder>(std::make_unique<HostRecorder>());
   }
   Status play(const std::shared_ptr<const Recording>& recording) override {
-    GLIMPSE_TRY(not_recording("playing"));
     for (const auto& [kernel, shape, args] : static_cast<const HostRecording&>(*recording).launches) {
-      GLIMPSE_TRY(run(kernel, shape, args.data(), waits_for_dependencies(kernel)));
+      GLIMPSE_TRY(run(kernel, shape, args.data(), kernel_info(kernel).order == LaunchOrder::kWaits));
     }
     return {};
   }
-  Status mark(int) override { return not_recording("a mark"); }
-  Status wait_for(int) override { return not_recording("a wait"); }
+  Status mark(int) override { return {}; }
+  Status wait_for(int) override { return {}; }
 
  private:
-  Status not_recording(const char* what) const {
-    if (recording_ == nullptr) return {};
-    return make_error(ErrorCode::kDevice, "%s while launches are recorded", what);
-  }
   Status run(Kernel kernel, const LaunchShape& shape, const void* args, bool must_wait) {
     const KernelInfo& info = kernel_info(kernel);
     if (shape.shared_bytes > max_shared_bytes_) {
@@ -94,7 +90,6 @@ class HostStream final : public Stream {
   }
 
   host::Executor executor_;
-  std::shared_ptr<HostRecording> recording_;
   const int max_shared_bytes_;
 };
 

@@ -7,6 +7,7 @@
 #include <new>
 #include <numeric>
 
+#include "engine/base/enum_names.h"
 #include "kernels/cuda/host/executor_impl.h"
 
 namespace glimpse::cuda::host {
@@ -21,30 +22,18 @@ constexpr int kMaxSharedBytes = 232448;  // what a block may have on sm_90
 constexpr size_t kStackBytes = 128 << 10;
 
 const char* wait_name(Wait wait) {
-  switch (wait) {
-    case Wait::kNothing:
-      return "nothing";
-    case Wait::kBarrier:
-      return "a block barrier";
-    case Wait::kPart:
-      return "a barrier of a part of the block";
-    case Wait::kWarp:
-      return "a warp barrier";
-    case Wait::kShuffle:
-      return "a shuffle";
-    case Wait::kBallot:
-      return "a vote";
-    case Wait::kMma:
-      return "a matrix product";
-    case Wait::kMatrices:
-    case Wait::kMatricesTransposed:
-      return "a load of matrices";
-    case Wait::kCondition:
-      return "something that others do";
-    case Wait::kEnd:
-      return "nothing, it has ended";
-  }
-  return "?";
+  constexpr const char* kNames[] = {"nothing",
+                                    "a block barrier",
+                                    "a barrier of a part of the block",
+                                    "a warp barrier",
+                                    "a shuffle",
+                                    "a vote",
+                                    "a matrix product",
+                                    "a load of matrices",
+                                    "a load of matrices",
+                                    "something that others do",
+                                    "nothing, it has ended"};
+  return enum_name<Wait::kEnd>(kNames, wait, "?");
 }
 
 void fiber_main(void*) {

@@ -4,16 +4,16 @@
 namespace glimpse::cuda {
 namespace {
 
-#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) \
-  void run_##name(const void* raw) {                           \
-    const Args& args = *static_cast<const Args*>(raw);         \
-    call;                                                      \
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, order, call) \
+  void run_##name(const void* raw) {                                  \
+    const Args& args = *static_cast<const Args*>(raw);                \
+    call;                                                             \
   }
 #include "kernels/cuda/kernels.inc"
 #undef GLIMPSE_CUDA_KERNEL
 
 constexpr HostFunction kFunctions[] = {
-#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, call) run_##name,
+#define GLIMPSE_CUDA_KERNEL(name, Args, threads, blocks, order, call) run_##name,
 #include "kernels/cuda/kernels.inc"
 #undef GLIMPSE_CUDA_KERNEL
 };
