@@ -90,7 +90,7 @@ void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat ou
   args.n = static_cast<int32_t>(q.rows);
   int64_t n_keys = segment.end_key() - segment.first_key;
   args.causal = segment.causal ? 1 : 0;
-  args.at = {segment.n_past - segment.first_key, steps_};
+  args.at = {segment.n_past - segment.first_key, steps_ == nullptr ? nullptr : steps_ + segment.first_row};
   args.n_keys = n_keys;
   args.scale = static_cast<float>(std::numbers::log2e / std::sqrt(static_cast<double>(kv.head_dim)));
   args.more = more_parts(segments);

@@ -242,7 +242,7 @@ void CudaPass::qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const 
   common.cos = rope.cos.data;
   common.sin = rope.sin.data;
   common.ld_rope = rope.cos.ld;
-  common.at = {segments[0].n_past, steps_};
+  common.at = {segments[0].n_past, steps_ == nullptr ? nullptr : steps_ + segments[0].first_row};
   common.kv = kv;
   common.more = more_parts(segments);
   multiply(x, norm, p, common);
