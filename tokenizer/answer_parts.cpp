@@ -1,6 +1,7 @@
 #include "tokenizer/answer_parts.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "tokenizer/json.h"
@@ -160,13 +161,17 @@ void AnswerSplitter::end_call(AnswerParts& out) {
   held_.erase(0, scanned_ + kEndCall.size());
 }
 
+void append_parts(AnswerParts& all, AnswerParts more) {
+  all.reasoning += more.reasoning;
+  all.content += more.content;
+  std::move(more.tool_calls.begin(), more.tool_calls.end(), std::back_inserter(all.tool_calls));
+  std::move(more.problems.begin(), more.problems.end(), std::back_inserter(all.problems));
+}
+
 AnswerParts split_answer(std::string_view text, AnswerSplitter::Options options) {
   AnswerSplitter splitter(options);
-  AnswerParts parts = splitter.push(text), rest = splitter.finish();
-  parts.reasoning += rest.reasoning;
-  parts.content += rest.content;
-  std::move(rest.tool_calls.begin(), rest.tool_calls.end(), std::back_inserter(parts.tool_calls));
-  std::move(rest.problems.begin(), rest.problems.end(), std::back_inserter(parts.problems));
+  AnswerParts parts = splitter.push(text);
+  append_parts(parts, splitter.finish());
   return parts;
 }
 

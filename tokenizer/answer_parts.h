@@ -51,7 +51,7 @@ class AnswerSplitter {
   void end_call(AnswerParts& out);
   void add(std::string_view text, std::string& part);
 
-  const Options options_;
+  Options options_;
   State state_;
   std::string held_;        // text that is not told yet
   std::string line_ends_;   // told if something of the same part follows
@@ -61,6 +61,9 @@ class AnswerSplitter {
   bool in_string_ = false;
   int n_calls_seen_ = 0, n_calls_ = 0;
 };
+
+/// Adds what became known later. Allocates nothing where `all` has room.
+void append_parts(AnswerParts& all, AnswerParts more);
 
 /// A whole answer at once.
 AnswerParts split_answer(std::string_view text, AnswerSplitter::Options options);

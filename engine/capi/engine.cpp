@@ -123,20 +123,6 @@ Result<std::vector<RequestMessage>> read_request_messages(const glimpse_request&
   return messages;
 }
 
-Result<PromptOptions> prompt_options(const glimpse_request& given) {
-  PromptOptions options;
-  if (given.n_tools > 0) GLIMPSE_TRY(require(given.tools, "tools"));
-  for (size_t i = 0; i < given.n_tools; ++i) {
-    GLIMPSE_TRY(require(given.tools[i], "a tool"));
-    options.tools.emplace_back(given.tools[i]);
-  }
-  if (given.thinking < GLIMPSE_THINKING_DEFAULT || given.thinking > GLIMPSE_THINKING_OFF) {
-    return make_error(ErrorCode::kInvalidArgument, "thinking %d is unknown", given.thinking);
-  }
-  if (given.thinking != GLIMPSE_THINKING_DEFAULT) options.enable_thinking = given.thinking == GLIMPSE_THINKING_ON;
-  return options;
-}
-
 glimpse_step_result step_result(const Session::Step& step) {
   glimpse_step_result filled{};
   filled.struct_size = sizeof filled;
@@ -326,7 +312,7 @@ glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_reque
     if (given.generate != nullptr) {
       GLIMPSE_ASSIGN(to.generate, generate_options(given.generate));
     }
-    GLIMPSE_ASSIGN(to.prompt, prompt_options(given));
+    GLIMPSE_ASSIGN(to.prompt, prompt_options(given.tools, given.n_tools, given.thinking));
     to.deadline_ms = given.deadline_ms;
     to.priority = given.priority;
     connect(to, given, ticket->state);

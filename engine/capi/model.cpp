@@ -92,6 +92,9 @@ glimpse_status glimpse_model_get_info(const glimpse_model* handle, glimpse_model
     filled.mapped_bytes = model.mapped_bytes();
     filled.eos_token = model.tokenizer().eos();
     filled.pad_token = model.tokenizer().padding();
+    filled.chat_format = model.chat_format().name.c_str();
+    filled.takes_tools = model.chat_format().style.tools == ChatStyle::Tools::kJson ? 1 : 0;
+    filled.opens_thinking = model.chat_format().style.opens_thinking ? 1 : 0;
     return write_info(filled, info);
   });
 }

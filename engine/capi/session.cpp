@@ -309,6 +309,7 @@ glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer
     filled.n_bytes = answer.text.size();
     filled.tokens = answer.tokens.data();
     filled.n_tokens = answer.tokens.size();
+    filled.thinking_open = answer.thinking_open ? 1 : 0;
     filled.finish_reason = answer.finished ? static_cast<int32_t>(answer.reason) : GLIMPSE_FINISH_NONE;
     return write_info(filled, info);
   });

@@ -408,6 +408,37 @@ static void the_first_error_of_a_host(void) {
   CHECK_TEXT(glimpse_last_error(), "out of memory");
 }
 
+static void a_split_answer(int sticky) {
+  static const char kText[] =
+      "<think>long enough to leave the small buffers of strings</think>\n\nlong enough to leave the small buffers too\n"
+      "<tool_call>{\"name\": \"a name that is not short at all\", \"arguments\": {\"x\": [1, 2.5, "
+      "\"three\"]}}</tool_call>";
+  glimpse_splitter_params params;
+  glimpse_answer_parts parts;
+  long number;
+  int over = 0;
+  glimpse_splitter_params_init(&params);
+  params.tool_calls = 1;
+  memset(&parts, 0, sizeof parts);
+  parts.struct_size = sizeof parts;
+  for (number = 1; !over; ++number) {
+    glimpse_splitter* splitter = NULL;
+    glimpse_status status;
+    CHECK_OK(glimpse_splitter_create(&params, &splitter));
+    arm_allocation_faults(number, sticky);
+    status = glimpse_splitter_push(splitter, kText, sizeof kText - 1, &parts);
+    over = disarm_allocation_faults() < number;
+    if (!check_outcome(status, "a split answer", number, sticky)) return;
+    if (status != GLIMPSE_OK) CHECK_OK(glimpse_splitter_push(splitter, kText, sizeof kText - 1, NULL));
+    CHECK_OK(glimpse_splitter_finish(splitter, NULL));
+    CHECK_OK(glimpse_splitter_get(splitter, &parts));
+    CHECK_TEXT(parts.content, "long enough to leave the small buffers too");
+    CHECK(parts.n_tool_calls == 1 && parts.n_problems == 0);
+    glimpse_splitter_free(splitter);
+  }
+  CHECK(number > 10);
+}
+
 int main(void) {
   int n_threads, sticky;
   the_first_error_of_a_host();
@@ -418,5 +449,6 @@ int main(void) {
     a_family(n_threads);
   }
   a_picture(test_path("data/chelsea.jpg"));
+  for (sticky = 0; sticky <= 1; ++sticky) a_split_answer(sticky);
   return check_result("faults_test");
 }

@@ -72,6 +72,8 @@ static void loads_and_tells_facts(void) {
   CHECK_TEXT(info.name, "golden tied");
   CHECK(info.has_vision == 1);
   CHECK(info.vocab_size == 320);
+  CHECK_TEXT(info.chat_format, "ChatML, no tools, no thinking, a default system text");
+  CHECK(info.takes_tools == 0 && info.opens_thinking == 0);
   CHECK(info.hidden_size == 64);
   CHECK(info.n_layers == 2);
   CHECK(info.context_length == 512);

@@ -751,6 +751,85 @@ static void answers_may_be_constrained(void) {
   glimpse_model_free(model);
 }
 
+/* A whole answer, and byte by byte. */
+static void splits_answers(void) {
+  static const char kText[] =
+      "a <b>\n</think>\n\nOne.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\":1}}\n</tool_call>\n<tool_call>no";
+  glimpse_splitter_params params;
+  glimpse_splitter* splitter = NULL;
+  glimpse_answer_parts parts, delta;
+  char reasoning[64] = "", content[64] = "";
+  size_t n_calls = 0, i;
+  memset(&parts, 0, sizeof parts);
+  parts.struct_size = sizeof parts;
+  delta = parts;
+  glimpse_splitter_params_init(&params);
+  params.thinking_open = 1;
+  params.tool_calls = 1;
+  if (!CHECK_OK(glimpse_splitter_create(&params, &splitter))) return;
+  for (i = 0; i < sizeof kText - 1; ++i) {
+    CHECK_OK(glimpse_splitter_push(splitter, kText + i, 1, &delta));
+    strcat(reasoning, delta.reasoning);
+    strcat(content, delta.content);
+    if (delta.n_tool_calls > 0) CHECK_TEXT(delta.tool_calls[0].arguments, "{\"x\": 1}");
+    n_calls += delta.n_tool_calls;
+  }
+  CHECK_OK(glimpse_splitter_finish(splitter, &delta));
+  CHECK(delta.n_problems == 1);
+  strcat(content, delta.content);
+  CHECK(n_calls == 1);
+  CHECK_TEXT(reasoning, "a <b>");
+  CHECK_TEXT(content, "One.\n\n<tool_call>no");
+  CHECK_OK(glimpse_splitter_get(splitter, &parts));
+  CHECK_TEXT(parts.reasoning, reasoning);
+  CHECK_TEXT(parts.content, content);
+  CHECK(parts.n_reasoning_bytes == strlen(reasoning) && parts.n_content_bytes == strlen(content));
+  CHECK(parts.n_tool_calls == 1 && parts.n_problems == 1);
+  CHECK_TEXT(parts.tool_calls[0].name, "f");
+  CHECK_TEXT(parts.problems[0], "tool call 2 has no end");
+  parts.struct_size = 0;
+  CHECK_FAILS(glimpse_splitter_get(splitter, &parts), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_splitter_push(splitter, "x", 1, &parts), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_splitter_push(splitter, NULL, 1, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_splitter_push(NULL, "x", 1, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_splitter_free(splitter);
+  CHECK_FAILS(glimpse_splitter_create(NULL, &splitter), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(splitter == NULL);
+  glimpse_splitter_free(NULL);
+}
+
+static void prompts_take_what_the_template_has(void) {
+  static const char* const kTools[] = {"{\"name\": \"f\"}", NULL};
+  glimpse_model* model = load_tiny(0);
+  glimpse_session* session = create_tiny(model);
+  glimpse_generate_params generate = tiny_generate_params();
+  glimpse_part part = text_part("the cat");
+  glimpse_message message = user_message(&part, 1);
+  glimpse_prompt_params params;
+  glimpse_prompt_params_init(&params);
+  CHECK(params.struct_size == sizeof params && params.tools == NULL && params.thinking == GLIMPSE_THINKING_DEFAULT);
+  params.thinking = GLIMPSE_THINKING_OFF; /* the model never thinks */
+  CHECK_OK(glimpse_session_set_prompt_params(session, &params));
+  CHECK_OK(glimpse_generate(session, &message, 1, &generate));
+  CHECK_OK(glimpse_session_reset(session));
+  params.tools = kTools;
+  params.n_tools = 1;
+  CHECK_OK(glimpse_session_set_prompt_params(session, &params));
+  CHECK_FAILS(glimpse_generate(session, &message, 1, &generate), GLIMPSE_ERROR_UNSUPPORTED);
+  CHECK_ERROR_HAS("has no place for them");
+  params.n_tools = 2;
+  CHECK_FAILS(glimpse_session_set_prompt_params(session, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("a tool is NULL");
+  params.tools = NULL;
+  CHECK_FAILS(glimpse_session_set_prompt_params(session, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.n_tools = 0;
+  params.thinking = 3;
+  CHECK_FAILS(glimpse_session_set_prompt_params(session, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_session_set_prompt_params(NULL, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
 int main(void) {
   plans_before_it_allocates();
   says_how_large_the_context_is();
@@ -768,5 +847,7 @@ int main(void) {
   texts_may_have_a_length();
   raw_messages_have_no_template();
   answers_may_be_constrained();
+  splits_answers();
+  prompts_take_what_the_template_has();
   return check_result("session_test");
 }

@@ -18,8 +18,9 @@ TEST(Inspect, ShowsKeysTensorsAndTypes) {
   const RunResult result = run_glimpse({"inspect", golden("tied/model.gguf")});
   EXPECT_EQ(result.exit_code, 0);
   EXPECT_EQ(result.err, "");
-  for (const char* text : {"GGUF version 3", "general.architecture", "\"qwen2vl\"", "qwen2vl.block_count",
-                           "token_embd.weight", "(64, 320)", "F32"}) {
+  for (const char* text :
+       {"GGUF version 3", "general.architecture", "\"qwen2vl\"", "qwen2vl.block_count", "token_embd.weight",
+        "(64, 320)", "F32", "chat template: ChatML, no tools, no thinking, a default system text"}) {
     EXPECT_THAT(result.out, HasSubstr(text));
   }
   const RunResult brief = run_glimpse({"inspect", golden("tied/model.gguf"), "--no-tensors"});
@@ -45,6 +46,9 @@ TEST(Inspect, JsonHasTheDocumentedFields) {
   EXPECT_EQ(tensor.at("bytes"), 4 * 64 * 320);
   for (const char* field : {"type", "offset", "shard"}) EXPECT_EQ(tensor.count(field), 1u) << field;
   EXPECT_TRUE(file.at("findings").is_array());
+  EXPECT_EQ(file.at("chat_format"), "ChatML, no tools, no thinking, a default system text");
+  const RunResult vision = run_glimpse({"inspect", golden("tied/mmproj.gguf"), "--no-tensors"});
+  EXPECT_THAT(vision.out, Not(HasSubstr("chat template")));
 }
 
 TEST(Inspect, EveryGoldenFileIsClean) {

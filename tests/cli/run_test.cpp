@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -98,6 +99,29 @@ TEST(Run, AnswersAreBoundToWhatIsAskedFor) {
   EXPECT_NE(both.exit_code, 0);
   const RunResult missing = run_glimpse(with_text_model({"-p", "a", "--json-schema", "no-such-file.json"}));
   EXPECT_THAT(missing.err, HasSubstr("no-such-file.json"));
+}
+
+TEST(Run, JsonKeepsThePartsOfAnAnswerApart) {
+  // A prompt of one's own that opens <think>: the tiny model never closes it.
+  const json thinking = parse(run_glimpse(with_text_model({"--raw", "-p", "<think>the", "-n", "4", "--json"})));
+  for (const char* field : {"reasoning", "content", "tool_calls", "tool_call_problems"}) {
+    EXPECT_EQ(thinking.count(field), 1u) << field;
+  }
+  const json plain = parse(run_glimpse(with_text_model({"-p", "the cat", "-n", "4", "--thinking", "off", "--json"})));
+  EXPECT_EQ(plain.at("content"), plain.at("answer"));
+  EXPECT_EQ(plain.at("reasoning"), "");
+  EXPECT_EQ(plain.at("tool_calls"), json::array());
+}
+
+TEST(Run, ToolsComeFromAFile) {
+  const ScratchDir dir;
+  std::ofstream(dir.file("tools.json")) << "[{\"name\": \"f\"}]";
+  std::ofstream(dir.file("broken.json")) << "[{]";
+  const RunResult result = run_glimpse(with_text_model({"-p", "the cat", "--tools", dir.file("tools.json")}));
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_THAT(result.err, HasSubstr("tools are given, but the model's chat template has no place for them"));
+  const RunResult no_json = run_glimpse(with_text_model({"-p", "the cat", "--tools", dir.file("broken.json")}));
+  EXPECT_THAT(no_json.err, HasSubstr("want a JSON array of function definitions"));
 }
 
 // Once, and without --verbose: the answer may end sooner than was asked for.

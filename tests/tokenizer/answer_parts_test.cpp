@@ -9,13 +9,6 @@ namespace {
 
 using Options = AnswerSplitter::Options;
 
-void append(AnswerParts& all, AnswerParts more) {
-  all.reasoning += more.reasoning;
-  all.content += more.content;
-  for (ToolCall& call : more.tool_calls) all.tool_calls.push_back(std::move(call));
-  for (std::string& problem : more.problems) all.problems.push_back(std::move(problem));
-}
-
 // All of it as one text, to compare.
 std::string shown(const AnswerParts& parts) {
   std::string text = "[" + parts.reasoning + "][" + parts.content + "]";
@@ -94,10 +87,10 @@ TEST(AnswerParts, DoNotDependOnHowTheTextIsCut) {
     AnswerParts parts;
     for (size_t at = 0; at < text.size();) {
       const size_t n = std::min<size_t>(1 + random() % 4, text.size() - at);
-      append(parts, splitter.push(std::string_view(text).substr(at, n)));
+      append_parts(parts, splitter.push(std::string_view(text).substr(at, n)));
       at += n;
     }
-    append(parts, splitter.finish());
+    append_parts(parts, splitter.finish());
     ASSERT_EQ(shown(parts), split(text, options)) << text;
   }
 }
@@ -121,8 +114,8 @@ TEST(AnswerParts, TakeTimeLinearInTheText) {
   for (int i = 0; i < 200000; ++i) text += "<tool_call>\"";
   AnswerSplitter splitter({.tool_calls = true});
   AnswerParts parts;
-  for (size_t at = 0; at < text.size(); at += 12) append(parts, splitter.push(std::string_view(text).substr(at, 12)));
-  append(parts, splitter.finish());
+  for (size_t at = 0; at < text.size(); at += 12) append_parts(parts, splitter.push(std::string_view(text).substr(at, 12)));
+  append_parts(parts, splitter.finish());
   EXPECT_EQ(parts.content, text);
 }
 

@@ -9,6 +9,7 @@
 #include "engine/model/check_model.h"
 #include "loaders/gguf/gguf.h"
 #include "loaders/gguf/gguf_check.h"
+#include "tokenizer/chat_style.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/terminal.h"
 
@@ -100,6 +101,16 @@ std::map<std::string, TypeTotal> totals_by_type(const GgufFile& file) {
   return totals;
 }
 
+// What glimpse makes of a text model's chat template; "" of other files.
+std::string chat_format(const GgufFile& file) {
+  const auto architecture = file.optional_string("general.architecture"),
+             text = file.optional_string("tokenizer.chat_template");
+  if (!architecture.ok() || !text.ok() || file.find("tokenizer.ggml.tokens") == nullptr) return "";
+  const bool thinks = architecture.value().value_or("").starts_with("qwen3");
+  const ChatFormat format = recognise_chat_format(text.value().value_or(""), thinks);
+  return format.is_chatml ? format.name : "of " + format.name + ": not supported, prompts are written as ChatML";
+}
+
 const char* level_name(GgufFinding::Level level) {
   return level == GgufFinding::Level::kNote ? "note" : "warning";
 }
@@ -127,6 +138,9 @@ void print_text(const GgufFile& file, const std::vector<GgufFinding>& findings, 
         static_cast<double>(total.n_bytes) / 1e6,
         total.n_elements == 0 ? 0.0 : 8.0 * static_cast<double>(total.n_bytes) / static_cast<double>(total.n_elements));
   }
+  if (const std::string format = chat_format(file); !format.empty()) {
+    print_format("\nchat template: %s\n", one_line(format).c_str());
+  }
   print_format("\n");
   for (const GgufFinding& finding : findings) {
     print_format("%s: %s\n", level_name(finding.level), one_line(finding.text).c_str());
@@ -140,6 +154,7 @@ void print_json(const GgufFile& file, const std::vector<GgufFinding>& findings, 
                          {"alignment", file.alignment()},
                          {"bytes", file.n_bytes()},
                          {"shards", file.n_shards()}};
+  json["chat_format"] = chat_format(file);
   nlohmann::json& metadata = json["metadata"] = nlohmann::json::object();
   for (const std::string& key : file.keys()) {
     const GgufValue& value = *file.find(key);

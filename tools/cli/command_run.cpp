@@ -29,7 +29,7 @@ struct RunOptions {
   ModelChoice model;
   SamplingChoice sampling;
   ConstraintChoice constraint;
-  std::string prompt, prompt_file, system, boxes, masks;
+  std::string prompt, prompt_file, system, boxes, masks, tools, thinking = "auto";
   std::vector<std::string> images;
   int32_t logprobs = 0, n_speculate = 0;
   bool json = false, force = false, raw = false;
@@ -52,6 +52,13 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_flag("--raw", o.raw,
                "give the model the prompt as it is, without chat format, for base models; control tokens in it count")
       ->excludes(system);
+  run.add_option("--tools", o.tools,
+                 "file with a JSON array of function definitions that the model may call ('-': standard input); --json "
+                 "has the calls");
+  run.add_option("--thinking", o.thinking,
+                 "whether the model thinks before it answers; auto: as its chat template has it")
+      ->check(CLI::IsMember({"auto", "on", "off"}))
+      ->capture_default_str();
   run.add_option("--speculate", o.n_speculate,
                  "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
                  "same; 0: off")
@@ -68,8 +75,9 @@ void add_options(CLI::App& run, RunOptions& o) {
   run.add_option("--masks", o.masks,
                  "write each box and polygon of the answer as a mask, mask-PICTURE-NUMBER.png, into this directory");
   run.add_flag("--force", o.force, "let --boxes and --masks overwrite files");
-  logprobs->needs(
-      run.add_flag("--json", o.json, "print one JSON object: answer, boxes, tokens, timings, picture sizes"));
+  logprobs->needs(run.add_flag("--json", o.json,
+                               "print one JSON object: answer, its parts (reasoning, content, tool calls), boxes, "
+                               "tokens, timings, picture sizes"));
 }
 
 template <typename T>
@@ -87,6 +95,15 @@ std::string read_question(const RunOptions& o) {
   const std::string question = path.empty() ? o.prompt : value_or_throw(prompt::read_text(path));
   if (question.empty()) throw std::runtime_error("there is no question: give -p TEXT or -f FILE");
   return question;
+}
+
+// A JSON array of definitions, each as it stands there.
+std::vector<std::string> read_tools(const std::string& path) {
+  const auto json = nlohmann::ordered_json::parse(value_or_throw(prompt::read_text(path)), nullptr, false);
+  if (!json.is_array()) throw std::runtime_error("--tools " + path + ": want a JSON array of function definitions");
+  std::vector<std::string> tools;
+  for (const auto& tool : json) tools.push_back(tool.dump());
+  return tools;
 }
 
 // Text and pictures in the order of the prompt. The message points into the embeddings.
@@ -143,7 +160,16 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                       {"resized_height", info.resized_height},
                       {"tokens", info.n_tokens}});
   }
+  const api::AnswerParts parts = api::split_answer(answer.text, answer.thinking_open, !o.tools.empty());
+  nlohmann::json calls = nlohmann::json::array();
+  for (const api::ToolCall& call : parts.tool_calls) {
+    calls.push_back({{"name", call.name}, {"arguments", nlohmann::json::parse(call.arguments)}});
+  }
   nlohmann::json json = {{"answer", answer.text},
+                         {"reasoning", parts.reasoning},
+                         {"content", parts.content},
+                         {"tool_calls", calls},
+                         {"tool_call_problems", parts.problems},
                          {"boxes", shapes_json(shapes, picture_sizes(embeddings), shape_files(o))},
                          {"boxes_problem", shapes.problem},
                          {"tokens", answer.tokens},
@@ -188,9 +214,9 @@ std::string picture_path(const std::string& path) {
 
 // A pipe can be read once: standard input is one picture or the question, and there is no picture to draw boxes on.
 void check_pipes(const RunOptions& o) {
-  const auto n_inputs =
-      std::count(o.images.begin(), o.images.end(), "-") + (o.prompt_file == "-" || o.prompt == "-" ? 1 : 0);
-  if (n_inputs > 1) throw std::runtime_error("standard input ('-') can be read once: one --image or -f");
+  const auto n_inputs = std::count(o.images.begin(), o.images.end(), "-") +
+                        (o.prompt_file == "-" || o.prompt == "-" ? 1 : 0) + (o.tools == "-" ? 1 : 0);
+  if (n_inputs > 1) throw std::runtime_error("standard input ('-') can be read once: one --image, -f or --tools");
   for (const std::string& path : o.boxes.empty() ? std::vector<std::string>() : o.images) {
     std::error_code unknown;
     if (std::filesystem::is_fifo(picture_path(path), unknown)) {
@@ -202,6 +228,7 @@ void check_pipes(const RunOptions& o) {
 int run(const RunOptions& o) {
   check_pipes(o);
   const std::string question = read_question(o);  // while Ctrl-C still ends a wait for standard input
+  const std::vector<std::string> tools = o.tools.empty() ? std::vector<std::string>() : read_tools(o.tools);
   const auto pieces = value_or_throw(prompt::place_pictures(question, o.images.size(), o.raw));
   if (!o.images.empty() && o.model.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
@@ -223,6 +250,9 @@ int run(const RunOptions& o) {
   glimpse_session_params params = session_params(o.model, model.info().context_length);
   params.n_speculate = o.n_speculate;
   api::Session session(model, params);
+  session.set_prompt(tools, o.thinking == "on"    ? GLIMPSE_THINKING_ON
+                            : o.thinking == "off" ? GLIMPSE_THINKING_OFF
+                                                  : GLIMPSE_THINKING_DEFAULT);
   const double load_ms = ms_since(start);
 
   std::vector<api::Embedding> embeddings;

@@ -180,6 +180,11 @@ typedef struct glimpse_model_info {
   uint64_t mapped_bytes; /* of the weights: mapped from side files, shared between processes; see pack_cache_map */
   int32_t eos_token;     /* as the file says; -1: it does not. What ends an answer: glimpse_token_info */
   int32_t pad_token;
+  /* What was recognised of the file's chat template, for people: "ChatML, tools as JSON, thinking that can be switched
+   * off, no default system text"; of a template that is not of Qwen's family the load warns. */
+  const char* chat_format;
+  int32_t takes_tools;    /* 1: prompts have a place for tools */
+  int32_t opens_thinking; /* 1: a prompt ends inside of <think>, unless it says not to think */
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
 
@@ -399,7 +404,9 @@ typedef struct glimpse_part {
  * recognised, so that the ids are those that transformers' tokenizer gives, and a picture is <|vision_start|>, its
  * tokens, <|vision_end|>. It is the only message of its call. */
 typedef struct glimpse_message {
-  const char* role; /* "system", "user", "assistant" or "raw" */
+  /* "system", "user", "assistant" (its text as the model said it, with its thinking and tool calls), "tool" (what a
+   * tool gave) or "raw" */
+  const char* role;
   const glimpse_part* parts;
   size_t n_parts;
 } glimpse_message;
@@ -409,6 +416,26 @@ typedef struct glimpse_message {
  * to ask for the size. */
 GLIMPSE_API glimpse_status glimpse_render_chat(const glimpse_model* model, const glimpse_message* messages,
                                                size_t n_messages, char* text, size_t capacity, size_t* n_bytes);
+
+/* What a prompt says beside its messages: whether the answer may begin with what the model thinks, and tools. */
+typedef enum glimpse_thinking {
+  GLIMPSE_THINKING_DEFAULT = 0, /* as the model's chat template has it when it is not asked */
+  GLIMPSE_THINKING_ON = 1,
+  GLIMPSE_THINKING_OFF = 2 /* GLIMPSE_ERROR_UNSUPPORTED by the next prompt when the template cannot */
+} glimpse_thinking;
+typedef struct glimpse_prompt_params {
+  size_t struct_size;
+  /* What the model may call: a JSON object each, as OpenAI's "tools" has them. Where the template knows no tools they
+   * are GLIMPSE_ERROR_UNSUPPORTED, by the next prompt. */
+  const char* const* tools;
+  size_t n_tools;
+  int32_t thinking; /* glimpse_thinking */
+} glimpse_prompt_params;
+GLIMPSE_API void glimpse_prompt_params_init(glimpse_prompt_params* params);
+/* Of the session's prompts from now on; forks have them too. Tools are written where a conversation begins. Earlier
+ * answers lose what they thought when the next question comes, where the template has it so. */
+GLIMPSE_API glimpse_status glimpse_session_set_prompt_params(glimpse_session* session,
+                                                             const glimpse_prompt_params* params);
 
 typedef struct glimpse_logit_bias {
   int32_t id;
@@ -544,8 +571,45 @@ typedef struct glimpse_answer_info {
   const int32_t* tokens;
   size_t n_tokens;
   int32_t finish_reason; /* GLIMPSE_FINISH_NONE before the first answer and while steps make one */
+  int32_t thinking_open; /* 1: it began inside of <think>: glimpse_splitter_params */
 } glimpse_answer_info;
 GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
+
+/* An answer taken apart, as it comes or afterwards: what the model thinks (<think>), what it says, the tools that it
+ * calls (<tool_call>). */
+typedef struct glimpse_splitter glimpse_splitter;
+typedef struct glimpse_splitter_params {
+  size_t struct_size;
+  int32_t thinking_open; /* 1: the answer begins inside of <think>: glimpse_answer_info, glimpse_model_info */
+  int32_t tool_calls;    /* 1: tools were given: calls are looked for */
+} glimpse_splitter_params;
+GLIMPSE_API void glimpse_splitter_params_init(glimpse_splitter_params* params);
+typedef struct glimpse_tool_call {
+  const char* name;
+  const char* arguments; /* a JSON object */
+} glimpse_tool_call;
+typedef struct glimpse_answer_parts {
+  size_t struct_size;
+  const char* reasoning; /* without the line ends around it */
+  size_t n_reasoning_bytes;
+  const char* content; /* without the line ends that part it from the others */
+  size_t n_content_bytes;
+  const glimpse_tool_call* tool_calls;
+  size_t n_tool_calls;
+  const char* const* problems; /* what began like a call and was none, and why; it stays content */
+  size_t n_problems;
+} glimpse_answer_parts;
+GLIMPSE_API glimpse_status glimpse_splitter_create(const glimpse_splitter_params* params, glimpse_splitter** out);
+GLIMPSE_API void glimpse_splitter_free(glimpse_splitter* splitter);
+/* The next piece of an answer's text, in UTF-8. parts: what it made known; it may be NULL, and what it points at is
+ * valid until the splitter's next call. Nothing is known of what may be a part of a marker or of a call. */
+GLIMPSE_API glimpse_status glimpse_splitter_push(glimpse_splitter* splitter, const char* text, size_t n_bytes,
+                                                 glimpse_answer_parts* parts);
+/* The rest, at the end of the answer. */
+GLIMPSE_API glimpse_status glimpse_splitter_finish(glimpse_splitter* splitter, glimpse_answer_parts* parts);
+/* All that was pushed, in its parts. */
+GLIMPSE_API glimpse_status glimpse_splitter_get(glimpse_splitter* splitter, glimpse_answer_parts* parts);
+
 /* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending.
  */
 GLIMPSE_API glimpse_status glimpse_get_top_logprobs(const glimpse_session* session, size_t index, int32_t* ids,
@@ -695,13 +759,6 @@ typedef int (*glimpse_token_callback)(void* user, const glimpse_step_result* ste
 /* Once, after the last token, whatever ended the request. The ticket is valid until the callback returns:
  * glimpse_ticket_wait() and the others tell what became of it; it is not freed here. */
 typedef void (*glimpse_done_callback)(void* user, const glimpse_ticket* ticket);
-
-/* Whether the answer may begin with what the model thinks, where its template leaves a choice. */
-typedef enum glimpse_thinking {
-  GLIMPSE_THINKING_DEFAULT = 0, /* as the template has it */
-  GLIMPSE_THINKING_ON = 1,
-  GLIMPSE_THINKING_OFF = 2
-} glimpse_thinking;
 
 typedef struct glimpse_request {
   size_t struct_size;

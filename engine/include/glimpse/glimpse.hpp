@@ -84,6 +84,7 @@ struct Free {
   void operator()(glimpse_encoder* encoder) const { glimpse_encoder_free(encoder); }
   void operator()(glimpse_checkpoint* checkpoint) const { glimpse_checkpoint_free(checkpoint); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
+  void operator()(glimpse_splitter* splitter) const { glimpse_splitter_free(splitter); }
   void operator()(glimpse_shapes* shapes) const { glimpse_shapes_free(shapes); }
   void operator()(glimpse_engine* engine) const { glimpse_engine_free(engine); }
   void operator()(glimpse_ticket* ticket) const { glimpse_ticket_free(ticket); }
@@ -308,7 +309,37 @@ struct Answer {
   std::string text;
   std::vector<int32_t> tokens;
   glimpse_finish_reason reason = GLIMPSE_FINISH_STOP;
+  bool thinking_open = false;  // it began inside of <think>
 };
+
+/// What an answer consists of.
+struct ToolCall {
+  std::string name, arguments;
+};
+struct AnswerParts {
+  std::string reasoning, content;
+  std::vector<ToolCall> tool_calls;
+  std::vector<std::string> problems;
+};
+inline AnswerParts split_answer(std::string_view text, bool thinking_open, bool tool_calls) {
+  glimpse_splitter_params params;
+  glimpse_splitter_params_init(&params);
+  params.thinking_open = thinking_open ? 1 : 0;
+  params.tool_calls = tool_calls ? 1 : 0;
+  glimpse_splitter* raw = nullptr;
+  check(glimpse_splitter_create(&params, &raw));
+  const std::unique_ptr<glimpse_splitter, detail::Free> splitter(raw);
+  check(glimpse_splitter_push(raw, text.data(), text.size(), nullptr));
+  check(glimpse_splitter_finish(raw, nullptr));
+  glimpse_answer_parts c{};
+  c.struct_size = sizeof c;
+  check(glimpse_splitter_get(raw, &c));
+  AnswerParts parts{{c.reasoning, c.n_reasoning_bytes}, {c.content, c.n_content_bytes}, {}, {}};
+  for (size_t i = 0; i < c.n_tool_calls; ++i)
+    parts.tool_calls.push_back({c.tool_calls[i].name, c.tool_calls[i].arguments});
+  for (size_t i = 0; i < c.n_problems; ++i) parts.problems.emplace_back(c.problems[i]);
+  return parts;
+}
 
 /// What a session was at a moment.
 class Checkpoint {
@@ -440,7 +471,18 @@ class Session {
     info.struct_size = sizeof info;
     check(glimpse_get_answer(handle_.get(), &info));
     return {std::string(info.text, info.n_bytes), std::vector<int32_t>(info.tokens, info.tokens + info.n_tokens),
-            static_cast<glimpse_finish_reason>(info.finish_reason)};
+            static_cast<glimpse_finish_reason>(info.finish_reason), info.thinking_open != 0};
+  }
+  /// tools: a JSON object each.
+  void set_prompt(const std::vector<std::string>& tools, glimpse_thinking thinking = GLIMPSE_THINKING_DEFAULT) {
+    glimpse_prompt_params params;
+    glimpse_prompt_params_init(&params);
+    std::vector<const char*> c_tools;
+    for (const std::string& tool : tools) c_tools.push_back(detail::c_string(tool));
+    params.tools = c_tools.data();
+    params.n_tools = c_tools.size();
+    params.thinking = thinking;
+    check(glimpse_session_set_prompt_params(handle_.get(), &params));
   }
   glimpse_timings timings() const {
     glimpse_timings timings{};
