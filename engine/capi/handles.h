@@ -241,6 +241,7 @@ Status check_one_source(const glimpse_picture& picture);
 /// Bytes from one row of rgb to the next. Errors: kInvalidArgument (outside the limits, a stride that is too small).
 Result<size_t> stride_of(const glimpse_picture& picture, const ImageLimits& limits);
 
+Result<SessionOptions> session_options(const glimpse_session_params* given);
 Result<PromptOptions> prompt_options(const char* const* tools, size_t n_tools, int32_t thinking);
 Result<std::vector<Message>> read_messages(const glimpse_message* messages, size_t n_messages);
 

@@ -93,6 +93,7 @@ glimpse_status glimpse_model_get_info(const glimpse_model* handle, glimpse_model
     filled.eos_token = model.tokenizer().eos();
     filled.pad_token = model.tokenizer().padding();
     filled.chat_format = model.chat_format().name.c_str();
+    filled.pooling = pooling_name(model.text().pooling);
     filled.takes_tools = model.chat_format().style.tools == ChatStyle::Tools::kJson ? 1 : 0;
     filled.opens_thinking = model.chat_format().style.opens_thinking ? 1 : 0;
     return write_info(filled, info);

@@ -7,7 +7,9 @@
 using namespace glimpse;
 using namespace glimpse::capi;
 
-namespace {
+namespace {}  // namespace
+
+namespace glimpse::capi {
 
 Result<SessionOptions> session_options(const glimpse_session_params* given) {
   glimpse_session_params params;
@@ -25,10 +27,6 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   options.cancel = params.cancel;
   return options;
 }
-
-}  // namespace
-
-namespace glimpse::capi {
 
 Result<KvElement> kv_element(int32_t kv_type) {
   switch (kv_type) {

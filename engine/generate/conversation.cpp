@@ -58,6 +58,29 @@ Result<std::string> render_chat(const Model& model, const std::vector<Message>& 
   return model.tokenizer().decode(tokenized.ids, true);
 }
 
+Result<std::vector<ChatMessage>> chat_messages(const std::vector<Message>& messages, int64_t embedding_width,
+                                               uint64_t vision_fingerprint,
+                                               std::vector<const ImageEmbedding*>& pictures) {
+  std::vector<ChatMessage> chat;
+  for (const Message& message : messages) {
+    ChatMessage& converted = chat.emplace_back();
+    converted.role = message.role;
+    for (const MessagePart& part : message.parts) {
+      ChatPart& chat_part = converted.parts.emplace_back();
+      if (part.image == nullptr) {
+        chat_part.text = part.text;
+        continue;
+      }
+      pictures.push_back(part.image.get());
+      GLIMPSE_TRY(
+          check_picture(*part.image, static_cast<int64_t>(pictures.size()), embedding_width, vision_fingerprint));
+      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      chat_part.n_tokens = part.image->n_tokens;
+    }
+  }
+  return chat;
+}
+
 void Conversation::reserve(int64_t n) {
   cached_.reserve(static_cast<size_t>(n));
   pending_.reserve(static_cast<size_t>(n));
@@ -72,24 +95,9 @@ std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const
 
 Result<PromptInput> Conversation::prompt(const std::vector<Message>& messages, int64_t embedding_width,
                                          uint64_t vision_fingerprint) const {
-  std::vector<ChatMessage> chat;
   PromptInput input;
-  for (const Message& message : messages) {
-    ChatMessage& converted = chat.emplace_back();
-    converted.role = message.role;
-    for (const MessagePart& part : message.parts) {
-      ChatPart& chat_part = converted.parts.emplace_back();
-      if (part.image == nullptr) {
-        chat_part.text = part.text;
-        continue;
-      }
-      input.pictures.push_back(part.image.get());
-      GLIMPSE_TRY(
-          check_picture(*part.image, static_cast<int64_t>(input.pictures.size()), embedding_width, vision_fingerprint));
-      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
-      chat_part.n_tokens = part.image->n_tokens;
-    }
-  }
+  GLIMPSE_ASSIGN(const std::vector<ChatMessage> chat,
+                 chat_messages(messages, embedding_width, vision_fingerprint, input.pictures));
 
   const ChatOptions options = chat_options(format_, options_);
   input.n_before = n_cached();

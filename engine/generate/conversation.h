@@ -25,6 +25,12 @@ struct PromptInput {
   bool is_raw = false;   // ends without a generation prompt
 };
 
+/// Messages as the chat format takes them; pictures are checked and appended to `pictures` in their order. Errors:
+/// kMismatch, kInvalidArgument: of an embedding.
+Result<std::vector<ChatMessage>> chat_messages(const std::vector<Message>& messages, int64_t embedding_width,
+                                               uint64_t vision_fingerprint,
+                                               std::vector<const ImageEmbedding*>& pictures);
+
 /// The text of the chat format for messages at the start of a conversation, with the generation prompt, control tokens
 /// spelled out and one pad token for each picture. Errors: those of tokenize_chat().
 Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages,

@@ -11,7 +11,20 @@ namespace glimpse {
 Session::Session() = default;
 Session::~Session() = default;
 
+namespace {
+
+Status check_speaks(const TextConfig& text) {
+  if (text.pooling == Pooling::kNone) return {};
+  return make_error(ErrorCode::kUnsupported, "%s is %s model (pooling_type %s): it makes %s, not answers",
+                    text.name.empty() ? text.architecture : text.name,
+                    text.pooling == Pooling::kRank ? "a reranking" : "an embedding", pooling_name(text.pooling),
+                    text.pooling == Pooling::kRank ? "scores" : "vectors");
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
+  GLIMPSE_TRY(check_speaks(model->text()));
   GLIMPSE_ASSIGN(const SessionSizes sizes, session_sizes(*model, options));
   GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, model->make_ops(sizes.n_threads, options.log));
   const MemoryPlan plan = session_memory(*model, *ops, sizes, options.kv_element);

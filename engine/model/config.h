@@ -12,6 +12,17 @@
 
 namespace glimpse {
 
+/// What a model that does not speak makes of its rows (pooling_type, in its order).
+enum class Pooling {
+  kNone,  // it speaks
+  kMean,  // the mean of all rows
+  kCls,   // the first row
+  kLast,  // the last row
+  kRank,  // a classifier's scores of the last row
+};
+/// "none", "mean", "cls", "last", "rank".
+const char* pooling_name(Pooling pooling);
+
 /// The decoder. Families differ by what is here.
 struct TextConfig {
   std::string architecture;       // general.architecture
@@ -40,7 +51,10 @@ struct TextConfig {
   /// Layers behind which rows of pictures get something added (DeepStack, Qwen3-VL): the first ones. A row of a
   /// picture's embedding has what goes into the decoder, then what goes behind each of these.
   int64_t num_deepstack_layers = 0;
-  bool tied_embeddings = false;  // no output.weight: the head is token_embd
+  Pooling pooling = Pooling::kNone;
+  int64_t num_labels = 0;           // of the classifier of Pooling::kRank
+  std::vector<std::string> labels;  // their names; may be empty
+  bool tied_embeddings = false;     // no output.weight: the head is token_embd
 
   /// Floats of a row of feed-forward activations.
   int64_t ffn_width() const {
@@ -63,11 +77,12 @@ struct VisionConfig {
   int64_t intermediate_size = 0;  // from the tensors, never from feed_forward_length
   int64_t projection_dim = 0;     // rows of mm.2: the decoder's hidden_size
   float layer_norm_eps = 1e-6f;
-  bool use_gelu = false;    // clip.use_gelu: tanh GELU in the blocks (Qwen3-VL); Qwen2-VL uses QuickGELU
-  bool rms_norm = false;    // Qwen2.5-VL; LayerNorm otherwise
-  bool gated_ffn = false;   // Qwen2.5-VL: SwiGLU
-  bool patch_bias = false;  // Qwen3-VL
-  PatchConfig patch;        // patch_size, merge_size, mean, std
+  bool use_gelu = false;      // clip.use_gelu: tanh GELU in the blocks (Qwen3-VL); Qwen2-VL uses QuickGELU
+  bool rms_norm = false;      // Qwen2.5-VL; LayerNorm otherwise
+  bool gated_ffn = false;     // Qwen2.5-VL: SwiGLU
+  bool patch_bias = false;    // Qwen3-VL
+  bool joint_frames = false;  // both kernels of the patch embedding are one tensor, (patch, patch, 2, 3 * hidden_size)
+  PatchConfig patch;          // patch_size, merge_size, mean, std
   /// Qwen2.5-VL: cells (merged patches) on a side of a window, outside of which a patch sees nothing; 0: no windows.
   int64_t window_cells = 0;
   std::vector<bool> full_attention;  // with windows: layers whose patches see all others, one entry a layer

@@ -22,6 +22,7 @@ struct TextFamily {
 constexpr TextFamily kTextFamilies[] = {
     {"qwen2", true, false, false, false},
     {"qwen2vl", true, false, true, false},
+    {"qwen25vl", true, false, true, false},  // Qwen2.5-VL in files of Ollama; llama.cpp's are qwen2vl
     {"qwen3", false, true, false, false},
     {"qwen2moe", true, false, false, false, true, false},
     {"qwen3moe", false, true, false, false, true, true},
@@ -58,7 +59,10 @@ Result<TextFamily> find_text_family(const GgufFile& file, const std::string& arc
 Status read_sections(const GgufFile& file, const TextFamily& family, TextConfig& c) {
   const int64_t pairs = c.head_dim / 2;
   const std::string key = c.architecture + ".rope.dimension_sections";
-  GLIMPSE_ASSIGN(const std::vector<int64_t> sections, file.int_array(key));
+  GLIMPSE_ASSIGN(std::vector<int64_t> sections, file.int_array(key));
+  if (sections.empty()) {  // files of Ollama
+    GLIMPSE_ASSIGN(sections, file.int_array(c.architecture + ".rope.mrope_section"));
+  }
   const bool given = std::any_of(sections.begin(), sections.end(), [](int64_t n) { return n != 0; });
   c.mrope_section.interleaved = family.interleaved;
   int64_t(&count)[3] = c.mrope_section.count;
@@ -180,7 +184,43 @@ Status read_experts(const GgufFile& file, const TextFamily& family, TextConfig& 
   return {};
 }
 
+constexpr const char* kPoolings[] = {"none", "mean", "cls", "last", "rank"};
+
+Status read_pooling(const GgufFile& file, TextConfig& c) {
+  const std::string& a = c.architecture;
+  GLIMPSE_ASSIGN(const auto causal, file.optional_bool(a + ".attention.causal"));
+  if (!causal.value_or(true)) {
+    return make_error(ErrorCode::kUnsupported,
+                      "%s: its rows see those behind them (%s.attention.causal is false): not supported", file.path(),
+                      a);
+  }
+  GLIMPSE_ASSIGN(const auto type, file.optional_uint(a + ".pooling_type"));
+  if (type.value_or(0) >= std::size(kPoolings)) {
+    return make_error(ErrorCode::kUnsupported, "%s: %s.pooling_type is %d, known are 0 to %d", file.path(), a, *type,
+                      std::size(kPoolings) - 1);
+  }
+  c.pooling = static_cast<Pooling>(type.value_or(0));
+  if (c.pooling != Pooling::kRank) return {};
+  const GgufTensor* head = file.find_tensor("cls.output.weight");
+  if (head == nullptr) {
+    return make_error(ErrorCode::kUnsupported,
+                      "%s: a reranker (%s.pooling_type) without a classifier (cls.output.weight) is not supported",
+                      file.path(), a);
+  }
+  c.num_labels = head->n_dims < 2 ? 1 : static_cast<int64_t>(head->dims[1]);
+  if (c.num_labels < 1 || c.num_labels > c.vocab_size) {
+    return make_error(ErrorCode::kCorrupt, "%s: a classifier of %d labels", file.path(), c.num_labels);
+  }
+  const std::vector<std::string>* labels = file.string_array(a + ".classifier.output_labels");
+  if (labels != nullptr && static_cast<int64_t>(labels->size()) == c.num_labels) c.labels = *labels;
+  return {};
+}
+
 }  // namespace
+
+const char* pooling_name(Pooling pooling) {
+  return kPoolings[static_cast<size_t>(pooling)];
+}
 
 Result<TextConfig> read_text_config(const GgufFile& file) {
   TextConfig c;
@@ -193,7 +233,9 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
   GLIMPSE_ASSIGN(c.hidden_size, size_key(file, a + ".embedding_length", kMaxWidth));
   GLIMPSE_ASSIGN(c.num_hidden_layers, size_key(file, a + ".block_count", 4096));
   GLIMPSE_ASSIGN(const auto deepstack, file.optional_uint(a + ".n_deepstack_layers"));
-  c.num_deepstack_layers = static_cast<int64_t>(std::min<uint64_t>(deepstack.value_or(0), 4097));
+  // Text and vision in one file (Ollama): the encoder says how many.
+  GLIMPSE_ASSIGN(const std::vector<int64_t> taps, file.int_array(a + ".vision.deepstack_visual_indexes"));
+  c.num_deepstack_layers = static_cast<int64_t>(std::min<uint64_t>(deepstack.value_or(taps.size()), 4097));
   if (c.num_deepstack_layers > c.num_hidden_layers) {
     return make_error(ErrorCode::kCorrupt, "%s: %s.n_deepstack_layers is %d, of %d layers", file.path(), a,
                       c.num_deepstack_layers, c.num_hidden_layers);
@@ -219,6 +261,7 @@ Result<TextConfig> read_text_config(const GgufFile& file) {
     c.intermediate_size = static_cast<int64_t>(gate->dims[1]);
   }
   c.tied_embeddings = file.find_tensor("output.weight") == nullptr;
+  GLIMPSE_TRY(read_pooling(file, c));
   return c;
 }
 

@@ -106,8 +106,9 @@ struct PassPart {
   KvCache* cache = nullptr;
   PassRows rows;
   int64_t first_row = 0;  // in the pass
-  int64_t n_logits = 0;   // of its last rows
+  int64_t n_logits = 0;   // of its last rows: what is wanted of them
   float* logits = nullptr;
+  DecoderOutput output = DecoderOutput::kLogits;
 
   int64_t n_rows() const { return static_cast<int64_t>(rows.ids.size()); }
 };
@@ -115,8 +116,8 @@ struct PassPart {
 // Cuts inputs into passes. A pass takes the next rows of the inputs in their order.
 class PassCutter {
  public:
-  PassCutter(std::span<const TextDecoder::Input> inputs, int64_t embedding_width, int64_t vocab_size)
-      : inputs_(inputs), embedding_width_(static_cast<size_t>(embedding_width)), vocab_(vocab_size) {}
+  PassCutter(std::span<const TextDecoder::Input> inputs, const TextConfig& config)
+      : inputs_(inputs), config_(config), embedding_width_(static_cast<size_t>(config.embedding_width())) {}
 
   // The next n rows; there are so many.
   void next(int64_t n, std::vector<PassPart>& parts) {
@@ -136,7 +137,9 @@ class PassCutter {
       embedding_ += part.rows.embeddings.size();
       const int64_t first_wanted = input.logits.empty() ? n_rows : input.all_logits ? 0 : n_rows - 1;
       part.n_logits = std::max<int64_t>(0, taken_ + count - std::max(first_wanted, taken_));
-      part.logits = input.logits.data() + std::max<int64_t>(0, taken_ - first_wanted) * vocab_;
+      part.output = input.output;
+      part.logits =
+          input.logits.data() + std::max<int64_t>(0, taken_ - first_wanted) * output_width(config_, input.output);
       parts.push_back(part);
       row += count;
       taken_ += count;
@@ -146,8 +149,8 @@ class PassCutter {
 
  private:
   const std::span<const TextDecoder::Input> inputs_;
+  const TextConfig& config_;
   const size_t embedding_width_;
-  const int64_t vocab_;
   size_t input_ = 0;
   int64_t taken_ = 0;     // rows of that input
   size_t embedding_ = 0;  // floats of its embeddings
@@ -207,12 +210,25 @@ struct TextDecoder::Impl {
   void add_deepstack(size_t layer, Mat all, Probe& probe);
   Segments segments_of_layer(size_t layer);
   void head(Mat all, Probe& probe, bool* finite);
+  Status norm_hidden();
   Result<std::unique_ptr<StepProgram>> record_step(std::span<const KvCache* const> caches, int64_t n_positions,
                                                    std::span<const DrawOptions> draws);
   Status fill_step_rope(int64_t n_positions);
   Status check_step(const StepInput& input) const;
   DecodeSteps* steps_of(std::span<const StepInput> inputs);
 };
+
+int64_t output_width(const TextConfig& config, DecoderOutput output) {
+  switch (output) {
+    case DecoderOutput::kHidden:
+      return config.hidden_size;
+    case DecoderOutput::kLabels:
+      return config.num_labels;
+    case DecoderOutput::kLogits:
+      break;
+  }
+  return config.vocab_size;
+}
 
 TextDecoder::TextDecoder() = default;
 TextDecoder::~TextDecoder() = default;
@@ -265,7 +281,7 @@ Status TextDecoder::Impl::check(const Input& input) const {
   if (!std::all_of(rows.embeddings.begin(), rows.embeddings.end(), [](float v) { return std::isfinite(v); })) {
     return make_error(ErrorCode::kNumeric, "a NaN or an infinity among the embeddings given");
   }
-  const int64_t want = input.logits.empty() ? 0 : (input.all_logits ? n : 1) * c.vocab_size;
+  const int64_t want = input.logits.empty() ? 0 : (input.all_logits ? n : 1) * output_width(c, input.output);
   if (static_cast<int64_t>(input.logits.size()) != want) {
     return make_error(ErrorCode::kInvalidArgument, "room for %d logits, want %d", input.logits.size(), want);
   }
@@ -302,7 +318,7 @@ Status TextDecoder::Impl::run(std::span<const Input> inputs, const TapSink& tap,
     undo.n_before.push_back(input.cache->n_past());
     GLIMPSE_TRY(input.cache->begin_pass(static_cast<int64_t>(input.rows.ids.size())));
   }
-  PassCutter cutter(inputs, config().embedding_width(), config().vocab_size);
+  PassCutter cutter(inputs, config());
   // Passes of equal size: a last one of a few rows would read all weights for them.
   const int64_t n_passes = ceil_div(n, batch);
   for (int64_t i = 0; i < n_passes; ++i) {
@@ -429,7 +445,7 @@ Status TextDecoder::Impl::compute(int64_t n, Probe& probe, const Progress& progr
     head(s.x, probe, finite);
   }));
   if (cancelled) return make_error(ErrorCode::kCancelled, "the decoder was cancelled");
-  return {};
+  return norm_hidden();
 }
 
 // logits = W_out RMSNorm(x) for the rows asked for; of neighbouring ones, some at once.
@@ -441,29 +457,58 @@ void TextDecoder::Impl::head(Mat all, Probe& probe, bool* finite) {
     // Parts [begin, end) whose wanted rows lie side by side: of all but the first that is all rows.
     size_t end = begin + 1;
     int64_t n = parts[begin].n_logits;
-    while (end < parts.size() && n > 0 && parts[end].n_logits == parts[end].n_rows()) n += parts[end++].n_logits;
+    const DecoderOutput output = parts[begin].output;
+    while (end < parts.size() && n > 0 && parts[end].n_logits == parts[end].n_rows() && parts[end].output == output) {
+      n += parts[end++].n_logits;
+    }
     const int64_t first_row = parts[begin].first_row + parts[begin].n_rows() - parts[begin].n_logits;
+    const int64_t width = output_width(c, output);
     size_t part = begin;
     int64_t row_of_part = 0;
     for (int64_t first = 0; first < n; first += kLogitRows) {
       const int64_t count = std::min(kLogitRows, n - first);
-      const Mat out = rows(memory.logits, count, c.vocab_size);
-      ops.norm_linear(all.slice(first_row + first, count), w.output_norm, w.output, Activation::kNone, out);
-      *finite = ops.all_finite(out) && *finite;
-      probe.see_rows(out);
+      Mat out = all.slice(first_row + first, count);  // normed by norm_hidden()
+      if (output != DecoderOutput::kHidden) {
+        out = rows(memory.logits, count, width);
+        const Linear& head = output == DecoderOutput::kLabels ? w.classifier : w.output;
+        ops.norm_linear(all.slice(first_row + first, count), w.output_norm, head, Activation::kNone, out);
+        *finite = ops.all_finite(out) && *finite;
+      }
+      if (output == DecoderOutput::kLogits) probe.see_rows(out);
       for (int64_t row = 0; row < count;) {
         const int64_t here = std::min(count - row, parts[part].n_logits - row_of_part);
-        ops.download(out.row(row), here * c.vocab_size, parts[part].logits + row_of_part * c.vocab_size);
+        ops.download(out.row(row), here * width, parts[part].logits + row_of_part * width);
         row += here;
         row_of_part += here;
         if (row_of_part == parts[part].n_logits) ++part, row_of_part = 0;
       }
     }
-    any = any || n > 0;
+    any = any || (n > 0 && output == DecoderOutput::kLogits);
     begin = end;
   }
   probe.enter("");
   if (any) probe.finish("logits", c.vocab_size);
+}
+
+// RMSNorm of the hidden states that the host wants (Qwen2Model.norm): few rows, on the host.
+Status TextDecoder::Impl::norm_hidden() {
+  const auto wanted = [](const PassPart& part) { return part.output == DecoderOutput::kHidden && part.n_logits > 0; };
+  if (std::none_of(parts.begin(), parts.end(), wanted)) return {};
+  const Norm& norm = model->text_weights().output_norm;
+  const auto width = static_cast<size_t>(config().hidden_size);
+  std::vector<float> weight(width);
+  GLIMPSE_TRY(ops.run([&] { ops.download(norm.weight->data, config().hidden_size, weight.data()); }));
+  for (const PassPart& part : parts) {
+    if (!wanted(part)) continue;
+    for (int64_t row = 0; row < part.n_logits; ++row) {
+      float* const x = part.logits + row * config().hidden_size;
+      double squares = 0;
+      for (size_t i = 0; i < width; ++i) squares += static_cast<double>(x[i]) * x[i];
+      const double scale = 1 / std::sqrt(squares / static_cast<double>(width) + norm.eps);
+      for (size_t i = 0; i < width; ++i) x[i] = static_cast<float>(x[i] * scale * weight[i]);
+    }
+  }
+  return {};
 }
 
 Status TextDecoder::Impl::fill_step_rope(int64_t n_positions) {

@@ -15,6 +15,15 @@
 
 namespace glimpse {
 
+/// What is wanted of a row.
+enum class DecoderOutput {
+  kLogits,
+  kHidden,  // the last hidden state, normed: what the head is multiplied with
+  kLabels,  // of the classifier
+};
+/// Floats of it.
+int64_t output_width(const TextConfig& config, DecoderOutput output);
+
 /// Scratch memory of the decoder's passes, sized once. It belongs to no text: the caches do.
 class TextDecoder {
  public:
@@ -25,12 +34,13 @@ class TextDecoder {
                                                      int64_t batch);
   static uint64_t plan_bytes(const Model& model, const Ops& ops, int64_t context, int64_t batch);
 
-  /// Rows that go into one cache, and which logits are wanted of them.
+  /// Rows that go into one cache, and what is wanted of them.
   struct Input {
     KvCache* cache = nullptr;
     PassRows rows;
-    std::span<float> logits;  // empty, or (vocab_size) for the last row, or (rows, vocab_size)
+    std::span<float> logits;  // empty, or (width) for the last row, or (rows, width): output_width()
     bool all_logits = false;  // of all rows
+    DecoderOutput output = DecoderOutput::kLogits;
   };
   /// Appends the rows of each input to its cache: any number, in passes of at most `batch` rows of all texts together.
   /// A row's results do not depend on the other inputs. Errors: kContextFull (says how many slots are left),

@@ -27,8 +27,9 @@ struct DecoderLayerWeights {
 struct TextWeights {
   std::shared_ptr<const PackedWeight> token_embd;  // (vocab_size, hidden_size)
   std::vector<DecoderLayerWeights> layers;
-  Norm output_norm;  // RMS, (hidden_size)
-  Linear output;     // (vocab_size, hidden_size); shares token_embd when tied
+  Norm output_norm;   // RMS, (hidden_size)
+  Linear output;      // (vocab_size, hidden_size); shares token_embd when tied
+  Linear classifier;  // (num_labels, hidden_size), of rerankers
 };
 
 struct VisionLayerWeights {

@@ -97,6 +97,9 @@ Result<TextWeights> read_text_weights(WeightReader& in, const TextConfig& c, Wei
     w.layers.push_back(std::move(layer));
   }
   GLIMPSE_ASSIGN(w.output_norm, in.norm("output_norm", Norm::Kind::kRms, c.hidden_size, c.rms_norm_eps));
+  if (c.num_labels > 0) {
+    GLIMPSE_ASSIGN(w.classifier, in.linear("cls.output", c.num_labels, c.hidden_size, precision, Presence::kOptional));
+  }
   if (!c.tied_embeddings) {
     GLIMPSE_ASSIGN(w.output, in.linear("output", c.vocab_size, c.hidden_size, precision, Presence::kOptional));
     return w;

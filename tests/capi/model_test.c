@@ -73,6 +73,7 @@ static void loads_and_tells_facts(void) {
   CHECK(info.has_vision == 1);
   CHECK(info.vocab_size == 320);
   CHECK_TEXT(info.chat_format, "ChatML, no tools, no thinking, a default system text");
+  CHECK_TEXT(info.pooling, "none");
   CHECK(info.takes_tools == 0 && info.opens_thinking == 0);
   CHECK(info.hidden_size == 64);
   CHECK(info.n_layers == 2);

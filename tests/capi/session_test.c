@@ -830,6 +830,51 @@ static void prompts_take_what_the_template_has(void) {
   glimpse_model_free(model);
 }
 
+static void embeds(void) {
+  glimpse_model* model = load_tiny(0); /* its file has no pooling_type */
+  glimpse_session_params params = tiny_session_params();
+  glimpse_embed_params embed;
+  glimpse_embedder* embedder = NULL;
+  glimpse_part parts[3];
+  glimpse_input inputs[2];
+  float vectors[128], alone[64], score;
+  size_t n = 0, i;
+  double length = 0;
+  if (!CHECK_OK(glimpse_embedder_create(model, &params, &embedder))) return;
+  parts[0] = text_part("the cat");
+  parts[1] = text_part("what is");
+  parts[2] = text_part(" this");
+  inputs[0].parts = parts;
+  inputs[0].n_parts = 1;
+  inputs[1].parts = parts + 1;
+  inputs[1].n_parts = 2;
+  glimpse_embed_params_init(&embed);
+  CHECK(embed.struct_size == sizeof embed && embed.pooling == GLIMPSE_POOLING_FILE);
+  CHECK_OK(glimpse_embedder_embed(embedder, inputs, 2, &embed, NULL, 0, &n));
+  CHECK(n == 128);
+  CHECK_FAILS(glimpse_embedder_embed(embedder, inputs, 2, &embed, vectors, 128, &n), GLIMPSE_ERROR_UNSUPPORTED);
+  CHECK_ERROR_HAS("pooling_type");
+  embed.pooling = GLIMPSE_POOLING_LAST;
+  CHECK_FAILS(glimpse_embedder_embed(embedder, inputs, 2, &embed, vectors, 127, &n), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK_OK(glimpse_embedder_embed(embedder, inputs, 2, &embed, vectors, 128, &n));
+  for (i = 0; i < 64; ++i) length += (double)vectors[i] * vectors[i];
+  CHECK(fabs(length - 1) < 1e-5);
+  CHECK_OK(glimpse_embedder_embed(embedder, inputs + 1, 1, &embed, alone, 64, &n));
+  CHECK(memcmp(alone, vectors + 64, sizeof alone) == 0);
+  embed.pooling = 9;
+  CHECK_FAILS(glimpse_embedder_embed(embedder, inputs, 2, &embed, vectors, 128, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_embedder_embed(embedder, NULL, 1, NULL, vectors, 128, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_embedder_embed(NULL, inputs, 1, NULL, vectors, 128, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_embedder_rank(embedder, inputs, inputs + 1, 1, NULL, &score), GLIMPSE_ERROR_UNSUPPORTED);
+  CHECK_ERROR_HAS("neither a classifier nor tokens for yes and no");
+  CHECK_FAILS(glimpse_embedder_rank(embedder, inputs, inputs + 1, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_embedder_free(embedder);
+  glimpse_embedder_free(NULL);
+  CHECK_FAILS(glimpse_embedder_create(NULL, &params, &embedder), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK(embedder == NULL);
+  glimpse_model_free(model);
+}
+
 int main(void) {
   plans_before_it_allocates();
   says_how_large_the_context_is();
@@ -848,6 +893,7 @@ int main(void) {
   raw_messages_have_no_template();
   answers_may_be_constrained();
   splits_answers();
+  embeds();
   prompts_take_what_the_template_has();
   return check_result("session_test");
 }

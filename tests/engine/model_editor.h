@@ -50,12 +50,27 @@ class ModelEditor {
     value.data = must(GgufNumbers::narrow(GgufType::kInt32, values));
     return put(key, value);
   }
+  ModelEditor& set_value(const std::string& key, const GgufValue& value) { return put(key, value); }
   /// Gives a token another text.
   ModelEditor& name_token(size_t id, const std::string& text) {
     for (auto& [key, value] : keys_) {
       if (key != "tokenizer.ggml.tokens") continue;
       auto* const tokens = std::get_if<std::vector<std::string>>(&value.data);
       if (tokens != nullptr && id < tokens->size()) (*tokens)[id] = text;
+    }
+    return *this;
+  }
+
+  ModelEditor& set_token_type(size_t id, int32_t type) {
+    for (auto& [key, value] : keys_) {
+      if (key != "tokenizer.ggml.token_type") continue;
+      std::vector<int64_t> types;
+      const auto* const numbers = std::get_if<GgufNumbers>(&value.data);
+      for (size_t i = 0; numbers != nullptr && i < numbers->size(); ++i) {
+        std::visit([&](auto v) { types.push_back(static_cast<int64_t>(v)); }, (*numbers)[i]);
+      }
+      if (id < types.size()) types[id] = type;
+      return set_ints(key, types);
     }
     return *this;
   }

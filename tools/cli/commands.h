@@ -18,6 +18,8 @@ void add_run(CLI::App& app, int* status);
 void add_batch(CLI::App& app, int* status);
 void add_serve(CLI::App& app, int* status);
 void add_chat(CLI::App& app, int* status);
+void add_embed(CLI::App& app, int* status);
+void add_rerank(CLI::App& app, int* status);
 void add_inspect(CLI::App& app, int* status);
 void add_synth(CLI::App& app, int* status);
 void add_quantize(CLI::App& app, int* status);

@@ -44,6 +44,8 @@ int run_command(int argc, char** argv) {
   add_chat(app, &status);
   add_batch(app, &status);
   add_serve(app, &status);
+  add_embed(app, &status);
+  add_rerank(app, &status);
   add_inspect(app, &status);
   add_synth(app, &status);
   add_quantize(app, &status);

@@ -185,6 +185,7 @@ typedef struct glimpse_model_info {
   const char* chat_format;
   int32_t takes_tools;    /* 1: prompts have a place for tools */
   int32_t opens_thinking; /* 1: a prompt ends inside of <think>, unless it says not to think */
+  const char* pooling;    /* "none": it answers; "mean", "cls", "last": it makes vectors; "rank": scores */
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
 
@@ -533,6 +534,49 @@ GLIMPSE_API glimpse_status glimpse_step_many(glimpse_session* const* sessions, s
 GLIMPSE_API glimpse_status glimpse_feed(glimpse_session* session, int32_t token, glimpse_step_result* result);
 /* Runs what was fed or drawn since the last pass: glimpse_get_logits() are then those that follow it. */
 GLIMPSE_API glimpse_status glimpse_forward(glimpse_session* session);
+
+/* ---- Vectors and scores ------------------------------------------------------------------------------------------ */
+
+/* A model that reads and does not answer: embedding models (pooling_type mean, cls, last) make a vector of a text or a
+ * picture, rerankers (pooling_type rank, or a model that answers yes or no) say how well documents fit a query.
+ * Sessions refuse models with a pooling_type. Busy and freed as an encoder is. */
+typedef struct glimpse_embedder glimpse_embedder;
+/* params: threads, context, batch and cache as of a session; a text may be as long as the context. */
+GLIMPSE_API glimpse_status glimpse_embedder_create(const glimpse_model* model, const glimpse_session_params* params,
+                                                   glimpse_embedder** out);
+GLIMPSE_API void glimpse_embedder_free(glimpse_embedder* embedder);
+
+/* Texts and pictures that make one vector, or one document. Control tokens in the texts are ordinary text. */
+typedef struct glimpse_input {
+  const glimpse_part* parts;
+  size_t n_parts;
+} glimpse_input;
+typedef enum glimpse_pooling {
+  GLIMPSE_POOLING_FILE = 0, /* as the model's file says */
+  GLIMPSE_POOLING_MEAN = 1,
+  GLIMPSE_POOLING_CLS = 2,
+  GLIMPSE_POOLING_LAST = 3
+} glimpse_pooling;
+typedef struct glimpse_embed_params {
+  size_t struct_size;
+  /* What the vectors are for, or what makes a document the right one; NULL: no query, as for documents that are
+   * searched; of ranking: that of a web search. */
+  const char* instruction;
+  int32_t pooling;     /* glimpse_pooling */
+  int32_t keep_length; /* 1: vectors as they are; 0: of length 1 */
+  glimpse_progress_callback progress;
+  void* progress_user;
+} glimpse_embed_params;
+GLIMPSE_API void glimpse_embed_params_init(glimpse_embed_params* params);
+/* Vectors of hidden_size floats (glimpse_model_info), one behind the other. Each is what it is alone, bit for bit. Pass
+ * capacity 0 to ask for the count. params may be NULL. */
+GLIMPSE_API glimpse_status glimpse_embedder_embed(glimpse_embedder* embedder, const glimpse_input* inputs,
+                                                  size_t n_inputs, const glimpse_embed_params* params, float* vectors,
+                                                  size_t capacity, size_t* n_floats);
+/* n_documents scores in [0, 1]. params may be NULL. */
+GLIMPSE_API glimpse_status glimpse_embedder_rank(glimpse_embedder* embedder, const glimpse_input* query,
+                                                 const glimpse_input* documents, size_t n_documents,
+                                                 const glimpse_embed_params* params, float* scores);
 
 /* ---- Forks, checkpoints, files ----------------------------------------------------------------------------------- */
 

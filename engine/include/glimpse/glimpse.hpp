@@ -84,6 +84,7 @@ struct Free {
   void operator()(glimpse_encoder* encoder) const { glimpse_encoder_free(encoder); }
   void operator()(glimpse_checkpoint* checkpoint) const { glimpse_checkpoint_free(checkpoint); }
   void operator()(glimpse_embedding* embedding) const { glimpse_embedding_free(embedding); }
+  void operator()(glimpse_embedder* embedder) const { glimpse_embedder_free(embedder); }
   void operator()(glimpse_splitter* splitter) const { glimpse_splitter_free(splitter); }
   void operator()(glimpse_shapes* shapes) const { glimpse_shapes_free(shapes); }
   void operator()(glimpse_engine* engine) const { glimpse_engine_free(engine); }
@@ -300,6 +301,69 @@ struct Part {
   std::string text;
   const Embedding* embedding = nullptr;
 };
+/// Texts and pictures to vectors and scores; used by one thread at a time.
+class Embedder {
+ public:
+  Embedder(const Model& model, const glimpse_session_params& params) {
+    glimpse_embedder* embedder = nullptr;
+    check(glimpse_embedder_create(model.get(), &params, &embedder));
+    handle_.reset(embedder);
+  }
+  static glimpse_embed_params params() {
+    glimpse_embed_params params;
+    glimpse_embed_params_init(&params);
+    return params;
+  }
+  /// Vectors, one behind the other.
+  std::vector<float> embed(const std::vector<std::vector<Part>>& inputs,
+                           glimpse_embed_params params = Embedder::params(), const Progress& progress = {}) {
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&params.progress, &params.progress_user);
+    const Flat flat(inputs);
+    size_t n = 0;
+    check(glimpse_embedder_embed(handle_.get(), flat.inputs.data(), inputs.size(), &params, nullptr, 0, &n));
+    std::vector<float> vectors(n);
+    callbacks.check(
+        glimpse_embedder_embed(handle_.get(), flat.inputs.data(), inputs.size(), &params, vectors.data(), n, &n));
+    return vectors;
+  }
+  std::vector<float> rank(const std::vector<Part>& query, const std::vector<std::vector<Part>>& documents,
+                          glimpse_embed_params params = Embedder::params(), const Progress& progress = {}) {
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&params.progress, &params.progress_user);
+    const Flat question({query}), flat(documents);
+    std::vector<float> scores(documents.size());
+    callbacks.check(glimpse_embedder_rank(handle_.get(), question.inputs.data(), flat.inputs.data(), documents.size(),
+                                          &params, scores.data()));
+    return scores;
+  }
+
+ private:
+  struct Flat {
+    explicit Flat(const std::vector<std::vector<Part>>& given) {
+      for (const std::vector<Part>& input : given) {
+        std::vector<glimpse_part>& to = parts.emplace_back();
+        for (const Part& part : input) {
+          glimpse_part& flat = to.emplace_back();
+          flat = {};
+          if (part.embedding != nullptr) {
+            flat.embedding = part.embedding->get();
+          } else {
+            flat.text = part.text.c_str();
+            flat.n_bytes = part.text.size();
+          }
+        }
+        inputs.push_back({to.data(), to.size()});
+      }
+    }
+    std::deque<std::vector<glimpse_part>> parts;
+    std::vector<glimpse_input> inputs;
+  };
+  std::unique_ptr<glimpse_embedder, detail::Free> handle_;
+};
+
 struct Message {
   std::string role;  // "system", "user", "assistant" or "raw"
   std::vector<Part> parts;
