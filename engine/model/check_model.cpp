@@ -1,7 +1,9 @@
 #include "engine/model/check_model.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "engine/model/one_file.h"
 #include "engine/model/read_tokenizer.h"
 #include "engine/model/unused_tensors.h"
 #include "engine/model/weights.h"
@@ -29,7 +31,17 @@ Status check_vision(const GgufFile& file, Ops& ops, std::vector<UnusedTensors>& 
 Status check(const GgufFile& file, std::vector<UnusedTensors>& unused) {
   GLIMPSE_ASSIGN(const std::string architecture, file.require_string("general.architecture"));
   const std::unique_ptr<Ops> ops = make_ref_ops();  // counts bytes; nothing is packed
-  return architecture == "clip" ? check_vision(file, *ops, unused) : check_text(file, *ops, unused);
+  if (architecture == "clip") return check_vision(file, *ops, unused);
+  GLIMPSE_TRY(check_text(file, *ops, unused));
+  if (!has_vision_inside(file)) return {};
+  GLIMPSE_ASSIGN(const GgufFile inside, vision_inside(file));
+  std::vector<UnusedTensors> of_vision;  // its names are not the file's: only whether it can be read is told
+  GLIMPSE_TRY(check_vision(inside, *ops, of_vision));
+  std::erase_if(unused, [](const UnusedTensors& group) {
+    return std::all_of(group.tensors.begin(), group.tensors.end(),
+                       [](const GgufTensor* tensor) { return is_vision_tensor(tensor->name); });
+  });
+  return {};
 }
 
 }  // namespace

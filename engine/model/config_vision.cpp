@@ -45,12 +45,15 @@ Status read_vision_sizes(const GgufFile& file, VisionConfig& c) {
   GLIMPSE_ASSIGN(const GgufTensor* down, require_tensor(file, "v.blk.0.ffn_down.weight"));
   GLIMPSE_ASSIGN(const GgufTensor* merger, require_tensor(file, "mm.0.weight"));
   GLIMPSE_ASSIGN(const GgufTensor* projection, require_tensor(file, "mm.2.weight"));
-  if (patch->dims[0] != patch->dims[1] || patch->dims[2] != 3 || patch->dims[0] > 256 || patch->dims[3] > kMaxWidth) {
+  // One file of text and vision (Ollama): both frames' kernels, the frame between the channel and the pixel.
+  c.joint_frames = patch->dims[2] == 2 && patch->dims[3] % 3 == 0;
+  if (patch->dims[0] != patch->dims[1] || (patch->dims[2] != 3 && !c.joint_frames) || patch->dims[0] > 256 ||
+      patch->dims[3] > kMaxWidth) {
     return make_error(ErrorCode::kCorrupt, "%s: v.patch_embd.weight: want (patch, patch, 3, width), file has %s", path,
                       patch->describe());
   }
   c.patch.patch_size = static_cast<int64_t>(patch->dims[0]);
-  c.hidden_size = static_cast<int64_t>(patch->dims[3]);
+  c.hidden_size = static_cast<int64_t>(patch->dims[3]) / (c.joint_frames ? 3 : 1);
   c.projection_dim = static_cast<int64_t>(projection->dims[1]);
   const auto width = static_cast<uint64_t>(c.hidden_size);
   const GgufTensor* expand = down->dims[0] == width && up->dims[0] != width ? down : up;  // names swapped in old files

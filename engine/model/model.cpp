@@ -1,9 +1,11 @@
 #include "engine/model/model.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "engine/base/cpu_features.h"
+#include "engine/model/one_file.h"
 #include "engine/model/pack_cache.h"
 #include "engine/model/read_tokenizer.h"
 #include "engine/model/unused_tensors.h"
@@ -102,6 +104,9 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
   std::optional<GgufFile> vision_file;
   if (!options.mmproj_path.empty()) {
     GLIMPSE_ASSIGN(vision_file, GgufFile::open(options.mmproj_path));
+    if (has_vision_inside(*vision_file)) {
+      GLIMPSE_ASSIGN(vision_file, vision_inside(*vision_file));
+    }
   }
   return load(options, std::move(text_file), std::move(vision_file));
 }
@@ -109,6 +114,7 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options) {
 struct Model::Files {
   GgufFile text;
   std::optional<GgufFile> vision;
+  bool in_one = false;  // both are read from the text model's
 };
 
 // What the files say of themselves: configuration, vocabulary, metadata.
@@ -151,8 +157,11 @@ Status Model::read_weights(const ModelOptions& options, const Files& files, Ops&
   WeightReader text_check = WeightReader::checker(files.text, ops);
   text_check.keep_f32(options.f32_tensors);
   GLIMPSE_TRY(read_text_weights(text_check, text_config_, options.text_precision));
-  GLIMPSE_TRY(refuse_unused_tensors(files.text, text_check.used(), ModelSide::kText, text_config_.num_hidden_layers,
-                                    options.log));
+  std::set<std::string> used = text_check.used();
+  for (const GgufTensor& tensor : files.text.tensors()) {
+    if (files.in_one && is_vision_tensor(tensor.name)) used.insert(tensor.name);
+  }
+  GLIMPSE_TRY(refuse_unused_tensors(files.text, used, ModelSide::kText, text_config_.num_hidden_layers, options.log));
   uint64_t vision_bytes = 0;
   std::optional<WeightReader> vision_check;
   if (files.vision) {
@@ -190,7 +199,11 @@ Status Model::read_weights(const ModelOptions& options, const Files& files, Ops&
 
 Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, GgufFile text_file,
                                                  std::optional<GgufFile> vision_file) {
-  const Files files{std::move(text_file), std::move(vision_file)};
+  const bool in_one = has_vision_inside(text_file) && (!vision_file || vision_file->path() == text_file.path());
+  if (in_one && !vision_file) {
+    GLIMPSE_ASSIGN(vision_file, vision_inside(text_file));
+  }
+  const Files files{std::move(text_file), std::move(vision_file), in_one};
   const std::shared_ptr<Model> model(new Model());
   model->use_reference_ = options.use_reference;
   model->ops_factory_ = options.ops_factory;

@@ -167,6 +167,37 @@ Result<std::shared_ptr<const PackedWeight>> WeightReader::sum_of_tensors(const s
   return pack(source, WeightPrecision::kF32);
 }
 
+Result<std::shared_ptr<const PackedWeight>> WeightReader::sum_of_frames(const std::string& name,
+                                                                        const std::vector<uint64_t>& dims,
+                                                                        int64_t pixels, int64_t n_frames, int64_t first,
+                                                                        int64_t count, int64_t rows, int64_t cols) {
+  GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(name, dims, true));
+  WeightSource source;
+  source.name = format("%s[%d, %d)", name, first, first + count);
+  source.type = DType::kF32;
+  source.rows = rows;
+  source.cols = cols;
+  source.read_rows = [=, &file = file_](int64_t first_row, int64_t n_rows, std::span<std::byte> out) -> Status {
+    const int64_t row_length = cols * n_frames;
+    const uint64_t element = dtype_info(tensor->type).block_bytes;
+    std::vector<std::byte> raw(static_cast<size_t>(n_rows * row_length) * element);
+    GLIMPSE_TRY(file.read(*tensor, static_cast<uint64_t>(first_row * row_length) * element, raw));
+    std::vector<float> all(static_cast<size_t>(n_rows * row_length)), sum(static_cast<size_t>(n_rows * cols));
+    dequantize_row_ref(tensor->type, raw.data(), all.data(), n_rows * row_length);
+    for (int64_t plane = 0; plane < n_rows * cols / pixels; ++plane) {
+      for (int64_t frame = first; frame < first + count; ++frame) {
+        const float* const from = all.data() + (plane * n_frames + frame) * pixels;
+        float* const to = sum.data() + plane * pixels;
+        for (int64_t i = 0; i < pixels; ++i) to[i] += from[i];
+      }
+    }
+    const auto bytes = std::as_bytes(std::span(sum));
+    std::copy(bytes.begin(), bytes.end(), out.begin());
+    return {};
+  };
+  return pack(source, WeightPrecision::kF32);
+}
+
 std::vector<float> WeightReader::values(const BackendBuffer* vector) const {
   if (vector == nullptr) return {};
   std::vector<float> values(static_cast<size_t>(vector->n_floats));

@@ -72,6 +72,11 @@ class WeightReader {
   Result<std::shared_ptr<const PackedWeight>> sum_of_tensors(const std::vector<std::string>& names,
                                                              const std::vector<uint64_t>& dims, int64_t rows,
                                                              int64_t cols);
+  /// The sum of frames [first, first + count) of a float tensor (pixels, n_frames, cols / pixels * rows), rows of
+  /// channels, frames between them: a matrix (rows, cols) of channels and pixels.
+  Result<std::shared_ptr<const PackedWeight>> sum_of_frames(const std::string& name, const std::vector<uint64_t>& dims,
+                                                            int64_t pixels, int64_t n_frames, int64_t first,
+                                                            int64_t count, int64_t rows, int64_t cols);
   /// A tensor of a float type, as floats in host memory.
   Result<std::vector<float>> host_floats(const std::string& name, const std::vector<uint64_t>& dims);
   /// A vector of n floats. first, total: its place in the tensor.

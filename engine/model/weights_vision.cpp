@@ -55,23 +55,36 @@ Result<VisionLayerWeights> read_layer(WeightReader& in, const VisionConfig& c, c
   return w;
 }
 
-}  // namespace
-
-Result<VisionWeights> read_vision_weights(WeightReader& in, const VisionConfig& c, WeightPrecision precision) {
-  VisionWeights w;
-  // The Conv3d over two frames, one kernel per frame. A still picture shows both the same frame: K0 f + K1 f.
+// The Conv3d over two frames, one kernel per frame. A still picture shows both the same frame: K0 f + K1 f.
+Status read_patch_embedding(WeightReader& in, const VisionConfig& c, VisionWeights& w) {
   const std::string kernels[2] = {"v.patch_embd.weight", "v.patch_embd.weight.1"};
   const int64_t h = c.hidden_size, p = c.patch.patch_size;
-  const std::vector<uint64_t> dims = {static_cast<uint64_t>(p), static_cast<uint64_t>(p), 3, static_cast<uint64_t>(h)};
   const int64_t patch_length = 3 * p * p;
-  GLIMPSE_ASSIGN(w.patch_embed_still.weight, in.sum_of_tensors({kernels[0], kernels[1]}, dims, h, patch_length));
+  const auto side = static_cast<uint64_t>(p), width = static_cast<uint64_t>(h);
+  const auto frames = [&](int64_t first, int64_t count) {
+    if (c.joint_frames) {
+      return in.sum_of_frames(kernels[0], {side, side, 2, 3 * width}, p * p, 2, first, count, h, patch_length);
+    }
+    const std::vector<std::string> names(kernels + first, kernels + first + count);
+    return in.sum_of_tensors(names, {side, side, 3, width}, h, patch_length);
+  };
+  GLIMPSE_ASSIGN(w.patch_embed_still.weight, frames(0, 2));
   for (int i = 0; i < 2; ++i) {
-    GLIMPSE_ASSIGN(w.patch_embed_frame[i].weight, in.sum_of_tensors({kernels[i]}, dims, h, patch_length));
+    GLIMPSE_ASSIGN(w.patch_embed_frame[i].weight, frames(i, 1));
   }
   if (c.patch_bias) {
     GLIMPSE_ASSIGN(w.patch_embed_still.bias, in.vector("v.patch_embd.bias", 0, h, h));
     w.patch_embed_frame[0].bias = w.patch_embed_still.bias;
   }
+  return {};
+}
+
+}  // namespace
+
+Result<VisionWeights> read_vision_weights(WeightReader& in, const VisionConfig& c, WeightPrecision precision) {
+  VisionWeights w;
+  const int64_t h = c.hidden_size;
+  GLIMPSE_TRY(read_patch_embedding(in, c, w));
   // Where positions are rotary only, old files carry a v.position_embd.weight of zeros.
   if (c.position_side > 0) {
     const auto n_positions = static_cast<uint64_t>(c.position_side * c.position_side);

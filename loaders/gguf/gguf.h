@@ -94,6 +94,12 @@ struct GgufTensor {
   std::string describe() const;
 };
 
+/// Other names for a part of a file: what is not named is left out.
+struct GgufNames {
+  std::map<std::string, std::string, std::less<>> keys, tensors;  // from, to
+  GgufValues values;                                              // further keys; one that is there already is replaced
+};
+
 struct GgufContents;  // what the parser finds in one file
 
 /// One file of a model (of a split model: one of several).
@@ -117,6 +123,10 @@ class GgufFile {
   /// outlive the object. `name` stands for the path in messages. Errors: as open(); a shard of a split model is
   /// kUnsupported, for it has no siblings here.
   static Result<GgufFile> parse(std::span<const std::byte> bytes, const std::string& name);
+
+  /// A part of this file under other names, on files of its own; content_key() differs. Errors: those of open();
+  /// kCorrupt (two tensors of one name).
+  Result<GgufFile> renamed(const GgufNames& names) const;
 
   const std::string& path() const { return path_; }
   uint32_t version() const { return version_; }
@@ -175,6 +185,7 @@ class GgufFile {
   std::string path_;
   uint32_t version_ = 0;
   uint64_t alignment_ = 32;
+  bool renamed_ = false;
   std::vector<GgufShard> shards_;
   std::vector<File> files_;            // one per shard; empty when parsed from memory
   std::span<const std::byte> memory_;  // when parsed from memory

@@ -90,7 +90,33 @@ Result<uint64_t> GgufFile::content_key() const {
       GLIMPSE_TRY(add_range(file, at, at + kSample, buffer, hash));
     }
   }
+  if (renamed_) hash.add(uint64_t{1});
   return hash.value();
+}
+
+Result<GgufFile> GgufFile::renamed(const GgufNames& names) const {
+  GLIMPSE_ASSIGN(GgufFile part, files_.empty() ? parse(memory_, path_) : open(path_));
+  part.renamed_ = true;
+  part.key_order_.clear();
+  GgufValues values = names.values;
+  for (const auto& [from, to] : names.keys) {
+    if (const auto found = values_.find(from); found != values_.end()) values.emplace(to, found->second);
+  }
+  for (const auto& [key, value] : values) part.key_order_.push_back(key);
+  part.values_ = std::move(values);
+  part.tensors_.clear();
+  part.tensor_index_.clear();
+  for (const GgufTensor& tensor : tensors_) {
+    const auto to = names.tensors.find(tensor.name);
+    if (to == names.tensors.end()) continue;
+    GgufTensor& renamed = part.tensors_.emplace_back(tensor);
+    renamed.name = to->second;
+    if (!part.tensor_index_.emplace(renamed.name, part.tensors_.size() - 1).second) {
+      return make_error(ErrorCode::kCorrupt, "%s: %s and another tensor would both be called %s", path_, tensor.name,
+                        renamed.name);
+    }
+  }
+  return part;
 }
 
 }  // namespace glimpse
