@@ -55,6 +55,33 @@ def text(path):
     return {name: (random.standard_normal(n) ** 2).astype(np.float32) for name, n in columns.items()}
 
 
+def experts(path):
+    """A model of experts with one that all rows go through: every kind of expert tensor."""
+    n_experts = 3
+    w = gguf.GGUFWriter(path, "qwen2moe")
+    for key, value in (("block_count", LAYERS), ("context_length", 64), ("embedding_length", 256),
+                       ("feed_forward_length", 512), ("attention.head_count", 8), ("attention.head_count_kv", 2),
+                       ("expert_count", n_experts), ("expert_used_count", 2), ("expert_feed_forward_length", 256),
+                       ("expert_shared_feed_forward_length", 256)):
+        w.add_uint32("qwen2moe." + key, value)
+    w.add_float32("qwen2moe.attention.layer_norm_rms_epsilon", 1e-6)
+    w.add_file_type(1)
+    w.add_string("tokenizer.ggml.model", "none")
+    w.add_tensor("token_embd.weight", weights(3, 256))
+    columns = {}
+    for i in range(LAYERS):
+        for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate_shexp", "ffn_up_shexp", "ffn_down_shexp"):
+            w.add_tensor(f"blk.{i}.{name}.weight", weights(2, 256))
+        w.add_tensor(f"blk.{i}.ffn_gate_inp.weight", random.standard_normal((n_experts, 256)).astype(np.float32))
+        w.add_tensor(f"blk.{i}.ffn_gate_inp_shexp.weight", vector(256))
+        for name in ("ffn_gate_exps", "ffn_up_exps", "ffn_down_exps"):
+            w.add_tensor(f"blk.{i}.{name}.weight", weights(n_experts, 1, 256))
+            columns[f"blk.{i}.{name}.weight"] = n_experts
+        w.add_tensor(f"blk.{i}.attn_norm.weight", vector(256))
+    finish(w)
+    return {name: (random.standard_normal((n, 256)) ** 2).astype(np.float32) for name, n in columns.items()}
+
+
 def vision(path):
     w = gguf.GGUFWriter(path, "clip")
     w.add_string("general.type", "mmproj")
@@ -75,6 +102,20 @@ def finish(w):
     w.write_kv_data_to_file()
     w.write_tensors_to_file()
     w.close()
+
+
+def expert_importance(values):
+    """Of each expert, by how often it was chosen."""
+    w = gguf.GGUFWriter(os.path.join(HERE, "importance-experts.gguf"), "")
+    w.add_type("imatrix")
+    w.add_array("imatrix.datasets", ["calibration.txt"])
+    w.add_uint32("imatrix.chunk_count", 3)
+    w.add_uint32("imatrix.chunk_size", 64)
+    for name, v in values.items():
+        counts = np.arange(64, 64 + len(v), dtype=np.float32).reshape(-1, 1)
+        w.add_tensor(name + ".in_sum2", v * counts)
+        w.add_tensor(name + ".counts", counts)
+    finish(w)
 
 
 def importance(values):
@@ -106,10 +147,13 @@ def main():
     os.makedirs(HERE, exist_ok=True)
     importance(text(os.path.join(HERE, "text.gguf")))
     vision(os.path.join(HERE, "vision.gguf"))
+    expert_importance(experts(os.path.join(HERE, "experts.gguf")))
     lines = []
     for model, matrix, types in (("text.gguf", None, TYPES), ("text.gguf", "importance.gguf", TYPES),
                                  ("text.gguf", "importance.dat", ["Q4_K_M", "IQ4_XS"]),
-                                 ("vision.gguf", None, VISION_TYPES)):
+                                 ("vision.gguf", None, VISION_TYPES),
+                                 ("experts.gguf", None, TYPES),
+                                 ("experts.gguf", "importance-experts.gguf", TYPES)):
         for file_type in types:
             with tempfile.TemporaryDirectory() as folder:
                 out = os.path.join(folder, "out.gguf")

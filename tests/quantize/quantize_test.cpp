@@ -84,7 +84,7 @@ TEST_F(QuantizeFile, EqualsLlamaQuantize) {
     EXPECT_EQ(fingerprint(out.value()), names + " " + bytes) << model << " " << matrix << " " << type;
     EXPECT_EQ(out->require_uint("general.file_type").value(), static_cast<uint64_t>(request.type));
   }
-  EXPECT_EQ(n_files, 56);
+  EXPECT_EQ(n_files, 94);
 }
 
 TEST_F(QuantizeFile, KeepsOrderAndMetadata) {

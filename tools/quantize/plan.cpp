@@ -9,7 +9,8 @@
 namespace glimpse {
 namespace {
 
-constexpr const char* kTextArchitectures[] = {"qwen2vl", "qwen2", "qwen3vl", "qwen3"};
+constexpr const char* kTextArchitectures[] = {"qwen2vl",  "qwen2",    "qwen3vl",   "qwen3",
+                                              "qwen2moe", "qwen3moe", "qwen3vlmoe"};
 constexpr std::string_view kEmbedding = "token_embd.weight", kOutput = "output.weight";
 
 bool contains(std::string_view text, std::string_view part) {
@@ -60,7 +61,7 @@ Result<Facts> read_facts(const GgufFile& file, bool has_importance) {
       std::end(kTextArchitectures)) {
     return make_error(ErrorCode::kUnsupported,
                       "%s: which types its tensors should get is not known for architecture %s (known: qwen2vl, qwen2, "
-                      "qwen3vl, qwen3, clip)",
+                      "qwen3vl, qwen3, qwen2moe, qwen3moe, qwen3vlmoe, clip)",
                       file.path(), quoted(architecture));
   }
   GLIMPSE_ASSIGN(const uint64_t n_layers, file.require_uint(architecture + ".block_count"));
