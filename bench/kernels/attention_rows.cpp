@@ -1,4 +1,5 @@
-// Attention at the head shapes of Qwen2-VL: one block of query rows of every head over all its keys.
+// Attention at the head shapes of Qwen2-VL, Qwen2.5-VL and Qwen3-VL: one block of query rows of every head over all its
+// keys.
 #include <algorithm>
 #include <cstring>
 
@@ -26,6 +27,15 @@ const std::vector<Shape>& shapes() {
       {"7b/prefill", 128, 4, 63, context},
       {"7b/decode1", 128, 4, 7, context},
       {"7b/decode4", 128, 4, 28, context},
+      {"vl25_vit/window", 80, 16, 64, {64}},
+      {"vl25_3b/decode1", 128, 2, 8, {2048}},
+      {"vl3_vit_m", 64, 16, 64, {1024, 4096}},
+      {"vl3_vit_l", 72, 16, 64, {1024, 4096}},
+      {"vl3_2b/prefill", 128, 8, 64, {2048}},
+      {"vl3_2b/decode1", 128, 8, 2, {2048}},
+      {"vl3_8b/prefill", 128, 8, 64, {2048}},
+      {"vl3_8b/decode1", 128, 8, 4, {2048}},
+      {"vl3_30b/decode1", 128, 4, 8, {2048}},
   };
   return all;
 }

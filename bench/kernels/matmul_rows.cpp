@@ -1,4 +1,4 @@
-// Matrix products at the layer shapes of Qwen2-VL.
+// Matrix products at the layer shapes of Qwen2-VL, Qwen2.5-VL and Qwen3-VL.
 #include <algorithm>
 #include <cstring>
 
@@ -25,6 +25,7 @@ struct ShapeSet {
 // What a pass multiplies: q, k and v side by side, gate and up side by side.
 const std::vector<ShapeSet>& shape_sets() {
   static const std::vector<int64_t> tokens = {1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
+  static const std::vector<int64_t> few_tokens = {1, 8, 128, 512}, patches = {256, 1024, 4096};
   static const std::vector<ShapeSet> sets = {
       {"2b",
        {{"qkv", 2048, 1536}, {"o", 1536, 1536}, {"gate_up", 17920, 1536}, {"down", 1536, 8960}, {"head", 151936, 1536}},
@@ -39,6 +40,53 @@ const std::vector<ShapeSet>& shape_sets() {
       {"vit",
        {{"patch", 1280, 588}, {"qkv", 3840, 1280}, {"o", 1280, 1280}, {"up", 5120, 1280}, {"down", 1280, 5120}},
        {256, 1024, 4096, 5184, 16384}},
+      // Qwen2.5-VL 3B; its 7B is the 7b above. Rows of 3420 are no whole block.
+      {"vl25_3b",
+       {{"qkv", 2560, 2048},
+        {"o", 2048, 2048},
+        {"gate_up", 22016, 2048},
+        {"down", 2048, 11008},
+        {"head", 151936, 2048}},
+       few_tokens},
+      {"vl25_vit", {{"gate_up", 6840, 1280}, {"down", 1280, 3420}, {"mm2_3b", 2048, 5120}}, patches},
+      // Qwen3-VL 2B, 4B, 8B and 30B-A3B: of the last, one expert.
+      {"vl3_2b", {{"qkv", 4096, 2048}, {"gate_up", 12288, 2048}, {"down", 2048, 6144}}, few_tokens},
+      {"vl3_4b",
+       {{"qkv", 6144, 2560}, {"o", 2560, 4096}, {"gate_up", 19456, 2560}, {"down", 2560, 9728}, {"head", 151936, 2560}},
+       few_tokens},
+      {"vl3_8b",
+       {{"qkv", 6144, 4096},
+        {"o", 4096, 4096},
+        {"gate_up", 24576, 4096},
+        {"down", 4096, 12288},
+        {"head", 151936, 4096}},
+       few_tokens},
+      {"vl3_30b",
+       {{"qkv", 5120, 2048},
+        {"o", 2048, 4096},
+        {"router", 128, 2048},
+        {"expert_gate_up", 1536, 2048},
+        {"expert_down", 2048, 768}},
+       few_tokens},
+      {"vl3_vit_m",
+       {{"patch", 1024, 768},
+        {"qkv", 3072, 1024},
+        {"o", 1024, 1024},
+        {"up", 4096, 1024},
+        {"down", 1024, 4096},
+        {"mm0", 4096, 4096},
+        {"mm2_2b", 2048, 4096},
+        {"mm2_4b", 2560, 4096}},
+       patches},
+      {"vl3_vit_l",
+       {{"patch", 1152, 768},
+        {"qkv", 3456, 1152},
+        {"o", 1152, 1152},
+        {"up", 4304, 1152},
+        {"down", 1152, 4304},
+        {"mm0", 4608, 4608},
+        {"mm2_8b", 4096, 4608}},
+       patches},
       {"merger", {{"mm0", 5120, 5120}, {"mm2_2b", 1536, 5120}, {"mm2_7b", 3584, 5120}}, {64, 256, 1024, 1296, 4096}},
   };
   return sets;
