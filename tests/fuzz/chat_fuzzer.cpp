@@ -1,7 +1,7 @@
 // Random conversations and chat templates. Each line of the input is a message (its first character says who speaks) or
-// a part of the last message: "u s a ?" user, system, assistant, an unknown role; "t" text; "i<n>" image, "v<n>" video;
-// "o<bits>" options. The whole input is also read as a template.
-// Besides not crashing: the control tokens are those of the structure, whatever the texts say.
+// a part of the last message: "u s a T ?" user, system, assistant, tool, an unknown role; "d" a tool's definition; "t"
+// text; "i<n>" image, "v<n>" video; "o<bits>" options. The whole input is also read as a template, as JSON and as an
+// answer. Besides not crashing: the control tokens are those of the structure, whatever the texts say.
 #include <algorithm>
 #include <cstdint>
 #include <cstdlib>
@@ -9,8 +9,10 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizer/answer_parts.h"
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/chat.h"
+#include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
 namespace {
@@ -49,7 +51,9 @@ const glimpse::Tokenizer& tokenizer() {
 struct Input {
   std::vector<ChatMessage> messages;
   glimpse::ChatOptions options;
-  bool valid = true;  // nothing in it should be refused
+  bool valid = true;       // nothing in it should be refused
+  bool has_tools = false;  // messages of a tool
+  int64_t n_tool_turns = 0;
   int64_t n_images = 0, n_videos = 0, n_image_pads = 0, n_video_pads = 0;
 };
 
@@ -75,6 +79,14 @@ Input read_input(std::string_view rest) {
       case 'a':
         input.messages.push_back({"assistant", {}});
         break;
+      case 'T':
+        input.messages.push_back({"tool", {}});
+        input.n_tool_turns += input.messages.size() < 2 || input.messages[input.messages.size() - 2].role != "tool";
+        input.has_tools = true;
+        break;
+      case 'd':
+        input.options.tools.emplace_back(content);
+        break;
       case '?':
         input.messages.push_back({std::string(content), {}});
         input.valid &= content == "user" || content == "system" || content == "assistant";
@@ -94,6 +106,9 @@ Input read_input(std::string_view rest) {
         input.options.add_vision_id = bits & 2;
         input.options.normalize_nfc = bits & 4;
         if (bits & 8) input.options.default_system.clear();
+        input.options.style.tools = bits & 16 ? glimpse::ChatStyle::Tools::kJson : glimpse::ChatStyle::Tools::kNone;
+        input.options.style.thinking = static_cast<glimpse::ChatStyle::Thinking>((bits >> 5 & 3) % 3);
+        input.options.style.opens_thinking = bits & 128;
         break;
       }
       default:
@@ -144,15 +159,47 @@ void check_raw(const ChatMessage& message, const glimpse::ChatOptions& options) 
   require(ids.ok() && ids.value() == raw.value().ids);
 }
 
+// What was read is written and read again to the same.
+void check_json(std::string_view text) {
+  const auto value = glimpse::parse_json(text);
+  if (!value.ok()) return;
+  const std::string written = glimpse::to_python_json(value.value());
+  const auto again = glimpse::parse_json(written);
+  require(again.ok() && glimpse::to_python_json(again.value()) == written);
+}
+
+// The parts do not depend on how the text was cut.
+void check_answer(std::string_view text) {
+  for (const bool open : {false, true}) {
+    const glimpse::AnswerSplitter::Options options{.thinking_open = open, .tool_calls = true};
+    const glimpse::AnswerParts whole = glimpse::split_answer(text, options);
+    glimpse::AnswerSplitter splitter(options);
+    glimpse::AnswerParts parts;
+    for (size_t at = 0; at < text.size(); at += 3) glimpse::append_parts(parts, splitter.push(text.substr(at, 3)));
+    glimpse::append_parts(parts, splitter.finish());
+    require(parts.reasoning == whole.reasoning && parts.content == whole.content && parts.problems == whole.problems);
+    require(parts.tool_calls.size() == whole.tool_calls.size());
+    require(parts.reasoning.size() + parts.content.size() <= text.size());
+    for (const glimpse::ToolCall& call : parts.tool_calls) require(glimpse::parse_json(call.arguments).ok());
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   const std::string_view all(reinterpret_cast<const char*>(bytes), size);
-  require(glimpse::default_system_prompt(std::string(all)).size() <= size);
+  require(glimpse::recognise_chat_format(all, false).default_system.size() <= size + 28);
   const Input input = read_input(all);
   const int64_t n = static_cast<int64_t>(input.messages.size()), generation = input.options.add_generation_prompt;
 
+  check_json(all);
+  check_answer(all);
   const auto whole = glimpse::tokenize_chat(tokenizer(), input.messages, input.options);
+  if (input.has_tools || !input.options.tools.empty()) {
+    // What tools say is data as well: of control tokens there are the template's alone.
+    if (whole.ok()) require(count(whole.value(), "<|im_start|>") == count(whole.value(), "<|im_end|>") + generation);
+    return 0;
+  }
   require(whole.ok() == input.valid);
   for (const ChatMessage& message : input.messages) check_raw(message, input.options);
   if (whole.ok()) {
