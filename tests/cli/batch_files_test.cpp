@@ -7,7 +7,6 @@
 
 #include "tests/cli/process.h"
 #include "tools/batch/csv.h"
-#include "tools/batch/data_url.h"
 #include "tools/batch/output.h"
 #include "tools/batch/row.h"
 
@@ -99,25 +98,6 @@ TEST(BatchRows, CsvColumnsAreFoundByTheirNames) {
   ASSERT_TRUE(rows.value()->next(row).value());
   EXPECT_THAT(row.problem, HasSubstr("line 4: it has 2 fields, the first line has 5"));
   EXPECT_FALSE(rows.value()->next(row).value());
-}
-
-TEST(BatchRows, Base64AsRfc4648Has) {
-  const std::pair<const char*, const char*> vectors[] = {{"", ""},
-                                                         {"f", "Zg=="},
-                                                         {"fo", "Zm8="},
-                                                         {"foo", "Zm9v"},
-                                                         {"foob", "Zm9vYg=="},
-                                                         {"fooba", "Zm9vYmE="},
-                                                         {"foobar", "Zm9vYmFy"}};
-  for (const auto& [bytes, text] : vectors) {
-    EXPECT_EQ(base64_bytes(text).value(), bytes);
-    std::string bare = text;
-    bare.erase(std::min(bare.find('='), bare.size()));
-    EXPECT_EQ(base64_bytes(bare).value(), bytes);
-  }
-  for (const char* bad : {"Z", "Zg=", "Zg===", "Z===", "Zm9vY", "Zm 9", "=", "Zg==Zg=="}) {
-    EXPECT_FALSE(base64_bytes(bad).ok()) << bad;
-  }
 }
 
 TEST(BatchOutput, ATableHasOneLineForEachRow) {

@@ -140,6 +140,54 @@ TEST(Compare, PicturesAreComparedWithoutTexts) {
   EXPECT_THAT(peer.calls(), Not(HasSubstr("llama-bench -m")));
 }
 
+// In the place of llama-server, our own with the demo model: the clients cannot tell.
+TEST(Compare, ServersOfBothEnginesAreAskedByManyClients) {
+  Peer peer;
+  const std::string models = GLIMPSE_SOURCE_DIR "/models/";
+  peer.script("llama-server", "--parallel --port --device --jinja",
+              "while [ \"$1\" != --port ]; do shift; done; exec " GLIMPSE_BINARY " serve -m " + models +
+                  "demo-Q8_0.gguf --mmproj " + models + "mmproj-demo-f16.gguf --port $2 -t 1");
+  const RunResult result = run_glimpse({"compare",
+                                        "--llama-bin",
+                                        peer.dir().path(),
+                                        "--glimpse-bin",
+                                        peer.dir().file("glimpse"),
+                                        "-m",
+                                        models + "demo-Q8_0.gguf",
+                                        "--mmproj",
+                                        models + "mmproj-demo-f16.gguf",
+                                        "-t",
+                                        "1",
+                                        "--quick",
+                                        "--parallel",
+                                        "2",
+                                        "--n-prompt",
+                                        "0",
+                                        "--n-gen",
+                                        "0",
+                                        "-c",
+                                        "512",
+                                        "-n",
+                                        "8",
+                                        "-p",
+                                        "Describe a square."});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  for (const char* row : {"| answers, 2 clients |", "| all answers, 2 clients |", "| first token, 2 clients |",
+                          "| between tokens, 2 clients |", "Servers with 2 clients at a time"}) {
+    EXPECT_THAT(result.out, HasSubstr(row));
+  }
+  EXPECT_THAT(peer.calls(),
+              testing::ContainsRegex("llama-server -m[^\n]*--parallel 2 -t 1 -c 1024 [^\n]*--device none"));
+  EXPECT_THAT(peer.calls(), testing::ContainsRegex("glimpse serve -m[^\n]*--parallel 2 -t 1 -c 512"));
+  EXPECT_THAT(peer.calls(), Not(HasSubstr("llama-bench -m")));
+  peer.script("llama-server", "--parallel --port --device --jinja", "echo no such model >&2; exit 3");
+  const RunResult broken =
+      peer.compare({"--quick", "--parallel", "2", "--n-prompt", "0", "--n-gen", "0", "--timeout", "3"}, false);
+  EXPECT_EQ(broken.exit_code, 1);
+  EXPECT_THAT(broken.err, HasSubstr("llama-server ended"));
+  EXPECT_THAT(broken.err, HasSubstr("no such model"));
+}
+
 TEST(Compare, TextModelsAreComparedWithoutPictures) {
   const Peer peer;
   const RunResult result = peer.compare({"--quick"}, false);

@@ -11,7 +11,4 @@ namespace glimpse::batch {
 bool is_data_url(std::string_view text);
 /// The bytes of one, of whatever type it says. Errors: kInvalidArgument.
 Result<std::string> data_url_bytes(std::string_view url);
-/// RFC 4648, with or without padding at the end. Errors: kInvalidArgument with the offset.
-Result<std::string> base64_bytes(std::string_view text);
-
 }  // namespace glimpse::batch

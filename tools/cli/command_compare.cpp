@@ -46,7 +46,7 @@ Status check(const CompareCommand& c) {
   if (!c.settings.images.empty() && c.settings.mmproj.empty()) {
     return make_error(ErrorCode::kInvalidArgument, "--image needs the vision encoder: give its file with --mmproj");
   }
-  if (c.settings.images.empty() && c.settings.n_prompt == 0 && c.settings.n_gen == 0) {
+  if (c.settings.images.empty() && c.settings.n_prompt == 0 && c.settings.n_gen == 0 && c.settings.n_parallel == 0) {
     return make_error(ErrorCode::kInvalidArgument,
                       "nothing to compare: --n-prompt and --n-gen are 0 without an --image");
   }
@@ -107,7 +107,7 @@ void add_compare(CLI::App& app, int* status) {
   compare::Settings& s = c->settings;
   CLI::App* command =
       app.add_subcommand("compare", "the same files, pictures and prompts through glimpse and your llama.cpp, in turn");
-  command->add_option("--llama-bin", s.llama_bin, "folder of llama-bench and llama-mtmd-cli")->required();
+  command->add_option("--llama-bin", s.llama_bin, "folder of llama-bench, llama-mtmd-cli and llama-server")->required();
   command->add_option("-m,--model", s.model, "text model (GGUF)")->required();
   command->add_option("--mmproj", s.mmproj, "vision encoder (GGUF)");
   command->add_option("--image", s.images, "picture; may be given several times");
@@ -131,6 +131,11 @@ void add_compare(CLI::App& app, int* status) {
       ->capture_default_str();
   command->add_option("-n,--n-answer", s.n_answer, "tokens of an answer about a picture")
       ->check(count)
+      ->capture_default_str();
+  command
+      ->add_option("--parallel", s.n_parallel,
+                   "also start both engines' servers and let so many clients ask at a time; 0: do not")
+      ->check(CLI::Range(int64_t{0}, int64_t{256}))
       ->capture_default_str();
   command->add_option("-c,--ctx-size", s.context, "context of both engines")->check(count)->capture_default_str();
   command->add_option("--image-max-tokens", s.image_max_tokens, "shrink larger pictures, in both engines")

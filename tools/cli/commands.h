@@ -27,6 +27,7 @@ void add_bench(CLI::App& app, int* status);
 void add_perplexity(CLI::App& app, int* status);
 void add_diff(CLI::App& app, int* status);
 void add_compare(CLI::App& app, int* status);
+void add_load(CLI::App& app, int* status);
 void add_eval(CLI::App& app, int* status);
 
 }  // namespace glimpse::cli

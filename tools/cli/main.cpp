@@ -53,6 +53,7 @@ int run_command(int argc, char** argv) {
   add_perplexity(app, &status);
   add_diff(app, &status);
   add_compare(app, &status);
+  add_load(app, &status);
   add_eval(app, &status);
   add_documents(app, &status);
   try {

@@ -96,6 +96,20 @@ Result<PictureRun> parse_glimpse_run(const std::string& output) {
   return run;
 }
 
+Result<ServerRun> parse_load(const std::string& output) {
+  const json levels = json::parse(output, nullptr, false);
+  if (!levels.is_array() || levels.size() != 1 || !levels[0].is_object()) {
+    return make_error(ErrorCode::kCorrupt, "glimpse load -o json printed no level");
+  }
+  const json& level = levels[0];
+  const auto mean = [&](const char* name) {
+    const auto found = level.find(name);
+    return found != level.end() && found->is_object() ? real(*found, "mean") : 0.0;
+  };
+  return ServerRun{60 * real(level, "requests_per_second"), real(level, "output_tokens_per_second"), mean("ttft_ms"),
+                   mean("itl_ms")};
+}
+
 Result<std::vector<BenchRow>> parse_bench(const std::string& output) {
   const json j = json::parse(output, nullptr, false);
   if (!j.is_array()) return make_error(ErrorCode::kCorrupt, "bench -o json printed no list");

@@ -38,6 +38,14 @@ struct BenchRow {
   double tokens_per_second = 0;  // mean of the repetitions
   std::string commit;
 };
+/// Clients of a server, of which so many ask at a time.
+struct ServerRun {
+  double answers_per_minute = 0, tokens_per_second = 0;  // of all clients together
+  double first_token = 0, between_tokens = 0;            // milliseconds, means
+};
+/// `glimpse load -o json` of one level. Errors: kCorrupt.
+Result<ServerRun> parse_load(const std::string& output);
+
 /// Errors: kCorrupt.
 Result<std::vector<BenchRow>> parse_bench(const std::string& output);
 

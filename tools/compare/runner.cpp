@@ -10,6 +10,7 @@
 #include "tools/compare/machine.h"
 #include "tools/compare/outputs.h"
 #include "tools/compare/process.h"
+#include "tools/compare/server_process.h"
 
 namespace glimpse::compare {
 namespace {
@@ -31,11 +32,14 @@ class Runner {
   Result<Comparison> run();
 
  private:
-  Result<ProcessResult> call(const std::string& program, const std::vector<std::string>& arguments);
+  Result<ProcessResult> call(const std::string& program, const std::vector<std::string>& arguments,
+                             ServerProcess* server = nullptr);
   Status check_peer();
   Status check_help(const std::string& program, const std::vector<std::string>& options, std::string* version);
   Result<std::vector<BenchRow>> bench(bool ours);
   Result<PictureRun> picture(bool ours, const std::string& image, const std::string& prompt);
+  Result<ServerRun> server(bool ours);
+  std::vector<std::string> server_arguments(bool ours, int port) const;
   Status measure(bool ours);
   Status pair(int index);
   Stage& stage(const std::string& name, const std::string& unit, Better better);
@@ -62,6 +66,8 @@ std::string describe(const Settings& s) {
     }
     out += ". ";
   }
+  if (s.n_parallel > 0)
+    out += format("Servers with %d clients at a time, none of which begins as another. ", s.n_parallel);
   if (!s.images.empty()) {
     out += format("Pictures of at most %d tokens, answers of %d; vision precision of glimpse: %s. ", s.image_max_tokens,
                   s.n_answer, s.vision_precision);
@@ -74,8 +80,11 @@ std::string peer(const Settings& s, const char* name) {
   return (std::filesystem::path(s.llama_bin) / name).string();
 }
 
-Result<ProcessResult> Runner::call(const std::string& program, const std::vector<std::string>& arguments) {
-  auto done = run_process(program, arguments, s_.timeout_seconds, s_.cancelled);
+// server: the program has nothing to do when that has ended.
+Result<ProcessResult> Runner::call(const std::string& program, const std::vector<std::string>& arguments,
+                                   ServerProcess* server) {
+  const auto cancelled = [&] { return (s_.cancelled && s_.cancelled()) || (server != nullptr && !server->runs()); };
+  auto done = run_process(program, arguments, s_.timeout_seconds, cancelled);
   if (!done.ok()) return done;
   const ProcessResult& r = done.value();
   children_cpu_ += r.cpu_seconds;
@@ -123,6 +132,14 @@ Status Runner::check_peer() {
                            {"--mmproj", "--image-max-tokens", "--perf", "--verbosity", "--jinja", "--flash-attn",
                             "--device", "--no-mmproj-offload"},
                            &version));
+  }
+  if (s_.n_parallel > 0) {
+    GLIMPSE_TRY(check_help(peer(s_, "llama-server"), {"--parallel", "--port", "--device", "--jinja"}, &version));
+    c_.their_version = version;
+  }
+  if (s_.n_prompt + s_.n_gen == 0 && !version.empty()) {
+    c_.their_version = version;
+    return {};
   }
   return check_help(peer(s_, "llama-bench"), {"--n-depth", "--flash-attn", "--output", "--device"}, &c_.their_version);
 }
@@ -203,6 +220,63 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
   return run;
 }
 
+// Contexts of one size: llama-server divides its own among its slots.
+std::vector<std::string> Runner::server_arguments(bool ours, int port) const {
+  std::vector<std::string> all = {"-m",         s_.model,
+                                  "--port",     std::to_string(port),
+                                  "--parallel", std::to_string(s_.n_parallel),
+                                  "-t",         std::to_string(s_.n_threads),
+                                  "-c",         std::to_string(ours ? s_.context : s_.context * s_.n_parallel)};
+  if (!s_.images.empty()) {
+    all.insert(all.end(), {"--mmproj", s_.mmproj, "--image-max-tokens", std::to_string(s_.image_max_tokens)});
+  }
+  if (ours) {
+    all.insert(all.begin(), "serve");
+    all.insert(all.end(), s_.our_device.begin(), s_.our_device.end());
+    if (!s_.images.empty()) all.insert(all.end(), {"--vision-precision", s_.vision_precision});
+    return all;
+  }
+  all.insert(all.end(), {"--jinja", "-fa", "on"});
+  if (s_.on_gpu) {
+    all.insert(all.end(), {"-ngl", "99"});
+  } else {
+    all.insert(all.end(), {"--device", "none"});
+    if (!s_.images.empty()) all.push_back("--no-mmproj-offload");
+  }
+  return all;
+}
+
+Result<ServerRun> Runner::server(bool ours) {
+  GLIMPSE_ASSIGN(const int port, free_port());
+  const std::string program = ours ? s_.glimpse_program : peer(s_, "llama-server");
+  GLIMPSE_ASSIGN(const std::unique_ptr<ServerProcess> started,
+                 ServerProcess::start(program, server_arguments(ours, port)));
+  const std::string clients = std::to_string(s_.n_parallel);
+  std::vector<std::string> arguments = {"load",
+                                        "http://127.0.0.1:" + std::to_string(port),
+                                        "--wait",
+                                        format("%.0f", s_.timeout_seconds),
+                                        "--timeout",
+                                        format("%.0f", s_.timeout_seconds),
+                                        "--concurrency",
+                                        clients,
+                                        "-n",
+                                        std::to_string(s_.n_answer),
+                                        "-o",
+                                        "json"};
+  for (const std::string& image : s_.images) arguments.insert(arguments.end(), {"--image", image});
+  if (!s_.prompts.empty()) arguments.insert(arguments.end(), {"-p", s_.prompts[0]});
+  Result<ProcessResult> done = call(s_.glimpse_program, arguments, started.get());
+  const bool runs = started->runs();
+  children_cpu_ += started->stop();
+  if (!done.ok() && !runs && !(s_.cancelled && s_.cancelled())) {
+    return make_error(ErrorCode::kIo, "%s ended: %s", std::filesystem::path(program).filename().string(),
+                      tail(started->said()));
+  }
+  if (!done.ok()) return std::move(done).error();
+  return parse_load(done.value().out);
+}
+
 Stage& Runner::stage(const std::string& name, const std::string& unit, Better better) {
   for (Stage& s : c_.stages) {
     if (s.name == name) return s;
@@ -259,6 +333,15 @@ Status Runner::measure(bool ours) {
         (ours ? parts_[i].second.ours : parts_[i].second.theirs).push_back(parts[i].second);
       }
     }
+  }
+  if (s_.n_parallel > 0) {
+    if (s_.say) s_.say(format("pair %d of %d: %s, server", pair_ + 1, s_.n_pairs, engine));
+    GLIMPSE_ASSIGN(const ServerRun run, server(ours));
+    const std::string clients = format(", %d clients", s_.n_parallel);
+    note("answers" + clients, "/min", Better::kMore, ours, run.answers_per_minute);
+    note("all answers" + clients, "tokens/s", Better::kMore, ours, run.tokens_per_second);
+    note("first token" + clients, "ms", Better::kLess, ours, run.first_token);
+    note("between tokens" + clients, "ms", Better::kLess, ours, run.between_tokens);
   }
   if (s_.say && s_.n_prompt + s_.n_gen > 0) s_.say(format("pair %d of %d: %s, texts", pair_ + 1, s_.n_pairs, engine));
   GLIMPSE_ASSIGN(const std::vector<BenchRow> rows, bench(ours));

@@ -12,7 +12,7 @@ namespace glimpse::compare {
 
 struct Settings {
   std::string glimpse_program;  // path
-  std::string llama_bin;        // folder of llama-bench and llama-mtmd-cli
+  std::string llama_bin;        // folder of llama-bench, llama-mtmd-cli and llama-server
   std::string model, mmproj;
   std::vector<std::string> images;  // each is asked every prompt; empty: texts are measured only
   std::vector<std::string> prompts;
@@ -24,6 +24,7 @@ struct Settings {
   std::vector<std::string> our_device;    // options of `glimpse run` and `glimpse bench`: where it runs
   bool on_gpu = false;                    // ours; llama.cpp is told to run there too, or to leave GPUs alone
   int64_t n_answer = 64;                  // tokens of an answer
+  int64_t n_parallel = 0;                 // clients of both engines' servers, that many at a time; 0: no servers
   int64_t context = 4096;
   int64_t image_max_tokens = 1280;
   double timeout_seconds = 1800;  // of one program
