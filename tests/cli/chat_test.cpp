@@ -139,6 +139,12 @@ TEST(Chat, WhatIsWrongIsSaidAndTheScriptGoesOn) {
   EXPECT_EQ(full.out, hello + hello);
 }
 
+TEST(Chat, EveryAnswerIsAsItWasConstrained) {
+  const RunResult result = script("Hello\nWhat?\n", {"--choice", "yes", "--choice", "no"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, testing::MatchesRegex("(yes|no)\n(yes|no)\n"));
+}
+
 TEST(Chat, SystemPromptsStatsAndBoxes) {
   const ScratchDir dir;
   const std::string plain = script("Hello\n").out, brief = script("Hello\n", {"--system", "Be brief."}).out;
@@ -180,8 +186,9 @@ TEST(Chat, ATerminalHasAPromptAndHistory) {
   EXPECT_EQ(talk.finish(), 0) << talk.said();
 }
 
+// On the oracle, whose answer takes long enough to be stopped.
 TEST(Chat, CtrlCStopsTheAnswerAndNotTheProgram) {
-  Dialogue talk(chat({"--logit-bias", "1+100", "-n", "-1", "-c", "4096"}), Dialogue::Over::kTerminal, {"TERM=xterm"});
+  Dialogue talk(chat({"--logit-bias", "1+100", "-n", "-1", "--reference"}), Dialogue::Over::kTerminal, {"TERM=xterm"});
   EXPECT_TRUE(talk.hears("> "));
   talk.send("Go on for ever\r");
   EXPECT_TRUE(talk.hears("\"\"\"\"")) << talk.said();
@@ -193,7 +200,7 @@ TEST(Chat, CtrlCStopsTheAnswerAndNotTheProgram) {
   kill(talk.pid(), SIGTERM);
   EXPECT_EQ(talk.finish(), 128 + SIGTERM) << talk.said();
   // From a pipe nobody could say how to go on: it ends.
-  Dialogue pipe(chat({"--logit-bias", "1+100", "-n", "-1"}), Dialogue::Over::kPipes);
+  Dialogue pipe(chat({"--logit-bias", "1+100", "-n", "-1", "--reference"}), Dialogue::Over::kPipes);
   pipe.send("Go on for ever\nHello\n");
   EXPECT_TRUE(pipe.hears("\"\"\"\"")) << pipe.said();
   kill(pipe.pid(), SIGINT);

@@ -148,6 +148,7 @@ Status OutputFile::resume(const std::string& header, uint64_t fingerprint) {
   const JournalHead wanted = head_of(fingerprint);
   if (n < sizeof head) {
     if (size_of(file_) == 0) return begin(header, fingerprint);  // killed while it was begun
+    if (n == 0) unlink(journal_path_.c_str());                   // opening it has made it
     return make_error(ErrorCode::kInvalidArgument,
                       "%s cannot be resumed: there is no %s beside it (--force begins it anew)", path_, journal_path_);
   }

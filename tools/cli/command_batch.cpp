@@ -1,4 +1,5 @@
 // glimpse batch: one question about many pictures, or many questions, into a table.
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <filesystem>
@@ -157,6 +158,8 @@ void check(BatchOptions& o) {
     if (o.delimiter.size() != 1 || o.delimiter.find_first_of("\"\r\n") == 0) fail("--delimiter is one character");
     o.input.delimiter = o.delimiter[0];
   }
+  const bool reads_rows = std::find(o.inputs.begin(), o.inputs.end(), "-") != o.inputs.end();
+  if (reads_rows && o.prompt_file == "-") fail("standard input ('-') can be read once: rows or -f");
   if (!o.prompt_file.empty()) o.prompt = value_or_throw(prompt::read_text(o.prompt_file));
   o.input.format = input_format(o.input_format);
 }

@@ -16,6 +16,7 @@
 #include "tools/cli/answer_shapes.h"
 #include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/constraint_choice.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -31,6 +32,7 @@ constexpr int32_t kPageSlots = 256;  // of a checkpoint, at most one page is its
 struct ChatOptions {
   ModelChoice model;
   SamplingChoice sampling;
+  ConstraintChoice constraint;
   std::string system, history;
   std::vector<std::string> images;
   int32_t n_speculate = 0;
@@ -57,7 +59,10 @@ class Chat {
         progress_(progress),
         generate_(o.sampling),
         session_(model, session_choice(o, model)),
-        system_(o.system) {}
+        constraint_(constraint_of(o.constraint, read_notation(o.constraint), model)),
+        system_(o.system) {
+    if (constraint_) generate_.params.constraint = constraint_->get();
+  }
 
   /// One line of input; false: the conversation is over. Throws what went wrong with it.
   bool take_line(const std::string& line);
@@ -106,6 +111,7 @@ class Chat {
   ProgressLine& progress_;
   GenerateParams generate_;
   api::Session session_;
+  const std::optional<api::Constraint> constraint_;
   std::string system_;
   std::deque<Turn> turns_;         // the last ones
   std::vector<Picture> waiting_;   // for the next question
@@ -438,6 +444,7 @@ void add_chat(CLI::App& app, int* status) {
       ->check(CLI::Range(0, 15))
       ->capture_default_str();
   add_sampling_options(*command, o->sampling);
+  add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model);
   command->callback([o, status] {
     try {
