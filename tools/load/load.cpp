@@ -23,6 +23,12 @@ double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
+std::string why(httplib::Error error) {
+  if (error == httplib::Error::Connection) return "no connection";
+  if (error == httplib::Error::Read) return "the connection broke off, or nothing came in time";
+  return httplib::to_string(error);
+}
+
 struct Address {
   std::string server, prefix;  // "http://host:port", "/v1"
 };
@@ -104,8 +110,8 @@ class Load {
       if (answer && answer->status != 503) return {};
       if (cancelled()) return make_error(ErrorCode::kCancelled, "interrupted");
       if (ms_since(start) > 1000 * s_.wait_seconds) {
-        return make_error(ErrorCode::kIo, "%s is not ready after %.0f s: %s", s_.url, s_.wait_seconds,
-                          answer ? "status 503" : httplib::to_string(answer.error()));
+        return make_error(ErrorCode::kIo, "%s is not ready after %g s: %s", s_.url, s_.wait_seconds,
+                          answer ? "status 503" : why(answer.error()));
       }
       if (!waited) say("waiting for the server");
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
@@ -238,7 +244,7 @@ Exchange Load::ask(httplib::Client& client, uint64_t number) const {
   if (status != 0 && status != 200) {
     exchange.error = format("status %d: %s", status, error_message(refused));
   } else if (!answer) {
-    exchange.error = httplib::to_string(answer.error()) + " (" + address_.server + ")";
+    exchange.error = why(answer.error());
   } else if (!listener.done()) {
     exchange.error = "the answer broke off, or is no stream";
   }
