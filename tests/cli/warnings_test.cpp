@@ -44,6 +44,7 @@ TEST(Warnings, EveryCommandShowsThemOnce) {
       {"run", "-p", "the cat", "-n", "2"},
       {"eval", "--mmproj", golden("tied/mmproj.gguf"), "--cases", dir.path(), "-n", "2", "-c", "512"},
       {"perplexity", "-f", GLIMPSE_TEST_DIR "/eval/data/text.txt", "-c", "16", "--chunks", "1"},
+      {"embed", "--pooling", "last", "the cat"},
       {"diff", "-p", "the cat", "--against", "ref"},  // which loads it twice
       {"bench", "--no-roofline", "-p", "4", "-n", "0", "-r", "1"}};
   for (std::vector<std::string> command : commands) {
