@@ -174,10 +174,19 @@ TEST(Usage, HelpOfACommandNamesItsFlags) {
   }
 }
 
-TEST(Usage, VersionIsOneLine) {
+TEST(Usage, VersionSaysWhatTheProgramIs) {
   const RunResult result = run_glimpse({"--version"});
   EXPECT_EQ(result.exit_code, 0);
-  EXPECT_THAT(result.out, testing::MatchesRegex("glimpse [0-9]+\\.[0-9]+\\.[0-9]+\n"));
+  EXPECT_THAT(result.out, testing::MatchesRegex("glimpse [0-9]+\\.[0-9]+\\.[0-9]+\n"
+                                                "build: (GCC|Clang) [^\n]+, (threads of its own|OpenMP)\n"
+                                                "instruction sets: this CPU has ref[^\n]*; in use: [a-z0-9]+\n"
+                                                "backends: cpu[^\n]+\n"
+                                                "pictures: JPEG PNG BMP PPM[^\n]*\n"));
+  RunSetup forced;
+  forced.environment = {"GLIMPSE_FORCE_ISA=ref"};
+  EXPECT_THAT(run_glimpse({"--version"}, forced).out, HasSubstr("in use: ref\n"));
+  forced.environment = {"GLIMPSE_FORCE_ISA=avx3"};
+  EXPECT_THAT(run_glimpse({"--version"}, forced).out, HasSubstr("avx3"));
 }
 
 TEST(Usage, WrongFlagsExitWithTwo) {

@@ -1,5 +1,5 @@
 # One step of the install test, run by CTest:
-#   cmake -DSTEP=stage|package|shared_alone|pkg_config|subproject -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1 -DTOOLS=0|1
+#   cmake -DSTEP=stage|package|shared_alone|pkg_config|debian|subproject -DBUILD=... -DSCRATCH=... -DSOURCE=... -DMODEL=... -DC_COMPILER=... -DSHARED=0|1 -DTOOLS=0|1
 #         -DSANITIZE=... -DCONFIG=... -P install_test.cmake
 cmake_minimum_required(VERSION 3.25)
 if(NOT SANITIZE STREQUAL "")
@@ -138,6 +138,34 @@ elseif(STEP STREQUAL "pkg_config")
     get_filename_component(lib_dir ${pc_dir} DIRECTORY)
     run_consumer(${program} ${CMAKE_COMMAND} -E env LD_LIBRARY_PATH=${lib_dir})
   endforeach()
+
+elseif(STEP STREQUAL "debian")
+  # The package of cpack, unpacked into an empty folder: whole, and its program finds its libraries there.
+  find_program(dpkg_deb dpkg-deb)
+  if(NOT dpkg_deb OR NOT TOOLS)
+    message(STATUS "SKIPPED: no dpkg-deb, or no command in this build")
+    return()
+  endif()
+  set(root ${SCRATCH}_debian)
+  file(REMOVE_RECURSE ${root})
+  run(COMMAND ${CMAKE_CPACK_COMMAND} --config ${BUILD}/CPackConfig.cmake -G DEB -B ${root}/made -C ${CONFIG})
+  file(GLOB package ${root}/made/glimpse_*.deb)
+  run(COMMAND ${dpkg_deb} -x ${package} ${root}/unpacked)
+  foreach(name IN ITEMS bin/glimpse include/glimpse/glimpse.h share/man/man1/glimpse-run.1 share/doc/glimpse/LICENSE
+                        share/bash-completion/completions/glimpse)
+    if(NOT EXISTS ${root}/unpacked/usr/${name})
+      message(FATAL_ERROR "${package} has no /usr/${name}")
+    endif()
+  endforeach()
+  run(COMMAND ${dpkg_deb} -f ${package} Package Version Depends OUTPUT fields)
+  find_program(shlibdeps dpkg-shlibdeps)
+  if(NOT fields MATCHES "Package: glimpse\nVersion: [0-9.]+" OR (shlibdeps AND NOT fields MATCHES "Depends: .*libjpeg62"))
+    message(FATAL_ERROR "the package says\n${fields}")
+  endif()
+  run(COMMAND ${root}/unpacked/usr/bin/glimpse inspect ${MODEL} OUTPUT said)
+  if(NOT said MATCHES "qwen2vl")
+    message(FATAL_ERROR "its program said ${said}")
+  endif()
 
 elseif(STEP STREQUAL "subproject")
   set(build ${SCRATCH}_subproject)

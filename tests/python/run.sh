@@ -9,7 +9,7 @@ case $list in
   test) packages=(numpy pillow pytest) ;;
   wheel) packages=(scikit-build-core) ;;
   spark) packages=(pyspark pandas pyarrow numpy pillow pytest) ;;
-  ray) packages=("ray[data]" numpy pillow pytest) ;;
+  ray) packages=("ray[data]" pydantic aiohttp numpy pillow pytest) ;;
   *) echo "run.sh: no list $list" >&2; exit 2 ;;
 esac
 skip() { echo "SKIPPED: $*"; exit 0; }

@@ -3,11 +3,11 @@
 #include <string>
 #include <vector>
 
-#include "engine/include/glimpse/glimpse.h"
 #include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/documents.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/version.h"
 
 namespace {
 
@@ -37,13 +37,16 @@ int finish_parse(const CLI::App& app, const CLI::ParseError& error) {
 
 int run_command(int argc, char** argv) {
   CLI::App app{"glimpse answers questions about pictures with Qwen2-VL models in GGUF files.", "glimpse"};
-  app.set_version_flag("--version", std::string("glimpse ") + glimpse_version());
+  app.set_version_flag("--version", version_text, "What this program is: version, build, instruction sets, backends");
   app.require_subcommand(1);
   int status = kExitOk;
   add_run(app, &status);
   add_chat(app, &status);
   add_batch(app, &status);
+#ifdef GLIMPSE_HAS_SERVE
   add_serve(app, &status);
+  add_load(app, &status);
+#endif
   add_embed(app, &status);
   add_rerank(app, &status);
   add_inspect(app, &status);
@@ -53,7 +56,6 @@ int run_command(int argc, char** argv) {
   add_perplexity(app, &status);
   add_diff(app, &status);
   add_compare(app, &status);
-  add_load(app, &status);
   add_eval(app, &status);
   add_documents(app, &status);
   try {
