@@ -1,12 +1,14 @@
 // Answers under a constraint: whatever way they are made, they are texts of it, and the same ones.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <regex>
 #include <set>
 
 #include "engine/constrain/constraint.h"
+#include "engine/constrain/json_value.h"
 #include "tests/engine/session_support.h"
 
 namespace glimpse::testing {
@@ -63,6 +65,35 @@ TEST(ConstrainedAnswer, IsOneOfItsTextsGreedyAndSampled) {
     texts.insert(answer.text);
   }
   EXPECT_GT(texts.size(), 100u);
+}
+
+// Whatever the seed, the answer is JSON and holds what the schema says.
+TEST(ConstrainedAnswer, IsJsonOfItsSchema) {
+  const Constraint::Ptr constraint =
+      must(Constraint::compile_json_schema(tied_model()->tokenizer(), R"({"type": "object",
+      "properties": {"n": {"type": "integer", "minimum": -20, "maximum": 300, "multipleOf": 5}, "who": {"type": "string",
+      "minLength": 1, "maxLength": 5}, "more": {"type": "array", "items": {"enum": ["a", null, true]}, "maxItems": 3}},
+      "required": ["n", "who"], "additionalProperties": false})"));
+  const auto session = roomy_session();
+  EXPECT_OK(session->prefill({user("the cat")}, {}));
+  const auto start = must(session->checkpoint());
+  size_t n_more = 0;
+  for (uint64_t seed = 0; seed < 1000; ++seed) {
+    EXPECT_OK(session->rewind(*start));
+    const Answer answer = must(session->generate({}, constrained(constraint, seed == 0 ? 0.0f : 1.2f, seed)));
+    ASSERT_EQ(answer.reason, FinishReason::kStop) << answer.text;
+    const constrain::JsonValue value = must(constrain::parse_json(answer.text));
+    ASSERT_EQ(constrain::write_json(value), answer.text);
+    const int n = std::stoi(value.find("n")->text);
+    EXPECT_TRUE(n >= -20 && n <= 300 && n % 5 == 0) << answer.text;
+    const std::string& who = value.find("who")->text;
+    const auto n_characters = std::count_if(who.begin(), who.end(), [](char c) { return (c & 0xC0) != 0x80; });
+    EXPECT_TRUE(n_characters >= 1 && n_characters <= 5) << answer.text;
+    if (value.find("more") == nullptr) continue;
+    ++n_more;
+    EXPECT_LE(value.find("more")->items.size(), 3u);
+  }
+  EXPECT_GT(n_more, 50u);
 }
 
 TEST(ConstrainedAnswer, IsTheSameOnEveryWay) {
