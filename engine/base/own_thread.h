@@ -20,7 +20,7 @@ class HostSignalsBlocked {
 
  private:
   static constexpr size_t kMaskBytes = 128;  // a sigset_t of Linux
-  alignas(8) unsigned char before_[kMaskBytes];
+  alignas(8) unsigned char before_[kMaskBytes] = {};
   bool masked_ = false;
 };
 
