@@ -142,3 +142,10 @@ def test_a_forked_child_has_an_engine_of_its_own(model: glimpse.Model, engine: g
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert engine.ask(QUESTION, picture).text == DESCRIPTION
+
+
+def test_requests_say_their_tools_and_whether_to_think(engine: glimpse.Engine, picture: str) -> None:
+    for thinking in (None, True, False):
+        assert engine.submit(QUESTION, picture, thinking=thinking).answer().text == DESCRIPTION, "it has no such choice"
+    with pytest.raises(glimpse.UnsupportedError, match="tools"):
+        engine.submit(QUESTION, tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}]).answer()

@@ -6,6 +6,7 @@ import asyncio
 import collections
 import ctypes
 import dataclasses
+import json
 import os
 from typing import (
     TYPE_CHECKING,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ._options import EngineOptions, Sampling
     from ._pictures import ImageLike
 
+_THINKING = {None: "GLIMPSE_THINKING_DEFAULT", True: "GLIMPSE_THINKING_ON", False: "GLIMPSE_THINKING_OFF"}
 _ALL_TOKENS = ctypes.c_size_t(-1).value
 _SLICE_MS = 50  # between two looks at signals
 
@@ -236,14 +238,27 @@ class Engine:
         system: Optional[str] = None,
         priority: int = 0,
         deadline: float = 0.0,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinking: Optional[bool] = None,
         **sampling: "Unpack[Sampling]",
     ) -> Ticket:
-        """A request. deadline: seconds after which it ends as cancelled; 0: never. Raises BusyError where n_queued wait
-        already. Errors of pictures come with the answer.
+        """A request. deadline: seconds after which it ends as cancelled; 0: never. tools: what the model may call, as
+        OpenAI's "tools". thinking: whether it may think first, where its template leaves a choice. Raises BusyError where
+        n_queued wait already, UnsupportedError for tools that the template does not know. Errors of pictures come with
+        the answer.
         """
-        return self._submit(read_messages(prompt, images, system), priority, deadline, sampling)
+        messages = read_messages(prompt, images, system)
+        return self._submit(messages, sampling, priority, deadline, tools, thinking)
 
-    def _submit(self, messages: List[Message], priority: int, deadline: float, sampling: Mapping[str, Any]) -> Ticket:
+    def _submit(
+        self,
+        messages: List[Message],
+        sampling: Mapping[str, Any],
+        priority: int = 0,
+        deadline: float = 0.0,
+        tools: Sequence[Mapping[str, Any]] = (),
+        thinking: Optional[bool] = None,
+    ) -> Ticket:
         pictures: List[Picture] = []
         array, keep = c_request_messages(messages, pictures)
         generate = _c.new("glimpse_generate_params")
@@ -256,6 +271,9 @@ class Engine:
             priority=priority,
             deadline_ms=int(1000 * deadline),
         )
+        texts = (ctypes.c_char_p * max(len(tools), 1))(*[json.dumps(tool).encode() for tool in tools])
+        request.tools, request.n_tools = ctypes.addressof(texts), len(tools)
+        request.thinking = _c.numbers[_THINKING[thinking]]
         engine = self._open()
         ticket = _c.create("glimpse_engine_submit", "glimpse_ticket_free", engine, ctypes.byref(request), keep=engine)
         return Ticket(self, ticket, pictures, generate.n_top_logprobs)
@@ -323,7 +341,7 @@ class _Waiting:
         self._failure: Optional[BaseException] = None
         try:
             self._messages = _row_messages(row, prompt, system)
-            self._ticket = engine._submit(self._messages, 0, 0.0, sampling)
+            self._ticket = engine._submit(self._messages, sampling)
         except (GlimpseError, TypeError, ValueError, OSError) as failure:
             self._failure = failure
 
@@ -343,7 +361,7 @@ class _Waiting:
         except GlimpseError as failure:
             if failure.status != Status.UNSUPPORTED or not self._decode():
                 raise
-        return self._engine._submit(self._messages, 0, 0.0, self._sampling).answer()
+        return self._engine._submit(self._messages, self._sampling).answer()
 
     def _decode(self) -> bool:
         # Formats that this build does not read may be Pillow's.
