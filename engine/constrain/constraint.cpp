@@ -12,6 +12,13 @@ namespace glimpse {
 using constrain::Automaton;
 using constrain::Grammar;
 
+namespace {
+
+constexpr size_t kStateBytes = size_t{48} << 20;  // of a constraint's states: 2000 masks of 151936 tokens
+constexpr uint64_t kWork = uint64_t{1} << 24;     // places looked at for a token, a fifth of a second
+
+}  // namespace
+
 struct Constraint::Impl {
   std::shared_ptr<const Grammar> grammar;
   std::shared_ptr<const TokenTrie> trie;
@@ -19,7 +26,12 @@ struct Constraint::Impl {
   std::shared_ptr<Automaton> automaton;
 
   // The one before is full: it lives as long as an answer is in it.
-  void renew() { automaton = std::make_shared<Automaton>(grammar, trie, constrain::AutomatonLimits()); }
+  void renew() {
+    constrain::AutomatonLimits limits;
+    limits.n_bytes = kStateBytes;
+    limits.work = kWork;
+    automaton = std::make_shared<Automaton>(grammar, trie, limits);
+  }
 };
 
 namespace {

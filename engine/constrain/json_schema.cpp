@@ -3,6 +3,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -384,9 +385,13 @@ class Compiler {
     if (required != nullptr && !all_strings(*required))
       return schema_error(pointer_to(at, "required"), "want a list of names");
     std::vector<Member> found;
+    std::set<std::string_view> required_names, known_names;
+    for (size_t i = 0; required != nullptr && i < required->items.size(); ++i) {
+      required_names.insert(required->items[i].text);
+    }
     const auto add = [&](const std::string& name, const JsonValue& value, const std::string& place) -> Status {
-      const bool needed = required != nullptr && std::any_of(required->items.begin(), required->items.end(),
-                                                             [&](const JsonValue& n) { return n.text == name; });
+      const bool needed = required_names.count(name) > 0;
+      known_names.insert(name);
       GLIMPSE_ASSIGN(const Expr expr, inner(value, place));
       names.push_back(name);
       if (expr == builder_.nothing() && !needed) return {};
@@ -403,7 +408,7 @@ class Compiler {
     const JsonValue any = JsonValue::make_boolean(true);
     for (size_t i = 0; required != nullptr && i < required->items.size(); ++i) {
       const std::string& name = required->items[i].text;
-      if (std::find(names.begin(), names.end(), name) != names.end()) continue;
+      if (known_names.count(name) > 0) continue;
       GLIMPSE_TRY(add(name, rest != nullptr ? *rest : any, pointer_to(at, "additionalProperties")));
     }
     return found;

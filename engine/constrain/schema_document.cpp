@@ -11,6 +11,7 @@ namespace {
 
 using Kind = JsonValue::Kind;
 
+constexpr size_t kMostCompared = 64;      // schemas of an allOf, for equal ones
 constexpr int kMostReferences = 64;       // one behind the other
 constexpr int64_t kMostCopied = 1 << 21;  // values
 
@@ -105,7 +106,8 @@ JsonValue all_of(std::vector<JsonValue> schemas) {
     const JsonValue* const inner = schema.keys.size() == 1 ? schema.find("allOf") : nullptr;
     for (const JsonValue& one : inner != nullptr ? inner->items : std::vector<JsonValue>{schema}) {
       if (one.is(Kind::kBoolean) && one.boolean) continue;
-      if (std::none_of(flat.begin(), flat.end(), [&](const JsonValue& known) { return same_json(known, one); })) {
+      if (flat.size() > kMostCompared ||
+          std::none_of(flat.begin(), flat.end(), [&](const JsonValue& known) { return same_json(known, one); })) {
         flat.push_back(one);
       }
     }
@@ -182,6 +184,12 @@ bool SchemaDocument::is_combined(const JsonValue& schema) {
                      [](const std::string& key) { return key != "$ref" && !is_annotation(key); });
 }
 
+// Lists of which each is compared with each.
+Status SchemaDocument::charge_pairs(size_t a, size_t b, const std::string& at) {
+  n_copied_ += static_cast<int64_t>(std::min(a, size_t{1} << 20) * std::min(b, size_t{1} << 20) / 16);
+  return charge(JsonValue(), at);
+}
+
 // Schemas whose merging makes ever new ones end here.
 Status SchemaDocument::charge(const JsonValue& copied, const std::string& at) {
   n_copied_ += size_of(copied);
@@ -252,6 +260,9 @@ Result<JsonValue> SchemaDocument::both(const JsonValue& a, const JsonValue& b, c
       if (one != nullptr && !one->is(Kind::kObject))
         return schema_error(pointer_to(at, "properties"), "want an object");
     }
+    const size_t n_a = members_a != nullptr ? members_a->keys.size() : 0;
+    const size_t n_b = members_b != nullptr ? members_b->keys.size() : 0;
+    GLIMPSE_TRY(charge_pairs(n_a + n_b, n_a + n_b, at));
     add(members_a, members_b, rest_b);
     add(members_b, members_a, rest_a);
     result.set("properties", std::move(members));
@@ -275,6 +286,7 @@ Status SchemaDocument::join_keyword(JsonValue& to, const JsonValue& other, const
                                     const JsonValue& value, const std::string& at) {
   const JsonValue& known = *to.find(key);
   const std::string place = pointer_to(at, key);
+  GLIMPSE_TRY(charge_pairs(known.items.size(), value.items.size(), place));
   if (same_json(known, value)) return {};
   if (key == "type") {
     to.set(key, common_types(known, value));
@@ -342,6 +354,7 @@ bool SchemaDocument::are_disjoint(const JsonValue& first, const JsonValue& secon
   if (common.empty()) return true;
   const auto listed_a = listed_values(a), listed_b = listed_values(b);
   if (listed_a && listed_b) {
+    if (!charge_pairs(listed_a->size(), listed_b->size(), "#").ok()) return false;
     return std::none_of(listed_a->begin(), listed_a->end(), [&](const JsonValue& x) {
       return std::any_of(listed_b->begin(), listed_b->end(), [&](const JsonValue& y) { return same_json(x, y); });
     });

@@ -44,6 +44,7 @@ class SchemaDocument {
  private:
   Result<JsonValue> expand(const JsonValue& schema, const std::string& at, int depth);
   Status charge(const JsonValue& copied, const std::string& at);
+  Status charge_pairs(size_t a, size_t b, const std::string& at);
   Status join_keyword(JsonValue& to, const JsonValue& other, const std::string& key, const JsonValue& value,
                       const std::string& at);
   bool have_disjoint_members(const JsonValue& a, const JsonValue& b, int depth);

@@ -386,6 +386,23 @@ TEST(JsonSchema, LargeOnesAreRefusedOrCheap) {
   EXPECT_EQ(compile(many + "]}").error().code, ErrorCode::kTooLarge);
 }
 
+// Thousands of members, twice, to be put together: refused before it takes long.
+TEST(JsonSchema, LargeOnesAreNotComparedEachWithEach) {
+  std::string members, names;
+  for (int i = 0; i < 8000; ++i) {
+    members += format("%s\"m%d\": true", i > 0 ? ", " : "", i);
+    names += format("%s\"m%d\"", i > 0 ? ", " : "", i);
+  }
+  const std::string object = R"({"properties": {)" + members + R"(}, "required": [)" + names + "]}";
+  for (const std::string& both : {R"({"allOf": [)" + object + ", " + object + "]}",
+                                  R"({"allOf": [{"enum": [)" + names + R"(]}, {"enum": ["x", )" + names + "]}]}"}) {
+    const auto refused = compile(both);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kTooLarge);
+    EXPECT_THAT(refused.error().message, HasSubstr("the schema is too large, or its allOf and $ref"));
+  }
+}
+
 TEST(JsonValue, ReadsWhatItWrites) {
   for (const char* text :
        {"null", "[1, -2.5e+10, true, false]", R"({"b": "q\"\\\n\u0001é😀", "a": {}})", "[]", "\"\""}) {
