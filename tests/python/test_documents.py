@@ -3,7 +3,7 @@
 ```python: run in one namespace; a ```text block directly below is what they print. ```console: lines that begin with "$ " are
 commands of a shell, the lines below what they print on standard output ("..." for anything, "[exit status 1]" for failures). Comments
 above a block: <!-- file: NAME --> writes it to a file, <!-- excerpt: PATH --> demands it in a file of the tree,
-<!-- needs: PROGRAM --> skips it where there is none, <!-- server: COMMAND --> runs beside the block.
+<!-- needs: PROGRAM --> and <!-- built: PATH --> skip it where there is none (of the build), <!-- server: COMMAND --> runs beside the block.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pytest
 import glimpse
 from conftest import ROOT
 
-PAGES = ["tools/python/README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools/docs").glob("*.md"))]
+PAGES = ["README.md", "tools/python/README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tools/docs").glob("*.md"))]
 PORT = "8089"  # of the pages; another one here
 
 
@@ -129,6 +129,9 @@ def test_blocks_run(page: str, folder: Path) -> None:
         where = f"{page}:{block.line}"
         if "needs" in block.marks and any(shutil.which(need) is None for need in block.marks["needs"].split()):
             print(f"{where} needs {block.marks['needs']}")
+            continue
+        if "built" in block.marks and not (Path(os.environ.get("GLIMPSE_BUILD", "/")) / block.marks["built"]).exists():
+            print(f"{where} needs {block.marks['built']} of the build")
             continue
         if "file" in block.marks:
             (folder / block.marks["file"]).write_text(block.text)
