@@ -1,6 +1,7 @@
 #include "tokenizer/chat.h"
 
 #include <algorithm>
+#include <charconv>
 #include <string_view>
 #include <tuple>
 #include <utility>
@@ -53,6 +54,15 @@ std::optional<size_t> last_question(const std::vector<ChatMessage>& messages) {
 
 bool skips_thinking(const std::optional<bool>& enable_thinking) {
   return enable_thinking.has_value() && !*enable_thinking;
+}
+
+// "<0.5 seconds>", whatever the locale's decimal point is.
+std::string seconds_text(double seconds) {
+  char digits[400];
+  const auto end = std::to_chars(digits, digits + sizeof digits, seconds, std::chars_format::fixed, 1).ptr;
+  std::string text = "<";
+  text.append(digits, end).append(" seconds>");
+  return text;
 }
 
 /// Writes the rendered template as ids. Text gathers until the next control token, because the words of the template
@@ -290,14 +300,31 @@ class ChatWriter {
     }
     n_pads_ += part.n_tokens;
     if (options_.add_vision_id) text(format("%s %d: ", is_video ? "Video" : "Picture", count));
+    const auto n_blocks = static_cast<int64_t>(part.slice_seconds.size());
+    if (n_blocks > part.n_tokens || (n_blocks > 0 && part.n_tokens % n_blocks != 0)) {
+      return make_error(ErrorCode::kInvalidArgument, "%s %d has %d tokens in %d slices", kind, count, part.n_tokens,
+                        n_blocks);
+    }
+    for (int64_t i = 0; i < n_blocks; ++i) {
+      text(seconds_text(part.slice_seconds[static_cast<size_t>(i)]));
+      GLIMPSE_TRY(block(is_video, part.n_tokens / n_blocks));
+      chat_.visuals.back().slice = static_cast<int>(i);
+      chat_.visuals.back().is_slice = true;
+    }
+    if (n_blocks == 0) GLIMPSE_TRY(block(is_video, part.n_tokens));
+    ++n_parts_;
+    return {};
+  }
+
+  Status block(bool is_video, int64_t n_tokens) {
     GLIMPSE_TRY(control("<|vision_start|>"));
     GLIMPSE_TRY(control(is_video ? kVideoPad : kImagePad));
     chat_.visuals.push_back({.position = static_cast<int64_t>(chat_.ids.size()) - 1,
-                             .n_tokens = part.n_tokens,
+                             .n_tokens = n_tokens,
                              .is_video = is_video,
-                             .part_index = static_cast<int>(chat_.visuals.size())});
+                             .part_index = n_parts_});
     const TokenId pad = chat_.ids.back();
-    chat_.ids.insert(chat_.ids.end(), static_cast<size_t>(part.n_tokens) - 1, pad);
+    chat_.ids.insert(chat_.ids.end(), static_cast<size_t>(n_tokens) - 1, pad);
     return control("<|vision_end|>");
   }
 
@@ -306,6 +333,7 @@ class ChatWriter {
   TokenizeOptions text_options_;
   int64_t n_images_, n_videos_;
   int64_t n_pads_ = 0;
+  int n_parts_ = 0;   // visual ones
   std::string text_;  // since the last control token
   TokenizedChat chat_;
 };

@@ -20,6 +20,8 @@ struct ChatPart {
   Kind kind = Kind::kText;
   std::string text;      // kText
   int64_t n_tokens = 0;  // kImage, kVideo: embeddings that the decoder will see (merged tokens)
+  /// kVideo: when each of its slices is. Not empty (Qwen3-VL): each is a block of its own behind "<0.5 seconds>".
+  std::vector<double> slice_seconds = {};
 };
 
 struct ChatMessage {
@@ -64,6 +66,9 @@ struct VisualSpan {
   int64_t n_tokens = 0;
   bool is_video = false;
   int part_index = 0;  // counts visual parts over all messages given, in order
+  /// Of a video of several blocks, which one this is: each has a span, with the tokens of one slice.
+  int slice = 0;
+  bool is_slice = false;
 };
 
 struct TokenizedChat {

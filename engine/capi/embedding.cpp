@@ -18,6 +18,7 @@ glimpse_status glimpse_embedding_get_info(const glimpse_embedding* handle, glimp
     filled.resized_width = static_cast<int32_t>(embedding.resized.width);
     filled.resized_height = static_cast<int32_t>(embedding.resized.height);
     filled.values = embedding.values.data();
+    filled.n_slices = embedding.is_video ? static_cast<int32_t>(embedding.grid.t) : 0;
     return write_info(filled, info);
   });
 }

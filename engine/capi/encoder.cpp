@@ -110,9 +110,114 @@ Status encode_all(PictureEncoder& encoder, const glimpse_picture* pictures, size
   return {};
 }
 
+// A caller's video, as the engine reads it.
+class GivenVideo {
+ public:
+  Status read(const glimpse_video* given, const DecodeOptions& options) {
+    glimpse_video_init(&video_);
+    GLIMPSE_TRY(read_params(given, &video_));
+    if ((video_.frames != nullptr) == (video_.frame != nullptr)) {
+      return make_error(ErrorCode::kInvalidArgument, "want one of a video's frames and its callback");
+    }
+    if (video_.n_frames < 1 || video_.n_frames > 1 << 20) {
+      return make_error(ErrorCode::kInvalidArgument, "a video of %d frames: want 1 to %d", video_.n_frames, 1 << 20);
+    }
+    frames_.n_frames = static_cast<int64_t>(video_.n_frames);
+    frames_.fps = video_.fps;
+    if (video_.seconds != nullptr) frames_.seconds = {video_.seconds, video_.n_frames};
+    frames_.limits = {video_.min_pixels, video_.max_pixels, video_.max_tokens};
+    frames_.open = [this, options](int64_t index) { return open(static_cast<size_t>(index), options); };
+    return {};
+  }
+  const VideoFrames& frames() const { return frames_; }
+
+ private:
+  Opened open(size_t index, const DecodeOptions& options) {
+    if (video_.frames != nullptr) return open_picture(video_.frames[index], options);
+    picture_ = glimpse_picture{};
+    if (video_.frame(video_.frame_user, index, &picture_) == 0) {
+      return make_error(ErrorCode::kCancelled, "the callback ended the video");
+    }
+    return open_picture(picture_, options);
+  }
+
+  glimpse_video video_{};
+  glimpse_picture picture_{};
+  VideoFrames frames_;
+};
+
 }  // namespace
 
 extern "C" {
+
+void glimpse_video_init(glimpse_video* video) {
+  if (video == nullptr) return;
+  *video = glimpse_video{};
+  video->struct_size = sizeof *video;
+  video->fps = VideoFrames().fps;
+}
+
+void glimpse_video_sampling_init(glimpse_video_sampling* sampling) {
+  if (sampling == nullptr) return;
+  const VideoSampling defaults;
+  *sampling = glimpse_video_sampling{};
+  sampling->struct_size = sizeof *sampling;
+  sampling->fps = defaults.fps;
+  sampling->min_frames = static_cast<int32_t>(defaults.min_frames);
+  sampling->max_frames = static_cast<int32_t>(defaults.max_frames);
+}
+
+glimpse_status glimpse_encode_video(glimpse_session* session, const glimpse_video* video,
+                                    glimpse_progress_callback progress, void* progress_user, glimpse_embedding** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
+    Use<glimpse_session> use;
+    GLIMPSE_TRY(use.begin(session));
+    const ProgressSink sink = progress_sink(progress, progress_user);
+    GivenVideo given;
+    GLIMPSE_TRY(given.read(video, session->session->decode_options(sink)));
+    auto handle = std::make_unique<glimpse_embedding>();
+    GLIMPSE_ASSIGN(handle->embedding, session->session->encode_video(given.frames(), nullptr, sink));
+    *out = handle.release();
+    return {};
+  });
+}
+
+glimpse_status glimpse_encoder_encode_video(glimpse_encoder* encoder, const glimpse_video* video,
+                                            glimpse_progress_callback progress, void* progress_user,
+                                            glimpse_embedding** out) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
+    Use<glimpse_encoder> use;
+    GLIMPSE_TRY(use.begin(encoder));
+    const ProgressSink sink = progress_sink(progress, progress_user);
+    GivenVideo given;
+    GLIMPSE_TRY(given.read(video, encoder->encoder->decode_options(sink)));
+    const auto fits = [](const ImageCost&) { return Status(); };
+    GLIMPSE_ASSIGN(ImageEmbedding embedding, encoder->encoder->encode_video(given.frames(), fits, nullptr, sink));
+    *out = new glimpse_embedding{std::make_shared<const ImageEmbedding>(std::move(embedding))};
+    return {};
+  });
+}
+
+glimpse_status glimpse_sample_video(const glimpse_model* model, size_t n_frames, double fps,
+                                    const glimpse_video_sampling* sampling, size_t* indices, size_t capacity,
+                                    size_t* n) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    if (!model->model->has_vision()) {
+      return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see videos");
+    }
+    glimpse_video_sampling params;
+    glimpse_video_sampling_init(&params);
+    if (sampling != nullptr) GLIMPSE_TRY(read_params(sampling, &params));
+    const int64_t n_given = n_frames > INT64_MAX ? INT64_MAX : static_cast<int64_t>(n_frames);
+    GLIMPSE_ASSIGN(const std::vector<int64_t> seen,
+                   sample_frames(n_given, fps, {params.fps, params.min_frames, params.max_frames},
+                                 model->model->vision().family()));
+    return copy_out(seen, "indices", indices, capacity, n);
+  });
+}
 
 glimpse_status glimpse_encode_image_bytes(glimpse_session* session, const void* bytes, size_t n_bytes,
                                           glimpse_progress_callback progress, void* progress_user,

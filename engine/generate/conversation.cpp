@@ -34,7 +34,13 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t embedding_
                       "another",
                       number, e.values.size(), e.n_tokens, g.t, g.h, g.w);
   }
-  return {};
+  return e.is_video ? check_video_times(e) : Status();
+}
+
+void set_visual(const ImageEmbedding& embedding, ChatPart& part) {
+  part.kind = embedding.is_video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+  part.n_tokens = embedding.n_tokens;
+  part.slice_seconds = embedding.slice_seconds;
 }
 
 }  // namespace
@@ -49,8 +55,8 @@ Result<std::string> render_chat(const Model& model, const std::vector<Message>& 
       ChatPart& chat_part = converted.parts.emplace_back();
       chat_part.text = part.text;
       if (part.image == nullptr) continue;
-      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
-      chat_part.n_tokens = 1;
+      set_visual(*part.image, chat_part);
+      chat_part.n_tokens = std::max<int64_t>(1, static_cast<int64_t>(chat_part.slice_seconds.size()));
     }
   }
   GLIMPSE_ASSIGN(const TokenizedChat tokenized,
@@ -74,8 +80,7 @@ Result<std::vector<ChatMessage>> chat_messages(const std::vector<Message>& messa
       pictures.push_back(part.image.get());
       GLIMPSE_TRY(
           check_picture(*part.image, static_cast<int64_t>(pictures.size()), embedding_width, vision_fingerprint));
-      chat_part.kind = part.image->grid.t > 1 ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
-      chat_part.n_tokens = part.image->n_tokens;
+      set_visual(*part.image, chat_part);
     }
   }
   return chat;
@@ -89,7 +94,11 @@ void Conversation::reserve(int64_t n) {
 std::vector<MropePosition> Conversation::pending_positions(int64_t n_more) const {
   std::vector<MropePosition> positions;
   PositionCounter counter = positions_;
-  counter.append_text(static_cast<int64_t>(pending_.size()) + n_more, positions);
+  const int64_t n = static_cast<int64_t>(pending_.size()) + n_more;
+  const int64_t n_before = std::clamp<int64_t>(jump_.slot - n_cached(), 0, n);
+  counter.append_text(n_before, positions);
+  counter.set_next(counter.next() + jump_between(n_cached(), n_cached() + n));
+  counter.append_text(n - n_before, positions);
   return positions;
 }
 
@@ -177,30 +186,45 @@ bool Conversation::inside_thinking() const {
 
 Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) const {
   const std::vector<const ImageEmbedding*>& pictures = input.pictures;
-  if (chat.visuals.size() != pictures.size()) {
+  if ((chat.visuals.empty() ? 0 : static_cast<size_t>(chat.visuals.back().part_index) + 1) != pictures.size()) {
     return make_error(ErrorCode::kInternal, "%d places for %d pictures", chat.visuals.size(), pictures.size());
   }
   const auto n_pending = static_cast<int64_t>(input.history_ids.size());
   input.history_ids.insert(input.history_ids.end(), chat.ids.begin(), chat.ids.end());
+  // A jump among the tokens before the new ones stays where it is; one behind them, of a prompt that is taken back,
+  // goes.
+  const int64_t jump_row = jump_.slot - input.n_before;
+  const bool jumps = jump_.by > 0 && jump_row >= 0 && jump_row <= n_pending;
+  const auto n_first = static_cast<size_t>(jumps ? jump_row : 0);
   std::vector<PicturePlace> places;
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    places.push_back({n_pending + static_cast<int64_t>(chat.visuals[i].position), pictures[i]});
-    input.n_image_tokens += pictures[i]->n_tokens;
+  for (const VisualSpan& span : chat.visuals) {
+    places.push_back({n_pending - static_cast<int64_t>(n_first) + span.position,
+                      pictures[static_cast<size_t>(span.part_index)], span.slice, span.is_slice ? 1 : 0});
+    input.n_image_tokens += span.n_tokens;
   }
-  input.pass = PassInput(positions_.next() - static_cast<int32_t>(n_cached() - input.n_before));
-  return input.pass.append(input.history_ids, places);
+  input.pass = PassInput(position_at(input.n_before));
+  const std::span<const TokenId> ids(input.history_ids);
+  input.pass.append_text(ids.first(n_first));
+  if (jumps) input.pass.skip_positions(jump_.by);
+  GLIMPSE_TRY(input.pass.append(ids.subspan(n_first), places));
+  if (input.pass.greatest_position() < kMostPosition) return {};
+  return make_error(ErrorCode::kInvalidArgument, "the videos' times go beyond position %d", kMostPosition);
 }
 
 void Conversation::commit(const PromptInput& input) {
   cached_.insert(cached_.end(), input.history_ids.begin(), input.history_ids.end());
   pending_.clear();
   positions_.set_next(input.pass.next_position());
+  greatest_ = std::max(greatest_, input.pass.greatest_position());
+  jump_ = {};
+  if (greatest_ + 1 > positions_.next()) jump_ = {n_cached(), greatest_ + 1 - positions_.next()};
   turn_ = input.is_raw ? Turn::kOpen : Turn::kPrompted;
 }
 
 void Conversation::commit_pending() {
+  const auto n = static_cast<int64_t>(pending_.size());
+  positions_.set_next(positions_.next() + static_cast<int32_t>(n) + jump_between(n_cached(), n_cached() + n));
   cached_.insert(cached_.end(), pending_.begin(), pending_.end());
-  positions_.set_next(positions_.next() + static_cast<int32_t>(pending_.size()));
   pending_.clear();
 }
 
@@ -212,7 +236,7 @@ void Conversation::append(TokenId id) {
 void Conversation::uncache_from(int64_t n) {
   const auto first = cached_.begin() + static_cast<ptrdiff_t>(n);
   pending_.insert(pending_.begin(), first, cached_.end());
-  positions_.set_next(positions_.next() - static_cast<int32_t>(n_cached() - n));
+  positions_.set_next(position_at(n));
   cached_.erase(first, cached_.end());
 }
 
@@ -225,6 +249,8 @@ void Conversation::cut(int64_t n, std::span<const TokenId> rest) {
 void Conversation::restore(const Checkpoint& checkpoint) {
   cached_.resize(static_cast<size_t>(checkpoint.n_cached));
   positions_.set_next(checkpoint.next_position);
+  greatest_ = checkpoint.greatest;
+  jump_ = checkpoint.jump;
   turn_ = checkpoint.turn;
   pending_.assign(checkpoint.pending.begin(), checkpoint.pending.end());  // keeps what was reserved
 }
@@ -244,7 +270,13 @@ Status Conversation::check(const State& state) const {
   // Each token of text has a position of its own; those of a picture have at least one together.
   const auto n_text =
       std::count_if(state.cached.begin(), state.cached.end(), [&](TokenId id) { return id != image && id != video; });
-  sane = sane && state.next_position >= n_text && state.next_position <= static_cast<int64_t>(state.cached.size());
+  // Those of a picture have no more than it has tokens; the time of a video may run further.
+  const auto n_cached = static_cast<int64_t>(state.cached.size());
+  const bool has_video = std::find(state.cached.begin(), state.cached.end(), video) != state.cached.end();
+  sane = sane && state.next_position >= n_text && state.next_position <= (has_video ? kMostPosition : n_cached) &&
+         state.greatest >= -1 && state.greatest < (has_video ? kMostPosition : std::max(state.next_position, 0)) &&
+         state.jump.by >= 0 && state.jump.by <= kMostPosition && (has_video || state.jump == Jump{}) &&
+         state.jump.slot >= -1 && state.jump.slot <= static_cast<int64_t>(tokens.size());
   if (!sane) return make_error(ErrorCode::kCorrupt, "session state: its tokens contradict its turn or its positions");
   return {};
 }
@@ -253,6 +285,8 @@ void Conversation::set_state(const State& state) {
   cached_.assign(state.cached.begin(), state.cached.end());
   pending_.assign(state.pending.begin(), state.pending.end());
   positions_.set_next(state.next_position);
+  greatest_ = state.greatest;
+  jump_ = state.jump;
   turn_ = state.turn;
 }
 

@@ -46,19 +46,30 @@ class Conversation {
     kOpen,      // inside an answer, after one that was cut off, or after a raw message
     kEnded,     // the model ended its answer; its <|im_end|> is not kept, what comes next brings one
   };
+  /// An answer begins behind the greatest position of its prompt (rope_delta in transformers), which the time of a
+  /// video may have put beyond what follows it: from `slot` on, positions are `by` further than they would be.
+  struct Jump {
+    int64_t slot = -1;  // -1: none
+    int32_t by = 0;
+    bool operator==(const Jump&) const = default;
+  };
   struct Checkpoint {
     int64_t n_cached = 0;
     int32_t next_position = 0;
     Turn turn = Turn::kStart;
     std::vector<TokenId> pending;
+    int32_t greatest = -1;
+    Jump jump;
   };
 
   /// All of it, as it can be kept elsewhere.
   struct State {
     std::vector<TokenId> cached;
     std::vector<TokenId> pending;
-    int32_t next_position = 0;  // after the cached tokens
+    int32_t next_position = 0;  // after the cached tokens, without a jump there
     Turn turn = Turn::kStart;
+    int32_t greatest = -1;  // time of any cached picture or video
+    Jump jump;
   };
 
   Conversation(const Tokenizer& tokenizer, const ChatFormat& format) : tokenizer_(tokenizer), format_(format) {}
@@ -101,10 +112,10 @@ class Conversation {
   /// reserve() must have counted it.
   void cut(int64_t n, std::span<const TokenId> rest);
 
-  Checkpoint checkpoint() const { return {n_cached(), positions_.next(), turn_, pending_}; }
+  Checkpoint checkpoint() const { return {n_cached(), positions_.next(), turn_, pending_, greatest_, jump_}; }
   /// Precondition: no slot below the checkpoint's n_cached was given up since.
   void restore(const Checkpoint& checkpoint);
-  State state() const { return {cached_, pending_, positions_.next(), turn_}; }
+  State state() const { return {cached_, pending_, positions_.next(), turn_, greatest_, jump_}; }
   /// That a state which came from elsewhere is one that a conversation can be in. Errors: kCorrupt.
   Status check(const State& state) const;
   /// Allocates nothing for a conversation that reserve() has counted.
@@ -114,13 +125,21 @@ class Conversation {
   std::vector<TokenId> tokens() const;
   Status take_back(const std::vector<ChatMessage>& next, PromptInput& input) const;
   Status assemble(PromptInput& input, const TokenizedChat& chat) const;
+  // What the jump adds on the way from one slot to a later one.
+  int32_t jump_between(int64_t from, int64_t to) const { return from <= jump_.slot && jump_.slot < to ? jump_.by : 0; }
+  // Without a jump there; n <= n_cached(), and what lies between is text.
+  int32_t position_at(int64_t n) const {
+    return positions_.next() - static_cast<int32_t>(n_cached() - n) - jump_between(n, n_cached());
+  }
 
   const Tokenizer& tokenizer_;
   const ChatFormat format_;
   PromptOptions options_;
   std::vector<TokenId> cached_;  // one per cache slot; pad tokens where pictures are
   std::vector<TokenId> pending_;
-  PositionCounter positions_;  // after the cached tokens
+  PositionCounter positions_;  // after the cached tokens, without a jump there
+  int32_t greatest_ = -1;      // time of any cached picture or video, which stay when text is taken back
+  Jump jump_;
   Turn turn_ = Turn::kStart;
 };
 

@@ -217,4 +217,81 @@ Status PictureEncoder::encode_group(std::span<ImageReader* const> pictures, std:
   return {};
 }
 
+// Frames [begin, end). first: a reader of the first of them, where it was opened before.
+Status PictureEncoder::read_frames(const VideoFrames& video, const ImageCost& cost, int64_t begin, int64_t end,
+                                   std::unique_ptr<ImageReader> first, ImageSize& original, Times& sum,
+                                   std::vector<Patches>& out) {
+  const auto about_frame = [&](Error error, int64_t i) {
+    error.message = format("frame %d of %d: %s", i + 1, video.n_frames, error.message);
+    return error;
+  };
+  for (int64_t i = begin; i < end; ++i) {
+    std::unique_ptr<ImageReader> reader = std::move(first);
+    if (reader == nullptr) {
+      auto opened = video.open(i);
+      if (!opened.ok()) return about_frame(std::move(opened).error(), i);
+      reader = std::move(opened).value();
+    }
+    const ImageInfo& info = reader->info();
+    if (info.upright_width() != original.width || info.upright_height() != original.height) {
+      return about_frame(make_error(ErrorCode::kInvalidArgument, "it has %d x %d pixels, the first has %d x %d",
+                                    info.upright_width(), info.upright_height(), original.width, original.height),
+                         i);
+    }
+    Status fits = check_reading(info, cost.resized);
+    if (!fits.ok()) return about_frame(std::move(fits).error(), i);
+    auto read = prepare_picture(*reader, cost, model_->vision().patch, ops_.team(), vision_->patch_form());
+    if (!read.ok()) return about_frame(std::move(read).error(), i);
+    sum.decode += read.value().decode_ms;
+    sum.resize += read.value().resize_ms + read.value().patches_ms;
+    out.push_back(std::move(read).value().patches);
+  }
+  return {};
+}
+
+Result<ImageEmbedding> PictureEncoder::encode_video(const VideoFrames& video,
+                                                    FunctionRef<Status(const ImageCost& cost)> fits, Times* times,
+                                                    const ProgressSink& progress) {
+  GLIMPSE_TRY(check_frames(video));
+  auto first = video.open(0);
+  if (!first.ok()) return first.error();
+  ImageSize original = {first.value()->info().upright_width(), first.value()->info().upright_height()};
+  GLIMPSE_ASSIGN(const ImageCost cost, video_cost(original.width, original.height, video.n_frames, model_->vision(),
+                                                  video.limits, sizes_.max_image_tokens));
+  GLIMPSE_TRY(fits(cost));
+  // Patches of both frames of a slice are held, no more than those of the largest picture unless one slice has them.
+  const int64_t slice_patches = cost.grid.h * cost.grid.w;
+  const int64_t frames_at_once = 2 * std::max<int64_t>(1, sizes_.max_image_patches / (2 * slice_patches));
+  const ProgressSink watch = watched(progress);
+  Times sum;
+  ImageEmbedding embedding;
+  for (int64_t begin = 0; begin < video.n_frames; begin += frames_at_once) {
+    const int64_t end = std::min(begin + frames_at_once, video.n_frames);
+    std::vector<Patches> frames;
+    GLIMPSE_TRY(read_frames(video, cost, begin, end, std::move(first).value(), original, sum, frames));
+    ProgressSink share;
+    if (watch) {
+      share = [&](std::string_view stage, double fraction) {
+        const double done = static_cast<double>(begin) + fraction * static_cast<double>(end - begin);
+        return watch(stage, done / static_cast<double>(video.n_frames));
+      };
+    }
+    const Clock::time_point start = Clock::now();
+    GLIMPSE_ASSIGN(ImageEmbedding part, vision_->encode_video(frames, {}, share));
+    sum.encode += ms_since(start);
+    if (begin == 0) {
+      embedding = std::move(part);
+      embedding.values.reserve(static_cast<size_t>(cost.n_tokens * embedding.width));
+    } else {
+      embedding.values.insert(embedding.values.end(), part.values.begin(), part.values.end());
+    }
+  }
+  embedding.grid.t = cost.grid.t;
+  embedding.n_tokens = cost.n_tokens;
+  embedding.original = original;
+  set_times(video, model_->vision().family(), embedding);
+  if (times != nullptr) *times = sum;
+  return embedding;
+}
+
 }  // namespace glimpse

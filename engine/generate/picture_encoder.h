@@ -7,11 +7,13 @@
 #include <utility>
 #include <vector>
 
+#include "engine/base/function_ref.h"
 #include "engine/base/log.h"
 #include "engine/base/result.h"
 #include "engine/base/thread_team.h"
 #include "engine/generate/image_budget.h"
 #include "engine/generate/memory_plan.h"
+#include "engine/generate/video.h"
 #include "engine/model/vision_encoder.h"
 #include "engine/preprocess/preprocess.h"
 #include "loaders/image/image.h"
@@ -82,6 +84,12 @@ class PictureEncoder {
   /// read.
   Result<std::vector<ImageEmbedding>> encode(std::span<ImageReader* const> pictures, Times* times,
                                              const ProgressSink& progress);
+  /// Reads and encodes a video's frames, as many at a time as go through a pass together. fits: asked with what the
+  /// video will cost, before a frame is decoded. Errors: those of check_frames(), of video_cost(), of VideoFrames::open
+  /// and of the readers, "frame 3 of 8: ..."; kInvalidArgument (frames of different sizes); those of `fits` and of
+  /// VisionEncoder::encode_video().
+  Result<ImageEmbedding> encode_video(const VideoFrames& video, FunctionRef<Status(const ImageCost& cost)> fits,
+                                      Times* times, const ProgressSink& progress);
 
  private:
   PictureEncoder(std::shared_ptr<const Model> model, Ops& ops, const PictureSizes& sizes,
@@ -89,6 +97,8 @@ class PictureEncoder {
       : model_(std::move(model)), ops_(ops), sizes_(sizes), vision_(std::move(vision)) {}
   ProgressSink watched(const ProgressSink& progress) const;
   Status check_reading(const ImageInfo& info, ImageSize resized) const;
+  Status read_frames(const VideoFrames& video, const ImageCost& cost, int64_t begin, int64_t end,
+                     std::unique_ptr<ImageReader> first, ImageSize& original, Times& sum, std::vector<Patches>& out);
   Status encode_group(std::span<ImageReader* const> pictures, std::span<const ImageCost> costs, size_t first, size_t n,
                       Times& sum, const ProgressSink& progress, std::vector<ImageEmbedding>& out);
 

@@ -78,21 +78,13 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
                       s.advice(cost.n_tokens, s.fewest_image_tokens() <= s.sizes.context).c_str());
   }
 
-  Timings one;
   PictureEncoder::Times times;
   GLIMPSE_ASSIGN(ImageEmbedding embedding, s.bench->encoder->encode(picture, &times, s.watched(progress, nullptr)));
-  one.image_decode = times.decode;
-  one.image_resize = times.resize;
-  one.image_encode = times.encode;
-  one.n_image_tokens = embedding.n_tokens;
   log(s.log_sink, LogLevel::kDebug,
       format("picture: %d x %d, resized to %d x %d, %d tokens", embedding.original.width, embedding.original.height,
              embedding.resized.width, embedding.resized.height, embedding.n_tokens));
 
-  s.pictures.image_decode += one.image_decode;
-  s.pictures.image_resize += one.image_resize;
-  s.pictures.image_encode += one.image_encode;
-  if (timings != nullptr) *timings = one;
+  s.add_picture_times(times, embedding.n_tokens, timings);
   return std::shared_ptr<const ImageEmbedding>(std::make_shared<ImageEmbedding>(std::move(embedding)));
 }
 
@@ -104,8 +96,46 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(const Image&
   return encode_image(*reader, timings, progress);
 }
 
+Result<std::shared_ptr<const ImageEmbedding>> Session::encode_video(const VideoFrames& video, Timings* timings,
+                                                                    const ProgressSink& progress) {
+  Impl& s = *impl_;
+  if (!s.model->has_vision()) {
+    return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see videos");
+  }
+  const auto fits = [&](const ImageCost& cost) -> Status {
+    if (cost.n_tokens <= s.sizes.context) return {};
+    return make_error(
+        ErrorCode::kContextFull,
+        "the video's %d frames of %d x %d pixels need %d tokens; the context holds %d%s, or fewer frames or a "
+        "smaller limit of tokens",
+        video.n_frames, cost.resized.width, cost.resized.height, cost.n_tokens, s.sizes.context,
+        s.advice(cost.n_tokens, false));
+  };
+  PictureEncoder::Times times;
+  GLIMPSE_ASSIGN(ImageEmbedding embedding,
+                 s.bench->encoder->encode_video(video, fits, &times, s.watched(progress, nullptr)));
+  log(s.log_sink, LogLevel::kDebug,
+      format("video: %d frames of %d x %d, resized to %d x %d, %d tokens", video.n_frames, embedding.original.width,
+             embedding.original.height, embedding.resized.width, embedding.resized.height, embedding.n_tokens));
+  s.add_picture_times(times, embedding.n_tokens, timings);
+  return std::shared_ptr<const ImageEmbedding>(std::make_shared<ImageEmbedding>(std::move(embedding)));
+}
+
 // -- the prompt
 // --------------------------------------------------------------------------------------------------------
+
+// one: nullptr, or the record of this one.
+void Session::Impl::add_picture_times(const PictureEncoder::Times& times, int64_t n_tokens, Timings* one) {
+  pictures.image_decode += times.decode;
+  pictures.image_resize += times.resize;
+  pictures.image_encode += times.encode;
+  if (one == nullptr) return;
+  *one = {};
+  one->image_decode = times.decode;
+  one->image_resize = times.resize;
+  one->image_encode = times.encode;
+  one->n_image_tokens = n_tokens;
+}
 
 int64_t Session::Impl::fewest_image_tokens() const {
   if (!model->has_vision()) return INT64_MAX;  // pictures come encoded

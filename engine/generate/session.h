@@ -15,6 +15,7 @@
 #include "engine/constrain/constraint.h"
 #include "engine/generate/memory_plan.h"
 #include "engine/generate/sampler.h"
+#include "engine/generate/video.h"
 #include "engine/model/image_embedding.h"
 #include "engine/model/model.h"
 #include "loaders/image/image.h"
@@ -139,6 +140,10 @@ class Session {
                                                              const ProgressSink& progress);
   /// The same with pixels in memory. Errors also: kInvalidArgument (pixels that contradict the size).
   Result<std::shared_ptr<const ImageEmbedding>> encode_image(const Image& image, Timings* timings,
+                                                             const ProgressSink& progress);
+
+  /// The same for a video, frame by frame. Errors also: those of PictureEncoder::encode_video().
+  Result<std::shared_ptr<const ImageEmbedding>> encode_video(const VideoFrames& video, Timings* timings,
                                                              const ProgressSink& progress);
 
   /// Appends messages to the conversation and prefills them with the generation prompt; earlier turns stay in the

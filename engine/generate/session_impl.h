@@ -76,6 +76,7 @@ struct Session::Impl {
   /// What can be had when n_slots do not fit.
   std::string advice(int64_t n_slots, bool smaller_pictures_fit) const;
   int64_t fewest_image_tokens() const;
+  void add_picture_times(const PictureEncoder::Times& times, int64_t n_tokens, Timings* one);
   void warn_of_pictures(const PromptInput& input);
   Result<PromptInput> prepare(const std::vector<Message>& messages);
   Status forward(const PromptInput& input, Clock::time_point start, const ProgressSink& progress);

@@ -1,7 +1,8 @@
 // A conversation as bytes, little-endian:
-//   header   "GLIS", u32 version (1), u64 fingerprint of model, cache and device, i64 n_cached, n_pending,
+//   header   "GLIS", u32 version (2), u64 fingerprint of model, cache and device, i64 n_cached, n_pending,
 //   next_position,
-//            turn, n_logits (vocab_size or 0), page_bytes, then u64 hash of these
+//            turn, n_logits (vocab_size or 0), page_bytes, greatest position, slot and length of a jump of positions,
+//            then u64 hash of these
 //   tokens   (n_cached + n_pending) i32, u64 hash
 //   logits   n_logits f32 of the last slot, u64 hash; nothing when n_logits is 0
 //   pages    for every 256 slots: page_bytes as the backend has them, slots behind the last as zeros; u64 hash
@@ -21,8 +22,8 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'G', 'L', 'I', 'S'};
-constexpr uint32_t kVersion = 1;
-enum Field { kCached, kPending, kNextPosition, kTurn, kLogits, kPageBytes, kFields };
+constexpr uint32_t kVersion = 2;
+enum Field { kCached, kPending, kNextPosition, kTurn, kLogits, kPageBytes, kGreatest, kJumpSlot, kJumpBy, kFields };
 
 struct Header {
   char magic[4];
@@ -104,7 +105,9 @@ Status check_header(const Header& header, const SessionSizes& sizes, int64_t voc
   const auto field = [&](Field f) { return header.fields[f]; };
   const bool sane = field(kCached) >= 0 && field(kPending) >= 0 && field(kCached) <= INT32_MAX &&
                     field(kPending) <= INT32_MAX && field(kNextPosition) >= 0 &&
-                    field(kNextPosition) <= field(kCached) && field(kTurn) >= 0 &&
+                    field(kNextPosition) <= kMostPosition && field(kGreatest) >= -1 &&
+                    field(kGreatest) < kMostPosition && field(kJumpSlot) >= -1 && field(kJumpSlot) <= INT32_MAX &&
+                    field(kJumpBy) >= 0 && field(kJumpBy) <= kMostPosition && field(kTurn) >= 0 &&
                     field(kTurn) <= static_cast<int64_t>(Conversation::Turn::kEnded) &&
                     (field(kLogits) == 0 || (field(kLogits) == vocab_size && field(kCached) > 0)) &&
                     field(kPageBytes) == static_cast<int64_t>(page_bytes);
@@ -130,6 +133,8 @@ Result<Loaded> read_state(std::span<const std::byte> bytes, uint64_t fingerprint
   Loaded state;
   state.conversation.next_position = static_cast<int32_t>(header.fields[kNextPosition]);
   state.conversation.turn = static_cast<Conversation::Turn>(header.fields[kTurn]);
+  state.conversation.greatest = static_cast<int32_t>(header.fields[kGreatest]);
+  state.conversation.jump = {header.fields[kJumpSlot], static_cast<int32_t>(header.fields[kJumpBy])};
   const auto n_cached = static_cast<size_t>(header.fields[kCached]);
   const auto n_pending = static_cast<size_t>(header.fields[kPending]);
   GLIMPSE_ASSIGN(const auto tokens, reader.piece((n_cached + n_pending) * sizeof(TokenId), "tokens"));
@@ -199,6 +204,9 @@ Status Session::save(FunctionRef<Status(std::span<const std::byte>)> sink) const
   header.fields[kPending] = static_cast<int64_t>(conversation.pending.size());
   header.fields[kNextPosition] = conversation.next_position;
   header.fields[kTurn] = static_cast<int64_t>(conversation.turn);
+  header.fields[kGreatest] = conversation.greatest;
+  header.fields[kJumpSlot] = conversation.jump.slot;
+  header.fields[kJumpBy] = conversation.jump.by;
   header.fields[kLogits] = static_cast<int64_t>(logits.size());
   header.fields[kPageBytes] = static_cast<int64_t>(s.decoder->cache().page_bytes());
   Writer writer(sink);

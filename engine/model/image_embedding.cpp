@@ -1,6 +1,7 @@
 // Image embeddings as bytes. Layout, little-endian:
-//   "GLIE", u32 version (2), i64 grid t, h, w, merge_size, n_tokens, width, original width, height, resized width,
-//   height, u64 fingerprint of the encoder, u64 hash of everything else, then n_tokens * width floats.
+//   "GLIE", u32 version (2; of a video 3), i64 grid t, h, w, merge_size, n_tokens, width, original width, height,
+//   resized width, height, u64 fingerprint of the encoder, u64 hash of everything else; of a video f64 slice_step, i64
+//   number of slice_seconds, those as f64; then n_tokens * width floats.
 // Version 1 had neither fingerprint nor hash.
 #include "engine/model/image_embedding.h"
 
@@ -18,13 +19,14 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'G', 'L', 'I', 'E'};
-constexpr uint32_t kVersion = 2;
+constexpr uint32_t kVersion = 2, kVideoVersion = 3;
 constexpr size_t kFields = 10;
 constexpr size_t kFieldsAt = sizeof kMagic + sizeof kVersion;
 constexpr size_t kFingerprintAt = kFieldsAt + kFields * sizeof(int64_t);
 constexpr size_t kHashAt = kFingerprintAt + sizeof(uint64_t);
 constexpr size_t kHeaderBytes = kHashAt + sizeof(uint64_t);
 constexpr int64_t kMaxField = int64_t{1} << 30;
+constexpr size_t kVideoBytes = sizeof(double) + sizeof(int64_t);
 
 // Of a whole embedding, but for its own place.
 uint64_t embedding_hash(std::span<const std::byte> bytes) {
@@ -34,7 +36,38 @@ uint64_t embedding_hash(std::span<const std::byte> bytes) {
   return hash.value();
 }
 
+// What a video has before its values, which `bytes` are then.
+Status load_video(std::span<const std::byte>& bytes, ImageEmbedding& e) {
+  double step = 0;
+  int64_t n_seconds = 0;
+  if (bytes.size() >= kVideoBytes) {
+    std::memcpy(&step, bytes.data(), sizeof step);
+    std::memcpy(&n_seconds, bytes.data() + sizeof step, sizeof n_seconds);
+    bytes = bytes.subspan(kVideoBytes);
+  }
+  const auto n = static_cast<uint64_t>(n_seconds);
+  if (static_cast<double>(static_cast<float>(step)) != step || (n != 0 && n != static_cast<uint64_t>(e.grid.t)) ||
+      bytes.size() / sizeof(double) < n) {
+    return make_error(ErrorCode::kCorrupt, "image embedding: %d times of %d slices", n_seconds, e.grid.t);
+  }
+  e.slice_step = static_cast<float>(step);
+  e.slice_seconds.resize(static_cast<size_t>(n));
+  if (n > 0) std::memcpy(e.slice_seconds.data(), bytes.data(), static_cast<size_t>(n) * sizeof(double));
+  bytes = bytes.subspan(static_cast<size_t>(n) * sizeof(double));
+  return check_video_times(e);
+}
+
 }  // namespace
+
+Status check_video_times(const ImageEmbedding& e) {
+  constexpr double kMost = 1 << 24;  // beyond any film
+  bool sane = e.slice_step >= 0 && static_cast<double>(e.grid.t) * double{e.slice_step} <= kMost &&
+              (e.slice_seconds.empty() || static_cast<int64_t>(e.slice_seconds.size()) == e.grid.t);
+  for (const double seconds : e.slice_seconds) sane = sane && seconds >= 0 && seconds <= kMost;
+  if (sane) return {};
+  return make_error(ErrorCode::kCorrupt, "a video's times make no sense: %d slices, %g positions from one to the next",
+                    e.grid.t, double{e.slice_step});
+}
 
 void seal_embedding(std::span<std::byte> bytes) {
   const uint64_t hash = embedding_hash(bytes);
@@ -44,17 +77,25 @@ void seal_embedding(std::span<std::byte> bytes) {
 std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
   const int64_t fields[kFields] = {e.grid.t, e.grid.h,         e.grid.w,          e.merge_size,    e.n_tokens,
                                    e.width,  e.original.width, e.original.height, e.resized.width, e.resized.height};
-  std::vector<std::byte> bytes(kHeaderBytes + e.values.size() * sizeof(float));
+  const double step = double{e.slice_step};
+  const auto n_seconds = static_cast<int64_t>(e.slice_seconds.size());
+  const size_t n_video = e.is_video ? kVideoBytes + e.slice_seconds.size() * sizeof(double) : 0;
+  std::vector<std::byte> bytes(kHeaderBytes + n_video + e.values.size() * sizeof(float));
   std::byte* out = bytes.data();
   const auto put = [&](const void* data, size_t size) {
     if (size > 0) std::memcpy(out, data, size);
     out += size;
   };
   put(kMagic, sizeof kMagic);
-  put(&kVersion, sizeof kVersion);
+  put(e.is_video ? &kVideoVersion : &kVersion, sizeof kVersion);
   put(fields, sizeof fields);
   put(&e.fingerprint, sizeof e.fingerprint);
   out += sizeof(uint64_t);  // the hash
+  if (e.is_video) {
+    put(&step, sizeof step);
+    put(&n_seconds, sizeof n_seconds);
+    put(e.slice_seconds.data(), e.slice_seconds.size() * sizeof(double));
+  }
   put(e.values.data(), e.values.size() * sizeof(float));
   seal_embedding(bytes);
   return bytes;
@@ -72,7 +113,7 @@ Status check_beginning(std::span<const std::byte> bytes) {
   }
   uint32_t version = 0;
   std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
-  if (version != kVersion) {
+  if (version != kVersion && version != kVideoVersion) {
     return make_error(ErrorCode::kUnsupported, "image embedding: version %d, want %d: %s", version, kVersion,
                       version < kVersion ? "it was made by an older glimpse, encode the picture again"
                                          : "it was made by a newer glimpse");
@@ -99,6 +140,9 @@ Result<ImageEmbedding> read_fields(std::span<const std::byte> bytes) {
   e.width = fields[5];
   e.original = {fields[6], fields[7]};
   e.resized = {fields[8], fields[9]};
+  uint32_t version = 0;
+  std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
+  e.is_video = version == kVideoVersion;
   // Fields are at most 2^30, so a product of two fits.
   const bool whole = e.grid.h % e.merge_size == 0 && e.grid.w % e.merge_size == 0;
   const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
@@ -116,7 +160,10 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   GLIMPSE_TRY(check_beginning(bytes));
   GLIMPSE_ASSIGN(ImageEmbedding e, read_fields(bytes));
   const uint64_t want = static_cast<uint64_t>(e.n_tokens * e.width);  // at most 2^60
-  const uint64_t have = bytes.size() - kHeaderBytes;
+  const std::span<const std::byte> whole_bytes = bytes;
+  bytes = bytes.subspan(kHeaderBytes);
+  if (e.is_video) GLIMPSE_TRY(load_video(bytes, e));
+  const uint64_t have = bytes.size();
   if (have / sizeof(float) < want) {
     return make_error(ErrorCode::kTruncated, "image embedding: %d bytes of values, want %d values", have, want);
   }
@@ -124,13 +171,13 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
     return make_error(ErrorCode::kCorrupt, "image embedding: bytes after the last value");
   }
   uint64_t hash = 0;
-  std::memcpy(&e.fingerprint, bytes.data() + kFingerprintAt, sizeof e.fingerprint);
-  std::memcpy(&hash, bytes.data() + kHashAt, sizeof hash);
-  if (hash != embedding_hash(bytes)) {
+  std::memcpy(&e.fingerprint, whole_bytes.data() + kFingerprintAt, sizeof e.fingerprint);
+  std::memcpy(&hash, whole_bytes.data() + kHashAt, sizeof hash);
+  if (hash != embedding_hash(whole_bytes)) {
     return make_error(ErrorCode::kCorrupt, "image embedding: it is damaged: the checksum does not fit");
   }
   e.values.resize(static_cast<size_t>(want));
-  std::memcpy(e.values.data(), bytes.data() + kHeaderBytes, static_cast<size_t>(have));
+  std::memcpy(e.values.data(), bytes.data(), static_cast<size_t>(have));
   for (size_t i = 0; i < e.values.size(); ++i) {
     if (!std::isfinite(e.values[i])) {
       return make_error(ErrorCode::kCorrupt, "image embedding: value %d is NaN or infinite", i);

@@ -1,4 +1,4 @@
-// A picture as the decoder takes it.
+// A picture or a video as the decoder takes it.
 #pragma once
 
 #include <cstddef>
@@ -22,7 +22,16 @@ struct ImageEmbedding {
   ImageSize resized;          // pixels that the encoder saw
   uint64_t fingerprint = 0;   // of the encoder that made it: Model::vision_fingerprint()
   std::vector<float> values;  // (n_tokens, width)
+  // Of a video, whose grid.t slices are pairs of frames.
+  bool is_video = false;
+  float slice_step = 1;               // time positions from one slice to the next
+  std::vector<double> slice_seconds;  // Qwen3-VL: when each slice is, told in text before it; empty: one block
+
+  int64_t tokens_per_slice() const { return n_tokens / grid.t; }
 };
+
+/// That a video's times are finite, in their range, and as many as it has slices. Errors: kCorrupt.
+Status check_video_times(const ImageEmbedding& embedding);
 
 /// Bytes in a versioned little-endian format (magic "GLIE") with a checksum, and back. Errors of load: kCorrupt,
 /// kTruncated, kUnsupported (another version).

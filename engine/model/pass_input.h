@@ -21,10 +21,13 @@ struct PassRows {
   std::span<const float> embeddings;         // (rows of kPicture, embedding_width), in order
 };
 
-/// Where a picture stands among ids: pad tokens from there on, one per row of its embedding.
+/// Where a picture, or some slices of a video, stand among ids: pad tokens from there on, one per row of the embedding.
 struct PicturePlace {
   int64_t position = 0;
   const ImageEmbedding* picture = nullptr;  // outlives the input
+  int64_t first_slice = 0, n_slices = 0;    // 0: all
+
+  int64_t n_tokens() const { return n_slices == 0 ? picture->n_tokens : n_slices * picture->tokens_per_slice(); }
 };
 
 /// Puts ids, positions and the rows of pictures together, for a conversation, a tool or a test alike.
@@ -34,7 +37,9 @@ class PassInput {
   explicit PassInput(int32_t next_position = 0) { counter_.set_next(next_position); }
 
   void append_text(std::span<const TokenId> ids);
-  void append_picture(const ImageEmbedding& picture);
+  void append_picture(const ImageEmbedding& picture) { append_place({0, &picture}); }
+  /// What follows stands n positions further.
+  void skip_positions(int32_t n) { counter_.set_next(counter_.next() + n); }
   /// ids with the pictures in place of their pads. Errors: kInternal, a picture whose place is not within ids or
   /// before the end of the one before; nothing was appended then.
   Status append(std::span<const TokenId> ids, std::span<const PicturePlace> places);
@@ -42,14 +47,18 @@ class PassInput {
   int64_t n_rows() const { return static_cast<int64_t>(ids_.size()); }
   /// After the last row.
   int32_t next_position() const { return counter_.next(); }
+  /// PositionCounter::greatest() of the rows.
+  int32_t greatest_position() const { return counter_.greatest(); }
   /// Valid until the next append.
   PassRows rows() const { return {ids_, positions_, several_ ? std::span<const float>(joined_) : single_}; }
 
  private:
+  void append_place(const PicturePlace& place);
+
   std::vector<TokenId> ids_;
   std::vector<MropePosition> positions_;
   PositionCounter counter_;
-  std::span<const float> single_;  // of the only picture; those of several are put together
+  std::span<const float> single_;  // where all rows so far are neighbours; else they are put together
   std::vector<float> joined_;
   bool several_ = false;
 };

@@ -9,16 +9,21 @@ void PositionCounter::append_text(int64_t n, std::vector<MropePosition>& out) {
   for (int64_t i = 0; i < n; ++i, ++next_) out.push_back({next_, next_, next_});
 }
 
-void PositionCounter::append_visual(const GridThw& grid, int64_t merge_size, std::vector<MropePosition>& out) {
+void PositionCounter::append_visual(const GridThw& grid, int64_t merge_size, float slice_step,
+                                    std::vector<MropePosition>& out) {
   const auto slices = static_cast<int32_t>(grid.t);
   const auto rows = static_cast<int32_t>(grid.h / merge_size);
   const auto cols = static_cast<int32_t>(grid.w / merge_size);
+  int32_t time = next_;
   for (int32_t t = 0; t < slices; ++t) {
+    const double ahead = std::floor(static_cast<float>(t) * slice_step);
+    time = static_cast<int32_t>(std::min<double>(next_ + ahead, kMostPosition));
     for (int32_t h = 0; h < rows; ++h) {
-      for (int32_t w = 0; w < cols; ++w) out.push_back({next_ + t, next_ + h, next_ + w});
+      for (int32_t w = 0; w < cols; ++w) out.push_back({time, next_ + h, next_ + w});
     }
   }
-  next_ += std::max({slices, rows, cols});  // one more than the greatest component used
+  next_ += std::max(rows, cols);
+  greatest_ = std::max(greatest_, time);
 }
 
 void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, const WindowLayout& layout,

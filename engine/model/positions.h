@@ -15,18 +15,26 @@ struct MropePosition {
   bool operator==(const MropePosition&) const = default;
 };
 
+/// No position is beyond it: who gives a video whose time runs further is refused.
+inline constexpr int32_t kMostPosition = 1 << 30;
+
 /// Hands out positions in the order that tokens enter the cache. Cache slot and rope position differ once a picture is
-/// in the context: a picture advances the position by max(h, w) of its merged grid, not by its number of tokens.
+/// in the context: a picture advances the position by max(h, w) of its merged grid, not by its number of tokens, and so
+/// does a video, whose time may then be ahead of what follows it.
 class PositionCounter {
  public:
   int32_t next() const { return next_; }
   void set_next(int32_t next) { next_ = next; }
+  /// The greatest time that a picture or a slice of a video got; -1: there was none. Only a video's can be ahead of
+  /// next().
+  int32_t greatest() const { return greatest_; }
   void append_text(int64_t n, std::vector<MropePosition>& out);
-  /// grid: unmerged patches. Video slices step the temporal position by one each.
-  void append_visual(const GridThw& grid, int64_t merge_size, std::vector<MropePosition>& out);
+  /// grid: unmerged patches. Slice i of a video is floor(i * slice_step) past the first, in single precision as
+  /// transformers has it.
+  void append_visual(const GridThw& grid, int64_t merge_size, float slice_step, std::vector<MropePosition>& out);
 
  private:
-  int32_t next_ = 0;
+  int32_t next_ = 0, greatest_ = -1;
 };
 
 /// The vision encoder's table for a grid: (h * w, head_dim / 2), cells of merge_size x merge_size patches in the

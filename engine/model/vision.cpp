@@ -235,6 +235,7 @@ Result<ImageEmbedding> VisionEncoder::encode_video(std::span<const Patches> fram
   }
   const size_t n_slices = (frames.size() + 1) / 2;
   ImageEmbedding embedding = impl_->outline({static_cast<int64_t>(n_slices), grid.h, grid.w});
+  embedding.is_video = true;
   std::vector<Impl::Slice> slices;
   for (size_t t = 0; t < n_slices; ++t) {  // the last frame, repeated, where there is no second
     slices.push_back({{&frames[2 * t], &frames[std::min(2 * t + 1, frames.size() - 1)]},

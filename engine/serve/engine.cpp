@@ -146,8 +146,9 @@ Status Engine::Impl::check(const Request& request) const {
       if (image.embedding == nullptr && image.path.empty() && image.bytes.empty() && image.pixels.pixels.empty()) {
         return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", n_pictures);
       }
-      const bool video = image.embedding != nullptr && image.embedding->grid.t > 1;
+      const bool video = image.embedding != nullptr && image.embedding->is_video;
       piece.kind = video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      if (video) piece.slice_seconds = image.embedding->slice_seconds;
       piece.n_tokens = image.embedding == nullptr ? 1 : image.embedding->n_tokens;  // at least
     }
   }

@@ -34,6 +34,8 @@ Sha256Digest content_of(const ImageEmbedding& embedding) {
   for (const int64_t n : {embedding.grid.t, embedding.grid.h, embedding.grid.w, embedding.merge_size}) {
     hash.add(static_cast<uint64_t>(n));
   }
+  hash.add(uint64_t{embedding.is_video});
+  hash.add(std::as_bytes(std::span(&embedding.slice_step, 1)));  // its rows' positions depend on it
   hash.add(std::as_bytes(std::span(embedding.values)));
   return hash.digest();
 }

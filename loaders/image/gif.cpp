@@ -1,6 +1,4 @@
 // GIF through giflib: the first frame on its canvas. Left out of the build when giflib is missing.
-#include <gif_lib.h>
-
 #include <algorithm>
 #include <array>
 #include <cstddef>
@@ -11,60 +9,20 @@
 #include <vector>
 
 #include "loaders/image/decoder.h"
+#include "loaders/image/gif_file.h"
 
 namespace glimpse {
 namespace {
-
-// What giflib reads from.
-struct Source {
-  std::span<const std::byte> rest;
-};
-
-int read_source(GifFileType* gif, GifByteType* out, int n_bytes) {
-  Source& source = *static_cast<Source*>(gif->UserData);
-  const size_t n = std::min(source.rest.size(), static_cast<size_t>(std::max(0, n_bytes)));
-  if (n > 0) std::memcpy(out, source.rest.data(), n);
-  source.rest = source.rest.subspan(n);
-  return static_cast<int>(n);
-}
-
-Error error_of(int code) {
-  switch (code) {
-    case D_GIF_ERR_NOT_ENOUGH_MEM:
-      return make_error(ErrorCode::kOutOfMemory, "GIF: out of memory");
-    case D_GIF_ERR_READ_FAILED:
-    case D_GIF_ERR_EOF_TOO_SOON:
-      return make_error(ErrorCode::kTruncated, "GIF: the data end in the middle of the picture");
-    default: {
-      const char* text = GifErrorString(code);
-      return make_error(ErrorCode::kCorrupt, "GIF: %s", text != nullptr ? text : "damaged");
-    }
-  }
-}
-
-struct Close {
-  void operator()(GifFileType* gif) const { DGifCloseFile(gif, nullptr); }
-};
 
 class GifReader final : public ImageReader {
  public:
   explicit GifReader(const DecodeOptions& options) : limits_(options.limits) { progress_ = options.progress; }
 
   Status open(std::span<const std::byte> bytes) {
-    source_.rest = bytes;
-    int code = D_GIF_ERR_READ_FAILED;
-    gif_.reset(DGifOpen(&source_, read_source, &code));
-    if (gif_ == nullptr) {
-      // giflib calls it a missing screen descriptor when its colour map cannot be allocated, too.
-      const size_t n_colours =
-          bytes.size() > 10 && (load_u8(&bytes[10]) & 0x80) != 0 ? size_t{2} << (load_u8(&bytes[10]) & 7) : 0;
-      if (code == D_GIF_ERR_NO_SCRN_DSCR) {
-        code = bytes.size() < 13 + 3 * n_colours ? D_GIF_ERR_EOF_TOO_SOON : D_GIF_ERR_NOT_ENOUGH_MEM;
-      }
-      return error_of(code);
-    }
-    int transparent = -1;
-    GLIMPSE_TRY(find_frame(transparent));
+    GLIMPSE_TRY(gif_.open(bytes));
+    GifControl control;
+    GLIMPSE_ASSIGN(const bool found, next_gif_frame(gif_.get(), control));
+    if (!found) return make_error(ErrorCode::kCorrupt, "GIF: there is no picture in the file");
     const GifImageDesc& frame = gif_->Image;
     if (frame.Width < 1 || frame.Height < 1) {
       return make_error(ErrorCode::kCorrupt, "GIF: a frame of %d x %d pixels", frame.Width, frame.Height);
@@ -73,7 +31,7 @@ class GifReader final : public ImageReader {
     info_.width = std::max(gif_->SWidth, frame.Left + frame.Width);
     info_.height = std::max(gif_->SHeight, frame.Top + frame.Height);
     GLIMPSE_TRY(check_size("GIF", info_.width, info_.height, limits_));
-    make_colours(transparent);
+    make_colours(control.transparent);
     constexpr uint64_t kLibrary = 64 << 10;  // its state with the dictionary, colour maps
     const auto width = static_cast<uint64_t>(frame.Width), height = static_cast<uint64_t>(frame.Height);
     info_.memory = sizeof *this + kLibrary + width * (frame.Interlace ? height : 1);
@@ -104,30 +62,6 @@ class GifReader final : public ImageReader {
  private:
   static constexpr double kFrameShare = 0.5;
 
-  // Up to the first frame, with what the control block before it says.
-  Status find_frame(int& transparent) {
-    GifRecordType record = UNDEFINED_RECORD_TYPE;
-    while (record != IMAGE_DESC_RECORD_TYPE) {
-      if (DGifGetRecordType(gif_.get(), &record) == GIF_ERROR) return error_of(gif_->Error);
-      if (record == TERMINATE_RECORD_TYPE)
-        return make_error(ErrorCode::kCorrupt, "GIF: there is no picture in the file");
-      if (record == IMAGE_DESC_RECORD_TYPE) {
-        if (DGifGetImageDesc(gif_.get()) == GIF_ERROR) return error_of(gif_->Error);
-      } else if (record == EXTENSION_RECORD_TYPE) {
-        int kind = 0;
-        GifByteType* block = nullptr;  // its length, then its bytes
-        if (DGifGetExtension(gif_.get(), &kind, &block) == GIF_ERROR) return error_of(gif_->Error);
-        if (kind == GRAPHICS_EXT_FUNC_CODE && block != nullptr && block[0] >= 4 && (block[1] & 1) != 0) {
-          transparent = block[4];
-        }
-        while (block != nullptr) {
-          if (DGifGetExtensionNext(gif_.get(), &block) == GIF_ERROR) return error_of(gif_->Error);
-        }
-      }
-    }
-    return {};
-  }
-
   // Of every index, over white. Without a colour map, or with one that is the ramp of greys, indices are greys.
   void make_colours(int transparent) {
     const ColorMapObject* map = gif_->Image.ColorMap != nullptr ? gif_->Image.ColorMap : gif_->SColorMap;
@@ -146,7 +80,7 @@ class GifReader final : public ImageReader {
   }
 
   Status read_line(uint8_t* indices) {
-    if (DGifGetLine(gif_.get(), indices, gif_->Image.Width) == GIF_ERROR) return error_of(gif_->Error);
+    if (DGifGetLine(gif_.get(), indices, gif_->Image.Width) == GIF_ERROR) return gif_error(gif_->Error);
     return {};
   }
 
@@ -165,8 +99,7 @@ class GifReader final : public ImageReader {
   }
 
   const ImageLimits limits_;
-  Source source_;
-  std::unique_ptr<GifFileType, Close> gif_;
+  GifFile gif_;
   std::array<std::array<uint8_t, 3>, 256> colours_ = {};  // those that the map lacks are black
   uint8_t around_ = 0;                                    // the index where the frame does not reach
   std::vector<uint8_t> indices_;                          // of the frame: all when interlaced, else a row

@@ -11,76 +11,10 @@
 
 #include "loaders/image/decoder.h"
 #include "loaders/image/orientation.h"
+#include "loaders/image/webp_chunks.h"
 
 namespace glimpse {
 namespace {
-
-// RIFF container of WebP (RFC 9649, section 2): "RIFF", size, "WEBP", then chunks of type, size, data, padded to even.
-constexpr size_t kRiffHeaderBytes = 12, kChunkHeaderBytes = 8, kFrameHeaderBytes = 16;
-
-struct Chunk {
-  char type[4];
-  std::span<const std::byte> data;   // without padding
-  std::span<const std::byte> whole;  // with header and, where the file has it, padding
-};
-
-// The next chunk at the front of `rest`, which it is cut from. false at the end, or when the rest is not a chunk.
-bool next_chunk(std::span<const std::byte>& rest, Chunk& chunk) {
-  if (rest.size() < kChunkHeaderBytes) return false;
-  const size_t size = load_le32(rest.data() + 4);
-  if (size > rest.size() - kChunkHeaderBytes) return false;
-  std::memcpy(chunk.type, rest.data(), 4);
-  chunk.data = rest.subspan(kChunkHeaderBytes, size);
-  chunk.whole = rest.first(std::min(rest.size(), kChunkHeaderBytes + size + (size & 1)));
-  rest = rest.subspan(chunk.whole.size());
-  return true;
-}
-
-bool is(const Chunk& chunk, const char* type) {
-  return std::memcmp(chunk.type, type, 4) == 0;
-}
-
-uint32_t load_le24(const std::byte* p) {
-  return load_le16(p) | load_u8(p + 2) << 16;
-}
-
-void append_le(std::vector<std::byte>& out, uint32_t value, int n_bytes) {
-  for (int i = 0; i < n_bytes; ++i) out.push_back(static_cast<std::byte>(value >> (8 * i)));
-}
-
-void append_text(std::vector<std::byte>& out, const char* text) {
-  for (; *text != '\0'; ++text) out.push_back(static_cast<std::byte>(*text));
-}
-
-struct Frame {
-  int64_t x = 0, y = 0, width = 0, height = 0;
-  std::vector<std::byte> file;  // the frame as a still WebP file
-};
-
-// libwebp's decoder refuses animations (its demuxer is another library): wrap the first frame's chunks as a still.
-Result<Frame> first_frame(std::span<const std::byte> chunks) {
-  Chunk chunk;
-  while (next_chunk(chunks, chunk)) {
-    if (!is(chunk, "ANMF")) continue;
-    if (chunk.data.size() < kFrameHeaderBytes) break;
-    Frame frame;  // RFC 9649, 2.7.1.2: offsets are stored halved, sizes minus one
-    frame.x = int64_t{load_le24(chunk.data.data())} * 2;
-    frame.y = int64_t{load_le24(chunk.data.data() + 3)} * 2;
-    frame.width = int64_t{load_le24(chunk.data.data() + 6)} + 1;
-    frame.height = int64_t{load_le24(chunk.data.data() + 9)} + 1;
-    const auto parts = chunk.data.subspan(kFrameHeaderBytes);
-    append_text(frame.file, "RIFF");
-    append_le(frame.file, static_cast<uint32_t>(4 + kChunkHeaderBytes + 10 + parts.size()), 4);
-    append_text(frame.file, "WEBPVP8X");
-    append_le(frame.file, 10, 4);
-    append_le(frame.file, 0x10, 4);  // flag: has alpha
-    append_le(frame.file, static_cast<uint32_t>(frame.width - 1), 3);
-    append_le(frame.file, static_cast<uint32_t>(frame.height - 1), 3);
-    frame.file.insert(frame.file.end(), parts.begin(), parts.end());
-    return frame;
-  }
-  return make_error(ErrorCode::kCorrupt, "WebP: an animation without a first frame");
-}
 
 Error decode_error(VP8StatusCode status) {
   switch (status) {
@@ -157,7 +91,7 @@ class WebpReader final : public ImageReader {
 
   static OrientationTags find_tags(std::span<const std::byte> chunks) {
     OrientationTags tags;
-    Chunk chunk;
+    WebpChunk chunk;
     while (next_chunk(chunks, chunk)) {
       if (chunk.data.size() > OrientationTags::kMost) continue;
       if (is(chunk, "EXIF") && tags.exif.empty()) tags.exif.assign(chunk.data.begin(), chunk.data.end());
@@ -212,7 +146,7 @@ class WebpReader final : public ImageReader {
 
   const DecodeOptions options_;
   std::span<const std::byte> file_;  // a still picture
-  Frame frame_;                      // where on the canvas it lies
+  WebpFrame frame_;                  // where on the canvas it lies
   size_t channels_ = 3;
   std::vector<uint8_t> pixels_;  // (frame_.height, frame_.width, channels_)
   int64_t y_ = 0;

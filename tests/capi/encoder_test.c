@@ -238,10 +238,137 @@ static void plans_and_refuses(void) {
   glimpse_model_free(blind);
 }
 
+typedef struct Frames {
+  uint8_t* rgb[3];
+  size_t n_calls, fail_at;
+} Frames;
+
+static int give_frame(void* user, size_t index, glimpse_picture* picture) {
+  Frames* frames = user;
+  CHECK(index == frames->n_calls);
+  CHECK(picture->rgb == NULL && picture->path == NULL && picture->bytes == NULL);
+  if (++frames->n_calls == frames->fail_at) return 0;
+  picture->rgb = frames->rgb[index];
+  picture->width = 56;
+  picture->height = 28;
+  return 1;
+}
+
+static int same_values(const glimpse_embedding* a, const glimpse_embedding* b) {
+  glimpse_embedding_info x, y;
+  memset(&x, 0, sizeof x);
+  memset(&y, 0, sizeof y);
+  x.struct_size = y.struct_size = sizeof x;
+  CHECK_OK(glimpse_embedding_get_info(a, &x));
+  CHECK_OK(glimpse_embedding_get_info(b, &y));
+  return x.n_tokens == y.n_tokens && x.n_slices == y.n_slices &&
+         memcmp(x.values, y.values, sizeof(float) * (size_t)x.n_tokens * (size_t)x.width) == 0;
+}
+
+static void videos_by_list_and_by_callback(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session* session = create_tiny(model);
+  glimpse_encoder* encoder = NULL;
+  const glimpse_encoder_params params = tiny_params();
+  glimpse_embedding *by_list = NULL, *by_callback = NULL, *in_session = NULL, *none = NULL;
+  glimpse_embedding_info info;
+  glimpse_picture pictures[3];
+  glimpse_video video;
+  glimpse_generate_params generate = tiny_generate_params();
+  glimpse_part parts[2];
+  glimpse_message message = {"user", NULL, 2};
+  Frames frames;
+  char text[512];
+  size_t i, n = 0;
+  memset(pictures, 0, sizeof pictures);
+  memset(&frames, 0, sizeof frames);
+  for (i = 0; i < 3; ++i) {
+    frames.rgb[i] = make_rgb(56, 28);
+    frames.rgb[i][i] ^= 255;
+    pictures[i].rgb = frames.rgb[i];
+    pictures[i].width = 56;
+    pictures[i].height = 28;
+  }
+  CHECK_OK(glimpse_encoder_create(model, &params, &encoder));
+  glimpse_video_init(&video);
+  CHECK(video.fps == 2);
+  video.n_frames = 3;
+  video.frames = pictures;
+  video.min_pixels = 28 * 28;
+  CHECK_OK(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &by_list));
+  memset(&info, 0, sizeof info);
+  info.struct_size = sizeof info;
+  CHECK_OK(glimpse_embedding_get_info(by_list, &info));
+  CHECK(info.n_slices == 2 && info.n_tokens == 4 && info.original_width == 56 && info.resized_width == 56);
+  CHECK_OK(glimpse_encode_video(session, &video, NULL, NULL, &in_session));
+  CHECK(same_values(by_list, in_session));
+  video.frames = NULL;
+  video.frame = give_frame;
+  video.frame_user = &frames;
+  CHECK_OK(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &by_callback));
+  CHECK(frames.n_calls == 3 && same_values(by_list, by_callback));
+
+  parts[0].text = NULL;
+  parts[0].embedding = by_list;
+  parts[0].n_bytes = 0;
+  parts[1].text = "what?";
+  parts[1].embedding = NULL;
+  parts[1].n_bytes = 0;
+  message.parts = parts;
+  CHECK_OK(glimpse_render_chat(model, &message, 1, text, sizeof text, &n));
+  CHECK(n < sizeof text);
+  text[n] = 0;
+  CHECK(strstr(text, "<|vision_start|><|video_pad|><|vision_end|>what?") != NULL);
+  CHECK_OK(glimpse_generate(session, &message, 1, &generate));
+
+  frames.n_calls = 0;
+  frames.fail_at = 2;
+  CHECK_FAILS(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &none), GLIMPSE_ERROR_CANCELLED);
+  CHECK(none == NULL);
+  video.frames = pictures;
+  CHECK_FAILS(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  video.frame = NULL;
+  video.n_frames = 0;
+  CHECK_FAILS(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  video.n_frames = 3;
+  video.fps = 0;
+  CHECK_FAILS(glimpse_encode_video(session, &video, NULL, NULL, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_encode_video(session, NULL, NULL, NULL, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  for (i = 0; i < 3; ++i) free(frames.rgb[i]);
+  glimpse_embedding_free(by_list);
+  glimpse_embedding_free(by_callback);
+  glimpse_embedding_free(in_session);
+  glimpse_encoder_free(encoder);
+  glimpse_session_free(session);
+  glimpse_model_free(model);
+}
+
+static void samples_videos(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_model* blind = load_tiny(0);
+  glimpse_video_sampling sampling;
+  size_t indices[8], n = 0;
+  glimpse_video_sampling_init(&sampling);
+  CHECK(sampling.fps == 2 && sampling.min_frames == 4 && sampling.max_frames == 768);
+  CHECK_OK(glimpse_sample_video(model, 10, 25, NULL, NULL, 0, &n));
+  CHECK(n == 4);
+  CHECK_OK(glimpse_sample_video(model, 10, 25, &sampling, indices, 8, &n));
+  CHECK(n == 4 && indices[0] == 0 && indices[1] == 2 && indices[2] == 5 && indices[3] == 7);
+  CHECK_FAILS(glimpse_sample_video(model, 10, 25, NULL, indices, 3, &n), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK_FAILS(glimpse_sample_video(model, 0, 25, NULL, indices, 8, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_sample_video(model, 10, -1, NULL, indices, 8, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_sample_video(blind, 10, 25, NULL, indices, 8, &n), GLIMPSE_ERROR_MISMATCH);
+  CHECK_FAILS(glimpse_sample_video(model, 10, 25, NULL, indices, 8, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_model_free(model);
+  glimpse_model_free(blind);
+}
+
 int main(void) {
   several_become_what_each_becomes_in_a_session();
   all_or_none();
   is_busy_in_its_own_callback();
   plans_and_refuses();
+  videos_by_list_and_by_callback();
+  samples_videos();
   return check_result("encoder_test");
 }

@@ -106,7 +106,28 @@ class GoldenCase {
     for (size_t i = 0; i + 2 < flat.size(); i += 3) out.push_back({flat[i], flat[i + 1], flat[i + 2]});
     return out;
   }
-  bool is_video() const { return !grids().empty() && grids()[0].t > 1; }
+  /// A picture, or the frames of a video, in the order of the prompt.
+  struct Visual {
+    GridThw grid;
+    size_t first = 0, n = 1;  // of pictures()
+    bool is_video = false;
+  };
+  std::vector<Visual> visuals() const {
+    std::vector<Visual> out;
+    std::vector<int64_t> frames;
+    if (file_.find("frames") != nullptr) frames = must(file_.int_array("frames"));
+    size_t first = 0;
+    for (const GridThw& grid : grids()) {
+      const bool video = grid.t > 1;
+      const int64_t n = video ? 2 * grid.t : 1;
+      const auto count = static_cast<size_t>(frames.empty() ? n : frames[out.size()]);
+      out.push_back({grid, first, count, video});
+      first += count;
+    }
+    return out;
+  }
+  /// Frames a second of its video; 0: not told.
+  double fps() const { return file_.find("fps") == nullptr ? 0 : must(file_.require_float("fps")); }
 
   std::vector<Image> pictures() const {
     std::vector<Image> out;
@@ -207,10 +228,10 @@ inline std::vector<float> encode_pictures(std::shared_ptr<const Model> model, Op
     embeddings.insert(embeddings.end(), e.values.begin(), e.values.end());
     ++index;
   };
-  if (golden.is_video()) {
-    append(must(encoder->encode_video(patches, see ? tap : TapSink{}, {})));
-  } else {
-    for (const Patches& p : patches) append(must(encoder->encode(p, see ? tap : TapSink{}, {})));
+  for (const GoldenCase::Visual& visual : golden.visuals()) {
+    const std::span<const Patches> parts = std::span(patches).subspan(visual.first, visual.n);
+    const TapSink sink = see ? tap : TapSink{};
+    append(visual.is_video ? must(encoder->encode_video(parts, sink, {})) : must(encoder->encode(parts[0], sink, {})));
   }
   return embeddings;
 }
@@ -286,8 +307,10 @@ inline const std::vector<CaseName>& golden_cases() {
     {"qwen3-f16", "case-text.gguf"},
     {"qwen25vl", "case-image.gguf"},
     {"qwen25vl", "case-images.gguf"},
+    {"qwen25vl", "case-video.gguf"},
     {"qwen3vl", "case-image.gguf"},
     {"qwen3vl", "case-images.gguf"},
+    {"qwen3vl", "case-video.gguf"},
     {"qwen3vl", "case-text.gguf"},
 #if !defined(GLIMPSE_TEST_CUDA_HOST)  // CudaOps runs no experts yet
     {"qwen2moe", "case-text.gguf"},

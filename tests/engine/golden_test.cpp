@@ -5,8 +5,10 @@
 #include <map>
 #include <set>
 
+#include "engine/generate/video.h"
 #include "tests/engine/golden_backends.h"
 #include "tests/engine/golden_support.h"
+#include "tokenizer/chat.h"
 
 namespace glimpse {
 namespace {
@@ -35,18 +37,22 @@ TEST(GoldenPixels, PatchesEqualPixelValuesOfTransformers) {
 TEST(GoldenTokens, PromptsGiveTheIdsOfTokenizers) {
   for (const auto& [folder, file] : testing::golden_cases()) {
     const GoldenCase golden(std::string(folder) + "/" + file);
-    const auto model = testing::load_golden(folder, kReference, "");
+    const auto model = testing::load_golden(folder, kReference);
     std::string text = golden.prompt();
-    for (const GridThw& grid : golden.grids()) {
-      const bool video = golden.is_video();
-      const std::string place = video ? "<video>" : "<image>", pad = video ? "<|video_pad|>" : "<|image_pad|>";
-      std::string pads = "<|vision_start|>";
-      for (int64_t i = 0; i < grid.n_patches() / 4; ++i) pads += pad;
-      text.replace(text.find(place), place.size(), pads + "<|vision_end|>");
+    std::vector<ChatPart> parts;
+    for (const GoldenCase::Visual& visual : golden.visuals()) {
+      const std::string place = visual.is_video ? "<video>" : "<image>";
+      parts.emplace_back().text = text.substr(0, text.find(place));
+      text.erase(0, text.find(place) + place.size());
+      parts.emplace_back().kind = visual.is_video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      parts.back().n_tokens = visual.grid.n_patches() / 4;
+      if (golden.fps() == 0 || !visual.is_video) continue;
+      ImageEmbedding embedding;
+      set_times({.n_frames = static_cast<int64_t>(visual.n), .fps = golden.fps()}, model->vision().family(), embedding);
+      parts.back().slice_seconds = embedding.slice_seconds;
     }
-    TokenizeOptions options;
-    options.parse_special = true;
-    EXPECT_EQ(must(model->tokenizer().encode(text, options)), golden.ints("ids")) << folder << "/" << file;
+    parts.emplace_back().text = text;
+    EXPECT_EQ(must(tokenize_raw(model->tokenizer(), parts, {})).ids, golden.ints("ids")) << folder << "/" << file;
   }
 }
 
@@ -99,7 +105,7 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
 
     const CaseInput input = testing::case_input(*model, golden, embeddings);
     const auto n = static_cast<int64_t>(input.ids.size());
-    const auto decoder = must(testing::OneText::create(model, *ops, 64, n, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, *ops, 128, n, GetParam().kv));
     double limit = 0;
     std::vector<float> logits(static_cast<size_t>(n * model->text().vocab_size));
     EXPECT_OK(decoder->forward(input.view(), logits, true,
@@ -125,7 +131,7 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
     const GoldenCase golden(std::string(folder) + "/" + file);
     const auto model = testing::load_golden(folder, GetParam());
     const auto ops = testing::make_ops(*model, GetParam());
-    const auto decoder = must(testing::OneText::create(model, *ops, 64, 64, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, *ops, 128, 128, GetParam().kv));
     std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
     testing::ErrorBudget budget(GetParam(), folder);
     double limit = 0;  // of the logits

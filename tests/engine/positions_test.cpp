@@ -26,7 +26,7 @@ TEST(Positions, PictureAdvancesByTheLongerSideOfItsMergedGrid) {
   PositionCounter counter;
   std::vector<MropePosition> out;
   counter.append_text(3, out);
-  counter.append_visual({1, 4, 6}, 2, out);
+  counter.append_visual({1, 4, 6}, 2, 1, out);
   counter.append_text(2, out);
   EXPECT_EQ(out, (std::vector<MropePosition>{{0, 0, 0},
                                              {1, 1, 1},
@@ -41,16 +41,30 @@ TEST(Positions, PictureAdvancesByTheLongerSideOfItsMergedGrid) {
                                              {7, 7, 7}}));
 }
 
-TEST(Positions, VideoSlicesStepTimeAndTheLongestAxisDecidesWhatFollows) {
+TEST(Positions, VideoSlicesStepTimeAndWhatFollowsTheVideoDoesNotWaitForIt) {
   PositionCounter counter;
   counter.set_next(10);
   std::vector<MropePosition> out;
-  counter.append_visual({5, 2, 4}, 2, out);  // 5 slices of 1 x 2 tokens
+  counter.append_visual({5, 2, 4}, 2, 1, out);  // 5 slices of 1 x 2 tokens
   ASSERT_EQ(out.size(), 10u);
   EXPECT_EQ(out[0], (MropePosition{10, 10, 10}));
   EXPECT_EQ(out[1], (MropePosition{10, 10, 11}));
   EXPECT_EQ(out[9], (MropePosition{14, 10, 11}));
-  EXPECT_EQ(counter.next(), 15);  // the greatest component used is 14
+  EXPECT_EQ(counter.next(), 12);
+  EXPECT_EQ(counter.greatest(), 14);
+}
+
+TEST(Positions, SlicesStandAtWholePartsOfTheirTime) {
+  PositionCounter counter;
+  std::vector<MropePosition> out;
+  counter.append_visual({4, 2, 2}, 2, 3.2f, out);
+  EXPECT_EQ(out, (std::vector<MropePosition>{{0, 0, 0}, {3, 0, 0}, {6, 0, 0}, {9, 0, 0}}));
+  EXPECT_EQ(counter.next(), 1);
+  PositionCounter far;
+  far.set_next(5);
+  out.clear();
+  far.append_visual({2, 2, 2}, 2, 3e38f, out);
+  EXPECT_EQ(out[1].t, kMostPosition) << "no overflow";
 }
 
 // Positions of whole prompts, token by token, as transformers gives them.
@@ -60,19 +74,25 @@ TEST(Positions, EqualThoseOfTransformersOnEveryGoldenCase) {
     const GgufFile model = testing::must(GgufFile::open(testing::golden_path(std::string(folder) + "/model.gguf")));
     const std::vector<std::string>& tokens = *model.string_array("tokenizer.ggml.tokens");
     const std::vector<int32_t> ids = golden.ints("ids");
-    const std::vector<GridThw> grids = golden.grids();
+    const std::vector<GoldenCase::Visual> visuals = golden.visuals();
     PositionCounter counter;
     std::vector<MropePosition> got;
-    size_t grid = 0;
+    size_t visual = 0;
+    int64_t slice = 0;
     while (got.size() < ids.size()) {
       const std::string& token = tokens[static_cast<size_t>(ids[got.size()])];
-      if (token == "<|image_pad|>" || token == "<|video_pad|>") {
-        counter.append_visual(grids.at(grid++), 2, got);
-      } else {
+      if (token != "<|image_pad|>" && token != "<|video_pad|>") {
         counter.append_text(1, got);
+        continue;
       }
+      const GridThw& grid = visuals.at(visual).grid;
+      const bool alone = visuals[visual].is_video && std::string(folder) == "qwen3vl";  // slices are blocks
+      const float step = golden.fps() > 0 && visuals[visual].is_video ? 2 * static_cast<float>(2 / golden.fps()) : 1;
+      counter.append_visual({alone ? 1 : grid.t, grid.h, grid.w}, 2, step, got);
+      slice = alone ? slice + 1 : 0;
+      if (!alone || slice == grid.t) ++visual;
     }
-    EXPECT_EQ(grid, grids.size());
+    EXPECT_EQ(visual, visuals.size());
     EXPECT_EQ(got, golden.positions()) << folder << "/" << file;
   }
 }
@@ -81,11 +101,11 @@ TEST(Positions, CuttingThePromptIntoPartsChangesNothing) {
   PositionCounter whole, parts;
   std::vector<MropePosition> a, b;
   whole.append_text(7, a);
-  whole.append_visual({1, 2, 8}, 2, a);
+  whole.append_visual({1, 2, 8}, 2, 1, a);
   whole.append_text(4, a);
   parts.append_text(5, b);
   parts.append_text(2, b);
-  parts.append_visual({1, 2, 8}, 2, b);
+  parts.append_visual({1, 2, 8}, 2, 1, b);
   PositionCounter resumed;
   resumed.set_next(parts.next());
   resumed.append_text(1, b);

@@ -450,7 +450,7 @@ class SessionState : public ::testing::Test {
     std::memcpy(bytes.data() + first + n, &hash, sizeof hash);
   }
 
-  static constexpr size_t kHeader = 64;
+  static constexpr size_t kHeader = 16 + 9 * 8;
   const std::shared_ptr<const Model> model_ = tied_model(false);
   SessionOptions options_ = small_session();
   std::unique_ptr<Session> session_;
@@ -472,14 +472,20 @@ TEST_F(SessionState, DamageAnywhereIsFoundBeforeAnythingChanges) {
 }
 
 TEST_F(SessionState, LiesUnderAChecksumThatFitsAreFound) {
-  refuse_lie(4, uint32_t{2}, ErrorCode::kUnsupported, "version");
+  refuse_lie(4, uint32_t{1}, ErrorCode::kUnsupported, "version");
+  refuse_lie(4, uint32_t{3}, ErrorCode::kUnsupported, "version");
   refuse_lie(8, uint64_t{1}, ErrorCode::kMismatch, "fingerprint");
   for (const int64_t n : {int64_t{-1}, int64_t{1} << 40, INT64_MIN, INT64_MAX}) {
-    for (size_t field = 0; field < 6; ++field) refuse_lie(16 + 8 * field, n, ErrorCode::kCorrupt, "a field");
+    for (size_t field = 0; field < 9; ++field) {
+      if (n == -1 && (field == 6 || field == 7)) continue;  // it is: no video, no jump
+      refuse_lie(16 + 8 * field, n, ErrorCode::kCorrupt, "a field");
+    }
   }
   refuse_lie(16, int64_t{100000}, ErrorCode::kContextFull, "n_cached");
   refuse_lie(24, int64_t{100000}, ErrorCode::kContextFull, "n_pending");
   refuse_lie(32, int64_t{200}, ErrorCode::kCorrupt, "a position behind the slots");
+  refuse_lie(64, int64_t{100}, ErrorCode::kCorrupt, "a time without a video");
+  refuse_lie(80, int64_t{1}, ErrorCode::kCorrupt, "a jump without a video");
   refuse_lie(40, int64_t{4}, ErrorCode::kCorrupt, "turn");
   refuse_lie(48, int64_t{7}, ErrorCode::kCorrupt, "n_logits");
   refuse_lie(kHeader + 8, int32_t{-1}, ErrorCode::kCorrupt, "a token");

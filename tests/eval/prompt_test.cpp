@@ -52,12 +52,24 @@ TEST(PromptFile, OffsetsCountTheFile) {
               HasSubstr("q.txt is not valid UTF-8 at byte 7 (0xff)"));
 }
 
-std::string pieces(const std::string& prompt, size_t n_pictures, bool raw = false) {
-  const auto result = place_pictures(prompt, n_pictures, raw);
+std::string pieces(const std::string& prompt, size_t n_pictures, bool raw = false, size_t n_videos = 0) {
+  const auto result = place_pictures(prompt, n_pictures, raw, n_videos);
   if (!result.ok()) return "error: " + result.error().message;
   std::string shown;
-  for (const Piece& piece : result.value()) shown += piece.is_picture ? "[picture]" : "(" + piece.text + ")";
+  for (const Piece& piece : result.value()) {
+    shown += piece.is_picture ? "[picture]" : piece.is_video ? "[video]" : "(" + piece.text + ")";
+  }
   return shown;
+}
+
+TEST(PromptPlaces, VideosHavePlacesOfTheirOwn) {
+  EXPECT_EQ(pieces("Is <image> in <video>?", 1, false, 1), "(Is )[picture]( in )[video](?)");
+  EXPECT_EQ(pieces("What?", 1, false, 2), "[video][video][picture](What?)") << "first of all";
+  EXPECT_EQ(pieces("<image> and what?", 1, false, 1), "[video][picture]( and what?)");
+  EXPECT_EQ(pieces("a <video> tag", 1), "[picture](a <video> tag)") << "none is given";
+  EXPECT_EQ(pieces("<|vision_start|><|video_pad|><|vision_end|>?", 0, true, 1), "[video](?)");
+  EXPECT_THAT(pieces("<video><video>", 0, false, 1),
+              AllOf(HasSubstr("2 places for a video"), HasSubstr("is 1 video:")));
 }
 
 TEST(PromptPlaces, PicturesComeFirstWithoutAPlace) {

@@ -40,5 +40,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::memcpy(mended.data(), empty.data(), 8);
   glimpse::seal_embedding(mended);
   check(mended);
+  glimpse::ImageEmbedding video;
+  video.is_video = true;
+  std::memcpy(mended.data(), glimpse::save_embedding(video).data(), 8);
+  glimpse::seal_embedding(mended);
+  check(mended);
   return 0;
 }

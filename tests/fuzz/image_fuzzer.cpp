@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "loaders/image/animation.h"
 #include "loaders/image/image.h"
 
 namespace {
@@ -97,10 +98,27 @@ void decode(std::span<const uint8_t> data) {
   cancel(data);
 }
 
+// Every frame of what may be an animation.
+void play(std::span<const uint8_t> data) {
+  const auto animation = glimpse::open_animation(std::as_bytes(data), low_limits());
+  if (!animation.ok()) {
+    if (animation.error().message.empty()) std::abort();
+    return;
+  }
+  const glimpse::AnimationInfo& info = animation.value()->info();
+  if (info.n_frames < 1 || !(info.seconds > 0)) std::abort();
+  for (int64_t i = 0; i < std::min<int64_t>(info.n_frames, 8) && animation.value()->next().ok(); ++i) {
+    const glimpse::Image& canvas = animation.value()->canvas();
+    if (canvas.width != info.width || canvas.height != info.height) std::abort();
+    if (static_cast<int64_t>(canvas.pixels.size()) != 3 * info.width * info.height) std::abort();
+  }
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   decode({data, size});
+  play({data, size});
   if (size >= 8 && std::memcmp(data, "\x89PNG\r\n\x1a\n", 8) == 0) {
     std::vector<uint8_t> mended(data, data + size);
     mend_png(mended);

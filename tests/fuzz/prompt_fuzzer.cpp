@@ -29,15 +29,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
   require(glimpse::find_invalid_utf8(text.value()) == std::string_view::npos);
   require(text.value().find("\r\n") == std::string::npos || all.find("\r\r\n") != std::string_view::npos);
 
-  const auto pieces = glimpse::prompt::place_pictures(all, n_pictures, raw);
+  const size_t n_videos = bytes[0] >> 4 & 3;
+  const auto pieces = glimpse::prompt::place_pictures(all, n_pictures, raw, n_videos);
   if (!pieces.ok()) {
-    require(n_pictures > 0);
+    require(n_pictures + n_videos > 0);
     return 0;
   }
-  size_t n = 0, n_bytes = 0, at = 0;
+  size_t n = 0, n_seen_videos = 0, n_bytes = 0, at = 0;
   for (const glimpse::prompt::Piece& piece : pieces.value()) {
     if (piece.is_picture) {
       ++n;
+      continue;
+    }
+    if (piece.is_video) {
+      ++n_seen_videos;
       continue;
     }
     n_bytes += piece.text.size();
@@ -45,7 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
     require(at != std::string_view::npos && !piece.text.empty());
     at += piece.text.size();
   }
-  require(n == n_pictures && n_bytes <= all.size());
-  if (n_pictures == 0) require(n_bytes == all.size());
+  require(n == n_pictures && n_seen_videos == n_videos && n_bytes <= all.size());
+  if (n_pictures + n_videos == 0) require(n_bytes == all.size());
   return 0;
 }

@@ -59,7 +59,7 @@ void check(Session& session, std::span<const std::byte> bytes) {
 
 // Bytes whose first half, to multiples of a piece, is taken over the state of a small conversation.
 std::vector<std::byte> mended(std::span<const std::byte> bytes, std::vector<std::byte> good) {
-  constexpr size_t kHeader = 64;
+  constexpr size_t kHeader = 16 + 9 * 8;
   const auto seal = [&](size_t first, size_t n) {
     if (good.size() < sizeof(uint64_t) || first > good.size() - sizeof(uint64_t) ||
         n > good.size() - sizeof(uint64_t) - first) {

@@ -311,8 +311,29 @@ class Recorder:
             h.remove()
 
 
-def run_case(path, model, tokenizer, prompt, pictures=(), keep=None):
-    """prompt: text in which <image> stands for what follows from pictures."""
+def video_values(processor, frames, p):
+    """What Qwen2VLVideoProcessor and its like make of frames that need no resizing: pairs of frames, the last repeated
+    where their number is odd."""
+    values = [pixel_values(processor, f) for f in frames]
+    values += values[-1:] * (len(frames) % 2)
+    pairs = []
+    for (a, _), (b, _) in zip(values[0::2], values[1::2]):
+        pair = a.reshape(-1, 3, 2, p * p).copy()
+        pair[:, :, 1] = b.reshape(-1, 3, 2, p * p)[:, :, 1]
+        pairs.append(pair.reshape(len(pair), -1))
+    return np.concatenate(pairs), [len(pairs), *values[0][1][1:]]
+
+
+def slice_times(frames, fps):
+    """Qwen3VLProcessor._calculate_timestamps: the middle of each pair of frames."""
+    times = [i / fps for i in range(len(frames))]
+    times += times[-1:] * (len(frames) % 2)
+    return [(a + b) / 2 for a, b in zip(times[0::2], times[1::2])]
+
+
+def run_case(path, model, tokenizer, prompt, pictures=(), keep=None, video=(), fps=1.0):
+    """prompt: text in which <image> and <video> stand for what follows from pictures and from the frames of video,
+    which were taken at fps frames per second."""
     t = tokenizer[0]
     w = gguf.GGUFWriter(path, "golden")
     w.add_string("prompt", prompt)
@@ -331,15 +352,32 @@ def run_case(path, model, tokenizer, prompt, pictures=(), keep=None):
         grids.append(grid), values.append(value)
         n = grid[1] * grid[2] // merge**2
         text = text.replace("<image>", "<|vision_start|>" + "<|image_pad|>" * n + "<|vision_end|>", 1)
+    if pictures:
+        inputs = dict(pixel_values=torch.from_numpy(np.concatenate(values)), image_grid_thw=torch.tensor(grids))
+    rope = {}
+    if video:
+        value, grid = video_values(processor, video, p)
+        for i, pixels in enumerate(video):
+            w.add_tensor(f"pixels/{len(pictures) + i}", pixels.view(np.int8))
+        w.add_array("frames", [1] * len(pictures) + [len(video)])
+        w.add_float32("fps", fps)
+        grids = grids + [grid]
+        inputs |= dict(pixel_values_videos=torch.from_numpy(value), video_grid_thw=torch.tensor([grid]))
+        pads = "<|vision_start|>" + "<|video_pad|>" * (grid[1] * grid[2] // merge**2) + "<|vision_end|>"
+        if hasattr(v, "pos_embed"):  # Qwen3-VL: every pair a block, with its time before it
+            text = text.replace("<video>", "".join(f"<{s:.1f} seconds>" + pads for s in slice_times(video, fps)))
+        else:
+            rope = dict(second_per_grid_ts=torch.tensor([2 / fps]))
+            text = text.replace("<video>", pads.replace("<|video_pad|>", "<|video_pad|>" * grid[0]))
     ids = torch.tensor([t.encode(text, add_special_tokens=False).ids])
     n = ids.shape[1]
     positions, delta = torch.arange(n).view(1, 1, -1).expand(3, 1, -1), 0
     if grids:
         w.add_array("grids", [n for g in grids for n in g])
-        inputs = dict(pixel_values=torch.from_numpy(np.concatenate(values)), image_grid_thw=torch.tensor(grids))
-        kinds = (ids == model.config.image_token_id).int()
-        positions, delta = model.model.get_rope_index(ids, kinds, inputs["image_grid_thw"], None,
-                                                      attention_mask=torch.ones_like(ids))
+        kinds = (ids == model.config.image_token_id).int() + 2 * (ids == model.config.video_token_id).int()
+        positions, delta = model.model.get_rope_index(
+            ids, kinds, inputs.get("image_grid_thw"), inputs.get("video_grid_thw"),
+            attention_mask=torch.ones_like(ids), **rope)
         delta = int(delta[0])
 
     def call(ids, positions):
@@ -376,6 +414,9 @@ def run_case(path, model, tokenizer, prompt, pictures=(), keep=None):
             w.add_tensor(name, array(x))
             continue
         group = merge**2 if name == "v.embd" or name.endswith("merger") else 1
+        if video:  # which went through the encoder last
+            w.add_tensor(f"{len(pictures)}/{name}", array(x))
+            continue
         for i, part in enumerate(x.split([r // group for r in rows_of])):
             w.add_tensor(f"{i}/{name}", array(part))
     finish(w)
@@ -457,6 +498,7 @@ def vision_model(cls, config_cls, tokenizer, text, vision, tied, seed, text_f16,
     return model
 
 
+VIDEO = ["patch_embd", "v.blk.1.ffn_out", "blk.0.ffn_out", "blk.1.ffn_out", "embd", "v.embd", "logits"]
 COARSE = ["patch_embd", "ffn_out", "deepstack", "embd", "v.embd", "logits"]
 
 
@@ -467,13 +509,16 @@ def qwen25vl(at, tokenizer):
         dict(hidden_size=64, intermediate_size=92, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
              rope_parameters=dict(type="mrope", rope_type="default", mrope_section=[2, 3, 3], rope_theta=1e6)),
         dict(depth=3, hidden_size=48, num_heads=4, intermediate_size=67, patch_size=8, window_size=32,
-             fullatt_block_indexes=[1]), True, SEEDS[name], False, False)
+             fullatt_block_indexes=[1], tokens_per_second=2), True, SEEDS[name], False, False)
     write_text(at(name, "model.gguf"), model, "qwen2vl", tokenizer, np.float32)
     write_mmproj(at(name, "mmproj.gguf"), model, np.float32)
     write_mmproj(at(name, "mmproj-legacy.gguf"), model, np.float32, legacy=True)
     run_case(at(name, "case-image.gguf"), model, tokenizer, "user <image> is", [picture(80, 48, 21)])
     run_case(at(name, "case-images.gguf"), model, tokenizer, "a <image> and<image>.",
              [picture(32, 64, 22), picture(112, 16, 23)], keep=COARSE)
+    # A step of 3.2 positions in time, which runs past the text behind the video; windows cut by the edge.
+    run_case(at(name, "case-video.gguf"), model, tokenizer, "a <image> then <video>?", [picture(16, 32, 24)],
+             VIDEO, [picture(48, 32, s) for s in range(25, 30)], 1.25)
 
 
 def qwen3vl_tower(**sizes):
@@ -496,6 +541,8 @@ def qwen3vl(at, tokenizer):
     run_case(at(name, "case-images.gguf"), model, tokenizer, "a <image> and<image>.<image>",
              [picture(32, 64, 32), picture(48, 48, 33), picture(64, 16, 34)], keep=COARSE)
     run_case(at(name, "case-text.gguf"), model, tokenizer, PROMPT, keep=COARSE)
+    run_case(at(name, "case-video.gguf"), model, tokenizer, "a <image> then <video>?", [picture(16, 32, 35)],
+             VIDEO, [picture(32, 48, s) for s in range(36, 41)], 1.25)
 
 
 def qwen3vlmoe_f16(at, tokenizer):

@@ -53,6 +53,8 @@ const std::vector<Room> kRooms = {
     // and measure kernels reach inside.
     {"tools/boxes/", {"engine/base/", "loaders/"}},
     {"tools/cases/", {"tokenizer/"}},
+    {"tools/video/", {"engine/base/", "loaders/"}},
+    {"tools/cli/video_choice", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/prompt/", {"engine/base/", "tokenizer/"}},
     {"tools/terminal/", {"engine/base/", "tokenizer/"}},
     {"tools/synth/", {"engine/base/", "kernels/", "loaders/"}},

@@ -18,6 +18,7 @@
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/video_choice.h"
 #include "tools/prompt/prompt.h"
 
 namespace glimpse::cli {
@@ -31,6 +32,7 @@ struct RunOptions {
   ConstraintChoice constraint;
   std::string prompt, prompt_file, system, boxes, masks, tools, thinking = "auto";
   std::vector<std::string> images;
+  VideoChoice video;
   int32_t logprobs = 0, n_speculate = 0;
   bool json = false, force = false, raw = false;
 };
@@ -40,10 +42,11 @@ void add_options(CLI::App& run, RunOptions& o) {
   // One value per flag, or a list would swallow the question that follows it.
   run.add_option("--image", o.images, "picture, or '-' for standard input; may be given several times")
       ->allow_extra_args(false);
-  CLI::Option* const question =
-      run.add_option("-p,--prompt,prompt", o.prompt,
-                     "the question ('-', or none: standard input); <image> in it is a picture's place, without it "
-                     "pictures come first");
+  add_video_options(run, o.video);
+  CLI::Option* const question = run.add_option(
+      "-p,--prompt,prompt", o.prompt,
+      "the question ('-', or none: standard input); <image> and <video> in it are the places of pictures "
+      "and videos, without them they come first");
   run.add_option("-f,--file", o.prompt_file,
                  "read the question from a text file ('-': standard input); its last line break is left out")
       ->excludes(question);
@@ -107,14 +110,35 @@ std::vector<std::string> read_tools(const std::string& path) {
 }
 
 // Text and pictures in the order of the prompt. The message points into the embeddings.
-api::Message message_of(const std::vector<prompt::Piece>& pieces, const std::vector<api::Embedding>& embeddings,
-                        bool raw) {
+api::Message message_of(const std::vector<prompt::Piece>& pieces, const std::vector<api::Embedding>& pictures,
+                        const std::vector<api::Embedding>& videos, bool raw) {
   api::Message message{raw ? "raw" : "user", {}};
-  auto embedding = embeddings.begin();
+  auto picture = pictures.begin(), video = videos.begin();
   for (const prompt::Piece& piece : pieces) {
-    message.parts.push_back(piece.is_picture ? api::Part{"", &*embedding++} : api::Part{piece.text, nullptr});
+    if (piece.is_picture || piece.is_video) {
+      message.parts.push_back({"", piece.is_picture ? &*picture++ : &*video++});
+    } else {
+      message.parts.push_back({piece.text, nullptr});
+    }
   }
   return message;
+}
+
+nlohmann::json videos_json(const std::vector<VideoFacts>& facts, const std::vector<api::Embedding>& videos) {
+  nlohmann::json list = nlohmann::json::array();
+  for (size_t i = 0; i < videos.size(); ++i) {
+    const glimpse_embedding_info info = videos[i].info();
+    list.push_back({{"path", facts[i].path},
+                    {"frames", facts[i].n_frames},
+                    {"frames_seen", facts[i].n_seen},
+                    {"fps", facts[i].fps},
+                    {"width", info.original_width},
+                    {"height", info.original_height},
+                    {"resized_width", info.resized_width},
+                    {"resized_height", info.resized_height},
+                    {"tokens", info.n_tokens}});
+  }
+  return list;
 }
 
 double ms_since(Clock::time_point start) {
@@ -229,9 +253,12 @@ int run(const RunOptions& o) {
   check_pipes(o);
   const std::string question = read_question(o);  // while Ctrl-C still ends a wait for standard input
   const std::vector<std::string> tools = o.tools.empty() ? std::vector<std::string>() : read_tools(o.tools);
-  const auto pieces = value_or_throw(prompt::place_pictures(question, o.images.size(), o.raw));
+  const auto pieces = value_or_throw(prompt::place_pictures(question, o.images.size(), o.raw, o.video.n_videos()));
   if (!o.images.empty() && o.model.mmproj.empty()) {
     throw std::runtime_error("--image needs the vision encoder: give its file with --mmproj");
+  }
+  if (o.video.n_videos() > 0 && o.model.mmproj.empty()) {
+    throw std::runtime_error("a video needs the vision encoder: give its file with --mmproj");
   }
   check_shape_files(shape_files(o));
   GenerateParams generate(o.sampling);
@@ -258,9 +285,14 @@ int run(const RunOptions& o) {
   std::vector<api::Embedding> embeddings;
   for (const std::string& path : o.images)
     embeddings.push_back(session.encode_image_file(picture_path(path), progress));
+  std::vector<api::Embedding> videos;
+  std::vector<VideoFacts> facts(o.video.n_videos());
+  for (size_t i = 0; i < facts.size(); ++i) {
+    videos.push_back(encode_video(o.video, i, model, session, progress, &facts[i]));
+  }
   std::vector<api::Message> messages;
   if (!o.system.empty()) messages.push_back({"system", {{o.system, nullptr}}});
-  messages.push_back(message_of(pieces, embeddings, o.raw));
+  messages.push_back(message_of(pieces, embeddings, videos, o.raw));
 
   const api::OnText on_text = [&](std::string_view text) {
     line.clear();
@@ -275,7 +307,9 @@ int run(const RunOptions& o) {
   const std::vector<glimpse_picture_size> sizes = picture_sizes(embeddings);
   const api::Shapes shapes = shapes_of(model, answer, sizes);
   if (o.json) {
-    print_object(to_json(model, session, answer, shapes, o, embeddings, load_ms));
+    nlohmann::json json = to_json(model, session, answer, shapes, o, embeddings, load_ms);
+    if (!videos.empty()) json["videos"] = videos_json(facts, videos);
+    print_object(json);
   } else {
     print("\n");
   }

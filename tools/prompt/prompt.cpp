@@ -46,12 +46,32 @@ Status check_file_text(std::string_view bytes, const std::string& name) {
   return check_prompt_text(bytes, name);
 }
 
-// What stands at `at`: the length of a place, or 0.
-size_t place_length(std::string_view text, bool raw) {
-  for (const std::string_view place : {"<image>", "<__media__>", "<|vision_start|><|image_pad|><|vision_end|>"}) {
+// A kind of what has places in a prompt.
+struct Kind {
+  std::string_view places[3];  // the last one in raw prompts
+  const char* name;
+  const char* mark;
+};
+constexpr Kind kPicture = {
+    {"<image>", "<__media__>", "<|vision_start|><|image_pad|><|vision_end|>"}, "picture", "<image>"};
+constexpr Kind kVideo = {{"<video>", "<video>", "<|vision_start|><|video_pad|><|vision_end|>"}, "video", "<video>"};
+
+// What stands at the front of a text: the length of a place, or 0.
+size_t place_length(std::string_view text, const Kind& kind, bool raw) {
+  for (const std::string_view place : kind.places) {
     if (text.starts_with(place)) return place.starts_with("<|") && !raw ? 0 : place.size();
   }
   return 0;
+}
+
+Status check_places(const Kind& kind, size_t n_places, size_t n) {
+  if (n_places == 0 || n_places == n) return {};
+  return make_error(
+      ErrorCode::kInvalidArgument,
+      "the prompt has %d place%s for a %s (%s), but there %s %d %s%s: give as many as places, or leave the "
+      "places out (%ss then come first)",
+      n_places, n_places == 1 ? "" : "s", kind.name, kind.mark, n == 1 ? "is" : "are", n, kind.name, n == 1 ? "" : "s",
+      kind.name);
 }
 
 }  // namespace
@@ -96,33 +116,30 @@ Result<std::string> read_text(const std::string& path) {
   return text_of_file(bytes, name);
 }
 
-Result<std::vector<Piece>> place_pictures(std::string_view prompt, size_t n_pictures, bool raw) {
+Result<std::vector<Piece>> place_pictures(std::string_view prompt, size_t n_pictures, bool raw, size_t n_videos) {
   GLIMPSE_TRY(check_prompt_text(prompt, "the prompt"));
   std::vector<Piece> pieces;
-  size_t n_places = 0, begin = 0;
+  size_t n_picture_places = 0, n_video_places = 0, begin = 0;
   const auto add_text = [&](size_t end) {
-    if (end > begin) pieces.push_back({false, std::string(prompt.substr(begin, end - begin))});
+    if (end > begin) pieces.push_back({false, std::string(prompt.substr(begin, end - begin)), false});
   };
-  for (size_t at = 0; n_pictures > 0 && (at = prompt.find('<', at)) != std::string_view::npos;) {
-    const size_t length = place_length(prompt.substr(at), raw);
+  for (size_t at = 0; n_pictures + n_videos > 0 && (at = prompt.find('<', at)) != std::string_view::npos;) {
+    const std::string_view rest = prompt.substr(at);
+    const size_t picture = n_pictures > 0 ? place_length(rest, kPicture, raw) : 0;
+    const size_t video = n_videos > 0 ? place_length(rest, kVideo, raw) : 0, length = std::max(picture, video);
     if (length > 0) {
       add_text(at);
-      pieces.push_back({true, ""});
-      ++n_places;
+      pieces.push_back({picture > 0, "", video > 0});
+      ++(picture > 0 ? n_picture_places : n_video_places);
       begin = at + length;
     }
     at += std::max<size_t>(length, 1);
   }
-  if (n_places == 0) {
-    pieces.assign(n_pictures, {true, ""});
-  } else if (n_places != n_pictures) {
-    return make_error(ErrorCode::kInvalidArgument,
-                      "the prompt has %d place%s for a picture (<image>), but there %s %d picture%s: give as many as "
-                      "places, or leave the places out (pictures then come first)",
-                      n_places, n_places == 1 ? "" : "s", n_pictures == 1 ? "is" : "are", n_pictures,
-                      n_pictures == 1 ? "" : "s");
-  }
+  GLIMPSE_TRY(check_places(kPicture, n_picture_places, n_pictures));
+  GLIMPSE_TRY(check_places(kVideo, n_video_places, n_videos));
   add_text(prompt.size());
+  if (n_picture_places == 0) pieces.insert(pieces.begin(), n_pictures, {true, "", false});
+  if (n_video_places == 0) pieces.insert(pieces.begin(), n_videos, {false, "", true});
   return pieces;
 }
 

@@ -23,12 +23,15 @@ Result<std::string> read_text(const std::string& path);
 struct Piece {
   bool is_picture = false;
   std::string text;  // of a text
+  bool is_video = false;
 };
 
 /// Splits a prompt at the places of its pictures: "<image>", or llama.cpp's "<__media__>"; with raw also what the chat
 /// template writes, "<|vision_start|><|image_pad|><|vision_end|>". Without such a place, all pictures stand before the
 /// text; without pictures, the prompt is text alone, whatever it contains.
-/// Errors: kInvalidArgument: check_prompt_text(), or another number of places than of pictures.
-Result<std::vector<Piece>> place_pictures(std::string_view prompt, size_t n_pictures, bool raw);
+/// Videos likewise at "<video>", with raw also "<|vision_start|><|video_pad|><|vision_end|>"; without such a place
+/// before everything else. Errors: kInvalidArgument: check_prompt_text(), or another number of places than of pictures
+/// or videos.
+Result<std::vector<Piece>> place_pictures(std::string_view prompt, size_t n_pictures, bool raw, size_t n_videos = 0);
 
 }  // namespace glimpse::prompt

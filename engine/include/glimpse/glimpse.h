@@ -377,6 +377,52 @@ GLIMPSE_API glimpse_status glimpse_encoder_encode(glimpse_encoder* encoder, cons
                                                   size_t n_pictures, glimpse_progress_callback progress,
                                                   void* progress_user, glimpse_embedding** out);
 
+/* ---- Videos ------------------------------------------------------------------------------------------------------ */
+
+/* Fills in one of a video's frames; what it points at stays valid until the next call or the end of the encoding. They
+ * are asked for in order, each once. Return 0 to end it: the call fails with GLIMPSE_ERROR_CANCELLED. */
+typedef int (*glimpse_frame_callback)(void* user, size_t index, glimpse_picture* picture);
+
+/* A video as the frames that are to be seen, all of one size, as glimpse_sample_video() chose them. Two make a slice,
+ * of which an odd last frame is both. Qwen2-VL counts slices, Qwen2.5-VL is told how long one lasts, Qwen3-VL is told
+ * in words when each is. */
+typedef struct glimpse_video {
+  size_t struct_size;
+  size_t n_frames;
+  const glimpse_picture* frames; /* n_frames; or NULL, and they come from `frame` */
+  glimpse_frame_callback frame;
+  void* frame_user;
+  double fps;            /* of these frames, not of the film they are from; 2 */
+  const double* seconds; /* when each was taken, n_frames; NULL: index / fps */
+  int64_t min_pixels;    /* bounds on a resized frame; of Qwen3-VL on all together; 0: as the model was released with */
+  int64_t max_pixels;
+  int32_t max_tokens; /* of the video; 0: what the pixels come to. No slice exceeds image_max_tokens */
+} glimpse_video;
+GLIMPSE_API void glimpse_video_init(glimpse_video* video);
+/* The embedding stands for the whole video: a part of a message like that of a picture. */
+GLIMPSE_API glimpse_status glimpse_encode_video(glimpse_session* session, const glimpse_video* video,
+                                                glimpse_progress_callback progress, void* progress_user,
+                                                glimpse_embedding** out);
+GLIMPSE_API glimpse_status glimpse_encoder_encode_video(glimpse_encoder* encoder, const glimpse_video* video,
+                                                        glimpse_progress_callback progress, void* progress_user,
+                                                        glimpse_embedding** out);
+
+typedef struct glimpse_video_sampling {
+  size_t struct_size;
+  double fps; /* frames to see per second; 2 */
+  int32_t min_frames;
+  int32_t max_frames;
+} glimpse_video_sampling;
+GLIMPSE_API void glimpse_video_sampling_init(glimpse_video_sampling* sampling);
+/* Which of n_frames frames, taken at `fps`, the model's family is shown: indices in ascending order. Pass capacity 0 to
+ * ask for their number n; those seen then have n / n_frames * fps frames per second. sampling: NULL for the defaults.
+ */
+GLIMPSE_API glimpse_status glimpse_sample_video(const glimpse_model* model, size_t n_frames, double fps,
+                                                const glimpse_video_sampling* sampling, size_t* indices,
+                                                size_t capacity, size_t* n);
+
+/* ---- Embeddings -------------------------------------------------------------------------------------------------- */
+
 typedef struct glimpse_embedding_info {
   size_t struct_size;
   int32_t n_tokens;
@@ -384,6 +430,7 @@ typedef struct glimpse_embedding_info {
   int32_t original_width, original_height; /* pixels, upright */
   int32_t resized_width, resized_height;   /* what the encoder saw; box coordinates of Qwen2.5-VL refer to it */
   const float* values;                     /* (n_tokens, width); valid as long as the embedding */
+  int32_t n_slices;                        /* of a video: pairs of frames; 0: a picture */
 } glimpse_embedding_info;
 GLIMPSE_API glimpse_status glimpse_embedding_get_info(const glimpse_embedding* embedding, glimpse_embedding_info* info);
 /* Pass capacity 0 to ask for the size. The bytes carry a checksum and the fingerprint of the encoder. */
@@ -394,7 +441,8 @@ GLIMPSE_API void glimpse_embedding_free(glimpse_embedding* embedding);
 
 /* ---- Conversation ------------------------------------------------------------------------------------------------ */
 
-/* One piece of a message: a text, or a picture when embedding is not NULL. Clear the struct before you fill it. */
+/* One piece of a message: a text, or a picture or video when embedding is not NULL. Clear the struct before you fill
+ * it. */
 typedef struct glimpse_part {
   const char* text; /* UTF-8; control tokens inside are ordinary text, but in a raw message */
   const glimpse_embedding* embedding;

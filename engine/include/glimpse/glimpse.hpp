@@ -143,6 +143,14 @@ class Model {
     check(glimpse_token_bytes(handle_.get(), id, &bytes, &n));
     return {bytes, n};
   }
+  /// Which of n_frames frames, taken at fps, a video of this model is made of.
+  std::vector<size_t> sample_video(size_t n_frames, double fps, const glimpse_video_sampling& sampling) const {
+    size_t n = 0;
+    check(glimpse_sample_video(handle_.get(), n_frames, fps, &sampling, nullptr, 0, &n));
+    std::vector<size_t> indices(n);
+    if (n > 0) check(glimpse_sample_video(handle_.get(), n_frames, fps, &sampling, indices.data(), n, &n));
+    return indices;
+  }
   /// What an answer points at. text: with control tokens shown; pictures: those of the conversation, in their order.
   Shapes read_shapes(std::string_view text, const std::vector<glimpse_picture_size>& pictures) const {
     glimpse_shapes* raw = nullptr;
@@ -237,6 +245,17 @@ class Embedding {
   std::unique_ptr<glimpse_embedding, detail::Free> handle_;
 };
 
+inline glimpse_video video() {
+  glimpse_video video;
+  glimpse_video_init(&video);
+  return video;
+}
+inline glimpse_video_sampling video_sampling() {
+  glimpse_video_sampling sampling;
+  glimpse_video_sampling_init(&sampling);
+  return sampling;
+}
+
 /// Pictures to embeddings without a session; used by one thread at a time.
 class Encoder {
  public:
@@ -289,6 +308,17 @@ class Encoder {
         glimpse_encoder_encode(handle_.get(), pictures.data(), pictures.size(), callback, user, handles.data()));
     for (size_t i = 0; i < pictures.size(); ++i) embeddings.emplace_back(handles[i]);
     return embeddings;
+  }
+  /// A video, see glimpse_video; what it points at must live until the call returns.
+  Embedding encode_video(const glimpse_video& video, const Progress& progress = {}) {
+    glimpse_progress_callback callback = nullptr;
+    void* user = nullptr;
+    const OnText no_text;
+    detail::Callbacks callbacks(progress, no_text);
+    callbacks.set_progress(&callback, &user);
+    glimpse_embedding* embedding = nullptr;
+    callbacks.check(glimpse_encoder_encode_video(handle_.get(), &video, callback, user, &embedding));
+    return Embedding(embedding);
   }
   glimpse_encoder* get() const { return handle_.get(); }
 
@@ -449,6 +479,13 @@ class Session {
                              const Progress& progress = {}) {
     return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
       return glimpse_encode_image_rgb(handle_.get(), rgb, width, height, stride, callback, user, out);
+    });
+  }
+
+  /// See glimpse_video; what it points at must live until the call returns.
+  Embedding encode_video(const glimpse_video& video, const Progress& progress = {}) {
+    return encode(progress, [&](glimpse_progress_callback callback, void* user, glimpse_embedding** out) {
+      return glimpse_encode_video(handle_.get(), &video, callback, user, out);
     });
   }
 
