@@ -41,10 +41,10 @@ std::string Reply::error() const {
   return parsed.is_object() && parsed.contains("error") ? parsed["error"]["message"].get<std::string>() : "";
 }
 
-Socket::Socket(int port, double timeout_s) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-  const timeval timeout{
-      static_cast<time_t>(timeout_s),
-      static_cast<suseconds_t>((timeout_s - static_cast<double>(static_cast<time_t>(timeout_s))) * 1e6)};
+Socket::Socket(int port, double timeout_s, int receive_buffer) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  const auto microseconds = static_cast<int64_t>(timeout_s * 1e6);
+  const timeval timeout{microseconds / 1000000, microseconds % 1000000};
+  if (receive_buffer > 0) setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &receive_buffer, sizeof receive_buffer);
   setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout);
   setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
   sockaddr_in address{};
@@ -52,10 +52,6 @@ Socket::Socket(int port, double timeout_s) : fd_(socket(AF_INET, SOCK_STREAM | S
   address.sin_port = htons(static_cast<uint16_t>(port));
   address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) close();
-}
-
-void Socket::shrink_buffer(int n_bytes) {
-  setsockopt(fd_, SOL_SOCKET, SO_RCVBUF, &n_bytes, sizeof n_bytes);
 }
 
 bool Socket::send(std::string_view bytes) {

@@ -26,7 +26,8 @@ struct Reply {
 /// A connection to 127.0.0.1; everything gives up after timeout_s.
 class Socket {
  public:
-  explicit Socket(int port, double timeout_s = 30);
+  /// receive_buffer: bytes that this end takes ahead of being read; 0: as the system likes.
+  explicit Socket(int port, double timeout_s = 30, int receive_buffer = 0);
   ~Socket() { close(); }
   Socket(const Socket&) = delete;
   Socket& operator=(const Socket&) = delete;
@@ -36,8 +37,6 @@ class Socket {
   /// All until the server closes.
   std::string receive_all();
   void close();
-  /// Before any byte moves: what this end takes at a time.
-  void shrink_buffer(int n_bytes);
 
  private:
   int fd_ = -1;

@@ -159,6 +159,52 @@ TEST_F(ServeProtocol, ObeysStopBiasAndLength) {
   EXPECT_EQ(choice["finish_reason"], "length");
 }
 
+TEST_F(ServeProtocol, KeepsToTheFormatThatIsAskedFor) {
+  const auto said = [](Json fields) {
+    Json body = picture(sample_url());
+    body["max_tokens"] = 200;
+    body.update(fields);
+    const Reply reply = server_->post(kChat, body);
+    EXPECT_EQ(reply.status, 200) << fields << reply.body;
+    return reply.status == 200 ? reply.json()["choices"][0]["message"]["content"].get<std::string>() : "";
+  };
+  const Json schema = {{"type", "object"},
+                       {"properties", {{"shape", {{"enum", {"ring", "heart"}}}}, {"found", {{"type", "boolean"}}}}},
+                       {"required", {"shape", "found"}},
+                       {"additionalProperties", false}};
+  for (const Json& fields :
+       {Json{{"response_format", {{"type", "json_schema"}, {"json_schema", {{"name", "s"}, {"schema", schema}}}}}},
+        Json{{"response_format", {{"type", "json_object"}, {"schema", schema}}}}, Json{{"json_schema", schema}},
+        Json{{"guided_json", schema.dump()}}, Json{{"structured_outputs", {{"json", schema}}}}}) {
+    const Json answer = Json::parse(said(fields), nullptr, false);
+    ASSERT_TRUE(answer.is_object()) << fields;
+    EXPECT_THAT(answer["shape"].get<std::string>(), testing::AnyOf("ring", "heart"));
+    EXPECT_TRUE(answer["found"].is_boolean());
+  }
+  EXPECT_EQ(said({{"grammar", "root ::= \"a\"{5,5}"}}), "aaaaa");
+  EXPECT_EQ(said({{"guided_regex", "x[0-9]y"}}).size(), 3u);
+  EXPECT_THAT(said({{"guided_choice", {"blue", "green"}}}), testing::AnyOf("blue", "green"));
+  EXPECT_EQ(said({{"response_format", {{"type", "text"}}}}), kSampleAnswer);
+  const std::pair<Json, const char*> wrong[] = {
+      {{{"response_format", {{"type", "sound"}}}}, "response_format.type"},
+      {{{"response_format", {{"type", "json_object"}, {"schema", 123}}}}, "response_format.schema"},
+      {{{"response_format", {{"type", "json_object"}, {"schema", {{"type", 123}}}}}}, "response_format.schema"},
+      {{{"response_format", {{"type", "json_schema"}}}}, "response_format.json_schema"},
+      {{{"response_format", {{"type", "json_schema"}, {"json_schema", {{"schema", {{"type", "hiccup"}}}}}}}},
+       "response_format.json_schema.schema"},
+      {{{"grammar", "root ::= this is (not valid GBNF"}}, "grammar"},
+      {{{"guided_regex", "(("}}, "guided_regex"},
+      {{{"guided_choice", Json::array()}}, "guided_choice"},
+      {{{"grammar", "root ::= \"a\""}, {"guided_regex", "a"}}, "guided_regex"}};
+  for (const auto& [fields, param] : wrong) {
+    Json body = question("x");
+    body.update(fields);
+    const Reply reply = server_->post(kChat, body);
+    EXPECT_EQ(reply.status, 400) << fields << reply.body;
+    EXPECT_EQ(reply.json()["error"]["param"], param) << reply.body;
+  }
+}
+
 TEST_F(ServeProtocol, CompletesRawPrompts) {
   const Json body = {{"prompt", {"<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n", "A"}},
                      {"max_tokens", 8},
@@ -512,6 +558,25 @@ TEST_F(ServeProtocol, CancelsForClientsThatLeave) {
   EXPECT_EQ(server_->metric("glimpse:requests_cancelled_total"), before + 2);
   EXPECT_EQ(server_->metric("vllm:num_requests_running"), 0);
   expect_ok();
+}
+
+TEST_F(ServeProtocol, CutsOffSlowReaders) {
+  const double slow = server_->metric("glimpse:slow_readers_total");
+  Json body = question("Count.");
+  body.update({{"max_tokens", 2000},
+               {"n", 4},
+               {"temperature", 30},
+               {"stream", true},
+               {"logprobs", true},
+               {"top_logprobs", 20}});
+  Socket socket(server_->port(), 30, 2048);
+  socket.send(request_text("POST", kChat, body.dump()));
+  EXPECT_THAT(socket.receive(64), HasSubstr("200 OK"));
+  const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
+  while (server_->metric("glimpse:slow_readers_total") == slow && Clock::now() < deadline) {
+    expect_ok();  // others are served meanwhile
+  }
+  EXPECT_EQ(server_->metric("glimpse:slow_readers_total"), slow + 1);
 }
 
 // A server of its own: keys, few of everything, its end.

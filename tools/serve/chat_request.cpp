@@ -1,11 +1,14 @@
 #include "tools/serve/chat_request.h"
 
+#include <optional>
+
 namespace glimpse::serve {
 namespace {
 
 /// Counts over all messages of a request.
 struct Reader {
   const RequestPolicy& policy;
+  const ChatStyle& style;
   std::vector<std::string>& warnings;
   size_t n_pictures = 0;
   int64_t n_parts = 0;
@@ -71,18 +74,36 @@ void read_content(Fields& message, Reader& reader, std::vector<RequestPart>& par
   }
 }
 
+// What it said, thought and called as one text.
+void read_assistant(Fields& message, Reader& reader, RequestMessage& result) {
+  if (message.find("content") != nullptr || message.find("tool_calls") == nullptr) {
+    read_content(message, reader, result.parts);
+  }
+  std::string content;
+  for (const RequestPart& part : result.parts) {
+    if (part.image != nullptr) refuse_field(message.path("content"), "an assistant's message has no pictures");
+    content += part.text;
+  }
+  const bool thinks = reader.style.thinking != ChatStyle::Thinking::kNone;
+  result.parts = {{assistant_text(message, content, thinks), nullptr}};
+}
+
 RequestMessage read_message(const Json& json, const std::string& path, Reader& reader) {
   Fields message(json, path);
   RequestMessage result;
   result.role = message.need_text("role");
   if (result.role == "developer") result.role = "system";
-  if (result.role != "system" && result.role != "user" && result.role != "assistant") {
+  if (result.role == "assistant") {
+    read_assistant(message, reader, result);
+  } else if (result.role == "system" || result.role == "user" || result.role == "tool") {
+    read_content(message, reader, result.parts);
+    message.refuse({"tool_calls"});
+  } else {
     refuse_field(message.path("role"),
-                 format("\"%s\" is not supported: want system, user or assistant", result.role.substr(0, 64)));
+                 format("\"%s\" is not supported: want system, user, assistant or tool", result.role.substr(0, 64)));
   }
-  read_content(message, reader, result.parts);
-  message.ignore({"name", "refusal", "annotations"});
-  message.refuse({"tool_calls", "function_call", "audio"});
+  message.ignore({"name", "refusal", "annotations", "tool_call_id"});
+  message.refuse({"function_call", "audio"});
   message.report_unknown(reader.warnings);
   return result;
 }
@@ -114,26 +135,63 @@ void read_logprobs(Fields& body, Generation& generation) {
   if (generation.logprobs) generation.options.n_top_logprobs = std::max(1, generation.n_top_logprobs);
 }
 
+// As vLLM and llama.cpp take it, or OpenAI's effort: "none" is not to think.
+std::optional<bool> read_thinking(Fields& body, std::vector<std::string>& warnings) {
+  std::optional<bool> thinking;
+  const std::string effort = body.text("reasoning_effort", "");
+  if (!effort.empty()) thinking = effort != "none";
+  if (body.find("enable_thinking") != nullptr) thinking = body.flag("enable_thinking", true);
+  if (const Json* const given = body.find("chat_template_kwargs"); given != nullptr) {
+    Fields arguments(*given, "chat_template_kwargs");
+    if (arguments.find("enable_thinking") != nullptr) thinking = arguments.flag("enable_thinking", true);
+    arguments.report_unknown(warnings);
+  }
+  return thinking;
+}
+
 void check_modalities(Fields& body) {
   const Json* const modalities = body.find("modalities");
   if (modalities == nullptr || *modalities == Json::array({"text"})) return;
   refuse_field(body.path("modalities"), "only [\"text\"] is supported");
 }
 
+// A call that must be made is an answer of a schema, too. Such answers do not think: the constraint would be in its
+// way.
+void read_constraint(Fields& body, std::string_view text, const ChatContext& context, ChatRequest& request) {
+  Constraint::Ptr& constraint = request.generation.options.constraint;
+  constraint = read_answer_format(body, text, context.tokenizer, context.formats);
+  if (!request.tools.schema.empty()) {
+    if (constraint != nullptr) refuse_field("tool_choice", "with response_format the model cannot be made to call");
+    auto made = context.formats.find(context.tokenizer, FormatCache::Kind::kJsonSchema, request.tools.schema);
+    if (!made.ok()) refuse_field("tools", made.error().message);
+    constraint = std::move(made).value();
+  }
+  if (constraint == nullptr || !context.style.opens_thinking) return;
+  if (!context.style.can_skip_thinking || request.prompt.enable_thinking.value_or(false)) {
+    refuse_field("response_format", "this model thinks before it answers: its answers cannot be constrained");
+  }
+  request.prompt.enable_thinking = false;
+}
+
 }  // namespace
 
-ChatRequest read_chat_request(const Json& json, const RequestPolicy& policy) {
+ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy, const ChatContext& context) {
+  const Json json = parse_json(text);
   Fields body(json, "");
   ChatRequest request;
   request.generation = read_generation(body, policy);
   check_model_name(body, policy, request.generation.warnings);
   read_logprobs(body, request.generation);
   check_modalities(body);
+  request.tools = read_tools(body, text);
+  request.prompt.tools = request.tools.definitions;
+  request.prompt.enable_thinking = read_thinking(body, request.generation.warnings);
   body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
   body.ignore({"add_generation_prompt", "parallel_tool_calls"});
-  Reader reader{policy, request.generation.warnings};
+  Reader reader{policy, context.style, request.generation.warnings};
   request.messages = read_messages(body, reader);
   request.n_pictures = reader.n_pictures;
+  read_constraint(body, text, context, request);
   body.report_unknown(request.generation.warnings);
   return request;
 }

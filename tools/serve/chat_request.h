@@ -1,20 +1,32 @@
 // The body of /v1/chat/completions as a request of the engine.
 #pragma once
 
-#include <string>
+#include <string_view>
 #include <vector>
 
+#include "tokenizer/chat.h"
+#include "tools/serve/answer_format.h"
 #include "tools/serve/generation.h"
+#include "tools/serve/tools_request.h"
 
 namespace glimpse::serve {
 
 struct ChatRequest {
   Generation generation;
   std::vector<RequestMessage> messages;
+  PromptOptions prompt;
+  ToolChoice tools;
   size_t n_pictures = 0;
 };
 
-/// Throws ApiError, which names the field, and for a picture its message and part.
-ChatRequest read_chat_request(const Json& body, const RequestPolicy& policy);
+/// What a body is read for.
+struct ChatContext {
+  const Tokenizer& tokenizer;
+  const ChatStyle& style;  // of the model's chat template
+  FormatCache& formats;
+};
+
+/// text: the body. Throws ApiError, which names the field, and for a picture its message and part.
+ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy, const ChatContext& context);
 
 }  // namespace glimpse::serve

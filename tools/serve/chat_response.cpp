@@ -1,47 +1,102 @@
 #include "tools/serve/chat_response.h"
 
+#include "tokenizer/answer_parts.h"
+
 namespace glimpse::serve {
 namespace {
 
-class ChatStyle : public AnswerStyle {
+class ChatAnswers : public AnswerStyle {
  public:
-  ChatStyle(const ChatRequest& request, const Model& model)
+  ChatAnswers(const ChatRequest& request, const Model& model, std::string id)
       : model_(model),
         tokenizer_(model.tokenizer()),
+        id_(std::move(id)),
         logprobs_(request.generation.logprobs),
         n_top_(request.generation.n_top_logprobs),
-        n_pictures_(request.n_pictures) {}
+        n_pictures_(request.n_pictures),
+        tools_(request.tools),
+        split_{opens_thinking(model.chat_format().style, request.prompt),
+               !request.prompt.tools.empty() && request.tools.schema.empty()},
+        choices_(static_cast<size_t>(request.generation.n_choices), Choice{AnswerSplitter(split_), 0}) {}
 
   Json whole(int index, const RequestResult& result) override {
     const Answer& answer = result.answer;
+    const AnswerParts parts = parts_of(answer.text);
+    Json message = {{"role", "assistant"}, {"content", parts.content}};
+    if (!parts.reasoning.empty()) message["reasoning_content"] = parts.reasoning;
+    if (!parts.tool_calls.empty()) {
+      if (parts.content.empty()) message["content"] = nullptr;
+      for (size_t i = 0; i < parts.tool_calls.size(); ++i) {
+        message["tool_calls"].push_back(call_of(parts.tool_calls[i], index, static_cast<int>(i)));
+      }
+    }
     Json choice = {{"index", index},
-                   {"message", {{"role", "assistant"}, {"content", answer.text}}},
-                   {"finish_reason", finish_reason(answer)},
+                   {"message", std::move(message)},
+                   {"finish_reason", reason_of(answer, !parts.tool_calls.empty())},
                    {"logprobs", logprobs_ ? chat_logprobs(answer, n_top_, tokenizer_) : Json(nullptr)}};
     add_shapes(answer, choice);
     return choice;
   }
 
-  Json first(int index) override { return delta(index, {{"role", "assistant"}, {"content", nullptr}}); }
+  Json first(int index) override { return choice_of(index, {{"role", "assistant"}, {"content", nullptr}}); }
 
   Json step(int index, const Session::Step& step) override {
     const bool told = logprobs_ && step.token.id >= 0 && !tokenizer_.is_end_of_generation(step.token.id);
-    if (step.text.empty() && !told) return nullptr;
-    Json choice = delta(index, {{"content", step.text}});
+    Json delta =
+        is_forced() ? Json::object() : delta_of(index, choices_[static_cast<size_t>(index)].splitter.push(step.text));
+    if (delta.empty() && !told) return nullptr;
+    Json choice = choice_of(index, std::move(delta));
     if (told) choice["logprobs"] = {{"content", {chat_logprob(step.token, n_top_, tokenizer_)}}, {"refusal", nullptr}};
     return choice;
   }
 
   std::vector<Json> last(int index, const RequestResult& result) override {
-    Json choice = delta(index, Json::object());
-    choice["finish_reason"] = finish_reason(result.answer);
-    add_shapes(result.answer, choice);
-    return {choice};
+    Choice& choice = choices_[static_cast<size_t>(index)];
+    std::vector<Json> pieces;
+    Json rest = delta_of(index, is_forced() ? parts_of(result.answer.text) : choice.splitter.finish());
+    if (!rest.empty()) pieces.push_back(choice_of(index, std::move(rest)));
+    pieces.push_back(choice_of(index, Json::object()));
+    pieces.back()["finish_reason"] = reason_of(result.answer, choice.n_calls > 0);
+    add_shapes(result.answer, pieces.back());
+    return pieces;
   }
 
  private:
-  static Json delta(int index, Json fields) {
-    return {{"index", index}, {"delta", std::move(fields)}, {"finish_reason", nullptr}, {"logprobs", nullptr}};
+  struct Choice {
+    AnswerSplitter splitter;
+    int n_calls = 0;  // told so far
+  };
+
+  bool is_forced() const { return !tools_.schema.empty(); }
+  AnswerParts parts_of(const std::string& text) const {
+    AnswerParts parts;
+    if (!is_forced()) return split_answer(text, split_);
+    parts.tool_calls = forced_calls(tools_, text);
+    return parts;
+  }
+  static const char* reason_of(const Answer& answer, bool has_calls) {
+    const char* const reason = finish_reason(answer);
+    return has_calls && std::string_view(reason) == "stop" ? "tool_calls" : reason;
+  }
+  static Json choice_of(int index, Json delta) {
+    return {{"index", index}, {"delta", std::move(delta)}, {"finish_reason", nullptr}, {"logprobs", nullptr}};
+  }
+  Json call_of(const ToolCall& call, int index, int number) const {
+    return {{"id", format("call_%s_%d_%d", id_, index, number)},
+            {"type", "function"},
+            {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+  }
+  Json delta_of(int index, const AnswerParts& parts) {
+    Json delta = Json::object();
+    if (!parts.reasoning.empty()) delta["reasoning_content"] = parts.reasoning;
+    if (!parts.content.empty()) delta["content"] = parts.content;
+    for (const ToolCall& call : parts.tool_calls) {
+      const int number = choices_[static_cast<size_t>(index)].n_calls++;
+      Json told = call_of(call, index, number);
+      told["index"] = number;
+      delta["tool_calls"].push_back(std::move(told));
+    }
+    return delta;
   }
   void add_shapes(const Answer& answer, Json& choice) const {
     Json shapes = shapes_of(answer, model_, n_pictures_);
@@ -50,15 +105,19 @@ class ChatStyle : public AnswerStyle {
 
   const Model& model_;
   const Tokenizer& tokenizer_;
+  const std::string id_;
   const bool logprobs_;
   const int n_top_;
   const size_t n_pictures_;
+  const ToolChoice tools_;
+  const AnswerSplitter::Options split_;
+  std::vector<Choice> choices_;
 };
 
 }  // namespace
 
-std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model) {
-  return std::make_shared<ChatStyle>(request, model);
+std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model, const std::string& id) {
+  return std::make_shared<ChatAnswers>(request, model, id);
 }
 
 }  // namespace glimpse::serve

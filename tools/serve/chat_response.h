@@ -8,6 +8,7 @@
 
 namespace glimpse::serve {
 
-std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model);
+/// id: makes those of tool calls.
+std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model, const std::string& id);
 
 }  // namespace glimpse::serve

@@ -100,7 +100,9 @@ std::vector<TokenId> read_token_ids(const Json& list, const std::string& path, c
   return ids;
 }
 
-CompletionRequest read_completion_request(const Json& json, const RequestPolicy& policy, const Tokenizer& tokenizer) {
+CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
+                                          const Tokenizer& tokenizer, FormatCache& formats) {
+  const Json json = parse_json(text);
   Fields body(json, "");
   CompletionRequest request;
   Generation& generation = request.generation;
@@ -121,6 +123,7 @@ CompletionRequest read_completion_request(const Json& json, const RequestPolicy&
   if (static_cast<int64_t>(request.prompts.size()) * generation.n_choices > policy.max_choices * 4) {
     refuse_field("prompt", format("prompts and choices together are more than %d answers", policy.max_choices * 4));
   }
+  generation.options.constraint = read_answer_format(body, text, tokenizer, formats);
   body.report_unknown(generation.warnings);
   return request;
 }

@@ -3,9 +3,11 @@
 
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tools/serve/answer_flow.h"
+#include "tools/serve/answer_format.h"
 #include "tools/serve/generation.h"
 
 namespace glimpse::serve {
@@ -18,7 +20,8 @@ struct CompletionRequest {
 
 /// Control tokens in a prompt count. Token ids are taken where they are those of the text that they stand for. Throws
 /// ApiError.
-CompletionRequest read_completion_request(const Json& body, const RequestPolicy& policy, const Tokenizer& tokenizer);
+CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
+                                          const Tokenizer& tokenizer, FormatCache& formats);
 
 std::shared_ptr<AnswerStyle> completion_style(const CompletionRequest& request, const Tokenizer& tokenizer);
 

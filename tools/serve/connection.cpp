@@ -30,6 +30,8 @@ Connection::Connection(int socket, const ConnectionLimits& limits, const std::at
   fcntl(socket_, F_SETFL, fcntl(socket_, F_GETFL) | O_NONBLOCK);
   const int on = 1;
   setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  const int buffer = 128 << 10;  // what a client does not read costs no more, and is noticed
+  setsockopt(socket_, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
 }
 
 Connection::~Connection() {

@@ -268,16 +268,18 @@ HttpResponse Service::model(const HttpRequest& request, const HttpClient& client
 
 HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client) {
   Engine& engine = this->engine();
-  ChatRequest chat = read_chat_request(parse_json(request.body), requests_);
+  ChatRequest chat = read_chat_request(request.body, requests_,
+                                       {engine.model().tokenizer(), engine.model().chat_format().style, formats_});
   AnswerPlan plan;
-  plan.style = chat_style(chat, engine.model());
   plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name};
+  plan.style = chat_style(chat, engine.model(), plan.head.id.substr(plan.head.id.find('-') + 1));
   plan.stream = chat.generation.stream;
   plan.include_usage = chat.generation.include_usage;
   plan.warnings = std::move(chat.generation.warnings);
   for (int i = 0; i < chat.generation.n_choices; ++i) {
     Request asked;
     asked.messages = chat.messages;
+    asked.prompt = chat.prompt;
     asked.generate = options_of_choice(chat.generation, i);
     plan.requests.push_back(std::move(asked));
   }
@@ -287,7 +289,7 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
 HttpResponse Service::completions(const HttpRequest& request, const HttpClient& client) {
   Engine& engine = this->engine();
   const Tokenizer& tokenizer = engine.model().tokenizer();
-  const CompletionRequest completion = read_completion_request(parse_json(request.body), requests_, tokenizer);
+  const CompletionRequest completion = read_completion_request(request.body, requests_, tokenizer, formats_);
   AnswerPlan plan;
   plan.style = completion_style(completion, tokenizer);
   plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name};

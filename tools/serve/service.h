@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/serve/engine.h"
+#include "tools/serve/answer_format.h"
 #include "tools/serve/generation.h"
 #include "tools/serve/http.h"
 #include "tools/serve/metrics.h"
@@ -65,6 +66,7 @@ class Service : public HttpHandler {
   const RequestPolicy requests_;
   const AccessPolicy access_;
   Metrics metrics_;
+  FormatCache formats_;
   std::atomic<Engine*> engine_ = nullptr;
   std::atomic<bool> closing_ = false;
   std::atomic<uint64_t> n_ids_ = 0;

@@ -1,0 +1,114 @@
+// What strangers send to the server: the head of a request (first byte 'h'), or the body of one ('c' chat, 'p' raw
+// completion, 'b' base64). Besides not crashing: what is refused is refused with a status of the client's fault and a
+// message that is JSON; a head that is taken says the same when it is read again.
+#include <cstdint>
+#include <cstdlib>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "tokenizer/byte_alphabet.h"
+#include "tokenizer/tokenizer.h"
+#include "tools/serve/base64.h"
+#include "tools/serve/chat_request.h"
+#include "tools/serve/completion.h"
+#include "tools/serve/http_head.h"
+
+namespace {
+
+using namespace glimpse::serve;
+
+void require(bool condition) {
+  if (!condition) std::abort();
+}
+
+const glimpse::Tokenizer& tokenizer() {
+  static const glimpse::Tokenizer instance = [] {
+    glimpse::VocabularyData data;
+    for (int b = 0; b < 256; ++b) {
+      const char byte = static_cast<char>(b);
+      data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
+    }
+    data.tokens.emplace_back("<|im_end|>");
+    data.token_types.assign(data.tokens.size(), 1);
+    data.token_types.back() = 3;
+    auto created = glimpse::Tokenizer::create(data);
+    require(created.ok());
+    return std::move(created).value();
+  }();
+  return instance;
+}
+
+RequestPolicy policy() {
+  RequestPolicy policy;
+  policy.media.directory = "/nonexistent-directory";
+  policy.media.limits.max_pixels = 1 << 16;
+  policy.media.limits.max_memory = 1 << 20;
+  policy.media.max_pictures = 4;
+  policy.max_parts = 64;
+  policy.model_name = "model";
+  return policy;
+}
+
+void read_head(std::string_view text) {
+  const HttpHead head = parse_head(text);
+  require(!head.path.empty() && head.path.size() <= kMostPathBytes && head.path[0] == '/');
+  const HttpHead again = parse_head(plain_head(head));
+  require(again.method == head.method && again.path == head.path && again.content_length == head.content_length);
+  require(again.expects_continue == head.expects_continue);
+}
+
+void read_chat(std::string_view text) {
+  glimpse::ChatStyle style;
+  style.thinking = glimpse::ChatStyle::Thinking::kLastMessage;
+  FormatCache formats;
+  const ChatRequest request = read_chat_request(text, policy(), {tokenizer(), style, formats});
+  require(!request.messages.empty() && request.generation.n_choices >= 1 && request.generation.n_choices <= 16);
+  size_t n_pictures = 0;
+  for (const glimpse::RequestMessage& message : request.messages) {
+    for (const glimpse::RequestPart& part : message.parts) n_pictures += part.image != nullptr ? 1 : 0;
+  }
+  require(n_pictures == request.n_pictures && n_pictures <= 4);
+  for (const std::string& tool : request.prompt.tools) require(Json::parse(tool).is_object());
+}
+
+void read_completion(std::string_view text) {
+  FormatCache formats;
+  const CompletionRequest request = read_completion_request(text, policy(), tokenizer(), formats);
+  require(!request.prompts.empty());
+}
+
+void read_base64(std::string_view text) {
+  size_t bad = 0;
+  const auto bytes = decode_base64(text, &bad);
+  require(bytes.has_value() || bad <= text.size());
+  const auto again = decode_base64(encode_base64(text), &bad);
+  require(again.has_value() && *again == text);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
+  if (size == 0) return 0;
+  const std::string_view text(reinterpret_cast<const char*>(bytes) + 1, size - 1);
+  try {
+    switch (bytes[0]) {
+      case 'h':
+        read_head(text);
+        break;
+      case 'c':
+        read_chat(text);
+        break;
+      case 'p':
+        read_completion(text);
+        break;
+      default:
+        read_base64(text);
+        break;
+    }
+  } catch (const ApiError& error) {
+    require(error.status >= 400 && error.status <= 505 && error.status != 500 && !error.message.empty());
+    require(Json::parse(error_body(error)).contains("error"));
+  }
+  return 0;
+}

@@ -1,0 +1,231 @@
+// The pieces of the server, each alone.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "engine/model/model.h"
+#include "tests/serve/server_process.h"
+#include "tools/serve/base64.h"
+#include "tools/serve/chat_request.h"
+#include "tools/serve/chat_response.h"
+#include "tools/serve/service.h"
+#include "tools/serve/tools_request.h"
+
+namespace glimpse::serve {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+TEST(Base64, IsThatOfTheRfc) {
+  const std::pair<const char*, const char*> vectors[] = {{"", ""},
+                                                         {"f", "Zg=="},
+                                                         {"fo", "Zm8="},
+                                                         {"foo", "Zm9v"},
+                                                         {"foob", "Zm9vYg=="},
+                                                         {"fooba", "Zm9vYmE="},
+                                                         {"foobar", "Zm9vYmFy"}};
+  size_t bad = 0;
+  for (const auto& [bytes, text] : vectors) {
+    EXPECT_EQ(encode_base64(bytes), text);
+    EXPECT_EQ(decode_base64(text, &bad), bytes);
+  }
+  EXPECT_EQ(decode_base64("Zm9v\r\nYmE", &bad), "fooba");  // wrapped, without padding
+  EXPECT_EQ(decode_base64("-_-_", &bad), decode_base64("+/+/", &bad));
+  for (const char* const wrong : {"Z", "Zm9vY", "Zg===", "Zg=a", "Zm 9v", "Zm9v=", "====", "\xc3\xa4"}) {
+    EXPECT_FALSE(decode_base64(wrong, &bad).has_value()) << wrong;
+  }
+  EXPECT_FALSE(decode_base64("Zm9v*m9v", &bad).has_value());
+  EXPECT_EQ(bad, 4u);
+}
+
+TEST(MemberText, IsWhatTheClientWrote) {
+  const char* const body = R"({"a": {"tools": 1}, "b": "x\"tools\":", "tools": [{"z": 1.50, "a": "},]"}] , "c": 2})";
+  EXPECT_EQ(member_text(body, "tools"), R"( [{"z": 1.50, "a": "},]"}] )");
+  EXPECT_EQ(member_text(body, "c"), " 2");
+  EXPECT_EQ(member_text(body, "d"), "");
+  EXPECT_EQ(member_text(R"(["tools"])", "tools"), "");
+  EXPECT_EQ(member_text(R"({"tools)", "tools"), "");
+}
+
+const Model& demo() {
+  static const std::shared_ptr<const Model> model = [] {
+    ModelOptions options;
+    options.model_path = GLIMPSE_SOURCE_DIR "/models/demo-Q8_0.gguf";
+    return Model::load(options).value();
+  }();
+  return *model;
+}
+
+ChatRequest read_text(std::string_view body) {
+  RequestPolicy policy;
+  policy.model_name = "demo";
+  ChatStyle style;
+  style.tools = ChatStyle::Tools::kJson;
+  style.thinking = ChatStyle::Thinking::kSinceQuestion;
+  static FormatCache formats;
+  return read_chat_request(body, policy, {demo().tokenizer(), style, formats});
+}
+ChatRequest read(const Json& body) {
+  return read_text(dump(body));
+}
+
+TEST(ChatRequest, KeepsToolsAsTheyWereWritten) {
+  const ChatRequest request = read_text(
+      R"({"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function":
+          {"name": "look", "description": "a", "parameters": {"type": "object", "properties": {"z": {}, "a": {"x": 1.50}}}}}]})");
+  EXPECT_THAT(request.prompt.tools,
+              ElementsAre(R"({"type": "function", "function": {"name": "look", "description": "a", "parameters": )"
+                          R"({"type": "object", "properties": {"z": {}, "a": {"x": 1.5}}}}})"));
+}
+
+TEST(ChatRequest, WritesWhatAnAssistantCalled) {
+  const Json call = {
+      {"id", "1"}, {"type", "function"}, {"function", {{"name", "look"}, {"arguments", R"({"z": 1, "a": 2})"}}}};
+  const ChatRequest request =
+      read({{"messages",
+             {{{"role", "user"}, {"content", "x"}},
+              {{"role", "assistant"}, {"content", nullptr}, {"reasoning_content", "hm"}, {"tool_calls", {call}}},
+              {{"role", "tool"}, {"tool_call_id", "1"}, {"content", "a cat"}}}},
+            {"enable_thinking", false}});
+  EXPECT_EQ(
+      request.messages[1].parts[0].text,
+      "<think>\nhm\n</think>\n\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"z\": 1, \"a\": 2}}\n</tool_call>");
+  EXPECT_EQ(request.messages[2].role, "tool");
+  EXPECT_EQ(request.prompt.enable_thinking, false);
+  EXPECT_TRUE(request.generation.warnings.empty());
+}
+
+TEST(ChatRequest, RefusesToolsThatAreNone) {
+  const Json messages = {{{"role", "user"}, {"content", "x"}}};
+  const Json tool = {{"type", "function"}, {"function", {{"name", "f"}}}};
+  const std::pair<Json, const char*> wrong[] = {
+      {{{"tools", "x"}}, "tools"},
+      {{{"tools", {1}}}, "tools[0]"},
+      {{{"tools", {{{"type", "retrieval"}}}}}, "tools[0].type"},
+      {{{"tools", {{{"type", "function"}}}}}, "tools[0].function"},
+      {{{"tools", {{{"type", "function"}, {"function", {{"name", ""}}}}}}}, "tools[0].function.name"},
+      {{{"tools", {tool}}, {"tool_choice", "perhaps"}}, "tool_choice"}};
+  for (const auto& [fields, param] : wrong) {
+    Json body = fields;
+    body["messages"] = messages;
+    try {
+      read(body);
+      ADD_FAILURE() << body;
+    } catch (const ApiError& error) {
+      EXPECT_EQ(error.status, 400);
+      EXPECT_EQ(error.param, param) << error.message;
+    }
+  }
+  const Json both = {
+      {"messages", messages}, {"tools", {tool}}, {"tool_choice", "required"}, {"grammar", "root ::= \"a\""}};
+  EXPECT_THROW(read(both), ApiError);
+  Json none = {{"messages", messages}, {"tools", {tool}}, {"tool_choice", "none"}};
+  EXPECT_TRUE(read(none).prompt.tools.empty());
+}
+
+// An answer that thinks, speaks and calls, whole and in pieces of every size.
+TEST(ChatResponse, TakesAnswersApart) {
+  const Json tool = {{"type", "function"}, {"function", {{"name", "look"}}}};
+  const ChatRequest request = read({{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", {tool}}});
+  RequestResult result;
+  result.answer.text =
+      "<think>\nhm, so\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"z\": [1], \"a\": "
+      "\"b\"}}\n</tool_call>";
+  result.answer.finished = true;
+  const Json whole = chat_style(request, demo(), "77")->whole(0, result);
+  EXPECT_EQ(whole["message"]["reasoning_content"], "hm, so");
+  EXPECT_EQ(whole["message"]["content"], "I look.");
+  ASSERT_EQ(whole["message"]["tool_calls"].size(), 1u);
+  EXPECT_EQ(whole["message"]["tool_calls"][0]["function"],
+            (Json{{"name", "look"}, {"arguments", R"({"z": [1], "a": "b"})"}}));
+  EXPECT_EQ(whole["finish_reason"], "tool_calls");
+  for (size_t n = 1; n < 20; ++n) {
+    const auto style = chat_style(request, demo(), "77");
+    Json sum = {{"reasoning_content", ""}, {"content", ""}, {"tool_calls", Json::array()}};
+    const auto add = [&](const Json& choice) {
+      if (choice.is_null()) return;
+      const Json& delta = choice["delta"];
+      for (const char* const part : {"reasoning_content", "content"}) {
+        sum[part] = sum[part].get<std::string>() + delta.value(part, "");
+      }
+      for (Json call : delta.value("tool_calls", Json::array())) {
+        EXPECT_EQ(call["index"], sum["tool_calls"].size());
+        call.erase("index");
+        sum["tool_calls"].push_back(call);
+      }
+    };
+    for (size_t at = 0; at < result.answer.text.size(); at += n) {
+      Session::Step step;
+      step.text = result.answer.text.substr(at, n);
+      add(style->step(0, step));
+    }
+    const std::vector<Json> last = style->last(0, result);
+    for (const Json& choice : last) add(choice);
+    EXPECT_EQ(last.back()["finish_reason"], "tool_calls");
+    for (const auto& field : sum.items()) EXPECT_EQ(field.value(), whole["message"][field.key()]) << n;
+  }
+}
+
+// A call that must be made is an answer of the tools' schema.
+TEST(ChatResponse, TellsForcedCalls) {
+  const Json tool = {{"type", "function"}, {"function", {{"name", "look"}, {"parameters", {{"type", "object"}}}}}};
+  Json other = tool;
+  other["function"]["name"] = "hear";
+  Json body = {
+      {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", {tool, other}}, {"tool_choice", "required"}};
+  RequestResult result;
+  result.answer.finished = true;
+  result.answer.text = R"([{"name": "hear", "arguments": {"a": 1}}, {"name": "look", "arguments": {}}])";
+  const ChatRequest any = read(body);
+  EXPECT_NE(any.generation.options.constraint, nullptr);
+  Json message = chat_style(any, demo(), "7")->whole(0, result)["message"];
+  ASSERT_EQ(message["tool_calls"].size(), 2u);
+  EXPECT_EQ(message["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"a": 1})"}}));
+  body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "hear"}}}};
+  result.answer.text = R"({"b": [2]})";
+  const ChatRequest named = read(body);
+  EXPECT_EQ(named.tools.schema, R"({"type": "object"})");
+  const auto style = chat_style(named, demo(), "7");
+  const std::vector<Json> last = style->last(0, result);
+  EXPECT_EQ(last[0]["delta"]["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"b": [2]})"}}));
+  EXPECT_EQ(last[1]["finish_reason"], "tool_calls");
+}
+
+class Nobody : public HttpClient {
+  bool has_left() const override { return false; }
+};
+
+HttpRequest request_of(const std::string& method, const std::string& path) {
+  HttpRequest request;
+  request.head.method = method;
+  request.head.path = path;
+  request.head.fields = {{"host", "localhost"}};
+  request.body = "{}";
+  return request;
+}
+
+TEST(Service, TellsWhenTheModelIsNotThere) {
+  Service service({}, {});
+  service.show_progress("load", 0.25);
+  const auto field = [](const HttpResponse& response, const std::string& name) {
+    for (const auto& [key, value] : response.fields) {
+      if (key == name) return value;
+    }
+    return std::string();
+  };
+  const HttpResponse health = service.handle(request_of("GET", "/health"), Nobody());
+  EXPECT_EQ(health.status, 503);
+  EXPECT_EQ(Json::parse(health.body), (Json{{"status", "loading"}, {"stage", "load"}, {"progress", 0.25}}));
+  for (const char* const path : {"/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"}) {
+    const HttpResponse response = service.handle(request_of("POST", path), Nobody());
+    EXPECT_EQ(response.status, 503) << path;
+    EXPECT_EQ(field(response, "Retry-After"), "1");
+    EXPECT_EQ(Json::parse(response.body)["error"]["code"], "loading");
+  }
+  EXPECT_EQ(service.handle(request_of("GET", "/"), Nobody()).status, 200);
+  service.close();
+  EXPECT_EQ(Json::parse(service.handle(request_of("GET", "/health"), Nobody()).body)["status"], "stopping");
+}
+
+}  // namespace
+}  // namespace glimpse::serve

@@ -1,0 +1,34 @@
+// Tools in the bodies of requests: what the model may call, what it called, what came of it.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tokenizer/answer_parts.h"
+#include "tools/serve/json_body.h"
+
+namespace glimpse::serve {
+
+struct ToolChoice {
+  std::vector<std::string> definitions;  // JSON objects, keys in the client's order; none: no tools
+  /// Set when the model must call: a JSON schema of its answer, which is then the arguments of `only`, or, when that is
+  /// empty, an array of {"name", "arguments"}.
+  std::string schema;
+  std::string only;
+};
+
+/// The calls of an answer of that schema; none when it is cut short.
+std::vector<ToolCall> forced_calls(const ToolChoice& choice, std::string_view answer);
+
+/// tools and tool_choice. text: the body, of which `body` is what was read. Throws ApiError.
+ToolChoice read_tools(Fields& body, std::string_view text);
+
+/// The text of an assistant's message that thought, spoke and called tools, as chat templates have it. Throws ApiError.
+std::string assistant_text(Fields& message, const std::string& content, bool keep_reasoning);
+
+/// The bytes of the value of a key of the object that a valid JSON text is; "" when the key is not there, or spelled
+/// with escapes.
+std::string_view member_text(std::string_view object, std::string_view key);
+
+}  // namespace glimpse::serve
