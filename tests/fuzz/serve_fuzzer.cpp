@@ -68,7 +68,7 @@ void read_chat(std::string_view text) {
   for (const glimpse::RequestMessage& message : request.messages) {
     for (const glimpse::RequestPart& part : message.parts) n_pictures += part.image != nullptr ? 1 : 0;
   }
-  require(n_pictures == request.n_pictures && n_pictures <= 4);
+  require(n_pictures == request.pictures.size() && n_pictures <= 4);
   for (const std::string& tool : request.prompt.tools) require(Json::parse(tool).is_object());
 }
 

@@ -132,7 +132,7 @@ TEST(ChatResponse, TakesAnswersApart) {
       "<think>\nhm, so\n</think>\n\nI look.\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"z\": [1], \"a\": "
       "\"b\"}}\n</tool_call>";
   result.answer.finished = true;
-  const Json whole = chat_style(request, demo(), "77")->whole(0, result);
+  const Json whole = chat_style(request, demo(), {}, "77")->whole(0, result);
   EXPECT_EQ(whole["message"]["reasoning_content"], "hm, so");
   EXPECT_EQ(whole["message"]["content"], "I look.");
   ASSERT_EQ(whole["message"]["tool_calls"].size(), 1u);
@@ -140,7 +140,7 @@ TEST(ChatResponse, TakesAnswersApart) {
             (Json{{"name", "look"}, {"arguments", R"({"z": [1], "a": "b"})"}}));
   EXPECT_EQ(whole["finish_reason"], "tool_calls");
   for (size_t n = 1; n < 20; ++n) {
-    const auto style = chat_style(request, demo(), "77");
+    const auto style = chat_style(request, demo(), {}, "77");
     Json sum = {{"reasoning_content", ""}, {"content", ""}, {"tool_calls", Json::array()}};
     const auto add = [&](const Json& choice) {
       if (choice.is_null()) return;
@@ -178,14 +178,14 @@ TEST(ChatResponse, TellsForcedCalls) {
   result.answer.text = R"([{"name": "hear", "arguments": {"a": 1}}, {"name": "look", "arguments": {}}])";
   const ChatRequest any = read(body);
   EXPECT_NE(any.generation.options.constraint, nullptr);
-  Json message = chat_style(any, demo(), "7")->whole(0, result)["message"];
+  Json message = chat_style(any, demo(), {}, "7")->whole(0, result)["message"];
   ASSERT_EQ(message["tool_calls"].size(), 2u);
   EXPECT_EQ(message["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"a": 1})"}}));
   body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "hear"}}}};
   result.answer.text = R"({"b": [2]})";
   const ChatRequest named = read(body);
   EXPECT_EQ(named.tools.schema, R"({"type": "object"})");
-  const auto style = chat_style(named, demo(), "7");
+  const auto style = chat_style(named, demo(), {}, "7");
   const std::vector<Json> last = style->last(0, result);
   EXPECT_EQ(last[0]["delta"]["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"b": [2]})"}}));
   EXPECT_EQ(last[1]["finish_reason"], "tool_calls");

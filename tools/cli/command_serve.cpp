@@ -142,7 +142,8 @@ serve::ServerOptions server_options(const ServeOptions& o) {
   options.engine = [&o](const Model& model) { return engine_for(o, model); };
   options.requests.defaults = generate_options(o.sampling);
   options.requests.has_seed = o.seed->count() > 0;
-  options.requests.media.limits = engine_options(o.model, 0).source_limits;
+  options.requests.pictures = engine_options(o.model, 0);
+  options.requests.media.limits = options.requests.pictures.source_limits;
   options.requests.media.max_pictures = static_cast<size_t>(o.max_pictures);
   if (!o.media_path.empty()) options.requests.media.directory = real_directory(o.media_path);
   options.requests.max_choices = o.max_choices;

@@ -10,19 +10,25 @@ struct Reader {
   const RequestPolicy& policy;
   const ChatStyle& style;
   std::vector<std::string>& warnings;
-  size_t n_pictures = 0;
+  std::vector<ImageSize> pictures = {};
   int64_t n_parts = 0;
 };
+
+std::shared_ptr<const RequestImage> take_picture(const Json& url, const std::string& path, Reader& reader) {
+  const MediaPicture picture = read_picture(url.get_ref<const std::string&>(), reader.policy.media, path);
+  reader.pictures.push_back({picture.width, picture.height});
+  return picture.image;
+}
 
 RequestPart read_image_part(Fields& part, Reader& reader) {
   const Json& image = part.need("image_url");
   std::string path = part.path("image_url");
-  if (++reader.n_pictures > reader.policy.media.max_pictures) {
+  if (reader.pictures.size() == reader.policy.media.max_pictures) {
     refuse_field(path, format("one request may have at most %d pictures", reader.policy.media.max_pictures));
   }
   RequestPart result;
   if (image.is_string()) {  // as some clients send it
-    result.image = read_picture(image.get_ref<const std::string&>(), reader.policy.media, path);
+    result.image = take_picture(image, path, reader);
     return result;
   }
   Fields fields(image, path);
@@ -35,7 +41,7 @@ RequestPart read_image_part(Fields& part, Reader& reader) {
         format("%s has no effect: the server bounds the size of all pictures", fields.path("detail")));
   }
   fields.report_unknown(reader.warnings);
-  result.image = read_picture(url.get_ref<const std::string&>(), reader.policy.media, path);
+  result.image = take_picture(url, path, reader);
   return result;
 }
 
@@ -190,7 +196,7 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   body.ignore({"add_generation_prompt", "parallel_tool_calls"});
   Reader reader{policy, context.style, request.generation.warnings};
   request.messages = read_messages(body, reader);
-  request.n_pictures = reader.n_pictures;
+  request.pictures = std::move(reader.pictures);
   read_constraint(body, text, context, request);
   body.report_unknown(request.generation.warnings);
   return request;

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <vector>
 
+#include "engine/preprocess/preprocess.h"
 #include "tokenizer/chat.h"
 #include "tools/serve/answer_format.h"
 #include "tools/serve/generation.h"
@@ -16,7 +17,7 @@ struct ChatRequest {
   std::vector<RequestMessage> messages;
   PromptOptions prompt;
   ToolChoice tools;
-  size_t n_pictures = 0;
+  std::vector<ImageSize> pictures;  // their sizes, upright, in the order of the messages
 };
 
 /// What a body is read for.

@@ -7,13 +7,13 @@ namespace {
 
 class ChatAnswers : public AnswerStyle {
  public:
-  ChatAnswers(const ChatRequest& request, const Model& model, std::string id)
+  ChatAnswers(const ChatRequest& request, const Model& model, std::vector<ShapePicture> pictures, std::string id)
       : model_(model),
         tokenizer_(model.tokenizer()),
         id_(std::move(id)),
         logprobs_(request.generation.logprobs),
         n_top_(request.generation.n_top_logprobs),
-        n_pictures_(request.n_pictures),
+        pictures_(std::move(pictures)),
         tools_(request.tools),
         split_{opens_thinking(model.chat_format().style, request.prompt),
                !request.prompt.tools.empty() && request.tools.schema.empty()},
@@ -99,7 +99,7 @@ class ChatAnswers : public AnswerStyle {
     return delta;
   }
   void add_shapes(const Answer& answer, Json& choice) const {
-    Json shapes = shapes_of(answer, model_, n_pictures_);
+    Json shapes = shapes_of(answer, model_, pictures_);
     if (!shapes.empty()) choice["shapes"] = std::move(shapes);
   }
 
@@ -108,7 +108,7 @@ class ChatAnswers : public AnswerStyle {
   const std::string id_;
   const bool logprobs_;
   const int n_top_;
-  const size_t n_pictures_;
+  const std::vector<ShapePicture> pictures_;
   const ToolChoice tools_;
   const AnswerSplitter::Options split_;
   std::vector<Choice> choices_;
@@ -116,8 +116,9 @@ class ChatAnswers : public AnswerStyle {
 
 }  // namespace
 
-std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model, const std::string& id) {
-  return std::make_shared<ChatAnswers>(request, model, id);
+std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model,
+                                        std::vector<ShapePicture> pictures, const std::string& id) {
+  return std::make_shared<ChatAnswers>(request, model, std::move(pictures), id);
 }
 
 }  // namespace glimpse::serve

@@ -8,7 +8,8 @@
 
 namespace glimpse::serve {
 
-/// id: makes those of tool calls.
-std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model, const std::string& id);
+/// pictures: the request's. id: makes those of tool calls.
+std::shared_ptr<AnswerStyle> chat_style(const ChatRequest& request, const Model& model,
+                                        std::vector<ShapePicture> pictures, const std::string& id);
 
 }  // namespace glimpse::serve

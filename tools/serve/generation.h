@@ -16,6 +16,7 @@ struct RequestPolicy {
   GenerateOptions defaults;  // what a body does not say
   bool has_seed = false;     // defaults.sampler.seed counts, too; otherwise such a seed is drawn
   MediaPolicy media;
+  PictureOptions pictures;  // the engine's
   int64_t max_messages = 1024;
   int64_t max_parts = 4096;  // of all messages together
   int64_t max_choices = 16;

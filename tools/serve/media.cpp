@@ -142,8 +142,7 @@ Result<std::string> read_media_file(std::string_view url, const std::string& dir
   return read_regular_file(file.get(), max_bytes);
 }
 
-std::shared_ptr<const RequestImage> read_picture(std::string_view url, const MediaPolicy& policy,
-                                                 const std::string& path) {
+MediaPicture read_picture(std::string_view url, const MediaPolicy& policy, const std::string& path) {
   auto image = std::make_shared<RequestImage>();
   if (starts_with_word(url, "data:")) {
     image->bytes = bytes_of_data_url(url, path);
@@ -168,7 +167,8 @@ std::shared_ptr<const RequestImage> read_picture(std::string_view url, const Med
   options.limits = policy.limits;
   const auto reader = open_image(std::as_bytes(std::span(image->bytes)), options);
   if (!reader.ok()) refuse_field(path, format("bad picture: %s", reader.error().message));
-  return image;
+  const ImageInfo& info = reader.value()->info();
+  return {image, info.upright_width(), info.upright_height()};
 }
 
 }  // namespace glimpse::serve

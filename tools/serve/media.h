@@ -16,10 +16,14 @@ struct MediaPolicy {
   size_t max_pictures = 64;  // of one request
 };
 
+struct MediaPicture {
+  std::shared_ptr<const RequestImage> image;
+  int64_t width = 0, height = 0;  // upright
+};
+
 /// The picture behind a URL, its header looked at. path: of the field, for the error. Throws ApiError 400: another kind
 /// of URL, bad base64, no picture, a limit; 413 for more bytes than the limit.
-std::shared_ptr<const RequestImage> read_picture(std::string_view url, const MediaPolicy& policy,
-                                                 const std::string& path);
+MediaPicture read_picture(std::string_view url, const MediaPolicy& policy, const std::string& path);
 
 /// The bytes of a file:// URL: a regular file below the directory, reached through no symbolic link and no "..".
 /// "file:///cat.png", "file://cat.png" and, with its absolute path, "file:///media/cat.png" are the same file of

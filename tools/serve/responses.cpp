@@ -1,7 +1,5 @@
 #include "tools/serve/responses.h"
 
-#include "tokenizer/grounding.h"
-
 namespace glimpse::serve {
 namespace {
 
@@ -73,7 +71,7 @@ Json timings_of(const RequestResult& result) {
           {"predicted_per_second", per_second(t.n_generated_tokens - 1, t.decode)}};
 }
 
-Json shapes_of(const Answer& answer, const Model& model, size_t n_pictures) {
+Json shapes_of(const Answer& answer, const Model& model, const std::vector<ShapePicture>& pictures) {
   std::string said;
   for (const TokenId id : answer.tokens) said += model.tokenizer().token_bytes(id, true);
   const bool counts_pixels = model.has_vision() && model.vision().family() == VisionConfig::Family::kQwen25;
@@ -81,14 +79,17 @@ Json shapes_of(const Answer& answer, const Model& model, size_t n_pictures) {
   for (const Shape& shape :
        read_shapes(said, counts_pixels ? ShapeUnit::kResizedPixels : ShapeUnit::kThousandths).shapes) {
     static const char* const kinds[] = {"box", "point", "polygon"};
-    Json points = Json::array();
-    for (const ShapePoint& point : shape.points) points.push_back({point.x, point.y});
-    const int picture = picture_of(shape, n_pictures);
-    list.push_back({{"kind", kinds[static_cast<int>(shape.kind)]},
-                    {"label", shape.label},
-                    {"unit", shape.unit == ShapeUnit::kThousandths ? "thousandths" : "resized_pixels"},
-                    {"points", std::move(points)},
-                    {"picture", picture == 0 ? Json(nullptr) : Json(picture)}});
+    Json told = {{"kind", kinds[static_cast<int>(shape.kind)]}, {"label", shape.label}, {"picture", nullptr}};
+    if (const int number = picture_of(shape, pictures.size()); number > 0) {
+      const ShapePicture& picture = pictures[static_cast<size_t>(number) - 1];
+      const auto width = static_cast<double>(picture.width), height = static_cast<double>(picture.height);
+      told["picture"] = number;
+      for (const ShapePoint& point : pixels_of(shape, picture)) {
+        told["pixels"].push_back({point.x, point.y});
+        told["thousandths"].push_back({1000 * point.x / width, 1000 * point.y / height});
+      }
+    }
+    list.push_back(std::move(told));
   }
   return list;
 }

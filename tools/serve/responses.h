@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/serve/engine.h"
+#include "tokenizer/grounding.h"
 #include "tools/serve/generation.h"
 #include "tools/serve/json_body.h"
 
@@ -26,8 +27,9 @@ const char* finish_reason(const Answer& answer);
 Json usage_of(const std::vector<RequestResult>& results);
 /// Milliseconds and speeds of one choice, under the names of llama.cpp where they mean the same.
 Json timings_of(const RequestResult& result);
-/// What an answer points at: kind, label, points, what these count, number of the picture (or null).
-Json shapes_of(const Answer& answer, const Model& model, size_t n_pictures);
+/// What an answer points at: kind, label, the number of its picture (or null) and its points, in pixels of that picture
+/// and in thousandths of its width and height.
+Json shapes_of(const Answer& answer, const Model& model, const std::vector<ShapePicture>& pictures);
 
 /// One token's entry of choices[].logprobs.content.
 Json chat_logprob(const SampledToken& token, int n_top, const Tokenizer& tokenizer);

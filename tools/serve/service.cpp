@@ -48,6 +48,21 @@ HttpResponse json_response(const Json& json) {
   return response;
 }
 
+// The pictures with the sizes that the encoder will see: what some models count in. None where that cannot be said.
+std::vector<ShapePicture> shape_pictures(const ChatRequest& chat, const Engine& engine, const PictureOptions& options) {
+  std::vector<ShapePicture> pictures;
+  if (!engine.model().has_vision()) return pictures;
+  const VisionConfig& vision = engine.model().vision();
+  const Result<PictureSizes> sizes = picture_sizes(options, &vision, engine.context());
+  if (!sizes.ok()) return pictures;
+  for (const ImageSize& size : chat.pictures) {
+    const Result<ImageCost> cost = effective_image_size(size.width, size.height, vision, sizes.value().image_limits);
+    const ImageSize resized = cost.ok() ? cost.value().resized : size;
+    pictures.push_back({size.width, size.height, resized.width, resized.height});
+  }
+  return pictures;
+}
+
 }  // namespace
 
 struct Service::Route {
@@ -272,7 +287,8 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
                                        {engine.model().tokenizer(), engine.model().chat_format().style, formats_});
   AnswerPlan plan;
   plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name};
-  plan.style = chat_style(chat, engine.model(), plan.head.id.substr(plan.head.id.find('-') + 1));
+  plan.style = chat_style(chat, engine.model(), shape_pictures(chat, engine, requests_.pictures),
+                          plan.head.id.substr(plan.head.id.find('-') + 1));
   plan.stream = chat.generation.stream;
   plan.include_usage = chat.generation.include_usage;
   plan.warnings = std::move(chat.generation.warnings);
