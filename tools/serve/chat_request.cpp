@@ -11,12 +11,14 @@ struct Reader {
   const ChatStyle& style;
   std::vector<std::string>& warnings;
   std::vector<ImageSize> pictures = {};
+  std::vector<std::string> picture_paths = {};
   int64_t n_parts = 0;
 };
 
 std::shared_ptr<const RequestImage> take_picture(const Json& url, const std::string& path, Reader& reader) {
   const MediaPicture picture = read_picture(url.get_ref<const std::string&>(), reader.policy.media, path);
   reader.pictures.push_back({picture.width, picture.height});
+  reader.picture_paths.push_back(path);
   return picture.image;
 }
 
@@ -197,6 +199,7 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   Reader reader{policy, context.style, request.generation.warnings};
   request.messages = read_messages(body, reader);
   request.pictures = std::move(reader.pictures);
+  request.picture_paths = std::move(reader.picture_paths);
   read_constraint(body, text, context, request);
   body.report_unknown(request.generation.warnings);
   return request;

@@ -1,6 +1,7 @@
 // The body of /v1/chat/completions as a request of the engine.
 #pragma once
 
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -17,7 +18,8 @@ struct ChatRequest {
   std::vector<RequestMessage> messages;
   PromptOptions prompt;
   ToolChoice tools;
-  std::vector<ImageSize> pictures;  // their sizes, upright, in the order of the messages
+  std::vector<ImageSize> pictures;         // their sizes, upright, in the order of the messages
+  std::vector<std::string> picture_paths;  // of their fields
 };
 
 /// What a body is read for.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <random>
 
 #include "tools/serve/answer_flow.h"
@@ -61,6 +62,16 @@ std::vector<ShapePicture> shape_pictures(const ChatRequest& chat, const Engine& 
     pictures.push_back({size.width, size.height, resized.width, resized.height});
   }
   return pictures;
+}
+
+// The engine counts pictures ("picture 2: ..."); clients want to know the part.
+void place_picture_error(const std::vector<std::string>& paths, ApiError& error) {
+  const std::string_view word = "picture ";
+  if (error.message.compare(0, word.size(), word) != 0) return;
+  const int number = std::atoi(error.message.c_str() + word.size());
+  if (number < 1 || static_cast<size_t>(number) > paths.size()) return;
+  error.param = paths[static_cast<size_t>(number) - 1];
+  error.message = format("%s: %s", error.param, error.message);
 }
 
 }  // namespace
@@ -299,7 +310,12 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
     asked.generate = options_of_choice(chat.generation, i);
     plan.requests.push_back(std::move(asked));
   }
-  return answer_plan(engine, metrics_, std::move(plan), client);
+  try {
+    return answer_plan(engine, metrics_, std::move(plan), client);
+  } catch (ApiError& error) {
+    place_picture_error(chat.picture_paths, error);
+    throw;
+  }
 }
 
 HttpResponse Service::completions(const HttpRequest& request, const HttpClient& client) {
