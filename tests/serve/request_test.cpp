@@ -182,12 +182,13 @@ TEST(ChatResponse, TellsForcedCalls) {
   ASSERT_EQ(message["tool_calls"].size(), 2u);
   EXPECT_EQ(message["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"a": 1})"}}));
   body["tool_choice"] = {{"type", "function"}, {"function", {{"name", "hear"}}}};
-  result.answer.text = R"({"b": [2]})";
+  result.answer.text = "<think>\nthat one\n</think>\n\n{\"b\": [2]}";
   const ChatRequest named = read(body);
   EXPECT_EQ(named.tools.schema, R"({"type": "object"})");
   const auto style = chat_style(named, demo(), {}, "7");
   const std::vector<Json> last = style->last(0, result);
   EXPECT_EQ(last[0]["delta"]["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"b": [2]})"}}));
+  EXPECT_EQ(last[0]["delta"]["reasoning_content"], "that one");
   EXPECT_EQ(last[1]["finish_reason"], "tool_calls");
 }
 

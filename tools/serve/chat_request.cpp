@@ -174,11 +174,6 @@ void read_constraint(Fields& body, std::string_view text, const ChatContext& con
     if (!made.ok()) refuse_field("tools", made.error().message);
     constraint = std::move(made).value();
   }
-  if (constraint == nullptr || !context.style.opens_thinking) return;
-  if (!context.style.can_skip_thinking || request.prompt.enable_thinking.value_or(false)) {
-    refuse_field("response_format", "this model thinks before it answers: its answers cannot be constrained");
-  }
-  request.prompt.enable_thinking = false;
 }
 
 }  // namespace

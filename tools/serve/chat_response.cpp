@@ -69,9 +69,11 @@ class ChatAnswers : public AnswerStyle {
 
   bool is_forced() const { return !tools_.schema.empty(); }
   AnswerParts parts_of(const std::string& text) const {
-    AnswerParts parts;
-    if (!is_forced()) return split_answer(text, split_);
-    parts.tool_calls = forced_calls(tools_, text);
+    AnswerParts parts = split_answer(text, split_);
+    if (is_forced()) {
+      parts.tool_calls = forced_calls(tools_, parts.content);
+      parts.content.clear();
+    }
     return parts;
   }
   static const char* reason_of(const Answer& answer, bool has_calls) {
