@@ -88,6 +88,9 @@ TEST(Terminal, NamesOfFiles) {
     expect_clean({"chat", "-m", path}, 1, "chat");
     expect_clean({"chat", "-m", model, "--mmproj", mmproj, "--image", path}, 1, "chat with a picture");
     expect_clean({"batch", "-m", path, "-p", "x", "--mmproj", mmproj, picture()}, 1, "batch");
+    expect_clean({"serve", "-m", path, "--port", "0"}, 1, "serve");
+    expect_clean({"serve", "-m", model, "--port", "0", "--media-path", path + "/below"}, 1, "directory of pictures");
+    expect_clean({"serve", "-m", model, "--port", "0", "--api-key-file", gone}, 1, "keys");
     expect_clean({"bench", "-m", path}, 1, "bench");
     expect_clean({"perplexity", "-m", model, "-f", path}, 1, "perplexity");
     expect_clean({"diff", "-m", model, "-p", "x", "--against", path}, 1, "diff");
