@@ -14,6 +14,7 @@
 #include <iterator>
 #include <stdexcept>
 
+#include "engine/base/format.h"
 #include "tools/serve/base64.h"
 
 namespace glimpse::serve_test {
@@ -102,7 +103,7 @@ Reply parse_reply(const std::string& bytes) {
 std::string request_text(const std::string& method, const std::string& path, const std::string& body,
                          const std::vector<std::string>& fields) {
   std::string text = method + " " + path + " HTTP/1.1\r\nHost: localhost\r\n";
-  if (!body.empty() || method == "POST") text += "Content-Length: " + std::to_string(body.size()) + "\r\n";
+  if (!body.empty() || method == "POST") text += format("Content-Length: %d\r\n", body.size());
   for (const std::string& field : fields) text += field + "\r\n";
   return text + "\r\n" + body;
 }
@@ -171,14 +172,14 @@ Reply Server::post(const std::string& path, const std::string& body, const std::
 }
 
 double Server::metric(const std::string& name) const {
-  const std::string text = "\n" + get("/metrics").body;
+  const std::string text = format("\n%s", get("/metrics").body);
   const size_t at = text.find("\n" + name + "{");
   if (at == std::string::npos) throw std::runtime_error("no metric " + name);
   return std::stod(text.substr(text.find("} ", at) + 2));
 }
 
 long Server::resident_kib() const {
-  std::ifstream in("/proc/" + std::to_string(pid_) + "/status");
+  std::ifstream in(format("/proc/%d/status", pid_));
   for (std::string line; std::getline(in, line);) {
     if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
   }
@@ -189,7 +190,7 @@ std::string data_url(const std::string& path) {
   std::ifstream in(path, std::ios::binary);
   const std::string bytes{std::istreambuf_iterator<char>(in), {}};
   if (bytes.empty()) throw std::runtime_error("cannot read " + path);
-  return "data:image/png;base64," + serve::encode_base64(bytes);
+  return format("data:image/png;base64,%s", serve::encode_base64(bytes));
 }
 
 std::string sample_url() {
@@ -208,7 +209,7 @@ std::vector<Json> events_of(const std::string& body) {
   for (size_t at = 0; at < body.size();) {
     const size_t end = body.find("\n\n", at);
     if (end == std::string::npos || done || body.compare(at, 6, "data: ") != 0) {
-      throw std::runtime_error("not a stream of events: " + body.substr(at));
+      throw std::runtime_error(format("not a stream of events: %s", body.substr(at)));
     }
     const std::string data = body.substr(at + 6, end - at - 6);
     if (data == "[DONE]") {

@@ -13,6 +13,7 @@
 #include <sstream>
 #include <thread>
 
+#include "engine/base/format.h"
 #include "tests/serve/server_process.h"
 
 namespace glimpse::serve_test {
@@ -29,7 +30,7 @@ const char* const kSampleAnswer =
 class ServeProtocol : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    media_ = std::filesystem::temp_directory_path() / ("glimpse-media-" + std::to_string(getpid()));
+    media_ = std::filesystem::temp_directory_path() / format("glimpse-media-%d", getpid());
     std::filesystem::create_directories(media_ / "below");
     std::filesystem::copy_file(GLIMPSE_SOURCE_DIR "/models/sample.png", media_ / "below" / "a sample.png");
     std::filesystem::create_symlink("/etc/passwd", media_ / "link");
@@ -407,7 +408,7 @@ TEST_F(ServeProtocol, RefusesBadPicturesByTheirPlace) {
 TEST_F(ServeProtocol, ReadsFilesOfItsDirectoryAlone) {
   for (const std::string& url :
        {"file:///below/a%20sample.png"s, "file://below/a%20sample.png"s,
-        "file://" + media_.string() + "/below/a%20sample.png", "file:///./below//a sample.png"s}) {
+        format("file://%s/below/a%%20sample.png", media_.string()), "file:///./below//a sample.png"s}) {
     const Reply reply = server_->post(kChat, picture(url));
     EXPECT_EQ(reply.status, 200) << url << reply.body;
     EXPECT_EQ(reply.json()["choices"][0]["message"]["content"], kSampleAnswer);
@@ -416,8 +417,8 @@ TEST_F(ServeProtocol, ReadsFilesOfItsDirectoryAlone) {
        {"file:///etc/passwd"s, "file:///../etc/passwd"s, "file:///below/../../etc/passwd"s,
         "file:///%2e%2e/etc/passwd"s, "file:///link"s, "file:///linked/passwd"s, "file:///inside/a sample.png"s,
         "file:///pipe"s, "file:///below"s, "file://"s, "file:///"s, "file:///below/a%00sample.png"s,
-        "file:///below/a%2"s, "file:///nothing"s, "file://" + media_.string() + "/../../etc/passwd",
-        "file://" + media_.string() + "x/passwd"}) {
+        "file:///below/a%2"s, "file:///nothing"s, format("file://%s/../../etc/passwd", media_.string()),
+        format("file://%sx/passwd", media_.string())}) {
     const Reply reply = server_->post(kChat, picture(url));
     EXPECT_EQ(reply.status, 400) << url;
     EXPECT_THAT(reply.error(), testing::AnyOf(HasSubstr("no such picture file"), HasSubstr("bad %-escape"))) << url;
@@ -495,11 +496,12 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
       {"GET /health HTTP/2.0\r\nHost: localhost\r\n\r\n", 505},
       {"G\xc3\x84T /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
       {"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405},
-      {"GET /" + std::string(3000, 'a') + " HTTP/1.1\r\nHost: localhost\r\n\r\n", 414},
-      {"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + std::string(20000, 'a') + "\r\n\r\n", 431},
+      {format("GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n", std::string(3000, 'a')), 414},
+      {format("GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", std::string(20000, 'a')), 431},
       {"\x16\x03\x01\x02\x01\r\n\r\n", 400},
       {"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403},
-      {"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
+      {
+    "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
   for (const auto& [head, status] : heads) {
     const Reply reply = server_->raw(head);
     EXPECT_EQ(reply.status, status) << head.substr(0, 200);

@@ -90,7 +90,7 @@ class Stream {
     }
     results_[at] = *event.result;
     if (!event.result->status.ok()) {
-      return text + "data: " + error_body(api_error(event.result->status.error())) + "\n\n";
+      return format("%sdata: %s\n\n", text, error_body(api_error(event.result->status.error())));
     }
     for (Json& last : plan_.style->last(event.choice, *event.result)) text += chunk(std::move(last));
     return text;
@@ -100,7 +100,7 @@ class Stream {
     Json json = chunk_of(plan_.head, Json::array());
     json["usage"] = usage_of(results_);
     json["timings"] = timings_of(results_.front());
-    return (plan_.include_usage ? event_of(json) : "") + "data: [DONE]\n\n";
+    return format("%sdata: [DONE]\n\n", plan_.include_usage ? event_of(json) : "");
   }
 
   AnswerPlan plan_;
