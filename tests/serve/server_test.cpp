@@ -516,6 +516,7 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
 
 TEST_F(ServeProtocol, SaysWhatIsNotThere) {
   EXPECT_EQ(server_->get("/v1/nothing").status, 404);
+  EXPECT_EQ(server_->post("/v1/embeddings", "{}"s).status, 501);
   EXPECT_EQ(server_->post("/v1/nothing", "{}"s).json()["error"]["type"], "not_found_error");
   const Reply reply = server_->get(kChat);
   EXPECT_EQ(reply.status, 405);

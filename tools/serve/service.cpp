@@ -96,6 +96,8 @@ const std::vector<Service::Route>& Service::routes() {
       {"/chat/completions", "POST", true, &Service::chat},
       {"/v1/completions", "POST", true, &Service::completions},
       {"/completions", "POST", true, &Service::completions},
+      {"/v1/embeddings", "POST", true, &Service::embeddings},
+      {"/embeddings", "POST", true, &Service::embeddings},
       {"/tokenize", "POST", true, &Service::tokenize},
       {"/detokenize", "POST", true, &Service::detokenize},
   };
@@ -337,6 +339,11 @@ HttpResponse Service::completions(const HttpRequest& request, const HttpClient& 
     }
   }
   return answer_plan(engine, metrics_, std::move(plan), client);
+}
+
+// As llama.cpp's server answers where it was started for chat.
+HttpResponse Service::embeddings(const HttpRequest&, const HttpClient&) {
+  throw ApiError(501, "this server makes answers, no embeddings", "", "not_supported");
 }
 
 HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {

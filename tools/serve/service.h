@@ -54,6 +54,7 @@ class Service : public HttpHandler {
   HttpResponse model(const HttpRequest& request, const HttpClient& client);
   HttpResponse chat(const HttpRequest& request, const HttpClient& client);
   HttpResponse completions(const HttpRequest& request, const HttpClient& client);
+  HttpResponse embeddings(const HttpRequest& request, const HttpClient& client);
   HttpResponse tokenize(const HttpRequest& request, const HttpClient& client);
   HttpResponse detokenize(const HttpRequest& request, const HttpClient& client);
 
