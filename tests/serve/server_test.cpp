@@ -38,7 +38,7 @@ class ServeProtocol : public testing::Test {
     std::filesystem::create_symlink("below", media_ / "inside");
     mkfifo((media_ / "pipe").c_str(), 0600);
     server_ = std::make_unique<Server>(std::vector<std::string>{
-        "--media-path", media_, "--max-body", "8", "--max-images", "4", "--timeout", "0.6", "--parallel", "4"});
+        "--media-path", media_, "--max-body", "8", "--max-images", "4", "--timeout", "2", "--parallel", "4"});
   }
   static void TearDownTestSuite() {
     server_.reset();

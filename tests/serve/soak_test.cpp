@@ -160,7 +160,7 @@ class Client {
 };
 
 TEST(ServeSoak, AnswersAsAloneWhateverOthersDo) {
-  Server server({"--parallel", "8", "--timeout", "1", "--max-body", "4", "-c", "1024"});
+  Server server({"--parallel", "8", "--timeout", "3", "--max-body", "4", "-c", "1024"});
   const Questions questions(server);
   const auto begin = Clock::now();
   const auto after = [&](double share) {
@@ -188,7 +188,9 @@ TEST(ServeSoak, AnswersAsAloneWhateverOthersDo) {
   EXPECT_GT(n_compared, 20);
   EXPECT_GT(n_left, 5);
   EXPECT_GT(n_refused, 5);
-  EXPECT_LT(end, warm + (24 << 10));
+  if (!GLIMPSE_SANITIZED) {  // sanitizers keep what was freed
+    EXPECT_LT(end, warm + (24 << 10));
+  }
   // Nothing of those who left runs on.
   const auto patience = Clock::now() + std::chrono::seconds(20);
   while (server.metric("vllm:num_requests_running") > 0 && Clock::now() < patience) std::this_thread::yield();
