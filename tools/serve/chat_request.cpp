@@ -188,6 +188,11 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   check_modalities(body);
   request.tools = read_tools(body, text);
   request.prompt.tools = request.tools.definitions;
+  if (!request.tools.schema.empty() && context.style.tools == ChatStyle::Tools::kNone) {
+    // The schema makes the call; the question has to say what for.
+    request.prompt.tools.clear();
+    request.generation.warnings.push_back("the model's chat template has no place for tools: it does not see them");
+  }
   request.prompt.enable_thinking = read_thinking(body, request.generation.warnings);
   body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
   body.ignore({"add_generation_prompt", "parallel_tool_calls"});
