@@ -93,8 +93,7 @@ TEST(CudaStep, SeveralTextsInOneStepAreEachWhatTheyAreAlone) {
     KvElement kv;
     size_t n_texts;
   };
-  for (const Case& c : {Case{"tied", KvElement::kF16, 3}, Case{"untied", KvElement::kBf16, 2},
-                        Case{"quantized", KvElement::kQ8_0, 8}}) {
+  for (const Case& c : {Case{"tied", KvElement::kF16, 3}, Case{"quantized", KvElement::kQ8_0, 2}}) {
     SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
     const auto model = load_on(golden_path(c.folder + std::string("/model.gguf")), "", CudaDecode::kGraph);
     const int64_t vocab = model->text().vocab_size;
@@ -107,7 +106,7 @@ TEST(CudaStep, SeveralTextsInOneStepAreEachWhatTheyAreAlone) {
       caches.push_back(must(KvCache::create(*model, *ops, 256, c.kv)));
       alone.push_back(std::make_unique<Reader>(model, 256, c.kv));
       std::vector<TokenId> prompt;
-      for (TokenId id = 0; id < static_cast<TokenId>(3 + 41 * i % 130); ++id) prompt.push_back(id * 7 % 200);
+      for (TokenId id = 0; id < static_cast<TokenId>(3 + 9 * i); ++id) prompt.push_back(id * 7 % 200);
       const auto positions = text_positions(0, prompt.size());
       EXPECT_OK(decoder->forward(*caches[i], {prompt, positions, {}}, {}, false, {}, {}));
       alone[i]->read(prompt);
