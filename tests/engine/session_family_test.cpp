@@ -255,8 +255,6 @@ TEST_P(Family, PromptsGoInSliceBySliceBesideAnswers) {
   EXPECT_EQ(Session::step_many(one, std::vector<int64_t>{1, 2}).error().code, ErrorCode::kInvalidArgument);
 }
 
-#endif
-
 TEST_P(Family, APromptBeginsWithPagesThatAnotherComputed) {
   const auto root = fresh();
   const auto first = must(root->fork()), second = must(root->fork());
@@ -280,6 +278,8 @@ TEST_P(Family, APromptBeginsWithPagesThatAnotherComputed) {
   const auto alone = fresh();
   EXPECT_TRUE(go_on(*second) == ask(*alone, "the cat and the cat", greedy(4)));
 }
+
+#endif
 
 TEST_P(Family, AnErrorOfOneStepIsNotOneOfTheOthers) {
   const auto root = fresh();
