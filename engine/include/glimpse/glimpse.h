@@ -184,7 +184,7 @@ typedef struct glimpse_model_info {
    * off, no default system text"; of a template that is not of Qwen's family the load warns. */
   const char* chat_format;
   int32_t takes_tools;    /* 1: prompts have a place for tools */
-  int32_t opens_thinking; /* 1: a prompt ends inside of <think>, unless it says not to think */
+  int32_t opens_thinking; /* 1: a prompt ends inside of a think block, unless it says not to think */
   const char* pooling;    /* "none": it answers; "mean", "cls", "last": it makes vectors; "rank": scores */
 } glimpse_model_info;
 GLIMPSE_API glimpse_status glimpse_model_get_info(const glimpse_model* model, glimpse_model_info* info);
@@ -663,16 +663,16 @@ typedef struct glimpse_answer_info {
   const int32_t* tokens;
   size_t n_tokens;
   int32_t finish_reason; /* GLIMPSE_FINISH_NONE before the first answer and while steps make one */
-  int32_t thinking_open; /* 1: it began inside of <think>: glimpse_splitter_params */
+  int32_t thinking_open; /* 1: it began inside of a think block: glimpse_splitter_params */
 } glimpse_answer_info;
 GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
 
-/* An answer taken apart, as it comes or afterwards: what the model thinks (<think>), what it says, the tools that it
- * calls (<tool_call>). */
+/* An answer taken apart, as it comes or afterwards: what the model thinks (think blocks), what it says, the tools that it
+ * calls (tool_call blocks). */
 typedef struct glimpse_splitter glimpse_splitter;
 typedef struct glimpse_splitter_params {
   size_t struct_size;
-  int32_t thinking_open; /* 1: the answer begins inside of <think>: glimpse_answer_info, glimpse_model_info */
+  int32_t thinking_open; /* 1: the answer begins inside of a think block: glimpse_answer_info, glimpse_model_info */
   int32_t tool_calls;    /* 1: tools were given: calls are looked for */
 } glimpse_splitter_params;
 GLIMPSE_API void glimpse_splitter_params_init(glimpse_splitter_params* params);
