@@ -667,8 +667,8 @@ typedef struct glimpse_answer_info {
 } glimpse_answer_info;
 GLIMPSE_API glimpse_status glimpse_get_answer(const glimpse_session* session, glimpse_answer_info* info);
 
-/* An answer taken apart, as it comes or afterwards: what the model thinks (think blocks), what it says, the tools that it
- * calls (tool_call blocks). */
+/* An answer taken apart, as it comes or afterwards: what the model thinks (think blocks), what it says, the tools that
+ * it calls (tool_call blocks). */
 typedef struct glimpse_splitter glimpse_splitter;
 typedef struct glimpse_splitter_params {
   size_t struct_size;
