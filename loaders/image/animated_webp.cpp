@@ -43,6 +43,7 @@ class AnimatedWebp final : public Animation {
 
   Status next() override {
     if (is_still_) {
+      if (!canvas_.pixels.empty()) return make_error(ErrorCode::kInternal, "WebP: no frame is left");
       GLIMPSE_ASSIGN(const auto reader, open_webp(bytes_, options_));
       GLIMPSE_ASSIGN(canvas_, read_image(*reader));
       return {};
