@@ -1,12 +1,13 @@
-// The engine's caches by themselves: pages of prompts, embeddings of pictures.
+// The engine's caches, by themselves and in it: pages of prompts, embeddings of pictures.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 
 #include "engine/serve/embedding_cache.h"
 #include "engine/serve/prefix_cache.h"
-#include "tests/engine/session_support.h"
+#include "tests/engine/engine_support.h"
 
 namespace glimpse::testing {
 namespace {
@@ -198,6 +199,132 @@ TEST(EmbeddingCache, TakesOnlyWhatItsEncoderMadeFromItsFolder) {
   open(7, 64, 0).add({2}, embedding(2));
   EXPECT_EQ(same.load({2})->values[0], 2);
   std::filesystem::remove_all(folder);
+}
+
+// -- in the engine ----------------------------------------------------------------------------------------------------
+
+TEST(Engine, ASecondQuestionAboutAPictureRunsOnlyTheQuestion) {
+  const auto engine = make_engine();
+  const Image picture = noise(224, 224, 3);  // 64 tokens
+  const RequestResult first = engine->ask(ask_for("what is it?", 4, {picture}));
+  EXPECT_OK(first.status);
+  EXPECT_EQ(first.answer.timings.n_cached_tokens, 0);
+  EXPECT_EQ(first.n_cached_images, 0);
+  const Request other = ask_for("and the dog?", 4, {picture});
+  const RequestResult second = engine->ask(other);
+  EXPECT_TRUE(same(second.answer, alone(other, {picture})));
+  EXPECT_GT(second.answer.timings.n_cached_tokens, 64);
+  EXPECT_LT(second.answer.timings.n_prompt_tokens, 30);
+  EXPECT_EQ(second.n_cached_images, 1);
+  EXPECT_EQ(second.answer.timings.image_encode, 0);
+  // Other text before it: the embedding is known, the rows are not.
+  Request moved = ask_for("and the dog?", 4, {picture});
+  moved.messages[0].parts.insert(moved.messages[0].parts.begin(), {"look: ", nullptr});
+  const RequestResult third = engine->ask(moved);
+  EXPECT_TRUE(same(third.answer, alone(moved, {picture})));
+  EXPECT_LT(third.answer.timings.n_cached_tokens, 40);
+  EXPECT_EQ(third.n_cached_images, 1);
+  // The answer itself is part of what is known.
+  Request turns = ask_for("what is it?", 4, {picture});
+  turns.messages.push_back({"assistant", {{first.answer.text, nullptr}}});
+  turns.messages.push_back({"user", {{"more", nullptr}}});
+  const RequestResult fourth = engine->ask(turns);
+  EXPECT_TRUE(same(fourth.answer, alone(turns, {picture})));
+  EXPECT_GT(fourth.answer.timings.n_cached_tokens, first.answer.timings.n_prompt_tokens);
+  const EngineStats stats = engine->stats();
+  EXPECT_EQ(stats.n_images, 4u);
+  EXPECT_EQ(stats.n_cached_images, 3u);
+  EXPECT_GT(stats.n_cached_prompt_tokens, 128u);
+  EXPECT_GT(stats.n_kept_pages, 0);
+}
+
+TEST(Engine, AQuestionAskedTwiceAtOnceIsComputedOnce) {
+  const auto engine = make_engine();
+  const Image picture = noise(280, 280, 4);
+  std::vector<RequestResult> results(4);
+  for (RequestResult& result : results) submit(*engine, ask_for("what is it?", 3, {picture}), result);
+  engine->run();
+  const Answer want = alone(ask_for("what is it?", 3, {picture}), {picture});
+  int64_t n_run = 0;
+  for (const RequestResult& result : results) {
+    EXPECT_TRUE(same(result.answer, want));
+    n_run += result.answer.timings.n_prompt_tokens;
+  }
+  EXPECT_EQ(n_run, static_cast<int64_t>(results[0].answer.timings.n_prompt_tokens) + 3)
+      << "a row for the logits of each";
+  EXPECT_EQ(engine->stats().n_images - engine->stats().n_cached_images, 1u);
+}
+
+TEST(Engine, KeepsNothingWhenTheCachesAreOff) {
+  EngineOptions options = small_engine();
+  options.prompt_cache = false;
+  options.image_cache_bytes = 0;
+  const auto engine = make_engine(options);
+  const Image picture = noise(112, 112, 5);
+  for (int i = 0; i < 2; ++i) {
+    const RequestResult result = engine->ask(ask_for("what is it?", 3, {picture}));
+    EXPECT_EQ(result.answer.timings.n_cached_tokens, 0);
+    EXPECT_EQ(result.n_cached_images, 0);
+  }
+  EXPECT_EQ(engine->stats().n_free_pages, engine->stats().n_pages);
+}
+
+struct Folder {
+  Folder() : path(std::filesystem::temp_directory_path() / format("glimpse_engine_%d", getpid())) {
+    std::filesystem::create_directory(path);
+  }
+  ~Folder() { std::filesystem::remove_all(path); }
+  std::vector<std::filesystem::path> files() const {
+    std::vector<std::filesystem::path> all;
+    for (const auto& entry : std::filesystem::directory_iterator(path)) all.push_back(entry.path());
+    return all;
+  }
+  std::filesystem::path path;
+};
+
+TEST(Engine, EmbeddingsOutliveTheProcessAndDamagedOnesAreReplaced) {
+  const Folder folder;
+  EngineOptions options = small_engine();
+  options.image_cache_dir = folder.path;
+  std::vector<std::string> warnings;
+  options.log = [&](LogLevel level, std::string_view text) {
+    if (level == LogLevel::kWarning) warnings.emplace_back(text);
+  };
+  const Image picture = noise(112, 112, 6);
+  const Request request = ask_for("what is it?", 3, {picture});
+  const Answer want = alone(request, {picture});
+  const auto ask_fresh = [&] { return make_engine(options)->ask(request); };
+  RequestResult result = ask_fresh();
+  EXPECT_EQ(result.n_cached_images, 0);
+  ASSERT_EQ(folder.files().size(), 1u);
+  result = ask_fresh();
+  EXPECT_EQ(result.n_cached_images, 1);
+  EXPECT_TRUE(same(result.answer, want));
+  EXPECT_TRUE(warnings.empty());
+
+  const std::filesystem::path file = folder.files()[0];
+  const auto size = static_cast<int64_t>(std::filesystem::file_size(file));
+  for (const int64_t at : {int64_t{0}, int64_t{5}, int64_t{20}, int64_t{60}, size / 2, size - 1}) {
+    {
+      std::fstream edit(file, std::ios::in | std::ios::out | std::ios::binary);
+      edit.seekg(at);
+      const char old = static_cast<char>(edit.get());
+      edit.seekp(at);
+      edit.put(static_cast<char>(old ^ 0x10));
+    }
+    warnings.clear();
+    result = ask_fresh();
+    EXPECT_EQ(result.n_cached_images, 0) << at;
+    EXPECT_TRUE(same(result.answer, want)) << at;
+    EXPECT_EQ(warnings.size(), 1u) << at;
+    EXPECT_EQ(ask_fresh().n_cached_images, 1) << "it was replaced";
+  }
+  std::filesystem::resize_file(file, 100);
+  EXPECT_TRUE(same(ask_fresh().answer, want));
+  EXPECT_EQ(ask_fresh().n_cached_images, 1);
+
+  options.image_cache_dir = folder.path / "none";
+  EXPECT_EQ(Engine::create(tied_model(false), options).error().code, ErrorCode::kNotFound);
 }
 
 }  // namespace
