@@ -396,6 +396,94 @@ static void an_encoder(int n_threads) {
   glimpse_model_free(model);
 }
 
+/* One question about a picture, to an engine whose memory runs out somewhere: an error of the request or of a call, and
+ * the next one is answered as if nothing had been. */
+static glimpse_status ask_engine(glimpse_engine* engine, const glimpse_picture* picture, long number, int sticky,
+                                 int* hit, Answer* answer) {
+  const glimpse_generate_params params = answer_params();
+  glimpse_request_part parts[2];
+  glimpse_request_message message;
+  glimpse_request request;
+  glimpse_request_result result;
+  glimpse_ticket* ticket = NULL;
+  glimpse_status status;
+  memset(parts, 0, sizeof parts);
+  parts[0].picture = picture;
+  parts[1].text = "what is this";
+  message.role = "user";
+  message.parts = parts;
+  message.n_parts = 2;
+  glimpse_request_init(&request);
+  request.messages = &message;
+  request.n_messages = 1;
+  request.generate = &params;
+  memset(&result, 0, sizeof result);
+  result.struct_size = sizeof result;
+  arm_allocation_faults(number, sticky);
+  status = glimpse_engine_submit(engine, &request, &ticket);
+  if (status == GLIMPSE_OK) status = glimpse_ticket_wait(ticket, (size_t)-1, -1, &result);
+  *hit = disarm_allocation_faults() >= number;
+  if (ticket != NULL && status != GLIMPSE_OK) status = glimpse_ticket_wait(ticket, (size_t)-1, -1, &result);
+  if (ticket != NULL) CHECK(status == GLIMPSE_OK && result.finished == 1);
+  if (status == GLIMPSE_OK) status = (glimpse_status)result.status;
+  if (status == GLIMPSE_OK) {
+    memset(answer, 0, sizeof *answer);
+    memcpy(answer->text, result.text, result.n_bytes);
+    memcpy(answer->tokens, result.tokens, result.n_tokens * sizeof(int32_t));
+    answer->n_bytes = result.n_bytes;
+    answer->n_tokens = result.n_tokens;
+    answer->finish_reason = result.finish_reason;
+  }
+  glimpse_ticket_free(ticket);
+  return status;
+}
+
+static void an_engine(int n_threads) {
+  glimpse_model* model = load_tiny(1);
+  uint8_t* rgb = make_rgb(84, 56);
+  int sticky, caches;
+  for (caches = 0; caches <= 1; ++caches) {
+    for (sticky = 0; sticky <= 1; ++sticky) {
+      glimpse_engine* engine = NULL;
+      glimpse_engine_params params;
+      glimpse_picture picture;
+      Answer want, got;
+      int hit = 1;
+      long number;
+      glimpse_engine_params_init(&params);
+      params.n_threads = n_threads;
+      params.n_ctx = 256;
+      params.n_parallel = 2;
+      params.prompt_cache = caches;
+      params.image_cache_bytes = caches * 100000;
+      for (number = 1; engine == NULL; ++number) {
+        glimpse_status status;
+        arm_allocation_faults(number, sticky);
+        status = glimpse_engine_create(model, &params, &engine);
+        disarm_allocation_faults();
+        if (!check_outcome(status, "create an engine", number, sticky)) break;
+      }
+      if (!CHECK(engine != NULL)) break;
+      memset(&picture, 0, sizeof picture);
+      picture.rgb = rgb;
+      picture.width = 84;
+      picture.height = 56;
+      CHECK_OK(ask_engine(engine, &picture, 0, 0, &hit, &want));
+      for (number = 1, hit = 1; hit; number += 1 + number / 64) {
+        const glimpse_status status = ask_engine(engine, &picture, number, sticky, &hit, &got);
+        if (!check_outcome(status, "ask an engine", number, sticky)) break;
+        if (status == GLIMPSE_OK) CHECK(same_answer(&got, &want));
+      }
+      CHECK(number > 100);
+      CHECK_OK(ask_engine(engine, &picture, 0, 0, &hit, &got));
+      CHECK(same_answer(&got, &want));
+      glimpse_engine_free(engine);
+    }
+  }
+  free(rgb);
+  glimpse_model_free(model);
+}
+
 /* The first failure of a thread, when there is no memory: its message has a place. */
 static void the_first_error_of_a_host(void) {
   glimpse_model* model = NULL;
@@ -447,6 +535,7 @@ int main(void) {
     a_conversation(n_threads);
     an_encoder(n_threads);
     a_family(n_threads);
+    an_engine(n_threads);
   }
   a_picture(test_path("data/chelsea.jpg"));
   for (sticky = 0; sticky <= 1; ++sticky) a_split_answer(sticky);
