@@ -25,7 +25,7 @@ struct ShapeSet {
 // What a pass multiplies: q, k and v side by side, gate and up side by side.
 const std::vector<ShapeSet>& shape_sets() {
   static const std::vector<int64_t> tokens = {1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024};
-  static const std::vector<int64_t> few_tokens = {1, 8, 128, 512}, patches = {256, 1024, 4096};
+  static const std::vector<int64_t> few_tokens = {1, 512}, patches = {1024};
   static const std::vector<ShapeSet> sets = {
       {"2b",
        {{"qkv", 2048, 1536}, {"o", 1536, 1536}, {"gate_up", 17920, 1536}, {"down", 1536, 8960}, {"head", 151936, 1536}},

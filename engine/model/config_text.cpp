@@ -22,12 +22,12 @@ struct TextFamily {
 constexpr TextFamily kTextFamilies[] = {
     {"qwen2", true, false, false, false},
     {"qwen2vl", true, false, true, false},
-    {"qwen25vl", true, false, true, false},  // Qwen2.5-VL in files of Ollama; llama.cpp's are qwen2vl
     {"qwen3", false, true, false, false},
     {"qwen2moe", true, false, false, false, true, false},
     {"qwen3moe", false, true, false, false, true, true},
     {"qwen3vl", false, true, true, true},
     {"qwen3vlmoe", false, true, true, true, true, true},
+    {"qwen25vl", true, false, true, false},  // Ollama
 };
 
 std::string family_names() {

@@ -68,7 +68,9 @@ bool is_vision_tensor(std::string_view name) {
 bool has_vision_inside(const GgufFile& file) {
   const auto architecture = file.optional_string("general.architecture");
   if (!architecture.ok() || architecture.value().value_or("clip") == "clip") return false;
-  return file.find_tensor("v.patch_embd.weight") != nullptr || file.find_tensor("v.patch_embed.weight") != nullptr;
+  const auto has = [&](const char* name) { return file.find_tensor(name) != nullptr; };
+  const bool has_block = has("v.blk.0.ln1.weight") || has("v.blk.0.norm1.weight");
+  return has_block && (has("v.patch_embd.weight") || has("v.patch_embed.weight"));
 }
 
 Result<GgufFile> vision_inside(const GgufFile& file) {

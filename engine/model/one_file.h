@@ -6,7 +6,7 @@
 
 namespace glimpse {
 
-/// Whether a text model's file has a vision encoder in it.
+/// Whether a text model's file has a vision encoder in it: patches and blocks, not a tensor that strayed into it.
 bool has_vision_inside(const GgufFile& file);
 
 /// The vision encoder of such a file as an mmproj file has it: its keys as clip.*, its tensors as llama.cpp's converter

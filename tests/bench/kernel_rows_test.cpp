@@ -40,13 +40,13 @@ TEST(KernelRows, AreNamedOnceAndByTheLayersOfTheModels) {
         "matmul_bf16_bf16_avx512bf16/vit/patch_1280x588/n:16384",
         "matmul_q8_0_int8x32_avx512vnni/merger/mm2_2b_1536x5120/n:4096",
         "matmul_q4_k_int8x128k_avx2/vl25_3b/down_2048x11008/n:1", "matmul_f16_f32_avx2/vl25_vit/down_1280x3420/n:1024",
-        "matmul_q4_k_int8x128k_avx2/vl3_30b/expert_down_2048x768/n:8",
-        "matmul_q8_0_int8x32_avx512vnni/vl3_vit_l/mm2_8b_4096x4608/n:256",
+        "matmul_q4_k_int8x128k_avx2/vl3_30b/expert_down_2048x768/n:1",
+        "matmul_q8_0_int8x32_avx512vnni/vl3_vit_l/mm2_8b_4096x4608/n:1024",
         "attention_bf16_avx512bf16/2b/decode1/hd:128/heads:2/rows:6/keys:32768"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
   EXPECT_FALSE(names.contains("matmul_q4_k_int8x128k_avx2/vit/patch_1280x588/n:256"));  // 588 is no whole block
-  EXPECT_FALSE(names.contains("matmul_q8_0_int8x32_avx2/vl3_vit_l/down_1152x4304/n:256"));
+  EXPECT_FALSE(names.contains("matmul_q8_0_int8x32_avx2/vl3_vit_l/down_1152x4304/n:1024"));
 }
 
 TEST(KernelRows, CountTheirWork) {

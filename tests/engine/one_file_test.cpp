@@ -134,6 +134,7 @@ TEST(OneFile, SaysWhatIsWrongInside) {
   ModelEditor editor("qwen3vl/model.gguf");
   editor.set_ints("qwen3vl.vision.deepstack_visual_indexes", {0});
   editor.add({"v.patch_embed.weight", DType::kF32, {2}, std::vector<std::byte>(8)});
+  editor.add({"v.blk.0.norm1.weight", DType::kF32, {2}, std::vector<std::byte>(8)});
   editor.add({"v.deepstack_merger.1.norm.weight", DType::kF32, {2}, std::vector<std::byte>(8)});
   ModelOptions options;
   options.model_path = editor.write();
