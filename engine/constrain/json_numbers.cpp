@@ -49,7 +49,9 @@ class Naturals {
     std::vector<Expr> found;
     if (less(most, least)) return builder_.nothing();
     for (size_t n = least.size(); n <= most.size(); ++n) {
-      const std::string first = n == least.size() ? least : "1" + std::string(n - 1, '0');
+      std::string power(n, '0');
+      power[0] = '1';
+      const std::string first = n == least.size() ? least : power;
       const std::string last = n == most.size() ? most : std::string(n, '9');
       found.push_back(same_length(first, last, 0, 0));
     }

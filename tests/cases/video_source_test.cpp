@@ -189,7 +189,7 @@ TEST_F(VideoSource, RealFfmpegGivesTheFramesThatItWasGiven) {
   for (int i = 0; i < 6; ++i) {
     std::string pixels;
     for (int k = 0; k < 16 * 8 * 3; ++k) pixels += static_cast<char>(k * (i + 1));
-    write("in" + std::to_string(i) + ".ppm", "P6\n16 8\n255\n" + pixels);
+    write(format("in%d.ppm", i), "P6\n16 8\n255\n" + pixels);
   }
   const std::string film = (folder_ / "film.mkv").string();
   auto made = Program::start("ffmpeg",
@@ -206,7 +206,7 @@ TEST_F(VideoSource, RealFfmpegGivesTheFramesThatItWasGiven) {
   for (const int i : {0, 2, 5}) {
     const auto frame = source.value()->next();
     ASSERT_TRUE(frame.ok()) << error_of(frame);
-    const auto want = load_image((folder_ / ("in" + std::to_string(i) + ".ppm")).string(), {});
+    const auto want = load_image((folder_ / (format("in%d.ppm", i))).string(), {});
     EXPECT_EQ(frame.value().image.pixels, want.value().pixels) << i;
   }
   EXPECT_NE(error_of(open_source(write("broken.mp4", "no film"), {})), "");
