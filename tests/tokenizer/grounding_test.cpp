@@ -1,4 +1,5 @@
 // Boxes, points and polygons in answers: the formats of the three families, whole, damaged and cut off.
+#include "engine/base/format.h"
 #include "tokenizer/grounding.h"
 
 #include <gtest/gtest.h>
@@ -30,7 +31,7 @@ std::string told(const Shapes& shapes) {
       text += numbers;
     }
     text += " '" + shape.label + "'";
-    if (shape.picture > 0) text += "@" + std::to_string(shape.picture);
+    if (shape.picture > 0) text += format("@%d", shape.picture);
     text += "\n";
   }
   if (shapes.n_unreadable > 0) text += "unreadable: " + std::to_string(shapes.n_unreadable) + "\n";
