@@ -40,11 +40,13 @@ uint64_t embedding_hash(std::span<const std::byte> bytes) {
 Status load_video(std::span<const std::byte>& bytes, ImageEmbedding& e) {
   double step = 0;
   int64_t n_seconds = 0;
-  if (bytes.size() >= kVideoBytes) {
-    std::memcpy(&step, bytes.data(), sizeof step);
-    std::memcpy(&n_seconds, bytes.data() + sizeof step, sizeof n_seconds);
-    bytes = bytes.subspan(kVideoBytes);
+  if (bytes.size() < kVideoBytes) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes after the header, a video has at least %d",
+                      bytes.size(), kVideoBytes);
   }
+  std::memcpy(&step, bytes.data(), sizeof step);
+  std::memcpy(&n_seconds, bytes.data() + sizeof step, sizeof n_seconds);
+  bytes = bytes.subspan(kVideoBytes);
   const auto n = static_cast<uint64_t>(n_seconds);
   if (static_cast<double>(static_cast<float>(step)) != step || (n != 0 && n != static_cast<uint64_t>(e.grid.t)) ||
       bytes.size() / sizeof(double) < n) {

@@ -36,6 +36,8 @@ class AnimatedWebp final : public Animation {
     if (is_still_) {
       info_.n_frames = 1;
       info_.seconds = frame_seconds(0);
+      info_.width = still->info().upright_width();  // the canvas is what decode_image() gives
+      info_.height = still->info().upright_height();
     }
     const auto n_pixels = static_cast<uint64_t>(info_.width * info_.height);
     return check_memory("animated WebP", n_pixels * (3 + 4) + still->info().memory, options_.limits);

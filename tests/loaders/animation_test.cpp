@@ -100,6 +100,22 @@ INSTANTIATE_TEST_SUITE_P(Files, Animations,
                            return name;
                          });
 
+// Its canvas stands as decode_image() turns it, and so does its size.
+TEST(AnimationFile, ATurnedStillPictureIsUpright) {
+  const std::string path = GLIMPSE_TEST_DIR "/loaders/data/image/turned_xmp_element.webp";
+  std::ifstream in(path, std::ios::binary);
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  const auto opened = open_animation(std::as_bytes(std::span(text.data(), text.size())), {});
+  if (is_unsupported(opened)) GTEST_SKIP() << opened.error().message;
+  ASSERT_TRUE(opened.ok()) << opened.error().message;
+  const auto want = load_image(path, {});
+  ASSERT_TRUE(want.ok()) << want.error().message;
+  ASSERT_TRUE(opened.value()->next().ok());
+  EXPECT_EQ(opened.value()->info().width, want.value().width);
+  EXPECT_EQ(opened.value()->info().height, want.value().height);
+  EXPECT_EQ(opened.value()->canvas().pixels, want.value().pixels);
+}
+
 TEST(AnimationFile, OtherFormatsAreNone) {
   std::ifstream in(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(in)), {});

@@ -500,8 +500,7 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
       {format("GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", std::string(20000, 'a')), 431},
       {"\x16\x03\x01\x02\x01\r\n\r\n", 400},
       {"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403},
-      {
-    "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
+      {"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
   for (const auto& [head, status] : heads) {
     const Reply reply = server_->raw(head);
     EXPECT_EQ(reply.status, status) << head.substr(0, 200);

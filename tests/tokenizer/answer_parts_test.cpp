@@ -114,7 +114,8 @@ TEST(AnswerParts, TakeTimeLinearInTheText) {
   for (int i = 0; i < 200000; ++i) text += "<tool_call>\"";
   AnswerSplitter splitter({.tool_calls = true});
   AnswerParts parts;
-  for (size_t at = 0; at < text.size(); at += 12) append_parts(parts, splitter.push(std::string_view(text).substr(at, 12)));
+  for (size_t at = 0; at < text.size(); at += 12)
+    append_parts(parts, splitter.push(std::string_view(text).substr(at, 12)));
   append_parts(parts, splitter.finish());
   EXPECT_EQ(parts.content, text);
 }

@@ -1,10 +1,11 @@
 // Boxes, points and polygons in answers: the formats of the three families, whole, damaged and cut off.
-#include "engine/base/format.h"
 #include "tokenizer/grounding.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
+
+#include "engine/base/format.h"
 
 namespace glimpse {
 namespace {

@@ -54,6 +54,7 @@ const std::vector<Room> kRooms = {
     {"tools/boxes/", {"engine/base/", "loaders/"}},
     {"tools/cases/", {"tokenizer/"}},
     {"tools/video/", {"engine/base/", "loaders/"}},
+    {"tools/cli/version", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/video_choice", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/prompt/", {"engine/base/", "tokenizer/"}},
     {"tools/terminal/", {"engine/base/", "tokenizer/"}},
