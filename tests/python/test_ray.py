@@ -22,7 +22,7 @@ PICTURES = sorted((ROOT / "models/heldout").glob("scene00*"))
 @pytest.fixture(scope="module")
 def started() -> Iterator[None]:
     try:
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
+        ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=100 << 20)
     except Exception as failure:  # its processes must come up within a time of theirs
         pytest.skip(f"Ray does not start here: {failure}")
     ray.data.DataContext.get_current().enable_progress_bars = False
