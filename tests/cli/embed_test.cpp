@@ -76,7 +76,8 @@ TEST(Embed, FilesLinesAndFormatsAgree) {
 
 TEST(Embed, SaysWhatIsMissing) {
   EXPECT_THAT(embed({}).err, HasSubstr("there is nothing to read"));
-  EXPECT_THAT(embed({"x", "--pooling", "file"}).err, HasSubstr("the model's file has no pooling_type"));
+  const RunResult as_the_file_says = run_glimpse({"embed", "-m", golden("qwen3/model.gguf"), "x"});
+  EXPECT_THAT(as_the_file_says.err, HasSubstr("the model's file has no pooling_type"));
   EXPECT_THAT(embed({"--image", "a.png"}).err, HasSubstr("--mmproj"));
   const ScratchDir dir;
   EXPECT_THAT(embed({"--jsonl", "-f", dir.write("bad.jsonl", "[1]\n")}).err, HasSubstr("line 1: want a JSON object"));
