@@ -3,10 +3,23 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <atomic>
 #include <cstring>
 #include <utility>
 
 namespace glimpse {
+namespace {
+
+std::atomic<uint32_t> fork_count{1};
+// Without the handler a child could not tell.
+const bool forks_are_counted =
+    pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); }) == 0;
+
+}  // namespace
+
+uint32_t process_number() {
+  return forks_are_counted ? fork_count.load(std::memory_order_relaxed) : 0;
+}
 
 HostSignalsBlocked::HostSignalsBlocked() {
   static_assert(sizeof(sigset_t) <= kMaskBytes);
@@ -26,6 +39,8 @@ HostSignalsBlocked::~HostSignalsBlocked() {
 
 struct OwnThread::State {
   pthread_t thread{};
+  uint32_t process = process_number();
+  bool is_here() const { return process == process_number(); }
 };
 
 OwnThread::OwnThread() = default;
@@ -53,12 +68,12 @@ Result<OwnThread> OwnThread::start(const char* name, std::function<void()> work)
 }
 
 void OwnThread::join() {
-  if (state_ != nullptr) pthread_join(state_->thread, nullptr);
+  if (state_ != nullptr && state_->is_here()) pthread_join(state_->thread, nullptr);
   state_.reset();
 }
 
 void OwnThread::let_go() {
-  if (state_ != nullptr) pthread_detach(state_->thread);
+  if (state_ != nullptr && state_->is_here()) pthread_detach(state_->thread);
   state_.reset();
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 
@@ -24,7 +25,10 @@ class HostSignalsBlocked {
   bool masked_ = false;
 };
 
-/// One thread. Joined or let go before it is destroyed.
+/// Another one in a child process (fork) than in its parent; 0 everywhere where that cannot be told.
+uint32_t process_number();
+
+/// One thread. Joined or let go before it is destroyed. In a child process it does not exist: both do nothing there.
 class OwnThread {
  public:
   OwnThread();

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstring>
 #include <exception>
+#include <optional>
 #include <utility>
 
 #include "engine/base/cpu_features.h"
@@ -23,11 +24,6 @@ namespace {
 // Longer than the gaps of a decode step and about what it costs to fall asleep and be woken; shorter than anybody
 // would notice as waste.
 constexpr std::chrono::microseconds kSpin{50};
-
-// Processes since the library was loaded: 1, then 2 in a child. Without the handler a child could not tell.
-std::atomic<uint32_t> fork_count{1};
-const bool forks_are_counted =
-    pthread_atfork(nullptr, nullptr, [] { fork_count.fetch_add(1, std::memory_order_relaxed); }) == 0;
 
 // Looks at done() until it holds, for kSpin at most. Returns whether it does.
 template <typename Done>
@@ -111,8 +107,8 @@ struct ThreadTeam::Shared {
 
   const std::unique_ptr<Seat[]> seats;
   int n_running = 1;
-  bool spins = true;          // not where threads outnumber processors
-  uint32_t n_forks_seen = 0;  // fork_count when the workers were made; 0: never
+  bool spins = true;                // not where threads outnumber processors
+  std::optional<uint32_t> process;  // that has the workers, or should; none: they were never asked for
 };
 
 // While there are no workers.
@@ -204,8 +200,8 @@ namespace {
 bool may_use_openmp() {
   static std::atomic<uint32_t> used_in{0};
   uint32_t expected = 0;
-  const uint32_t now = fork_count.load(std::memory_order_relaxed);
-  return forks_are_counted && (used_in.compare_exchange_strong(expected, now) || expected == now);
+  const uint32_t now = process_number();
+  return now != 0 && (used_in.compare_exchange_strong(expected, now) || expected == now);
 }
 
 }  // namespace
@@ -280,7 +276,7 @@ int ThreadTeam::Shared::make_workers(int n_threads, int* error) {
 
 void ThreadTeam::Shared::join_workers() {
   // In a child process they do not exist.
-  if (n_forks_seen != fork_count.load(std::memory_order_relaxed)) return;
+  if (process != process_number()) return;
   release_workers();
   for (int i = 1; i < n_running; ++i) pthread_join(seat(i).thread, nullptr);
 }
@@ -288,13 +284,13 @@ void ThreadTeam::Shared::join_workers() {
 int ThreadTeam::start() {
   if (n_threads_ == 1) return 1;
   Shared& s = *shared_;
-  const uint32_t forks = fork_count.load(std::memory_order_relaxed);
-  if (s.n_forks_seen == forks) return s.n_running;
+  const uint32_t here = process_number();
+  if (s.process == here) return s.n_running;
   s.reset(n_threads_);
   s.spins = n_threads_ <= available_cpus();
-  s.n_forks_seen = forks;
+  s.process = here;
   int error = 0;
-  const int n = forks_are_counted ? s.make_workers(n_threads_, &error) : 1;
+  const int n = here != 0 ? s.make_workers(n_threads_, &error) : 1;
   if (n < n_threads_) {
     log(log_, LogLevel::kWarning,
         format("%d threads were asked for, %d could be had (%s): working with %s", n_threads_, n,

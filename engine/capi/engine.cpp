@@ -194,22 +194,29 @@ glimpse_request_result request_result(const glimpse_ticket& ticket, bool finishe
   return filled;
 }
 
-// Until it is finished, says more than n_seen tokens, or the time is up.
-void wait_for(const glimpse_ticket& ticket, size_t n_seen, int64_t timeout_ms) {
+// Until it is finished, says more than n_seen tokens, or the time is up. The engine is held for a step only, and not
+// under the lock: another thread may free it meanwhile, and whoever lets go of it last waits for its thread.
+Status wait_for(const glimpse_ticket& ticket, size_t n_seen, int64_t timeout_ms) {
   TicketState& state = *ticket.state;
-  const auto start = std::chrono::steady_clock::now();
   const bool for_ever = timeout_ms < 0 || timeout_ms > std::numeric_limits<int32_t>::max();
-  const auto end = start + std::chrono::milliseconds(for_ever ? 0 : timeout_ms);
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(for_ever ? 0 : timeout_ms);
   const auto there = [&] { return state.finished || state.said.tokens.size() > n_seen; };
-  for (std::unique_lock lock(state.mutex); !there();) {
-    if (!for_ever && std::chrono::steady_clock::now() >= end) return;
-    const std::shared_ptr<Engine> engine = ticket.engine.lock();
-    if (engine != nullptr && engine->in_callback()) return;
+  for (;;) {
+    std::shared_ptr<Engine> engine = ticket.engine.lock();
+    if (engine != nullptr && engine->left_behind()) {
+      return make_error(ErrorCode::kCancelled, "the engine is at work in the parent process");
+    }
+    std::unique_lock lock(state.mutex);
+    if (there() || (!for_ever && std::chrono::steady_clock::now() >= end)) return {};
+    lock.unlock();
+    if (engine != nullptr && engine->in_callback()) return {};
     if (engine != nullptr && !engine->has_thread()) {
-      lock.unlock();
       engine->step();
-      lock.lock();
-    } else if (for_ever) {
+      continue;
+    }
+    engine.reset();
+    lock.lock();
+    if (for_ever) {
       state.changed.wait(lock, there);
     } else {
       state.changed.wait_until(lock, end, there);
@@ -261,6 +268,7 @@ glimpse_status glimpse_engine_create(const glimpse_model* model, const glimpse_e
 }
 
 void glimpse_engine_free(glimpse_engine* engine) {
+  if (engine != nullptr) engine->engine->end();  // a thread that waits for a ticket may have it for a moment longer
   delete engine;
 }
 
@@ -337,7 +345,7 @@ glimpse_status glimpse_ticket_wait(const glimpse_ticket* ticket, size_t n_seen, 
   return guarded([&]() -> Status {
     GLIMPSE_TRY(require(ticket, "ticket"));
     GLIMPSE_TRY(check_info(result));
-    wait_for(*ticket, n_seen, timeout_ms);
+    GLIMPSE_TRY(wait_for(*ticket, n_seen, timeout_ms));
     const std::lock_guard lock(ticket->state->mutex);
     tell(*ticket);
     return write_info(request_result(*ticket, ticket->state->finished, ticket->state->result), result);

@@ -67,7 +67,11 @@ Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options)
 Engine::Engine() = default;
 
 Engine::~Engine() {
-  if (impl_ == nullptr) return;
+  if (impl_ != nullptr) end();
+}
+
+void Engine::end() {
+  if (left_behind()) return;
   if (in_callback()) {
     const std::lock_guard lock(impl_->mutex);
     impl_->abandoned = true;
@@ -184,6 +188,7 @@ Result<RequestId> Engine::submit(Request request) {
     ++e.counted.n_refused;
     return error;
   };
+  if (e.left_behind()) return make_error(ErrorCode::kCancelled, "the engine is at work in the parent process");
   if (Status checked = e.check(request); !checked.ok()) return refused(std::move(checked).error());
   auto job = std::make_shared<Job>();
   job->request = std::move(request);
@@ -211,6 +216,7 @@ Result<RequestId> Engine::submit(Request request) {
 }
 
 void Engine::cancel(RequestId id) {
+  if (left_behind()) return;
   const std::lock_guard lock(impl_->mutex);
   const auto found = impl_->jobs.find(id);
   if (found != impl_->jobs.end()) found->second->cancelled = true;
@@ -218,6 +224,7 @@ void Engine::cancel(RequestId id) {
 
 EngineStats Engine::stats() const {
   const Impl& e = *impl_;
+  if (e.left_behind()) return {};
   const std::lock_guard lock(e.mutex);
   EngineStats stats = e.counted;
   stats.n_waiting = static_cast<int64_t>(e.waiting.size());
@@ -233,8 +240,9 @@ EngineStats Engine::stats() const {
 // While one thread works others wait; in a callback there is nothing to be done. The engine may be gone when a callback
 // returns: what is left is then cancelled here.
 bool Engine::Impl::step_alone() {
-  if (stepping == this_thread()) return false;
+  if (stepping == this_thread() || left_behind()) return false;
   const std::lock_guard lock(step_mutex);
+  stepping_process = process_number();
   stepping = this_thread();
   bool more = step();
   while (more && abandoned) more = step();
@@ -262,6 +270,17 @@ bool Engine::in_callback() const {
   return impl_->stepping == this_thread();
 }
 
+// Looks at no lock: in a child process it may be that of a thread which is not there.
+bool Engine::Impl::left_behind() const {
+  const uint32_t here = process_number(), owner = thread_process;
+  const void* const at_work = stepping;
+  return (owner != 0 && owner != here) || (at_work != nullptr && at_work != this_thread() && stepping_process != here);
+}
+
+bool Engine::left_behind() const {
+  return impl_->left_behind();
+}
+
 bool Engine::Impl::is_idle() const {
   const std::lock_guard lock(mutex);
   return jobs.empty();
@@ -286,17 +305,22 @@ void Engine::Impl::loop() {
 
 Status Engine::start() {
   Impl& e = *impl_;
+  if (e.left_behind()) return make_error(ErrorCode::kCancelled, "the engine is at work in the parent process");
   const std::lock_guard lock(e.mutex);
   if (e.thread) return make_error(ErrorCode::kInvalidArgument, "the engine has its thread already");
   if (!e.accepting) return make_error(ErrorCode::kInvalidArgument, "the engine was stopped");
   GLIMPSE_ASSIGN(e.thread, OwnThread::start("glimpse-engine", [impl = impl_] { impl->loop(); }));
+  e.thread_process = process_number();
   return {};
 }
 
 void Engine::stop(int64_t grace_ms) {
+  constexpr int64_t kForEver = int64_t{1} << 40;  // 35 years; beyond 292 a clock has no room for them
+  if (left_behind()) return;
   const std::shared_ptr<Impl> impl = impl_;
   Impl& e = *impl;
-  const EngineClock::time_point end = EngineClock::now() + std::chrono::milliseconds(std::max<int64_t>(grace_ms, 0));
+  const EngineClock::time_point end =
+      EngineClock::now() + std::chrono::milliseconds(std::clamp<int64_t>(grace_ms, 0, kForEver));
   OwnThread thread;
   {
     std::unique_lock lock(e.mutex);
@@ -308,6 +332,7 @@ void Engine::stop(int64_t grace_ms) {
       e.cancel_all();
       return;
     }
+    ++e.n_stopping;
     if (e.thread) {
       e.changed.wait_until(lock, end, [&] { return e.jobs.empty(); });
       thread = std::move(e.thread);
@@ -316,9 +341,15 @@ void Engine::stop(int64_t grace_ms) {
   while (!thread && EngineClock::now() < end && e.step_alone()) {
   }
   e.cancel_all();
-  if (thread) thread.join();
+  if (thread) {
+    thread.join();
+    e.thread_process = 0;
+  }
   while (e.step_alone()) {
   }
+  const std::lock_guard lock(e.mutex);
+  --e.n_stopping;
+  e.changed.notify_all();
 }
 
 RequestResult Engine::ask(Request request) {
@@ -340,9 +371,10 @@ RequestResult Engine::ask(Request request) {
     answer.status = id.error();
     return answer;
   }
+  const auto another_runs_it = [&] { return impl->thread || impl->n_stopping > 0; };
   for (std::unique_lock lock(impl->mutex); !there;) {
-    if (impl->thread || impl->quitting) {
-      impl->changed.wait(lock, [&] { return there; });
+    if (another_runs_it()) {
+      impl->changed.wait(lock, [&] { return there || !another_runs_it(); });
     } else {
       lock.unlock();
       impl->step_alone();

@@ -108,7 +108,7 @@ struct EngineStats {
 /// answers and who waits for pages.
 class Engine {
  public:
-  /// Ends what is under way with kCancelled; in a callback: when that has returned.
+  /// end().
   ~Engine();
   /// Allocates everything that plan_engine() names. Errors: those of plan_engine(), kOutOfMemory with the plan's sizes.
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options);
@@ -135,11 +135,17 @@ class Engine {
   /// Takes no further requests (kCancelled) and waits until those there are have ended, at most that long: the rest is
   /// cancelled.
   void stop(int64_t grace_ms);
+  /// Ends what is under way with kCancelled; in a callback: when that has returned. Nothing is called back any more
+  /// when it returns, whoever else still has the engine.
+  void end();
 
   /// Whether start() was called, and stop() not yet.
   bool has_thread() const;
   /// Whether the calling thread is in a callback of this engine.
   bool in_callback() const;
+  /// In a child process (fork), whether it had a thread of its own in the parent, or another thread was at work on it:
+  /// it is in the middle of something and may only be destroyed. Calls do nothing then and submit() fails (kCancelled).
+  bool left_behind() const;
 
   /// submit() and waiting for the end of it, with the engine's own thread or by stepping. request.on_done is not
   /// called; what submit() refuses is the result's status.

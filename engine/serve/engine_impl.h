@@ -101,6 +101,7 @@ struct Engine::Impl {
   std::vector<std::shared_ptr<Job>> waiting;  // the next one to admit first
   RequestId last_id = 0;
   bool accepting = true, quitting = false;
+  int n_stopping = 0;  // calls of stop() that see to the end of all requests
   EngineStats counted;
   OwnThread thread;
 
@@ -108,6 +109,8 @@ struct Engine::Impl {
   std::mutex step_mutex;
   std::atomic<const void*> stepping{nullptr};  // this_thread() of the one that steps
   std::atomic<bool> abandoned{false};          // the engine ended in a callback
+  // process_number() of the process that has the thread of its own (0: none), and of the one that steps.
+  std::atomic<uint32_t> thread_process{0}, stepping_process{0};
   std::shared_ptr<Workbench> bench;
   std::shared_ptr<KvPages> pages;  // of the bench
   std::unique_ptr<EmbeddingCache> embeddings;
@@ -120,6 +123,7 @@ struct Engine::Impl {
   // engine.cpp
   Status check(const Request& request) const;
   Status check_size(int64_t n, int64_t n_pictures, int64_t max_tokens) const;
+  bool left_behind() const;
   bool step_alone();
   bool is_idle() const;
   void cancel_all();

@@ -1,4 +1,8 @@
 /* Many questions at once, through C: run by whoever waits, by steps, or by a thread of its own. */
+#include <pthread.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "support.h"
 
 static glimpse_engine* create_engine(const glimpse_model* model, int n_parallel) {
@@ -321,11 +325,160 @@ static void nonsense_is_refused_at_once(void) {
   glimpse_model_free(model);
 }
 
+/* A request that goes on until somebody ends it, and who listens to it: its callback waits to be let go. */
+typedef struct Endless {
+  pthread_mutex_t mutex;
+  pthread_cond_t changed;
+  glimpse_ticket* ticket;
+  int64_t timeout_ms; /* of one wait */
+  int begun, go_on, n_done;
+  int32_t status;
+} Endless;
+
+static int hold_up(void* user, const glimpse_step_result* step) {
+  Endless* e = user;
+  (void)step;
+  pthread_mutex_lock(&e->mutex);
+  e->begun = 1;
+  pthread_cond_broadcast(&e->changed);
+  while (!e->go_on) pthread_cond_wait(&e->changed, &e->mutex);
+  pthread_mutex_unlock(&e->mutex);
+  return 1;
+}
+
+static void count_end(void* user, const glimpse_ticket* ticket) {
+  Endless* e = user;
+  const glimpse_request_result result = result_of(ticket, 0);
+  pthread_mutex_lock(&e->mutex);
+  ++e->n_done;
+  e->status = result.status;
+  pthread_mutex_unlock(&e->mutex);
+}
+
+static void submit_endless(glimpse_engine* engine, Endless* e) {
+  Question q;
+  memset(e, 0, sizeof *e);
+  pthread_mutex_init(&e->mutex, NULL);
+  pthread_cond_init(&e->changed, NULL);
+  ask(&q, "the cat", NULL);
+  q.generate.max_tokens = -1;
+  q.request.on_token = hold_up;
+  q.request.on_token_user = e;
+  q.request.on_done = count_end;
+  q.request.on_done_user = e;
+  e->ticket = submit(engine, &q);
+  pthread_mutex_lock(&e->mutex);
+  while (!e->begun) pthread_cond_wait(&e->changed, &e->mutex);
+  pthread_mutex_unlock(&e->mutex);
+}
+
+static void* wait_for_end(void* user) {
+  const Endless* e = user;
+  glimpse_request_result result;
+  do {
+    result = result_of(e->ticket, e->timeout_ms);
+  } while (!result.finished);
+  return NULL;
+}
+
+static void* let_go(void* user) {
+  Endless* e = user;
+  pthread_mutex_lock(&e->mutex);
+  e->go_on = 1;
+  pthread_cond_broadcast(&e->changed);
+  pthread_mutex_unlock(&e->mutex);
+  return NULL;
+}
+
+/* Whoever frees an engine may free what its callbacks use, though another thread waits for a ticket. */
+static void freeing_it_ends_what_others_wait_for(void) {
+  glimpse_model* model = load_tiny(0);
+  int64_t timeout_ms;
+  for (timeout_ms = -1; timeout_ms <= 1; timeout_ms += 2) {
+    glimpse_engine* engine = create_engine(model, 1);
+    pthread_t waiter, helper;
+    Endless e;
+    CHECK_OK(glimpse_engine_start(engine));
+    submit_endless(engine, &e);
+    e.timeout_ms = timeout_ms;
+    if (pthread_create(&waiter, NULL, wait_for_end, &e) != 0) exit(1);
+    result_of(e.ticket, 20); /* the other is waiting by now */
+    if (pthread_create(&helper, NULL, let_go, &e) != 0) exit(1);
+    glimpse_engine_free(engine);
+    CHECK(e.n_done == 1);
+    pthread_join(helper, NULL);
+    pthread_join(waiter, NULL);
+    glimpse_ticket_free(e.ticket);
+  }
+  glimpse_model_free(model);
+}
+
+/* Of what has a thread of its own a child process has a part: it may be freed there. */
+static void a_child_process_may_free_it(void) {
+  glimpse_model* model = load_tiny(0);
+  glimpse_engine* engine = create_engine(model, 1);
+  Endless e;
+  int status = 1;
+  pid_t child;
+  CHECK_OK(glimpse_engine_start(engine));
+  submit_endless(engine, &e);
+  child = fork();
+  if (child == 0) {
+    Question q;
+    glimpse_request_result result;
+    int wrong = 0;
+    alarm(20);
+    memset(&result, 0, sizeof result);
+    result.struct_size = sizeof result;
+    ask(&q, "7", NULL);
+    wrong += glimpse_ticket_wait(e.ticket, (size_t)-1, -1, &result) == GLIMPSE_OK;
+    wrong += glimpse_engine_submit(engine, &q.request, &e.ticket) == GLIMPSE_OK;
+    glimpse_ticket_free(e.ticket);
+    glimpse_engine_free(engine);
+    glimpse_model_free(model);
+    _exit(wrong);
+  }
+  CHECK(child > 0 && waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+  let_go(&e);
+  CHECK(result_of(e.ticket, -1).finished == 1); /* the parent's goes on */
+  CHECK_OK(glimpse_engine_stop(engine, INT64_MAX));
+  glimpse_ticket_free(e.ticket);
+  glimpse_engine_free(engine);
+  glimpse_model_free(model);
+}
+
+/* However long one is ready to wait, the answer under way is not cut off. */
+static void stopping_waits_as_long_as_it_takes(void) {
+  glimpse_model* model = load_tiny(0);
+  const Answer want = alone(model, "the dog", NULL, 0, 0);
+  int with_thread;
+  for (with_thread = 0; with_thread < 2; ++with_thread) {
+    glimpse_engine* engine = create_engine(model, 1);
+    glimpse_request_result result;
+    glimpse_ticket* ticket;
+    Question q;
+    ask(&q, "the dog", NULL);
+    ticket = submit(engine, &q);
+    if (with_thread) CHECK_OK(glimpse_engine_start(engine));
+    CHECK_OK(glimpse_engine_stop(engine, INT64_MAX));
+    result = result_of(ticket, 0);
+    CHECK(result.finished == 1 && result.status == GLIMPSE_OK);
+    CHECK(says(&result, &want));
+    glimpse_ticket_free(ticket);
+    glimpse_engine_free(engine);
+  }
+  glimpse_model_free(model);
+}
+
 int main(void) {
   whoever_waits_runs_it();
   callbacks_tell_of_every_token_and_of_the_end();
   a_thread_of_its_own_goes_on_alone();
   what_is_wrong_with_one_harms_no_other();
   nonsense_is_refused_at_once();
+  stopping_waits_as_long_as_it_takes();
+  freeing_it_ends_what_others_wait_for();
+  a_child_process_may_free_it();
   return check_result("engine");
 }

@@ -30,8 +30,8 @@
  * worst the calling thread alone, and the log has a warning. Results are the same bits for any number of them.
  *
  * fork: a child process may use the models and sessions that it inherits, and makes threads of its own for them. What
- * another thread was using at that moment is in the middle of a call: in the child it may only be freed. CUDA does not
- * survive a fork: with a GPU, load in the child.
+ * another thread was using at that moment is in the middle of a call, and so is an engine that has a thread of its own:
+ * in the child these and their tickets may only be freed. CUDA does not survive a fork: with a GPU, load in the child.
  *
  * Built with GLIMPSE_OPENMP (not the default): the threads are OpenMP's. They stay, and so does the library after
  * dlclose(); where they cannot be had, OpenMP's run-time library ends the process; a child process works on one thread.
@@ -820,8 +820,8 @@ GLIMPSE_API glimpse_status glimpse_plan_engine(const glimpse_model* model, const
 /* Allocates what the plan says. */
 GLIMPSE_API glimpse_status glimpse_engine_create(const glimpse_model* model, const glimpse_engine_params* params,
                                                  glimpse_engine** out);
-/* Ends what is under way as cancelled, with its callbacks; from one of these: when that has returned. Tickets may be
- * freed later. */
+/* Ends what is under way as cancelled, with its callbacks; from one of these: when that has returned. Nothing is called
+ * back after it. Other threads may still wait for tickets, which may be freed later. */
 GLIMPSE_API void glimpse_engine_free(glimpse_engine* engine);
 /* Gives it a thread of its own. */
 GLIMPSE_API glimpse_status glimpse_engine_start(glimpse_engine* engine);
