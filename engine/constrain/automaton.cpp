@@ -248,17 +248,25 @@ Result<std::shared_ptr<const TokenMask>> Automaton::mask(State state) {
   const auto set = [&](TokenId id) { mask->words[static_cast<size_t>(id) / 64] |= uint64_t{1} << (id % 64); };
   GLIMPSE_TRY(walk(state, *mask));
   if (states_[state].has_tokens) {
+    std::optional<std::vector<TokenId>> refused;  // by all places that take any token but some
     for (const Place at : places(state)) {
       const Grammar::Node& node = grammar_->nodes[node_of(at)];
       if (node.kind != Kind::kToken) continue;
       const TokenTerminal& terminal = grammar_->terminals[node.data];
-      if (!terminal.any_but) std::for_each(terminal.ids.begin(), terminal.ids.end(), set);
-      for (const TokenTrie::Node& token : trie_->nodes()) {
-        if (terminal.any_but && token.token >= 0 && terminal.matches(token.token)) set(token.token);
+      if (!terminal.any_but) {
+        std::for_each(terminal.ids.begin(), terminal.ids.end(), set);
+      } else if (!refused) {
+        refused = terminal.ids;
+      } else {
+        std::erase_if(*refused, [&](TokenId id) { return terminal.matches(id); });
       }
-      for (const auto& [token, twin] : trie_->twins()) {
-        if (terminal.any_but && terminal.matches(twin)) set(twin);
-      }
+    }
+    const auto fits = [&](TokenId id) { return id >= 0 && !std::binary_search(refused->begin(), refused->end(), id); };
+    for (size_t i = 0; refused && i < trie_->nodes().size(); ++i) {
+      if (const TokenId id = trie_->nodes()[i].token; fits(id)) set(id);
+    }
+    for (size_t i = 0; refused && i < trie_->twins().size(); ++i) {
+      if (const TokenId twin = trie_->twins()[i].second; fits(twin)) set(twin);
     }
   }
   if (can_end(state)) std::for_each(trie_->ends().begin(), trie_->ends().end(), set);

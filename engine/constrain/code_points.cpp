@@ -56,7 +56,9 @@ void CodePointSet::add(char32_t first, char32_t last) {
     return;
   }
   // Those that touch [first, last] become one with it.
-  const auto begin = std::find_if(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.last + 1 >= first; });
+  const auto begin =
+      std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.last + 1 < first; });
+  if (begin != ranges_.end() && begin->first <= first && last <= begin->last) return;
   auto end = begin;
   for (; end != ranges_.end() && end->first <= last + 1; ++end) {
     first = std::min(first, end->first);
@@ -87,7 +89,8 @@ CodePointSet CodePointSet::without(const CodePointSet& other) const {
 }
 
 bool CodePointSet::contains(char32_t c) const {
-  return std::any_of(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.first <= c && c <= r.last; });
+  const auto at = std::partition_point(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.last < c; });
+  return at != ranges_.end() && at->first <= c;
 }
 
 std::vector<ByteRanges> utf8_ranges(CodePointSet::Range range) {

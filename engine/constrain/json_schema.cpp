@@ -123,13 +123,14 @@ class Compiler {
     if (reference == nullptr) return this->schema(schema, at);
     if (!reference->is(Kind::kString)) return schema_error(pointer_to(at, "$ref"), "want a string");
     GLIMPSE_ASSIGN(const JsonValue* target, document_.resolve(reference->text, pointer_to(at, "$ref")));
-    return rule_of(by_reference_, reference->text, *target, reference->text);
+    return rule_of(by_reference_, reference->text, *target, shortened(reference->text));
   }
 
-  Expr rule_of(std::map<std::string, Rule>& known, const std::string& key, const JsonValue& schema,
-               const std::string& at) {
+  Result<Expr> rule_of(std::map<std::string, Rule>& known, const std::string& key, const JsonValue& schema,
+                       const std::string& at) {
     const auto found = known.find(key);
     if (found != known.end()) return builder_.call(found->second);
+    GLIMPSE_TRY(document_.charge(schema, at));
     const Rule rule = builder_.add_rule(at);
     known.emplace(key, rule);
     waiting_.push_back({rule, schema, at});
@@ -212,7 +213,9 @@ class Compiler {
     JsonValue beside;
     beside.kind = Kind::kObject;
     for (size_t i = 0; i < schema.keys.size(); ++i) {
-      if (schema.keys[i] != key && !is_annotation(schema.keys[i])) beside.set(schema.keys[i], schema.items[i]);
+      if (schema.keys[i] == key || is_annotation(schema.keys[i])) continue;
+      beside.keys.push_back(schema.keys[i]);
+      beside.items.push_back(schema.items[i]);
     }
     for (size_t i = 0; key == "oneOf" && i < list.items.size(); ++i) {
       for (size_t k = 0; k < i; ++k) {
@@ -226,6 +229,8 @@ class Compiler {
     }
     std::vector<Expr> found;
     for (size_t i = 0; i < list.items.size(); ++i) {
+      GLIMPSE_TRY(document_.charge(list.items[i], place));
+      if (!beside.keys.empty()) GLIMPSE_TRY(document_.charge(beside, place));
       const JsonValue branch = beside.keys.empty() ? list.items[i] : all_of({list.items[i], beside});
       GLIMPSE_ASSIGN(const Expr one, inner(branch, pointer_to(place, std::to_string(i))));
       found.push_back(one);

@@ -1,6 +1,7 @@
 #include "engine/constrain/json_value.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "engine/constrain/decimal.h"
@@ -280,12 +281,18 @@ bool same_json(const JsonValue& a, const JsonValue& b) {
       return a.text == b.text;
     case Kind::kArray:
       return std::equal(a.items.begin(), a.items.end(), b.items.begin(), same_json);
-    case Kind::kObject:
-      for (size_t i = 0; i < a.keys.size(); ++i) {
-        const JsonValue* const other = b.find(a.keys[i]);
-        if (other == nullptr || !same_json(a.items[i], *other)) return false;
-      }
-      return true;
+    case Kind::kObject: {
+      const auto by_name = [](const JsonValue& object) {
+        std::vector<size_t> order(object.keys.size());
+        std::iota(order.begin(), order.end(), size_t{0});
+        std::sort(order.begin(), order.end(), [&](size_t i, size_t k) { return object.keys[i] < object.keys[k]; });
+        return order;
+      };
+      const std::vector<size_t> in_a = by_name(a), in_b = by_name(b);
+      return std::equal(in_a.begin(), in_a.end(), in_b.begin(), [&](size_t i, size_t k) {
+        return a.keys[i] == b.keys[k] && same_json(a.items[i], b.items[k]);
+      });
+    }
   }
   return false;
 }

@@ -107,7 +107,10 @@ class Parser {
     if (!range) return part;
     if (take("+")) return unsupported("possessive quantifiers are not regular");
     take("?");  // lazy: the texts are the same
-    if (peek() == '*' || peek() == '+' || peek() == '?') return error("there is nothing to repeat");
+    const size_t behind = pos_;
+    GLIMPSE_ASSIGN(const auto second, quantifier());
+    pos_ = behind;
+    if (second) return error("there is nothing to repeat");
     return builder_.repeat(part, range->first, range->second);
   }
 
@@ -163,6 +166,10 @@ class Parser {
       case '?':
         return error("there is nothing to repeat");
       default: {
+        const size_t begin = pos_;
+        GLIMPSE_ASSIGN(const auto range, quantifier());
+        pos_ = begin;
+        if (range) return error("there is nothing to repeat: a brace as itself is \\{");
         const char32_t c = next();
         return characters({{c, c}});
       }
@@ -197,12 +204,13 @@ class Parser {
     const bool negated = take("^");
     if (peek() == ']') return error("a ']' first in a class: write \\]");
     if (looking_at("[:")) return unsupported("POSIX classes such as [:alpha:] are not supported");
-    CodePointSet set;
+    CodePointSet set, at_most;  // at_most: in any language, for what is negated
     while (peek() != ']') {
       if (at_end()) {
         pos_ = open;
         return error("a class has no ']'");
       }
+      const bool is_space = looking_at("\\s"), is_no_space = looking_at("\\S");
       GLIMPSE_ASSIGN(const CodePointSet first, class_member());
       const bool single = first.ranges().size() == 1 && first.ranges()[0].first == first.ranges()[0].last;
       if (peek() == '-' && pos_ + 1 < text_.size() && text_[pos_ + 1] != ']') {
@@ -214,11 +222,15 @@ class Parser {
         set.add(first.ranges()[0].first, last.ranges()[0].first);
       } else {
         set.add(first);
+        if (is_space) at_most.add(kAnySpace);
+        if (is_no_space) at_most.add(kSpace.complement());
       }
       if (set.ranges().size() > 10000) return error("a class has too many ranges", ErrorCode::kTooLarge);
     }
     ++pos_;
-    return negated ? set.complement() : set;
+    if (!negated) return set;
+    at_most.add(set);
+    return at_most.complement();
   }
 
   Result<CodePointSet> class_member() {

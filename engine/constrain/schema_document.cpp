@@ -14,13 +14,17 @@ using Kind = JsonValue::Kind;
 constexpr size_t kMostCompared = 64;      // schemas of an allOf, for equal ones
 constexpr int kMostReferences = 64;       // one behind the other
 constexpr int64_t kMostCopied = 1 << 21;  // values
+constexpr size_t kMostPointer = 512;      // bytes: a schema of long names has many places
 
 constexpr std::string_view kAnnotations[] = {
     "$schema",  "$id",        "$comment", "$defs",     "definitions",      "title",          "description", "default",
     "examples", "deprecated", "readOnly", "writeOnly", "contentMediaType", "contentEncoding"};
 
+// Values, and texts as if they were so many.
 int64_t size_of(const JsonValue& value) {
-  int64_t n = 1;
+  size_t n_bytes = value.text.size();
+  for (const std::string& key : value.keys) n_bytes += key.size();
+  auto n = static_cast<int64_t>(1 + n_bytes / sizeof(JsonValue));
   for (const JsonValue& item : value.items) n += size_of(item);
   return n;
 }
@@ -81,9 +85,16 @@ Error schema_error(const std::string& at, std::string_view what, ErrorCode code)
   return make_error(code, "%s: %s", at, what);
 }
 
+std::string shortened(std::string_view pointer) {
+  size_t n = std::min(pointer.size(), kMostPointer);
+  while (n < pointer.size() && (static_cast<unsigned char>(pointer[n]) & 0xC0) == 0x80) ++n;  // whole characters
+  return std::string(pointer.substr(0, n)) + (n < pointer.size() ? "..." : "");
+}
+
 std::string pointer_to(const std::string& at, std::string_view key) {
+  if (at.size() >= kMostPointer) return at;
   std::string text = at + "/";
-  for (const char c : key) {
+  for (const char c : shortened(key)) {
     if (c == '~') {
       text += "~0";
     } else if (c == '/') {
@@ -92,7 +103,7 @@ std::string pointer_to(const std::string& at, std::string_view key) {
       text += c;
     }
   }
-  return text;
+  return shortened(text);
 }
 
 bool is_annotation(std::string_view keyword) {
@@ -212,12 +223,14 @@ Result<JsonValue> SchemaDocument::expand(const JsonValue& schema, const std::str
   JsonValue result;
   result.kind = Kind::kObject;
   for (size_t i = 0; i < schema.keys.size(); ++i) {
-    if (schema.keys[i] != "$ref" && schema.keys[i] != "allOf") result.set(schema.keys[i], schema.items[i]);
+    if (schema.keys[i] == "$ref" || schema.keys[i] == "allOf") continue;
+    result.keys.push_back(schema.keys[i]);  // which are different ones: set() would look
+    result.items.push_back(schema.items[i]);
   }
   if (reference != nullptr) {
     if (!reference->is(Kind::kString)) return schema_error(pointer_to(at, "$ref"), "want a string");
     GLIMPSE_ASSIGN(const JsonValue* target, resolve(reference->text, pointer_to(at, "$ref")));
-    GLIMPSE_ASSIGN(const JsonValue meant, expand(*target, reference->text, depth + 1));
+    GLIMPSE_ASSIGN(const JsonValue meant, expand(*target, shortened(reference->text), depth + 1));
     GLIMPSE_ASSIGN(result, both(meant, result, at));
   }
   if (all != nullptr) {
@@ -239,6 +252,7 @@ Result<JsonValue> SchemaDocument::both(const JsonValue& a, const JsonValue& b, c
     if (one->is(Kind::kBoolean)) return one->boolean ? (one == &a ? b : a) : *one;
     if (!one->is(Kind::kObject)) return schema_error(at, "want a schema: an object or a boolean");
   }
+  GLIMPSE_TRY(charge_pairs(a.keys.size(), b.keys.size(), at));
   JsonValue result = a;
   // Members that one of them lists are for the other among the rest.
   const JsonValue* const rest_a = a.find("additionalProperties");
@@ -267,12 +281,14 @@ Result<JsonValue> SchemaDocument::both(const JsonValue& a, const JsonValue& b, c
     add(members_b, members_a, rest_a);
     result.set("properties", std::move(members));
   }
+  GLIMPSE_ASSIGN(const bool lists_joined, join_lists(result, a, b, at));
   for (size_t i = 0; i < b.keys.size(); ++i) {
     if (b.keys[i] == "properties") continue;
+    if (lists_joined && (b.keys[i] == "prefixItems" || b.keys[i] == "items")) continue;
     if (result.find(b.keys[i]) == nullptr) {
       result.set(b.keys[i], b.items[i]);
     } else if (!is_annotation(b.keys[i])) {
-      GLIMPSE_TRY(join_keyword(result, b, b.keys[i], b.items[i], at));
+      GLIMPSE_TRY(join_keyword(result, b.keys[i], b.items[i], at));
     }
   }
   if (a.find("const") != nullptr && b.find("const") != nullptr && !same_json(*a.find("const"), *b.find("const"))) {
@@ -281,9 +297,37 @@ Result<JsonValue> SchemaDocument::both(const JsonValue& a, const JsonValue& b, c
   return result;
 }
 
+// prefixItems of one of them stand where the other's items, or its own prefixItems, hold as well. False: there is
+// nothing to join.
+Result<bool> SchemaDocument::join_lists(JsonValue& to, const JsonValue& a, const JsonValue& b, const std::string& at) {
+  const JsonValue any = JsonValue::make_boolean(true);
+  const JsonValue* const prefix[] = {a.find("prefixItems"), b.find("prefixItems")};
+  const JsonValue* const items[] = {a.find("items"), b.find("items")};
+  if ((prefix[0] == nullptr && items[0] == nullptr) || (prefix[1] == nullptr && items[1] == nullptr)) return false;
+  if (prefix[0] == nullptr && prefix[1] == nullptr) return false;
+  size_t n = 0;
+  for (const JsonValue* one : prefix) {
+    if (one == nullptr) continue;
+    if (!one->is(Kind::kArray)) return schema_error(pointer_to(at, "prefixItems"), "want a list of schemas");
+    n = std::max(n, one->items.size());
+  }
+  const auto of = [&](int which, size_t i) -> const JsonValue& {
+    if (prefix[which] != nullptr && i < prefix[which]->items.size()) return prefix[which]->items[i];
+    return items[which] != nullptr ? *items[which] : any;
+  };
+  std::vector<JsonValue> joined;
+  for (size_t i = 0; i < n; ++i) {
+    joined.push_back(all_of({of(0, i), of(1, i)}));
+    GLIMPSE_TRY(charge(joined.back(), at));
+  }
+  to.set("prefixItems", list_of(std::move(joined)));
+  if (items[0] != nullptr || items[1] != nullptr) to.set("items", all_of({of(0, n), of(1, n)}));
+  return true;
+}
+
 // A keyword that both have, properties apart.
-Status SchemaDocument::join_keyword(JsonValue& to, const JsonValue& other, const std::string& key,
-                                    const JsonValue& value, const std::string& at) {
+Status SchemaDocument::join_keyword(JsonValue& to, const std::string& key, const JsonValue& value,
+                                    const std::string& at) {
   const JsonValue& known = *to.find(key);
   const std::string place = pointer_to(at, key);
   GLIMPSE_TRY(charge_pairs(known.items.size(), value.items.size(), place));
@@ -307,8 +351,7 @@ Status SchemaDocument::join_keyword(JsonValue& to, const JsonValue& other, const
       }
     }
     to.set(key, list_of(std::move(common)));
-  } else if (key == "additionalProperties" ||
-             (key == "items" && to.find("prefixItems") == nullptr && other.find("prefixItems") == nullptr)) {
+  } else if (key == "additionalProperties" || key == "items") {  // beside prefixItems join_lists() has them
     to.set(key, all_of({known, value}));
   } else if (key == "anyOf" || key == "oneOf") {
     // One of these and one of those: each of these with one of those.

@@ -14,7 +14,9 @@ namespace glimpse::constrain {
 
 /// An error with the place in the schema, a JSON pointer ("#/properties/name"), before its message.
 Error schema_error(const std::string& at, std::string_view what, ErrorCode code = ErrorCode::kInvalidArgument);
-/// The pointer to a member.
+/// A pointer for messages and names: of a long one the beginning, and "...".
+std::string shortened(std::string_view pointer);
+/// The pointer to a member, shortened.
 std::string pointer_to(const std::string& at, std::string_view key);
 /// What is said about a schema and asks nothing of an answer: title, description, default, ... and what only holds
 /// definitions.
@@ -40,17 +42,18 @@ class SchemaDocument {
   /// True only where no value can be of both: other types, other constants, a member that both ask for and that cannot
   /// be the same.
   bool are_disjoint(const JsonValue& a, const JsonValue& b, int depth = 0);
+  /// Before a part of the schema is copied: all copies together are bounded. Errors: kTooLarge.
+  Status charge(const JsonValue& copied, const std::string& at);
 
  private:
   Result<JsonValue> expand(const JsonValue& schema, const std::string& at, int depth);
-  Status charge(const JsonValue& copied, const std::string& at);
   Status charge_pairs(size_t a, size_t b, const std::string& at);
-  Status join_keyword(JsonValue& to, const JsonValue& other, const std::string& key, const JsonValue& value,
-                      const std::string& at);
+  Result<bool> join_lists(JsonValue& to, const JsonValue& a, const JsonValue& b, const std::string& at);
+  Status join_keyword(JsonValue& to, const std::string& key, const JsonValue& value, const std::string& at);
   bool have_disjoint_members(const JsonValue& a, const JsonValue& b, int depth);
 
   const JsonValue root_;
-  int64_t n_copied_ = 0;  // values that expand() and both() have copied
+  int64_t n_copied_ = 0;  // values that were copied
 };
 
 /// Kinds of values that a schema allows as far as type, const and enum say; a number that must be an integer counts as

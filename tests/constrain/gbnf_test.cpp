@@ -256,6 +256,27 @@ TEST(Gbnf, TokensAreSymbols) {
   EXPECT_TRUE(accepts(*gbnf("root ::= <[" + std::to_string(a) + "]>"), "a"));
 }
 
+// Any token but one, or any but another: each of thousands of places is not asked about each token.
+TEST(Gbnf, TokensThatAreRefusedAreThoseThatAllPlacesRefuse) {
+  const Tokenizer& tokenizer = small_tokenizer();
+  const TokenId a = tokenizer.find("a"), b = tokenizer.find("b");
+  const auto mask_of = [](const std::string& text) {
+    ConstraintState state = must(gbnf(text)->start());
+    return must(state.mask());
+  };
+  const std::string but_a = format("!<[%d]>", a), but_b = format("!<[%d]>", b);
+  EXPECT_FALSE(mask_of("root ::= " + but_a + " | " + but_a + " \"x\"")->allows(a));
+  EXPECT_TRUE(mask_of("root ::= " + but_a + " | " + but_a + " \"x\"")->allows(b));
+  EXPECT_TRUE(mask_of("root ::= " + but_a + " | " + but_b)->allows(a));
+  EXPECT_TRUE(mask_of("root ::= " + but_a + format(" | <[%d]>", a))->allows(a));
+  std::string many = "root ::= ";
+  for (int i = 0; i < 16000; ++i) many += (i > 0 ? "|" : "") + but_a;
+  const auto mask = mask_of(many);
+  for (TokenId id = 0; id < tokenizer.size(); ++id) {
+    EXPECT_EQ(mask->allows(id), id != a && !tokenizer.token_bytes(id, false).empty()) << id;
+  }
+}
+
 TEST(Gbnf, ErrorsNameLineAndColumn) {
   const std::tuple<const char*, ErrorCode, const char*> cases[] = {
       {"", ErrorCode::kInvalidArgument, "there is no rule 'root'"},

@@ -266,6 +266,26 @@ TEST(JsonSchema, WhatHoldsAtOnceIsOneSchema) {
                       R"("abcd")"));
 }
 
+// Items of one schema are prefixItems of the other.
+TEST(JsonSchema, ListsThatHoldAtOnceAreOneList) {
+  const std::string two =
+      R"({"allOf": [{"prefixItems": [{"type": ["string", "integer"]}, true]}, {"items": {"type": "integer"}}]})";
+  EXPECT_TRUE(writes(two, "[1, 2]"));
+  EXPECT_TRUE(writes(two, "[1, 2, 3]"));
+  EXPECT_FALSE(writes(two, R"(["a", 2])"));
+  EXPECT_FALSE(writes(two, R"([1, "a"])"));
+  const std::string turned =
+      R"({"type": "array", "items": {"minimum": 5}, "allOf": [{"prefixItems": [{"type": "integer"}], "items": false, "minItems": 1}]})";
+  EXPECT_TRUE(writes(turned, "[5]"));
+  EXPECT_FALSE(writes(turned, "[4]"));
+  EXPECT_FALSE(writes(turned, "[5, 5]"));
+  const std::string both =
+      R"({"allOf": [{"prefixItems": [{"type": "integer"}]}, {"prefixItems": [{"minimum": 3}, {"type": "null"}], "minItems": 2}]})";
+  EXPECT_TRUE(writes(both, "[3, null]"));
+  EXPECT_FALSE(writes(both, "[2, null]"));
+  EXPECT_FALSE(writes(both, "[3, 3]"));
+}
+
 TEST(JsonSchema, TheBoxesAreReady) {
   const Constraint::Ptr boxes = schema("boxes");
   EXPECT_TRUE(accepts(*boxes, "[]"));
@@ -384,6 +404,45 @@ TEST(JsonSchema, LargeOnesAreRefusedOrCheap) {
   std::string many = R"({"enum": ["x")";
   for (int i = 0; i < 40000; ++i) many += format(R"(, "value number %d of many")", i);
   EXPECT_EQ(compile(many + "]}").error().code, ErrorCode::kTooLarge);
+}
+
+// A schema of a few kilobytes, or one that fits into a request, whose parts would be copied beside each of its branches
+// or for each spelling of a reference: gigabytes.
+TEST(JsonSchema, CopiesTogetherAreBounded) {
+  std::string values, branches, references, names;
+  for (int i = 0; i < 20000; ++i) values += format("%s%d", i > 0 ? "," : "", i);
+  for (int i = 0; i < 3000; ++i) branches += format(R"(%s{"minimum":%d})", i > 0 ? "," : "", i);
+  for (int i = 0; i < 3000; ++i) {  // "long" with some of its letters as %6c and the like
+    std::string name = "longername";
+    std::string spelled;
+    for (size_t k = 0; k < name.size(); ++k) {
+      spelled += (i >> k & 1) != 0 || k > 11 ? format("%%%02x", static_cast<unsigned>(name[k])) : std::string(1, name[k]);
+    }
+    references += format(R"(%s{"$ref":"#/%s%s/%s"})", i > 0 ? "," : "", i >= 1024 ? "%24" : "$",
+                         i >= 2048 ? "d%65fs" : "defs", spelled);
+  }
+  const std::string text(400000, 'x');
+  for (const std::string& large :
+       {R"({"enum":[)" + values + R"(],"anyOf":[)" + branches + "]}",
+        R"({"pattern":")" + text + R"(","anyOf":[)" + branches + "]}",
+        R"({"$defs":{"longername":{"enum":[)" + values + R"(]}},"anyOf":[)" + references + "]}"}) {
+    const auto refused = compile(large);
+    ASSERT_FALSE(refused.ok());
+    EXPECT_EQ(refused.error().code, ErrorCode::kTooLarge) << refused.error().message.substr(0, 200);
+  }
+  // Places are named by their beginning: each would have the name of all that is around it.
+  const std::string inside = R"({"properties":{"a":{"type":"null"},"b":{"not":{}}}})";
+  const auto named = compile(R"({"properties":{")" + text + R"(":)" + inside + "}}");
+  ASSERT_FALSE(named.ok());
+  EXPECT_THAT(named.error().message, HasSubstr("#/properties/xxxx"));
+  EXPECT_LT(named.error().message.size(), 2000u);
+  // Keywords of a schema are not looked for among each other.
+  std::string notes;
+  for (int i = 0; i < 60000; ++i) notes += format(R"("x-%d":0,)", i);
+  EXPECT_TRUE(compile("{" + notes + R"("allOf":[{"type":"null"}]})").ok());
+  std::string members;
+  for (int i = 0; i < 30000; ++i) members = format(R"(%s"%d":0)", i > 0 ? "," : "", 29999 - i) + members;
+  EXPECT_FALSE(compile(R"({"const":{)" + members + R"(},"enum":[{"0":0}]})").ok());
 }
 
 // Thousands of members, twice, to be put together: refused before it takes long.

@@ -4,6 +4,7 @@
 #include <regex>
 
 #include "tests/constrain/support.h"
+#include "tokenizer/utf8.h"
 
 namespace glimpse::testing {
 namespace {
@@ -131,6 +132,21 @@ TEST(Regex, CharactersAreCodePoints) {
   }
 }
 
+// What is a space differs by language: what is none has to be none in all of them.
+TEST(Regex, SpacesAreThoseOfEveryLanguage) {
+  for (const char* const none : {"\\S", "[^\\s]", "[\\S]", "[^\\sb]"}) {
+    EXPECT_TRUE(accepts(*regex(none), "a")) << none;
+    EXPECT_FALSE(accepts(*regex(none), " ")) << none;
+    EXPECT_FALSE(accepts(*regex(none), "\u00A0")) << none;
+    EXPECT_FALSE(accepts(*regex(none), "\u3000")) << none;
+  }
+  for (const char* const space : {"\\s", "[\\s]", "[^\\S]"}) {
+    EXPECT_TRUE(accepts(*regex(space), "\t")) << space;
+    EXPECT_FALSE(accepts(*regex(space), "\u00A0")) << space;
+  }
+  EXPECT_TRUE(accepts(*regex("\\{[}]{2}{"), "{}}{"));  // braces that are no quantifiers
+}
+
 TEST(Regex, ErrorsNameTheCharacter) {
   const std::tuple<const char*, ErrorCode, const char*> cases[] = {
       {"é(a", ErrorCode::kInvalidArgument, "character 2: a group has no ')'"},
@@ -140,6 +156,9 @@ TEST(Regex, ErrorsNameTheCharacter) {
       {"[]a]", ErrorCode::kInvalidArgument, "']' first in a class"},
       {"a**", ErrorCode::kInvalidArgument, "nothing to repeat"},
       {"+", ErrorCode::kInvalidArgument, "nothing to repeat"},
+      {"a{2}{3}", ErrorCode::kInvalidArgument, "nothing to repeat"},
+      {"a+?{3}", ErrorCode::kInvalidArgument, "nothing to repeat"},
+      {"x|{2}", ErrorCode::kInvalidArgument, "nothing to repeat: a brace as itself is \\{"},
       {"a{3,2}", ErrorCode::kInvalidArgument, "less than its least"},
       {"a\\", ErrorCode::kInvalidArgument, "a backslash at the end"},
       {"\\ud800", ErrorCode::kInvalidArgument, "surrogate"},
@@ -180,6 +199,11 @@ TEST(Regex, LargeOnesAreRefusedOrCheap) {
   for (int i = 0; i < 1000 && status.ok(); ++i) status = state.accept(small_tokenizer().find("a"));
   ASSERT_FALSE(status.ok());
   EXPECT_EQ(status.error().code, ErrorCode::kTooLarge);
+  // A class of many ranges, in which each further character is looked for.
+  std::string wide = "[";
+  for (char32_t c = 0x4E00; c < 0x4E00 + 2 * 9000; c += 2) append_utf8(c, wide);
+  for (int i = 0; i < 300000; ++i) wide += wide.substr(wide.size() - 3);
+  EXPECT_EQ(Constraint::compile_regex(small_tokenizer(), wide + "]").ok(), true);
   // The automaton of this one has 2^20 deterministic states; it is walked, not built.
   const Constraint::Ptr exponential = regex("(a|b)*a(a|b){20}");
   for (uint64_t seed = 0; seed < 5; ++seed) EXPECT_TRUE(draw_text(*exponential, seed, 3000).has_value());
