@@ -89,8 +89,9 @@ Result<Embedder::Prompt> Embedder::chat_prompt(const std::vector<Message>& messa
   GLIMPSE_ASSIGN(const std::vector<ChatMessage> chat,
                  chat_messages(messages, model_->text().embedding_width(), model_->vision_fingerprint(), pictures));
   GLIMPSE_ASSIGN(TokenizedChat tokenized, tokenize_chat(model_->tokenizer(), chat, options));
-  for (size_t i = 0; i < pictures.size(); ++i) {
-    prompt.pictures.push_back({tokenized.visuals[i].position, pictures[i]});
+  for (const VisualSpan& span : tokenized.visuals) {
+    prompt.pictures.push_back(
+        {span.position, pictures[static_cast<size_t>(span.part_index)], span.slice, span.is_slice ? 1 : 0});
   }
   prompt.ids = std::move(tokenized.ids);
   return prompt;
@@ -159,6 +160,28 @@ Result<std::vector<std::vector<float>>> Embedder::run(std::span<const Prompt> pr
   return outputs;
 }
 
+// What the prompts make is wide, so that not all of it is held at once: take() gets it prompt by prompt.
+Status Embedder::run_parts(std::span<const Prompt> prompts, const char* word, DecoderOutput what, bool all_rows,
+                           const ProgressSink& progress, Take take) {
+  const size_t n_at_once = all_rows ? static_cast<size_t>(kTextsAtOnce) : 64;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto n = static_cast<int64_t>(prompts[i].ids.size());
+    if (n <= sizes_.context) continue;
+    return make_error(ErrorCode::kContextFull, "%s %d has %d tokens; the context holds %d", word, i + 1, n,
+                      sizes_.context);
+  }
+  for (size_t first = 0; first < prompts.size(); first += n_at_once) {
+    const auto some = prompts.subspan(first, std::min(n_at_once, prompts.size() - first));
+    const ProgressSink share = [&](std::string_view stage, double fraction) {
+      const double done = static_cast<double>(first) + fraction * static_cast<double>(some.size());
+      return !progress || progress(stage, done / static_cast<double>(prompts.size()));
+    };
+    GLIMPSE_ASSIGN(const auto made, run(some, what, all_rows, share));
+    for (const std::vector<float>& of_one : made) GLIMPSE_TRY(take(of_one));
+  }
+  return {};
+}
+
 Result<std::vector<std::vector<float>>> Embedder::embed(std::span<const EmbedInput> inputs, const EmbedOptions& options,
                                                         const ProgressSink& progress) {
   const TextConfig& text = model_->text();
@@ -177,12 +200,13 @@ Result<std::vector<std::vector<float>>> Embedder::embed(std::span<const EmbedInp
     if (!prompt.ok()) return with_context(prompt.error(), format("input %d", i + 1));
     prompts.push_back(std::move(prompt).value());
   }
-  GLIMPSE_ASSIGN(std::vector<std::vector<float>> vectors,
-                 run(prompts, DecoderOutput::kHidden, pooling != Pooling::kLast, progress));
-  for (std::vector<float>& vector : vectors) {
-    vector = pool(vector, text.hidden_size, pooling);
-    if (options.normalize) normalize(vector);
-  }
+  std::vector<std::vector<float>> vectors;
+  const auto take = [&](const std::vector<float>& rows) -> Status {
+    vectors.push_back(pool(rows, text.hidden_size, pooling));
+    if (options.normalize) normalize(vectors.back());
+    return {};
+  };
+  GLIMPSE_TRY(run_parts(prompts, "input", DecoderOutput::kHidden, pooling != Pooling::kLast, progress, take));
   return vectors;
 }
 
@@ -228,15 +252,12 @@ Result<std::vector<float>> Embedder::rank(const EmbedInput& query, std::span<con
   }
   const DecoderOutput what = has_head ? DecoderOutput::kLabels : DecoderOutput::kLogits;
   std::vector<float> scores;
-  // Logits are wide: not all documents' at once.
-  for (size_t first = 0; first < prompts.size(); first += 64) {
-    const auto some = std::span(prompts).subspan(first, std::min<size_t>(64, prompts.size() - first));
-    GLIMPSE_ASSIGN(const auto values, run(some, what, false, progress));
-    for (const std::vector<float>& of_one : values) {
-      GLIMPSE_ASSIGN(const float one, score(of_one));
-      scores.push_back(one);
-    }
-  }
+  const auto take = [&](const std::vector<float>& values) -> Status {
+    GLIMPSE_ASSIGN(const float one, score(values));
+    scores.push_back(one);
+    return {};
+  };
+  GLIMPSE_TRY(run_parts(prompts, "document", what, false, progress, take));
   return scores;
 }
 

@@ -60,6 +60,9 @@ class Embedder {
                                               const ProgressSink& progress);
 
  private:
+  using Take = FunctionRef<Status(const std::vector<float>&)>;
+  Status run_parts(std::span<const Prompt> prompts, const char* word, DecoderOutput what, bool all_rows,
+                   const ProgressSink& progress, Take take);
   Embedder(std::shared_ptr<const Model> model, const SessionSizes& sizes) : model_(std::move(model)), sizes_(sizes) {}
   Result<Prompt> text_prompt(const EmbedInput& input, const EmbedOptions& options) const;
   Result<Prompt> chat_prompt(const std::vector<Message>& messages, const ChatOptions& options) const;

@@ -151,6 +151,7 @@ Status Model::read_headers(const ModelOptions& options, const Files& files) {
 Status Model::read_weights(const ModelOptions& options, const Files& files, Ops& ops) {
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, device_));
   // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
+  vision_precision_ = vision_precision;
   const bool int8 = vision_precision == WeightPrecision::kInt8;
   vision_int8_keys_ = int8 && device_ != DeviceKind::kCuda;
   vision_kv_element_ = int8 || vision_precision == WeightPrecision::kBf16 ? KvElement::kBf16 : KvElement::kF32;

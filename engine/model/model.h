@@ -81,6 +81,8 @@ class Model {
   /// segments that can bear it (Segment::int8).
   KvElement vision_kv_element() const { return vision_kv_element_; }
   bool vision_int8_keys() const { return vision_int8_keys_; }
+  /// What the vision encoder's matrices were packed as.
+  WeightPrecision vision_precision() const { return vision_precision_; }
   const TextWeights& text_weights() const { return *text_weights_; }
   const VisionWeights& vision_weights() const { return *vision_weights_; }
 
@@ -108,6 +110,7 @@ class Model {
   bool use_reference_ = false;
   DeviceKind device_ = DeviceKind::kCpu;  // never kAuto
   CudaDecode cuda_decode_ = CudaDecode::kGraph;
+  WeightPrecision vision_precision_ = WeightPrecision::kAsStored;
   std::function<Result<std::unique_ptr<Ops>>(int n_threads)> ops_factory_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 #include <utility>
 
 #include "engine/base/file.h"
@@ -94,8 +95,11 @@ void EmbeddingCache::add(const Sha256Digest& content, const Embedding& embedding
     GLIMPSE_TRY(writer.write(save_cached_embedding(content, *embedding)));
     return writer.commit();
   };
-  if (const Status stored = store(); !stored.ok()) {
-    log(log_, LogLevel::kWarning, format("the embedding of a picture was not stored: %s", stored.error().message));
+  try {
+    if (const Status stored = store(); !stored.ok()) {
+      log(log_, LogLevel::kWarning, format("the embedding of a picture was not stored: %s", stored.error().message));
+    }
+  } catch (const std::bad_alloc&) {  // to write it takes as much again: it is there all the same
   }
 }
 

@@ -7,6 +7,7 @@
 
 #include "engine/model/kv_pages.h"
 #include "engine/serve/engine_impl.h"
+#include "tokenizer/token_trie.h"
 
 namespace glimpse {
 namespace {
@@ -20,6 +21,8 @@ bool is_folder(const std::string& path) {
   struct stat about;
   return stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
 }
+
+constexpr uint64_t kMostCacheBytes = uint64_t{1} << 50;  // sums with it do not overflow
 
 Result<SessionOptions> session_options(const EngineOptions& options) {
   constexpr int64_t kMostSlots = int64_t{1} << 30;
@@ -52,7 +55,7 @@ MemoryPlan engine_memory(const Model& model, const Ops& ops, const SessionSizes&
   const auto of_session = sizeof(float) * static_cast<uint64_t>(model.text().vocab_size) +
                           2 * sizeof(TokenId) * static_cast<uint64_t>(sizes.context + 1);
   plan.decoder_scratch += static_cast<uint64_t>(options.n_parallel - 1) * of_session;
-  if (model.has_vision()) plan.vision_scratch += options.image_cache_bytes;
+  if (model.has_vision()) plan.vision_scratch += std::min(options.image_cache_bytes, kMostCacheBytes);
   return plan;
 }
 
@@ -99,6 +102,10 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
   if (!bench.ok()) return explain(std::move(bench).error(), plan);
   e.bench = std::move(bench).value();
   e.pages = e.bench->pages;
+  // "cpu avx2, 8 threads": the number of threads changes no bit.
+  const std::string how = e.bench->ops->describe();
+  e.encoder_name = format("%016x %d %s", model->vision_fingerprint(), static_cast<int>(model->vision_precision()),
+                          how.substr(0, how.find(',')));
   e.running.reserve(static_cast<size_t>(options.n_parallel));
   e.idle.reserve(static_cast<size_t>(options.n_parallel));
   for (int i = 0; i < options.n_parallel; ++i) {
@@ -135,6 +142,7 @@ Status Engine::Impl::check(const Request& request) const {
   }
   GLIMPSE_TRY(check_generate_options(*model, request.generate));
   int64_t n_pictures = 0;
+  size_t n_bytes = 0;
   bool raw = false;
   std::vector<ChatMessage> chat;
   for (const RequestMessage& message : request.messages) {
@@ -144,6 +152,7 @@ Status Engine::Impl::check(const Request& request) const {
     for (const RequestPart& part : message.parts) {
       ChatPart& piece = converted.parts.emplace_back();
       piece.text = part.text;
+      if (part.image == nullptr) n_bytes += part.text.size();
       if (part.image == nullptr) continue;
       const RequestImage& image = *part.image;
       ++n_pictures;
@@ -159,11 +168,20 @@ Status Engine::Impl::check(const Request& request) const {
   if (raw && chat.size() != 1) {
     return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %d messages were given", chat.size());
   }
+  GLIMPSE_TRY(check_text(n_bytes));
   const ChatOptions how = chat_options(model->chat_format(), request.prompt);
   GLIMPSE_ASSIGN(const TokenizedChat prompt, raw ? tokenize_raw(model->tokenizer(), chat[0].parts, how)
                                                  : tokenize_chat(model->tokenizer(), chat, how));
   const auto n = static_cast<int64_t>(prompt.ids.size());
   return check_size(n, n_pictures, request.generate.max_tokens);
+}
+
+// To take a text apart costs forty times its bytes; what cannot fit is refused before.
+Status Engine::Impl::check_text(size_t n_bytes) const {
+  constexpr size_t kUsual = 64, kComposed = 4;  // bytes of a token; that become one when a text is normalised
+  if (n_bytes / kUsual <= static_cast<size_t>(context)) return {};
+  const size_t most = kComposed * std::max(kUsual, model->tokenizer().trie()->n_levels());
+  return check_size(static_cast<int64_t>(n_bytes / most), 1, 0);
 }
 
 // n: tokens of the prompt, at least.
@@ -173,7 +191,7 @@ Status Engine::Impl::check_size(int64_t n, int64_t n_pictures, int64_t max_token
     return make_error(ErrorCode::kContextFull, "the prompt has %s%d tokens; the context holds %d", at_least, n,
                       context);
   }
-  const int64_t n_all = max_tokens < 0 ? context : std::min(context, n + max_tokens);
+  const int64_t n_all = max_tokens < 0 || max_tokens > context ? context : std::min(context, n + max_tokens);
   if (KvPages::pages_for(n_all) <= pages->n_pages()) return {};
   return make_error(
       ErrorCode::kTooLarge,

@@ -93,6 +93,7 @@ struct Engine::Impl {
   std::shared_ptr<const Model> model;
   EngineOptions options;
   int64_t context = 0;
+  std::string encoder_name;  // of all that an embedding's bits depend on, but for the picture
 
   // -- any thread's
   mutable std::mutex mutex;
@@ -123,6 +124,7 @@ struct Engine::Impl {
   // engine.cpp
   Status check(const Request& request) const;
   Status check_size(int64_t n, int64_t n_pictures, int64_t max_tokens) const;
+  Status check_text(size_t n_bytes) const;
   bool left_behind() const;
   bool step_alone();
   bool is_idle() const;

@@ -71,7 +71,8 @@ Status Engine::Impl::make_ready(Job& job) {
   const auto n_prompt = static_cast<int64_t>(job.rows.size());
   const int64_t max_tokens = job.request.generate.max_tokens;
   GLIMPSE_TRY(check_size(n_prompt, 0, max_tokens));
-  job.n_blocks = KvPages::pages_for(max_tokens < 0 ? context : std::min(context, n_prompt + max_tokens));
+  const bool open = max_tokens < 0 || max_tokens > context;
+  job.n_blocks = KvPages::pages_for(open ? context : std::min(context, n_prompt + max_tokens));
   job.request.messages.clear();  // pixels and all
   job.stage = Job::Stage::kReady;
   return {};

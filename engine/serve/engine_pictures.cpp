@@ -15,13 +15,14 @@ Sha256Digest digest_of(std::span<const std::byte> bytes) {
 }
 
 // What the embedding is a function of, and the original size that it tells of.
-Sha256Digest content_of(const PreparedPicture& picture, uint64_t fingerprint) {
+Sha256Digest content_of(const PreparedPicture& picture, std::string_view encoder) {
   Sha256 hash;
   for (const int64_t n : {picture.patches.grid.t, picture.patches.grid.h, picture.patches.grid.w,
                           picture.patches.row_length, picture.original.width, picture.original.height}) {
     hash.add(static_cast<uint64_t>(n));
   }
-  hash.add(fingerprint);
+  hash.add(static_cast<uint64_t>(encoder.size()));
+  hash.add(std::as_bytes(std::span(encoder.data(), encoder.size())));
   hash.add(static_cast<uint64_t>(picture.patches.bytes.size()));
   hash.add(std::as_bytes(std::span(picture.patches.bytes)));
   hash.add(std::as_bytes(std::span(picture.patches.values)));
@@ -104,7 +105,7 @@ Status Engine::Impl::open_picture(Job& job, JobPicture& picture) {
     reader = std::move(opened).value();
   }
   GLIMPSE_ASSIGN(picture.prepared, bench->encoder->prepare(*reader));
-  picture.content = content_of(*picture.prepared, model->vision_fingerprint());
+  picture.content = content_of(*picture.prepared, encoder_name);
   const double resize_ms = picture.prepared->resize_ms + picture.prepared->patches_ms;
   job.spent.image_decode += picture.prepared->decode_ms;
   job.spent.image_resize += resize_ms;
@@ -169,7 +170,11 @@ bool Engine::Impl::encode_pictures() {
     Status status;
     if (!gather(*job, group, status)) break;
     if (status.ok()) continue;
-    std::erase_if(group.members, [&](const auto& member) { return member.first == job.get(); });
+    std::erase_if(group.members, [&](const auto& member) {
+      if (member.first != job.get()) return false;
+      group.n_patches -= member.second->prepared->patches.grid.n_patches();
+      return true;
+    });
     finish(*job, std::move(status));
   }
   if (group.members.empty()) return waited;

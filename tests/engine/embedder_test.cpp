@@ -262,6 +262,20 @@ TEST(Embedder, PicturesStandInAChat) {
   const TokenizedChat tokenized = must(tokenize_chat(model->tokenizer(), messages, chat));
   const Embedder::Prompt prompt{tokenized.ids, {{tokenized.visuals[0].position, embedding.get()}}};
   EXPECT_EQ(must(embedder->run(std::span(&prompt, 1), DecoderOutput::kHidden, false, {}))[0], vector);
+  // The times of a video's slices stand between them.
+  ImageEmbedding video = *embedding;
+  video.is_video = true;
+  video.grid.t = 2;
+  video.n_tokens *= 2;
+  video.values.insert(video.values.end(), embedding->values.begin(), embedding->values.end());
+  const auto vector_at = [&](double seconds) {
+    video.slice_seconds = {0.5, seconds};
+    const EmbedInput seen = {{"", std::make_shared<const ImageEmbedding>(video)}, {"the cat", nullptr}};
+    return must(embedder->embed(std::span(&seen, 1), {.normalize = false}, {}))[0];
+  };
+  EXPECT_EQ(vector_at(2.5), vector_at(2.5));
+  EXPECT_NE(vector_at(2.5), vector_at(7.5));
+
   const EmbedInput alone = {{"the cat", nullptr}};
   EXPECT_NE(must(embedder->embed(std::span(&alone, 1), {.normalize = false}, {}))[0], vector);
 }

@@ -323,6 +323,21 @@ TEST(Engine, EmbeddingsOutliveTheProcessAndDamagedOnesAreReplaced) {
   EXPECT_TRUE(same(ask_fresh().answer, want));
   EXPECT_EQ(ask_fresh().n_cached_images, 1);
 
+  // Another encoder of the same file makes others.
+  ModelOptions other;
+  other.model_path = golden_path("tied/model.gguf");
+  other.mmproj_path = golden_path("tied/mmproj.gguf");
+  other.n_threads = 1;
+  other.vision_precision = VisionPrecision::kBf16;
+  const auto rounded = must(Model::load(other));
+  EngineOptions no_folder = options;
+  no_folder.image_cache_dir.clear();
+  const RequestResult exact = must(Engine::create(rounded, no_folder))->ask(request);
+  result = must(Engine::create(rounded, options))->ask(request);
+  EXPECT_EQ(result.n_cached_images, 0);
+  EXPECT_TRUE(same(result.answer, exact.answer));
+  EXPECT_EQ(must(Engine::create(rounded, options))->ask(request).n_cached_images, 1);
+
   options.image_cache_dir = folder.path / "none";
   EXPECT_EQ(Engine::create(tied_model(false), options).error().code, ErrorCode::kNotFound);
 }

@@ -140,7 +140,11 @@ TEST(Engine, WaitsForPagesAndRefusesWhatCanNeverFit) {
   std::string much;
   for (int i = 0; i < 600; ++i) much += "7 ";
   EXPECT_EQ(smaller->submit(ask_for(much, 1)).error().code, ErrorCode::kContextFull);
-  EXPECT_EQ(smaller->stats().n_refused, 2u);
+  const auto huge = smaller->submit(ask_for(std::string(1 << 20, 'x'), 1));  // not taken apart first
+  ASSERT_FALSE(huge.ok());
+  EXPECT_EQ(huge.error().code, ErrorCode::kContextFull);
+  EXPECT_NE(huge.error().message.find("at least 4096 tokens"), std::string::npos) << huge.error().message;
+  EXPECT_EQ(smaller->stats().n_refused, 3u);
 }
 
 TEST(Engine, RefusesMoreThanTheQueueHolds) {
