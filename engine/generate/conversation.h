@@ -1,6 +1,7 @@
 // What is in a session's cache and what comes next: ids by slot, positions, where in the chat format we stand.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -86,6 +87,7 @@ class Conversation {
 
   Turn turn() const { return turn_; }
   int64_t n_cached() const { return static_cast<int64_t>(cached_.size()); }
+  int64_t n_cached_as_prompt() const { return jump_.by > 0 ? std::min(jump_.slot, n_cached()) : n_cached(); }
   std::span<const TokenId> cached() const { return cached_; }
   std::span<const TokenId> pending() const { return pending_; }
   /// Of the pending tokens and of n_more text tokens after them.

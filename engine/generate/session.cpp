@@ -345,6 +345,10 @@ int64_t Session::n_past() const {
   return impl_->conversation.n_cached();
 }
 
+int64_t Session::n_past_as_prompt() const {
+  return impl_->conversation.n_cached_as_prompt();
+}
+
 int64_t Session::context() const {
   return impl_->sizes.context;
 }

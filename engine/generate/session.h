@@ -249,6 +249,9 @@ class Session {
   Answer take_answer();
   /// Cache slots in use; drafts that were not drawn (n_speculate) do not count.
   int64_t n_past() const;
+  /// Of these, so many stand where a prompt of the same tokens would have them: an answer about a video whose time runs
+  /// ahead of the words behind it begins further away.
+  int64_t n_past_as_prompt() const;
   /// Cache slots: the context asked for, or the model's.
   int64_t context() const;
   /// What the options came to.

@@ -95,7 +95,8 @@ void Engine::Impl::admit() {
 void Engine::Impl::keep_rows(Job& job) {
   if (prefixes == nullptr || !job.has_pages()) return;
   const Status kept = told_of([&]() -> Status {
-    const auto n = static_cast<size_t>(job.session->cache().n_past());
+    const bool answered = job.stage == Job::Stage::kAnswer;
+    const auto n = static_cast<size_t>(answered ? job.session->n_past_as_prompt() : job.session->cache().n_past());
     const std::span<const TokenId> tokens = job.session->cached_tokens();
     for (size_t i = job.rows.size(); i < n; ++i) job.rows.push_back({tokens[i], 0, {}});
     prefixes->keep(std::span(job.rows).first(n), job.session->cache());

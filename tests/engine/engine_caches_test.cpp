@@ -238,6 +238,37 @@ TEST(Engine, ASecondQuestionAboutAPictureRunsOnlyTheQuestion) {
   EXPECT_GT(stats.n_kept_pages, 0);
 }
 
+// An answer about a video begins behind its time; told as a part of a later prompt it stands closer.
+TEST(Engine, AnAnswerBehindTheTimeOfAVideoIsNotThatOfALaterPrompt) {
+  const auto session = make_session(tied_model(false), small_session(512));
+  ImageEmbedding video = *encode(*session, noise(56, 56, 3));
+  const std::vector<float> slice = video.values;
+  video.is_video = true;
+  video.slice_step = 16;
+  for (int i = 1; i < 6; ++i) video.values.insert(video.values.end(), slice.begin(), slice.end());
+  video.grid.t = 6;
+  video.n_tokens *= 6;
+  auto seen = std::make_shared<RequestImage>();
+  seen->embedding = std::make_shared<const ImageEmbedding>(std::move(video));
+  const std::string choices[] = {"the cat and the dog and 7 of them", "the cat and the dog and 7 of it"};
+  Request first = ask_for("what is it?", 60);
+  first.messages[0].parts.insert(first.messages[0].parts.begin(), {"", seen});
+  first.generate.n_top_logprobs = 0;
+  first.generate.constraint = must(Constraint::compile_choice(tied_model(false)->tokenizer(), choices));
+  const auto engine = make_engine();
+  const std::string said = engine->ask(first).answer.text;
+  EXPECT_TRUE(said.starts_with(choices[0].substr(0, 28))) << said;
+  Request second = ask_for("and now?", 8);
+  second.messages.insert(second.messages.begin(), {"assistant", {{said, nullptr}}});
+  second.messages.insert(second.messages.begin(), first.messages[0]);
+
+  EngineOptions without = small_engine();
+  without.prompt_cache = false;
+  const RequestResult want = make_engine(without)->ask(second), result = engine->ask(second);
+  EXPECT_TRUE(same(result.answer, want.answer));
+  EXPECT_GT(result.answer.timings.n_cached_tokens, 20) << "the video is found";
+}
+
 TEST(Engine, AQuestionAskedTwiceAtOnceIsComputedOnce) {
   const auto engine = make_engine();
   const Image picture = noise(280, 280, 4);
