@@ -103,6 +103,14 @@ bool Constraint::is_for(const Tokenizer& tokenizer) const {
   return impl_->trie->fingerprint() == tokenizer.trie()->fingerprint();
 }
 
+size_t Constraint::memory_bytes() const {
+  const Grammar& g = *impl_->grammar;
+  size_t n = g.nodes.size() * sizeof(Grammar::Node) + (g.targets.size() + g.starts.size()) * sizeof(uint32_t) +
+             g.sets.size() * sizeof(constrain::ByteSet) + g.terminals.size() * sizeof(constrain::TokenTerminal);
+  const std::lock_guard lock(impl_->mutex);
+  return n + impl_->automaton->n_bytes();
+}
+
 // Runs `work` on the automaton. Where that is full the answer goes on in an empty one.
 template <typename Work>
 auto ConstraintState::locked(Work work) -> decltype(work()) {

@@ -44,6 +44,8 @@ class Constraint : public std::enable_shared_from_this<Constraint> {
   Result<ConstraintState> start() const;
   /// Whether it was compiled for this one, or one of the same vocabulary.
   bool is_for(const Tokenizer& tokenizer) const;
+  /// Of its grammar, and of the states and masks that answers have reached so far.
+  size_t memory_bytes() const;
 
  private:
   friend class ConstraintState;

@@ -100,6 +100,25 @@ TEST(BatchRows, CsvColumnsAreFoundByTheirNames) {
   EXPECT_FALSE(rows.value()->next(row).value());
 }
 
+// A row of a megabyte could be a value in millions of others, or a million values of a byte each.
+TEST(BatchRows, JsonOfTooManyValuesIsTheRowsProblem) {
+  const std::string text = std::string(100000, '[') + "\n{\"prompt\": \"a\", \"x\": [0" + [] {
+    std::string more;
+    for (int i = 0; i < (1 << 20); ++i) more += ",0";
+    return more;
+  }() + "]}\n{\"prompt\": \"b\", \"x\": [[1, 2], {}]}\n";
+  const auto rows = json_rows(LineReader::of_text(text), {});
+  Row row;
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(rows->next(row).value());
+    EXPECT_THAT(row.problem, HasSubstr("more than 1048576 values, or more than 64 in one another"));
+  }
+  ASSERT_TRUE(rows->next(row).value());
+  EXPECT_EQ(row.problem, "");
+  EXPECT_EQ(row.prompt, "b");
+  EXPECT_FALSE(rows->next(row).value());
+}
+
 TEST(BatchOutput, ATableHasOneLineForEachRow) {
   Outcome outcome;
   outcome.names = {"a|b.png", "c\n.png"};
@@ -157,6 +176,22 @@ TEST(BatchJournal, CutAtEveryByteItGoesOnToTheSameFile) {
       for (size_t i = finished.size(); i < lines.size(); ++i) ASSERT_TRUE(append(*out.value(), i));
       ASSERT_EQ(read_all(path), whole);
       ASSERT_EQ(read_all(path + ".journal"), journal);
+    }
+  }
+}
+
+// What lies where the journal will be is somebody's, unless it is one.
+TEST(BatchJournal, AnotherFileOfItsNameIsNotOverwritten) {
+  const ScratchDir dir;
+  const std::string path = dir.file("out");
+  for (const char* const there : {"notes of last year, which nobody else has\n", "note"}) {
+    dir.write("out.journal", there);
+    for (const auto existing : {OutputFile::Existing::kRefuse, OutputFile::Existing::kReplace}) {
+      std::filesystem::remove(path);
+      const auto out = OutputFile::open(path, "", 5, existing);
+      ASSERT_FALSE(out.ok());
+      EXPECT_THAT(out.error().message, HasSubstr("no journal of a batch"));
+      EXPECT_EQ(read_all(path + ".journal"), there);
     }
   }
 }

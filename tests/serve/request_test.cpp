@@ -123,6 +123,37 @@ TEST(ChatRequest, RefusesToolsThatAreNone) {
   EXPECT_TRUE(read(none).prompt.tools.empty());
 }
 
+// Definitions of a tool stand deeper in the schema of all tools' calls than they did in its own.
+TEST(ChatRequest, ReferencesOfToolsAreFoundInTheSchemaOfTheirCalls) {
+  const Json parameters =
+      Json::parse(R"({"type": "object", "required": ["$ref", "next"], "$defs": {"n": {"type": "null"}},
+      "properties": {"$ref": {"$ref": "#/$defs/n"}, "const": {"$ref": "#/$defs/n"}, "next": {"const": {"$ref": "#/x"}}}})");
+  const Json tool = {{"type", "function"}, {"function", {{"name", "f"}, {"parameters", parameters}}}};
+  Json other = tool;
+  other["function"]["name"] = "g";
+  const ChatRequest request = read(
+      {{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", {tool, other}}, {"tool_choice", "required"}});
+  ASSERT_NE(request.generation.options.constraint, nullptr);
+  EXPECT_NE(request.tools.schema.find(R"("$ref": "#/items/anyOf/1/properties/arguments/$defs/n")"), std::string::npos)
+      << request.tools.schema;
+  EXPECT_NE(request.tools.schema.find(R"({"$ref": "#/x"})"), std::string::npos) << "a value is a value";
+}
+
+TEST(FormatCache, KeepsNoMoreThanItsBytes) {
+  FormatCache cache(1 << 20), roomy;
+  const auto find = [](FormatCache& in, int n) {
+    return in.find(demo().tokenizer(), FormatCache::Kind::kRegex, format("(a|b%d){20000}", n)).value();
+  };
+  const std::weak_ptr<const Constraint> first = find(cache, 1), kept = find(roomy, 1);
+  EXPECT_GT(first.lock()->memory_bytes(), size_t{200000});
+  for (int n = 2; n <= 8; ++n) find(cache, n), find(roomy, n);
+  EXPECT_TRUE(first.expired());
+  EXPECT_FALSE(kept.expired());
+  FormatCache tiny(1);
+  const std::weak_ptr<const Constraint> only = find(tiny, 1);
+  EXPECT_FALSE(only.expired()) << "the last one stays";
+}
+
 // An answer that thinks, speaks and calls, whole and in pieces of every size.
 TEST(ChatResponse, TakesAnswersApart) {
   const Json tool = {{"type", "function"}, {"function", {{"name", "look"}}}};

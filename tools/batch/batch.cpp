@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <map>
 
 #include "tools/batch/reader.h"
@@ -75,7 +76,14 @@ class Runner {
     Request request;
     request.messages = std::move(waiting.row.messages);
     request.generate = settings_.generate;
-    request.on_done = [this, number](RequestResult result) { take_result(number, std::move(result)); };
+    request.on_done = [this, number](RequestResult result) {
+      --n_running_;
+      try {
+        take_result(number, std::move(result));
+      } catch (const std::exception& error) {  // the engine would drop it, and the row with it
+        if (status_.ok()) status_ = make_error(ErrorCode::kOutOfMemory, "writing a row: %s", error.what());
+      }
+    };
     ++n_running_;
     Result<RequestId> id = engine_.submit(std::move(request));
     if (id.ok()) {
@@ -88,7 +96,6 @@ class Runner {
   }
 
   void take_result(uint64_t number, RequestResult result) {
-    --n_running_;
     Outcome& outcome = waiting_[number].row.outcome;
     const Timings& t = result.answer.timings;
     outcome.n_prompt_tokens = t.n_prompt_tokens + t.n_cached_tokens;  // which of the two depends on company

@@ -133,6 +133,12 @@ Result<std::unique_ptr<OutputFile>> OutputFile::open(const std::string& path, co
 // The journal's head is there before the first byte of the file: a file without one is none of ours.
 Status OutputFile::begin(const std::string& header, uint64_t fingerprint) {
   const JournalHead head = head_of(fingerprint);
+  JournalHead there{};
+  const size_t n = read_all(journal_, &there, sizeof there, 0);
+  if (n > 0 && std::memcmp(there.magic, head.magic, std::min(n, sizeof head.magic)) != 0) {
+    return make_error(ErrorCode::kInvalidArgument, "%s is there and no journal of a batch: it is not overwritten",
+                      journal_path_);
+  }
   if (!cut(journal_, 0) || !cut(file_, 0)) return failed_to("empty", path_);
   if (!write_all(journal_, &head, sizeof head, 0) || fsync(journal_) != 0) return failed_to("write", journal_path_);
   sync_folder(path_);

@@ -175,6 +175,9 @@ void append_pictures(const json& object, const std::string& name, const InputOpt
 }
 
 class JsonRows : public LineRows {
+  static constexpr int kMaxDepth = 64;
+  static constexpr int64_t kMaxValues = int64_t{1} << 20;
+
  public:
   using LineRows::LineRows;
   Result<bool> next(Row& row) override {
@@ -194,7 +197,13 @@ class JsonRows : public LineRows {
 
  private:
   void read(Row& row) {
-    const json object = json::parse(text_);
+    int64_t n_values = 0;  // what one costs in memory is many times its bytes
+    const json object = json::parse(text_, [&](int depth, json::parse_event_t, const json&) {
+      if (depth > kMaxDepth || ++n_values > kMaxValues) {
+        throw RowProblem{format("it has more than %d values, or more than %d in one another", kMaxValues, kMaxDepth)};
+      }
+      return true;
+    });
     if (!object.is_object()) throw RowProblem{"a row is a JSON object, {...}"};
     if (const json* const id = member(object, options_.id_field)) {
       if (id->is_structured()) throw RowProblem{format("\"%s\" is neither a text nor a number", options_.id_field)};

@@ -131,7 +131,12 @@ Result<Constraint::Ptr> FormatCache::find(const Tokenizer& tokenizer, Kind kind,
   GLIMPSE_ASSIGN(Constraint::Ptr made, compile(tokenizer, kind, source));
   const std::lock_guard lock(mutex_);
   entries_.push_front({kind, std::move(source), made});
-  if (entries_.size() > kMostKept) entries_.pop_back();
+  const auto n_bytes = [&] {
+    size_t sum = 0;
+    for (const Entry& entry : entries_) sum += entry.source.size() + entry.constraint->memory_bytes();
+    return sum;
+  };
+  while (entries_.size() > kMostKept || (entries_.size() > 1 && n_bytes() > most_bytes_)) entries_.pop_back();
   return made;
 }
 

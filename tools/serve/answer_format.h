@@ -15,6 +15,8 @@ namespace glimpse::serve {
 /// Constraints that were compiled lately, by what they were compiled from. Used by any thread.
 class FormatCache {
  public:
+  /// most_bytes: of all kept together; the one used last stays.
+  explicit FormatCache(size_t most_bytes = size_t{256} << 20) : most_bytes_(most_bytes) {}
   enum class Kind { kJsonObject, kJsonSchema, kRegex, kChoice, kGrammar };
 
   /// source: the schema, expression or grammar; a JSON array of the texts to choose from. Errors: those of Constraint.
@@ -26,6 +28,7 @@ class FormatCache {
     std::string source;
     Constraint::Ptr constraint;
   };
+  const size_t most_bytes_;
   std::mutex mutex_;
   std::list<Entry> entries_;  // the last used first
 };

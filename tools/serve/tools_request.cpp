@@ -43,12 +43,28 @@ Wanted read_tool_choice(Fields& body, const std::vector<std::string>& names) {
   return {true, true, name};
 }
 
-std::string parameters_of(const JsonValue& tool) {
+// References of a schema that becomes a part of another, at `place`.
+void move_references(JsonValue& schema, const std::string& place, bool are_names = false) {
+  for (auto& [key, value] : schema.members) {
+    if (!are_names && (key == "const" || key == "enum" || key == "default" || key == "examples")) continue;
+    if (!are_names && key == "$ref" && value.kind == JsonValue::Kind::kString && value.text.starts_with('#')) {
+      value.text.replace(0, 1, place);
+    }
+    move_references(value, place, !are_names && (key == "properties" || key == "$defs" || key == "definitions"));
+  }
+  for (JsonValue& item : schema.items) move_references(item, place);
+}
+
+// place: where the schema will stand.
+std::string parameters_of(const JsonValue& tool, const std::string& place) {
   const JsonValue* const function = tool.find("function");
   const JsonValue* const parameters = function == nullptr ? nullptr : function->find("parameters");
   const bool given =
       parameters != nullptr && parameters->kind == JsonValue::Kind::kObject && !parameters->members.empty();
-  return given ? to_python_json(*parameters) : "{\"type\": \"object\"}";
+  if (!given) return "{\"type\": \"object\"}";
+  JsonValue moved = *parameters;
+  if (place != "#") move_references(moved, place);
+  return to_python_json(moved);
 }
 
 // Of an answer that is calls and nothing else.
@@ -56,12 +72,12 @@ std::string schema_of(const std::vector<JsonValue>& tools, const std::vector<std
                       const std::string& only) {
   std::string any;
   for (size_t i = 0; i < tools.size(); ++i) {
-    if (names[i] == only) return parameters_of(tools[i]);
+    if (names[i] == only) return parameters_of(tools[i], "#");
     if (i > 0) any += ", ";
     any += format(
         "{\"type\": \"object\", \"properties\": {\"name\": {\"const\": %s}, \"arguments\": %s}, "
         "\"required\": [\"name\", \"arguments\"], \"additionalProperties\": false}",
-        json_quoted(names[i]), parameters_of(tools[i]));
+        json_quoted(names[i]), parameters_of(tools[i], format("#/items/anyOf/%d/properties/arguments", i)));
   }
   return format("{\"type\": \"array\", \"minItems\": 1, \"items\": {\"anyOf\": [%s]}}", any);
 }
