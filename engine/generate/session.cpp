@@ -280,7 +280,7 @@ void Session::Impl::end_prompt() {
   timings.n_cached_tokens = work.input.n_before + work.n_adopted;
   answer.emplace(std::move(work.answer));
   said = {};
-  said.thinking_open = conversation.inside_thinking();
+  said.thinking_open = answer->thinks = conversation.inside_thinking();
   prompt.reset();
 }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <sstream>
 
+#include "engine/serve/engine.h"
 #include "tests/engine/model_editor.h"
 #include "tests/engine/session_support.h"
 #include "tokenizer/answer_parts.h"
@@ -140,6 +141,29 @@ TEST(SessionThinking, ConstraintsHoldBehindIt) {
   const auto plain = make_session(qwen3(), small_session(512));
   options.constraint = must(Constraint::compile_choice(qwen3()->tokenizer(), std::vector<std::string>{"the cat"}));
   EXPECT_EQ(must(plain->generate({user("which?")}, options)).text, "the cat");
+}
+
+// An engine's answers are those of sessions.
+TEST(SessionThinking, ConstraintsOfAnEngineHoldBehindItToo) {
+  const auto model = model_with("qwen3vl-thinking");
+  GenerateOptions options = greedy(60);
+  options.sampler.logit_bias = {{model->tokenizer().find("</think>"), 1000.0f}};
+  options.constraint =
+      must(Constraint::compile_choice(model->tokenizer(), std::vector<std::string>{"the cat", "the dog"}));
+  const Answer want = must(make_session(model, small_session(512))->generate({user("which?")}, options));
+  EXPECT_THAT(want.text, ::testing::AnyOf("</think>the cat", "</think>the dog"));
+  EngineOptions engine_options;
+  static_cast<PictureOptions&>(engine_options) = small_session();
+  engine_options.n_threads = 2;
+  engine_options.context = 512;
+  engine_options.kv_element = KvElement::kF32;
+  Request request;
+  request.messages = {{"user", {{"which?", nullptr}}}};
+  request.generate = options;
+  const RequestResult result = must(Engine::create(model, engine_options))->ask(request);
+  EXPECT_EQ(result.answer.text, want.text);
+  EXPECT_EQ(result.answer.tokens, want.tokens);
+  EXPECT_TRUE(result.answer.thinking_open);
 }
 
 TEST(SessionThinking, AnAnswerThatBeginsInsideOfItSaysSo) {
