@@ -28,7 +28,7 @@ std::vector<DType> quantised() {
 std::vector<uint32_t> half_offsets(const QuantSections& sections, DType type) {
   const std::vector<std::byte>& bytes = sections.at(std::string(dtype_name(type)) + ".halves");
   std::vector<uint32_t> offsets(bytes.size() / 4);
-  std::memcpy(offsets.data(), bytes.data(), bytes.size());
+  for (size_t i = 0; i < offsets.size(); ++i) std::memcpy(&offsets[i], &bytes[4 * i], 4);
   return offsets;
 }
 
