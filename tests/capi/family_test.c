@@ -104,6 +104,7 @@ static void comes_back_to_a_checkpoint(void) {
   CHECK(same_answer(&first, &again));
   CHECK_FAILS(glimpse_session_rewind(stranger, checkpoint), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_FAILS(glimpse_session_rewind(fork, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  glimpse_checkpoint_free(checkpoint);
   CHECK_FAILS(glimpse_session_checkpoint(NULL, &checkpoint), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(checkpoint == NULL);
   CHECK_FAILS(glimpse_session_fork(NULL, &session), GLIMPSE_ERROR_INVALID_ARGUMENT);
