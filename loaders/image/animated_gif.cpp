@@ -22,7 +22,7 @@ class AnimatedGif final : public Animation {
     GLIMPSE_TRY(gif_.open(bytes_));
     info_.width = gif_->SWidth;
     info_.height = gif_->SHeight;
-    int64_t largest = 0;  // pixels of a frame
+    int64_t largest = 0, n_pixels = 0;  // of a frame; of all
     GifControl control;
     while (true) {
       GLIMPSE_ASSIGN(const bool found, next_gif_frame(gif_.get(), control));
@@ -34,6 +34,11 @@ class AnimatedGif final : public Animation {
       info_.width = std::max<int64_t>(info_.width, frame.Left + frame.Width);
       info_.height = std::max<int64_t>(info_.height, frame.Top + frame.Height);
       largest = std::max(largest, int64_t{frame.Width} * frame.Height);
+      n_pixels += int64_t{frame.Width} * frame.Height;
+      if (n_pixels > kMostAnimationPixels) {
+        return make_error(ErrorCode::kTooLarge, "GIF: its frames have more than %d pixels together",
+                          kMostAnimationPixels);
+      }
       info_.seconds += frame_seconds(10 * int64_t{control.delay_hundredths});
       if (++info_.n_frames > kMostAnimationFrames) return make_error(ErrorCode::kTooLarge, "GIF: too many frames");
       int size = 0;
@@ -65,7 +70,7 @@ class AnimatedGif final : public Animation {
       fill({0, 0, static_cast<int>(info_.width), static_cast<int>(info_.height), false, nullptr},
            has_transparent ? kWhite : colours_[0]);
     }
-    if (control_.disposal == 3) before_ = canvas_.pixels;
+    if (control_.disposal == 3) copy_place(before_, canvas_.pixels);
     return draw();
   }
 
@@ -73,8 +78,17 @@ class AnimatedGif final : public Animation {
   // What the frame before asks for, after its time.
   void dispose() {
     if (canvas_.pixels.empty()) return;
-    if (control_.disposal == 3) canvas_.pixels.swap(before_);
+    if (control_.disposal == 3) copy_place(canvas_.pixels, before_);
     if (control_.disposal == 2) fill(frame_, was_transparent_ ? kWhite : background());
+  }
+
+  // The frame's place, of one picture to the other; the rest of `to` is of no use where it is not the canvas.
+  void copy_place(std::vector<uint8_t>& to, const std::vector<uint8_t>& from) const {
+    to.resize(canvas_.pixels.size());
+    for (int y = frame_.Top; y < frame_.Top + frame_.Height; ++y) {
+      const ptrdiff_t at = (ptrdiff_t{y} * canvas_.width + frame_.Left) * 3;
+      std::copy_n(from.begin() + at, ptrdiff_t{frame_.Width} * 3, to.begin() + at);
+    }
   }
 
   Colour background() const {

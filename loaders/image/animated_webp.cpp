@@ -25,11 +25,18 @@ class AnimatedWebp final : public Animation {
     info_.height = still->info().height;
     chunks_ = bytes_.subspan(kRiffHeaderBytes);
     WebpChunk chunk;
+    int64_t n_frame_pixels = 0;
     for (auto rest = chunks_; next_chunk(rest, chunk);) {
       if (!is(chunk, "ANMF")) continue;
       if (chunk.data.size() < kFrameHeaderBytes)
         return make_error(ErrorCode::kCorrupt, "WebP: a frame without its header");
       info_.seconds += frame_seconds(load_le24(chunk.data.data() + 12));
+      n_frame_pixels +=
+          (int64_t{load_le24(chunk.data.data() + 6)} + 1) * (int64_t{load_le24(chunk.data.data() + 9)} + 1);
+      if (n_frame_pixels > kMostAnimationPixels) {
+        return make_error(ErrorCode::kTooLarge, "WebP: its frames have more than %d pixels together",
+                          kMostAnimationPixels);
+      }
       if (++info_.n_frames > kMostAnimationFrames) return make_error(ErrorCode::kTooLarge, "WebP: too many frames");
     }
     is_still_ = info_.n_frames == 0;

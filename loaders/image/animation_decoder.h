@@ -10,6 +10,8 @@
 namespace glimpse {
 
 constexpr int64_t kMostAnimationFrames = 1 << 20;
+// Of all frames together: a file of megabytes can ask for days of drawing. 16000 frames of 1920 x 1080.
+constexpr int64_t kMostAnimationPixels = int64_t{1} << 35;
 
 /// What a frame of so many thousandths of a second takes.
 inline double frame_seconds(int64_t milliseconds) {

@@ -116,6 +116,25 @@ TEST(AnimationFile, ATurnedStillPictureIsUpright) {
   EXPECT_EQ(opened.value()->canvas().pixels, want.value().pixels);
 }
 
+// Thirty kilobytes that would take minutes to draw.
+TEST(AnimationFile, FramesTogetherAreBounded) {
+  const auto gif_of = [](int n_frames) {
+    std::string text("GIF89a\0\x10\0\x10\x80\0\0\0\0\0\xff\xff\xff", 19);  // 4096 x 4096, two colours
+    for (int i = 0; i < n_frames; ++i) text += std::string(",\0\0\0\0\0\x10\0\x10\0\2\2\x4c\1\0", 15);
+    text += ';';
+    const auto* data = reinterpret_cast<const std::byte*>(text.data());
+    return std::vector<std::byte>(data, data + text.size());
+  };
+  const std::vector<std::byte> few = gif_of(2048), many = gif_of(2049);
+  const auto opened = open_animation(few, {});
+  if (is_unsupported(opened)) GTEST_SKIP() << opened.error().message;
+  ASSERT_TRUE(opened.ok()) << opened.error().message;
+  EXPECT_EQ(opened.value()->info().n_frames, 2048);
+  const auto refused = open_animation(many, {});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, ErrorCode::kTooLarge) << refused.error().message;
+}
+
 TEST(AnimationFile, OtherFormatsAreNone) {
   std::ifstream in(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", std::ios::binary);
   const std::string text((std::istreambuf_iterator<char>(in)), {});
