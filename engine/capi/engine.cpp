@@ -38,6 +38,7 @@ struct glimpse_ticket {
   // What the last call told: copies, for the engine goes on.
   mutable Answer told;
   mutable std::vector<float> logprobs;
+  mutable std::vector<glimpse_picture_size> pictures;
   mutable std::string message;
 };
 
@@ -172,6 +173,11 @@ void tell(const glimpse_ticket& ticket) {
   ticket.message = state.finished && !state.result.status.ok() ? state.result.status.error().message : std::string();
   ticket.logprobs.clear();
   for (const SampledToken& token : ticket.told.logprobs) ticket.logprobs.push_back(token.logprob);
+  ticket.pictures.clear();
+  for (const RequestPictureSizes& sizes : state.result.pictures) {
+    ticket.pictures.push_back({static_cast<int32_t>(sizes.original.width), static_cast<int32_t>(sizes.original.height),
+                               static_cast<int32_t>(sizes.resized.width), static_cast<int32_t>(sizes.resized.height)});
+  }
 }
 
 glimpse_request_result request_result(const glimpse_ticket& ticket, bool finished, const RequestResult& result) {
@@ -191,6 +197,8 @@ glimpse_request_result request_result(const glimpse_ticket& ticket, bool finishe
   filled.total_ms = result.total_ms;
   filled.n_cached_images = result.n_cached_images;
   filled.thinking_open = finished && answer.thinking_open ? 1 : 0;
+  filled.pictures = ticket.pictures.empty() ? nullptr : ticket.pictures.data();
+  filled.n_pictures = ticket.pictures.size();
   return filled;
 }
 

@@ -57,6 +57,11 @@ struct RequestMessage {
 
 using RequestId = uint64_t;
 
+/// Sizes of a request's picture, upright, in pixels; zeros where it was not read.
+struct RequestPictureSizes {
+  ImageSize original, resized;
+};
+
 /// What became of a request. An error leaves what was said before it. Whatever cancelled it (cancel(), its deadline,
 /// its callback, the end of the engine), the status is kCancelled and says which; where the answer had begun its reason
 /// is kCancelled as well.
@@ -67,6 +72,7 @@ struct RequestResult {
   double first_token_ms = 0;    // since submit(); 0: there was none
   double total_ms = 0;          // since submit()
   int64_t n_cached_images = 0;  // pictures that were not encoded again: seen before, or by another request just now
+  std::vector<RequestPictureSizes> pictures;  // in the order of the messages; empty when its turn never came
 };
 
 struct Request {

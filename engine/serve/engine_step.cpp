@@ -85,6 +85,7 @@ void Engine::Impl::admit() {
           if (part.image != nullptr) job->pictures.emplace_back().source = part.image;
         }
       }
+      job->result.pictures.resize(job->pictures.size());
       return {};
     });
     if (!listed.ok()) finish(*job, listed);
@@ -122,6 +123,9 @@ void Engine::Impl::finish(Job& job, Status status) {
   if (cancelled && job.stage == Job::Stage::kAnswer) {
     result.answer.finished = true;
     result.answer.reason = FinishReason::kCancelled;
+  }
+  for (size_t i = 0; i < result.pictures.size(); ++i) {
+    if (const auto& seen = job.pictures[i].embedding) result.pictures[i] = {seen->original, seen->resized};
   }
   const bool good = status.ok();
   result.status = std::move(status);

@@ -119,6 +119,11 @@ static void whoever_waits_runs_it(void) {
     CHECK(says(&result, &want));
     CHECK(result.first_token_ms > 0 && result.total_ms >= result.first_token_ms);
     CHECK((result.logprobs != NULL) == (i == 1));
+    CHECK(result.n_pictures == (i % 2 == 0 ? 1u : 0u) && (result.pictures != NULL) == (i % 2 == 0));
+    if (result.n_pictures == 1) {
+      CHECK(result.pictures->original_width == 112 && result.pictures->original_height == 84);
+      CHECK(result.pictures->resized_width > 0 && result.pictures->resized_width % 28 == 0);
+    }
   }
   {
     int32_t ids[3];
@@ -269,6 +274,7 @@ static void what_is_wrong_with_one_harms_no_other(void) {
   CHECK(result.finish_reason == GLIMPSE_FINISH_NONE && result.n_tokens == 0);
   result = result_of(tickets[2], -1);
   CHECK(result.status == GLIMPSE_ERROR_NOT_FOUND && strstr(result.message, "no-such-file.png") != NULL);
+  CHECK(result.n_pictures == 1 && result.pictures->original_width == 0);
   CHECK(stats_of(engine).n_failed == 2 && stats_of(engine).n_finished == 2);
   for (i = 0; i < 4; ++i) glimpse_ticket_free(tickets[i]);
   glimpse_engine_free(engine);

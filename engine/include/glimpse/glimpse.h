@@ -901,6 +901,10 @@ typedef struct glimpse_request_result {
   double total_ms;         /* since it was submitted */
   int64_t n_cached_images; /* pictures whose embeddings the cache had */
   int32_t thinking_open;   /* when finished; 1: the text begins inside of what the model thinks */
+  /* When finished: of its pictures in the order of the messages, for glimpse_read_shapes(). Zeros: it was not read, for
+   * an error came before; none at all when the request never had its turn. */
+  const glimpse_picture_size* pictures;
+  size_t n_pictures;
 } glimpse_request_result;
 /* Waits until the request is finished, or has more than n_seen tokens, or timeout_ms have passed; negative: however
  * long it takes. SIZE_MAX tokens: until it is finished; a timeout of 0: asks only. The result is filled in whatever

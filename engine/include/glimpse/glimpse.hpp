@@ -657,6 +657,7 @@ struct RequestResult {
   double queued_ms = 0, first_token_ms = 0, total_ms = 0;
   int64_t n_cached_images = 0;
   bool thinking_open = false;
+  std::vector<glimpse_picture_size> pictures;
 };
 
 namespace detail {
@@ -677,6 +678,7 @@ inline RequestResult wait(const glimpse_ticket* ticket, size_t n_seen, int64_t t
   result.total_ms = got.total_ms;
   result.n_cached_images = got.n_cached_images;
   result.thinking_open = got.thinking_open != 0;
+  result.pictures.assign(got.pictures, got.pictures + got.n_pictures);
   return result;
 }
 }  // namespace detail
