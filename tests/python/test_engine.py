@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 from pathlib import Path
@@ -149,3 +151,80 @@ def test_requests_say_their_tools_and_whether_to_think(engine: glimpse.Engine, p
         assert engine.submit(QUESTION, picture, thinking=thinking).answer().text == DESCRIPTION, "it has no such choice"
     with pytest.raises(glimpse.UnsupportedError, match="tools"):
         engine.submit(QUESTION, tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}]).answer()
+
+
+def test_boxes_have_pixels_without_an_embedding(model: glimpse.Model, engine: glimpse.Engine, picture: str) -> None:
+    question = "Give the box of the orange ring."
+    want = model.ask(question, picture).boxes
+    assert want[0].pixels is not None
+    for image in (picture, Path(picture).read_bytes(), PIL.Image.open(picture), model.encode(picture)):
+        answer = engine.ask(question, image)
+        assert answer.boxes == want and answer.pictures[0].original_size == model.encode(picture).original_size
+    assert [row.answer and row.answer.boxes for row in model.batch([picture], prompt=question)] == [want]
+    assert "orange ring" in engine.ask(question, picture)._repr_html_()
+
+
+def test_many_tasks_wait_without_threads(model: glimpse.Model, picture: str) -> None:
+    """Of the default executor's threads, which others need, none waits for an answer."""
+
+    async def ask(engine: glimpse.Engine) -> None:
+        before = threading.active_count()
+        tickets = [engine.submit(QUESTION, picture) for _ in range(40)]
+        tasks = [asyncio.ensure_future(wait(ticket)) for ticket in tickets]
+        await asyncio.sleep(0)
+        assert await asyncio.get_running_loop().run_in_executor(None, lambda: 7) == 7
+        assert threading.active_count() <= before + 1
+        assert {answer.text for answer in await asyncio.gather(*tasks)} == {DESCRIPTION}
+        late = asyncio.ensure_future(wait(engine.submit("Tell me a story.", **endless(model))))
+        await asyncio.sleep(0.05)
+        late.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await late
+
+    async def wait(ticket: glimpse.Ticket) -> glimpse.Answer:
+        return await ticket
+
+    with model.engine(n_parallel=8) as engine:
+        asyncio.run(ask(engine))
+        outside = engine.submit(QUESTION, picture)
+        assert asyncio.run(wait(outside)).text == DESCRIPTION
+    assert not glimpse._engine._waiting
+
+
+def test_a_program_ends_while_an_engine_works() -> None:
+    code = """
+import asyncio, glimpse
+model = glimpse.demo(n_threads=1)
+engine = model.engine(n_ctx=4096)
+ends = {model.find_token(name): float("-inf") for name in ("<|im_end|>", "<|endoftext|>")}
+tickets = []
+async def start():
+    tickets.append(engine.submit("Tell me a story.", max_tokens=-1, logit_bias=ends))
+    async for piece in tickets[0]:
+        break
+asyncio.run(start())
+"""
+    said = subprocess.run([sys.executable, "-X", "dev", "-c", code], capture_output=True, text=True, timeout=60)
+    assert said.returncode == 0 and said.stderr == ""
+
+
+def test_rows_come_from_tables_too(engine: glimpse.Engine, picture: str) -> None:
+    class Table:
+        columns = ["image", "prompt"]
+
+        def to_dict(self, orient: str) -> list:
+            assert orient == "records"
+            return [{"image": picture, "prompt": QUESTION}, {"image": float("nan"), "prompt": QUESTION}]
+
+    found = list(engine.batch(Table(), on_error="row"))
+    assert found[0].text == DESCRIPTION and "no picture" in str(found[1].error)
+    for rows, said in (("a.png", "one str"), ({"image": picture}, "one dict")):
+        with pytest.raises(TypeError, match=said):
+            list(engine.batch(rows, prompt=QUESTION))
+    with open(picture, "rb") as file:
+        assert engine.ask(QUESTION, file).text == DESCRIPTION
+    with open(picture, encoding="latin-1") as file, pytest.raises(TypeError, match="'rb'"):
+        engine.ask(QUESTION, file)
+    assert engine.ask("Compare <image> and <image>.", [picture, picture]).timings.n_prompt_tokens > 0
+    with pytest.raises(TypeError, match="question is float"):
+        engine.ask(float("nan"))

@@ -12,6 +12,7 @@ from ._c import decode as _decode
 from ._c import library as _library
 from ._constraint import Constraint
 from ._demo import demo, demo_files
+from ._embedder import Embedder
 from ._embedding import Embedding
 from ._engine import Engine, EngineStats, Row, Ticket
 from ._errors import (
@@ -34,12 +35,15 @@ from ._errors import (
     UnsupportedError,
 )
 from ._model import Model, Plan
+from ._parts import AnswerParts, Splitter, ToolCall
 from ._session import Chat, Checkpoint, Session, Step, Stream, step_many
+from ._video import Video
 
 __version__: str = _decode(_library.glimpse_version())
 
 __all__ = [
     "Answer",
+    "AnswerParts",
     "BusyError",
     "CancelledError",
     "Chat",
@@ -48,6 +52,7 @@ __all__ = [
     "ContextFullError",
     "CorruptError",
     "DeviceError",
+    "Embedder",
     "Embedding",
     "Engine",
     "EngineStats",
@@ -64,6 +69,7 @@ __all__ = [
     "Row",
     "Session",
     "Shape",
+    "Splitter",
     "Status",
     "Step",
     "Stream",
@@ -71,8 +77,10 @@ __all__ = [
     "Timings",
     "TokenLogprob",
     "TooLargeError",
+    "ToolCall",
     "TruncatedError",
     "UnsupportedError",
+    "Video",
     "demo",
     "demo_files",
     "step_many",

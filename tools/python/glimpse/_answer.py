@@ -7,10 +7,20 @@ import dataclasses
 import html
 import io
 import json
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, List, Optional, Sequence, Tuple
 
 from . import _c
+from ._parts import AnswerParts, ToolCall, split_answer
 from ._pictures import Picture
+
+if TYPE_CHECKING:
+    from ._model import Model
+
+FINISH_REASONS = {
+    number: _c.decode(_c.library.glimpse_finish_reason_name(number))
+    for name, number in _c.numbers.items()
+    if name.startswith("GLIMPSE_FINISH_")
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,13 +139,30 @@ class Answer:
     #: What is wrong with its shapes, if anything: damaged ones are left out.
     shapes_problem: str = ""
     pictures: Sequence[Picture] = dataclasses.field(default=(), repr=False, compare=False)
+    #: The text taken apart: what was thought, what was said, tools that are called.
+    parts: AnswerParts = dataclasses.field(default_factory=AnswerParts)
 
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def reasoning(self) -> str:
+        """What the model thought before it answered."""
+        return self.parts.reasoning
+
+    @property
+    def content(self) -> str:
+        """The text without what was thought and without calls."""
+        return self.parts.content
+
+    @property
+    def tool_calls(self) -> List[ToolCall]:
+        """Tools that the model calls, where there were some."""
+        return self.parts.tool_calls
+
     def json(self) -> Any:
-        """The text as JSON, which answers to a schema are unless they were cut off. Raises ValueError."""
-        return json.loads(self.text)
+        """The content as JSON, which answers to a schema are unless they were cut off. Raises ValueError."""
+        return json.loads(self.content)
 
     @property
     def boxes(self) -> List[Shape]:
@@ -180,7 +207,7 @@ class Answer:
         pen = PIL.ImageDraw.Draw(image)
         for shape, box in self._shapes_on(number):
             if shape.kind == "polygon":
-                pen.polygon(shape.pixels, outline=(227, 51, 51))
+                pen.polygon(shape.pixels or [], outline=(227, 51, 51))
             else:
                 grow = 3 if shape.kind == "point" else 0
                 pen.rectangle(
@@ -199,3 +226,42 @@ class Answer:
         file = io.BytesIO()
         image.save(file, "PNG")
         return file.getvalue()
+
+
+def make_answer(
+    model: "Model",
+    info: Any,
+    timings: Timings,
+    logprobs: Callable[[int], List[TokenLogprob]],
+    pictures: Sequence[Picture],
+    has_tools: bool,
+) -> Answer:
+    """Of a glimpse_answer_info or a glimpse_request_result. logprobs: of a token by its index."""
+    tokens = list((ctypes.c_int32 * info.n_tokens).from_address(info.tokens)) if info.n_tokens else []
+    text = _c.decode(_c.text_field(info))
+    shapes, problem = read_shapes(model._handle, model.detokenize(tokens, render_special=True), pictures)
+    return Answer(
+        text,
+        tokens,
+        FINISH_REASONS[info.finish_reason],
+        timings,
+        shapes,
+        [found for found in map(logprobs, range(len(tokens))) if found],
+        problem,
+        tuple(pictures),
+        split_answer(text, bool(info.thinking_open), has_tools),
+    )
+
+
+def read_timings(function: str, handle: _c.Handle) -> Timings:
+    timings = _c.new("glimpse_timings")
+    _c.call(function, handle, ctypes.byref(timings))
+    return Timings(**{field.name: getattr(timings, field.name) for field in dataclasses.fields(Timings)})
+
+
+def read_top_logprobs(function: str, handle: _c.Handle, index: int, room: int) -> List[TokenLogprob]:
+    if room == 0:
+        return []
+    ids, logprobs, n = (ctypes.c_int32 * room)(), (ctypes.c_float * room)(), ctypes.c_size_t()
+    _c.call(function, handle, index, ids, logprobs, room, ctypes.byref(n))
+    return [TokenLogprob(ids[i], logprobs[i]) for i in range(n.value)]

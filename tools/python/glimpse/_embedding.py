@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Embedding:
-    """A picture as the decoder sees it: keep it, save it, ask about it as often as you like in any session of a model
+    """A picture or a video as the decoder sees it: keep it, save it, ask about it as often as you like in any session of a model
     with the same vision file. It can be pickled. NumPy takes it without a copy: `numpy.asarray(embedding)`.
     """
 
@@ -30,6 +30,8 @@ class Embedding:
         self.original_size: Tuple[int, int] = (info.original_width, info.original_height)
         #: (width, height) in pixels that the encoder saw.
         self.resized_size: Tuple[int, int] = (info.resized_width, info.resized_height)
+        #: Of a video: pairs of frames; 0: a picture.
+        self.n_slices: int = info.n_slices
         self._view = _c.View(info.values or 0, (self.n_tokens, self.width), handle)
         self.__array_interface__ = self._view.__array_interface__
 
@@ -61,4 +63,6 @@ class Embedding:
         return Embedding.load, (self.tobytes(),)
 
     def __repr__(self) -> str:
-        return f"<glimpse.Embedding of {self.n_tokens} tokens, {self.original_size[0]}x{self.original_size[1]} pixels>"
+        slices = f", {self.n_slices} pairs of frames" if self.n_slices else ""
+        width, height = self.original_size
+        return f"<glimpse.Embedding of {self.n_tokens} tokens, {width}x{height} pixels{slices}>"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import collections
+import contextlib
 import ctypes
 import dataclasses
-import json
+import itertools
 import os
+import weakref
 from typing import (
     TYPE_CHECKING,
     Any,
     AsyncIterator,
     Deque,
+    Dict,
     Generator,
     Iterable,
     Iterator,
@@ -20,14 +24,17 @@ from typing import (
     Mapping,
     Optional,
     Sequence,
+    Tuple,
 )
 
 from . import _c
-from ._answer import Answer, Timings, TokenLogprob, read_shapes
+from ._answer import Answer, make_answer, read_timings, read_top_logprobs
 from ._errors import GlimpseError, InvalidArgumentError, Status, error_of
 from ._messages import Message, Part, c_request_messages, read_messages
 from ._options import fill
+from ._parts import fill_prompt
 from ._pictures import Picture, picture_of
+from ._video import video_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -35,23 +42,46 @@ if TYPE_CHECKING:
     from ._messages import Prompt
     from ._model import Model
     from ._options import EngineOptions, Sampling
+    from ._parts import Tool
     from ._pictures import ImageLike
 
-_THINKING = {None: "GLIMPSE_THINKING_DEFAULT", True: "GLIMPSE_THINKING_ON", False: "GLIMPSE_THINKING_OFF"}
 _ALL_TOKENS = ctypes.c_size_t(-1).value
 _SLICE_MS = 50  # between two looks at signals
 
 
-class _EngineHandle(_c.Handle):
-    """An engine has a thread, which a forked child has not: there it cannot be ended, and its memory stays."""
+#: Tasks of event loops that wait for a ticket, by what its callbacks are given.
+_waiting: Dict[int, Tuple[asyncio.AbstractEventLoop, asyncio.Event]] = {}
+_numbers = itertools.count(1)
 
-    def __init__(self, pointer: int, free: str, keep: Any = None) -> None:
-        super().__init__(pointer, free, keep)
-        self.process = os.getpid()
 
-    def __del__(self) -> None:
-        if self.process == os.getpid():
-            super().__del__()
+def _tell(number: int) -> None:
+    loop, event = _waiting[number]
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(event.set)
+
+
+# Of all tickets, for ever: a callback of one ticket could go while the engine's thread is on its way out of it.
+@_c.callbacks["glimpse_token_callback"]  # type: ignore[untyped-decorator]
+def _on_token(number: int, _step: int) -> int:
+    _tell(number)
+    return 1
+
+
+@_c.callbacks["glimpse_done_callback"]  # type: ignore[untyped-decorator]
+def _on_done(number: int, _ticket: int) -> None:
+    _tell(number)
+    del _waiting[number]
+
+
+#: Their threads call into Python, which must not be on its way out.
+_engines: "weakref.WeakSet[Engine]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_engines() -> None:
+    for engine in list(_engines):
+        if engine._process == os.getpid():
+            engine.close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +116,17 @@ class Ticket(Iterator[str], AsyncIterator[str]):
     does it, too). It is cancelled when the last reference to it goes.
     """
 
-    def __init__(self, engine: "Engine", handle: _c.Handle, pictures: List[Picture], n_top_logprobs: int) -> None:
+    def __init__(
+        self,
+        engine: "Engine",
+        handle: _c.Handle,
+        pictures: List[Optional[Picture]],
+        n_top_logprobs: int,
+        has_tools: bool,
+        wake: Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Event]],
+    ) -> None:
         self._engine, self._handle, self._pictures = engine, handle, pictures
-        self._n_top_logprobs = n_top_logprobs
+        self._n_top_logprobs, self._has_tools, self._wake = n_top_logprobs, has_tools, wake
         self._n_seen, self._n_said = 0, 0
 
     def _wait(self, n_seen: int, timeout_ms: int) -> Any:
@@ -101,6 +139,21 @@ class Ticket(Iterator[str], AsyncIterator[str]):
             result = self._wait(n_seen, _SLICE_MS)
             if result.finished or result.n_tokens > n_seen:
                 return result
+
+    async def _wait_in_loop(self, n_seen: int) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            if self._wake is None or self._wake[0] is not loop:  # it was submitted elsewhere
+                return await loop.run_in_executor(None, self._wait_long, n_seen)
+            while True:
+                self._wake[1].clear()
+                result = self._wait(n_seen, 0)
+                if result.finished or result.n_tokens > n_seen:
+                    return result
+                await self._wake[1].wait()
+        except BaseException:
+            self.cancel()
+            raise
 
     @property
     def done(self) -> bool:
@@ -117,6 +170,9 @@ class Ticket(Iterator[str], AsyncIterator[str]):
         except BaseException:
             self.cancel()
             raise
+        return self._ended(result)
+
+    def _ended(self, result: Any) -> Answer:
         if result.status:
             raise error_of(result.status, _c.decode(result.message or b""))
         return self._answer(result)
@@ -126,31 +182,29 @@ class Ticket(Iterator[str], AsyncIterator[str]):
         return self._answer(self._wait(_ALL_TOKENS, 0))
 
     def _answer(self, result: Any) -> Answer:
-        from ._session import FINISH_REASONS
-
-        model = self._engine.model
-        tokens = list((ctypes.c_int32 * result.n_tokens).from_address(result.tokens)) if result.n_tokens else []
-        text = _c.decode(_c.text_field(result))
-        timings = _c.new("glimpse_timings")
-        _c.call("glimpse_ticket_get_timings", self._handle, ctypes.byref(timings))
-        logprobs = [self._top_logprobs(index) for index in range(len(tokens))] if self._n_top_logprobs else []
-        shapes, problem = read_shapes(model._handle, model.detokenize(tokens, render_special=True), self._pictures)
-        return Answer(
-            text,
-            tokens,
-            FINISH_REASONS[result.finish_reason],
-            Timings(**{field.name: getattr(timings, field.name) for field in dataclasses.fields(Timings)}),
-            shapes,
-            logprobs,
-            problem,
-            tuple(self._pictures),
+        return make_answer(
+            self._engine.model,
+            result,
+            read_timings("glimpse_ticket_get_timings", self._handle),
+            lambda index: read_top_logprobs(
+                "glimpse_ticket_get_top_logprobs", self._handle, index, self._n_top_logprobs
+            ),
+            list(self._seen(result)),
+            self._has_tools,
         )
 
-    def _top_logprobs(self, index: int) -> List[TokenLogprob]:
-        room = self._n_top_logprobs
-        ids, logprobs, n = (ctypes.c_int32 * room)(), (ctypes.c_float * room)(), ctypes.c_size_t()
-        _c.call("glimpse_ticket_get_top_logprobs", self._handle, index, ids, logprobs, room, ctypes.byref(n))
-        return [TokenLogprob(ids[i], logprobs[i]) for i in range(n.value)]
+    def _seen(self, result: Any) -> Iterator[Picture]:
+        kind = _c.structs["glimpse_picture_size"] * result.n_pictures
+        sizes: Sequence[Any] = kind.from_address(result.pictures) if result.n_pictures else ()
+        for index, picture in enumerate(self._pictures):
+            if picture is None:
+                continue  # a video: shapes are of pictures
+            if index < len(sizes):
+                size = sizes[index]
+                picture = picture.seen_as(
+                    (size.original_width, size.original_height), (size.resized_width, size.resized_height)
+                )
+            yield picture
 
     def __next__(self) -> str:
         while True:
@@ -159,33 +213,32 @@ class Ticket(Iterator[str], AsyncIterator[str]):
             except BaseException:
                 self.cancel()
                 raise
-            # Bytes are cut where text may be shown: both ends are between characters.
-            said, self._n_seen = _c.text_field(result), result.n_tokens
-            piece, self._n_said = said[self._n_said :], len(said)
+            piece = self._piece(result)
             if piece:
-                return _c.decode(piece)
+                return piece
             if result.finished:
-                if result.status:
-                    raise error_of(result.status, _c.decode(result.message or b""))
                 raise StopIteration
 
+    def _piece(self, result: Any) -> str:
+        # Bytes are cut where text may be shown: both ends are between characters.
+        said, self._n_seen = _c.text_field(result), result.n_tokens
+        piece, self._n_said = said[self._n_said :], len(said)
+        if not piece and result.finished and result.status:
+            raise error_of(result.status, _c.decode(result.message or b""))
+        return _c.decode(piece)
+
     async def __anext__(self) -> str:
-        try:
-            piece = await asyncio.get_running_loop().run_in_executor(None, next, self, None)
-        except asyncio.CancelledError:
-            self.cancel()
-            raise
-        if piece is None:
-            raise StopAsyncIteration
-        return piece
+        while True:
+            result = await self._wait_in_loop(self._n_seen)
+            piece = self._piece(result)
+            if piece:
+                return piece
+            if result.finished:
+                raise StopAsyncIteration
 
     def __await__(self) -> Generator[Any, None, Answer]:
         async def wait() -> Answer:
-            try:
-                return await asyncio.get_running_loop().run_in_executor(None, self.answer)
-            except asyncio.CancelledError:
-                self.cancel()
-                raise
+            return self._ended(await self._wait_in_loop(_ALL_TOKENS))
 
         return wait().__await__()
 
@@ -219,10 +272,11 @@ class Engine:
             model._handle,
             ctypes.byref(params),
             keep=(keep, model._log),
-            kind=_EngineHandle,
         )
         _c.call("glimpse_engine_start", handle)
         self._handle: Optional[_c.Handle] = handle
+        self._process = os.getpid()
+        _engines.add(self)
         self.n_parallel: int = params.n_parallel
         self._n_queued: int = params.n_queued
 
@@ -238,7 +292,7 @@ class Engine:
         system: Optional[str] = None,
         priority: int = 0,
         deadline: float = 0.0,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence["Tool"] = (),
         thinking: Optional[bool] = None,
         **sampling: "Unpack[Sampling]",
     ) -> Ticket:
@@ -256,11 +310,11 @@ class Engine:
         sampling: Mapping[str, Any],
         priority: int = 0,
         deadline: float = 0.0,
-        tools: Sequence[Mapping[str, Any]] = (),
+        tools: Sequence["Tool"] = (),
         thinking: Optional[bool] = None,
     ) -> Ticket:
-        pictures: List[Picture] = []
-        array, keep = c_request_messages(messages, pictures)
+        pictures: List[Optional[Picture]] = []
+        array, keep = c_request_messages(messages, self.model.encode, pictures)
         generate = _c.new("glimpse_generate_params")
         keep.append(fill(generate, self.model._with_constraint(sampling)))
         request = _c.new(
@@ -271,18 +325,29 @@ class Engine:
             priority=priority,
             deadline_ms=int(1000 * deadline),
         )
-        texts = (ctypes.c_char_p * max(len(tools), 1))(*[json.dumps(tool).encode() for tool in tools])
-        request.tools, request.n_tools = ctypes.addressof(texts), len(tools)
-        request.thinking = _c.numbers[_THINKING[thinking]]
+        keep.append(fill_prompt(request, tools, thinking))
         engine = self._open()
-        ticket = _c.create("glimpse_engine_submit", "glimpse_ticket_free", engine, ctypes.byref(request), keep=engine)
-        return Ticket(self, ticket, pictures, generate.n_top_logprobs)
+        number, wake = _wake_of(request)
+        try:
+            ticket = _c.create(
+                "glimpse_engine_submit", "glimpse_ticket_free", engine, ctypes.byref(request), keep=engine
+            )
+        except BaseException:
+            _waiting.pop(number, None)
+            raise
+        return Ticket(self, ticket, pictures, generate.n_top_logprobs, bool(tools), wake)
 
     def ask(
-        self, prompt: "Prompt", *images: "ImageLike", system: Optional[str] = None, **sampling: "Unpack[Sampling]"
+        self,
+        prompt: "Prompt",
+        *images: "ImageLike",
+        system: Optional[str] = None,
+        tools: Sequence["Tool"] = (),
+        thinking: Optional[bool] = None,
+        **sampling: "Unpack[Sampling]",
     ) -> Answer:
         """The answer to a question."""
-        return self.submit(prompt, *images, system=system, **sampling).answer()
+        return self.submit(prompt, *images, system=system, tools=tools, thinking=thinking, **sampling).answer()
 
     def batch(
         self,
@@ -291,13 +356,14 @@ class Engine:
         prompt: Optional["Prompt"] = None,
         system: Optional[str] = None,
         on_error: str = "raise",
+        thinking: Optional[bool] = None,
         **sampling: "Unpack[Sampling]",
     ) -> Iterator[Row]:
         """Answers to rows, in their order; a few are read ahead, so that n_parallel are under way.
 
-        A row is a mapping with "image" or "images", "prompt", "system" (what it lacks is the argument's), or a picture, or,
-        where there is no prompt argument, a question. on_error: "raise", or "row": what goes wrong with a row is its
-        `error` and costs nothing else.
+        rows: any iterable, or a table of pandas, Polars or Arrow. A row is a mapping with "image" or "images" or "video",
+        "prompt", "system" (what it lacks is the argument's), or a picture, or, where there is no prompt argument, a question.
+        on_error: "raise", or "row": what goes wrong with a row is its `error` and costs nothing else.
         """
         if on_error not in ("raise", "row"):
             raise InvalidArgumentError(f"on_error {on_error!r} is unknown: raise, row")
@@ -305,8 +371,8 @@ class Engine:
         fill(_c.new("glimpse_generate_params"), ready)  # an option that is wrong is no row's error
         under_way: Deque[_Waiting] = collections.deque()
         ahead = min(2 * self.n_parallel, max(self._n_queued // 2, 1))
-        for index, row in enumerate(rows):
-            under_way.append(_Waiting(self, index, row, prompt, system, ready))
+        for index, row in enumerate(_rows_of(rows)):
+            under_way.append(_Waiting(self, index, row, prompt, system, ready, thinking))
             if len(under_way) > ahead:
                 yield under_way.popleft().result(on_error)
         while under_way:
@@ -331,19 +397,43 @@ class Engine:
         self.close()
 
 
+def _wake_of(request: Any) -> Tuple[int, Optional[Tuple[asyncio.AbstractEventLoop, asyncio.Event]]]:
+    """Where an event loop runs, what comes is told to it: a thread for each task that waits would soon be one too many."""
+    try:
+        wake = asyncio.get_running_loop(), asyncio.Event()
+    except RuntimeError:
+        return 0, None
+    number = next(_numbers)
+    _waiting[number] = wake
+    request.on_token, request.on_done = _on_token, _on_done
+    request.on_token_user = request.on_done_user = number
+    return number, wake
+
+
 class _Waiting:
     """A row of a batch under way."""
 
     def __init__(
-        self, engine: Engine, index: int, row: Any, prompt: Any, system: Optional[str], sampling: Mapping[str, Any]
+        self,
+        engine: Engine,
+        index: int,
+        row: Any,
+        prompt: Any,
+        system: Optional[str],
+        sampling: Mapping[str, Any],
+        thinking: Optional[bool],
     ) -> None:
-        self._engine, self._index, self._row, self._sampling = engine, index, row, sampling
+        self._engine, self._index, self._row = engine, index, row
+        self._sampling, self._thinking = sampling, thinking
         self._failure: Optional[BaseException] = None
         try:
             self._messages = _row_messages(row, prompt, system)
-            self._ticket = engine._submit(self._messages, sampling)
+            self._ticket = self._submit()
         except (GlimpseError, TypeError, ValueError, OSError) as failure:
             self._failure = failure
+
+    def _submit(self) -> Ticket:
+        return self._engine._submit(self._messages, self._sampling, thinking=self._thinking)
 
     def result(self, on_error: str) -> Row:
         try:
@@ -361,7 +451,7 @@ class _Waiting:
         except GlimpseError as failure:
             if failure.status != Status.UNSUPPORTED or not self._decode():
                 raise
-        return self._engine._submit(self._messages, self._sampling).answer()
+        return self._submit().answer()
 
     def _decode(self) -> bool:
         # Formats that this build does not read may be Pillow's.
@@ -374,6 +464,17 @@ class _Waiting:
         return changed
 
 
+def _rows_of(rows: Any) -> Iterable[Any]:
+    """Of a table its rows: iterating over one gives the names of its columns, or the columns."""
+    if isinstance(rows, (str, bytes, Mapping)):
+        raise TypeError(f"rows is one {type(rows).__name__}: want a list of rows")
+    for kind in ("to_pylist", "to_dicts"):  # Arrow's, Polars'
+        if hasattr(rows, kind):
+            return getattr(rows, kind)()  # type: ignore[no-any-return]
+    table = hasattr(rows, "to_dict") and hasattr(rows, "columns")  # of pandas
+    return rows.to_dict("records") if table else rows  # type: ignore[no-any-return]
+
+
 def _is_file(part: Part) -> bool:
     return isinstance(part.image, (str, bytes, bytearray, memoryview, os.PathLike))
 
@@ -381,10 +482,12 @@ def _is_file(part: Part) -> bool:
 def _row_messages(row: Any, prompt: Any, system: Optional[str]) -> List[Message]:
     if not isinstance(row, Mapping):
         row = {"prompt": row} if prompt is None else {"image": row}
-    images: Sequence[Any] = row["images"] if row.get("images") is not None else ()
+    images = list(row["images"]) if row.get("images") is not None else []
     if row.get("image") is not None:
-        images = [row["image"], *images]
+        images.insert(0, row["image"])
+    if row.get("video") is not None:
+        images.append(video_of(row["video"]))
     question = row.get("prompt", prompt)
     if question is None:
         raise InvalidArgumentError("the row has no prompt, and there is none for all")
-    return read_messages(question, list(images), row.get("system", system))
+    return read_messages(question, images, row.get("system", system))

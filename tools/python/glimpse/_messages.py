@@ -11,17 +11,20 @@ from typing import TYPE_CHECKING, Any, Callable, List, Mapping, Optional, Sequen
 from . import _c
 from ._embedding import Embedding
 from ._errors import InvalidArgumentError
+from ._parts import joined_answer
 from ._pictures import Picture, c_pictures, picture_of
+from ._video import Video, video_of
 
 if TYPE_CHECKING:
     from ._pictures import ImageLike
 
     #: A question, or messages: {"role": "user", "content": "text"} with content a text or a list of parts. A part is a
-    #: text, a picture, {"type": "text", "text": ...}, {"type": "image", "image": ...} or OpenAI's image_url with a data
-    #: URL.
+    #: text, a picture, a Video, {"type": "text", "text": ...}, {"type": "image", "image": ...}, {"type": "video",
+    #: "video": ...} or OpenAI's image_url with a data URL. An "assistant" message is an earlier answer: its text as the
+    #: model said it, or content with OpenAI's "tool_calls" and "reasoning_content"; a "tool" message what a tool said.
     Prompt = Union[str, Sequence[Mapping[str, Any]]]
 
-_PLACE = re.compile(r"<image>|<__media__>")
+_PLACE = re.compile(r"<image>|<video>|<__media__>")
 
 
 class Part:
@@ -40,15 +43,36 @@ def read_messages(prompt: "Prompt", images: Sequence["ImageLike"], system: Optio
     """
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
-    messages = [(str(message["role"]), _parts(message["content"])) for message in prompt]
-    if images:
-        messages = _place(messages, list(images))
+    if not isinstance(prompt, (list, tuple)):
+        raise TypeError(f"a question is {type(prompt).__name__}: want a text or a list of messages")
+    messages = [_message(message) for message in prompt]
+    given = [one for image in images for one in (image if isinstance(image, (list, tuple)) else [image])]
+    if given:
+        messages = _place(messages, given)
     if system is not None:
         messages.insert(0, ("system", [Part(text=system)]))
     return messages
 
 
-def _parts(content: Any) -> List[Part]:
+def _message(message: Mapping[str, Any]) -> Message:
+    if not isinstance(message, Mapping) or "role" not in message:
+        raise InvalidArgumentError(f'a message is {message!r:.80}: want {{"role": ..., "content": ...}}')
+    content, calls = message.get("content"), message.get("tool_calls") or ()
+    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    if not calls and not reasoning:
+        return str(message["role"]), read_parts(content)
+    said = "" if content is None else content
+    if message["role"] != "assistant" or not isinstance(said, str):
+        raise InvalidArgumentError("tool_calls and reasoning_content: want them in an assistant message of text")
+    try:
+        return "assistant", [Part(text=joined_answer(said, reasoning, calls))]
+    except (KeyError, TypeError, ValueError) as failure:
+        raise InvalidArgumentError(
+            f'tool_calls: want {{"function": {{"name": ..., "arguments": "{{...}}"}}}} each ({failure!r})'
+        ) from None
+
+
+def read_parts(content: Any) -> List[Part]:
     if isinstance(content, str):
         return [Part(text=content)]
     if not isinstance(content, (list, tuple)):
@@ -66,10 +90,12 @@ def _part(part: Any) -> Part:
         return Part(text=part["text"])
     if kind == "image":
         return Part(image=part["image"])
+    if kind == "video":
+        return Part(image=video_of(part["video"]))
     if kind in ("image_url", "input_image"):
         url = part["image_url"]
         return Part(image=_data_url(url["url"] if isinstance(url, Mapping) else url))
-    raise InvalidArgumentError(f"a part of type {kind!r}: want text, image or image_url")
+    raise InvalidArgumentError(f"a part of type {kind!r}: want text, image, video or image_url")
 
 
 def _data_url(url: str) -> bytes:
@@ -114,47 +140,68 @@ def _split(part: Part, images: Any) -> List[Part]:
 def c_messages(messages: List[Message], embed: Callable[[List[Any]], List[Embedding]]) -> Tuple[Any, List[Any]]:
     """An array of glimpse_message, with all pictures embedded, and what must live as long as it."""
     embeddings = iter(embed([part.image for _, parts in messages for part in parts if part.text is None]))
+    return _c_messages("glimpse_message", messages, lambda parts: c_parts(parts, lambda _: next(embeddings)))
 
-    def set_image(c_part: Any, _image: Any) -> Any:
-        embedding = next(embeddings)
+
+def c_parts(parts: List[Part], embed: Callable[[Any], Embedding]) -> Tuple[Any, List[Any]]:
+    """An array of glimpse_part, and what must live as long as it."""
+
+    def set_image(c_part: Any, image: Any) -> Any:
+        embedding = embed(image)
         c_part.embedding = embedding._handle._as_parameter_
         return embedding
 
-    return _c_messages("glimpse_message", "glimpse_part", messages, set_image)
+    return _c_parts("glimpse_part", parts, set_image)
 
 
-def c_request_messages(messages: List[Message], pictures: List[Picture]) -> Tuple[Any, List[Any]]:
-    """An array of glimpse_request_message and what must live as long as it. Adds the messages' pictures to `pictures`."""
+def c_request_messages(
+    messages: List[Message], encode: Callable[[Video], Embedding], pictures: List[Optional[Picture]]
+) -> Tuple[Any, List[Any]]:
+    """An array of glimpse_request_message and what must live as long as it. Adds the messages' pictures to `pictures`;
+    videos, which are encoded before they are sent, are None there.
+    """
 
     def set_image(c_part: Any, image: Any) -> Any:
+        if isinstance(image, Video):
+            image = encode(image)
         if isinstance(image, Embedding):
-            pictures.append(Picture().seen_as(image))
+            pictures.append(None if image.n_slices else Picture())
             c_part.embedding = image._handle._as_parameter_
             return image
-        pictures.append(picture_of(image))
-        array = c_pictures(pictures[-1:])
+        picture = picture_of(image)
+        pictures.append(picture)
+        array = c_pictures([picture])
         c_part.picture = ctypes.addressof(array)
         return array
 
-    return _c_messages("glimpse_request_message", "glimpse_request_part", messages, set_image)
+    return _c_messages(
+        "glimpse_request_message", messages, lambda parts: _c_parts("glimpse_request_part", parts, set_image)
+    )
 
 
 def _c_messages(
-    message_type: str, part_type: str, messages: List[Message], set_image: Callable[[Any, Any], Any]
+    kind: str, messages: List[Message], make_parts: Callable[[List[Part]], Tuple[Any, List[Any]]]
 ) -> Tuple[Any, List[Any]]:
-    keep: List[Any] = []
-    array = (_c.structs[message_type] * max(len(messages), 1))()
+    array = (_c.structs[kind] * max(len(messages), 1))()
+    keep: List[Any] = [array]
     for message, (role, parts) in zip(array, messages):
         if "\0" in role:
             raise InvalidArgumentError("a role with a NUL")
-        c_parts = (_c.structs[part_type] * max(len(parts), 1))()
-        for c_part, part in zip(c_parts, parts):
-            if part.text is None:
-                keep.append(set_image(c_part, part.image))
-            else:
-                c_part.text = text = part.text.encode()
-                c_part.n_bytes = len(text)
-        message.role, message.parts, message.n_parts = role.encode(), ctypes.addressof(c_parts), len(parts)
-        keep.append(c_parts)
-    keep.append(array)
+        made, kept = make_parts(parts)
+        message.role, message.parts, message.n_parts = role.encode(), ctypes.addressof(made), len(parts)
+        keep += kept
+    return array, keep
+
+
+def _c_parts(kind: str, parts: List[Part], set_image: Callable[[Any, Any], Any]) -> Tuple[Any, List[Any]]:
+    array = (_c.structs[kind] * max(len(parts), 1))()
+    keep: List[Any] = [array]
+    for c_part, part in zip(array, parts):
+        if part.text is None:
+            keep.append(set_image(c_part, part.image))
+        else:
+            if not isinstance(part.text, str):
+                raise TypeError(f"a text is {type(part.text).__name__}: want str")
+            c_part.text = text = part.text.encode()
+            c_part.n_bytes = len(text)
     return array, keep

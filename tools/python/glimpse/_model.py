@@ -25,6 +25,7 @@ from typing import (
 from . import _c
 from ._answer import Answer
 from ._constraint import Constraint, make_constraint
+from ._embedder import Embedder
 from ._embedding import Embedding
 from ._engine import Engine, Row
 from ._errors import InvalidArgumentError, NotFoundError
@@ -33,12 +34,15 @@ from ._messages import c_messages, read_messages
 from ._options import c_path, fields_of, fill
 from ._pictures import c_pictures, encode_with_pillow_beside, picture_of
 from ._session import Chat, ProgressCallback, Session, Stream
+from ._video import Video, encode_video
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from ._messages import Prompt
+    from ._embedder import Input
     from ._options import EngineOptions, PictureOptions, Sampling, SessionOptions
+    from ._parts import Tool
     from ._pictures import ImageLike
     from ._session import Progress
 
@@ -184,6 +188,26 @@ class Model:
         return int(self._info.mapped_bytes)
 
     @property
+    def chat_format(self) -> str:
+        """What was recognised of the file's chat template, in words."""
+        return _c.decode(self._info.chat_format or b"")
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether its prompts have a place for tools."""
+        return bool(self._info.takes_tools)
+
+    @property
+    def opens_thinking(self) -> bool:
+        """Whether its answers begin with what it thinks, unless they are told not to."""
+        return bool(self._info.opens_thinking)
+
+    @property
+    def pooling(self) -> str:
+        """ "none": it answers; "mean", "cls", "last": it makes vectors; "rank": scores."""
+        return _c.decode(self._info.pooling or b"")
+
+    @property
     def metadata(self) -> Mapping[str, str]:
         """What the model's file says about itself, as text."""
         return types.MappingProxyType(self._metadata("GLIMPSE_FILE_MODEL"))
@@ -299,18 +323,35 @@ class Model:
     ) -> List[Embedding]: ...
 
     def encode(self, image: Any, *, progress: Optional["Progress"] = None, **options: Any) -> Any:
-        """A picture's embedding. A list of pictures is encoded at once: small ones share passes over the weights, and
-        each becomes what it becomes alone, bit for bit.
+        """The embedding of a picture or a Video. A list of pictures is encoded at once: small ones share passes over the
+        weights, and each becomes what it becomes alone, bit for bit.
         """
         images = image if isinstance(image, list) else [image]
-        found = [each if isinstance(each, Embedding) else None for each in images]
+        found = [self._made_alone(each, progress, options) for each in images]
         left = [picture_of(each) for each, done in zip(images, found) if done is None]
         if left:
             made = iter(encode_with_pillow_beside(left, lambda pictures: self._encode(pictures, progress, options)))
             found = [next(made) if done is None else done for done in found]
         return found if isinstance(image, list) else found[0]
 
+    def _made_alone(self, image: Any, progress: Optional["Progress"], options: Any) -> Optional[Embedding]:
+        if isinstance(image, Embedding):
+            return image
+        if not isinstance(image, Video):
+            return None
+        name = "glimpse_encoder_encode_video"
+        made: Embedding = encode_video(
+            image, self, lambda video: self._with_encoder(name, (video,), 1, progress, options)[0]
+        )
+        return made
+
     def _encode(self, pictures: Any, progress: Optional["Progress"], options: Any) -> List[Embedding]:
+        given = (c_pictures(pictures), len(pictures))
+        return self._with_encoder("glimpse_encoder_encode", given, len(pictures), progress, options)
+
+    def _with_encoder(
+        self, name: str, given: Any, n: int, progress: Optional["Progress"], options: Any
+    ) -> List[Embedding]:
         flag = ctypes.c_int(0)
         params = _c.new("glimpse_encoder_params", log=self._log, cancel=ctypes.addressof(flag))
         names = fields_of("glimpse_encoder_params")
@@ -319,11 +360,10 @@ class Model:
             "glimpse_encoder_create", "glimpse_encoder_free", self._handle, ctypes.byref(params), keep=(flag, self._log)
         )
         callback = ProgressCallback(progress)
-        out = (ctypes.c_void_p * len(pictures))()
-        array = c_pictures(pictures)
+        out = (ctypes.c_void_p * n)()
 
         def work() -> List[Embedding]:
-            callback.call("glimpse_encoder_encode", encoder, array, len(pictures), callback.pointer, None, out)
+            callback.call(name, encoder, *given, callback.pointer, None, out)
             return [Embedding(_c.Handle(pointer or 0, "glimpse_embedding_free")) for pointer in out]
 
         def stop() -> None:
@@ -338,17 +378,29 @@ class Model:
         given: Dict[str, Any] = {**self._session_options, **options}
         return Session(self, **given)
 
-    def chat(self, *, system: Optional[str] = None, **options: "Unpack[SessionOptions]") -> Chat:
-        """A conversation that remembers what was said."""
-        return Chat(self.session(**options), system)
+    def chat(
+        self,
+        *,
+        system: Optional[str] = None,
+        tools: Sequence["Tool"] = (),
+        thinking: Optional[bool] = None,
+        **options: "Unpack[SessionOptions]",
+    ) -> Chat:
+        """A conversation that remembers what was said. tools: what the model may call, as OpenAI's "tools"; what one said is
+        asked as [{"role": "tool", "content": ...}]. thinking: whether it may think first; None: as its template has it.
+        """
+        session = self.session(**options)
+        session.set_prompt(tools=tools, thinking=thinking)
+        return Chat(session, system)
 
-    def _take(self) -> Session:
+    def _take(self, tools: Sequence["Tool"], thinking: Optional[bool]) -> Session:
         # Of sessions that have answered, so that a question allocates nothing; each serves one caller at a time.
         try:
             session = self._idle.pop()
         except IndexError:
-            return self.session()
+            session = self.session()
         session.reset()
+        session.set_prompt(tools=tools, thinking=thinking)
         return session
 
     def ask(
@@ -356,13 +408,16 @@ class Model:
         prompt: "Prompt",
         *images: "ImageLike",
         system: Optional[str] = None,
+        tools: Sequence["Tool"] = (),
+        thinking: Optional[bool] = None,
         progress: Optional["Progress"] = None,
         **sampling: "Unpack[Sampling]",
     ) -> Answer:
         """The answer to a question, about pictures if there are any; nothing is remembered. Pictures stand where the
-        question says <image>, or come first. Any thread may ask at any time.
+        question says <image>, or come first. Any thread may ask at any time. tools: what the model may call, as OpenAI's
+        "tools"; see Answer.tool_calls. thinking: whether it may think first; None: as its template has it.
         """
-        session = self._take()
+        session = self._take(tools, thinking)
         try:
             return session.generate(prompt, images, system=system, progress=progress, **sampling)
         finally:
@@ -374,12 +429,14 @@ class Model:
         *,
         images: Sequence["ImageLike"] = (),
         system: Optional[str] = None,
+        tools: Sequence["Tool"] = (),
+        thinking: Optional[bool] = None,
         progress: Optional["Progress"] = None,
         **sampling: "Unpack[Sampling]",
     ) -> Stream:
         """The same piece by piece: `for piece in model.stream(...)` or `async for`."""
         messages = read_messages(prompt, images, system)
-        return Stream(self._take(), messages, progress, sampling, self._idle.append)
+        return Stream(self._take(tools, thinking), messages, progress, sampling, self._idle.append)
 
     # -- many questions at once
 
@@ -397,12 +454,30 @@ class Model:
         prompt: Optional["Prompt"] = None,
         system: Optional[str] = None,
         on_error: str = "raise",
+        thinking: Optional[bool] = None,
         n_parallel: int = 4,
         **sampling: "Unpack[Sampling]",
     ) -> Iterator[Row]:
         """Answers to rows, in their order, n_parallel under way together: see Engine.batch."""
         with self.engine(n_parallel=n_parallel) as engine:
-            yield from engine.batch(rows, prompt=prompt, system=system, on_error=on_error, **sampling)
+            yield from engine.batch(
+                rows, prompt=prompt, system=system, on_error=on_error, thinking=thinking, **sampling
+            )
+
+    # -- vectors and scores, of models that do not answer
+
+    def embedder(self, **options: "Unpack[SessionOptions]") -> Embedder:
+        """Vectors of an embedding model, scores of a reranker: for many calls."""
+        given: Dict[str, Any] = {**self._session_options, **options}
+        return Embedder(self, **given)
+
+    def embed(self, inputs: "Union[Input, List[Input]]", **options: Any) -> Any:
+        """The vector of a text or a picture, or of each of a list of them: see Embedder.embed."""
+        return self.embedder().embed(inputs, **options)
+
+    def rank(self, query: "Input", documents: "List[Input]", **options: Any) -> List[float]:
+        """How well documents fit a query: see Embedder.rank."""
+        return self.embedder().rank(query, documents, **options)
 
 
 def _load_again(arguments: Dict[str, Any]) -> Model:

@@ -75,6 +75,7 @@ _ENUMS = {
     "device": "GLIMPSE_DEVICE_",
     "cuda_decode": "GLIMPSE_CUDA_DECODE_",
     "kv_type": "GLIMPSE_KV_",
+    "pooling": "GLIMPSE_POOLING_",
 }
 _NOT_FOR_CALLERS = {
     "struct_size",
@@ -95,6 +96,12 @@ def c_path(path: Union[str, bytes, "os.PathLike[str]"]) -> bytes:
     if b"\0" in encoded:
         raise InvalidArgumentError(f"a path with a NUL: {path!r}")
     return encoded
+
+
+def _text(name: str, value: str) -> bytes:
+    if "\0" in value:
+        raise InvalidArgumentError(f"{name} with a NUL")
+    return value.encode()
 
 
 def fields_of(struct: str) -> List[str]:
@@ -118,6 +125,8 @@ def fill(params: Any, options: Mapping[str, Any]) -> List[Any]:
             params.constraint = None if value is None else value._handle._as_parameter_
         elif name.endswith("_dir") or name.endswith("_path"):
             setattr(params, name, None if value is None else c_path(value))
+        elif name in ("instruction", "device_options"):
+            setattr(params, name, None if value is None else _text(name, value))
         else:
             _number(params, name, value)
     return keep

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     import PIL.Image
 
     from ._embedding import Embedding
+    from ._video import Video
 
-    #: A file's path, an encoded picture's bytes, a Pillow image, an array (height, width[, 1, 3 or 4]) of uint8, or an
-    #: embedding made before. Nothing is fetched from a network.
-    ImageLike = Union[str, "os.PathLike[str]", bytes, bytearray, memoryview, PIL.Image.Image, numpy.ndarray, Embedding]
+    #: A file's path, an encoded picture's bytes, a Pillow image, an array (height, width[, 1, 3 or 4]) of uint8, a Video, or
+    #: an embedding made before. Nothing is fetched from a network.
+    ImageLike = Union[
+        str, "os.PathLike[str]", bytes, bytearray, memoryview, PIL.Image.Image, numpy.ndarray, Video, Embedding
+    ]
 
 
 class Picture:
@@ -37,10 +40,10 @@ class Picture:
         # (width, height) once it was encoded: upright, and as the encoder saw it.
         self.original_size = self.resized_size = (0, 0)
 
-    def seen_as(self, embedding: "Embedding") -> "Picture":
-        """This picture with the sizes of its embedding."""
+    def seen_as(self, original_size: Tuple[int, int], resized_size: Tuple[int, int]) -> "Picture":
+        """This picture with the sizes that it was encoded at."""
         seen = Picture(self.path, self.data, self.pixels)
-        seen.original_size, seen.resized_size = embedding.original_size, embedding.resized_size
+        seen.original_size, seen.resized_size = original_size, resized_size
         return seen
 
     def fill(self, given: Any) -> None:
@@ -122,11 +125,16 @@ def picture_of(image: Any) -> Picture:
         return Picture(path=os.fsdecode(path))
     if hasattr(image, "getexif") and hasattr(image, "convert"):
         return _of_pillow(image)
+    if callable(getattr(image, "read", None)):
+        data = image.read()
+        if not isinstance(data, bytes):
+            raise TypeError("a file that is read as text is no picture: open it with 'rb'")
+        return Picture(data=data)
     if hasattr(image, "__array_interface__") or hasattr(image, "__array__"):
         return _of_array(image)
     raise TypeError(
-        f"{type(image).__name__} is no picture: give a path, bytes, a Pillow image, an array (height, width, 3) "
-        "of uint8 or a glimpse.Embedding"
+        f"{type(image).__name__} is no picture: give a path, bytes, an open file, a Pillow image, an array "
+        "(height, width, 3) of uint8, a glimpse.Video or a glimpse.Embedding"
     )
 
 
@@ -149,7 +157,8 @@ def _of_array(image: Any) -> Picture:
     if array.dtype != numpy.uint8 or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise InvalidArgumentError(
             f"an array of {array.dtype} {array.shape} is no picture: want uint8 (height, width), or "
-            "(height, width, channels) of 1, 3 or 4 channels; floats in [0, 1] times 255 first"
+            "(height, width, channels) of 1, 3 or 4 channels; floats in [0, 1] times 255 first, channels in front moved to "
+            "the end, frames as a glimpse.Video"
         )
     if array.ndim == 2:
         array = array[:, :, None]

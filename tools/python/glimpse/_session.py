@@ -22,13 +22,15 @@ from typing import (
 )
 
 from . import _c
-from ._answer import Answer, Timings, TokenLogprob, read_shapes
+from ._answer import FINISH_REASONS, Answer, Timings, make_answer, read_timings, read_top_logprobs
 from ._embedding import Embedding
 from ._errors import InvalidArgumentError
 from ._interrupt import interruptible
 from ._messages import Message, c_messages, read_messages
 from ._options import c_path, fill
+from ._parts import fill_prompt, tool_texts
 from ._pictures import Picture, c_pictures, encode_with_pillow_beside, picture_of
+from ._video import Video, encode_video
 
 if TYPE_CHECKING:
     import numpy
@@ -37,16 +39,12 @@ if TYPE_CHECKING:
     from ._messages import Prompt
     from ._model import Model
     from ._options import Sampling, SessionOptions
+    from ._parts import Tool
     from ._pictures import ImageLike
 
     #: Called with a stage and a fraction in [0, 1]; returning False cancels.
     Progress = Callable[[str, float], Optional[bool]]
 
-FINISH_REASONS = {
-    number: _c.decode(_c.library.glimpse_finish_reason_name(number))
-    for name, number in _c.numbers.items()
-    if name.startswith("GLIMPSE_FINISH_")
-}
 _NOT_FINISHED = _c.numbers["GLIMPSE_FINISH_NONE"]
 
 
@@ -120,6 +118,8 @@ class Session:
     def _adopt(self, handle: _c.Handle) -> None:
         self._handle = handle
         self._pictures: List[Picture] = []
+        self._n_top_logprobs = 0
+        self._prompt: Tuple[Tuple[str, ...], Optional[bool]] = ((), None)  # tools and thinking
 
     # -- what it is
 
@@ -142,37 +142,22 @@ class Session:
     @property
     def timings(self) -> Timings:
         """Of the last answer, with the pictures since the one before."""
-        timings = _c.new("glimpse_timings")
-        _c.call("glimpse_get_timings", self._handle, ctypes.byref(timings))
-        return Timings(**{field.name: getattr(timings, field.name) for field in dataclasses.fields(Timings)})
+        return read_timings("glimpse_get_timings", self._handle)
 
     @property
     def answer(self) -> Answer:
         """The last answer, also one that was cut off."""
         info = _c.new("glimpse_answer_info")
         _c.call("glimpse_get_answer", self._handle, ctypes.byref(info))
-        tokens = list((ctypes.c_int32 * info.n_tokens).from_address(info.tokens)) if info.n_tokens else []
-        marked = self.model.detokenize(tokens, render_special=True)
-        shapes, problem = read_shapes(self.model._handle, marked, self._pictures)
-        logprobs = [self._top_logprobs(index) for index in range(len(tokens))] if self._n_top_logprobs else []
-        return Answer(
-            _c.decode(_c.text_field(info)),
-            tokens,
-            FINISH_REASONS[info.finish_reason],
-            self.timings,
-            shapes,
-            logprobs,
-            problem,
-            tuple(self._pictures),
-        )
-
-    _n_top_logprobs = 0
-
-    def _top_logprobs(self, index: int) -> List[TokenLogprob]:
         room = self._n_top_logprobs
-        ids, logprobs, n = (ctypes.c_int32 * room)(), (ctypes.c_float * room)(), ctypes.c_size_t()
-        _c.call("glimpse_get_top_logprobs", self._handle, index, ids, logprobs, room, ctypes.byref(n))
-        return [TokenLogprob(ids[i], logprobs[i]) for i in range(n.value)]
+        return make_answer(
+            self.model,
+            info,
+            self.timings,
+            lambda index: read_top_logprobs("glimpse_get_top_logprobs", self._handle, index, room),
+            self._pictures,
+            bool(self._prompt[0]),
+        )
 
     def logits(self) -> "numpy.ndarray[Any, Any]":
         """(vocab_size,) float32 after the last prefill, step or forward: the library's memory, read-only. The next call
@@ -207,36 +192,63 @@ class Session:
     def encode(self, image: List["ImageLike"], progress: Optional["Progress"] = ...) -> List[Embedding]: ...
 
     def encode(self, image: Any, progress: Optional["Progress"] = None) -> Any:
-        """A picture's embedding, or those of a list of pictures."""
+        """The embedding of a picture or a video, or those of a list of them."""
         if isinstance(image, list):
             return [self.encode(each, progress) for each in image]
         if isinstance(image, Embedding):
             return image
+        if isinstance(image, Video):
+            return encode_video(image, self.model, lambda video: self._embedding("video", (video,), progress))
         return encode_with_pillow_beside([picture_of(image)], lambda pictures: self._encode(pictures[0], progress))
 
     def _encode(self, picture: Picture, progress: Optional["Progress"]) -> Embedding:
         given = c_pictures([picture])[0]
-        callback = ProgressCallback(progress)
-        name = "glimpse_encode_image_bytes"
-        source: Tuple[Any, ...] = (given.bytes, given.n_bytes)
         if given.path is not None:
-            name, source = "glimpse_encode_image_file", (given.path,)
-        elif given.rgb:
-            name, source = "glimpse_encode_image_rgb", (given.rgb, given.width, given.height, 0)
-        handle = self._run(
-            lambda: _c.create(
-                name, "glimpse_embedding_free", self._handle, *source, callback.pointer, None, call=callback.call
+            return self._embedding("image_file", (given.path,), progress)
+        if given.rgb:
+            return self._embedding("image_rgb", (given.rgb, given.width, given.height, 0), progress)
+        return self._embedding("image_bytes", (given.bytes, given.n_bytes), progress)
+
+    def _embedding(self, kind: str, source: Tuple[Any, ...], progress: Optional["Progress"]) -> Embedding:
+        callback = ProgressCallback(progress)
+        return Embedding(
+            self._run(
+                lambda: _c.create(
+                    f"glimpse_encode_{kind}",
+                    "glimpse_embedding_free",
+                    self._handle,
+                    *source,
+                    callback.pointer,
+                    None,
+                    call=callback.call,
+                )
             )
         )
-        return Embedding(handle)
 
     def _embed(self, images: List[Any], progress: Optional["Progress"]) -> List[Embedding]:
         embeddings = []
         for image in images:
-            picture = Picture() if isinstance(image, Embedding) else picture_of(image)
-            embeddings.append(self.encode(image if isinstance(image, Embedding) else picture, progress))
-            self._pictures.append(picture.seen_as(embeddings[-1]))
+            is_ready = isinstance(image, (Embedding, Video))
+            picture = Picture() if is_ready else picture_of(image)
+            given: Any = image if is_ready else picture
+            embedding = self.encode(given, progress)
+            embeddings.append(embedding)
+            if not embedding.n_slices:  # shapes are of pictures
+                self._pictures.append(picture.seen_as(embedding.original_size, embedding.resized_size))
         return embeddings
+
+    def set_prompt(self, *, tools: Sequence["Tool"] = (), thinking: Optional[bool] = None) -> None:
+        """What prompts say beside their messages, from now on: the tools that the model may call, as OpenAI's "tools" have
+        them (written where a conversation begins), and whether it may think before it answers (None: as its template has
+        it). The next prompt raises UnsupportedError where its template cannot.
+        """
+        prompt = (tool_texts(tools), thinking)
+        params = _c.new("glimpse_prompt_params")
+        keep = fill_prompt(params, tools, thinking)
+        if prompt != self._prompt:
+            _c.call("glimpse_session_set_prompt_params", self._handle, ctypes.byref(params))
+            self._prompt = prompt
+        del keep
 
     def prefill(
         self,
@@ -326,6 +338,7 @@ class Session:
         other.model, other._flag, other._n_calls = self.model, self._flag, 0
         other._adopt(_c.create("glimpse_session_fork", "glimpse_session_free", self._handle, keep=self._handle.keep))
         other._pictures, other._n_top_logprobs = list(self._pictures), self._n_top_logprobs
+        other._prompt = self._prompt
         return other
 
     def checkpoint(self) -> Checkpoint:
