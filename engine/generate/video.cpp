@@ -180,7 +180,9 @@ Status check_frames(const VideoFrames& video) {
 }
 
 void set_times(const VideoFrames& video, Family family, ImageEmbedding& embedding) {
-  constexpr float kPositionsPerSecond = 2;  // tokens_per_second of the released Qwen2.5-VL
+  // tokens_per_second of vision_config: 2 in the released Qwen2.5-VL (in transformers 4 where a config.json has none).
+  // llama.cpp's converter writes no key for it: a file of a model trained with another number cannot say so.
+  constexpr float kPositionsPerSecond = 2;
   if (family == Family::kQwen25) embedding.slice_step = kPositionsPerSecond * static_cast<float>(2 / video.fps);
   if (family != Family::kQwen3) return;
   const auto at = [&](int64_t frame) {
