@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "loaders/image/encode.h"
@@ -79,6 +80,30 @@ TEST_F(Video, AnimationIsAVideo) {
   const json video = json::parse(result.out).at("videos").at(0);
   EXPECT_EQ(video.at("frames"), 4);
   EXPECT_NEAR(video.at("fps").get<double>(), 4 / 0.45, 1e-9);
+}
+
+// A playlist is no film, whatever its name: it would be a way to the other files of a machine that is sent it.
+TEST_F(Video, AFilmNamesNoOtherFiles) {
+  const std::string film = scratch_.file("film.ts");
+  const std::string make =
+      "ffmpeg -v error -nostdin -f lavfi -i testsrc=size=48x32:rate=4:duration=1 -y '" + film + "'";
+  if (std::system(make.c_str()) != 0) GTEST_SKIP() << "there is no ffmpeg here";
+  const RunResult seen = run({"--video", film, "--json", "what"});
+  ASSERT_EQ(seen.exit_code, 0) << seen.err;
+  EXPECT_EQ(json::parse(seen.out).at("videos").at(0).at("frames"), 4);
+  const std::string lists[] = {
+      "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:0\n#EXTINF:10.0,\nfile://" + film + "\n#EXT-X-ENDLIST\n",
+      "ffconcat version 1.0\nfile film.ts\n",
+      R"(<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static" mediaPresentationDuration="PT1S"
+      profiles="urn:mpeg:dash:profile:isoff-on-demand:2011"><Period><AdaptationSet mimeType="video/mp4"><Representation
+      id="1" bandwidth="1" width="48" height="32"><BaseURL>file://)" +
+          film + R"(</BaseURL><SegmentList><SegmentURL media="file://)" + film +
+          R"("/></SegmentList></Representation></AdaptationSet></Period></MPD>)"};
+  for (const std::string& list : lists) {
+    const RunResult refused = run({"--video", scratch_.write("list.mp4", list), "what"});
+    EXPECT_EQ(refused.exit_code, 1) << list;
+    EXPECT_EQ(refused.out, "");
+  }
 }
 
 TEST_F(Video, WhatIsWrongIsSaid) {

@@ -8,6 +8,12 @@
 namespace glimpse::video {
 namespace {
 
+// Kinds of files that have their pictures in them. ffmpeg takes a playlist (HLS, DASH, concat) for a film, too,
+// whatever its name is, and reads the files that it names: others of this machine.
+constexpr const char* kContainers =
+    "3g2,3gp,amv,apng,asf,av1,avi,dv,f4v,flv,gif,gxf,h261,h263,h264,hevc,ivf,m4v,matroska,mj2,mjpeg,mov,mp4,mpeg,"
+    "mpegts,mpegvideo,mxf,nut,obu,ogg,rm,roq,smk,swf,vc1,webm,wtv,yuv4mpegpipe";
+
 // "file:" and an absolute path: no name is an option, a protocol or a list of other files to ffmpeg.
 std::string input_of(const std::string& path) {
   return "file:" + std::filesystem::absolute(path).string();
@@ -47,11 +53,12 @@ class Film final : public Source {
 
   // How many frames there are and how fast they follow.
   Status probe() {
-    auto started = Program::start(
-        options_.ffprobe,
-        {"-v", "error", "-protocol_whitelist", "file", "-select_streams", "v:0", "-count_packets", "-show_entries",
-         "stream=nb_read_packets,avg_frame_rate", "-of", "default=noprint_wrappers=1", input_of(path_)},
-        options_.patience);
+    auto started =
+        Program::start(options_.ffprobe,
+                       {"-v", "error", "-protocol_whitelist", "file", "-format_whitelist", kContainers,
+                        "-select_streams", "v:0", "-count_packets", "-show_entries",
+                        "stream=nb_read_packets,avg_frame_rate", "-of", "default=noprint_wrappers=1", input_of(path_)},
+                       options_.patience);
     if (!started.ok()) return explained(std::move(started).error(), options_.ffprobe);
     std::vector<std::byte> bytes(1 << 16);
     GLIMPSE_ASSIGN(const size_t n, started.value()->read(bytes));
@@ -73,11 +80,17 @@ class Film final : public Source {
     for (size_t i = 0; i < indices.size(); ++i) {
       which += (i == 0 ? "eq(n\\," : "+eq(n\\,") + std::to_string(indices[i]) + ")";
     }
-    auto started = Program::start(options_.ffmpeg, {"-nostdin",    "-v",       "error",         "-protocol_whitelist",
-                                                    "file,pipe",   "-i",       input_of(path_), "-map",
-                                                    "0:v:0",       "-vf",      which,           "-fps_mode",
-                                                    "passthrough", "-f",       "image2pipe",    "-c:v",
-                                                    "ppm",         "-pix_fmt", "rgb24",         "pipe:1"},
+    auto started = Program::start(options_.ffmpeg, {"-nostdin",      "-v",
+                                                    "error",         "-protocol_whitelist",
+                                                    "file,pipe",     "-format_whitelist",
+                                                    kContainers,     "-i",
+                                                    input_of(path_), "-map",
+                                                    "0:v:0",         "-vf",
+                                                    which,           "-fps_mode",
+                                                    "passthrough",   "-f",
+                                                    "image2pipe",    "-c:v",
+                                                    "ppm",           "-pix_fmt",
+                                                    "rgb24",         "pipe:1"},
                                   options_.patience);
     if (!started.ok()) return explained(std::move(started).error(), options_.ffmpeg);
     program_ = std::move(started).value();
