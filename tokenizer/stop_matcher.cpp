@@ -8,8 +8,13 @@
 namespace glimpse {
 
 Result<StopMatcher> StopMatcher::create(std::vector<std::string> stops) {
-  StopMatcher matcher;
+  std::vector<Pattern> patterns;
+  size_t n_bytes = 0;
   for (std::string& stop : stops) {
+    n_bytes += stop.size();
+    if (n_bytes > kMaxBytes) {
+      return make_error(ErrorCode::kTooLarge, "stop strings of more than %d bytes together", kMaxBytes);
+    }
     if (stop.empty()) return make_error(ErrorCode::kInvalidArgument, "an empty stop string");
     if (const size_t bad = find_invalid_utf8(stop); bad != std::string_view::npos) {
       return make_error(ErrorCode::kInvalidArgument, "a stop string is not valid UTF-8 at byte %d", bad);
@@ -22,8 +27,11 @@ Result<StopMatcher> StopMatcher::create(std::vector<std::string> stops) {
       pattern.failure[i] = k;
     }
     pattern.text = std::move(stop);
-    matcher.patterns_.push_back(std::move(pattern));
+    patterns.push_back(std::move(pattern));
   }
+  StopMatcher matcher;
+  matcher.matched_.resize(patterns.size());
+  matcher.patterns_ = std::make_shared<const std::vector<Pattern>>(std::move(patterns));
   return matcher;
 }
 
@@ -32,14 +40,13 @@ StopMatcher::Output StopMatcher::push(std::string_view text) {
   for (const char byte : text) {
     held_.push_back(byte);
     size_t longest_stop = 0;
-    for (size_t p = 0; p < patterns_.size(); ++p) {
-      Pattern& pattern = patterns_[p];
-      while (pattern.matched > 0 && pattern.text[pattern.matched] != byte) {
-        pattern.matched = pattern.failure[pattern.matched - 1];
-      }
-      if (pattern.text[pattern.matched] == byte) ++pattern.matched;
-      if (pattern.matched == pattern.text.size() && pattern.matched > longest_stop) {
-        longest_stop = pattern.matched;
+    for (size_t p = 0; p < matched_.size(); ++p) {
+      const Pattern& pattern = (*patterns_)[p];
+      size_t& matched = matched_[p];
+      while (matched > 0 && pattern.text[matched] != byte) matched = pattern.failure[matched - 1];
+      if (pattern.text[matched] == byte) ++matched;
+      if (matched == pattern.text.size() && matched > longest_stop) {
+        longest_stop = matched;
         stop_index_ = static_cast<int>(p);
       }
     }
@@ -49,7 +56,7 @@ StopMatcher::Output StopMatcher::push(std::string_view text) {
     }
   }
   size_t keep = 0;
-  for (const Pattern& pattern : patterns_) keep = std::max(keep, pattern.matched);
+  for (const size_t matched : matched_) keep = std::max(keep, matched);
   Output output{held_.substr(0, held_.size() - keep), -1};
   held_.erase(0, held_.size() - keep);
   return output;
@@ -58,7 +65,7 @@ StopMatcher::Output StopMatcher::push(std::string_view text) {
 std::string StopMatcher::finish() {
   std::string rest;
   if (stop_index_ < 0) rest.swap(held_);
-  for (Pattern& pattern : patterns_) pattern.matched = 0;
+  std::fill(matched_.begin(), matched_.end(), 0);
   return rest;
 }
 

@@ -1,6 +1,7 @@
 // Stop strings: text that ends an answer, found across the borders of tokens.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,8 +20,9 @@ class StopMatcher {
     bool stopped() const { return stop_index >= 0; }
   };
 
+  static constexpr size_t kMaxBytes = size_t{1} << 20;  // of all of them; each costs nine
   /// stops: none is fine. Errors: kInvalidArgument for an empty stop string and for one that is not valid UTF-8 (so
-  /// that text is only ever cut between characters).
+  /// that text is only ever cut between characters); kTooLarge above kMaxBytes. Copies share what it makes of them.
   static Result<StopMatcher> create(std::vector<std::string> stops);
 
   /// Takes the next text, as a StreamDecoder gives it. After a stop everything is swallowed.
@@ -32,11 +34,11 @@ class StopMatcher {
   struct Pattern {
     std::string text;
     std::vector<size_t> failure;  // failure[i]: longest proper prefix that is also a suffix of text[0, i]
-    size_t matched = 0;           // the stream so far ends with this many bytes of text
   };
 
-  std::vector<Pattern> patterns_;
-  std::string held_;  // exactly as long as the longest `matched`
+  std::shared_ptr<const std::vector<Pattern>> patterns_;
+  std::vector<size_t> matched_;  // per pattern: the stream so far ends with this many bytes of its text
+  std::string held_;             // exactly as long as the longest of matched_
   int stop_index_ = -1;
 };
 

@@ -106,5 +106,22 @@ TEST(StopMatcher, CutsDoNotMatter) {
   EXPECT_GT(n_stopped, 1000);
 }
 
+// A copy is made for every token that may have to be taken back.
+TEST(StopMatcher, CopiesAreCheapAndGoTheirOwnWays) {
+  std::string text(StopMatcher::kMaxBytes - 2, 'a');
+  StopMatcher matcher = make({text, "xy"});
+  EXPECT_EQ(matcher.push("aax").text, "aa");
+  StopMatcher other = matcher;
+  EXPECT_TRUE(matcher.push("y").stopped());
+  EXPECT_EQ(other.push("z").text, "xz");
+  EXPECT_FALSE(other.push("y").stopped());
+  for (int i = 0; i < 2000; ++i) {
+    const StopMatcher copy = other;
+    ASSERT_EQ(other.push("a").text, "");
+    other = copy;
+  }
+  EXPECT_EQ(StopMatcher::create({text, "xyz"}).error().code, ErrorCode::kTooLarge);
+}
+
 }  // namespace
 }  // namespace glimpse
