@@ -66,7 +66,7 @@ TEST_P(DemoEval, AnswersAsTransformers) {
   std::map<std::string, size_t> n_of_task;
   size_t n_cases = 0, n_same = 0;
   for (size_t i = 0; i < cases_.size(); ++i) {
-    if (limit > 0 && n_of_task[cases_[i].task]++ == limit) continue;
+    if (limit > 0 && n_of_task[cases_[i].task]++ >= limit) continue;
     ASSERT_LT(n_cases, said.size());
     ASSERT_EQ(said[n_cases].at("question"), cases_[i].turns.back().question);
     n_same += said[n_cases].at("answer") == measured_.at("answers")[i] ? 1 : 0;

@@ -363,7 +363,8 @@ class Embedder {
     const OnText no_text;
     detail::Callbacks callbacks(progress, no_text);
     callbacks.set_progress(&params.progress, &params.progress_user);
-    const Flat question({query}), flat(documents);
+    const std::vector<std::vector<Part>> queries{query};
+    const Flat question(queries), flat(documents);
     std::vector<float> scores(documents.size());
     callbacks.check(glimpse_embedder_rank(handle_.get(), question.inputs.data(), flat.inputs.data(), documents.size(),
                                           &params, scores.data()));
@@ -372,6 +373,7 @@ class Embedder {
 
  private:
   struct Flat {
+    explicit Flat(std::vector<std::vector<Part>>&&) = delete;  // it points into what it was given
     explicit Flat(const std::vector<std::vector<Part>>& given) {
       for (const std::vector<Part>& input : given) {
         std::vector<glimpse_part>& to = parts.emplace_back();
