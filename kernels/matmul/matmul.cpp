@@ -30,7 +30,9 @@ const PanelKernel& select_panel_kernel(PanelFormat format, Isa isa) {
 uint64_t panel_scratch_bytes(PanelFormat format, int64_t k) {
   if (!is_integer_format(format)) return static_cast<uint64_t>(kFloatScratchBytes);
   const PanelLayout layout = panel_layout(format);
-  const int64_t bytes = expanded_panel(layout, std::min(round_up(k, 256), kIntegerChunk)).bytes;
+  const int64_t columns = round_up(k, 256), rows = 16;
+  const int64_t bytes = std::max(expanded_panel(layout, std::min(columns, kIntegerChunk), rows).bytes,
+                                 expanded_panel(layout, std::min(columns, kIntegerChunk / 2), 2 * rows).bytes);
   return static_cast<uint64_t>(layout.offset == 128 ? std::max(bytes, kWordScratchBytes) : bytes);
 }
 

@@ -1,6 +1,7 @@
 // Dot products with vpdpbusd, for 512-bit and 256-bit vectors alike: unsigned weight codes times signed activations,
 // four products per lane and instruction, exact in int32. W is a vector type V with
 //   dpbusd(sum, codes, values)   sum + products of four bytes each
+//   add_dots(sum, codes, values) the same in place; not the intrinsic, at which gcc 12 copies sums about
 //   dpwssd(sum, a, b)            sum + products of two int16 pairs
 // Included only by matmul_int_*.cpp; everything has internal linkage.
 #pragma once
@@ -21,26 +22,38 @@ struct VnniDot {
 
   template <class Source, int n>
   static GLIMPSE_INLINE void dot(const typename Source::Block& w, int s, const std::byte* const* column,
-                                 int64_t values_at, int64_t bias_at, I* sum) {
+                                 int64_t values_at, int64_t bias_at, I (&sum)[Source::kStrips][n]) {
     constexpr PanelLayout L = Source::L;
-    constexpr int groups = L.sub / 4;
-    constexpr int chains = n == 1 ? 2 : 1;  // one column alone would wait for its own sums
+    constexpr int groups = L.sub / 4, strips = Source::kStrips;
+    constexpr int chains = n * strips == 1 ? 2 : 1;  // one column alone would wait for its own sums
     I second = V::zero();
 #pragma GCC unroll 8
     for (int c = 0; c < n; ++c) {
-      sum[c] = V::zero();
-      if constexpr (L.is_signed()) sum[c] = V::sra(V::broadcast32(column[c] + bias_at), 7 - log2_of(Source::kOffset));
+      I start = V::zero();
+      if constexpr (L.is_signed()) start = V::sra(V::broadcast32(column[c] + bias_at), 7 - log2_of(Source::kOffset));
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) sum[r][c] = start;
     }
 #pragma GCC unroll 8
     for (int g = 0; g < groups; ++g) {
-      const I codes = w.codes(s * groups + g);
+      I codes[strips];
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) codes[r] = w.codes(s * groups + g, r);
 #pragma GCC unroll 8
       for (int c = 0; c < n; ++c) {
-        I& to = g % chains == 0 ? sum[c] : second;
-        to = W::dpbusd(to, codes, V::broadcast32(column[c] + values_at + 4 * g));
+        const I values = V::broadcast32(column[c] + values_at + 4 * g);
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) {
+          I& to = g % chains == 0 ? sum[r][c] : second;
+          if constexpr (strips > 1) {
+            W::add_dots(to, codes[r], values);
+          } else {
+            to = W::dpbusd(to, codes[r], values);
+          }
+        }
       }
     }
-    if constexpr (chains == 2) sum[0] = V::add32(sum[0], second);
+    if constexpr (chains == 2) sum[0][0] = V::add32(sum[0][0], second);
   }
 };
 

@@ -12,13 +12,22 @@ namespace {
 constexpr bool is_wide(const PanelLayout& l) {
   return l.offset == 128;
 }  // 8-bit weights
-/// Groups that are added in 16 bits, as a power of two: each adds at most 2 * code * 127. With several columns
-/// no more than 4: longer runs make gcc 12 spill (Q4_K 178 GOP/s against 197).
-constexpr int safe_groups(const PanelLayout& l, int n) {
+/// Groups that are added in 16 bits, as a power of two: each adds at most 2 * code * 127.
+constexpr int safe_groups(const PanelLayout& l) {
   const int max_code = (1 << (l.low_bits + l.high_bits)) - 1;
-  int groups = n == 1 ? l.sub / 4 : 4;
+  int groups = l.sub / 4;
   while (groups * 2 * max_code * 127 > 32767) groups /= 2;
   return groups;
+}
+
+/// sum += the products of two bytes each, in 16 bits. Not intrinsics: gcc 12 loads the activations of several groups
+/// first and spills sums.
+GLIMPSE_INLINE void add_products16(__m256i& sum, __m256i codes, __m256i values) {
+  __m256i products;
+  asm("vpmaddubsw %[values], %[codes], %[products]\n\t"
+      "vpaddw %[products], %[sum], %[sum]"
+      : [sum] "+x"(sum), [products] "=&x"(products)
+      : [codes] "x"(codes), [values] "x"(values));
 }
 
 struct Avx2 {
@@ -26,9 +35,8 @@ struct Avx2 {
   using I = V::I;
   static constexpr ByteSign kSign = ByteSign::kSigned;
   static constexpr bool kRaised = false;
-  // 4 columns: 4 16-bit sums, 4 int32 sums and 4 block sums beside a weight, an activation and a constant in 16
-  // registers.
-  static constexpr int kTileColumns = 4;
+  // 6 16-bit sums and 6 block sums beside two weights, an activation and a product in 16 registers.
+  static constexpr int kTileColumns = 3;
   static constexpr int64_t kColumnBlock = 96;  // for the 256 KB of L2 cache of the oldest CPUs
   static constexpr int kDirectTile = 4;
   static constexpr int kDirectColumns = 8;
@@ -37,49 +45,56 @@ struct Avx2 {
 
   template <class Source, int n>
   static GLIMPSE_INLINE void dot(const typename Source::Block& w, int s, const std::byte* const* column,
-                                 int64_t values_at, int64_t bias_at, I* sum) {
+                                 int64_t values_at, int64_t bias_at, I (&sum)[Source::kStrips][n]) {
     constexpr PanelLayout L = Source::L;
-    constexpr int groups = L.sub / 4;
+    constexpr int groups = L.sub / 4, strips = Source::kStrips;
+    // Runs of groups that are added in 16 bits; with several columns straight from a packed panel no more than 4:
+    // longer ones make gcc 12 spill (Q4_K 178 GOP/s against 197).
+    constexpr int safe = is_wide(L) ? 1 : safe_groups(L), run = strips == 1 && n > 1 && safe > 4 ? 4 : safe;
     const I ones = _mm256_set1_epi16(1);
-    if constexpr (is_wide(L)) {
 #pragma GCC unroll 8
-      for (int g = 0; g < groups; ++g) {
-        const I weight = w.codes(s * groups + g);
-        const I magnitude = _mm256_abs_epi8(weight);
+    for (int first = 0; first < groups; first += run) {
+      I narrow[strips][n];
+#pragma GCC unroll 8
+      for (int i = 0; i < run; ++i) {
+        const int g = first + i;
+        I codes[strips], magnitude[strips];
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) {
+          codes[r] = w.codes(s * groups + g, r);
+          magnitude[r] = is_wide(L) ? _mm256_abs_epi8(codes[r]) : codes[r];
+        }
 #pragma GCC unroll 8
         for (int c = 0; c < n; ++c) {
-          const I a = _mm256_sign_epi8(V::broadcast32(column[c] + values_at + 4 * g), weight);
-          const I products = _mm256_madd_epi16(_mm256_maddubs_epi16(magnitude, a), ones);
-          sum[c] = g == 0 ? products : V::add32(sum[c], products);
-        }
-      }
-    } else {
-      constexpr int run = safe_groups(L, n);
-      constexpr int runs = groups / run;
-#pragma GCC unroll 8
-      for (int r = 0; r < runs; ++r) {
-        I narrow[n];
-#pragma GCC unroll 8
-        for (int i = 0; i < run; ++i) {
-          const int g = r * run + i;
-          const I codes = w.codes(s * groups + g);
-#pragma GCC unroll 8
-          for (int c = 0; c < n; ++c) {
-            const I products = _mm256_maddubs_epi16(codes, V::broadcast32(column[c] + values_at + 4 * g));
-            narrow[c] = i == 0 ? products : _mm256_add_epi16(narrow[c], products);
+          const I values = V::broadcast32(column[c] + values_at + 4 * g);
+#pragma GCC unroll 2
+          for (int r = 0; r < strips; ++r) {
+            const I signed_values = is_wide(L) ? _mm256_sign_epi8(values, codes[r]) : values;
+            if (i == 0) {
+              narrow[r][c] = _mm256_maddubs_epi16(magnitude[r], signed_values);
+            } else if constexpr (strips > 1) {
+              add_products16(narrow[r][c], magnitude[r], signed_values);
+            } else {
+              narrow[r][c] = _mm256_add_epi16(narrow[r][c], _mm256_maddubs_epi16(magnitude[r], signed_values));
+            }
           }
         }
+      }
 #pragma GCC unroll 8
-        for (int c = 0; c < n; ++c) {
-          const I widened = _mm256_madd_epi16(narrow[c], ones);
-          sum[c] = r == 0 ? widened : V::add32(sum[c], widened);
+      for (int c = 0; c < n; ++c) {
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) {
+          const I widened = _mm256_madd_epi16(narrow[r][c], ones);
+          sum[r][c] = first == 0 ? widened : V::add32(sum[r][c], widened);
         }
       }
-      if constexpr (L.is_signed()) {
+    }
+    if constexpr (L.is_signed() && !is_wide(L)) {
 #pragma GCC unroll 8
-        for (int c = 0; c < n; ++c) {
-          sum[c] = V::add32(sum[c], V::sra(V::broadcast32(column[c] + bias_at), 7 - log2_of(L.offset)));
-        }
+      for (int c = 0; c < n; ++c) {
+        const I offset = V::sra(V::broadcast32(column[c] + bias_at), 7 - log2_of(L.offset));
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) sum[r][c] = V::add32(sum[r][c], offset);
       }
     }
   }

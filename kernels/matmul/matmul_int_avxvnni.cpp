@@ -12,13 +12,16 @@ struct Words256 {
   static GLIMPSE_INLINE V::I dpbusd(V::I sum, V::I codes, V::I values) {
     return _mm256_dpbusd_avx_epi32(sum, codes, values);
   }
+  static GLIMPSE_INLINE void add_dots(V::I& sum, V::I codes, V::I values) {
+    asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(sum) : "x"(codes), "x"(values));
+  }
   static GLIMPSE_INLINE V::I dpwssd(V::I sum, V::I a, V::I b) { return _mm256_dpwssd_avx_epi32(sum, a, b); }
 };
 
 struct Vnni256 : VnniDot<Words256> {
-  // 6 int32 sums and 6 block sums beside a weight and an activation in 16 registers; the totals, touched once in 128
+  // 6 int32 sums and 6 block sums beside two weights and an activation in 16 registers; the totals, touched once in 128
   // columns of weights, lie in memory.
-  static constexpr int kTileColumns = 6;
+  static constexpr int kTileColumns = 3;
   static constexpr int64_t kColumnBlock = 96;  // for the 256 KB of L2 cache of older CPUs
   static constexpr int kDirectTile = 4;
   static constexpr int kDirectColumns = 8;

@@ -3,12 +3,13 @@
 //   kSign, kRaised                    what codes it multiplies: see ByteSign; kRaised: scratch holds them with an
 //   offset
 //                                     of 128 whatever the format's, so that formats of one shape share their tiles
-//   kTileColumns, kColumnBlock        columns of a tile; columns that pass over each expanded piece of a panel, so that
+//   kTileColumns, kColumnBlock        columns of a tile; columns that pass over each expanded piece of weights, so that
 //                                     their activations stay in the L2 cache while the panels stream by
 //   kDirectColumns, kDirectTile       up to so many columns are multiplied straight from the packed panel, in tiles of
 //                                     kDirectTile: beside the scales of a packed block there are registers for no more
 //   dot<Source, n>(block, s, column, values_at, bias_at, sum)
-//                                     sum[c] = the integer sum of sub-block s in column c, the offset taken off
+//                                     sum[r][c] = the integer sum of sub-block s in strip r and column c, the offset
+//                                     taken off
 //   dot_words(sum, a, b)              sum + products of two int16 pairs
 // Included only by matmul_int_*.cpp; everything has internal linkage.
 #pragma once
@@ -36,7 +37,7 @@ struct Packed {
   using V = typename K::V;
   static constexpr PanelLayout L = panel_layout(format);
   static constexpr int kOffset = L.offset;
-  static constexpr int kHalves = V::kHalves;
+  static constexpr int kHalves = V::kHalves, kStrips = 1;
   static constexpr bool kUnrollSubs = true;
   struct Block : Unpacker<format, V, K::kSign> {
     using Base = Unpacker<format, V, K::kSign>;
@@ -44,7 +45,16 @@ struct Packed {
 #pragma GCC unroll 8
       for (int line = 0; line < (L.codes_at + 63) / 64; line += kHalves) prefetch(64 * line);
     }
-    GLIMPSE_INLINE typename V::I codes(int g) const {
+    GLIMPSE_INLINE typename V::F scale(int s, int) const {
+      return Base::scale(s);
+    }
+    GLIMPSE_INLINE typename V::I min_pair(int t, int) const {
+      return Base::min_pair(t);
+    }
+    GLIMPSE_INLINE typename V::F min_scale(int) const {
+      return Base::min_scale;
+    }
+    GLIMPSE_INLINE typename V::I codes(int g, int) const {
       constexpr int low_groups = 8 / L.low_bits;
       if constexpr (L.high_bits != 0) {
         constexpr int high_groups = 8 / L.high_bits;
@@ -68,39 +78,38 @@ struct Packed {
   }
 };
 
-/// Half of the weights in scratch. format: any of the same shape (block, sub-block, kind of min) if codes are raised.
+/// Weights in scratch: two strips of V::kLanes rows side by side, which are two panels or the halves of one, so that
+/// each value of a column is read once for both. format: any of the same shape (block, sub-block, kind of min) if codes
+/// are raised.
 template <class K, PanelFormat format>
 struct Expanded {
   using V = typename K::V;
   static constexpr PanelLayout L = panel_layout(format);
   static constexpr int kOffset = K::kRaised ? 128 : L.offset;
-  static constexpr int kHalves = 1;
+  static constexpr int kHalves = 1, kStrips = kExpandedStrips;
+  static constexpr int kRows = kStrips * V::kLanes, kRowBytes = 4 * kRows;
   static constexpr bool kUnrollSubs = false;
   struct Block {
     const std::byte* code_bytes;
     const std::byte* scales;
     const std::byte* pairs;
-    typename V::F min_scale;
-    GLIMPSE_INLINE typename V::I codes(int g) const { return V::load(code_bytes + 64 * g); }
-    GLIMPSE_INLINE typename V::F scale(int s) const { return V::load_f(scales + 64 * s); }
-    GLIMPSE_INLINE typename V::I min_pair(int t) const { return V::load(pairs + 64 * t); }
+    const std::byte* min_scales;
+    GLIMPSE_INLINE typename V::I codes(int g, int strip) const {
+      typename V::I v = V::load(code_bytes + at(g, strip));
+      asm("" : "+v"(v));  // or gcc, short of registers, loads it anew for every column
+      return v;
+    }
+    GLIMPSE_INLINE typename V::F scale(int s, int strip) const { return V::load_f(scales + at(s, strip)); }
+    GLIMPSE_INLINE typename V::I min_pair(int t, int strip) const { return V::load(pairs + at(t, strip)); }
+    GLIMPSE_INLINE typename V::F min_scale(int strip) const { return V::load_f(min_scales + at(0, strip)); }
+    static GLIMPSE_INLINE int at(int i, int strip) { return kRowBytes * i + 4 * V::kLanes * strip; }
   };
-  const std::byte* scratch;  // moved to the half
+  const std::byte* scratch;
   ExpandedPanel at;
   GLIMPSE_INLINE Block block(int64_t b, int) const {
-    Block block{scratch + b * L.block * 16,
-                scratch + at.scales_at + b * L.subs() * 64,
-                scratch + at.min_pairs_at + b * (L.subs() / 2) * 64,
-                {}};
-    if constexpr (L.mins != MinKind::kNone) block.min_scale = V::load_f(scratch + at.min_scale_at + b * 64);
-    return block;
+    return {scratch + b * (L.block / 4) * kRowBytes, scratch + at.scales_at + b * L.subs() * kRowBytes,
+            scratch + at.min_pairs_at + b * (L.subs() / 2) * kRowBytes, scratch + at.min_scale_at + b * kRowBytes};
   }
-};
-
-/// A number as a type.
-template <int n>
-struct Number {
-  static constexpr int value = n;
 };
 
 /// Blocks [begin, end) of the reduction; past 0, the totals so far lie in the output.
@@ -108,9 +117,18 @@ struct BlockRange {
   int64_t begin, end;
 };
 
+/// Where a tile's columns come from and its outputs go.
+struct TileColumns {
+  const ActView& act;
+  int64_t first, count;  // columns; a tile that is wider computes the last one again
+  float* out;            // of row 0 of the tile, column 0 of the activations
+  int64_t ld_out;
+  int64_t strip_rows;  // from a strip's outputs to the next one's; 0 where both are the same panel
+};
+
 /// n columns of activations.
 template <int n>
-struct TileColumns {
+struct ColumnRecords {
   const std::byte* at[n];
   int64_t bias_base, sums_base, bias32_at, scales_at;
 };
@@ -119,48 +137,60 @@ struct SubRange {
   int begin, end;
 };
 
-/// blk[c] = what the minima of sub-blocks [subs.begin, subs.end) add to block b. sums_at: of the block's sums of
+/// blk = what the minima of sub-blocks [subs.begin, subs.end) add to block b. sums_at: of the block's sums of
 /// activations.
 template <class K, class Source, int n>
 GLIMPSE_INLINE void start_part(const typename Source::Block& w, int64_t b, const SubRange& subs,
-                               const TileColumns<n>& column, int64_t sums_at, typename K::V::F* blk) {
+                               const ColumnRecords<n>& column, int64_t sums_at,
+                               typename K::V::F (&blk)[Source::kStrips][n]) {
   using V = typename K::V;
   using I = typename V::I;
   constexpr PanelLayout L = Source::L;
-#pragma GCC unroll 8
-  for (int c = 0; c < n; ++c) blk[c] = V::zero_f();
+  constexpr int strips = Source::kStrips;
   if constexpr (L.mins == MinKind::kPairs) {
-    I pairs[n];
-#pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) pairs[c] = V::zero();
+    I pairs[strips][n];
 #pragma GCC unroll 8
     for (int t = subs.begin / 2; t < subs.end / 2; ++t) {
-      const I mins = w.min_pair(t);
+      I mins[strips];
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) mins[r] = w.min_pair(t, r);
 #pragma GCC unroll 8
       for (int c = 0; c < n; ++c) {
         const I sums = V::broadcast32(column.at[c] + sums_at + 4 * t);
-        pairs[c] = K::dot_words(pairs[c], mins, sums);
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) {
+          pairs[r][c] = K::dot_words(t == subs.begin / 2 ? V::zero() : pairs[r][c], mins[r], sums);
+        }
       }
     }
+#pragma GCC unroll 2
+    for (int r = 0; r < strips; ++r) {
+      const typename V::F scale = w.min_scale(r);
 #pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) blk[c] = V::mul(V::to_float(pairs[c]), w.min_scale);
-  } else if constexpr (L.mins == MinKind::kBlock) {
+      for (int c = 0; c < n; ++c) blk[r][c] = V::mul(V::to_float(pairs[r][c]), scale);
+    }
+  } else {
 #pragma GCC unroll 8
     for (int c = 0; c < n; ++c) {
-      blk[c] = V::mul(V::to_float(V::broadcast32(column.at[c] + column.bias32_at + b * 4)), w.min_scale);
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) {
+        blk[r][c] = L.mins == MinKind::kNone
+                        ? V::zero_f()
+                        : V::mul(V::to_float(V::broadcast32(column.at[c] + column.bias32_at + b * 4)), w.min_scale(r));
+      }
     }
   }
 }
 
-/// One block of 16 or 8 rows x n columns: total[c] = fma(blk, activation scale, total[c]) for each part.
+/// One block of the source's strips x n columns: total = fma(blk, activation scale, total) for each part.
 template <class K, class Source, int n>
-GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const TileColumns<n>& column,
-                              typename K::V::F* total) {
+GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const ColumnRecords<n>& column,
+                              typename K::V::F (&total)[Source::kStrips][n]) {
   using V = typename K::V;
   using I = typename V::I;
   using F = typename V::F;
   constexpr PanelLayout L = Source::L;
-  constexpr int subs = L.subs(), parts = act_parts(L);
+  constexpr int subs = L.subs(), parts = act_parts(L), strips = Source::kStrips;
   int64_t values_at = b * L.block, bias_at = column.bias_base + b * subs * 4, sums_at = column.sums_base + b * subs * 2;
   int64_t scales_at = column.scales_at + b * parts * 4;
   if constexpr (Source::kHalves > 1) {  // one register each, and constants; not an address for every operand
@@ -172,14 +202,17 @@ GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const 
 #pragma GCC unroll 2
   for (int part = 0; part < parts; ++part) {
     const int first_sub = part * subs / parts, end_sub = first_sub + subs / parts;
-    F blk[n];
+    F blk[strips][n];
     start_part<K, Source, n>(w, b, {first_sub, end_sub}, column, sums_at, blk);
     const auto sub_block = [&](int s) GLIMPSE_INLINE_LAMBDA {
-      I sum[n];
+      I sum[strips][n];
       K::template dot<Source, n>(w, s, column.at, values_at + s * L.sub, bias_at + 4 * s, sum);
-      const F scale = w.scale(s);
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) {
+        const F scale = w.scale(s, r);
 #pragma GCC unroll 8
-      for (int c = 0; c < n; ++c) blk[c] = V::fma(V::to_float(sum[c]), scale, blk[c]);
+        for (int c = 0; c < n; ++c) blk[r][c] = V::fma(V::to_float(sum[r][c]), scale, blk[r][c]);
+      }
     };
     if constexpr (Source::kUnrollSubs) {
 #pragma GCC unroll 16
@@ -189,7 +222,9 @@ GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const 
     }
 #pragma GCC unroll 8
     for (int c = 0; c < n; ++c) {
-      total[c] = V::fma(blk[c], V::broadcast_f(column.at[c] + scales_at + 4 * part), total[c]);
+      const F scale = V::broadcast_f(column.at[c] + scales_at + 4 * part);
+#pragma GCC unroll 2
+      for (int r = 0; r < strips; ++r) total[r][c] = V::fma(blk[r][c], scale, total[r][c]);
     }
   }
 }
@@ -197,114 +232,161 @@ GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const 
 /// All rows of the source x n columns, the whole reduction. The order of README.md. Both halves of a packed block are
 /// read before the next one, while it is in the L1 cache.
 template <class K, class Source, int n>
-__attribute__((noinline)) void tile(const Source& weights, const BlockRange& range, const ActView& act,
-                                    const std::byte* first_column, float* out, int64_t ld_out) {
+__attribute__((noinline)) void tile(const Source& weights, const BlockRange& range, const TileColumns& columns) {
   using V = typename K::V;
   using F = typename V::F;
   constexpr PanelLayout L = Source::L;
+  constexpr int halves = Source::kHalves, strips = Source::kStrips;
   const Source source = weights;
-  TileColumns<n> column{{},
-                        L.sub == 32 ? act.bias32_at : act.bias16_at,
-                        L.sub == 32 ? act.sums32_at : act.sums16_at,
-                        act.bias32_at,
-                        act.scales_at};
-  F total[Source::kHalves][n];
+  const ActView& act = columns.act;
+  ColumnRecords<n> column{{},
+                          L.sub == 32 ? act.bias32_at : act.bias16_at,
+                          L.sub == 32 ? act.sums32_at : act.sums16_at,
+                          act.bias32_at,
+                          act.scales_at};
+  F total[halves][strips][n];
+  const auto each_total = [&](auto&& body) GLIMPSE_INLINE_LAMBDA {
+    float* out = columns.out + columns.first * columns.ld_out;
 #pragma GCC unroll 8
-  for (int c = 0; c < n; ++c) {
-    column.at[c] = first_column + c * act.row_bytes;
+    for (int c = 0; c < n; ++c) {
 #pragma GCC unroll 2
-    for (int h = 0; h < Source::kHalves; ++h) {
-      total[h][c] = range.begin == 0 ? V::zero_f() : V::load_f(out + c * ld_out + V::kLanes * h);
+      for (int h = 0; h < halves; ++h) {
+#pragma GCC unroll 2
+        for (int r = 0; r < strips; ++r) body(total[h][r][c], out + h * V::kLanes + r * columns.strip_rows);
+      }
+      out += c + 1 < columns.count ? columns.ld_out : 0;
     }
-  }
+  };
+  const bool resume = range.begin != 0;
+  each_total([&](F& sum, const float* at) GLIMPSE_INLINE_LAMBDA { sum = resume ? V::load_f(at) : V::zero_f(); });
+  column.at[0] = act.data + columns.first * act.row_bytes;
+#pragma GCC unroll 8
+  for (int c = 1; c < n; ++c) column.at[c] = column.at[c - 1] + (c < columns.count ? act.row_bytes : 0);
   for (int64_t b = range.begin; b < range.end; ++b) {
-    if constexpr (Source::kHalves == 1 || L.block <= 32) {  // short: the totals stay in registers
+    if constexpr (halves == 1 || L.block <= 32) {  // short: the totals stay in registers
 #pragma GCC unroll 2
-      for (int h = 0; h < Source::kHalves; ++h) {
+      for (int h = 0; h < halves; ++h) {
         add_block<K, Source, n>(source.block(b - range.begin, h), b, column, total[h]);
       }
     } else {
-      for (int h = 0; h < Source::kHalves; ++h) {
+      for (int h = 0; h < halves; ++h) {
         asm("" : "+r"(h));  // or gcc unrolls, keeps all of a block's activations for the second half, and spills them
         add_block<K, Source, n>(source.block(b - range.begin, h), b, column, total[h]);
       }
     }
   }
-#pragma GCC unroll 8
-  for (int c = 0; c < n; ++c) {
-#pragma GCC unroll 2
-    for (int h = 0; h < Source::kHalves; ++h) V::store_f(out + c * ld_out + V::kLanes * h, total[h][c]);
-  }
+  asm volatile("" ::: "memory");  // or the addresses are kept in registers that the loop wants
+  each_total([](F sum, float* at) GLIMPSE_INLINE_LAMBDA { V::store_f(at, sum); });
 }
 
-/// Columns [begin, end) in tiles of `width` and one of the remainder. A direct tile of 8 unpacks a whole block for each
-/// number of columns: what is left of 8 goes in two tiles, so that there are fewer of them.
+/// Columns [columns.first, end) from a packed panel in tiles of `width`, of 4, 2 and 1; 3 as 4, so that fewer tiles are
+/// compiled.
 template <class K, class Source, int width>
-GLIMPSE_INLINE void all_columns(const Source& source, const BlockRange& range, const ActView& act, int64_t begin,
-                                int64_t end, float* out, int64_t ld_out) {
-  int64_t c = begin;
-  for (; c + width <= end; c += width) {
-    tile<K, Source, width>(source, range, act, act.data + c * act.row_bytes, out + c * ld_out, ld_out);
+GLIMPSE_INLINE void direct_columns(const Source& source, const BlockRange& range, TileColumns columns, int64_t end) {
+  constexpr int fewest = width == 4 ? 3 : width;
+  for (; end - columns.first >= fewest; columns.first += width) {
+    columns.count = end - columns.first < width ? end - columns.first : width;
+    tile<K, Source, width>(source, range, columns);
   }
-  if constexpr (width == 8 && Source::kUnrollSubs) {
-    all_columns<K, Source, 4>(source, range, act, c, end, out, ld_out);
-  } else {
-    const std::byte* column = act.data + c * act.row_bytes;
-    float* to = out + c * ld_out;
-    const auto remainder = [&](auto n) GLIMPSE_INLINE_LAMBDA {
-      if constexpr (n.value < width) {
-        if (end - c == n.value) tile<K, Source, n.value>(source, range, act, column, to, ld_out);
-      }
-    };
-    remainder(Number<1>{});
-    remainder(Number<2>{});
-    remainder(Number<3>{});
-    remainder(Number<4>{});
-    remainder(Number<5>{});
-    remainder(Number<6>{});
-    remainder(Number<7>{});
+  if constexpr (width > 1) {
+    if (columns.first < end) direct_columns<K, Source, width / 2>(source, range, columns, end);
   }
 }
 
-/// Writes a panel's codes (offset 128 where they are raised), scales and mins to scratch.
-template <class K, PanelFormat format>
-void expand(const uint8_t* panel, int64_t n_blocks, const ExpandedPanel& at, std::byte* scratch) {
-  using V = typename K::V;
-  constexpr PanelLayout L = panel_layout(format);
-  constexpr int groups = L.block / 4, subs = L.subs(), pairs_per_block = subs / 2;
-  constexpr bool raises = K::kRaised && L.is_signed() && L.offset != 128;
-  const typename V::I raise = V::set8(raises ? 128 - L.offset : 0);
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    for (int half = 0; half < V::kHalves; ++half) {
-      const Unpacker<format, V, K::kSign> w(panel + b * L.bytes, half);
-      std::byte* to = scratch + 32 * half;
-      std::byte* codes = to + b * L.block * 16;
-#pragma GCC unroll 64
-      for (int g = 0; g < groups; ++g) {
-        const typename V::I v = w.codes(g);
-        V::store(codes + 64 * g, raises ? V::add8(v, raise) : v);
+/// Where a walk over pieces of weights is: `panels` of n_panels from `panel` on, a range of n_blocks blocks.
+struct Piece {
+  int64_t panel, panels, n_panels;
+  BlockRange range;
+  int64_t n_blocks;
+  bool last_columns;  // no other columns of activations follow
+};
+
+/// Weights that will be expanded next: the walk's next piece, or the beginning of what lies behind its panels. Tiles
+/// ask for their lines one after the other: nothing else would, and the memory has nothing to do while tiles run from
+/// the caches.
+struct NextWeights {
+  const uint8_t* panel;
+  uint64_t panel_stride;
+  int64_t panels;
+  int64_t bytes;  // of each panel
+
+  GLIMPSE_INLINE NextWeights(const uint8_t* first_panel, uint64_t stride, const PanelLayout& layout, const Piece& at)
+      : panel_stride(stride), panels(at.panels), bytes((at.range.end - at.range.begin) * layout.bytes) {
+    const bool more_panels = at.panel + at.panels < at.n_panels, more_blocks = at.range.end < at.n_blocks;
+    const int64_t next_block = more_panels ? at.range.begin : more_blocks ? at.range.end : 0;
+    const int64_t next_panel = more_panels ? at.panel + at.panels : more_blocks || !at.last_columns ? 0 : at.n_panels;
+    panel = first_panel + static_cast<uint64_t>(next_panel) * stride + next_block * layout.bytes;
+  }
+
+  /// Part i of n.
+  GLIMPSE_INLINE void prefetch(int64_t i, int64_t n) const {
+    const int64_t lines = (bytes + 63) / 64;
+    for (int64_t p = 0; p < panels; ++p) {
+      for (int64_t line = lines * i / n; line < lines * (i + 1) / n; ++line) {
+        __builtin_prefetch(panel + static_cast<uint64_t>(p) * panel_stride + 64 * line, 0, 2);
       }
-      std::byte* scales = to + at.scales_at + b * subs * 64;
-#pragma GCC unroll 16
-      for (int s = 0; s < subs; ++s) V::store_f(scales + 64 * s, w.scale(s));
-      if constexpr (L.mins == MinKind::kPairs) {
-        std::byte* pairs = to + at.min_pairs_at + b * pairs_per_block * 64;
-#pragma GCC unroll 8
-        for (int t = 0; t < pairs_per_block; ++t) V::store(pairs + 64 * t, w.min_pair(t));
-      }
-      if constexpr (L.mins != MinKind::kNone) V::store_f(to + at.min_scale_at + b * 64, w.min_scale);
+    }
+  }
+};
+
+/// Columns [columns.first, end) from expanded weights in tiles of `width`; what is left as a tile of that width or of
+/// half.
+template <class K, class Source, int width>
+GLIMPSE_INLINE void expanded_columns(const Source& source, const BlockRange& range, TileColumns columns, int64_t end,
+                                     const NextWeights& next) {
+  const int64_t n_tiles = (end - columns.first + width - 1) / width;
+  for (int64_t i = 0; i < n_tiles; ++i, columns.first += width) {
+    next.prefetch(i, n_tiles);
+    columns.count = end - columns.first < width ? end - columns.first : width;
+    if (columns.count > width / 2) {
+      tile<K, Source, width>(source, range, columns);
+    } else {
+      tile<K, Source, width / 2>(source, range, columns);
     }
   }
 }
 
-/// The format whose Expanded tiles this one shares: the first of the same block, sub-block and kind of min.
+/// Writes the codes (offset 128 where they are raised), scales and mins of a panel's V::kLanes rows of `half` to a
+/// strip of scratch.
+template <class K, PanelFormat format>
+void expand(const uint8_t* panel, int half, int64_t n_blocks, const ExpandedPanel& at, std::byte* strip) {
+  using V = typename K::V;
+  constexpr PanelLayout L = panel_layout(format);
+  constexpr int groups = L.block / 4, subs = L.subs(), pairs_per_block = subs / 2;
+  constexpr int row_bytes = Expanded<K, format>::kRowBytes;
+  constexpr bool raises = K::kRaised && L.is_signed() && L.offset != 128;
+  const typename V::I raise = V::set8(raises ? 128 - L.offset : 0);
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    const Unpacker<format, V, K::kSign> w(panel + b * L.bytes, half);
+    std::byte* codes = strip + b * groups * row_bytes;
+#pragma GCC unroll 64
+    for (int g = 0; g < groups; ++g) {
+      const typename V::I v = w.codes(g);
+      V::store(codes + row_bytes * g, raises ? V::add8(v, raise) : v);
+    }
+    std::byte* scales = strip + at.scales_at + b * subs * row_bytes;
+#pragma GCC unroll 16
+    for (int s = 0; s < subs; ++s) V::store_f(scales + row_bytes * s, w.scale(s));
+    if constexpr (L.mins == MinKind::kPairs) {
+      std::byte* pairs = strip + at.min_pairs_at + b * pairs_per_block * row_bytes;
+#pragma GCC unroll 8
+      for (int t = 0; t < pairs_per_block; ++t) V::store(pairs + row_bytes * t, w.min_pair(t));
+    }
+    if constexpr (L.mins != MinKind::kNone) V::store_f(strip + at.min_scale_at + b * row_bytes, w.min_scale);
+  }
+}
+
+/// The format whose Expanded tiles this one shares: the first of the same block, sub-block and kind of min, and of the
+/// same codes unless those are raised.
 template <class K>
 constexpr PanelFormat tile_format(PanelFormat format) {
   const PanelLayout l = panel_layout(format);
-  if (!K::kRaised) return format;
   for (const BlockFormat& f : kBlockFormats) {
-    const bool same = f.length() == l.block && f.sub == l.sub && f.mins == l.mins;
-    if (same) return f.info.type;
+    const PanelLayout other = panel_layout(f.info.type);
+    const bool same_shape = other.block == l.block && other.sub == l.sub && other.mins == l.mins;
+    const bool same_codes =
+        other.offset == l.offset && (l.offset == 128 || other.low_bits + other.high_bits == l.low_bits + l.high_bits);
+    if (same_shape && (K::kRaised || same_codes)) return f.info.type;
   }
   return format;
 }
@@ -317,32 +399,37 @@ GLIMPSE_INLINE void run_direct(const uint8_t* panels, uint64_t panel_stride, int
   const int64_t n_blocks = (act.k + block - 1) / block;
   for (int64_t p = 0; p < n_panels; ++p) {
     const Packed<K, format> source{panels + static_cast<uint64_t>(p) * panel_stride};
-    all_columns<K, Packed<K, format>, K::kDirectTile>(source, {0, n_blocks}, act, 0, act.n, out + 16 * p, ld_out);
+    direct_columns<K, Packed<K, format>, K::kDirectTile>(source, {0, n_blocks}, {act, 0, 0, out + 16 * p, ld_out, 0},
+                                                         act.n);
   }
 }
 
-/// Many columns: pieces of a panel are expanded once, then all columns run over them.
+/// Many columns: pieces of a panel, or of two, are expanded once, then all columns run over them.
 template <class K, PanelFormat format>
 GLIMPSE_INLINE void run_expanded(const uint8_t* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act,
                                  float* out, int64_t ld_out, std::byte* scratch) {
   using V = typename K::V;
   using Source = Expanded<K, tile_format<K>(format)>;
   constexpr PanelLayout L = panel_layout(format);
-  constexpr int64_t chunk = kIntegerChunk / L.block;
+  constexpr int together = kExpandedStrips / V::kHalves;  // panels
+  constexpr int64_t chunk = kIntegerChunk / together / L.block;
   const int64_t n_blocks = (act.k + L.block - 1) / L.block;
-  const ExpandedPanel at = expanded_panel(L, (n_blocks < chunk ? n_blocks : chunk) * L.block);
+  const ExpandedPanel at = expanded_panel(L, (n_blocks < chunk ? n_blocks : chunk) * L.block, Source::kRows);
   for (int64_t begin = 0; begin < act.n; begin += K::kColumnBlock) {
     const int64_t end = begin + K::kColumnBlock < act.n ? begin + K::kColumnBlock : act.n;
     for (int64_t first = 0; first < n_blocks; first += chunk) {
       const BlockRange range{first, first + chunk < n_blocks ? first + chunk : n_blocks};
-      for (int64_t p = 0; p < n_panels; ++p) {
-        const uint8_t* panel = panels + static_cast<uint64_t>(p) * panel_stride;
-        float* to = out + 16 * p;
-        expand<K, format>(panel + first * L.bytes, range.end - first, at, scratch);
-        for (int half = 0; half < V::kHalves; ++half) {
-          const Source source{scratch + 32 * half, at};
-          all_columns<K, Source, K::kTileColumns>(source, range, act, begin, end, to + V::kLanes * half, ld_out);
+      for (int64_t p = 0; p < n_panels; p += together) {
+        const bool alone = p + together > n_panels;  // both strips are the last panel
+        for (int strip = 0; strip < kExpandedStrips; ++strip) {
+          const int64_t which = alone ? p : p + strip / V::kHalves;
+          const uint8_t* panel = panels + static_cast<uint64_t>(which) * panel_stride;
+          expand<K, format>(panel + first * L.bytes, strip % V::kHalves, range.end - first, at,
+                            scratch + 4 * V::kLanes * strip);
         }
+        const TileColumns columns{act, begin, 0, out + 16 * p, ld_out, alone ? 0 : V::kLanes};
+        const NextWeights next(panels, panel_stride, L, {p, together, n_panels, range, n_blocks, end == act.n});
+        expanded_columns<K, Source, K::kTileColumns>(Source{scratch, at}, range, columns, end, next);
       }
     }
   }

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "kernels/matmul/act_view.h"
+#include "kernels/matmul/matmul_int_tile.h"
 #include "kernels/matmul/matmul_unpack.h"
 #include "kernels/matmul/panel_expanded.h"
 #include "kernels/matmul/panel_layout.h"
@@ -133,12 +134,17 @@ void run_words(const std::byte* panels, uint64_t panel_stride, int64_t n_panels,
       for (int64_t p = 0; p < n_panels; ++p) {
         const auto* panel = reinterpret_cast<const uint8_t*>(panels) + static_cast<uint64_t>(p) * panel_stride;
         expand_words<format>(panel + first * L.bytes, count, scratch, scales_at);
+        const NextWeights next(reinterpret_cast<const uint8_t*>(panels), panel_stride, L,
+                               {p, 1, n_panels, {first, first + count}, n_blocks, end == act.n});
         const auto tile = [&](int64_t c, auto function) GLIMPSE_INLINE_LAMBDA {
           function(w, values + (c - begin) * kWordChunk, act.data + c * act.row_bytes + act.scales_at + first * 4,
                    act.row_bytes, out + c * ld_out + 16 * p, ld_out);
         };
         int64_t c = begin;
-        for (; c + kTile <= end; c += kTile) tile(c, word_tile<format, kTile>);
+        for (; c + kTile <= end; c += kTile) {
+          next.prefetch((c - begin) / kTile, (end - begin) / kTile);
+          tile(c, word_tile<format, kTile>);
+        }
         if (end - c == 1) tile(c, word_tile<format, 1>);
         if (end - c == 2) tile(c, word_tile<format, 2>);
         if (end - c == 3) tile(c, word_tile<format, 3>);

@@ -9,25 +9,28 @@
 
 namespace glimpse {
 
-/// Byte offsets in scratch; every part is made of whole vectors of 16 lanes (lane r = row r).
+/// Byte offsets in scratch; every part is made of whole rows of 4 bytes a lane (lane r = row r): 16 lanes, or 32 of two
+/// panels.
 struct ExpandedPanel {
-  int64_t scales_at = 0;     // per sub-block 16 floats (the codes lie at 0: per group of 4 columns 16 x 4 bytes)
-  int64_t min_pairs_at = 0;  // kPairs: per 2 sub-blocks 16 x 2 int16
-  int64_t min_scale_at = 0;  // kPairs, kBlock: per block 16 floats
+  int64_t scales_at = 0;     // per sub-block a float (the codes lie at 0: per group of 4 columns 4 bytes)
+  int64_t min_pairs_at = 0;  // kPairs: per 2 sub-blocks 2 int16
+  int64_t min_scale_at = 0;  // kPairs, kBlock: per block a float
   int64_t bytes = 0;
 };
 
-[[gnu::always_inline]] constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k) {
+[[gnu::always_inline]] constexpr ExpandedPanel expanded_panel(const PanelLayout& layout, int64_t k, int64_t rows) {
   ExpandedPanel e;
-  e.scales_at = k * 16;
-  e.min_pairs_at = e.scales_at + k / layout.sub * 64;
-  e.min_scale_at = e.min_pairs_at + (layout.mins == MinKind::kPairs ? k / layout.sub / 2 * 64 : 0);
-  e.bytes = e.min_scale_at + (layout.mins == MinKind::kNone ? 0 : k / layout.block * 64);
+  e.scales_at = k * rows;
+  e.min_pairs_at = e.scales_at + k / layout.sub * rows * 4;
+  e.min_scale_at = e.min_pairs_at + (layout.mins == MinKind::kPairs ? k / layout.sub / 2 * rows * 4 : 0);
+  e.bytes = e.min_scale_at + (layout.mins == MinKind::kNone ? 0 : k / layout.block * rows * 4);
   return e;
 }
 
-/// Integer formats are expanded in pieces of this many columns, which stay in the L1 cache while the tiles of all
-/// columns of activations pass over them.
+/// Vectors of rows that a tile of an integer format takes side by side: two panels, or two halves of one.
+constexpr int kExpandedStrips = 2;
+/// Integer formats are expanded in pieces of this many columns (two panels: half as many), which stay in the L1 cache
+/// while the tiles of all columns of activations pass over them.
 constexpr int64_t kIntegerChunk = 1536;
 /// 8-bit weights with AVX2 become 16-bit words in pieces of this many columns, beside the activations of so many
 /// columns (tokens), which stay in the L2 cache.
