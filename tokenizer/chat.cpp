@@ -73,9 +73,7 @@ class ChatWriter {
   ChatWriter(const Tokenizer& tokenizer, const ChatOptions& options, bool raw)
       : tokenizer_(tokenizer),
         options_(options),
-        text_options_{.parse_special = raw, .parse_markup = raw, .normalize_nfc = options.normalize_nfc},
-        n_images_(options.n_images_before),
-        n_videos_(options.n_videos_before) {}
+        text_options_{.parse_special = raw, .parse_markup = raw, .normalize_nfc = options.normalize_nfc} {}
 
   void text(std::string_view text) { text_.append(text); }
 
@@ -299,7 +297,6 @@ class ChatWriter {
                         part.n_tokens, kMaxPads);
     }
     n_pads_ += part.n_tokens;
-    if (options_.add_vision_id) text(format("%s %d: ", is_video ? "Video" : "Picture", count));
     const auto n_blocks = static_cast<int64_t>(part.slice_seconds.size());
     if (n_blocks > part.n_tokens || (n_blocks > 0 && part.n_tokens % n_blocks != 0)) {
       return make_error(ErrorCode::kInvalidArgument, "%s %d has %d tokens in %d slices", kind, count, part.n_tokens,
@@ -319,10 +316,8 @@ class ChatWriter {
   Status block(bool is_video, int64_t n_tokens) {
     GLIMPSE_TRY(control("<|vision_start|>"));
     GLIMPSE_TRY(control(is_video ? kVideoPad : kImagePad));
-    chat_.visuals.push_back({.position = static_cast<int64_t>(chat_.ids.size()) - 1,
-                             .n_tokens = n_tokens,
-                             .is_video = is_video,
-                             .part_index = n_parts_});
+    chat_.visuals.push_back(
+        {.position = static_cast<int64_t>(chat_.ids.size()) - 1, .n_tokens = n_tokens, .part_index = n_parts_});
     const TokenId pad = chat_.ids.back();
     chat_.ids.insert(chat_.ids.end(), static_cast<size_t>(n_tokens) - 1, pad);
     return control("<|vision_end|>");
@@ -331,8 +326,7 @@ class ChatWriter {
   const Tokenizer& tokenizer_;
   const ChatOptions& options_;
   TokenizeOptions text_options_;
-  int64_t n_images_, n_videos_;
-  int64_t n_pads_ = 0;
+  int64_t n_images_ = 0, n_videos_ = 0, n_pads_ = 0;
   int n_parts_ = 0;   // visual ones
   std::string text_;  // since the last control token
   TokenizedChat chat_;

@@ -32,7 +32,6 @@ struct ChatMessage {
 
 struct ChatOptions {
   bool add_generation_prompt = true;
-  bool add_vision_id = false;  // "Picture N: " before each picture, "Video N: " before each video
   bool normalize_nfc = true;
   /// Emitted when the first message is no system message and this is the start of the conversation; empty: nothing is.
   std::string default_system = "You are a helpful assistant.";
@@ -42,9 +41,6 @@ struct ChatOptions {
   std::vector<std::string> tools = {};
   /// Whether the model is to think before it answers; nullopt: as the template does when it is not asked.
   std::optional<bool> enable_thinking = {};
-  /// Continuations: how many pictures and videos came before, so that add_vision_id goes on counting.
-  int n_images_before = 0;
-  int n_videos_before = 0;
 };
 
 /// What the caller says of a prompt beside its messages.
@@ -64,7 +60,6 @@ bool ends_thinking(const ChatStyle& style, const std::vector<ChatMessage>& messa
 struct VisualSpan {
   int64_t position = 0;
   int64_t n_tokens = 0;
-  bool is_video = false;
   int part_index = 0;  // counts visual parts over all messages given, in order
   /// Of a video of several blocks, which one this is: each has a span, with the tokens of one slice.
   int slice = 0;

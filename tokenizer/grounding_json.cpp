@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "tokenizer/grounding_scanner.h"
+#include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
 namespace glimpse {
@@ -187,37 +188,14 @@ JsonShapeReader::End JsonShapeReader::string(std::string* out) {
   return End::kCut;
 }
 
-// What follows a backslash.
+// What follows a backslash; what is no escape of JSON is the character itself, or U+FFFD.
 void JsonShapeReader::escape(std::string* out) {
   if (at_ >= text_.size()) return;
-  const char c = text_[at_++];
-  const auto unit = [this]() -> std::optional<char32_t> {
-    const std::string_view digits = text_.substr(at_, 4);
-    unsigned value = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), value, 16);
-    if (error != std::errc() || end != digits.data() + 4 || digits.size() != 4) return std::nullopt;
-    at_ += 4;
-    return static_cast<char32_t>(value);
-  };
-  if (c != 'u') {
-    if (out == nullptr) return;
-    out->push_back(c == 'n' ? '\n' : c == 't' ? '\t' : c == 'r' ? '\r' : c == 'b' ? '\b' : c == 'f' ? '\f' : c);
-    return;
-  }
-  constexpr char32_t kUnknown = 0xFFFD;
-  char32_t code = unit().value_or(kUnknown);
-  if (code >= 0xD800 && code < 0xDC00 && text_.substr(at_).starts_with("\\u")) {
-    const size_t before = at_;
-    at_ += 2;
-    const char32_t low = unit().value_or(0);
-    if (low >= 0xDC00 && low < 0xE000) {
-      code = 0x10000 + ((code - 0xD800) << 10) + (low - 0xDC00);
-    } else {
-      at_ = before;
-    }
-  }
-  if (code >= 0xD800 && code < 0xE000) code = kUnknown;
-  if (out != nullptr) append_utf8(code, *out);
+  const JsonEscape escape = json_escape(text_.substr(at_));
+  const bool is_itself = escape.n_bytes == 0;
+  if (out != nullptr && is_itself) out->push_back(text_[at_]);
+  if (out != nullptr && !is_itself) append_utf8(escape.fault == nullptr ? escape.code_point : 0xFFFD, *out);
+  at_ += is_itself ? 1 : escape.n_bytes;
 }
 
 JsonShapeReader::End JsonShapeReader::numbers(int depth, Numbers& out) {

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
+#include <optional>
 #include <unordered_map>
 
 #include "tokenizer/utf8.h"
@@ -11,6 +13,9 @@
 namespace glimpse {
 namespace {
 
+using Kind = JsonValue::Kind;
+
+constexpr std::string_view kLetters = "\"\\/bfnrt", kMeanings = "\"\\/\b\f\n\r\t";  // of escapes
 constexpr size_t kMostDigits = 400;  // of a number; Python refuses integers of more than 4300
 
 bool is_digit(char c) {
@@ -36,174 +41,134 @@ bool exceeds_double(std::string_view spelled) {
 
 class Parser {
  public:
-  explicit Parser(std::string_view text) : text_(text) {}
+  Parser(std::string_view text, const JsonRules& rules) : text_(text), rules_(rules) {}
 
   Result<JsonValue> document() {
-    GLIMPSE_ASSIGN(JsonValue value, any(0));
-    skip_blanks();
-    if (at_ < text_.size()) return fail("the end");
+    if (const size_t bad = find_invalid_utf8(text_); bad != std::string_view::npos) {
+      at_ = bad;
+      return error("it is not valid UTF-8");
+    }
+    JsonValue value;
+    GLIMPSE_TRY(any(value, 0));
+    if (next() != '\0' || at_ < text_.size()) return error("want the end, something follows");
     return value;
   }
 
  private:
-  Error fail(const char* expected) const {
-    if (at_ >= text_.size()) return make_error(ErrorCode::kInvalidArgument, "JSON ends where %s is expected", expected);
-    return make_error(ErrorCode::kInvalidArgument, "JSON at byte %d: expected %s", at_, expected);
+  Error error(std::string_view what, ErrorCode code = ErrorCode::kInvalidArgument) const {
+    const TextPlace place = text_place(text_, at_);
+    return make_error(code, "JSON, line %d, column %d: %s%s", place.line, place.column,
+                      at_ < text_.size() ? "" : "it ends too early, ", what);
   }
 
-  void skip_blanks() { at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size()); }
-
-  bool take(char c) {
-    if (at_ >= text_.size() || text_[at_] != c) return false;
-    ++at_;
+  char peek() const { return at_ < text_.size() ? text_[at_] : '\0'; }
+  // Past white space.
+  char next() {
+    at_ = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());
+    return peek();
+  }
+  bool take(std::string_view what) {
+    if (!text_.substr(at_).starts_with(what)) return false;
+    at_ += what.size();
     return true;
   }
+  bool take_next(std::string_view what) {
+    next();
+    return take(what);
+  }
 
-  Result<JsonValue> any(int depth) {
-    skip_blanks();
-    if (depth > kMostJsonDepth) {
-      return make_error(ErrorCode::kInvalidArgument, "JSON at byte %d: nested more than %d deep", at_, kMostJsonDepth);
-    }
-    const char c = at_ < text_.size() ? text_[at_] : '\0';
-    JsonValue value;
-    if (c == '{') return object(depth);
-    if (c == '[') return array(depth);
+  Status any(JsonValue& to, int depth) {
+    const char c = next();
+    if (depth > kMostJsonDepth) return error(format("nested more than %d deep", kMostJsonDepth), ErrorCode::kTooLarge);
+    if (c == '{') return object(to, depth);
+    if (c == '[') return array(to, depth);
     if (c == '"') {
-      value.kind = JsonValue::Kind::kString;
-      GLIMPSE_ASSIGN(value.text, string());
-      return value;
+      to.kind = Kind::kString;
+      return string(to.text);
     }
-    if (c == '-' || is_digit(c)) return number();
-    using Kind = JsonValue::Kind;
-    for (const auto& [word, kind] : {std::pair{"null", Kind::kNull}, {"true", Kind::kTrue}, {"false", Kind::kFalse}}) {
-      if (!text_.substr(at_).starts_with(word)) continue;
-      at_ += std::string_view(word).size();
-      value.kind = kind;
-      return value;
-    }
-    return fail("a value");
+    if (c == '-' || is_digit(c)) return number(to);
+    to.kind = Kind::kBoolean;
+    to.boolean = take("true");
+    if (to.boolean || take("false")) return {};
+    to.kind = Kind::kNull;
+    return take("null") ? Status() : error("want a value");
   }
 
-  Result<JsonValue> array(int depth) {
-    JsonValue value;
-    value.kind = JsonValue::Kind::kArray;
+  Status array(JsonValue& to, int depth) {
+    to.kind = Kind::kArray;
     ++at_;
-    skip_blanks();
-    if (take(']')) return value;
+    if (take_next("]")) return {};
     do {
-      GLIMPSE_ASSIGN(JsonValue item, any(depth + 1));
-      value.items.push_back(std::move(item));
-      skip_blanks();
-    } while (take(','));
-    if (!take(']')) return fail("',' or ']'");
-    return value;
+      GLIMPSE_TRY(any(to.items.emplace_back(), depth + 1));
+    } while (take_next(","));
+    return take("]") ? Status() : error("want ',' or ']'");
   }
 
-  Result<JsonValue> object(int depth) {
-    JsonValue value;
-    value.kind = JsonValue::Kind::kObject;
+  Status object(JsonValue& to, int depth) {
+    to.kind = Kind::kObject;
     ++at_;
-    skip_blanks();
-    if (take('}')) return value;
+    if (take_next("}")) return {};
     std::unordered_map<std::string, size_t> seen;
     do {
-      skip_blanks();
-      if (at_ >= text_.size() || text_[at_] != '"') return fail("a key in quotes");
-      GLIMPSE_ASSIGN(std::string key, string());
-      skip_blanks();
-      if (!take(':')) return fail("':'");
-      GLIMPSE_ASSIGN(JsonValue member, any(depth + 1));
-      const auto [place, is_new] = seen.try_emplace(key, value.members.size());
+      if (next() != '"') return error("want the name of a member in quotes");
+      const size_t begin = at_;
+      std::string key;
+      GLIMPSE_TRY(string(key));
+      const auto [place, is_new] = seen.try_emplace(key, to.items.size());
       if (is_new) {
-        value.members.emplace_back(std::move(key), std::move(member));
-      } else {
-        value.members[place->second].second = std::move(member);
+        to.keys.push_back(std::move(key));
+        to.items.emplace_back();
+      } else if (!rules_.repeated_keys) {
+        at_ = begin;
+        return error("a name that the object has already");
       }
-      skip_blanks();
-    } while (take(','));
-    if (!take('}')) return fail("',' or '}'");
-    return value;
+      if (!take_next(":")) return error("want ':'");
+      JsonValue& member = to.items[place->second] = {};
+      GLIMPSE_TRY(any(member, depth + 1));
+    } while (take_next(","));
+    return take("}") ? Status() : error("want ',' or '}'");
   }
 
-  Result<JsonValue> number() {
-    JsonValue value;
-    value.kind = JsonValue::Kind::kNumber;
+  Status number(JsonValue& to) {
+    to.kind = Kind::kNumber;
     const size_t begin = at_;
-    take('-');
-    if (!take('0') && !digits()) return fail("a digit");
-    if (take('.') && !digits()) return fail("a digit");
-    if (at_ < text_.size() && (text_[at_] == 'e' || text_[at_] == 'E')) {
-      ++at_;
-      if (!take('+')) take('-');
-      if (!digits()) return fail("a digit");
+    take("-");
+    if (!take("0") && !digits()) return error("want a digit");
+    if (take(".") && !digits()) return error("want a digit behind the point");
+    if (take("e") || take("E")) {
+      if (!take("+")) take("-");
+      if (!digits()) return error("want a digit in the exponent");
     }
-    value.text = text_.substr(begin, at_ - begin);
-    if (value.text.size() > kMostDigits || exceeds_double(value.text)) {
-      return make_error(ErrorCode::kInvalidArgument, "JSON at byte %d: a number that is too large", begin);
-    }
-    return value;
+    to.text = text_.substr(begin, at_ - begin);
+    if (rules_.any_number || (to.text.size() <= kMostDigits && !exceeds_double(to.text))) return {};
+    at_ = begin;
+    return error("a number that is too large");
   }
 
   bool digits() {
     const size_t begin = at_;
-    while (at_ < text_.size() && is_digit(text_[at_])) ++at_;
+    while (is_digit(peek())) ++at_;
     return at_ > begin;
   }
 
-  Result<std::string> string() {
-    std::string out;
+  Status string(std::string& to) {
     ++at_;
-    while (at_ < text_.size()) {
-      const auto c = static_cast<unsigned char>(text_[at_]);
-      if (c == '"') {
-        ++at_;
-        return out;
+    while (!take("\"")) {
+      if (static_cast<unsigned char>(peek()) < 0x20) return error("want '\"': a string has no control characters");
+      if (take("\\")) {
+        const JsonEscape escape = json_escape(text_.substr(at_));
+        at_ += escape.n_bytes;
+        if (escape.fault != nullptr) return error(escape.fault);
+        append_utf8(escape.code_point, to);
+      } else {
+        to.push_back(text_[at_++]);
       }
-      if (c < 0x20) return fail("no control character in a string");
-      if (c == '\\') {
-        GLIMPSE_TRY(escape(out));
-        continue;
-      }
-      const Utf8Step step = utf8_step(text_.substr(at_));
-      if (step.kind != Utf8Step::Kind::kValid) return fail("UTF-8");
-      out.append(text_.substr(at_, step.n_bytes));
-      at_ += step.n_bytes;
     }
-    return fail("'\"'");
-  }
-
-  Status escape(std::string& out) {
-    constexpr std::string_view kNames = "\"\\/bfnrt", kMeant = "\"\\/\b\f\n\r\t";
-    ++at_;
-    if (at_ >= text_.size()) return fail("an escape");
-    if (const size_t i = kNames.find(text_[at_]); i != std::string_view::npos) {
-      ++at_;
-      out += kMeant[i];
-      return {};
-    }
-    if (!take('u')) return fail("an escape");
-    GLIMPSE_ASSIGN(uint32_t unit, hex4());
-    if (unit >= 0xD800 && unit < 0xDC00 && text_.substr(at_).starts_with("\\u")) {
-      at_ += 2;
-      GLIMPSE_ASSIGN(const uint32_t low, hex4());
-      if (low < 0xDC00 || low > 0xDFFF) return fail("the second half of a surrogate pair");
-      unit = 0x10000 + ((unit - 0xD800) << 10) + (low - 0xDC00);
-    }
-    if (unit >= 0xD800 && unit <= 0xDFFF) return fail("both halves of a surrogate pair");
-    append_utf8(unit, out);
     return {};
   }
 
-  Result<uint32_t> hex4() {
-    uint32_t unit = 0;
-    const std::string_view four = text_.substr(at_, 4);
-    const auto [end, error] = std::from_chars(four.data(), four.data() + four.size(), unit, 16);
-    if (four.size() < 4 || error != std::errc() || end != four.data() + 4) return fail("four hexadecimal digits");
-    at_ += 4;
-    return unit;
-  }
-
   const std::string_view text_;
+  const JsonRules rules_;
   size_t at_ = 0;
 };
 
@@ -243,12 +208,11 @@ std::string python_number(const std::string& spelled) {
 }
 
 void append_quoted(std::string_view text, std::string& out) {
-  constexpr std::string_view kNames = "\"\\bfnrt", kMeant = "\"\\\b\f\n\r\t";
   out += '"';
   for (const char c : text) {
-    if (const size_t i = kMeant.find(c); i != std::string_view::npos) {
+    if (const size_t i = kMeanings.find(c); i != std::string_view::npos && c != '/') {
       out += '\\';
-      out += kNames[i];
+      out += kLetters[i];
     } else if (static_cast<unsigned char>(c) < 0x20) {
       out += format("\\u%04x", static_cast<unsigned char>(c));
     } else {
@@ -258,61 +222,96 @@ void append_quoted(std::string_view text, std::string& out) {
   out += '"';
 }
 
-void append_value(const JsonValue& value, std::string& out) {
-  const char* separator = "";
+void append_value(const JsonValue& value, bool as_python, std::string& out) {
   switch (value.kind) {
-    case JsonValue::Kind::kNull:
+    case Kind::kNull:
       out += "null";
-      break;
-    case JsonValue::Kind::kFalse:
-      out += "false";
-      break;
-    case JsonValue::Kind::kTrue:
-      out += "true";
-      break;
-    case JsonValue::Kind::kNumber:
-      out += python_number(value.text);
-      break;
-    case JsonValue::Kind::kString:
+      return;
+    case Kind::kBoolean:
+      out += value.boolean ? "true" : "false";
+      return;
+    case Kind::kNumber:
+      out += as_python ? python_number(value.text) : value.text;
+      return;
+    case Kind::kString:
       append_quoted(value.text, out);
-      break;
-    case JsonValue::Kind::kArray:
-      out += '[';
-      for (const JsonValue& item : value.items) {
-        out += std::exchange(separator, ", ");
-        append_value(item, out);
+      return;
+    case Kind::kArray:
+    case Kind::kObject: {
+      const bool is_object = value.is(Kind::kObject);
+      out += is_object ? '{' : '[';
+      for (size_t i = 0; i < value.items.size(); ++i) {
+        if (i > 0) out += ", ";
+        if (is_object) append_quoted(value.keys[i], out);
+        if (is_object) out += ": ";
+        append_value(value.items[i], as_python, out);
       }
-      out += ']';
-      break;
-    case JsonValue::Kind::kObject:
-      out += '{';
-      for (const auto& [key, member] : value.members) {
-        out += std::exchange(separator, ", ");
-        append_quoted(key, out);
-        out += ": ";
-        append_value(member, out);
-      }
-      out += '}';
-      break;
+      out += is_object ? '}' : ']';
+    }
   }
+}
+
+std::optional<char32_t> four_digits(std::string_view text) {
+  const std::string_view four = text.substr(0, 4);
+  unsigned unit = 0;
+  const auto [end, error] = std::from_chars(four.data(), four.data() + four.size(), unit, 16);
+  if (four.size() < 4 || error != std::errc() || end != four.data() + 4) return std::nullopt;
+  return unit;
 }
 
 }  // namespace
 
 const JsonValue* JsonValue::find(std::string_view key) const {
-  for (const auto& [name, value] : members) {
-    if (name == key) return &value;
-  }
-  return nullptr;
+  const auto found = std::find(keys.begin(), keys.end(), key);
+  return found == keys.end() ? nullptr : &items[static_cast<size_t>(found - keys.begin())];
 }
 
-Result<JsonValue> parse_json(std::string_view text) {
-  return Parser(text).document();
+void JsonValue::set(std::string_view key, JsonValue value) {
+  const auto found = std::find(keys.begin(), keys.end(), key);
+  if (found != keys.end()) {
+    items[static_cast<size_t>(found - keys.begin())] = std::move(value);
+    return;
+  }
+  keys.emplace_back(key);
+  items.push_back(std::move(value));
+}
+
+const char* json_kind_name(JsonValue::Kind kind) {
+  static const char* const kNames[] = {"null", "boolean", "number", "string", "array", "object"};
+  return kNames[static_cast<size_t>(kind)];
+}
+
+Result<JsonValue> parse_json(std::string_view text, const JsonRules& rules) {
+  return Parser(text, rules).document();
+}
+
+JsonEscape json_escape(std::string_view text) {
+  if (text.empty()) return {0, 0, "want an escape"};
+  if (const size_t i = kLetters.find(text[0]); i != std::string_view::npos) {
+    return {static_cast<char32_t>(kMeanings[i]), 1, nullptr};
+  }
+  if (text[0] != 'u') return {0, 0, "an unknown escape"};
+  const auto unit = four_digits(text.substr(1));
+  if (!unit) return {0, 1, "want four hexadecimal digits"};
+  if (*unit < 0xD800 || *unit > 0xDFFF) return {*unit, 5, nullptr};
+  if (*unit < 0xDC00 && text.substr(5).starts_with("\\u")) {
+    const auto low = four_digits(text.substr(7));
+    if (low && *low >= 0xDC00 && *low <= 0xDFFF) {
+      return {0x10000 + ((*unit - 0xD800) << 10) + (*low - 0xDC00), 11, nullptr};
+    }
+  }
+  return {0, 5, "half of a surrogate pair"};
 }
 
 std::string to_python_json(const JsonValue& value) {
   std::string out;
-  append_value(value, out);
+  append_value(value, true, out);
+  return out;
+}
+
+std::string write_json(const JsonValue& value) {
+  std::string out;
+  append_value(value, false, out);
   return out;
 }
 

@@ -102,10 +102,6 @@ CharClass char_class(char32_t code_point) {
   }
 }
 
-const char* unicode_version() {
-  return utf8proc_unicode_version();
-}
-
 bool is_nfc_quickly(std::string_view text) {
   return std::all_of(text.begin(), text.end(),
                      [](char c) { return static_cast<unsigned char>(c) < kFirstUnstableLead; });

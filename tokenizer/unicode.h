@@ -14,9 +14,6 @@ enum class CharClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 /// \p{L} (Lu Ll Lt Lm Lo), \p{N} (Nd Nl No), \s (the property White_Space) or none of them.
 CharClass char_class(char32_t code_point);
 
-/// Of the tables: "14.0.0".
-const char* unicode_version();
-
 /// True when `text` is in NFC for certain (it has no character from U+0300 on): the usual case, and cheap.
 bool is_nfc_quickly(std::string_view text);
 

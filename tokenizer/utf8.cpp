@@ -47,4 +47,17 @@ size_t find_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
+TextPlace text_place(std::string_view text, size_t offset) {
+  TextPlace place;
+  for (const char c : text.substr(0, offset)) {
+    if (c == '\n') {
+      ++place.line;
+      place.column = 1;
+    } else if ((static_cast<unsigned char>(c) & 0xC0) != 0x80) {
+      ++place.column;
+    }
+  }
+  return place;
+}
+
 }  // namespace glimpse

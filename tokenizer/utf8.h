@@ -26,6 +26,12 @@ Utf8Step utf8_step(std::string_view bytes);
 /// Offset of the first byte that is not part of valid UTF-8, or npos.
 size_t find_invalid_utf8(std::string_view text);
 
+/// Where a reader of a text stands: line and column, in characters, from 1.
+struct TextPlace {
+  size_t line = 1, column = 1;
+};
+TextPlace text_place(std::string_view text, size_t offset);
+
 /// A code point and its length in bytes.
 struct Utf8Char {
   char32_t code_point;

@@ -52,16 +52,8 @@ class Parser {
   }
   // Line and column, in characters, from 1.
   Error error(std::string_view what, ErrorCode code = ErrorCode::kInvalidArgument) const {
-    size_t line = 1, column = 1;
-    for (size_t i = 0; i < std::min(pos_, text_.size()); ++i) {
-      if (text_[i] == '\n') {
-        ++line;
-        column = 1;
-      } else if ((static_cast<unsigned char>(text_[i]) & 0xC0) != 0x80) {
-        ++column;
-      }
-    }
-    return make_error(code, "line %d, column %d: %s", line, column, what);
+    const TextPlace place = text_place(text_, pos_);
+    return make_error(code, "line %d, column %d: %s", place.line, place.column, what);
   }
   // Blanks and comments; line breaks only where the rule goes on behind them.
   void skip(bool over_lines) {

@@ -21,6 +21,9 @@ using Expr = GrammarBuilder::Expr;
 using Rule = GrammarBuilder::Rule;
 using Kind = JsonValue::Kind;
 
+// A name that stands twice is a mistake; bounds may be larger than doubles.
+constexpr JsonRules kSchemaRules = {.repeated_keys = false, .any_number = true};
+
 constexpr uint32_t kMany = GrammarBuilder::kUnbounded;
 
 // Which keywords speak of which type; those of all types are handled before.
@@ -401,7 +404,7 @@ class Compiler {
       names.push_back(name);
       if (expr == builder_.nothing() && !needed) return {};
       // A rule: it is used twice, as the first member and as a further one.
-      const Expr member = builder_.sequence({builder_.literal(write_json_string(name)), builder_.literal(": "), expr});
+      const Expr member = builder_.sequence({builder_.literal(json_quoted(name)), builder_.literal(": "), expr});
       found.push_back({builder_.as_rule(member, place), needed});
       return {};
     };
@@ -503,7 +506,7 @@ class Compiler {
 }  // namespace
 
 Result<Grammar> json_schema_grammar(std::string_view schema) {
-  auto root = parse_json(schema == kBoxesSchemaName ? kBoxesSchema : schema);
+  auto root = parse_json(schema == kBoxesSchemaName ? kBoxesSchema : schema, kSchemaRules);
   if (!root.ok()) return with_context(std::move(root).error(), "the JSON schema");
   auto grammar = Compiler(std::move(root).value()).compile();
   if (!grammar.ok()) return with_context(std::move(grammar).error(), "the JSON schema");

@@ -3,7 +3,7 @@
 #include <map>
 #include <utility>
 
-#include "engine/constrain/json_value.h"
+#include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
 namespace glimpse::constrain {
@@ -56,7 +56,7 @@ Expr json_characters(GrammarBuilder& builder, const CodePointSet& set) {
   for (const CodePointSet::Range& range : kEscaped.ranges()) {
     for (char32_t c = range.first; c <= range.last; ++c) {
       if (!set.contains(c)) continue;
-      std::string text = write_json_string(std::string(1, static_cast<char>(c)));
+      std::string text = json_quoted(std::string(1, static_cast<char>(c)));
       found.push_back(builder.literal(std::string_view(text).substr(1, text.size() - 2)));
     }
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <numeric>
 #include <optional>
 
 #include "engine/constrain/decimal.h"
@@ -109,6 +110,25 @@ std::string pointer_to(const std::string& at, std::string_view key) {
 bool is_annotation(std::string_view keyword) {
   return keyword.substr(0, 2) == "x-" ||
          std::find(std::begin(kAnnotations), std::end(kAnnotations), keyword) != std::end(kAnnotations);
+}
+
+bool same_json(const JsonValue& a, const JsonValue& b) {
+  if (a.kind != b.kind || a.boolean != b.boolean || a.items.size() != b.items.size()) return false;
+  if (a.is(Kind::kArray)) return std::equal(a.items.begin(), a.items.end(), b.items.begin(), same_json);
+  if (a.is(Kind::kNumber)) {
+    const auto x = Decimal::parse(a.text), y = Decimal::parse(b.text);
+    if (x && y) return *x == *y;
+  }
+  const auto by_name = [](const JsonValue& object) {
+    std::vector<size_t> order(object.keys.size());
+    std::iota(order.begin(), order.end(), size_t{0});
+    std::sort(order.begin(), order.end(), [&](size_t i, size_t k) { return object.keys[i] < object.keys[k]; });
+    return order;
+  };
+  const std::vector<size_t> in_a = by_name(a), in_b = by_name(b);
+  return a.text == b.text && std::equal(in_a.begin(), in_a.end(), in_b.begin(), [&](size_t i, size_t k) {
+           return a.keys[i] == b.keys[k] && same_json(a.items[i], b.items[k]);
+         });
 }
 
 JsonValue all_of(std::vector<JsonValue> schemas) {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "engine/base/result.h"
-#include "engine/constrain/json_value.h"
+#include "tokenizer/json.h"
 
 namespace glimpse::constrain {
 
@@ -56,6 +56,8 @@ class SchemaDocument {
   int64_t n_copied_ = 0;  // values that were copied
 };
 
+/// Whether they are the same value: numbers by value, objects without their order.
+bool same_json(const JsonValue& a, const JsonValue& b);
 /// Kinds of values that a schema allows as far as type, const and enum say; a number that must be an integer counts as
 /// a number.
 std::vector<JsonValue::Kind> allowed_kinds(const JsonValue& schema);

@@ -383,16 +383,4 @@ Result<SampledToken> Sampler::sample(std::span<float> logits, int n_top_logprobs
   return token;
 }
 
-Result<std::vector<TokenProbability>> Sampler::distribution(std::span<float> logits, ConstraintState* constraint) {
-  GLIMPSE_TRY(check(logits));
-  GLIMPSE_TRY(shape_modified(logits, constraint));
-  double total = 0;
-  for (const double weight : weights_) total += weight;
-  std::vector<TokenProbability> result;
-  for (size_t i = 0; i < ids_.size(); ++i) {
-    if (weights_[i] > 0.0) result.push_back({ids_[i], weights_[i] / total});
-  }
-  return result;
-}
-
 }  // namespace glimpse

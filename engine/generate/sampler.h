@@ -45,11 +45,6 @@ struct SampledToken {
   std::vector<TokenLogprob> top;  // n_top most likely, descending; empty when not asked for
 };
 
-struct TokenProbability {
-  TokenId id = -1;
-  double probability = 0;
-};
-
 /// State: the options, the random generator and the tokens seen. Order of steps as in transformers: bias, penalties
 /// (repetition, then presence and frequency), temperature, top-k, top-p, min-p. Same seed, same logits: same tokens on
 /// every machine: probabilities are doubles, computed by an exponential of our own in a fixed order.
@@ -81,9 +76,10 @@ class Sampler {
   std::vector<float> peek(size_t n) const;
   /// A draw was made elsewhere.
   void skip_draw();
-  /// The distribution that sample() would draw from, in the order of its draw: by id, or by falling probability where
-  /// top-k is on. One token with probability 1 when greedy. Errors: as sample().
-  Result<std::vector<TokenProbability>> distribution(std::span<float> logits, ConstraintState* constraint = nullptr);
+  /// What the last sample() without log-probabilities drew from, in the order of its draw: by id, or by falling
+  /// probability where top-k is on; and how probable each was, the likeliest being 1. One token when greedy.
+  std::span<const TokenId> last_choices() const { return ids_; }
+  std::span<const double> last_weights() const { return weights_; }
 
  private:
   using Candidate = std::pair<float, TokenId>;

@@ -222,10 +222,6 @@ void Session::set_prompt_options(PromptOptions options) {
   impl_->conversation.set_options(std::move(options));
 }
 
-const PromptOptions& Session::prompt_options() const {
-  return impl_->conversation.options();
-}
-
 Status Session::prefill(const std::vector<Message>& messages, const ProgressSink& progress) {
   Impl& s = *impl_;
   const Clock::time_point start = Clock::now();

@@ -154,7 +154,6 @@ class Session {
   /// Tools and thinking, of the prompts from now on; forks have them too, checkpoints and files do not. Tools are
   /// written where the conversation begins. What cannot be done is said by the next prefill.
   void set_prompt_options(PromptOptions options);
-  const PromptOptions& prompt_options() const;
   /// Begins an answer to what was prefilled, or goes on with one that was cut off (max_tokens, cancelled, ...).
   /// Errors: kInvalidArgument: an option outside its range, or nothing to answer; kMismatch: a constraint that was
   /// compiled for another model's tokenizer.

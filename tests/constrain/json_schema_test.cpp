@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/constrain/boxes_schema.h"
-#include "engine/constrain/json_value.h"
+#include "engine/constrain/schema_document.h"
 #include "tests/constrain/json_validator.h"
 #include "tests/constrain/support.h"
 
@@ -465,16 +465,16 @@ TEST(JsonSchema, LargeOnesAreNotComparedEachWithEach) {
 TEST(JsonValue, ReadsWhatItWrites) {
   for (const char* text :
        {"null", "[1, -2.5e+10, true, false]", R"({"b": "q\"\\\n\u0001é😀", "a": {}})", "[]", "\"\""}) {
-    EXPECT_EQ(constrain::write_json(must(constrain::parse_json(text))), text);
+    EXPECT_EQ(write_json(must(parse_json(text))), text);
   }
-  EXPECT_EQ(must(constrain::parse_json(R"("\ud83d\ude00\/\u00e9")")).text, "😀/é");
+  EXPECT_EQ(must(parse_json(R"("\ud83d\ude00\/\u00e9")")).text, "😀/é");
   for (const char* text :
        {"01", "1.", ".5", "+1", "1e", "nul", "[1,]", "{\"a\" 1}", "\"\\x\"", "\"\\ud83d\"", "\"\t\"", "1 2", "-"}) {
-    EXPECT_FALSE(constrain::parse_json(text).ok()) << text;
+    EXPECT_FALSE(parse_json(text).ok()) << text;
     EXPECT_FALSE(json::accept(text)) << text;
   }
-  EXPECT_TRUE(constrain::same_json(must(constrain::parse_json("{\"a\": 1.0, \"b\": [100]}")),
-                                   must(constrain::parse_json("{\"b\": [1e2], \"a\": 1}"))));
+  EXPECT_TRUE(constrain::same_json(must(parse_json("{\"a\": 1.0, \"b\": [100]}")),
+                                   must(parse_json("{\"b\": [1e2], \"a\": 1}"))));
 }
 
 }  // namespace

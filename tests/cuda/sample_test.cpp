@@ -6,6 +6,7 @@
 #include "engine/generate/sampler.h"
 #include "kernels/cuda/epilogue.cuh"
 #include "tests/cuda/cuda_support.h"
+#include "tests/engine/sampler_support.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -84,8 +85,7 @@ TEST_F(DeviceSample, DistributionIsThatOfTheSampler) {
     options.min_p = c.min_p;
     Sampler sampler = must(Sampler::create(options, kVocab));
     std::vector<double> want(kVocab, 0.0);
-    for (const TokenProbability& p : must(sampler.distribution(logits)))
-      want[static_cast<size_t>(p.id)] = p.probability;
+    for (const auto& [id, p] : testing::distribution(sampler, logits)) want[static_cast<size_t>(id)] = p;
 
     // Many rows of the same logits, one random number each.
     constexpr int kRows = 64;

@@ -8,8 +8,9 @@
 #include <set>
 
 #include "engine/constrain/constraint.h"
-#include "engine/constrain/json_value.h"
+#include "tests/engine/sampler_support.h"
 #include "tests/engine/session_support.h"
+#include "tokenizer/json.h"
 
 namespace glimpse::testing {
 namespace {
@@ -82,8 +83,8 @@ TEST(ConstrainedAnswer, IsJsonOfItsSchema) {
     EXPECT_OK(session->rewind(*start));
     const Answer answer = must(session->generate({}, constrained(constraint, seed == 0 ? 0.0f : 1.2f, seed)));
     ASSERT_EQ(answer.reason, FinishReason::kStop) << answer.text;
-    const constrain::JsonValue value = must(constrain::parse_json(answer.text));
-    ASSERT_EQ(constrain::write_json(value), answer.text);
+    const JsonValue value = must(parse_json(answer.text));
+    ASSERT_EQ(write_json(value), answer.text);
     const int n = std::stoi(value.find("n")->text);
     EXPECT_TRUE(n >= -20 && n <= 300 && n % 5 == 0) << answer.text;
     const std::string& who = value.find("who")->text;
@@ -282,7 +283,7 @@ TEST(ConstrainedSampler, DrawsAsFromLogitsWithoutTheOthers) {
         if (!mask->allows(static_cast<TokenId>(id))) masked[id] = -std::numeric_limits<float>::infinity();
       }
       const std::vector<float> before = logits;
-      const auto a = must(with.distribution(logits, &state)), b = must(without.distribution(masked));
+      const auto a = distribution(with, logits, &state), b = distribution(without, masked);
       ASSERT_EQ(a.size(), b.size());
       for (size_t i = 0; i < a.size(); ++i) {
         ASSERT_EQ(a[i].id, b[i].id);

@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 #include <vector>
 
 #include "engine/generate/sampler.h"
@@ -22,13 +23,30 @@ inline Sampler make(const SamplerOptions& options, size_t vocab) {
   return std::move(sampler).value();
 }
 
+struct TokenProbability {
+  TokenId id = -1;
+  double probability = 0;
+};
+/// What sample() draws from, in the order of its draw.
+inline std::vector<TokenProbability> distribution(Sampler& sampler, std::span<float> logits,
+                                                  ConstraintState* constraint = nullptr) {
+  const Xoshiro256 random = sampler.random();
+  const auto drawn = sampler.sample(logits, 0, constraint);
+  EXPECT_TRUE(drawn.ok()) << drawn.error().message;
+  std::vector<TokenProbability> result;
+  if (!drawn.ok()) return result;
+  sampler.set_random(random);
+  const std::span<const double> weights = sampler.last_weights();
+  const double total = std::accumulate(weights.begin(), weights.end(), 0.0);
+  for (size_t i = 0; i < weights.size(); ++i) {
+    if (weights[i] > 0.0) result.push_back({sampler.last_choices()[i], weights[i] / total});
+  }
+  return result;
+}
+
 inline std::vector<double> dense(Sampler& sampler, std::vector<float> logits) {
   std::vector<double> result(logits.size());
-  const auto distribution = sampler.distribution(logits);
-  EXPECT_TRUE(distribution.ok()) << distribution.error().message;
-  if (distribution.ok()) {
-    for (const auto& [id, p] : distribution.value()) result[static_cast<size_t>(id)] += p;
-  }
+  for (const auto& [id, p] : distribution(sampler, logits)) result[static_cast<size_t>(id)] += p;
   return result;
 }
 

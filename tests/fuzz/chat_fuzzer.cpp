@@ -103,7 +103,6 @@ Input read_input(std::string_view rest) {
       case 'o': {
         const unsigned bits = content.empty() ? 0 : static_cast<unsigned char>(content[0]);
         input.options.add_generation_prompt = bits & 1;
-        input.options.add_vision_id = bits & 2;
         input.options.normalize_nfc = bits & 4;
         if (bits & 8) input.options.default_system.clear();
         input.options.style.tools = bits & 16 ? glimpse::ChatStyle::Tools::kJson : glimpse::ChatStyle::Tools::kNone;
@@ -159,8 +158,14 @@ void check_raw(const ChatMessage& message, const glimpse::ChatOptions& options) 
   require(ids.ok() && ids.value() == raw.value().ids);
 }
 
-// What was read is written and read again to the same.
+// What was read is written and read again to the same. Numbers are kept as they were where a reader takes any.
 void check_json(std::string_view text) {
+  constexpr glimpse::JsonRules kExact = {.repeated_keys = false, .any_number = true};
+  if (const auto exact = glimpse::parse_json(text, kExact); exact.ok()) {
+    const std::string same = glimpse::write_json(exact.value());
+    const auto read = glimpse::parse_json(same, kExact);
+    require(read.ok() && glimpse::write_json(read.value()) == same);
+  }
   const auto value = glimpse::parse_json(text);
   if (!value.ok()) return;
   const std::string written = glimpse::to_python_json(value.value());

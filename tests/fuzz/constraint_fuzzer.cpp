@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "engine/constrain/constraint.h"
-#include "engine/constrain/json_value.h"
 #include "tokenizer/byte_alphabet.h"
+#include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
 namespace {
@@ -63,7 +63,7 @@ void walk(const Constraint& constraint, std::string_view choices, bool is_json) 
     }
     require(!allowed.empty());
     require(mask.value()->allows(tokenizer().eos()) == state.can_end());
-    if (is_json && state.can_end()) require(glimpse::constrain::parse_json(said).ok());
+    if (is_json && state.can_end()) require(glimpse::parse_json(said, {.any_number = true}).ok());
     const auto forced = state.forced_tokens(tokenizer());
     if (!forced.ok()) return;
     const auto choice = static_cast<unsigned char>(choices.empty() ? step : choices[step * 7 % choices.size()]);

@@ -49,7 +49,7 @@ TEST(AnswerParts, CallsStandApart) {
 TEST(AnswerParts, CallsThatAreNoneStayContentAndAreNamed) {
   const std::string call = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
   EXPECT_EQ(split("A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>\n" + call),
-            "[][A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>] f{} !tool call 1: JSON at byte 9: expected ':'");
+            "[][A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>] f{} !tool call 1: JSON, line 1, column 10: want ':'");
   EXPECT_EQ(
       split("<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>"),
       "[][<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>] !tool call 1: the call of f has no object of "
@@ -105,7 +105,7 @@ TEST(AnswerParts, JoinedAndSplitTheyAreTheSame) {
   EXPECT_EQ(split(text.value()), shown(parts));
   EXPECT_EQ(join_answer({"", "", {{"f", "3"}}, {}}).error().message, "arguments of f: want a JSON object");
   EXPECT_EQ(join_answer({"", "", {{"f", "{"}}, {}}).error().message,
-            "arguments of f: JSON ends where a key in quotes is expected");
+            "arguments of f: JSON, line 1, column 2: it ends too early, want the name of a member in quotes");
   EXPECT_EQ(join_answer({"", "", {{"", "{}"}}, {}}).error().message, "a tool call has no name");
 }
 

@@ -66,9 +66,8 @@ Case case_of(const JsonValue& json) {
   c.options.style = format.style;
   c.options.default_system = format.default_system;
   const JsonValue& options = *json.find("options");
-  const auto flag = [&](const char* key) { return options.find(key)->kind == JsonValue::Kind::kTrue; };
+  const auto flag = [&](const char* key) { return options.find(key)->boolean; };
   if (options.find("add_generation_prompt")) c.options.add_generation_prompt = flag("add_generation_prompt");
-  if (options.find("add_vision_id")) c.options.add_vision_id = flag("add_vision_id");
   if (options.find("enable_thinking")) c.options.enable_thinking = flag("enable_thinking");
   for (const JsonValue& tool : json.find("tools")->items) c.options.tools.push_back(to_python_json(tool));
   for (const JsonValue& message : json.find("messages")->items) {
@@ -192,7 +191,8 @@ TEST(ChatStyle, ToolsThatATemplateHasNoFormForAreRefused) {
   EXPECT_EQ(refused(none, {question}, {"{}"}).code, ErrorCode::kUnsupported);
   EXPECT_EQ(refused(none, {question, result}, {}).code, ErrorCode::kUnsupported);
   EXPECT_NE(refused(xml, {question}, {"{}"}).message.find("as XML"), std::string::npos);
-  EXPECT_NE(refused(json, {question}, {"{}", "{\"a\": }"}).message.find("tool 2: JSON at byte 6"), std::string::npos);
+  EXPECT_NE(refused(json, {question}, {"{}", "{\"a\": }"}).message.find("tool 2: JSON, line 1, column 7"),
+            std::string::npos);
   EXPECT_NE(refused(json, {question}, {"[]"}).message.find("tool 1: want a JSON object"), std::string::npos);
 }
 

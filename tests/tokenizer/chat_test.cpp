@@ -61,7 +61,6 @@ TEST(Chat, OneImageThenText) {
   ASSERT_EQ(result.visuals.size(), 1u);
   EXPECT_EQ(result.visuals[0].n_tokens, 3);
   EXPECT_EQ(result.visuals[0].part_index, 0);
-  EXPECT_FALSE(result.visuals[0].is_video);
   EXPECT_EQ(result.ids[static_cast<size_t>(result.visuals[0].position)], test::small_tokenizer().find("<|image_pad|>"));
 }
 
@@ -106,26 +105,11 @@ TEST(Chat, PicturesAndTextKeepTheirOrder) {
     const VisualSpan& span = result.visuals[i];
     EXPECT_EQ(span.part_index, static_cast<int>(i));
     EXPECT_EQ(span.n_tokens, sizes[i]);
-    EXPECT_EQ(span.is_video, i == 2);
-    const TokenId pad = test::small_tokenizer().find(span.is_video ? "<|video_pad|>" : "<|image_pad|>");
+    const TokenId pad = test::small_tokenizer().find(i == 2 ? "<|video_pad|>" : "<|image_pad|>");
     for (int64_t k = 0; k < span.n_tokens; ++k) EXPECT_EQ(result.ids[static_cast<size_t>(span.position + k)], pad);
     EXPECT_NE(result.ids[static_cast<size_t>(span.position - 1)], pad);
     EXPECT_NE(result.ids[static_cast<size_t>(span.position + span.n_tokens)], pad);
   }
-}
-
-TEST(Chat, VisionIdsCountOverTheConversation) {
-  const ChatOptions options{.add_vision_id = true, .default_system = ""};
-  const auto result = chat({{"user", {image(1), video(1)}}, {"user", {image(1), text("x")}}}, options);
-  EXPECT_EQ(render(result.ids),
-            "<|im_start|>user\nPicture 1: <|vision_start|><|image_pad|><|vision_end|>"
-            "Video 1: <|vision_start|><|video_pad|><|vision_end|><|im_end|>\n"
-            "<|im_start|>user\nPicture 2: <|vision_start|><|image_pad|><|vision_end|>x<|im_end|>\n"
-            "<|im_start|>assistant\n");
-  const auto more = continuation({{"user", {image(1), video(1)}}}, true,
-                                 {.add_vision_id = true, .n_images_before = 2, .n_videos_before = 1});
-  EXPECT_NE(render(more.ids).find("Picture 3: "), std::string::npos);
-  EXPECT_NE(render(more.ids).find("Video 2: "), std::string::npos);
 }
 
 TEST(Chat, TextCannotInjectControlTokens) {
@@ -175,7 +159,7 @@ TEST(Chat, ContinuationsEqualTheWholeConversation) {
     return message;
   };
   for (int round = 0; round < 300; ++round) {
-    ChatOptions options{.add_vision_id = round % 2 == 0};
+    const ChatOptions options;
     std::vector<ChatMessage> whole;
     Ids cached;
     std::vector<VisualSpan> spans;
@@ -188,7 +172,6 @@ TEST(Chat, ContinuationsEqualTheWholeConversation) {
         span.position += static_cast<int64_t>(cached.size());
         span.part_index = static_cast<int>(spans.size());
         spans.push_back(span);
-        ++(span.is_video ? options.n_videos_before : options.n_images_before);
       }
       cached.insert(cached.end(), next.ids.begin(), next.ids.end());
       whole.push_back(fresh[0]);
@@ -201,7 +184,7 @@ TEST(Chat, ContinuationsEqualTheWholeConversation) {
       if (ended) cached.push_back(test::small_tokenizer().find("<|im_end|>"));
       whole.push_back({"assistant", {text(answer)}});
     }
-    const TokenizedChat expected = chat(whole, {.add_vision_id = round % 2 == 0});
+    const TokenizedChat expected = chat(whole, options);
     ASSERT_EQ(cached, expected.ids) << "round " << round;
     ASSERT_EQ(spans.size(), expected.visuals.size());
     for (size_t i = 0; i < spans.size(); ++i) {

@@ -45,28 +45,45 @@ TEST(Json, WritesWhatPythonWrites) {
 
 TEST(Json, SaysWhereItIsWrong) {
   const std::pair<const char*, const char*> cases[] = {
-      {"", "JSON ends where a value is expected"},
-      {"{\"a\" 1}", "JSON at byte 5: expected ':'"},
-      {"[1,]", "JSON at byte 3: expected a value"},
-      {"[1 2]", "JSON at byte 3: expected ',' or ']'"},
-      {"{a: 1}", "JSON at byte 1: expected a key in quotes"},
-      {"{\"a\": 1", "JSON ends where ',' or '}' is expected"},
-      {"01", "JSON at byte 1: expected the end"},
-      {"1.", "JSON ends where a digit is expected"},
-      {"-", "JSON ends where a digit is expected"},
-      {"1e99999999999999999999", "JSON at byte 0: a number that is too large"},
-      {"0.001e315", "JSON at byte 0: a number that is too large"},
-      {"1e999", "JSON at byte 0: a number that is too large"},
-      {"\"a", "JSON ends where '\"' is expected"},
-      {"\"\n\"", "JSON at byte 1: expected no control character in a string"},
-      {"\"\\x\"", "JSON at byte 2: expected an escape"},
-      {"\"\\u12g4\"", "JSON at byte 3: expected four hexadecimal digits"},
-      {"\"\\ud800\"", "JSON at byte 7: expected both halves of a surrogate pair"},
-      {"\"\\ud800\\u0041\"", "JSON at byte 13: expected the second half of a surrogate pair"},
-      {"\"\xff\"", "JSON at byte 1: expected UTF-8"},
-      {"nul", "JSON at byte 0: expected a value"},
+      {"", "line 1, column 1: it ends too early, want a value"},
+      {"{\"a\" 1}", "line 1, column 6: want ':'"},
+      {"[1,]", "line 1, column 4: want a value"},
+      {"[1 2]", "line 1, column 4: want ',' or ']'"},
+      {"{a: 1}", "line 1, column 2: want the name of a member in quotes"},
+      {"{\"a\":\n \"\u00e9\u00e8\" 1", "line 2, column 7: want ',' or '}'"},
+      {"{\"a\": 1", "line 1, column 8: it ends too early, want ',' or '}'"},
+      {"01", "line 1, column 2: want the end, something follows"},
+      {"1.", "line 1, column 3: it ends too early, want a digit behind the point"},
+      {"1ex", "line 1, column 3: want a digit in the exponent"},
+      {"-", "line 1, column 2: it ends too early, want a digit"},
+      {"1e99999999999999999999", "line 1, column 1: a number that is too large"},
+      {"0.001e315", "line 1, column 1: a number that is too large"},
+      {"[1e999]", "line 1, column 2: a number that is too large"},
+      {"\"a", "line 1, column 3: it ends too early, want '\"': a string has no control characters"},
+      {"\"\n\"", "line 1, column 2: want '\"': a string has no control characters"},
+      {"\"\\x\"", "line 1, column 3: an unknown escape"},
+      {"\"\\", "line 1, column 3: it ends too early, want an escape"},
+      {"\"\\u12g4\"", "line 1, column 4: want four hexadecimal digits"},
+      {"\"\\ud800\"", "line 1, column 8: half of a surrogate pair"},
+      {"\"\\udc00\"", "line 1, column 8: half of a surrogate pair"},
+      {"\"\\ud800\\u0041\"", "line 1, column 8: half of a surrogate pair"},
+      {"\"\xff\"", "line 1, column 2: it is not valid UTF-8"},
+      {"nul", "line 1, column 1: want a value"},
   };
-  for (const auto& [text, message] : cases) EXPECT_EQ(again(text), std::string("error: ") + message) << text;
+  for (const auto& [text, message] : cases) EXPECT_EQ(again(text), std::string("error: JSON, ") + message) << text;
+}
+
+TEST(Json, RulesSayWhatMoreIsTaken) {
+  const char* const twice = "{\"a\": 1, \"b\": 2, \"a\": [3]}";
+  EXPECT_EQ(again(twice), "{\"a\": [3], \"b\": 2}");
+  const Result<JsonValue> refused = parse_json(twice, {.repeated_keys = false});
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().message, "JSON, line 1, column 18: a name that the object has already");
+  const std::string huge = "[1e999, -1" + std::string(500, '0') + ".50]";
+  EXPECT_FALSE(parse_json(huge).ok());
+  const Result<JsonValue> exact = parse_json(huge, {.any_number = true});
+  ASSERT_TRUE(exact.ok());
+  EXPECT_EQ(write_json(exact.value()), huge);
 }
 
 TEST(Json, DepthIsLimited) {
@@ -74,8 +91,11 @@ TEST(Json, DepthIsLimited) {
     return std::string(static_cast<size_t>(n), '[') + std::string(static_cast<size_t>(n), ']');
   };
   EXPECT_TRUE(parse_json(nested(kMostJsonDepth)).ok());
-  EXPECT_FALSE(parse_json(nested(kMostJsonDepth + 2)).ok());
-  EXPECT_FALSE(parse_json(nested(1000000)).ok());
+  for (const int n : {kMostJsonDepth + 2, 1000000}) {
+    const Result<JsonValue> value = parse_json(nested(n));
+    ASSERT_FALSE(value.ok());
+    EXPECT_EQ(value.error().code, ErrorCode::kTooLarge);
+  }
 }
 
 }  // namespace

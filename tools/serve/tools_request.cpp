@@ -45,14 +45,15 @@ Wanted read_tool_choice(Fields& body, const std::vector<std::string>& names) {
 
 // References of a schema that becomes a part of another, at `place`.
 void move_references(JsonValue& schema, const std::string& place, bool are_names = false) {
-  for (auto& [key, value] : schema.members) {
+  for (size_t i = 0; i < schema.items.size(); ++i) {
+    JsonValue& value = schema.items[i];
+    const std::string_view key = schema.is(JsonValue::Kind::kObject) ? std::string_view(schema.keys[i]) : "";
     if (!are_names && (key == "const" || key == "enum" || key == "default" || key == "examples")) continue;
-    if (!are_names && key == "$ref" && value.kind == JsonValue::Kind::kString && value.text.starts_with('#')) {
+    if (!are_names && key == "$ref" && value.is(JsonValue::Kind::kString) && value.text.starts_with('#')) {
       value.text.replace(0, 1, place);
     }
     move_references(value, place, !are_names && (key == "properties" || key == "$defs" || key == "definitions"));
   }
-  for (JsonValue& item : schema.items) move_references(item, place);
 }
 
 // place: where the schema will stand.
@@ -60,7 +61,7 @@ std::string parameters_of(const JsonValue& tool, const std::string& place) {
   const JsonValue* const function = tool.find("function");
   const JsonValue* const parameters = function == nullptr ? nullptr : function->find("parameters");
   const bool given =
-      parameters != nullptr && parameters->kind == JsonValue::Kind::kObject && !parameters->members.empty();
+      parameters != nullptr && parameters->kind == JsonValue::Kind::kObject && !parameters->items.empty();
   if (!given) return "{\"type\": \"object\"}";
   JsonValue moved = *parameters;
   if (place != "#") move_references(moved, place);

@@ -91,6 +91,61 @@ struct Free {
   void operator()(glimpse_ticket* ticket) const { glimpse_ticket_free(ticket); }
   void operator()(glimpse_constraint* constraint) const { glimpse_constraint_free(constraint); }
 };
+template <typename Handle>
+using Owner = std::unique_ptr<Handle, Free>;
+
+// Calls whose last arguments are addresses of results.
+template <typename Handle, typename Call, typename... Args>
+Owner<Handle> made(Call call, const Args&... args) {
+  Handle* handle = nullptr;
+  check(call(args..., &handle));
+  return Owner<Handle>(handle);
+}
+template <typename Info, typename Call, typename... Args>
+Info filled(Call call, const Args&... args) {
+  Info info{};
+  info.struct_size = sizeof info;
+  check(call(args..., &info));
+  return info;
+}
+// Of those that tell how many values there are when they are given no room.
+template <typename T, typename Call, typename... Args>
+std::vector<T> counted(Call call, const Args&... args) {
+  size_t n = 0;
+  check(call(args..., nullptr, 0, &n));
+  std::vector<T> values(n);
+  if (n > 0) check(call(args..., values.data(), n, &n));
+  return values;
+}
+template <typename Params>
+Params initial(void (*init)(Params*)) {
+  Params params;
+  init(&params);
+  return params;
+}
+// call(callback, user) reports to progress.
+template <typename Call>
+void watched(const Progress& progress, Call&& call) {
+  glimpse_progress_callback callback = nullptr;
+  void* user = nullptr;
+  const OnText no_text;
+  Callbacks callbacks(progress, no_text);
+  callbacks.set_progress(&callback, &user);
+  callbacks.check(call(callback, user));
+}
+// The same where the callback is one of the parameters.
+template <typename Params, typename Call>
+void watched(const Progress& progress, Params& params, Call&& call) {
+  const OnText no_text;
+  Callbacks callbacks(progress, no_text);
+  callbacks.set_progress(&params.progress, &params.progress_user);
+  callbacks.check(call());
+}
+inline std::vector<const char*> c_strings(const std::vector<std::string>& texts) {
+  std::vector<const char*> pointers;
+  for (const std::string& text : texts) pointers.push_back(c_string(text));
+  return pointers;
+}
 }  // namespace detail
 
 /// Something that an answer points at; points are pairs x, y, one behind the other.
@@ -112,30 +167,14 @@ class Model {
   /// params.model_path and the rest of glimpse_model_params; see params().
   /// progress replaces the callback of params when set.
   explicit Model(glimpse_model_params params, const Progress& progress = {}) {
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&params.progress, &params.progress_user);
     glimpse_model* model = nullptr;
-    callbacks.check(glimpse_model_load(&params, &model));
+    detail::watched(progress, params, [&] { return glimpse_model_load(&params, &model); });
     handle_.reset(model);
   }
-  static glimpse_model_params params() {
-    glimpse_model_params params;
-    glimpse_model_params_init(&params);
-    return params;
-  }
-  glimpse_model_info info() const {
-    glimpse_model_info info{};
-    info.struct_size = sizeof info;
-    check(glimpse_model_get_info(handle_.get(), &info));
-    return info;
-  }
+  static glimpse_model_params params() { return detail::initial(glimpse_model_params_init); }
+  glimpse_model_info info() const { return detail::filled<glimpse_model_info>(glimpse_model_get_info, handle_.get()); }
   std::vector<int32_t> tokenize(std::string_view text) const {
-    size_t n = 0;
-    check(glimpse_tokenize(handle_.get(), text.data(), text.size(), nullptr, 0, &n));
-    std::vector<int32_t> ids(n);
-    if (n > 0) check(glimpse_tokenize(handle_.get(), text.data(), text.size(), ids.data(), n, &n));
-    return ids;
+    return detail::counted<int32_t>(glimpse_tokenize, handle_.get(), text.data(), text.size());
   }
   std::string_view token_bytes(int32_t id) const {
     const char* bytes = nullptr;
@@ -145,25 +184,16 @@ class Model {
   }
   /// Which of n_frames frames, taken at fps, a video of this model is made of.
   std::vector<size_t> sample_video(size_t n_frames, double fps, const glimpse_video_sampling& sampling) const {
-    size_t n = 0;
-    check(glimpse_sample_video(handle_.get(), n_frames, fps, &sampling, nullptr, 0, &n));
-    std::vector<size_t> indices(n);
-    if (n > 0) check(glimpse_sample_video(handle_.get(), n_frames, fps, &sampling, indices.data(), n, &n));
-    return indices;
+    return detail::counted<size_t>(glimpse_sample_video, handle_.get(), n_frames, fps, &sampling);
   }
   /// What an answer points at. text: with control tokens shown; pictures: those of the conversation, in their order.
   Shapes read_shapes(std::string_view text, const std::vector<glimpse_picture_size>& pictures) const {
-    glimpse_shapes* raw = nullptr;
-    check(glimpse_read_shapes(handle_.get(), text.data(), text.size(), pictures.data(), pictures.size(), &raw));
-    const std::unique_ptr<glimpse_shapes, detail::Free> handle(raw);
-    glimpse_shapes_info info{};
-    info.struct_size = sizeof info;
-    check(glimpse_shapes_get_info(handle.get(), &info));
+    const auto handle = detail::made<glimpse_shapes>(glimpse_read_shapes, handle_.get(), text.data(), text.size(),
+                                                     pictures.data(), pictures.size());
+    const auto info = detail::filled<glimpse_shapes_info>(glimpse_shapes_get_info, handle.get());
     Shapes shapes{{}, info.problem};
     for (size_t i = 0; i < info.n_shapes; ++i) {
-      glimpse_shape shape{};
-      shape.struct_size = sizeof shape;
-      check(glimpse_shapes_get(handle.get(), i, &shape));
+      const auto shape = detail::filled<glimpse_shape>(glimpse_shapes_get, handle.get(), i);
       const double *said = shape.said, *pixels = shape.pixels;
       const size_t n = 2 * shape.n_points;
       shapes.shapes.push_back({static_cast<glimpse_shape_kind>(shape.kind), static_cast<glimpse_shape_unit>(shape.unit),
@@ -176,7 +206,7 @@ class Model {
   glimpse_model* get() const { return handle_.get(); }
 
  private:
-  std::unique_ptr<glimpse_model, detail::Free> handle_;
+  detail::Owner<glimpse_model> handle_;
 };
 
 /// What an answer may be: `params.constraint = constraint.get()`.
@@ -195,85 +225,56 @@ class Constraint {
   static Constraint choice(const Model& model, const std::vector<std::string>& texts) {
     std::vector<const char*> pointers;
     for (const std::string& text : texts) pointers.push_back(text.c_str());
-    Constraint constraint;
-    glimpse_constraint* handle = nullptr;
-    check(glimpse_constraint_create_choice(model.get(), pointers.data(), pointers.size(), &handle));
-    constraint.handle_.reset(handle);
-    return constraint;
+    return Constraint(detail::made<glimpse_constraint>(glimpse_constraint_create_choice, model.get(), pointers.data(),
+                                                       pointers.size()));
   }
   glimpse_constraint* get() const { return handle_.get(); }
 
  private:
-  Constraint() = default;
+  explicit Constraint(detail::Owner<glimpse_constraint> handle) : handle_(std::move(handle)) {}
   static Constraint of(const Model& model, glimpse_constraint_kind kind, std::string_view text) {
-    Constraint constraint;
-    glimpse_constraint* handle = nullptr;
     const std::string terminated(text);
-    check(glimpse_constraint_create(model.get(), kind, terminated.c_str(), terminated.size(), &handle));
-    constraint.handle_.reset(handle);
-    return constraint;
+    return Constraint(detail::made<glimpse_constraint>(glimpse_constraint_create, model.get(), kind, terminated.c_str(),
+                                                       terminated.size()));
   }
 
-  std::unique_ptr<glimpse_constraint, detail::Free> handle_;
+  detail::Owner<glimpse_constraint> handle_;
 };
 
 /// A picture as the decoder sees it.
 class Embedding {
  public:
-  explicit Embedding(glimpse_embedding* handle) : handle_(handle) {}
+  explicit Embedding(detail::Owner<glimpse_embedding> handle) : handle_(std::move(handle)) {}
   static Embedding load(const std::vector<unsigned char>& bytes) {
-    glimpse_embedding* embedding = nullptr;
-    check(glimpse_embedding_load(bytes.data(), bytes.size(), &embedding));
-    return Embedding(embedding);
+    return Embedding(detail::made<glimpse_embedding>(glimpse_embedding_load, bytes.data(), bytes.size()));
   }
   std::vector<unsigned char> save() const {
-    size_t n = 0;
-    check(glimpse_embedding_save(handle_.get(), nullptr, 0, &n));
-    std::vector<unsigned char> bytes(n);
-    check(glimpse_embedding_save(handle_.get(), bytes.data(), n, &n));
-    return bytes;
+    return detail::counted<unsigned char>(glimpse_embedding_save, handle_.get());
   }
   glimpse_embedding_info info() const {
-    glimpse_embedding_info info{};
-    info.struct_size = sizeof info;
-    check(glimpse_embedding_get_info(handle_.get(), &info));
-    return info;
+    return detail::filled<glimpse_embedding_info>(glimpse_embedding_get_info, handle_.get());
   }
   const glimpse_embedding* get() const { return handle_.get(); }
 
  private:
-  std::unique_ptr<glimpse_embedding, detail::Free> handle_;
+  detail::Owner<glimpse_embedding> handle_;
 };
 
 inline glimpse_video video() {
-  glimpse_video video;
-  glimpse_video_init(&video);
-  return video;
+  return detail::initial(glimpse_video_init);
 }
 inline glimpse_video_sampling video_sampling() {
-  glimpse_video_sampling sampling;
-  glimpse_video_sampling_init(&sampling);
-  return sampling;
+  return detail::initial(glimpse_video_sampling_init);
 }
 
 /// Pictures to embeddings without a session; used by one thread at a time.
 class Encoder {
  public:
-  Encoder(const Model& model, const glimpse_encoder_params& params) {
-    glimpse_encoder* encoder = nullptr;
-    check(glimpse_encoder_create(model.get(), &params, &encoder));
-    handle_.reset(encoder);
-  }
-  static glimpse_encoder_params params() {
-    glimpse_encoder_params params;
-    glimpse_encoder_params_init(&params);
-    return params;
-  }
+  Encoder(const Model& model, const glimpse_encoder_params& params)
+      : handle_(detail::made<glimpse_encoder>(glimpse_encoder_create, model.get(), &params)) {}
+  static glimpse_encoder_params params() { return detail::initial(glimpse_encoder_params_init); }
   static glimpse_memory_plan plan(const Model& model, const glimpse_encoder_params& params) {
-    glimpse_memory_plan plan{};
-    plan.struct_size = sizeof plan;
-    check(glimpse_plan_encoder(model.get(), &params, &plan));
-    return plan;
+    return detail::filled<glimpse_memory_plan>(glimpse_plan_encoder, model.get(), &params);
   }
   static glimpse_picture file(const std::string& path) {
     glimpse_picture picture{};
@@ -296,34 +297,27 @@ class Encoder {
   }
   /// What file(), bytes() and rgb() were given must live until the call returns.
   std::vector<Embedding> encode(const std::vector<glimpse_picture>& pictures, const Progress& progress = {}) {
-    glimpse_progress_callback callback = nullptr;
-    void* user = nullptr;
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&callback, &user);
     std::vector<Embedding> embeddings;
     embeddings.reserve(pictures.size());
     std::vector<glimpse_embedding*> handles(pictures.size() + 1);  // never empty: out may not be NULL
-    callbacks.check(
-        glimpse_encoder_encode(handle_.get(), pictures.data(), pictures.size(), callback, user, handles.data()));
-    for (size_t i = 0; i < pictures.size(); ++i) embeddings.emplace_back(handles[i]);
+    detail::watched(progress, [&](glimpse_progress_callback callback, void* user) {
+      return glimpse_encoder_encode(handle_.get(), pictures.data(), pictures.size(), callback, user, handles.data());
+    });
+    for (size_t i = 0; i < pictures.size(); ++i) embeddings.emplace_back(detail::Owner<glimpse_embedding>(handles[i]));
     return embeddings;
   }
   /// A video, see glimpse_video; what it points at must live until the call returns.
   Embedding encode_video(const glimpse_video& video, const Progress& progress = {}) {
-    glimpse_progress_callback callback = nullptr;
-    void* user = nullptr;
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&callback, &user);
     glimpse_embedding* embedding = nullptr;
-    callbacks.check(glimpse_encoder_encode_video(handle_.get(), &video, callback, user, &embedding));
-    return Embedding(embedding);
+    detail::watched(progress, [&](glimpse_progress_callback callback, void* user) {
+      return glimpse_encoder_encode_video(handle_.get(), &video, callback, user, &embedding);
+    });
+    return Embedding(detail::Owner<glimpse_embedding>(embedding));
   }
   glimpse_encoder* get() const { return handle_.get(); }
 
  private:
-  std::unique_ptr<glimpse_encoder, detail::Free> handle_;
+  detail::Owner<glimpse_encoder> handle_;
 };
 
 /// A text or a picture of a message. The embedding must live until the call that takes the message returns.
@@ -331,43 +325,48 @@ struct Part {
   std::string text;
   const Embedding* embedding = nullptr;
 };
+namespace detail {
+// Parts in the C layout; they point into those that they were made from.
+inline std::vector<glimpse_part> flat(const std::vector<Part>& from) {
+  std::vector<glimpse_part> parts(from.size());
+  for (size_t i = 0; i < from.size(); ++i) {
+    if (from[i].embedding != nullptr) {
+      parts[i].embedding = from[i].embedding->get();
+    } else {
+      parts[i].text = from[i].text.c_str();
+      parts[i].n_bytes = from[i].text.size();
+    }
+  }
+  return parts;
+}
+}  // namespace detail
 /// Texts and pictures to vectors and scores; used by one thread at a time.
 class Embedder {
  public:
-  Embedder(const Model& model, const glimpse_session_params& params) {
-    glimpse_embedder* embedder = nullptr;
-    check(glimpse_embedder_create(model.get(), &params, &embedder));
-    handle_.reset(embedder);
-  }
-  static glimpse_embed_params params() {
-    glimpse_embed_params params;
-    glimpse_embed_params_init(&params);
-    return params;
-  }
+  Embedder(const Model& model, const glimpse_session_params& params)
+      : handle_(detail::made<glimpse_embedder>(glimpse_embedder_create, model.get(), &params)) {}
+  static glimpse_embed_params params() { return detail::initial(glimpse_embed_params_init); }
   /// Vectors, one behind the other.
   std::vector<float> embed(const std::vector<std::vector<Part>>& inputs,
                            glimpse_embed_params params = Embedder::params(), const Progress& progress = {}) {
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&params.progress, &params.progress_user);
     const Flat flat(inputs);
     size_t n = 0;
     check(glimpse_embedder_embed(handle_.get(), flat.inputs.data(), inputs.size(), &params, nullptr, 0, &n));
     std::vector<float> vectors(n);
-    callbacks.check(
-        glimpse_embedder_embed(handle_.get(), flat.inputs.data(), inputs.size(), &params, vectors.data(), n, &n));
+    detail::watched(progress, params, [&] {
+      return glimpse_embedder_embed(handle_.get(), flat.inputs.data(), inputs.size(), &params, vectors.data(), n, &n);
+    });
     return vectors;
   }
   std::vector<float> rank(const std::vector<Part>& query, const std::vector<std::vector<Part>>& documents,
                           glimpse_embed_params params = Embedder::params(), const Progress& progress = {}) {
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&params.progress, &params.progress_user);
     const std::vector<std::vector<Part>> queries{query};
     const Flat question(queries), flat(documents);
     std::vector<float> scores(documents.size());
-    callbacks.check(glimpse_embedder_rank(handle_.get(), question.inputs.data(), flat.inputs.data(), documents.size(),
-                                          &params, scores.data()));
+    detail::watched(progress, params, [&] {
+      return glimpse_embedder_rank(handle_.get(), question.inputs.data(), flat.inputs.data(), documents.size(), &params,
+                                   scores.data());
+    });
     return scores;
   }
 
@@ -376,24 +375,14 @@ class Embedder {
     explicit Flat(std::vector<std::vector<Part>>&&) = delete;  // it points into what it was given
     explicit Flat(const std::vector<std::vector<Part>>& given) {
       for (const std::vector<Part>& input : given) {
-        std::vector<glimpse_part>& to = parts.emplace_back();
-        for (const Part& part : input) {
-          glimpse_part& flat = to.emplace_back();
-          flat = {};
-          if (part.embedding != nullptr) {
-            flat.embedding = part.embedding->get();
-          } else {
-            flat.text = part.text.c_str();
-            flat.n_bytes = part.text.size();
-          }
-        }
-        inputs.push_back({to.data(), to.size()});
+        parts.push_back(detail::flat(input));
+        inputs.push_back({parts.back().data(), parts.back().size()});
       }
     }
     std::deque<std::vector<glimpse_part>> parts;
     std::vector<glimpse_input> inputs;
   };
-  std::unique_ptr<glimpse_embedder, detail::Free> handle_;
+  detail::Owner<glimpse_embedder> handle_;
 };
 
 struct Message {
@@ -418,18 +407,13 @@ struct AnswerParts {
   std::vector<std::string> problems;
 };
 inline AnswerParts split_answer(std::string_view text, bool thinking_open, bool tool_calls) {
-  glimpse_splitter_params params;
-  glimpse_splitter_params_init(&params);
+  auto params = detail::initial(glimpse_splitter_params_init);
   params.thinking_open = thinking_open ? 1 : 0;
   params.tool_calls = tool_calls ? 1 : 0;
-  glimpse_splitter* raw = nullptr;
-  check(glimpse_splitter_create(&params, &raw));
-  const std::unique_ptr<glimpse_splitter, detail::Free> splitter(raw);
-  check(glimpse_splitter_push(raw, text.data(), text.size(), nullptr));
-  check(glimpse_splitter_finish(raw, nullptr));
-  glimpse_answer_parts c{};
-  c.struct_size = sizeof c;
-  check(glimpse_splitter_get(raw, &c));
+  const auto splitter = detail::made<glimpse_splitter>(glimpse_splitter_create, &params);
+  check(glimpse_splitter_push(splitter.get(), text.data(), text.size(), nullptr));
+  check(glimpse_splitter_finish(splitter.get(), nullptr));
+  const auto c = detail::filled<glimpse_answer_parts>(glimpse_splitter_get, splitter.get());
   AnswerParts parts{{c.reasoning, c.n_reasoning_bytes}, {c.content, c.n_content_bytes}, {}, {}};
   for (size_t i = 0; i < c.n_tool_calls; ++i)
     parts.tool_calls.push_back({c.tool_calls[i].name, c.tool_calls[i].arguments});
@@ -440,31 +424,21 @@ inline AnswerParts split_answer(std::string_view text, bool thinking_open, bool 
 /// What a session was at a moment.
 class Checkpoint {
  public:
-  explicit Checkpoint(glimpse_checkpoint* handle) : handle_(handle) {}
+  explicit Checkpoint(detail::Owner<glimpse_checkpoint> handle) : handle_(std::move(handle)) {}
   const glimpse_checkpoint* get() const { return handle_.get(); }
 
  private:
-  std::unique_ptr<glimpse_checkpoint, detail::Free> handle_;
+  detail::Owner<glimpse_checkpoint> handle_;
 };
 
 /// One conversation; it and those forked from it are used by one thread at a time.
 class Session {
  public:
-  Session(const Model& model, const glimpse_session_params& params) {
-    glimpse_session* session = nullptr;
-    check(glimpse_session_create(model.get(), &params, &session));
-    handle_.reset(session);
-  }
-  static glimpse_session_params params() {
-    glimpse_session_params params;
-    glimpse_session_params_init(&params);
-    return params;
-  }
+  Session(const Model& model, const glimpse_session_params& params)
+      : handle_(detail::made<glimpse_session>(glimpse_session_create, model.get(), &params)) {}
+  static glimpse_session_params params() { return detail::initial(glimpse_session_params_init); }
   static glimpse_memory_plan plan(const Model& model, const glimpse_session_params& params) {
-    glimpse_memory_plan plan{};
-    plan.struct_size = sizeof plan;
-    check(glimpse_plan_session(model.get(), &params, &plan));
-    return plan;
+    return detail::filled<glimpse_memory_plan>(glimpse_plan_session, model.get(), &params);
   }
 
   Embedding encode_image_file(const std::string& path, const Progress& progress = {}) {
@@ -491,11 +465,7 @@ class Session {
     });
   }
 
-  static glimpse_generate_params generate_params() {
-    glimpse_generate_params params;
-    glimpse_generate_params_init(&params);
-    return params;
-  }
+  static glimpse_generate_params generate_params() { return detail::initial(glimpse_generate_params_init); }
   /// on_text and progress replace the callbacks of params when set.
   Answer generate(const std::vector<Message>& messages, glimpse_generate_params params = generate_params(),
                   const OnText& on_text = {}, const Progress& progress = {}) {
@@ -507,21 +477,13 @@ class Session {
     return answer();
   }
   void prefill(const std::vector<Message>& messages, const Progress& progress = {}) {
-    glimpse_progress_callback callback = nullptr;
-    void* user = nullptr;
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&callback, &user);
     const Flat flat(messages);
-    callbacks.check(glimpse_prefill(handle_.get(), flat.messages.data(), flat.messages.size(), callback, user));
+    detail::watched(progress, [&](glimpse_progress_callback callback, void* user) {
+      return glimpse_prefill(handle_.get(), flat.messages.data(), flat.messages.size(), callback, user);
+    });
   }
   void begin_answer(const glimpse_generate_params& params) { check(glimpse_begin_answer(handle_.get(), &params)); }
-  glimpse_step_result step() {
-    glimpse_step_result result{};
-    result.struct_size = sizeof result;
-    check(glimpse_step(handle_.get(), &result));
-    return result;
-  }
+  glimpse_step_result step() { return detail::filled<glimpse_step_result>(glimpse_step, handle_.get()); }
   /// A step of each, in one pass. Throws where one failed, after all others have made theirs.
   static std::vector<glimpse_step_result> step_many(const std::vector<Session*>& sessions) {
     std::vector<glimpse_session*> handles;
@@ -533,29 +495,16 @@ class Session {
     return results;
   }
   glimpse_step_result feed(int32_t token) {
-    glimpse_step_result result{};
-    result.struct_size = sizeof result;
-    check(glimpse_feed(handle_.get(), token, &result));
-    return result;
+    return detail::filled<glimpse_step_result>(glimpse_feed, handle_.get(), token);
   }
   void forward() { check(glimpse_forward(handle_.get())); }
-  Session fork() const {
-    glimpse_session* session = nullptr;
-    check(glimpse_session_fork(handle_.get(), &session));
-    return Session(session);
-  }
+  Session fork() const { return Session(detail::made<glimpse_session>(glimpse_session_fork, handle_.get())); }
   Checkpoint checkpoint() const {
-    glimpse_checkpoint* checkpoint = nullptr;
-    check(glimpse_session_checkpoint(handle_.get(), &checkpoint));
-    return Checkpoint(checkpoint);
+    return Checkpoint(detail::made<glimpse_checkpoint>(glimpse_session_checkpoint, handle_.get()));
   }
   void rewind(const Checkpoint& checkpoint) { check(glimpse_session_rewind(handle_.get(), checkpoint.get())); }
   std::vector<unsigned char> save() const {
-    size_t n = 0;
-    check(glimpse_session_save(handle_.get(), nullptr, 0, &n));
-    std::vector<unsigned char> bytes(n);
-    check(glimpse_session_save(handle_.get(), bytes.data(), n, &n));
-    return bytes;
+    return detail::counted<unsigned char>(glimpse_session_save, handle_.get());
   }
   void save(const std::string& path) const { check(glimpse_session_save_file(handle_.get(), detail::c_string(path))); }
   void load(const std::vector<unsigned char>& bytes) {
@@ -570,65 +519,47 @@ class Session {
     return {values, n};
   }
   Answer answer() const {
-    glimpse_answer_info info{};
-    info.struct_size = sizeof info;
-    check(glimpse_get_answer(handle_.get(), &info));
+    const auto info = detail::filled<glimpse_answer_info>(glimpse_get_answer, handle_.get());
     return {std::string(info.text, info.n_bytes), std::vector<int32_t>(info.tokens, info.tokens + info.n_tokens),
             static_cast<glimpse_finish_reason>(info.finish_reason), info.thinking_open != 0};
   }
   /// tools: a JSON object each.
   void set_prompt(const std::vector<std::string>& tools, glimpse_thinking thinking = GLIMPSE_THINKING_DEFAULT) {
-    glimpse_prompt_params params;
-    glimpse_prompt_params_init(&params);
-    std::vector<const char*> c_tools;
-    for (const std::string& tool : tools) c_tools.push_back(detail::c_string(tool));
+    auto params = detail::initial(glimpse_prompt_params_init);
+    const std::vector<const char*> c_tools = detail::c_strings(tools);
     params.tools = c_tools.data();
     params.n_tools = c_tools.size();
     params.thinking = thinking;
     check(glimpse_session_set_prompt_params(handle_.get(), &params));
   }
-  glimpse_timings timings() const {
-    glimpse_timings timings{};
-    timings.struct_size = sizeof timings;
-    check(glimpse_get_timings(handle_.get(), &timings));
-    return timings;
-  }
+  glimpse_timings timings() const { return detail::filled<glimpse_timings>(glimpse_get_timings, handle_.get()); }
   void reset() { check(glimpse_session_reset(handle_.get())); }
   glimpse_session* get() const { return handle_.get(); }
 
  private:
-  explicit Session(glimpse_session* handle) : handle_(handle) {}
+  explicit Session(detail::Owner<glimpse_session> handle) : handle_(std::move(handle)) {}
 
   // Messages in the C layout; points into the vector it was made from.
   struct Flat {
     explicit Flat(const std::vector<Message>& from) {
       for (const Message& message : from) {
-        parts.emplace_back();
-        for (const Part& part : message.parts) {
-          parts.back().push_back(
-              {part.text.c_str(), part.embedding == nullptr ? nullptr : part.embedding->get(), part.text.size()});
-        }
-        messages.push_back({detail::c_string(message.role), nullptr, parts.back().size()});
+        parts.push_back(detail::flat(message.parts));
+        messages.push_back({detail::c_string(message.role), parts.back().data(), parts.back().size()});
       }
-      for (size_t i = 0; i < messages.size(); ++i) messages[i].parts = parts[i].data();
     }
-    std::vector<std::vector<glimpse_part>> parts;
+    std::deque<std::vector<glimpse_part>> parts;
     std::vector<glimpse_message> messages;
   };
 
   template <typename Call>
   static Embedding encode(const Progress& progress, Call&& call) {
-    glimpse_progress_callback callback = nullptr;
-    void* user = nullptr;
-    const OnText no_text;
-    detail::Callbacks callbacks(progress, no_text);
-    callbacks.set_progress(&callback, &user);
     glimpse_embedding* embedding = nullptr;
-    callbacks.check(call(callback, user, &embedding));
-    return Embedding(embedding);
+    detail::watched(progress,
+                    [&](glimpse_progress_callback callback, void* user) { return call(callback, user, &embedding); });
+    return Embedding(detail::Owner<glimpse_embedding>(embedding));
   }
 
-  std::unique_ptr<glimpse_session, detail::Free> handle_;
+  detail::Owner<glimpse_session> handle_;
 };
 
 /// A text or a picture of a request's message; Encoder::file(), bytes() and rgb() make pictures. What bytes(), rgb()
@@ -664,9 +595,7 @@ struct RequestResult {
 
 namespace detail {
 inline RequestResult wait(const glimpse_ticket* ticket, size_t n_seen, int64_t timeout_ms) {
-  glimpse_request_result got{};
-  got.struct_size = sizeof got;
-  check(glimpse_ticket_wait(ticket, n_seen, timeout_ms, &got));
+  const auto got = filled<glimpse_request_result>(glimpse_ticket_wait, ticket, n_seen, timeout_ms);
   RequestResult result;
   result.finished = got.finished != 0;
   result.status = static_cast<glimpse_status>(got.status);
@@ -688,7 +617,7 @@ inline RequestResult wait(const glimpse_ticket* ticket, size_t n_seen, int64_t t
 /// A request that was submitted. Cancels it when it goes before the end.
 class Ticket {
  public:
-  explicit Ticket(glimpse_ticket* handle) : handle_(handle) {}
+  explicit Ticket(detail::Owner<glimpse_ticket> handle) : handle_(std::move(handle)) {}
   /// Until it is finished, has more than n_seen tokens, or the time is up (negative: however long it takes).
   RequestResult wait(size_t n_seen = static_cast<size_t>(-1), int64_t timeout_ms = -1) const {
     return detail::wait(handle_.get(), n_seen, timeout_ms);
@@ -705,16 +634,11 @@ class Ticket {
     for (size_t i = 0; i < n; ++i) top.emplace_back(ids[i], values[i]);
     return top;
   }
-  glimpse_timings timings() const {
-    glimpse_timings timings{};
-    timings.struct_size = sizeof timings;
-    check(glimpse_ticket_get_timings(handle_.get(), &timings));
-    return timings;
-  }
+  glimpse_timings timings() const { return detail::filled<glimpse_timings>(glimpse_ticket_get_timings, handle_.get()); }
   glimpse_ticket* get() const { return handle_.get(); }
 
  private:
-  std::unique_ptr<glimpse_ticket, detail::Free> handle_;
+  detail::Owner<glimpse_ticket> handle_;
 };
 
 /// Many questions at once; all of it may be called from any thread.
@@ -733,21 +657,11 @@ class Engine {
     glimpse_thinking thinking = GLIMPSE_THINKING_DEFAULT;
   };
 
-  Engine(const Model& model, const glimpse_engine_params& params) {
-    glimpse_engine* engine = nullptr;
-    check(glimpse_engine_create(model.get(), &params, &engine));
-    handle_.reset(engine);
-  }
-  static glimpse_engine_params params() {
-    glimpse_engine_params params;
-    glimpse_engine_params_init(&params);
-    return params;
-  }
+  Engine(const Model& model, const glimpse_engine_params& params)
+      : handle_(detail::made<glimpse_engine>(glimpse_engine_create, model.get(), &params)) {}
+  static glimpse_engine_params params() { return detail::initial(glimpse_engine_params_init); }
   static glimpse_memory_plan plan(const Model& model, const glimpse_engine_params& params) {
-    glimpse_memory_plan plan{};
-    plan.struct_size = sizeof plan;
-    check(glimpse_plan_engine(model.get(), &params, &plan));
-    return plan;
+    return detail::filled<glimpse_memory_plan>(glimpse_plan_engine, model.get(), &params);
   }
   void start() { check(glimpse_engine_start(handle_.get())); }
   void stop(int64_t grace_ms) { check(glimpse_engine_stop(handle_.get(), grace_ms)); }
@@ -760,15 +674,12 @@ class Engine {
   Ticket submit(const Request& request) {
     glimpse_ticket* ticket = nullptr;
     submit(request, &ticket);
-    return Ticket(ticket);
+    return Ticket(detail::Owner<glimpse_ticket>(ticket));
   }
   /// Nobody waits for it: on_done tells.
   void submit_unattended(const Request& request) { submit(request, nullptr); }
   glimpse_engine_stats stats() const {
-    glimpse_engine_stats stats{};
-    stats.struct_size = sizeof stats;
-    check(glimpse_engine_get_stats(handle_.get(), &stats));
-    return stats;
+    return detail::filled<glimpse_engine_stats>(glimpse_engine_get_stats, handle_.get());
   }
   glimpse_engine* get() const { return handle_.get(); }
 
@@ -796,15 +707,13 @@ class Engine {
       messages.push_back({detail::c_string(message.role), nullptr, parts.back().size()});
     }
     for (size_t i = 0; i < messages.size(); ++i) messages[i].parts = parts[i].data();
-    glimpse_request c;
-    glimpse_request_init(&c);
+    auto c = detail::initial(glimpse_request_init);
     c.messages = messages.data();
     c.n_messages = messages.size();
     c.generate = &request.generate;
     c.deadline_ms = request.deadline_ms;
     c.priority = request.priority;
-    std::vector<const char*> tools;
-    for (const std::string& tool : request.tools) tools.push_back(detail::c_string(tool));
+    const std::vector<const char*> tools = detail::c_strings(request.tools);
     c.tools = tools.data();
     c.n_tools = tools.size();
     c.thinking = request.thinking;
@@ -824,7 +733,7 @@ class Engine {
     (void)callbacks.release();
   }
 
-  std::unique_ptr<glimpse_engine, detail::Free> handle_;
+  detail::Owner<glimpse_engine> handle_;
 };
 
 }  // namespace glimpse::api

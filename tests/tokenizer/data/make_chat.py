@@ -73,9 +73,8 @@ CASES = [
                      say("user", "<tool_response>\nby hand\n</tool_response>")]),
     # pictures
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "What?"}, {"type": "video"}])]),
-    (PICTURES, {"add_vision_id": True}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "and"},
-                                                          {"type": "image"}]), say("assistant", "Cats."),
-                                             say("user", [{"type": "video"}, {"type": "image"}])]),
+    (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "and"}, {"type": "image"}]),
+                        say("assistant", "Cats."), say("user", [{"type": "video"}, {"type": "image"}])]),
 ]
 PICTURES_AND_TOOLS = [
     ({}, [ADD], [say("system", "S"), say("user", [{"type": "image"}, {"type": "text", "text": "Count."}]),
