@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <span>
 #include <string>
@@ -163,8 +164,9 @@ class ProfiledOps final : public Ops {
   }
 
  private:
-  template <typename Execute>
-  void report(OpRecord record, Execute&& execute);
+  /// An operation on these activations; describe adds what else its record says.
+  void observe(OpKind kind, int64_t rows, std::initializer_list<Mat> activations, FunctionRef<void()> execute,
+               FunctionRef<void(OpRecord&)> describe);
 
   Ops& inner_;
   const Mode mode_;

@@ -82,6 +82,7 @@ const std::vector<Room> kRooms = {
     {"tools/cli/device_choice", {"tools/", "engine/"}},
     {"tools/cli/model_choice", {"tools/", "engine/"}},
     {"tools/cli/sampling_choice", {"tools/", "engine/"}},
+    {"tools/cli/exit_status", {"tools/", "engine/base/", "engine/include/"}},
     {"tools/cli/constraint_choice", {"tools/", "engine/", "tokenizer/"}},
     {"tools/", {"engine/include/"}},
     {"tests/", {""}},

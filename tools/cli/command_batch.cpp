@@ -14,6 +14,7 @@
 #include "tools/batch/batch.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/constraint_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -110,7 +111,7 @@ batch::OutputFormat output_format(const BatchOptions& o) {
 // Everything that answers and lines depend on but the rows: another value, and an output cannot be resumed.
 uint64_t fingerprint(const BatchOptions& o, const std::string& notation, const Model& model) {
   const ModelChoice& m = o.model;
-  const SamplingChoice& s = o.sampling;
+  const glimpse_generate_params& s = o.sampling.params;
   const ConstraintChoice& c = o.constraint;
   const nlohmann::json all = {
       {"files", {model.text_fingerprint(), model.vision_fingerprint()}},
@@ -119,8 +120,9 @@ uint64_t fingerprint(const BatchOptions& o, const std::string& notation, const M
         m.image_max_tokens, m.image_min_pixels, m.image_max_pixels, m.source_max_pixels, m.source_max_mib,
         m.source_max_scans}},
       {"sampling",
-       {s.n_predict, s.top_k, s.repeat_last_n, s.temperature, s.top_p, s.min_p, s.repeat_penalty, s.presence_penalty,
-        s.frequency_penalty, s.seed, s.stop, s.logit_bias, s.special}},
+       {s.max_tokens, s.top_k, s.penalty_last_n, s.temperature, s.top_p, s.min_p, s.repetition_penalty,
+        s.presence_penalty, s.frequency_penalty, s.seed, o.sampling.stop, o.sampling.logit_bias,
+        s.render_special != 0}},
       {"constraint", {notation, !c.json_schema.empty(), c.json_object, c.regex, c.choices}},
       {"batch", {o.prompt, o.system, o.pdf_dpi, o.unordered, o.no_header, static_cast<int>(output_format(o))}}};
   const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
@@ -259,14 +261,7 @@ void add_batch(CLI::App& app, int* status) {
   add_sampling_options(*command, o->sampling);
   add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model, "context of a row in tokens, pictures included");
-  command->callback([o, status] {
-    try {
-      *status = run(*o);
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([o, status] { *status = exit_status_of([&] { return run(*o); }); });
 }
 
 }  // namespace glimpse::cli

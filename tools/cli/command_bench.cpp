@@ -14,6 +14,7 @@
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -265,12 +266,8 @@ void add_bench(CLI::App& app, int* status) {
   auto c = std::make_shared<BenchCommand>();
   CLI::App* command = app.add_subcommand("bench", "measure a model: prompts, generation, pictures, first token");
   add_options(*command, *c);
-  command->callback([c, command, status] {
-    const Status result = run_bench(*command, *c);
-    if (result.ok()) return;
-    print_error(result.error().message);
-    *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
-  });
+  command->callback(
+      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_bench(*command, *c)); }); });
 }
 
 }  // namespace glimpse::cli

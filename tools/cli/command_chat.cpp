@@ -17,6 +17,7 @@
 #include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/constraint_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -238,7 +239,7 @@ void Chat::answer_to(Turn& turn) {
   pictures_.insert(pictures_.end(), turn.pictures.begin(), turn.pictures.end());
   if (answer_.reason == GLIMPSE_FINISH_CANCELLED) print_note("stopped");
   if (answer_.reason == GLIMPSE_FINISH_MAX_TOKENS)
-    print_note("cut off after -n %d tokens", options_.sampling.n_predict);
+    print_note("cut off after -n %d tokens", options_.sampling.params.max_tokens);
   if (answer_.reason == GLIMPSE_FINISH_CONTEXT_FULL) print_note("the context is full: /clear, /undo, or -c with more");
 }
 
@@ -446,17 +447,7 @@ void add_chat(CLI::App& app, int* status) {
   add_sampling_options(*command, o->sampling);
   add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model);
-  command->callback([o, status] {
-    try {
-      *status = run(*o);
-    } catch (const api::Error& error) {
-      print_error(error.what());
-      *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([o, status] { *status = exit_status_of([&] { return run(*o); }); });
 }
 
 }  // namespace glimpse::cli

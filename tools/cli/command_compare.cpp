@@ -10,6 +10,7 @@
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/compare/comparison.h"
@@ -53,13 +54,7 @@ Status check(const CompareCommand& c) {
   if (!c.markdown.empty() && c.markdown == c.html) {
     return make_error(ErrorCode::kInvalidArgument, "--markdown and --html are both %s", c.html);
   }
-  for (const std::string& path : {c.markdown, c.html}) {
-    std::error_code unknown;  // then writing will say what is wrong
-    if (!c.force && !path.empty() && std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) {
-      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", path);
-    }
-  }
-  return {};
+  return check_free({c.markdown, c.html}, c.force);
 }
 
 Status write_report(const std::string& path, const std::string& text, bool force) {
@@ -153,17 +148,8 @@ void add_compare(CLI::App& app, int* status) {
   command->add_option("--markdown", c->markdown, "write the report there; default: standard output");
   command->add_option("--html", c->html, "write a page with charts");
   command->add_flag("--force", c->force, "overwrite existing reports");
-  command->callback([c, command, status] {
-    try {
-      const Status result = run_compare(*c, *command);
-      if (result.ok()) return;
-      print_error(result.error().message);
-      *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback(
+      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_compare(*c, *command)); }); });
 }
 
 }  // namespace glimpse::cli

@@ -10,6 +10,7 @@
 
 #include "engine/model/model.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -252,14 +253,7 @@ void add_diff(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", o->input.picture_limits.max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->input.n_threads, "threads; 0: one per available CPU")->capture_default_str();
   command->add_flag("--json", o->json, "print one JSON object");
-  command->callback([o, status] {
-    try {
-      *status = run_diff(*o);
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([o, status] { *status = exit_status_of([&] { return run_diff(*o); }); });
 }
 
 }  // namespace glimpse::cli

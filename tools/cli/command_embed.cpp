@@ -10,6 +10,7 @@
 
 #include "engine/include/glimpse/glimpse.hpp"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/prompt/prompt.h"
@@ -100,6 +101,15 @@ std::string number(float value) {
   return text;
 }
 
+// The beginning of a row's line: "{"index":0,"id":"a"".
+std::string line_begin(const Row& row, size_t index) {
+  nlohmann::json head = {{"index", index}};
+  if (!row.id.empty()) head["id"] = row.id;
+  std::string line = head.dump();
+  line.pop_back();
+  return line;
+}
+
 std::string row_text(const EmbedCommand& o, const Row& row, size_t index, const float* vector, size_t width) {
   if (o.output_format == "bin") {
     static_assert(std::endian::native == std::endian::little);
@@ -108,11 +118,7 @@ std::string row_text(const EmbedCommand& o, const Row& row, size_t index, const 
   std::string values;
   for (size_t i = 0; i < width; ++i) values += (i > 0 ? "," : "") + number(vector[i]);
   if (o.output_format == "csv") return values + "\n";
-  nlohmann::json head = {{"index", index}};
-  if (!row.id.empty()) head["id"] = row.id;
-  std::string line = head.dump();
-  line.pop_back();
-  return line + ",\"embedding\":[" + values + "]}\n";
+  return line_begin(row, index) + ",\"embedding\":[" + values + "]}\n";
 }
 
 /// Model, pictures and rows of both commands.
@@ -157,52 +163,52 @@ Loaded load(const EmbedCommand& o, const api::Progress& progress) {
   return loaded;
 }
 
-int embed(const EmbedCommand& o) {
-  catch_interrupts();
-  ProgressLine line(true);
-  const api::Progress progress = [&](const char* stage, double fraction) {
+/// What both commands begin with.
+struct Work {
+  explicit Work(const EmbedCommand& o)
+      : loaded(load(o, progress)),
+        embedder(loaded.model, session_params(o.model, loaded.model.info().context_length)),
+        params(api::Embedder::params()) {
+    if (!o.instruction.empty()) params.instruction = o.instruction.c_str();
+  }
+  ProgressLine line{true};
+  const api::Progress progress = [this](const char* stage, double fraction) {
     line.show(stage, fraction);
     return !interrupted();
   };
-  const Loaded loaded = load(o, progress);
-  api::Embedder embedder(loaded.model, session_params(o.model, loaded.model.info().context_length));
-  glimpse_embed_params params = api::Embedder::params();
-  if (!o.instruction.empty()) params.instruction = o.instruction.c_str();
-  params.keep_length = o.keep_length ? 1 : 0;
-  params.pooling = o.pooling == "mean"   ? GLIMPSE_POOLING_MEAN
-                   : o.pooling == "cls"  ? GLIMPSE_POOLING_CLS
-                   : o.pooling == "last" ? GLIMPSE_POOLING_LAST
-                                         : GLIMPSE_POOLING_FILE;
-  const std::vector<float> vectors = embedder.embed(loaded.inputs, params, progress);
-  line.clear();
+  const Loaded loaded;
+  api::Embedder embedder;
+  glimpse_embed_params params;
+};
+
+int embed(const EmbedCommand& o) {
+  catch_interrupts();
+  Work work(o);
+  work.params.keep_length = o.keep_length ? 1 : 0;
+  work.params.pooling = o.pooling == "mean"   ? GLIMPSE_POOLING_MEAN
+                        : o.pooling == "cls"  ? GLIMPSE_POOLING_CLS
+                        : o.pooling == "last" ? GLIMPSE_POOLING_LAST
+                                              : GLIMPSE_POOLING_FILE;
+  const std::vector<float> vectors = work.embedder.embed(work.loaded.inputs, work.params, work.progress);
+  work.line.clear();
   Output output(o.output);
-  const size_t width = vectors.size() / loaded.rows.size();
-  for (size_t i = 0; i < loaded.rows.size(); ++i) {
-    output.write(row_text(o, loaded.rows[i], i, vectors.data() + i * width, width));
+  const std::vector<Row>& rows = work.loaded.rows;
+  const size_t width = vectors.size() / rows.size();
+  for (size_t i = 0; i < rows.size(); ++i) {
+    output.write(row_text(o, rows[i], i, vectors.data() + i * width, width));
   }
   return kExitOk;
 }
 
 int rerank(const EmbedCommand& o) {
   catch_interrupts();
-  ProgressLine line(true);
-  const api::Progress progress = [&](const char* stage, double fraction) {
-    line.show(stage, fraction);
-    return !interrupted();
-  };
-  const Loaded loaded = load(o, progress);
-  api::Embedder embedder(loaded.model, session_params(o.model, loaded.model.info().context_length));
-  glimpse_embed_params params = api::Embedder::params();
-  if (!o.instruction.empty()) params.instruction = o.instruction.c_str();
-  const std::vector<float> scores = embedder.rank({{o.query, nullptr}}, loaded.inputs, params, progress);
-  line.clear();
+  Work work(o);
+  const std::vector<float> scores =
+      work.embedder.rank({{o.query, nullptr}}, work.loaded.inputs, work.params, work.progress);
+  work.line.clear();
   Output output(o.output);
   for (size_t i = 0; i < scores.size(); ++i) {
-    nlohmann::json row = {{"index", i}};
-    if (!loaded.rows[i].id.empty()) row["id"] = loaded.rows[i].id;
-    std::string text = row.dump();
-    text.pop_back();
-    output.write(text + ",\"score\":" + number(scores[i]) + "}\n");
+    output.write(line_begin(work.loaded.rows[i], i) + ",\"score\":" + number(scores[i]) + "}\n");
   }
   return kExitOk;
 }
@@ -217,18 +223,6 @@ void add_inputs(CLI::App& command, EmbedCommand& o) {
       ->allow_extra_args(false);
   command.add_option("-o,--output", o.output, "file to write; default: standard output");
   add_model_options(command, o.model);
-}
-
-void run_with(const std::shared_ptr<EmbedCommand>& options, int (*run)(const EmbedCommand&), int* status) {
-  try {
-    *status = run(*options);
-  } catch (const api::Error& error) {
-    print_error(error.what());
-    *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
-  } catch (const std::exception& error) {
-    print_error(error.what());
-    *status = kExitError;
-  }
 }
 
 }  // namespace
@@ -249,7 +243,7 @@ void add_embed(CLI::App& app, int* status) {
                    "jsonl, csv, or bin: 32-bit floats, little-endian, row by row")
       ->check(CLI::IsMember({"jsonl", "csv", "bin"}))
       ->capture_default_str();
-  command->callback([options, status] { run_with(options, embed, status); });
+  command->callback([options, status] { *status = exit_status_of([&] { return embed(*options); }); });
 }
 
 void add_rerank(CLI::App& app, int* status) {
@@ -259,7 +253,7 @@ void add_rerank(CLI::App& app, int* status) {
   command->add_option("-q,--query", options->query, "the query")->required();
   command->add_option("--instruction", options->instruction,
                       "what makes a document the right one; default: web search");
-  command->callback([options, status] { run_with(options, rerank, status); });
+  command->callback([options, status] { *status = exit_status_of([&] { return rerank(*options); }); });
 }
 
 }  // namespace glimpse::cli

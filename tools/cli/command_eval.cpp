@@ -11,6 +11,7 @@
 #include "tools/cases/cases.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -198,17 +199,7 @@ void add_eval(CLI::App& app, int* status) {
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");
-  command->callback([o, status] {
-    try {
-      *status = run_eval(*o);
-    } catch (const api::Error& error) {
-      print_error(error.what());
-      *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([o, status] { *status = exit_status_of([&] { return run_eval(*o); }); });
 }
 
 }  // namespace glimpse::cli

@@ -11,6 +11,7 @@
 #include "loaders/gguf/gguf_check.h"
 #include "tokenizer/chat_style.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/terminal.h"
 
 namespace glimpse::cli {
@@ -212,14 +213,7 @@ void add_inspect(CLI::App& app, int* status) {
   command->add_flag("--no-tensors", options->no_tensors, "leave the tensor list out");
   command->add_flag("--all", options->all_values, "show arrays and long texts whole");
   command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options, status] {
-    try {
-      *status = inspect(*options);
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([options, status] { *status = exit_status_of([&] { return inspect(*options); }); });
 }
 
 }  // namespace glimpse::cli

@@ -11,6 +11,7 @@
 #include "engine/model/vision_encoder.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
@@ -372,14 +373,7 @@ void add_perplexity(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", o->image_max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();
   command->add_flag("--json", o->json, "print one JSON object");
-  command->callback([o, status] {
-    try {
-      *status = perplexity(*o);
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([o, status] { *status = exit_status_of([&] { return perplexity(*o); }); });
 }
 
 }  // namespace glimpse::cli

@@ -11,6 +11,7 @@
 #include "kernels/quant/mixture.h"
 #include "loaders/gguf/gguf_text.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/terminal.h"
 #include "tools/quantize/quantize.h"
 
@@ -259,24 +260,8 @@ void add_quantize(CLI::App& app, int* status) {
   command->add_flag("--force", c->force, "overwrite an existing file");
   command->add_flag("--json", c->json, "print one JSON object");
   command->add_flag("--list", c->list, "show the file types that can be written");
-  command->callback([c, status] {
-    if (c->list) {
-      print_types();
-      return;
-    }
-    check_usage(*c);
-    try {
-      const Status result = run_quantize(*c, parse_request(*c));
-      if (result.ok()) return;
-      print_error(result.error().message);
-      *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
-    } catch (const CLI::Error&) {
-      throw;
-    } catch (const std::exception& error) {  // out of memory
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback(
+      [c, status] { *status = exit_status_of([&] { return exit_status(run_quantize(*c, parse_request(*c))); }); });
 }
 
 }  // namespace glimpse::cli

@@ -15,6 +15,7 @@
 #include "tools/cli/answer_shapes.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/constraint_choice.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -326,17 +327,7 @@ void add_run(CLI::App& app, int* status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "answer one question about pictures or text");
   add_options(*command, *options);
-  command->callback([options, status] {
-    try {
-      *status = run(*options);
-    } catch (const api::Error& error) {
-      print_error(error.what());
-      *status = error.status() == GLIMPSE_ERROR_CANCELLED ? kExitCancelled : kExitError;
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([options, status] { *status = exit_status_of([&] { return run(*options); }); });
 }
 
 }  // namespace glimpse::cli

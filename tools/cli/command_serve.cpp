@@ -9,6 +9,7 @@
 
 #include "engine/serve/engine.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
@@ -196,7 +197,7 @@ int run(const ServeOptions& o) {
 void add_serve(CLI::App& app, int* status) {
   auto options = std::make_shared<ServeOptions>();
   CLI::App* const command = app.add_subcommand("serve", "answer over HTTP as OpenAI's interface does, with a web page");
-  options->sampling.n_predict = -1;
+  options->sampling.params.max_tokens = -1;
   add_model_files(*command, options->model);
   add_network_options(*command, *options);
   add_limit_options(*command, *options);
@@ -208,14 +209,7 @@ void add_serve(CLI::App& app, int* status) {
       "the "
       "context is full. A request's own seed makes it repeatable; without one every request draws anew. The page for "
       "people is at /, the interface for programs below /v1.");
-  command->callback([options, status] {
-    try {
-      *status = run(*options);
-    } catch (const std::exception& error) {
-      print_error(error.what());
-      *status = kExitError;
-    }
-  });
+  command->callback([options, status] { *status = exit_status_of([&] { return run(*options); }); });
 }
 
 }  // namespace glimpse::cli

@@ -10,6 +10,7 @@
 #include "engine/model/config.h"
 #include "kernels/quant/mixture.h"
 #include "tools/cli/commands.h"
+#include "tools/cli/exit_status.h"
 #include "tools/cli/terminal.h"
 #include "tools/synth/placeholder_vocabulary.h"
 #include "tools/synth/synth.h"
@@ -47,17 +48,11 @@ Status take_type(const GgufFile& file, std::string& type) {
 }
 
 // Said before the first file is written: gigabytes later would be late.
-Status check_free(const SynthCommand& c) {
+Status check_paths(const SynthCommand& c) {
   if (c.model_path == c.mmproj_path) {
     return make_error(ErrorCode::kInvalidArgument, "-m and --mmproj are both %s", c.model_path);
   }
-  for (const std::string& path : {c.model_path, c.mmproj_path}) {
-    std::error_code unknown;  // then writing will say what is wrong
-    if (!c.force && !path.empty() && std::filesystem::exists(std::filesystem::symlink_status(path, unknown))) {
-      return make_error(ErrorCode::kInvalidArgument, "%s exists already and is not overwritten (--force does)", path);
-    }
-  }
-  return {};
+  return check_free({c.model_path, c.mmproj_path}, c.force);
 }
 
 // The sizes, the type (unless --type gave one) and the tokenizer (unless --vocab did) of an existing text model.
@@ -158,7 +153,7 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   // Of a pair: copied from a decoder or made for one. An encoder copied alone keeps its own.
   if (c.mmproj_like.empty() || !c.model_path.empty()) model.vision.projection_dim = t.hidden_size;
 
-  GLIMPSE_TRY(check_free(c));
+  GLIMPSE_TRY(check_paths(c));
   GLIMPSE_ASSIGN(const FileType text_type, parse_type(c.type));
   GLIMPSE_ASSIGN(const FileType vision_type, parse_type(c.mmproj_type));
   catch_interrupts();
@@ -218,12 +213,8 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("--vision-ffn", c->vision_ffn, "overrides the preset");
   command->add_flag("--untied", c->untied, "give the output head a matrix of its own");
   command->add_flag("--force", c->force, "overwrite existing files");
-  command->callback([c, command, status] {
-    const Status result = run_synth(*c, *command);
-    if (result.ok()) return;
-    print_error(result.error().message);
-    *status = result.error().code == ErrorCode::kCancelled ? kExitCancelled : kExitError;
-  });
+  command->callback(
+      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_synth(*c, *command)); }); });
 }
 
 }  // namespace glimpse::cli

@@ -15,11 +15,9 @@ struct GenerateOptions;
 namespace glimpse::cli {
 
 struct SamplingChoice {
-  int32_t n_predict = 512, top_k = 0, repeat_last_n = -1;
-  float temperature = 0, top_p = 1, min_p = 0, repeat_penalty = 1, presence_penalty = 0, frequency_penalty = 0;
-  uint64_t seed = 0;
+  SamplingChoice() { glimpse_generate_params_init(&params); }
+  glimpse_generate_params params;  // numbers alone: texts and biases are below
   std::vector<std::string> stop, logit_bias;
-  bool special = false;
 };
 
 void add_sampling_options(CLI::App& command, SamplingChoice& choice);
