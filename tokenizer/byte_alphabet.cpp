@@ -54,11 +54,4 @@ bool append_spelled_bytes(std::string_view spelled, std::string& bytes) {
   return true;
 }
 
-std::string spell_bytes(std::string_view bytes) {
-  std::string spelled;
-  spelled.reserve(bytes.size() * 2);
-  for (const char b : bytes) append_utf8(byte_to_character(static_cast<unsigned char>(b)), spelled);
-  return spelled;
-}
-
 }  // namespace glimpse

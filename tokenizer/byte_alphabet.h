@@ -16,7 +16,5 @@ int character_to_byte(char32_t character);
 /// Appends the bytes that `spelled` (UTF-8) stands for. False, and nothing appended, when it is not valid UTF-8 or has
 /// a character outside the alphabet.
 bool append_spelled_bytes(std::string_view spelled, std::string& bytes);
-/// How a vocabulary spells these bytes.
-std::string spell_bytes(std::string_view bytes);
 
 }  // namespace glimpse

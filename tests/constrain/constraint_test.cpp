@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "tests/constrain/support.h"
+#include "tests/tokenizer/byte_vocabulary.h"
 
 namespace glimpse::testing {
 namespace {
@@ -116,10 +117,7 @@ TEST(Constraint, ForcesWhatCannotBeOtherwise) {
 
 TEST(Constraint, IsOfOneTokenizer) {
   VocabularyData data;
-  for (int b = 0; b < 256; ++b) {
-    const char byte = static_cast<char>(b);
-    data.tokens.push_back(spell_bytes({&byte, 1}));
-  }
+  add_byte_tokens(data);
   const Tokenizer other = must(Tokenizer::create(data));
   const Constraint::Ptr constraint = choice({"a"});
   EXPECT_TRUE(constraint->is_for(small_tokenizer()));

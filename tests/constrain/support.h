@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "engine/constrain/constraint.h"
-#include "tokenizer/byte_alphabet.h"
+#include "tests/tokenizer/byte_vocabulary.h"
 #include "tokenizer/token_trie.h"
 #include "tokenizer/tokenizer.h"
 
@@ -34,10 +34,7 @@ inline const Tokenizer& small_tokenizer() {
         "\"}, {\"bbox_2d\": [10, 20, 300, 999], \"label\": \"caf\xC3\xA9 \xE6\x97\xA5\xE6\x9C\xAC \xF0\x9F\x98\x80\"}] "
         "2024-02-29T12:34:56Z abc abab aab bba cab yes no maybe not \\n \\u00e9 \"\": \"\", 00 11 1e5 0.0";
     VocabularyData data;
-    for (int b = 0; b < 256; ++b) {
-      const char byte = static_cast<char>(b);
-      data.tokens.push_back(spell_bytes({&byte, 1}));
-    }
+    add_byte_tokens(data);
     std::vector<std::string> symbols;
     for (const char c : corpus) symbols.push_back(spell_bytes({&c, 1}));
     std::map<std::string, int> known;

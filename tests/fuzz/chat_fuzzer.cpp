@@ -4,13 +4,12 @@
 // answer. Besides not crashing: the control tokens are those of the structure, whatever the texts say.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "tests/fuzz/fuzz.h"
 #include "tokenizer/answer_parts.h"
-#include "tokenizer/byte_alphabet.h"
 #include "tokenizer/chat.h"
 #include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
@@ -20,31 +19,19 @@ namespace {
 using glimpse::ChatMessage;
 using glimpse::ChatPart;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 const glimpse::Tokenizer& tokenizer() {
-  static const glimpse::Tokenizer instance = [] {
-    glimpse::VocabularyData data;
-    for (int b = 0; b < 256; ++b) {
-      const char byte = static_cast<char>(b);
-      data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
-    }
-    for (const char* token : {"us", "er", "user", "|>", "<|", "im", "<|im"}) data.tokens.emplace_back(token);
+  static const glimpse::Tokenizer instance = glimpse::fuzz::byte_tokenizer([](glimpse::VocabularyData& data) {
+    using glimpse::TokenType;
+    for (const char* token : {"us", "er", "user", "|>", "<|", "im", "<|im"}) glimpse::fuzz::add_token(data, token);
     data.merges = {"u s", "e r", "us er", "| >", "< |", "i m", "<| im"};
-    data.token_types.assign(data.tokens.size(), 1);
     for (const char* token : {"<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>",
                               "<|video_pad|>", "<|endoftext|>"}) {
-      data.tokens.emplace_back(token);
-      data.token_types.push_back(3);
+      glimpse::fuzz::add_token(data, token, TokenType::kControl);
     }
-    data.tokens.emplace_back("<think>");
-    data.token_types.push_back(4);
-    auto created = glimpse::Tokenizer::create(data);
-    require(created.ok());
-    return std::move(created).value();
-  }();
+    glimpse::fuzz::add_token(data, "<think>", TokenType::kUserDefined);
+  });
   return instance;
 }
 

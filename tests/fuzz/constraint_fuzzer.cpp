@@ -2,13 +2,12 @@
 // rest is the text. What compiles is walked: masks say what allows() says, there is always a way on, and JSON is JSON.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/constrain/constraint.h"
-#include "tokenizer/byte_alphabet.h"
+#include "tests/fuzz/fuzz.h"
 #include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
@@ -18,30 +17,18 @@ using glimpse::Constraint;
 using glimpse::ConstraintState;
 using glimpse::TokenId;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 const glimpse::Tokenizer& tokenizer() {
-  static const glimpse::Tokenizer instance = [] {
-    glimpse::VocabularyData data;
-    for (int b = 0; b < 256; ++b) {
-      const char byte = static_cast<char>(b);
-      data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
-    }
+  static const glimpse::Tokenizer instance = glimpse::fuzz::byte_tokenizer([](glimpse::VocabularyData& data) {
     for (const char* token : {"\": ", ", \"", "{\"", "\"}", "ab", "12", "caf\xC3\xA9", "\xA9\"", "[[", "]]", "true"}) {
-      data.tokens.push_back(glimpse::spell_bytes(token));
+      glimpse::fuzz::add_token(data, glimpse::spell_bytes(token));
     }
-    data.token_types.assign(data.tokens.size(), 1);
+    data.eos = static_cast<TokenId>(data.tokens.size());
     for (const char* token : {"<|im_end|>", "<|endoftext|>", "<|box_start|>"}) {
-      data.tokens.emplace_back(token);
-      data.token_types.push_back(3);
+      glimpse::fuzz::add_token(data, token, glimpse::TokenType::kControl);
     }
-    data.eos = static_cast<TokenId>(data.tokens.size() - 3);
-    auto created = glimpse::Tokenizer::create(data);
-    require(created.ok());
-    return std::move(created).value();
-  }();
+  });
   return instance;
 }
 

@@ -1,17 +1,15 @@
 // Question files and the places of pictures in prompts. First byte: how many pictures (3 bits), raw (1 bit).
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 
+#include "tests/fuzz/fuzz.h"
 #include "tokenizer/utf8.h"
 #include "tools/prompt/prompt.h"
 
 namespace {
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 }  // namespace
 

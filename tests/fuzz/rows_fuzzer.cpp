@@ -1,10 +1,10 @@
 // Rows of JSON Lines and of CSV, and the lines that a batch writes about them. First byte: 0 JSON Lines, else CSV with
 // that delimiter where it may be one.
 #include <cstdint>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "tests/fuzz/fuzz.h"
 #include "tools/batch/csv.h"
 #include "tools/batch/output.h"
 #include "tools/batch/row.h"
@@ -13,9 +13,7 @@ namespace {
 
 using namespace glimpse::batch;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 // What is written about a row is one line, or record, that is read back as it was.
 void check_lines(const Row& row, std::string_view all) {

@@ -2,12 +2,11 @@
 // completion, 'b' base64). Besides not crashing: what is refused is refused with a status of the client's fault and a
 // message that is JSON; a head that is taken says the same when it is read again.
 #include <cstdint>
-#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 
-#include "tokenizer/byte_alphabet.h"
+#include "tests/fuzz/fuzz.h"
 #include "tokenizer/tokenizer.h"
 #include "tools/serve/base64.h"
 #include "tools/serve/chat_request.h"
@@ -18,24 +17,12 @@ namespace {
 
 using namespace glimpse::serve;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 const glimpse::Tokenizer& tokenizer() {
-  static const glimpse::Tokenizer instance = [] {
-    glimpse::VocabularyData data;
-    for (int b = 0; b < 256; ++b) {
-      const char byte = static_cast<char>(b);
-      data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
-    }
-    data.tokens.emplace_back("<|im_end|>");
-    data.token_types.assign(data.tokens.size(), 1);
-    data.token_types.back() = 3;
-    auto created = glimpse::Tokenizer::create(data);
-    require(created.ok());
-    return std::move(created).value();
-  }();
+  static const glimpse::Tokenizer instance = glimpse::fuzz::byte_tokenizer([](glimpse::VocabularyData& data) {
+    glimpse::fuzz::add_token(data, "<|im_end|>", glimpse::TokenType::kControl);
+  });
   return instance;
 }
 

@@ -4,12 +4,11 @@
 // comes from ordinary text, streams do not depend on how they are cut.
 #include <algorithm>
 #include <cstdint>
-#include <cstdlib>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "tokenizer/byte_alphabet.h"
+#include "tests/fuzz/fuzz.h"
 #include "tokenizer/stop_matcher.h"
 #include "tokenizer/tokenizer.h"
 #include "tokenizer/utf8.h"
@@ -20,9 +19,7 @@ using glimpse::TokenId;
 using glimpse::Tokenizer;
 using glimpse::TokenType;
 
-void require(bool condition) {
-  if (!condition) std::abort();
-}
+using glimpse::fuzz::require;
 
 glimpse::VocabularyData read_vocabulary(std::string_view& input) {
   glimpse::VocabularyData data;
@@ -52,11 +49,8 @@ glimpse::VocabularyData read_vocabulary(std::string_view& input) {
         break;
     }
   }
-  for (int b = 0; with_bytes && b < 256; ++b) {
-    const char byte = static_cast<char>(b);
-    data.tokens.push_back(glimpse::spell_bytes({&byte, 1}));
-    data.token_types.push_back(1);
-  }
+  if (with_bytes) glimpse::add_byte_tokens(data);
+  data.token_types.resize(data.tokens.size(), 1);
   if (!with_types) data.token_types.clear();
   return data;
 }

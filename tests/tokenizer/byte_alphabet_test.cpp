@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/tokenizer/byte_vocabulary.h"
+
 namespace glimpse {
 namespace {
 

@@ -8,7 +8,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "tokenizer/byte_alphabet.h"
+#include "tests/tokenizer/byte_vocabulary.h"
 #include "tokenizer/utf8.h"
 
 namespace glimpse::test {
@@ -57,10 +57,7 @@ const Tokenizer& small_tokenizer() {
 
 VocabularyData byte_vocabulary(const std::vector<std::string>& extra, const std::vector<std::string>& merges) {
   VocabularyData data;
-  for (int b = 0; b < 256; ++b) {
-    const char byte = static_cast<char>(b);
-    data.tokens.push_back(spell_bytes({&byte, 1}));
-  }
+  add_byte_tokens(data);
   data.tokens.insert(data.tokens.end(), extra.begin(), extra.end());
   data.token_types.assign(data.tokens.size(), 1);
   data.merges = merges;

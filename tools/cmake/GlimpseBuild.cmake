@@ -71,3 +71,11 @@ function(glimpse_add_library name)
   target_include_directories(${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}>)
   target_link_libraries(${name} PRIVATE $<BUILD_INTERFACE:glimpse_dev_flags>)
 endfunction()
+
+# A target that asks which formats of pictures there are, and needs their libraries.
+function(glimpse_use_picture_formats target)
+  foreach(format IN LISTS GLIMPSE_PICTURE_FORMATS)
+    target_compile_definitions(${target} PRIVATE GLIMPSE_HAS_${format}=1)
+  endforeach()
+  target_link_libraries(${target} PRIVATE ${GLIMPSE_PICTURE_LIBRARIES})
+endfunction()
