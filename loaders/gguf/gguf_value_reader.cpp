@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "engine/base/aligned_buffer.h"
+#include "loaders/gguf/gguf_number.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
 
@@ -23,11 +24,17 @@ Result<GgufType> read_type(ByteReader& reader) {
   return static_cast<GgufType>(id);
 }
 
-template <typename Stored, typename Wide>
-Status read_scalar(ByteReader& reader, GgufValue& value) {
-  GLIMPSE_ASSIGN(const Stored stored, reader.read_value<Stored>());
-  value.data = static_cast<Wide>(stored);
-  return {};
+Status read_number(ByteReader& reader, GgufValue& value) {
+  Status status;
+  visit_number_type(value.type, [&](auto stored) {
+    const auto read = reader.read_value<decltype(stored)>();
+    status = read.ok() ? Status() : read.error();
+    if (!read.ok()) return;
+    // A boolean is 1 whatever byte says so.
+    const auto number = value.type == GgufType::kBool ? static_cast<decltype(stored)>(read.value() != 0) : read.value();
+    value.data = static_cast<GgufWide<decltype(stored)>>(number);
+  });
+  return status;
 }
 
 // Grows as it is read, so that a file which ends early costs little.
@@ -126,49 +133,12 @@ Result<std::string> read_gguf_string(ByteReader& reader, GgufBudget& budget) {
 Result<GgufValue> read_gguf_value(ByteReader& reader, GgufBudget& budget) {
   GgufValue value;
   GLIMPSE_ASSIGN(value.type, read_type(reader));
-  switch (value.type) {
-    case GgufType::kUint8:
-      GLIMPSE_TRY((read_scalar<uint8_t, uint64_t>(reader, value)));
-      break;
-    case GgufType::kInt8:
-      GLIMPSE_TRY((read_scalar<int8_t, int64_t>(reader, value)));
-      break;
-    case GgufType::kUint16:
-      GLIMPSE_TRY((read_scalar<uint16_t, uint64_t>(reader, value)));
-      break;
-    case GgufType::kInt16:
-      GLIMPSE_TRY((read_scalar<int16_t, int64_t>(reader, value)));
-      break;
-    case GgufType::kUint32:
-      GLIMPSE_TRY((read_scalar<uint32_t, uint64_t>(reader, value)));
-      break;
-    case GgufType::kInt32:
-      GLIMPSE_TRY((read_scalar<int32_t, int64_t>(reader, value)));
-      break;
-    case GgufType::kUint64:
-      GLIMPSE_TRY((read_scalar<uint64_t, uint64_t>(reader, value)));
-      break;
-    case GgufType::kInt64:
-      GLIMPSE_TRY((read_scalar<int64_t, int64_t>(reader, value)));
-      break;
-    case GgufType::kFloat32:
-      GLIMPSE_TRY((read_scalar<float, double>(reader, value)));
-      break;
-    case GgufType::kFloat64:
-      GLIMPSE_TRY((read_scalar<double, double>(reader, value)));
-      break;
-    case GgufType::kBool: {
-      GLIMPSE_ASSIGN(const uint8_t byte, reader.read_value<uint8_t>());
-      value.data = uint64_t{byte != 0};
-      break;
-    }
-    case GgufType::kString: {
-      GLIMPSE_ASSIGN(value.data, read_gguf_string(reader, budget));
-      break;
-    }
-    case GgufType::kArray:
-      GLIMPSE_TRY(read_array(reader, value, budget));
-      break;
+  if (value.type == GgufType::kArray) {
+    GLIMPSE_TRY(read_array(reader, value, budget));
+  } else if (value.type == GgufType::kString) {
+    GLIMPSE_ASSIGN(value.data, read_gguf_string(reader, budget));
+  } else {
+    GLIMPSE_TRY(read_number(reader, value));
   }
   return value;
 }

@@ -6,6 +6,7 @@
 
 #include "engine/base/enum_names.h"
 #include "loaders/gguf/gguf.h"
+#include "loaders/gguf/gguf_number.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
 
@@ -42,22 +43,6 @@ Status check_widened(const std::string& path, std::string_view key, const GgufVa
   if (value.array_size() <= GgufFile::kMostWidened) return {};
   return make_error(ErrorCode::kTooLarge, "%s: key %s is %s; the limit is %llu", path.c_str(), quoted(key).c_str(),
                     value.describe_type().c_str(), uint64_t{GgufFile::kMostWidened});
-}
-
-template <typename T>
-T load(std::span<const std::byte> bytes, size_t i) {
-  T value;
-  std::memcpy(&value, bytes.data() + i * sizeof value, sizeof value);
-  return value;
-}
-
-template <typename T>
-bool put_narrow(int64_t number, std::vector<std::byte>& bytes) {
-  if (!std::in_range<T>(number)) return false;
-  const auto value = static_cast<T>(number);
-  const auto raw = std::as_bytes(std::span(&value, 1));
-  bytes.insert(bytes.end(), raw.begin(), raw.end());
-  return true;
 }
 
 GgufType scalar_type(const GgufValue& value) {
@@ -99,72 +84,19 @@ GgufNumbers::GgufNumbers(GgufType type, std::vector<std::byte> bytes)
     : type_(type), size_(bytes.size() / std::max<uint64_t>(gguf_type_bytes(type), 1)), bytes_(std::move(bytes)) {}
 
 GgufNumber GgufNumbers::operator[](size_t i) const {
-  switch (type_) {
-    case GgufType::kUint8:
-    case GgufType::kBool:
-      return uint64_t{load<uint8_t>(bytes_, i)};
-    case GgufType::kInt8:
-      return int64_t{load<int8_t>(bytes_, i)};
-    case GgufType::kUint16:
-      return uint64_t{load<uint16_t>(bytes_, i)};
-    case GgufType::kInt16:
-      return int64_t{load<int16_t>(bytes_, i)};
-    case GgufType::kUint32:
-      return uint64_t{load<uint32_t>(bytes_, i)};
-    case GgufType::kInt32:
-      return int64_t{load<int32_t>(bytes_, i)};
-    case GgufType::kUint64:
-      return load<uint64_t>(bytes_, i);
-    case GgufType::kInt64:
-      return load<int64_t>(bytes_, i);
-    case GgufType::kFloat32:
-      return double{load<float>(bytes_, i)};
-    case GgufType::kFloat64:
-      return load<double>(bytes_, i);
-    case GgufType::kString:
-    case GgufType::kArray:
-      break;
-  }
-  return uint64_t{0};
+  GgufNumber number = uint64_t{0};
+  visit_number_type(type_, [&](auto stored) {
+    std::memcpy(&stored, bytes_.data() + i * sizeof stored, sizeof stored);
+    number = static_cast<GgufWide<decltype(stored)>>(stored);
+  });
+  return number;
 }
 
 Result<GgufNumbers> GgufNumbers::narrow(GgufType type, std::span<const int64_t> numbers) {
   std::vector<std::byte> bytes;
   bytes.reserve(numbers.size() * gguf_type_bytes(type));
   for (const int64_t number : numbers) {
-    bool fits = false;
-    switch (type) {
-      case GgufType::kBool:
-        fits = (number == 0 || number == 1) && put_narrow<uint8_t>(number, bytes);
-        break;
-      case GgufType::kUint8:
-        fits = put_narrow<uint8_t>(number, bytes);
-        break;
-      case GgufType::kInt8:
-        fits = put_narrow<int8_t>(number, bytes);
-        break;
-      case GgufType::kUint16:
-        fits = put_narrow<uint16_t>(number, bytes);
-        break;
-      case GgufType::kInt16:
-        fits = put_narrow<int16_t>(number, bytes);
-        break;
-      case GgufType::kUint32:
-        fits = put_narrow<uint32_t>(number, bytes);
-        break;
-      case GgufType::kInt32:
-        fits = put_narrow<int32_t>(number, bytes);
-        break;
-      case GgufType::kUint64:
-        fits = put_narrow<uint64_t>(number, bytes);
-        break;
-      case GgufType::kInt64:
-        fits = put_narrow<int64_t>(number, bytes);
-        break;
-      default:
-        break;  // no integers
-    }
-    if (!fits) {
+    if (!put_number(bytes, type, number)) {
       return make_error(ErrorCode::kInvalidArgument, "%lld does not fit %s", static_cast<long long>(number),
                         gguf_type_name(type));
     }

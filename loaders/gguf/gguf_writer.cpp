@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "engine/base/checked.h"
+#include "loaders/gguf/gguf_number.h"
 #include "loaders/gguf/gguf_parser.h"
 #include "loaders/gguf/gguf_text.h"
 
@@ -34,50 +35,6 @@ void put_string(Bytes& out, std::string_view text) {
 
 void put_type(Bytes& out, GgufType type) {
   put(out, static_cast<uint32_t>(type));
-}
-
-// Narrows a widened number to what the file stores; false when it does not fit there.
-template <typename Stored, typename Wide>
-bool put_narrow(Bytes& out, Wide value) {
-  if constexpr (std::is_integral_v<Stored> && std::is_integral_v<Wide>) {
-    if (!std::in_range<Stored>(value)) return false;
-  } else if constexpr (std::is_integral_v<Stored> != std::is_integral_v<Wide>) {
-    return false;
-  }
-  put(out, static_cast<Stored>(value));
-  return true;
-}
-
-template <typename Wide>
-bool put_number(Bytes& out, GgufType type, Wide value) {
-  switch (type) {
-    case GgufType::kUint8:
-      return put_narrow<uint8_t>(out, value);
-    case GgufType::kInt8:
-      return put_narrow<int8_t>(out, value);
-    case GgufType::kUint16:
-      return put_narrow<uint16_t>(out, value);
-    case GgufType::kInt16:
-      return put_narrow<int16_t>(out, value);
-    case GgufType::kUint32:
-      return put_narrow<uint32_t>(out, value);
-    case GgufType::kInt32:
-      return put_narrow<int32_t>(out, value);
-    case GgufType::kUint64:
-      return put_narrow<uint64_t>(out, value);
-    case GgufType::kInt64:
-      return put_narrow<int64_t>(out, value);
-    case GgufType::kFloat32:
-      return put_narrow<float>(out, value);
-    case GgufType::kFloat64:
-      return put_narrow<double>(out, value);
-    case GgufType::kBool:
-      return value <= 1 && put_narrow<uint8_t>(out, value);
-    case GgufType::kString:
-    case GgufType::kArray:
-      break;  // not numbers
-  }
-  return false;
 }
 
 // Appends the value; false when what it holds is not what its type says.
