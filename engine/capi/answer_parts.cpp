@@ -86,9 +86,7 @@ Result<PromptOptions> prompt_options(const char* const* tools, size_t n_tools, i
 extern "C" {
 
 void glimpse_prompt_params_init(glimpse_prompt_params* params) {
-  if (params == nullptr) return;
-  *params = glimpse_prompt_params{};
-  params->struct_size = sizeof *params;
+  clear_params(params);
 }
 
 glimpse_status glimpse_session_set_prompt_params(glimpse_session* session, const glimpse_prompt_params* given) {
@@ -105,21 +103,16 @@ glimpse_status glimpse_session_set_prompt_params(glimpse_session* session, const
 }
 
 void glimpse_splitter_params_init(glimpse_splitter_params* params) {
-  if (params == nullptr) return;
-  *params = glimpse_splitter_params{};
-  params->struct_size = sizeof *params;
+  clear_params(params);
 }
 
 glimpse_status glimpse_splitter_create(const glimpse_splitter_params* given, glimpse_splitter** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_splitter& handle) -> Status {
     glimpse_splitter_params params;
     glimpse_splitter_params_init(&params);
     GLIMPSE_TRY(read_params(given, &params));
-    auto splitter = std::make_unique<glimpse_splitter>();
-    splitter->splitter.emplace(
+    handle.splitter.emplace(
         AnswerSplitter::Options{.thinking_open = params.thinking_open != 0, .tool_calls = params.tool_calls != 0});
-    *out = splitter.release();
     return {};
   });
 }

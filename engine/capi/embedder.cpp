@@ -66,20 +66,15 @@ Result<glimpse_embed_params> read_embed_params(const glimpse_embed_params* given
 extern "C" {
 
 void glimpse_embed_params_init(glimpse_embed_params* params) {
-  if (params == nullptr) return;
-  *params = glimpse_embed_params{};
-  params->struct_size = sizeof *params;
+  clear_params(params);
 }
 
 glimpse_status glimpse_embedder_create(const glimpse_model* model, const glimpse_session_params* params,
                                        glimpse_embedder** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_embedder& handle) -> Status {
     GLIMPSE_TRY(require(model, "model"));
     GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
-    auto handle = std::make_unique<glimpse_embedder>();
-    GLIMPSE_ASSIGN(handle->embedder, Embedder::create(model->model, options));
-    *out = handle.release();
+    GLIMPSE_ASSIGN(handle.embedder, Embedder::create(model->model, options));
     return {};
   });
 }

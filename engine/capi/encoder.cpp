@@ -50,17 +50,14 @@ Opened open_picture(const glimpse_picture& picture, const DecodeOptions& options
 
 glimpse_status encode(glimpse_session* session, const glimpse_picture& picture, const void* given, const char* what,
                       glimpse_progress_callback progress, void* progress_user, glimpse_embedding** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_embedding& handle) -> Status {
     Use<glimpse_session> use;
     GLIMPSE_TRY(use.begin(session));
     GLIMPSE_TRY(require(given, what));
     const ProgressSink sink = progress_sink(progress, progress_user);
     GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> reader,
                    open_picture(picture, session->session->decode_options(sink)));
-    auto handle = std::make_unique<glimpse_embedding>();
-    GLIMPSE_ASSIGN(handle->embedding, session->session->encode_image(*reader, nullptr, sink));
-    *out = handle.release();
+    GLIMPSE_ASSIGN(handle.embedding, session->session->encode_image(*reader, nullptr, sink));
     return {};
   });
 }
@@ -151,17 +148,13 @@ class GivenVideo {
 extern "C" {
 
 void glimpse_video_init(glimpse_video* video) {
-  if (video == nullptr) return;
-  *video = glimpse_video{};
-  video->struct_size = sizeof *video;
+  if (!clear_params(video)) return;
   video->fps = VideoFrames().fps;
 }
 
 void glimpse_video_sampling_init(glimpse_video_sampling* sampling) {
-  if (sampling == nullptr) return;
+  if (!clear_params(sampling)) return;
   const VideoSampling defaults;
-  *sampling = glimpse_video_sampling{};
-  sampling->struct_size = sizeof *sampling;
   sampling->fps = defaults.fps;
   sampling->min_frames = static_cast<int32_t>(defaults.min_frames);
   sampling->max_frames = static_cast<int32_t>(defaults.max_frames);
@@ -169,16 +162,13 @@ void glimpse_video_sampling_init(glimpse_video_sampling* sampling) {
 
 glimpse_status glimpse_encode_video(glimpse_session* session, const glimpse_video* video,
                                     glimpse_progress_callback progress, void* progress_user, glimpse_embedding** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_embedding& handle) -> Status {
     Use<glimpse_session> use;
     GLIMPSE_TRY(use.begin(session));
     const ProgressSink sink = progress_sink(progress, progress_user);
     GivenVideo given;
     GLIMPSE_TRY(given.read(video, session->session->decode_options(sink)));
-    auto handle = std::make_unique<glimpse_embedding>();
-    GLIMPSE_ASSIGN(handle->embedding, session->session->encode_video(given.frames(), nullptr, sink));
-    *out = handle.release();
+    GLIMPSE_ASSIGN(handle.embedding, session->session->encode_video(given.frames(), nullptr, sink));
     return {};
   });
 }
@@ -247,31 +237,24 @@ glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t*
 }
 
 void glimpse_encoder_params_init(glimpse_encoder_params* params) {
-  if (params == nullptr) return;
-  *params = glimpse_encoder_params{};
-  params->struct_size = sizeof *params;
+  if (!clear_params(params)) return;
   init_picture_params(params);
 }
 
 glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,
                                     glimpse_memory_plan* plan) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(model, "model"));
+  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
     GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
-    GLIMPSE_ASSIGN(const MemoryPlan planned, plan_encoder(*model->model, options));
-    return write_info(memory_plan(planned), plan);
+    return plan_encoder(planned, options);
   });
 }
 
 glimpse_status glimpse_encoder_create(const glimpse_model* model, const glimpse_encoder_params* params,
                                       glimpse_encoder** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_encoder& handle) -> Status {
     GLIMPSE_TRY(require(model, "model"));
     GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
-    auto handle = std::make_unique<glimpse_encoder>();
-    GLIMPSE_ASSIGN(handle->encoder, PictureEncoder::create(model->model, options));
-    *out = handle.release();
+    GLIMPSE_ASSIGN(handle.encoder, PictureEncoder::create(model->model, options));
     return {};
   });
 }

@@ -237,10 +237,8 @@ Status wait_for(const glimpse_ticket& ticket, size_t n_seen, int64_t timeout_ms)
 extern "C" {
 
 void glimpse_engine_params_init(glimpse_engine_params* params) {
-  if (params == nullptr) return;
+  if (!clear_params(params)) return;
   const EngineOptions defaults;
-  *params = glimpse_engine_params{};
-  params->struct_size = sizeof *params;
   params->n_ctx = static_cast<int32_t>(defaults.context);
   params->n_batch = static_cast<int32_t>(defaults.batch);
   params->n_parallel = defaults.n_parallel;
@@ -253,24 +251,19 @@ void glimpse_engine_params_init(glimpse_engine_params* params) {
 
 glimpse_status glimpse_plan_engine(const glimpse_model* model, const glimpse_engine_params* params,
                                    glimpse_memory_plan* plan) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(model, "model"));
+  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
     GLIMPSE_ASSIGN(const EngineOptions options, engine_options(params));
-    GLIMPSE_ASSIGN(const MemoryPlan planned, plan_engine(*model->model, options));
-    return write_info(memory_plan(planned), plan);
+    return plan_engine(planned, options);
   });
 }
 
 glimpse_status glimpse_engine_create(const glimpse_model* model, const glimpse_engine_params* params,
                                      glimpse_engine** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_engine& handle) -> Status {
     GLIMPSE_TRY(require(model, "model"));
     GLIMPSE_ASSIGN(const EngineOptions options, engine_options(params));
-    auto handle = std::make_unique<glimpse_engine>();
-    handle->limits = options.source_limits;
-    GLIMPSE_ASSIGN(handle->engine, Engine::create(model->model, options));
-    *out = handle.release();
+    handle.limits = options.source_limits;
+    GLIMPSE_ASSIGN(handle.engine, Engine::create(model->model, options));
     return {};
   });
 }
@@ -305,9 +298,7 @@ glimpse_status glimpse_engine_step(glimpse_engine* engine, int32_t* more) {
 }
 
 void glimpse_request_init(glimpse_request* request) {
-  if (request == nullptr) return;
-  *request = glimpse_request{};
-  request->struct_size = sizeof *request;
+  clear_params(request);
 }
 
 glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_request* request, glimpse_ticket** out) {

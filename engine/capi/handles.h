@@ -184,6 +184,38 @@ Status clear_out(T** out) {
   return {};
 }
 
+/// A call that makes a handle: `fill` does, and it goes to *out; NULL does where that fails.
+template <typename Handle, typename Fill>
+glimpse_status give_handle(Handle** out, Fill&& fill) noexcept {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(clear_out(out));
+    auto handle = std::make_unique<Handle>();
+    GLIMPSE_TRY(fill(*handle));
+    *out = handle.release();
+    return {};
+  });
+}
+
+glimpse_memory_plan memory_plan(const MemoryPlan& plan);
+/// A call that plans memory: `make` does for a model.
+template <typename Make>
+glimpse_status give_plan(const glimpse_model* model, glimpse_memory_plan* out, Make&& make) noexcept {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_ASSIGN(const MemoryPlan plan, make(*model->model));
+    return write_info(memory_plan(plan), out);
+  });
+}
+
+/// What parameters begin as: zeros, and their size. False for NULL.
+template <typename Params>
+bool clear_params(Params* params) {
+  if (params == nullptr) return false;
+  *params = Params{};
+  params->struct_size = sizeof *params;
+  return true;
+}
+
 /// The convention of results in the caller's memory: *n is how many there are, and they are copied unless capacity is
 /// 0. Errors: kInvalidArgument (NULL), kTooLarge (names `what` and both sizes).
 template <typename From, typename To>
@@ -230,7 +262,6 @@ Status write_timings(const Timings& measured, glimpse_timings* timings);
 /// Errors: kInvalidArgument past the last token.
 Status write_top_logprobs(const std::vector<SampledToken>& tokens, size_t index, int32_t* ids, float* logprobs,
                           size_t capacity, size_t* n);
-glimpse_memory_plan memory_plan(const MemoryPlan& plan);
 
 Result<KvElement> kv_element(int32_t kv_type);
 Result<GenerateOptions> generate_options(const glimpse_generate_params* given);

@@ -32,9 +32,7 @@ Result<const Metadata*> metadata_of(const glimpse_model* model, int32_t file) {
 extern "C" {
 
 void glimpse_model_params_init(glimpse_model_params* params) {
-  if (params == nullptr) return;
-  *params = glimpse_model_params{};
-  params->struct_size = sizeof *params;
+  clear_params(params);
 }
 
 glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_model** out) {

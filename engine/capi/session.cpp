@@ -175,10 +175,8 @@ Result<std::vector<Message>> read_messages(const glimpse_message* messages, size
 extern "C" {
 
 void glimpse_session_params_init(glimpse_session_params* params) {
-  if (params == nullptr) return;
+  if (!clear_params(params)) return;
   const SessionOptions defaults;
-  *params = glimpse_session_params{};
-  params->struct_size = sizeof *params;
   params->n_ctx = static_cast<int32_t>(defaults.context);
   params->n_batch = static_cast<int32_t>(defaults.batch);
   params->kv_type = GLIMPSE_KV_F16;
@@ -187,25 +185,20 @@ void glimpse_session_params_init(glimpse_session_params* params) {
 
 glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
                                     glimpse_memory_plan* plan) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(require(model, "model"));
+  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
     GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
-    GLIMPSE_ASSIGN(const MemoryPlan planned, plan_session(*model->model, options));
-    return write_info(memory_plan(planned), plan);
+    return plan_session(planned, options);
   });
 }
 
 glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
                                       glimpse_session** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_session& handle) -> Status {
     GLIMPSE_TRY(require(model, "model"));
     GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
     GLIMPSE_ASSIGN(auto session, Session::create(model->model, options));
-    auto handle = std::make_unique<glimpse_session>();
-    handle->model = model->model;
-    handle->session = std::move(session);
-    *out = handle.release();
+    handle.model = model->model;
+    handle.session = std::move(session);
     return {};
   });
 }
@@ -242,10 +235,8 @@ glimpse_status glimpse_session_reset(glimpse_session* session) {
 }
 
 void glimpse_generate_params_init(glimpse_generate_params* params) {
-  if (params == nullptr) return;
+  if (!clear_params(params)) return;
   const GenerateOptions defaults;
-  *params = glimpse_generate_params{};
-  params->struct_size = sizeof *params;
   params->max_tokens = static_cast<int32_t>(defaults.max_tokens);
   params->temperature = defaults.sampler.temperature;
   params->top_k = defaults.sampler.top_k;

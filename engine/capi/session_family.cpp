@@ -36,28 +36,22 @@ uint64_t most_state_bytes(const Session& session, const Model& model) {
 extern "C" {
 
 glimpse_status glimpse_session_fork(const glimpse_session* session, glimpse_session** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_session& handle) -> Status {
     SessionUse use;
     GLIMPSE_TRY(use.begin(session));
-    auto handle = std::make_unique<glimpse_session>();
-    handle->model = session->model;
-    handle->family = session->family;
-    GLIMPSE_ASSIGN(handle->session, session->session->fork());
-    handle->call_ended();
-    *out = handle.release();
+    handle.model = session->model;
+    handle.family = session->family;
+    GLIMPSE_ASSIGN(handle.session, session->session->fork());
+    handle.call_ended();
     return {};
   });
 }
 
 glimpse_status glimpse_session_checkpoint(const glimpse_session* session, glimpse_checkpoint** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_checkpoint& handle) -> Status {
     SessionUse use;
     GLIMPSE_TRY(use.begin(session));
-    auto handle = std::make_unique<glimpse_checkpoint>();
-    GLIMPSE_ASSIGN(handle->checkpoint, session->session->checkpoint());
-    *out = handle.release();
+    GLIMPSE_ASSIGN(handle.checkpoint, session->session->checkpoint());
     return {};
   });
 }

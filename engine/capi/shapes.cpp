@@ -52,22 +52,19 @@ extern "C" {
 
 glimpse_status glimpse_read_shapes(const glimpse_model* model, const char* text, size_t n_bytes,
                                    const glimpse_picture_size* pictures, size_t n_pictures, glimpse_shapes** out) {
-  return guarded([&]() -> Status {
-    GLIMPSE_TRY(clear_out(out));
+  return give_handle(out, [&](glimpse_shapes& handle) -> Status {
     GLIMPSE_TRY(require(model, "model"));
     if (n_bytes > 0) GLIMPSE_TRY(require(text, "text"));
     GLIMPSE_ASSIGN(const std::vector<ShapePicture> sizes, read_sizes(pictures, n_pictures));
-    auto shapes = std::make_unique<glimpse_shapes>();
-    shapes->read = read_shapes(std::string_view(n_bytes == 0 ? "" : text, n_bytes), unit_of(*model->model));
-    shapes->problem = describe_problem(shapes->read);
-    for (const Shape& shape : shapes->read.shapes) {
-      glimpse_shapes::Placed& placed = shapes->placed.emplace_back();
+    handle.read = read_shapes(std::string_view(n_bytes == 0 ? "" : text, n_bytes), unit_of(*model->model));
+    handle.problem = describe_problem(handle.read);
+    for (const Shape& shape : handle.read.shapes) {
+      glimpse_shapes::Placed& placed = handle.placed.emplace_back();
       placed.picture = picture_of(shape, n_pictures);
       if (placed.picture > 0 && !sizes.empty()) {
         placed.pixels = pixels_of(shape, sizes[static_cast<size_t>(placed.picture) - 1]);
       }
     }
-    *out = shapes.release();
     return {};
   });
 }
