@@ -37,28 +37,37 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t embedding_
   return e.is_video ? check_video_times(e) : Status();
 }
 
-void set_visual(const ImageEmbedding& embedding, ChatPart& part) {
-  part.kind = embedding.is_video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
-  part.n_tokens = embedding.n_tokens;
-  part.slice_seconds = embedding.slice_seconds;
+// see: looks at each picture, and at the part that stands for it.
+Result<std::vector<ChatMessage>> convert(const std::vector<Message>& messages,
+                                         FunctionRef<Status(const ImageEmbedding&, ChatPart&)> see) {
+  std::vector<ChatMessage> chat;
+  for (const Message& message : messages) {
+    ChatMessage& converted = chat.emplace_back();
+    converted.role = message.role;
+    for (const MessagePart& part : message.parts) {
+      ChatPart& to = converted.parts.emplace_back();
+      if (part.image == nullptr) {
+        to.text = part.text;
+        continue;
+      }
+      const ImageEmbedding& embedding = *part.image;
+      to.kind = embedding.is_video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
+      to.n_tokens = embedding.n_tokens;
+      to.slice_seconds = embedding.slice_seconds;
+      GLIMPSE_TRY(see(embedding, to));
+    }
+  }
+  return chat;
 }
 
 }  // namespace
 
 Result<std::string> render_chat(const Model& model, const std::vector<Message>& messages,
                                 const PromptOptions& options) {
-  std::vector<ChatMessage> chat;
-  for (const Message& message : messages) {
-    ChatMessage& converted = chat.emplace_back();
-    converted.role = message.role;
-    for (const MessagePart& part : message.parts) {
-      ChatPart& chat_part = converted.parts.emplace_back();
-      chat_part.text = part.text;
-      if (part.image == nullptr) continue;
-      set_visual(*part.image, chat_part);
-      chat_part.n_tokens = std::max<int64_t>(1, static_cast<int64_t>(chat_part.slice_seconds.size()));
-    }
-  }
+  GLIMPSE_ASSIGN(const std::vector<ChatMessage> chat, convert(messages, [](const ImageEmbedding&, ChatPart& part) {
+                   part.n_tokens = std::max<int64_t>(1, static_cast<int64_t>(part.slice_seconds.size()));
+                   return Status();
+                 }));
   GLIMPSE_ASSIGN(const TokenizedChat tokenized,
                  tokenize_chat(model.tokenizer(), chat, chat_options(model.chat_format(), options)));
   return model.tokenizer().decode(tokenized.ids, true);
@@ -67,23 +76,10 @@ Result<std::string> render_chat(const Model& model, const std::vector<Message>& 
 Result<std::vector<ChatMessage>> chat_messages(const std::vector<Message>& messages, int64_t embedding_width,
                                                uint64_t vision_fingerprint,
                                                std::vector<const ImageEmbedding*>& pictures) {
-  std::vector<ChatMessage> chat;
-  for (const Message& message : messages) {
-    ChatMessage& converted = chat.emplace_back();
-    converted.role = message.role;
-    for (const MessagePart& part : message.parts) {
-      ChatPart& chat_part = converted.parts.emplace_back();
-      if (part.image == nullptr) {
-        chat_part.text = part.text;
-        continue;
-      }
-      pictures.push_back(part.image.get());
-      GLIMPSE_TRY(
-          check_picture(*part.image, static_cast<int64_t>(pictures.size()), embedding_width, vision_fingerprint));
-      set_visual(*part.image, chat_part);
-    }
-  }
-  return chat;
+  return convert(messages, [&](const ImageEmbedding& picture, ChatPart&) {
+    pictures.push_back(&picture);
+    return check_picture(picture, static_cast<int64_t>(pictures.size()), embedding_width, vision_fingerprint);
+  });
 }
 
 void Conversation::reserve(int64_t n) {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "engine/base/checked.h"
+#include "engine/runtime/host_kv.h"
 #include "kernels/attention/attention_int8.h"
 
 namespace glimpse {
@@ -25,34 +26,22 @@ struct LayerPlace {
   }
 };
 
-class CpuTable final : public KvTable {
+class CpuTable final : public HostKvTable {
  public:
   CpuTable(const std::vector<LayerPlace>& layers, std::byte* memory, uint64_t page_bytes, int64_t n_blocks)
-      : pages_(static_cast<size_t>(n_blocks)) {
+      : HostKvTable(n_blocks) {
     for (const LayerPlace& layer : layers) {
       layers_.push_back(std::make_unique<CpuKv>(layer.store(memory, page_bytes, pages_.data(), n_blocks)));
     }
   }
-  Status set(int64_t block, int32_t page) override {
-    pages_[static_cast<size_t>(block)] = page;
-    return {};
-  }
-
- private:
-  std::vector<int32_t> pages_;
 };
 
-class CpuPool final : public KvPool {
+class CpuPool final : public HostKvPool {
  public:
   std::vector<LayerPlace> layers;
-  AlignedBuffer memory;
 
   Result<std::unique_ptr<KvTable>> make_table(int64_t n_blocks) override {
     return std::unique_ptr<KvTable>(std::make_unique<CpuTable>(layers, memory.data(), page_bytes, n_blocks));
-  }
-  Status copy(int32_t from, int32_t to) override {
-    std::memcpy(page(to), page(from), page_bytes);
-    return {};
   }
   const char* layout() const override { return "cpu panels 1"; }
   Status download(int32_t from, int64_t n_positions, std::span<std::byte> out) const override {
@@ -66,15 +55,6 @@ class CpuPool final : public KvPool {
       }
     }
     return {};
-  }
-  Status upload(int32_t to, std::span<const std::byte> bytes) override {
-    std::memcpy(page(to), bytes.data(), page_bytes);
-    return {};
-  }
-
- private:
-  std::byte* page(int32_t number) const {
-    return const_cast<std::byte*>(memory.data()) + static_cast<uint64_t>(number) * page_bytes;
   }
 };
 

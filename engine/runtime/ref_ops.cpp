@@ -12,6 +12,7 @@
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
+#include "engine/runtime/host_kv.h"
 #include "engine/runtime/ops.h"
 #include "engine/runtime/routing.h"
 #include "kernels/quant/quant.h"
@@ -65,10 +66,9 @@ class RefKv final : public KvStore {
   }
 };
 
-class RefPool final : public KvPool {
+class RefPool final : public HostKvPool {
  public:
   std::vector<KvShape> layers;
-  AlignedBuffer memory;
 
   static int64_t floats_of(const KvShape& shape) { return 2 * shape.n_kv_heads * kKeyBlock * shape.head_dim; }
   static int64_t page_floats(std::span<const KvShape> layers) {
@@ -77,9 +77,9 @@ class RefPool final : public KvPool {
     return n;
   }
 
-  class Table final : public KvTable {
+  class Table final : public HostKvTable {
    public:
-    Table(const RefPool& pool, float* memory, int64_t n_blocks) : pages_(static_cast<size_t>(n_blocks)) {
+    Table(const RefPool& pool, float* memory, int64_t n_blocks) : HostKvTable(n_blocks) {
       for (const KvShape& shape : pool.layers) {
         auto kv = std::make_unique<RefKv>(shape, n_blocks * kKeyBlock, kKeyBlock);
         kv->first_page = memory;
@@ -89,21 +89,10 @@ class RefPool final : public KvPool {
         memory += floats_of(shape);
       }
     }
-    Status set(int64_t block, int32_t page) override {
-      pages_[static_cast<size_t>(block)] = page;
-      return {};
-    }
-
-   private:
-    std::vector<int32_t> pages_;
   };
 
   Result<std::unique_ptr<KvTable>> make_table(int64_t n_blocks) override {
     return std::unique_ptr<KvTable>(std::make_unique<Table>(*this, memory.as<float>(), n_blocks));
-  }
-  Status copy(int32_t from, int32_t to) override {
-    std::memcpy(page(to), page(from), page_bytes);
-    return {};
   }
   const char* layout() const override { return "ref floats 1"; }
   Status download(int32_t from, int64_t n_positions, std::span<std::byte> out) const override {
@@ -115,15 +104,6 @@ class RefPool final : public KvPool {
       }
     }
     return {};
-  }
-  Status upload(int32_t to, std::span<const std::byte> bytes) override {
-    std::memcpy(page(to), bytes.data(), page_bytes);
-    return {};
-  }
-
- private:
-  std::byte* page(int32_t number) const {
-    return const_cast<std::byte*>(memory.data()) + static_cast<uint64_t>(number) * page_bytes;
   }
 };
 
