@@ -1,22 +1,6 @@
 /* Pictures: from bytes, a file and pixels; saved and loaded; in a conversation. */
 #include "support.h"
 
-static glimpse_embedding_info read_info(const glimpse_embedding* embedding) {
-  glimpse_embedding_info info;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
-  CHECK_OK(glimpse_embedding_get_info(embedding, &info));
-  return info;
-}
-
-static int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b) {
-  const glimpse_embedding_info x = read_info(a), y = read_info(b);
-  return x.n_tokens == y.n_tokens && x.width == y.width && x.original_width == y.original_width &&
-         x.original_height == y.original_height && x.resized_width == y.resized_width &&
-         x.resized_height == y.resized_height &&
-         memcmp(x.values, y.values, sizeof(float) * (size_t)x.n_tokens * (size_t)x.width) == 0;
-}
-
 typedef struct Progress {
   int n_calls, cancel;
 } Progress;
@@ -204,8 +188,7 @@ static void answers_about_pictures(void) {
   message.n_parts = 4;
   CHECK_OK(glimpse_generate(session, &message, 1, &params));
   one = read_answer(session);
-  memset(&timings, 0, sizeof timings);
-  timings.struct_size = sizeof timings;
+  begin_info(&timings, sizeof timings);
   CHECK_OK(glimpse_get_timings(session, &timings));
   CHECK(timings.n_image_tokens == 6 + 2);
   CHECK(timings.n_prompt_tokens > timings.n_image_tokens);

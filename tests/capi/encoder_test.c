@@ -1,20 +1,6 @@
 /* Pictures to embeddings without a session. */
 #include "support.h"
 
-static glimpse_embedding_info read_info(const glimpse_embedding* embedding) {
-  glimpse_embedding_info info;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
-  CHECK_OK(glimpse_embedding_get_info(embedding, &info));
-  return info;
-}
-
-static int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b) {
-  const glimpse_embedding_info x = read_info(a), y = read_info(b);
-  return x.n_tokens == y.n_tokens && x.original_width == y.original_width && x.original_height == y.original_height &&
-         memcmp(x.values, y.values, sizeof(float) * (size_t)x.n_tokens * (size_t)x.width) == 0;
-}
-
 static glimpse_encoder_params tiny_params(void) {
   glimpse_encoder_params params;
   glimpse_encoder_params_init(&params);
@@ -201,8 +187,7 @@ static void plans_and_refuses(void) {
   uint8_t* rgb = make_rgb(28, 28);
   glimpse_picture picture;
   glimpse_embedding* out = NULL;
-  memset(&small, 0, sizeof small);
-  small.struct_size = sizeof small;
+  begin_info(&small, sizeof small);
   large = small;
   CHECK_OK(glimpse_plan_encoder(model, &params, &small));
   params.image_max_tokens = 128;
@@ -296,8 +281,7 @@ static void videos_by_list_and_by_callback(void) {
   video.frames = pictures;
   video.min_pixels = 28 * 28;
   CHECK_OK(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &by_list));
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_embedding_get_info(by_list, &info));
   CHECK(info.n_slices == 2 && info.n_tokens == 4 && info.original_width == 56 && info.resized_width == 56);
   CHECK_OK(glimpse_encode_video(session, &video, NULL, NULL, &in_session));

@@ -48,16 +48,14 @@ static glimpse_ticket* submit(glimpse_engine* engine, const Question* q) {
 
 static glimpse_request_result result_of(const glimpse_ticket* ticket, int64_t timeout_ms) {
   glimpse_request_result result;
-  memset(&result, 0, sizeof result);
-  result.struct_size = sizeof result;
+  begin_info(&result, sizeof result);
   CHECK_OK(glimpse_ticket_wait(ticket, (size_t)-1, timeout_ms, &result));
   return result;
 }
 
 static glimpse_engine_stats stats_of(const glimpse_engine* engine) {
   glimpse_engine_stats stats;
-  memset(&stats, 0, sizeof stats);
-  stats.struct_size = sizeof stats;
+  begin_info(&stats, sizeof stats);
   CHECK_OK(glimpse_engine_get_stats(engine, &stats));
   return stats;
 }
@@ -131,8 +129,7 @@ static void whoever_waits_runs_it(void) {
     size_t n = 0;
     glimpse_timings timings;
     const glimpse_request_result result = result_of(tickets[1], 0);
-    memset(&timings, 0, sizeof timings);
-    timings.struct_size = sizeof timings;
+    begin_info(&timings, sizeof timings);
     CHECK_OK(glimpse_ticket_get_top_logprobs(tickets[1], 0, ids, logprobs, 3, &n));
     CHECK(n == 3 && ids[0] == result.tokens[0] && logprobs[0] == result.logprobs[0] && logprobs[1] <= logprobs[0]);
     CHECK_FAILS(glimpse_ticket_get_top_logprobs(tickets[1], 1000, ids, logprobs, 3, &n),
@@ -221,8 +218,7 @@ static void a_thread_of_its_own_goes_on_alone(void) {
   ticket = submit(engine, &q);
   dropped = submit(engine, &q);
   glimpse_ticket_free(dropped); /* nobody wants it any more */
-  memset(&result, 0, sizeof result);
-  result.struct_size = sizeof result;
+  begin_info(&result, sizeof result);
   do { /* token by token */
     CHECK_OK(glimpse_ticket_wait(ticket, n_seen, -1, &result));
     CHECK(result.finished == 1 || result.n_tokens > n_seen);
@@ -297,8 +293,7 @@ static void nonsense_is_refused_at_once(void) {
   CHECK_FAILS(glimpse_engine_create(NULL, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params.n_parallel = 2;
   params.n_ctx = 256;
-  memset(&plan, 0, sizeof plan);
-  plan.struct_size = sizeof plan;
+  begin_info(&plan, sizeof plan);
   CHECK_OK(glimpse_plan_engine(model, &params, &plan));
   CHECK(plan.kv_cache > 0 && plan.total > plan.kv_cache);
   ask(&q, "7", NULL);
@@ -434,8 +429,7 @@ static void a_child_process_may_free_it(void) {
     glimpse_request_result result;
     int wrong = 0;
     alarm(20);
-    memset(&result, 0, sizeof result);
-    result.struct_size = sizeof result;
+    begin_info(&result, sizeof result);
     ask(&q, "7", NULL);
     wrong += glimpse_ticket_wait(e.ticket, (size_t)-1, -1, &result) == GLIMPSE_OK;
     wrong += glimpse_engine_submit(engine, &q.request, &e.ticket) == GLIMPSE_OK;

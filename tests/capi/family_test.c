@@ -27,8 +27,7 @@ static Answer answer_of(glimpse_session* session) {
 
 static glimpse_session_info info_of(const glimpse_session* session) {
   glimpse_session_info info;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_session_get_info(session, &info));
   return info;
 }
@@ -61,8 +60,7 @@ static void forks_share_what_they_have_in_common(void) {
     glimpse_session *fork = NULL, *alone = create_tiny(model);
     glimpse_timings timings;
     Answer of_fork, of_alone;
-    memset(&timings, 0, sizeof timings);
-    timings.struct_size = sizeof timings;
+    begin_info(&timings, sizeof timings);
     CHECK_OK(glimpse_session_fork(session, &fork));
     CHECK(glimpse_session_n_past(fork) == n_past && info_of(fork).n_free_pages == n_free);
     say(fork, kQuestions[i]);
@@ -182,8 +180,7 @@ static void a_host_may_draw_for_itself(void) {
   glimpse_session *own = create_tiny(model), *ours = create_tiny(model);
   glimpse_step_result result;
   Answer got, want;
-  memset(&result, 0, sizeof result);
-  result.struct_size = sizeof result;
+  begin_info(&result, sizeof result);
   say(own, "the cat");
   say(ours, "the cat");
   want = answer_of(ours);
@@ -287,8 +284,7 @@ static int on_text(void* user, const char* text, size_t n_bytes) {
   glimpse_session* out = NULL;
   glimpse_answer_info info;
   (void)text, (void)n_bytes;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   /* Its sibling has no threads now, but may be asked what it knows; another family is free. */
   CHECK_FAILS(glimpse_forward(reentry->fork), GLIMPSE_ERROR_BUSY);
   CHECK_FAILS(glimpse_session_fork(reentry->fork, &out), GLIMPSE_ERROR_BUSY);

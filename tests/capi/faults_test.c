@@ -417,8 +417,7 @@ static glimpse_status ask_engine(glimpse_engine* engine, const glimpse_picture* 
   request.messages = &message;
   request.n_messages = 1;
   request.generate = &params;
-  memset(&result, 0, sizeof result);
-  result.struct_size = sizeof result;
+  begin_info(&result, sizeof result);
   arm_allocation_faults(number, sticky);
   status = glimpse_engine_submit(engine, &request, &ticket);
   if (status == GLIMPSE_OK) status = glimpse_ticket_wait(ticket, (size_t)-1, -1, &result);
@@ -507,8 +506,7 @@ static void a_split_answer(int sticky) {
   int over = 0;
   glimpse_splitter_params_init(&params);
   params.tool_calls = 1;
-  memset(&parts, 0, sizeof parts);
-  parts.struct_size = sizeof parts;
+  begin_info(&parts, sizeof parts);
   for (number = 1; !over; ++number) {
     glimpse_splitter* splitter = NULL;
     glimpse_status status;

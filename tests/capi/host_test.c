@@ -108,8 +108,7 @@ static void the_flag_ends_every_call(void) {
   CHECK_OK(glimpse_prefill(host.session, &kMessage, 1, NULL, NULL));
   CHECK_OK(glimpse_begin_answer(host.session, &params));
   do {
-    memset(&step, 0, sizeof step);
-    step.struct_size = sizeof step;
+    begin_info(&step, sizeof step);
     host.cancel = 1;
     CHECK_FAILS(glimpse_step(host.session, &step), GLIMPSE_ERROR_CANCELLED);
     host.cancel = 0;

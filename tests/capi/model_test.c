@@ -64,8 +64,7 @@ static void loads_and_tells_facts(void) {
   CHECK(seen.n_progress > 1);
   CHECK(seen.last > 0.9);
 
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_model_get_info(model, &info));
   CHECK(info.struct_size == sizeof info);
   CHECK_TEXT(info.architecture, "qwen2vl");
@@ -245,8 +244,7 @@ static void tokenizes_as_asked(void) {
   CHECK(id == 290);
   CHECK_FAILS(glimpse_find_token(model, "<|no such|>", &id), GLIMPSE_ERROR_NOT_FOUND);
   CHECK_ERROR_HAS("<|no such|>");
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_token_get_info(model, 290, &info));
   CHECK(info.type == GLIMPSE_TOKEN_CONTROL && info.ends_answer == 1);
   CHECK_OK(glimpse_token_get_info(model, 297, &info));
@@ -254,8 +252,7 @@ static void tokenizes_as_asked(void) {
   CHECK_OK(glimpse_token_get_info(model, 65, &info));
   CHECK(info.type == GLIMPSE_TOKEN_NORMAL && info.ends_answer == 0);
   CHECK_FAILS(glimpse_token_get_info(model, 320, &info), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  memset(&facts, 0, sizeof facts);
-  facts.struct_size = sizeof facts;
+  begin_info(&facts, sizeof facts);
   CHECK_OK(glimpse_model_get_info(model, &facts));
   CHECK(facts.eos_token == 290 || facts.eos_token == 288);
   glimpse_model_free(model);
@@ -293,8 +290,7 @@ static void tells_every_key_of_its_files(void) {
 
 static glimpse_shape shape_at(const glimpse_shapes* shapes, size_t i) {
   glimpse_shape shape;
-  memset(&shape, 0, sizeof shape);
-  shape.struct_size = sizeof shape;
+  begin_info(&shape, sizeof shape);
   CHECK_OK(glimpse_shapes_get(shapes, i, &shape));
   return shape;
 }

@@ -18,8 +18,7 @@ static glimpse_message user_message(const glimpse_part* parts, size_t n_parts) {
 
 static glimpse_timings read_timings(const glimpse_session* session) {
   glimpse_timings timings;
-  memset(&timings, 0, sizeof timings);
-  timings.struct_size = sizeof timings;
+  begin_info(&timings, sizeof timings);
   CHECK_OK(glimpse_get_timings(session, &timings));
   return timings;
 }
@@ -219,8 +218,7 @@ static void generates_streams_and_steps_the_same(void) {
     CHECK_OK(glimpse_get_logits(session, &logits, &n_logits));
     CHECK(n_logits == 320);
     for (i = 0; i < 320; ++i) CHECK(isfinite(logits[i]));
-    memset(&result, 0, sizeof result);
-    result.struct_size = sizeof result;
+    begin_info(&result, sizeof result);
     if (!CHECK_OK(glimpse_step(session, &result))) break;
     CHECK(result.text != NULL && result.text[result.n_bytes] == '\0');
     CHECK(result.logprob <= 0);
@@ -505,8 +503,7 @@ static void speculates_without_a_difference(void) {
   CHECK_OK(glimpse_prefill(speculating, &message, 1, NULL, NULL));
   CHECK_OK(glimpse_begin_answer(speculating, &params));
   do {
-    memset(&result, 0, sizeof result);
-    result.struct_size = sizeof result;
+    begin_info(&result, sizeof result);
     if (!CHECK_OK(glimpse_step(speculating, &result))) break;
   } while (result.finish_reason == GLIMPSE_FINISH_NONE);
   got = read_answer(speculating);
@@ -539,8 +536,7 @@ static void tells_what_its_parameters_came_to(void) {
   params.n_speculate = 3;
   params.n_threads = 0;
   CHECK_OK(glimpse_session_create(model, &params, &session));
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_session_get_info(session, &info));
   CHECK(info.n_ctx == 512 && info.n_batch == 512 && info.n_speculate == 3);
   CHECK(info.n_threads >= 1 && info.max_image_tokens == 64);
@@ -662,8 +658,7 @@ static void raw_messages_have_no_template(void) {
   CHECK_OK(glimpse_session_reset(session));
 
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 56, 28, 0, NULL, NULL, &embedding));
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   CHECK_OK(glimpse_embedding_get_info(embedding, &info));
   parts[0] = text_part("the cat");
   parts[1].embedding = embedding;
@@ -723,8 +718,7 @@ static void answers_may_be_constrained(void) {
   glimpse_constraint_free(grammar);
   {
     glimpse_step_result step;
-    memset(&step, 0, sizeof step);
-    step.struct_size = sizeof step;
+    begin_info(&step, sizeof step);
     step.finish_reason = GLIMPSE_FINISH_NONE;
     while (step.finish_reason == GLIMPSE_FINISH_NONE && glimpse_step(session, &step) == GLIMPSE_OK) continue;
     answer = read_answer(session);
@@ -760,8 +754,7 @@ static void splits_answers(void) {
   glimpse_answer_parts parts, delta;
   char reasoning[64] = "", content[64] = "";
   size_t n_calls = 0, i;
-  memset(&parts, 0, sizeof parts);
-  parts.struct_size = sizeof parts;
+  begin_info(&parts, sizeof parts);
   delta = parts;
   glimpse_splitter_params_init(&params);
   params.thinking_open = 1;

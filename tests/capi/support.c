@@ -130,8 +130,7 @@ Answer read_answer(const glimpse_session* session) {
   Answer answer;
   glimpse_answer_info info;
   memset(&answer, 0, sizeof answer);
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   if (!CHECK_OK(glimpse_get_answer(session, &info))) return answer;
   CHECK(info.text != NULL);
   CHECK(info.text[info.n_bytes] == '\0');
@@ -149,4 +148,24 @@ Answer read_answer(const glimpse_session* session) {
 int same_answer(const Answer* a, const Answer* b) {
   return a->n_bytes == b->n_bytes && memcmp(a->text, b->text, a->n_bytes) == 0 && a->n_tokens == b->n_tokens &&
          memcmp(a->tokens, b->tokens, a->n_tokens * sizeof a->tokens[0]) == 0 && a->finish_reason == b->finish_reason;
+}
+
+void begin_info(void* info, size_t size) {
+  memset(info, 0, size);
+  memcpy(info, &size, sizeof size); /* struct_size is the first member of each */
+}
+
+glimpse_embedding_info read_info(const glimpse_embedding* embedding) {
+  glimpse_embedding_info info;
+  begin_info(&info, sizeof info);
+  CHECK_OK(glimpse_embedding_get_info(embedding, &info));
+  return info;
+}
+
+int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b) {
+  const glimpse_embedding_info x = read_info(a), y = read_info(b);
+  return x.n_tokens == y.n_tokens && x.width == y.width && x.original_width == y.original_width &&
+         x.original_height == y.original_height && x.resized_width == y.resized_width &&
+         x.resized_height == y.resized_height &&
+         memcmp(x.values, y.values, sizeof(float) * (size_t)x.n_tokens * (size_t)x.width) == 0;
 }

@@ -40,6 +40,12 @@ uint8_t* make_rgb(int width, int height);
 /* The same picture as a binary PPM; free() it. */
 unsigned char* make_ppm(int width, int height, size_t* n_bytes);
 
+/* A result struct as a call wants it: zeros, and its size. */
+void begin_info(void* info, size_t size);
+glimpse_embedding_info read_info(const glimpse_embedding* embedding);
+/* Whether sizes and values are the same. */
+int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b);
+
 /* What an answer was, copied. */
 typedef struct Answer {
   char text[4096];

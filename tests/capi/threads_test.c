@@ -43,8 +43,7 @@ static void* answer_once(void* argument) {
   message.role = "user";
   message.parts = &part;
   message.n_parts = 1;
-  memset(&info, 0, sizeof info);
-  info.struct_size = sizeof info;
+  begin_info(&info, sizeof info);
   if (glimpse_session_create(job->model, &session_params, &session) != GLIMPSE_OK ||
       glimpse_generate(session, &message, 1, &params) != GLIMPSE_OK ||
       glimpse_get_answer(session, &info) != GLIMPSE_OK || info.n_bytes >= sizeof job->answer.text) {
