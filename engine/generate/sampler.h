@@ -27,7 +27,7 @@ struct SamplerOptions {
   float frequency_penalty = 0.0f;   // subtracted per occurrence
   int32_t penalty_last_n = -1;      // tokens looked back at; -1: all of prompt and answer, 0: none
   uint64_t seed = 0;
-  std::vector<std::pair<TokenId, float>> logit_bias;  // added before anything else; -inf forbids
+  std::vector<std::pair<TokenId, float>> logit_bias = {};  // added before anything else; -inf forbids
 };
 
 /// What Sampler::create() checks of the options themselves. Errors: kInvalidArgument names the option, its legal range

@@ -78,11 +78,7 @@ TEST_F(DeviceSample, DistributionIsThatOfTheSampler) {
   for (const DrawOptions& c : cases) {
     std::vector<float> logits = random.gaussian(kVocab, 2.0f);
     for (int i = 0; i < 40; ++i) logits[static_cast<size_t>(random.below(kVocab))] = 4.5f;  // ties at the border
-    SamplerOptions options;
-    options.temperature = c.temperature;
-    options.top_k = c.top_k;
-    options.top_p = c.top_p;
-    options.min_p = c.min_p;
+    SamplerOptions options = {.temperature = c.temperature, .top_k = c.top_k, .top_p = c.top_p, .min_p = c.min_p};
     Sampler sampler = must(Sampler::create(options, kVocab));
     std::vector<double> want(kVocab, 0.0);
     for (const auto& [id, p] : testing::distribution(sampler, logits)) want[static_cast<size_t>(id)] = p;

@@ -5,9 +5,7 @@ namespace glimpse::testing {
 namespace {
 
 TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegativeLogitsOnce) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.repetition_penalty = 2;
+  SamplerOptions options = {.temperature = 1, .repetition_penalty = 2};
   Sampler sampler = make(options, 4);
   sampler.accept_prompt(std::vector<TokenId>{0, 1});
   sampler.accept(0);
@@ -16,10 +14,7 @@ TEST(Sampler, RepetitionPenaltyDividesPositiveAndMultipliesNegativeLogitsOnce) {
 }
 
 TEST(Sampler, PresencePenaltyCountsOnceAndFrequencyPenaltyPerOccurrence) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.presence_penalty = 0.5f;
-  options.frequency_penalty = 0.25f;
+  SamplerOptions options = {.temperature = 1, .presence_penalty = 0.5f, .frequency_penalty = 0.25f};
   Sampler sampler = make(options, 4);
   sampler.accept_prompt(std::vector<TokenId>{2, 2});
   for (const TokenId id : {0, 2, 2}) sampler.accept(id);
@@ -27,10 +22,7 @@ TEST(Sampler, PresencePenaltyCountsOnceAndFrequencyPenaltyPerOccurrence) {
 }
 
 TEST(Sampler, PenaltyWindowForgetsTheOldestToken) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.frequency_penalty = 1;
-  options.penalty_last_n = 3;
+  SamplerOptions options = {.temperature = 1, .frequency_penalty = 1, .penalty_last_n = 3};
   Sampler sampler = make(options, 4);
   sampler.accept_prompt(std::vector<TokenId>{3, 3, 0, 1, 0});
   expect_near(dense(sampler, {0, 0, 0, 0}), softmax({-2, -1, 0, 0}), 1e-7);
@@ -42,19 +34,14 @@ TEST(Sampler, PenaltyWindowForgetsTheOldestToken) {
 }
 
 TEST(Sampler, PenaltyWindowOfZeroSeesNothing) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.repetition_penalty = 3;
-  options.presence_penalty = 3;
-  options.penalty_last_n = 0;
+  SamplerOptions options = {.temperature = 1, .repetition_penalty = 3, .presence_penalty = 3, .penalty_last_n = 0};
   Sampler sampler = make(options, 2);
   sampler.accept(0);
   expect_near(dense(sampler, {1, 1}), {0.5, 0.5}, 1e-12);
 }
 
 TEST(Sampler, IdsOutsideTheVocabularyDoNotCount) {
-  SamplerOptions options;
-  options.presence_penalty = 3;
+  SamplerOptions options = {.presence_penalty = 3};
   Sampler sampler = make(options, 2);
   sampler.accept_prompt(std::vector<TokenId>{-1, 2, 1 << 30});
   sampler.accept(-5);
@@ -62,18 +49,15 @@ TEST(Sampler, IdsOutsideTheVocabularyDoNotCount) {
 }
 
 TEST(Sampler, PenaltiesComeAfterTheBiasAndBeforeTheTemperature) {
-  SamplerOptions options;
-  options.temperature = 0.5f;
-  options.repetition_penalty = 2;
-  options.logit_bias = {{0, 3.0f}, {0, 1.0f}};  // both count
+  SamplerOptions options = {
+      .temperature = 0.5f, .repetition_penalty = 2, .logit_bias = {{0, 3.0f}, {0, 1.0f}}};  // both count
   Sampler sampler = make(options, 2);
   sampler.accept(0);
   expect_near(dense(sampler, {-2, 0}), softmax({(-2 + 4) / 2.0 / 0.5, 0}), 1e-7);
 }
 
 TEST(Sampler, NegativeInfiniteBiasForbids) {
-  SamplerOptions options;
-  options.logit_bias = {{1, -kInf}, {2, -kInf}};
+  SamplerOptions options = {.logit_bias = {{1, -kInf}, {2, -kInf}}};
   Sampler greedy = make(options, 4);
   EXPECT_EQ(draw(greedy, {1, 9, kInf, 2}), 3);
   options.temperature = 10;
@@ -85,8 +69,7 @@ TEST(Sampler, NegativeInfiniteBiasForbids) {
 }
 
 TEST(Sampler, SaysWhenNoTokenIsLeft) {
-  SamplerOptions options;
-  options.logit_bias = {{0, -kInf}, {1, -kInf}};
+  SamplerOptions options = {.logit_bias = {{0, -kInf}, {1, -kInf}}};
   for (const float temperature : {0.0f, 1.0f}) {
     options.temperature = temperature;
     Sampler sampler = make(options, 2);
@@ -100,8 +83,7 @@ TEST(Sampler, SaysWhenNoTokenIsLeft) {
 
 TEST(Sampler, RejectsNanAndNamesTheToken) {
   for (const float temperature : {0.0f, 1.0f}) {
-    SamplerOptions options;
-    options.temperature = temperature;
+    SamplerOptions options = {.temperature = temperature};
     Sampler sampler = make(options, 3);
     std::vector<float> logits = {1, 2, kNan};
     const auto token = sampler.sample(logits, 2);
@@ -130,11 +112,8 @@ TEST(Sampler, InfiniteLogitsWinAndShare) {
 }
 
 TEST(Sampler, InfinitePenaltiesMakeNoNan) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.repetition_penalty = 1e-30f;
-  options.frequency_penalty = 3e38f;
-  options.presence_penalty = -3e38f;
+  SamplerOptions options = {
+      .temperature = 1, .repetition_penalty = 1e-30f, .presence_penalty = -3e38f, .frequency_penalty = 3e38f};
   Sampler sampler = make(options, 3);
   for (int i = 0; i < 5; ++i) sampler.accept_prompt(std::vector<TokenId>{0, 1});
   const auto p = dense(sampler, {kInf, -kInf, 0});
@@ -142,8 +121,7 @@ TEST(Sampler, InfinitePenaltiesMakeNoNan) {
 }
 
 TEST(Sampler, NegativeInfiniteLogitsAreNeverDrawn) {
-  SamplerOptions options;
-  options.temperature = 1000;
+  SamplerOptions options = {.temperature = 1000};
   Sampler sampler = make(options, 3);
   for (int i = 0; i < 100; ++i) EXPECT_NE(draw(sampler, {-kInf, 0, -kInf}), 0);
 }

@@ -53,13 +53,12 @@ TEST(Sampler, MatchesTransformersLogitsProcessors) {
   for (size_t i = 0; i < kReferences.size(); ++i) {
     SCOPED_TRACE("case " + std::to_string(i));
     const Reference& r = kReferences[i];
-    SamplerOptions options;
-    options.temperature = r.temperature;
-    options.top_k = r.top_k;
-    options.top_p = r.top_p;
-    options.min_p = r.min_p;
-    options.repetition_penalty = r.repetition_penalty;
-    options.logit_bias = r.bias;
+    SamplerOptions options = {.temperature = r.temperature,
+                              .top_k = r.top_k,
+                              .top_p = r.top_p,
+                              .min_p = r.min_p,
+                              .repetition_penalty = r.repetition_penalty,
+                              .logit_bias = r.bias};
     Sampler sampler = make(options, r.logits.size());
     sampler.accept_prompt(kReferencePrompt);
     // transformers computes logits and the cut points in float.
@@ -69,8 +68,7 @@ TEST(Sampler, MatchesTransformersLogitsProcessors) {
 
 TEST(Sampler, GreedyTakesTheLargestLogitAndTheLowestIdOfATie) {
   for (const float temperature : {0.0f, 9e-6f}) {
-    SamplerOptions options;
-    options.temperature = temperature;
+    SamplerOptions options = {.temperature = temperature};
     Sampler sampler = make(options, 6);
     EXPECT_EQ(draw(sampler, {0, 1, 5, 2, 5, 5}), 2);
     EXPECT_EQ(draw(sampler, {-9, -8, -7, -7.5f, -8, -9}), 2);
@@ -80,16 +78,13 @@ TEST(Sampler, GreedyTakesTheLargestLogitAndTheLowestIdOfATie) {
 }
 
 TEST(Sampler, TopKOfOneIsGreedyAtAnyTemperature) {
-  SamplerOptions options;
-  options.temperature = 100;
-  options.top_k = 1;
+  SamplerOptions options = {.temperature = 100, .top_k = 1};
   Sampler sampler = make(options, 4);
   for (int i = 0; i < 50; ++i) EXPECT_EQ(draw(sampler, {1, 1.5f, 1.5f, 1.4f}), 1);
 }
 
 TEST(Sampler, TinyTemperatureAboveTheGreedyBoundDoesNotOverflow) {
-  SamplerOptions options;
-  options.temperature = 1.1e-5f;
+  SamplerOptions options = {.temperature = 1.1e-5f};
   Sampler sampler = make(options, 3);
   for (int i = 0; i < 20; ++i) EXPECT_EQ(draw(sampler, {3e38f, 2e38f, -3e38f}), 0);
 }
@@ -104,13 +99,12 @@ TEST(Sampler, DrawsFollowTheProbabilities) {
   };
   for (const Case& c : {Case{1, 0, 1, 0, 1}, Case{0.7f, 4, 1, 0, 1}, Case{1.5f, 0, 0.8f, 0, 1}, Case{1, 0, 1, 0.2f, 1},
                         Case{0.9f, 6, 0.9f, 0.1f, 1.3f}}) {
-    SamplerOptions options;
-    options.temperature = c.temperature;
-    options.top_k = c.top_k;
-    options.top_p = c.top_p;
-    options.min_p = c.min_p;
-    options.repetition_penalty = c.repetition;
-    options.seed = 7;
+    SamplerOptions options = {.temperature = c.temperature,
+                              .top_k = c.top_k,
+                              .top_p = c.top_p,
+                              .min_p = c.min_p,
+                              .repetition_penalty = c.repetition,
+                              .seed = 7};
     Sampler sampler = make(options, logits.size());
     sampler.accept_prompt(prompt);
     const std::vector<double> expected = dense(sampler, logits);
@@ -127,9 +121,7 @@ TEST(Sampler, DrawsFollowTheProbabilities) {
 TEST(Sampler, SameSeedSameTokensAndAnotherSeedOthers) {
   const std::vector<float> logits = many_logits(1000, 1);
   const auto tokens = [&](uint64_t seed) {
-    SamplerOptions options;
-    options.temperature = 1.3f;
-    options.seed = seed;
+    SamplerOptions options = {.temperature = 1.3f, .seed = seed};
     Sampler sampler = make(options, logits.size());
     std::vector<TokenId> ids;
     for (int i = 0; i < 64; ++i) ids.push_back(draw(sampler, logits));
@@ -142,8 +134,7 @@ TEST(Sampler, SameSeedSameTokensAndAnotherSeedOthers) {
 // Pinned: the same tokens on every machine. Computed by hand from the generator's first outputs: u = 0.6013, 0.7478,
 // 0.1030, ... against cumulative probabilities 0.0871, 0.3240, 0.9679, 1.
 TEST(Sampler, DrawsArePinnedForASeed) {
-  SamplerOptions options;
-  options.temperature = 1;
+  SamplerOptions options = {.temperature = 1};
   Sampler sampler = make(options, 4);
   std::vector<TokenId> ids;
   Xoshiro256 random(0);
@@ -156,17 +147,13 @@ TEST(Sampler, DrawsArePinnedForASeed) {
 }
 
 TEST(Sampler, TopKKeepsExactlyKAndTheLowestIdsOfATie) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.top_k = 3;
+  SamplerOptions options = {.temperature = 1, .top_k = 3};
   Sampler sampler = make(options, 6);
   expect_near(dense(sampler, {1, 2, 1, 1, 2, 1}), softmax({1, 2, -1e9, -1e9, 2, -1e9}), 1e-12);
 }
 
 TEST(Sampler, TopKLargerThanTheVocabularyChangesNothing) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.top_k = 100;
+  SamplerOptions options = {.temperature = 1, .top_k = 100};
   Sampler sampler = make(options, 3);
   expect_near(dense(sampler, {1, 2, 3}), softmax({1, 2, 3}), 1e-12);
 }
@@ -175,9 +162,7 @@ TEST(Sampler, TopPKeepsTheSmallestSetThatReachesIt) {
   // Probabilities 1/2, 1/4, 1/8, 1/8, exact in every step.
   const std::vector<float> logits = {0, std::log(0.5f), std::log(0.25f), std::log(0.25f)};
   const auto kept = [&](float p) {
-    SamplerOptions options;
-    options.temperature = 1;
-    options.top_p = p;
+    SamplerOptions options = {.temperature = 1, .top_p = p};
     Sampler sampler = make(options, 4);
     std::vector<float> copy = logits;
     return distribution(sampler, copy).size();
@@ -192,17 +177,13 @@ TEST(Sampler, TopPKeepsTheSmallestSetThatReachesIt) {
 }
 
 TEST(Sampler, TopPOfATieKeepsTheLowestIds) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.top_p = 0.45f;
+  SamplerOptions options = {.temperature = 1, .top_p = 0.45f};
   Sampler sampler = make(options, 5);
   expect_near(dense(sampler, {1, 1, 1, 1, 1}), {1 / 3., 1 / 3., 1 / 3., 0, 0}, 1e-12);
 }
 
 TEST(Sampler, MinPIsRelativeToTheMostLikely) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.min_p = 0.3f;
+  SamplerOptions options = {.temperature = 1, .min_p = 0.3f};
   Sampler sampler = make(options, 4);
   expect_near(dense(sampler, {0, std::log(0.31f), std::log(0.29f), -kInf}), {1 / 1.31, 0.31 / 1.31, 0, 0}, 1e-6);
   options.min_p = 1;
@@ -224,11 +205,7 @@ TEST(Sampler, LargeVocabulariesAreCutAsAFullSortWouldCutThem) {
   };
   for (const Case& c : {Case{1000, 1, 0}, Case{40, 0.95f, 0.01f}, Case{0, 0.5f, 0}, Case{0, 0.99f, 0},
                         Case{0, 0.9999f, 0}, Case{0, 1, 0.001f}, Case{150000, 0.999f, 0}}) {
-    SamplerOptions options;
-    options.temperature = 2;
-    options.top_k = c.top_k;
-    options.top_p = c.top_p;
-    options.min_p = c.min_p;
+    SamplerOptions options = {.temperature = 2, .top_k = c.top_k, .top_p = c.top_p, .min_p = c.min_p};
     Sampler sampler = make(options, n);
     std::vector<float> copy = logits;
     const auto got = distribution(sampler, copy);
@@ -259,11 +236,8 @@ TEST(Sampler, LargeVocabulariesAreCutAsAFullSortWouldCutThem) {
 TEST(Sampler, LogprobsComeFromTheUnmodifiedLogits) {
   const std::vector<float> logits = {0.5f, 2.0f, -1.0f, 1.0f, 1.0f};
   const std::vector<double> p = softmax({0.5, 2, -1, 1, 1});
-  SamplerOptions options;
-  options.temperature = 0.3f;
-  options.top_k = 2;
-  options.repetition_penalty = 1.5f;
-  options.logit_bias = {{2, 50.0f}, {1, -kInf}};
+  SamplerOptions options = {
+      .temperature = 0.3f, .top_k = 2, .repetition_penalty = 1.5f, .logit_bias = {{2, 50.0f}, {1, -kInf}}};
   Sampler sampler = make(options, 5);
   sampler.accept(0);
   sampler.accept(1);
@@ -284,8 +258,7 @@ TEST(Sampler, LogprobsComeFromTheUnmodifiedLogits) {
 
 TEST(Sampler, AskingForLogprobsDoesNotChangeTheDraws) {
   const std::vector<float> logits = many_logits(500, 9);
-  SamplerOptions options;
-  options.temperature = 1;
+  SamplerOptions options = {.temperature = 1};
   Sampler with = make(options, 500), without = make(options, 500);
   for (int i = 0; i < 50; ++i) {
     std::vector<float> copy = logits;
@@ -294,11 +267,7 @@ TEST(Sampler, AskingForLogprobsDoesNotChangeTheDraws) {
 }
 
 TEST(Sampler, NamesWhatADeviceDrawsWithUnlessSingleTokensMatter) {
-  SamplerOptions options;
-  options.temperature = 0.5f;
-  options.top_k = 7;
-  options.top_p = 0.9f;
-  options.min_p = 0.1f;
+  SamplerOptions options = {.temperature = 0.5f, .top_k = 7, .top_p = 0.9f, .min_p = 0.1f};
   EXPECT_EQ(make(options, 8).device_draw(), (DrawOptions{0.5f, 7, 0.9f, 0.1f}));
   SamplerOptions other = options;
   other.logit_bias = {{3, 1.0f}};
@@ -311,9 +280,7 @@ TEST(Sampler, NamesWhatADeviceDrawsWithUnlessSingleTokensMatter) {
 }
 
 TEST(Sampler, DrawsMadeElsewhereCostTheSameRandomNumbers) {
-  SamplerOptions options;
-  options.temperature = 1;
-  options.seed = 3;
+  SamplerOptions options = {.temperature = 1, .seed = 3};
   const std::vector<float> logits = many_logits(500, 9);
   Sampler here = make(options, 500), elsewhere = make(options, 500);
   const std::vector<float> next = elsewhere.peek(6);
