@@ -37,7 +37,7 @@ const std::vector<Room> kRooms = {
     {"loaders/image/", {"engine/base/"}},
     {"tokenizer/", {"engine/base/"}},
     {"engine/constrain/", {"engine/base/", "tokenizer/"}},
-    {"engine/preprocess/", {"engine/base/", "kernels/", "loaders/image/"}},
+    {"engine/preprocess/", {"engine/base/", "loaders/image/"}},
     {"engine/runtime/", {"engine/base/", "kernels/"}},
     {"engine/model/", {"engine/base/", "kernels/", "loaders/", "tokenizer/", "engine/preprocess/", "engine/runtime/"}},
     {"engine/generate/",
