@@ -6,27 +6,52 @@
 namespace glimpse {
 namespace {
 
-struct FileTypeName {
+struct FileTypeInfo {
   FileType type;
   const char* name;
+  std::optional<DType> base = {};
 };
 
-constexpr FileTypeName kNames[] = {
-    {FileType::kF32, "F32"},       {FileType::kF16, "F16"},         {FileType::kQ4_0, "Q4_0"},
-    {FileType::kQ4_1, "Q4_1"},     {FileType::kQ8_0, "Q8_0"},       {FileType::kQ5_0, "Q5_0"},
-    {FileType::kQ5_1, "Q5_1"},     {FileType::kQ2_K, "Q2_K"},       {FileType::kQ3_K_S, "Q3_K_S"},
-    {FileType::kQ3_K_M, "Q3_K_M"}, {FileType::kQ3_K_L, "Q3_K_L"},   {FileType::kQ4_K_S, "Q4_K_S"},
-    {FileType::kQ4_K_M, "Q4_K_M"}, {FileType::kQ5_K_S, "Q5_K_S"},   {FileType::kQ5_K_M, "Q5_K_M"},
-    {FileType::kQ6_K, "Q6_K"},     {FileType::kIQ2_XXS, "IQ2_XXS"}, {FileType::kIQ2_XS, "IQ2_XS"},
-    {FileType::kQ2_K_S, "Q2_K_S"}, {FileType::kIQ3_XS, "IQ3_XS"},   {FileType::kIQ3_XXS, "IQ3_XXS"},
-    {FileType::kIQ1_S, "IQ1_S"},   {FileType::kIQ4_NL, "IQ4_NL"},   {FileType::kIQ3_S, "IQ3_S"},
-    {FileType::kIQ3_M, "IQ3_M"},   {FileType::kIQ2_S, "IQ2_S"},     {FileType::kIQ2_M, "IQ2_M"},
-    {FileType::kIQ4_XS, "IQ4_XS"}, {FileType::kIQ1_M, "IQ1_M"},     {FileType::kBF16, "BF16"},
-    {FileType::kTQ1_0, "TQ1_0"},   {FileType::kTQ2_0, "TQ2_0"},     {FileType::kMXFP4_MoE, "MXFP4_MOE"},
-    {FileType::kNVFP4, "NVFP4"},   {FileType::kQ1_0, "Q1_0"},       {FileType::kQ2_0, "Q2_0"},
+constexpr FileTypeInfo kFileTypes[] = {
+    {FileType::kF32, "F32", DType::kF32},
+    {FileType::kF16, "F16", DType::kF16},
+    {FileType::kQ4_0, "Q4_0", DType::kQ4_0},
+    {FileType::kQ4_1, "Q4_1", DType::kQ4_1},
+    {FileType::kQ8_0, "Q8_0", DType::kQ8_0},
+    {FileType::kQ5_0, "Q5_0", DType::kQ5_0},
+    {FileType::kQ5_1, "Q5_1", DType::kQ5_1},
+    {FileType::kQ2_K, "Q2_K", DType::kQ2_K},
+    {FileType::kQ3_K_S, "Q3_K_S", DType::kQ3_K},
+    {FileType::kQ3_K_M, "Q3_K_M", DType::kQ3_K},
+    {FileType::kQ3_K_L, "Q3_K_L", DType::kQ3_K},
+    {FileType::kQ4_K_S, "Q4_K_S", DType::kQ4_K},
+    {FileType::kQ4_K_M, "Q4_K_M", DType::kQ4_K},
+    {FileType::kQ5_K_S, "Q5_K_S", DType::kQ5_K},
+    {FileType::kQ5_K_M, "Q5_K_M", DType::kQ5_K},
+    {FileType::kQ6_K, "Q6_K", DType::kQ6_K},
+    {FileType::kIQ2_XXS, "IQ2_XXS"},
+    {FileType::kIQ2_XS, "IQ2_XS"},
+    {FileType::kQ2_K_S, "Q2_K_S", DType::kQ2_K},
+    {FileType::kIQ3_XS, "IQ3_XS"},
+    {FileType::kIQ3_XXS, "IQ3_XXS"},
+    {FileType::kIQ1_S, "IQ1_S"},
+    {FileType::kIQ4_NL, "IQ4_NL", DType::kIQ4_NL},
+    {FileType::kIQ3_S, "IQ3_S"},
+    {FileType::kIQ3_M, "IQ3_M"},
+    {FileType::kIQ2_S, "IQ2_S"},
+    {FileType::kIQ2_M, "IQ2_M"},
+    {FileType::kIQ4_XS, "IQ4_XS", DType::kIQ4_XS},
+    {FileType::kIQ1_M, "IQ1_M"},
+    {FileType::kBF16, "BF16", DType::kBF16},
+    {FileType::kTQ1_0, "TQ1_0"},
+    {FileType::kTQ2_0, "TQ2_0"},
+    {FileType::kMXFP4_MoE, "MXFP4_MOE"},
+    {FileType::kNVFP4, "NVFP4"},
+    {FileType::kQ1_0, "Q1_0"},
+    {FileType::kQ2_0, "Q2_0"},
 };
 
-constexpr FileTypeName kAliases[] = {
+constexpr FileTypeInfo kAliases[] = {
     {FileType::kQ3_K_M, "Q3_K"},
     {FileType::kQ4_K_M, "Q4_K"},
     {FileType::kQ5_K_M, "Q5_K"},
@@ -141,62 +166,27 @@ DType attention_output_dtype(FileType type, DType base) {
 
 const char* file_type_name(uint32_t id) {
   constexpr uint32_t kGuessed = 1024;
-  for (const FileTypeName& row : kNames) {
+  for (const FileTypeInfo& row : kFileTypes) {
     if (static_cast<uint32_t>(row.type) == (id & ~kGuessed)) return row.name;
   }
   return nullptr;
 }
 
 std::optional<FileType> file_type_from_name(std::string_view name) {
-  for (const FileTypeName& row : kNames) {
+  for (const FileTypeInfo& row : kFileTypes) {
     if (equal_ignoring_case(name, row.name)) return row.type;
   }
-  for (const FileTypeName& row : kAliases) {
+  for (const FileTypeInfo& row : kAliases) {
     if (equal_ignoring_case(name, row.name)) return row.type;
   }
   return std::nullopt;
 }
 
 std::optional<DType> file_type_base(FileType type) {
-  switch (type) {
-    case FileType::kF32:
-      return DType::kF32;
-    case FileType::kF16:
-      return DType::kF16;
-    case FileType::kBF16:
-      return DType::kBF16;
-    case FileType::kQ4_0:
-      return DType::kQ4_0;
-    case FileType::kQ4_1:
-      return DType::kQ4_1;
-    case FileType::kQ5_0:
-      return DType::kQ5_0;
-    case FileType::kQ5_1:
-      return DType::kQ5_1;
-    case FileType::kQ8_0:
-      return DType::kQ8_0;
-    case FileType::kQ2_K:
-    case FileType::kQ2_K_S:
-      return DType::kQ2_K;
-    case FileType::kQ3_K_S:
-    case FileType::kQ3_K_M:
-    case FileType::kQ3_K_L:
-      return DType::kQ3_K;
-    case FileType::kQ4_K_S:
-    case FileType::kQ4_K_M:
-      return DType::kQ4_K;
-    case FileType::kQ5_K_S:
-    case FileType::kQ5_K_M:
-      return DType::kQ5_K;
-    case FileType::kQ6_K:
-      return DType::kQ6_K;
-    case FileType::kIQ4_NL:
-      return DType::kIQ4_NL;
-    case FileType::kIQ4_XS:
-      return DType::kIQ4_XS;
-    default:
-      return std::nullopt;
+  for (const FileTypeInfo& row : kFileTypes) {
+    if (row.type == type) return row.base;
   }
+  return std::nullopt;
 }
 
 bool use_more_bits(int layer, int n_layers) {
