@@ -86,21 +86,6 @@ struct BlockFormat {
   constexpr int code_bits() const { return low.bits + high.bits; }
 };
 
-/// A type of 256 elements whose codes a codebook gives, d first; of three bits the upper one is apart.
-[[gnu::always_inline]] static constexpr BlockFormat codebook_format(DType type, const char* name, uint32_t n_bytes,
-                                                                    int sub, int d_shift, int bits, ScaleKind scales,
-                                                                    const CodeTable& table, int shared = 0) {
-  BlockFormat format = {.info = {type, name, 256, n_bytes, true}, .sub = sub, .d_at = 0, .d_shift = d_shift};
-  format.low = {0, bits == 3 ? 2 : bits, 0};
-  if (bits == 3) format.high = {0, 1, 0};
-  format.offset = 128;
-  format.scales = scales;
-  format.table = table;
-  format.codebook = true;
-  format.shared = shared;
-  return format;
-}
-
 constexpr BlockFormat kBlockFormats[] = {
     {.info = {DType::kF32, "F32", 1, 4, true}, .d_at = 0},
     {.info = {DType::kF16, "F16", 1, 2, true}, .d_at = 0},
@@ -199,12 +184,64 @@ constexpr BlockFormat kBlockFormats[] = {
      .offset = 128,
      .table = kMxfp4Table},
     // Groups of 4 or 8 elements are entries of a codebook; signs apart.
-    codebook_format(DType::kIQ2_XXS, "IQ2_XXS", 66, 32, 3, 3, ScaleKind::kOdd8, kIq2Table),
-    codebook_format(DType::kIQ2_XS, "IQ2_XS", 74, 16, 3, 3, ScaleKind::kOdd16, kIq2Table),
-    codebook_format(DType::kIQ2_S, "IQ2_S", 82, 16, 3, 3, ScaleKind::kOdd16, kIq2Table),
-    codebook_format(DType::kIQ3_XXS, "IQ3_XXS", 98, 32, 2, 4, ScaleKind::kOdd8, kIq3XxsTable),
-    codebook_format(DType::kIQ3_S, "IQ3_S", 110, 32, 0, 4, ScaleKind::kOdd8, kIq3STable),
-    codebook_format(DType::kIQ1_S, "IQ1_S", 50, 32, 3, 3, ScaleKind::kOdd8, kIq1Table, 32),
+    {.info = {DType::kIQ2_XXS, "IQ2_XXS", 256, 66, true},
+     .sub = 32,
+     .d_at = 0,
+     .d_shift = 3,
+     .low = {0, 2, 0},
+     .high = {0, 1, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd8,
+     .table = kIq2Table,
+     .codebook = true},
+    {.info = {DType::kIQ2_XS, "IQ2_XS", 256, 74, true},
+     .sub = 16,
+     .d_at = 0,
+     .d_shift = 3,
+     .low = {0, 2, 0},
+     .high = {0, 1, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd16,
+     .table = kIq2Table,
+     .codebook = true},
+    {.info = {DType::kIQ2_S, "IQ2_S", 256, 82, true},
+     .sub = 16,
+     .d_at = 0,
+     .d_shift = 3,
+     .low = {0, 2, 0},
+     .high = {0, 1, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd16,
+     .table = kIq2Table,
+     .codebook = true},
+    {.info = {DType::kIQ3_XXS, "IQ3_XXS", 256, 98, true},
+     .sub = 32,
+     .d_at = 0,
+     .d_shift = 2,
+     .low = {0, 4, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd8,
+     .table = kIq3XxsTable,
+     .codebook = true},
+    {.info = {DType::kIQ3_S, "IQ3_S", 256, 110, true},
+     .sub = 32,
+     .d_at = 0,
+     .low = {0, 4, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd8,
+     .table = kIq3STable,
+     .codebook = true},
+    {.info = {DType::kIQ1_S, "IQ1_S", 256, 50, true},
+     .sub = 32,
+     .d_at = 0,
+     .d_shift = 3,
+     .low = {0, 2, 0},
+     .high = {0, 1, 0},
+     .offset = 128,
+     .scales = ScaleKind::kOdd8,
+     .table = kIq1Table,
+     .codebook = true,
+     .shared = 32},
     {.info = {DType::kIQ1_M, "IQ1_M", 256, 56, true},
      .sub = 16,
      .d_type = ScaleType::kNibbles,
