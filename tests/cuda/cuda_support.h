@@ -13,6 +13,7 @@
 #include "engine/runtime/cuda/host_device.h"
 #include "kernels/quant/quant.h"
 #include "tests/engine/golden_support.h"
+#include "tests/engine/weight_source.h"
 
 namespace glimpse::cuda {
 
@@ -124,20 +125,6 @@ inline std::vector<std::byte> quantized(DType type, const std::vector<float>& va
     quantize_row_ref(type, values.data() + r * cols, out.data() + static_cast<uint64_t>(r) * row_bytes, cols, nullptr);
   }
   return out;
-}
-
-inline WeightSource source_of(std::vector<std::byte> bytes, DType type, int64_t rows, int64_t cols) {
-  WeightSource source;
-  source.name = "some.weight";
-  source.type = type;
-  source.rows = rows;
-  source.cols = cols;
-  source.read_rows = [bytes = std::move(bytes), type, cols](int64_t first, int64_t count, std::span<std::byte> out) {
-    const uint64_t row = dtype_row_bytes(type, static_cast<uint64_t>(cols));
-    std::memcpy(out.data(), bytes.data() + static_cast<uint64_t>(first) * row, static_cast<uint64_t>(count) * row);
-    return Status();
-  };
-  return source;
 }
 
 inline std::shared_ptr<const BackendBuffer> buffer(Ops& ops, const std::vector<float>& values) {

@@ -22,14 +22,7 @@ inline std::vector<Backend> cuda_host_backends() {
   exact.quantized_op = 1e-4;
   exact.quantized_heavy = 1e-3;
   backends.push_back(exact);
-  Backend usual = exact;  // what sessions use
-  usual.name += "_usual";
-  usual.vision = VisionPrecision::kBf16;
-  usual.kv = KvElement::kF16;
-  usual.vision_op = 2e-5;
-  usual.vision_attention = 5e-5;
-  usual.text_attention = 5e-5 / 64;
-  backends.push_back(usual);
+  backends.push_back(usual_of(exact));
   Backend q8 = exact;
   q8.name += "_kv_q8_0";
   q8.kv = KvElement::kQ8_0;

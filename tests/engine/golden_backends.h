@@ -28,13 +28,7 @@ inline std::vector<Backend> golden_backends() {
     // in float: rounding and the polynomial exponential only.
     Backend exact = {.name = name, .isa = isa, .quantized_op = 1e-4, .quantized_heavy = 1e-3};
     backends.push_back(exact);
-    Backend usual = exact;  // what sessions use: bfloat16 in the vision encoder, binary16 caches
-    usual.name += "_usual";
-    usual.vision = VisionPrecision::kBf16;
-    usual.kv = KvElement::kF16;
-    usual.vision_op = 2e-5;
-    usual.vision_attention = 5e-5;
-    usual.text_attention = 5e-5 / 64;
+    const Backend usual = usual_of(exact);
     backends.push_back(usual);
     Backend small = usual;  // int8 vision weights and activations, mixed
     small.name = name + "_int8";

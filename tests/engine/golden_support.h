@@ -169,6 +169,16 @@ struct Backend {
   double quantized_op = 1e-11;     // products of the quantised decoder
   double quantized_heavy = 1e-11;  // the same with heavy-tailed inputs: what comes out of SwiGLU
 };
+/// What sessions use: bfloat16 in the vision encoder, binary16 caches.
+inline Backend usual_of(Backend backend) {
+  backend.name += "_usual";
+  backend.vision = VisionPrecision::kBf16;
+  backend.kv = KvElement::kF16;
+  backend.vision_op = 2e-5;
+  backend.vision_attention = 5e-5;
+  backend.text_attention = 5e-5 / 64;
+  return backend;
+}
 
 /// GLIMPSE_FORCE_ISA for the life of this object.
 class ForcedIsa {

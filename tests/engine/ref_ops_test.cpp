@@ -11,6 +11,7 @@
 #include "kernels/quant/quant.h"
 #include "kernels/quant/random_blocks.h"
 #include "tests/engine/golden_support.h"
+#include "tests/engine/weight_source.h"
 
 namespace glimpse {
 namespace {
@@ -30,22 +31,9 @@ class RefOpsTest : public ::testing::Test {
   }
 
   static WeightSource source_of(const std::vector<float>& values, int64_t rows, int64_t cols) {
-    return bytes_source(std::vector<std::byte>(reinterpret_cast<const std::byte*>(values.data()),
-                                               reinterpret_cast<const std::byte*>(values.data() + values.size())),
-                        DType::kF32, rows, cols);
-  }
-  static WeightSource bytes_source(std::vector<std::byte> bytes, DType type, int64_t rows, int64_t cols) {
-    WeightSource source;
-    source.name = "some.weight";
-    source.type = type;
-    source.rows = rows;
-    source.cols = cols;
-    source.read_rows = [bytes = std::move(bytes), type, cols](int64_t first, int64_t count, std::span<std::byte> out) {
-      const uint64_t row = dtype_row_bytes(type, static_cast<uint64_t>(cols));
-      std::memcpy(out.data(), bytes.data() + static_cast<uint64_t>(first) * row, static_cast<uint64_t>(count) * row);
-      return Status();
-    };
-    return source;
+    return glimpse::source_of(std::vector<std::byte>(reinterpret_cast<const std::byte*>(values.data()),
+                                                     reinterpret_cast<const std::byte*>(values.data() + values.size())),
+                              DType::kF32, rows, cols);
   }
 
   std::shared_ptr<const BackendBuffer> buffer(const std::vector<float>& values) {
@@ -223,7 +211,7 @@ TEST_F(RefOpsTest, PackKeepsDequantisesOrRounds) {
       const uint16_t h = float_to_half(values[i]);
       std::memcpy(bytes.data() + 2 * i, &h, 2);
     }
-    return bytes_source(bytes, DType::kF16, 2, 32);
+    return glimpse::source_of(bytes, DType::kF16, 2, 32);
   }();
   std::vector<float> row(32);
   const auto stored = must(ops_->pack(half, WeightPrecision::kAsStored));
@@ -259,7 +247,7 @@ TEST_F(RefOpsTest, EveryWeightTypeIsMultipliedAsItsDequantisedRow) {
       }
     }
     Linear w;
-    w.weight = must(ops_->pack(bytes_source(bytes, info->type, 2, 256), WeightPrecision::kBf16));
+    w.weight = must(ops_->pack(glimpse::source_of(bytes, info->type, 2, 256), WeightPrecision::kBf16));
     ops_->norm_linear(mat(x, 1), Norm{}, w, Activation::kNone, mat(out, 1));
     for (size_t r = 0; r < 2; ++r) {
       dequantize_row_ref(info->type, bytes.data() + r * row_bytes, row.data(), 256);
@@ -297,7 +285,7 @@ TEST_F(RefOpsTest, PackReportsReadErrorsAndUnusableTypes) {
   };
   EXPECT_EQ(ops_->pack(source, WeightPrecision::kAsStored).error().code, ErrorCode::kIo);
   const auto result =
-      ops_->pack(bytes_source(std::vector<std::byte>(64), DType::kI32, 2, 8), WeightPrecision::kAsStored);
+      ops_->pack(glimpse::source_of(std::vector<std::byte>(64), DType::kI32, 2, 8), WeightPrecision::kAsStored);
   ASSERT_FALSE(result.ok());
   EXPECT_EQ(result.error().code, ErrorCode::kUnsupported);
   EXPECT_NE(result.error().message.find("I32"), std::string::npos);

@@ -163,11 +163,15 @@ TEST(Budget, FloatModelsAreHeldToFloatArithmetic) {
   }
 }
 
-TEST(Trace, StopsWhenTheSinkFails) {
+std::shared_ptr<const Model> tied() {
   ModelOptions options;
   options.model_path = eval_test::golden("tied/model.gguf");
   options.n_threads = 1;
-  const auto model = must(Model::load(options));
+  return must(Model::load(options));
+}
+
+TEST(Trace, StopsWhenTheSinkFails) {
+  const auto model = tied();
   TraceInput input;
   input.prompt = "x";
   input.n_threads = 1;
@@ -184,10 +188,7 @@ TEST(Trace, StopsWhenTheSinkFails) {
 }
 
 TEST(Trace, OnlyAskedActivationsArrive) {
-  ModelOptions options;
-  options.model_path = eval_test::golden("tied/model.gguf");
-  options.n_threads = 1;
-  const auto model = must(Model::load(options));
+  const auto model = tied();
   TraceInput input;
   input.prompt = "x";
   input.n_threads = 1;
