@@ -33,19 +33,13 @@ struct ImageSize {
 /// Errors: kInvalidArgument: zero size, aspect ratio above 200, or limits that no multiple of factor satisfies.
 Result<ImageSize> smart_resize(int64_t height, int64_t width, int64_t factor, const ResizeLimits& limits);
 
-/// Pillow's Image.resize(size, BICUBIC) on 8-bit RGB, byte for byte (antialiased when shrinking, 22-bit fixed point,
-/// 8-bit intermediate): the same bytes on every ISA and for every number of threads. Pillow 13 and later: older ones
-/// take the two passes in another order for some sizes. team: may be nullptr (one thread).
-/// Beside the result it allocates one intermediate (one side of the old size, one of the new) and the filter weights.
-/// Errors: kInvalidArgument: an empty image, or one whose pixels do not fit its size, or a size that is not positive
-/// or above 65535 on a side; those of selected_isa(); kOutOfMemory.
-Result<Image> resize_bicubic(const Image& image, ImageSize size, ThreadTeam* team);
-
-/// The same of a picture that is being read, turned upright: it is resized strip by strip and never held whole, unless
-/// its reader must. The bytes are those of resize_bicubic(read_image(reader), size): both passes can wait for the rows
-/// they need, and instead of the picture its filters are mirrored and the small result is turned.
-/// size: upright. resize_ms: nullptr, or where the time spent here and not in the reader is added.
-/// Errors: those of the reader; kInvalidArgument: a size as for resize_bicubic(); kOutOfMemory.
+/// Reads a picture, turned upright, and resizes it as Pillow's Image.resize(size, BICUBIC) does with 8-bit RGB, byte
+/// for byte (antialiased when shrinking, 22-bit fixed point, 8-bit intermediate): the same bytes on every ISA and for
+/// every number of threads. Pillow 13 and later: older ones take the two passes in another order for some sizes. It is
+/// done strip by strip and the picture never held whole, unless its reader must: both passes can wait for the rows they
+/// need, and instead of the picture its filters are mirrored and the small result is turned. size: upright. team: may
+/// be nullptr (one thread). resize_ms: nullptr, or where the time spent here and not in the reader is added. Errors:
+/// those of the reader; kInvalidArgument: a size that is not positive or above 65535 on a side; kOutOfMemory.
 Result<Image> read_resized(ImageReader& reader, ImageSize size, ThreadTeam* team, double* resize_ms);
 /// Bytes that read_resized() holds at most beside the reader's and the result.
 uint64_t read_resized_bytes(const ImageInfo& info, ImageSize size);

@@ -51,7 +51,4 @@ bool vertical_goes_first(ImageSize from, ImageSize to);
 /// read_resized() on a given ISA, which the CPU must have.
 Result<Image> read_resized_on(Isa isa, ImageReader& reader, ImageSize size, ThreadTeam* team, double* resize_ms);
 
-/// resize_bicubic() on a given ISA, which the CPU must have.
-Result<Image> resize_bicubic_on(Isa isa, const Image& image, ImageSize size, ThreadTeam* team);
-
 }  // namespace glimpse

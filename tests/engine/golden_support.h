@@ -21,6 +21,7 @@
 #include "engine/model/weights.h"
 #include "kernels/quant/quant.h"
 #include "loaders/gguf/gguf.h"
+#include "tests/engine/whole_resize.h"
 
 namespace glimpse::testing {
 

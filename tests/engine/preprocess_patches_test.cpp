@@ -7,6 +7,7 @@
 
 #include "engine/preprocess/preprocess.h"
 #include "tests/engine/preprocess_support.h"
+#include "tests/engine/whole_resize.h"
 
 namespace glimpse {
 namespace {

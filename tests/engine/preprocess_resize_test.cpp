@@ -6,6 +6,7 @@
 
 #include "engine/preprocess/resize.h"
 #include "tests/engine/preprocess_support.h"
+#include "tests/engine/whole_resize.h"
 
 namespace glimpse {
 namespace {

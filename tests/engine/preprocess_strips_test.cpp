@@ -4,6 +4,7 @@
 #include "engine/preprocess/resize.h"
 #include "loaders/image/orient.h"
 #include "tests/engine/preprocess_support.h"
+#include "tests/engine/whole_resize.h"
 
 namespace glimpse {
 namespace {
