@@ -41,19 +41,27 @@ double fma_rate_avx2(double operations, float* sink) {
 }
 
 double int8_rate_avx2(double operations, float* sink) {
-  __m256i sums[kChains], codes = _mm256_set1_epi8(3), values = _mm256_set1_epi8(-2);
+  // Unrolled all over and in assembly: or gcc 12 keeps the sums in memory, at half the rate.
+  const __m256i codes = _mm256_set1_epi8(3), values = _mm256_set1_epi8(-2);
+  __m256i sums[kChains];
+#pragma GCC unroll 12
   for (int c = 0; c < kChains; ++c) sums[c] = _mm256_set1_epi16(static_cast<short>(c));
   double done = 0;
   while (done < operations) {
     for (int step = 0; step < kSteps; ++step) {
 #pragma GCC unroll 12
       for (int c = 0; c < kChains; ++c) {
-        __asm__ volatile("" : "+x"(values));  // or the product would be computed once
-        sums[c] = _mm256_add_epi16(sums[c], _mm256_maddubs_epi16(codes, values));
+        __m256i products;
+        __asm__ volatile(
+            "vpmaddubsw %[values], %[codes], %[products]\n\t"
+            "vpaddw %[products], %[sum], %[sum]"
+            : [sum] "+x"(sums[c]), [products] "=&x"(products)
+            : [codes] "x"(codes), [values] "x"(values));
       }
     }
     done += 2.0 * 32 * kChains * kSteps;
   }
+#pragma GCC unroll 12
   for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_epi16(sums[0], sums[c]);
   *sink = static_cast<float>(_mm256_extract_epi16(sums[0], 0));
   return done;
