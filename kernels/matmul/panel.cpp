@@ -8,7 +8,7 @@
 #include "kernels/matmul/matmul.h"
 #include "kernels/matmul/panel_codes.h"
 #include "kernels/matmul/panel_layout.h"
-#include "kernels/matmul/panel_transpose.h"
+#include "kernels/matmul/panel_pack.h"
 
 namespace glimpse {
 namespace {
@@ -32,21 +32,52 @@ void pack_columns(const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int
   }
 }
 
-// The same for 32-bit elements, by the fastest means there is.
-void pack_words(Isa isa, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t n_words, std::byte* out) {
-  int64_t done = 0;
-  if (isa.has(Isa::kAvx512) && n_rows == kRows) {
-    done = n_words / 16 * 16;
-    transpose_words_avx512(rows, row_bytes, done, out);
-  }
-  pack_columns<uint32_t>(rows + 4 * done, row_bytes, n_rows, n_words - done, out + 4 * kRows * done);
-}
-
 // The element of `row` in column c: byte offset in a panel of a float format.
 int64_t element_at(PanelFormat format, int64_t row, int64_t c) {
   if (format == PanelFormat::kF32) return (c * kRows + row) * 4;
   if (format == PanelFormat::kF16) return (c * kRows + row) * 2;
   return (c / 2 * kRows + row) * 4 + c % 2 * 2;  // BF16: pairs of columns
+}
+
+// An odd last column of 16-bit elements.
+void pack_last_column(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
+                      std::byte* out) {
+  for (int64_t r = 0; r < n_rows; ++r) {
+    std::memcpy(out + element_at(format, r, cols - 1),
+                rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(cols - 1) * 2, 2);
+  }
+}
+
+// A float format's panel, element by element. Precondition: all zeros where rows or columns are missing.
+void pack_floats(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
+                 std::byte* out) {
+  if (format == PanelFormat::kF32) return pack_columns<uint32_t>(rows, row_bytes, n_rows, cols, out);
+  if (format == PanelFormat::kF16) return pack_columns<uint16_t>(rows, row_bytes, n_rows, cols, out);
+  pack_columns<uint32_t>(rows, row_bytes, n_rows, cols / 2, out);
+  if (cols % 2 != 0) pack_last_column(format, rows, row_bytes, n_rows, cols, out);
+}
+
+// n_blocks blocks of every row, code by code.
+void pack_codes(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t n_blocks,
+                std::byte* out) {
+  const PanelLayout layout = panel_layout(format);
+  const uint64_t block_bytes = panel_row_format(format).block_bytes;
+  BlockCodes codes;
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    auto* panel_block = reinterpret_cast<uint8_t*>(out + b * layout.bytes);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      const std::byte* block = rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(b) * block_bytes;
+      decode_block(format, reinterpret_cast<const uint8_t*>(block), codes);
+      write_panel_codes(format, codes, static_cast<int>(r), panel_block);
+    }
+    if (!layout.own) continue;
+    for (int64_t r = n_rows; r < kRows; ++r) write_panel_codes(format, {}, static_cast<int>(r), panel_block);  // not 0
+  }
+}
+
+PackRows find_pack_rows(PanelFormat format, Isa isa) {
+  if (isa.has(Isa::kAvx512)) return find_pack_rows_avx512(format);
+  return isa.has(Isa::kAvx2) ? find_pack_rows_avx2(format) : nullptr;
 }
 
 }  // namespace
@@ -73,16 +104,12 @@ uint64_t panel_bytes(PanelFormat format, int64_t cols) {
 void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, int64_t n_rows, int64_t cols,
                 std::byte* out, Isa isa) {
   const uint64_t n_bytes = panel_bytes(format, cols);
+  const PackRows fast = n_rows == kRows ? find_pack_rows(format, isa) : nullptr;
   if (!is_integer_format(format)) {
     if (n_rows < kRows || cols % 2 != 0) std::memset(out, 0, n_bytes);
-    if (format == PanelFormat::kF32) return pack_words(isa, rows, row_bytes, n_rows, cols, out);
-    if (format == PanelFormat::kF16) return pack_columns<uint16_t>(rows, row_bytes, n_rows, cols, out);
-    pack_words(isa, rows, row_bytes, n_rows, cols / 2, out);
-    if (cols % 2 == 0) return;
-    for (int64_t r = 0; r < n_rows; ++r) {
-      std::memcpy(out + element_at(format, r, cols - 1),
-                  rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(cols - 1) * 2, 2);
-    }
+    if (fast == nullptr) return pack_floats(format, rows, row_bytes, n_rows, cols, out);
+    fast(rows, row_bytes, format == PanelFormat::kF32 ? cols : cols / 2, out);
+    if (format != PanelFormat::kF32 && cols % 2 != 0) pack_last_column(format, rows, row_bytes, n_rows, cols, out);
     return;
   }
   const PanelLayout layout = panel_layout(format);
@@ -93,18 +120,8 @@ void pack_panel(PanelFormat format, const std::byte* rows, uint64_t row_bytes, i
   } else {
     std::memset(out + used, 0, n_bytes - used);
   }
-  const uint64_t block_bytes = panel_row_format(format).block_bytes;
-  BlockCodes codes;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    auto* panel_block = reinterpret_cast<uint8_t*>(out + b * layout.bytes);
-    for (int64_t r = 0; r < n_rows; ++r) {
-      const std::byte* block = rows + static_cast<uint64_t>(r) * row_bytes + static_cast<uint64_t>(b) * block_bytes;
-      decode_block(format, reinterpret_cast<const uint8_t*>(block), codes);
-      write_panel_codes(format, codes, static_cast<int>(r), panel_block);
-    }
-    if (!layout.own) continue;
-    for (int64_t r = n_rows; r < kRows; ++r) write_panel_codes(format, {}, static_cast<int>(r), panel_block);  // not 0
-  }
+  if (fast == nullptr) return pack_codes(format, rows, row_bytes, n_rows, n_blocks, out);
+  fast(rows, row_bytes, n_blocks, out);
 }
 
 void dequantize_panel_row(const PanelMatrix& matrix, int64_t row, float* out) {

@@ -1,4 +1,6 @@
 #include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <bit>
 #include <limits>
@@ -85,6 +87,34 @@ TEST_P(Panel, DequantizedRowsEqualTheFormatsFormulaBitForBit) {
         }
       }
     }
+  }
+}
+
+// The rows end where the process may read no further.
+TEST_P(Panel, EveryInstructionSetMakesTheSameBytesAndReadsNothingElse) {
+  const PanelFormat f = GetParam();
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  for (const int64_t cols : widths()) {
+    const uint64_t row_bytes = panel_row_bytes(f, cols), n_bytes = row_bytes * kPanelRows;
+    const size_t readable = (n_bytes + page - 1) / page * page;
+    void* const mapped = mmap(nullptr, readable + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    ASSERT_NE(mapped, MAP_FAILED);
+    auto* const end = static_cast<std::byte*>(mapped) + readable;
+    ASSERT_EQ(mprotect(end, page, PROT_NONE), 0);
+    std::byte* const rows = end - n_bytes;
+    std::mt19937 random(static_cast<uint32_t>(cols));
+    for (std::byte* b = rows; b < end; ++b) *b = static_cast<std::byte>(random());
+    const uint64_t packed = panel_bytes(f, cols);
+    AlignedBuffer want = allocate(packed), got = allocate(packed + 64);
+    pack_panel(f, rows, row_bytes, kPanelRows, cols, want.data(), Isa::kRef);
+    for (const Isa isa : all_isas()) {
+      if (!detect_isa().has(isa)) continue;
+      std::memset(got.data(), 0xee, packed + 64);
+      pack_panel(f, rows, row_bytes, kPanelRows, cols, got.data(), isa);
+      EXPECT_EQ(std::memcmp(got.data(), want.data(), packed), 0) << isa_name(isa) << ", cols " << cols;
+      for (int i = 0; i < 64; ++i) ASSERT_EQ(got.data()[packed + static_cast<uint64_t>(i)], std::byte{0xee});
+    }
+    munmap(mapped, readable + page);
   }
 }
 
