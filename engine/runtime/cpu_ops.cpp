@@ -35,10 +35,11 @@ uint64_t largest_scratch(int64_t max_cols) {
 // Rows of one matrix on their way from the file into panels; one per thread.
 class PanelPacker {
  public:
-  PanelPacker(Isa isa, const WeightSource& source, CpuWeight& weight)
+  PanelPacker(Isa isa, const WeightSource& source, CpuWeight& weight, PackBuffers& buffers)
       : isa_(isa),
         source_(source),
         weight_(weight),
+        buffers_(buffers),
         converts_(weight.panels.format != source.type),
         row_bytes_(dtype_row_bytes(source.type, static_cast<uint64_t>(source.cols))) {}
 
@@ -50,12 +51,12 @@ class PanelPacker {
 
   Status pack(int64_t panel_begin, int64_t panel_end) {
     const int64_t first = panel_begin * kPanelRows, count = std::min(panel_end * kPanelRows, source_.rows) - first;
-    raw_.resize(static_cast<size_t>(count) * row_bytes_);
-    GLIMPSE_TRY(source_.read_rows(first, count, raw_));
-    GLIMPSE_TRY(check_finite(first, count));
+    const std::span<std::byte> raw = at_least(buffers_.raw, static_cast<size_t>(count) * row_bytes_);
+    GLIMPSE_TRY(source_.read_rows(first, count, raw));
+    GLIMPSE_TRY(check_finite(raw.data(), first, count));
     for (int64_t i = 0; i < count; i += kPanelRows) {
       const int64_t n_rows = std::min(kPanelRows, count - i);
-      const std::byte* rows = raw_.data() + static_cast<uint64_t>(i) * row_bytes_;
+      const std::byte* rows = raw.data() + static_cast<uint64_t>(i) * row_bytes_;
       uint64_t bytes = row_bytes_;
       if (converts_) rows = convert(rows, n_rows, &bytes);
       pack_panel(weight_.panels.format, rows, bytes, n_rows, source_.cols,
@@ -66,10 +67,17 @@ class PanelPacker {
   }
 
  private:
-  Status check_finite(int64_t first, int64_t count) const {
+  // Nothing is cleared twice.
+  template <typename T>
+  static std::span<T> at_least(std::vector<T>& buffer, size_t n) {
+    if (buffer.size() < n) buffer.resize(n);
+    return {buffer.data(), n};
+  }
+
+  Status check_finite(const std::byte* rows, int64_t first, int64_t count) const {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t block =
-          find_non_finite_block(source_.type, raw_.data() + static_cast<uint64_t>(i) * row_bytes_, source_.cols);
+          find_non_finite_block(source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, source_.cols);
       if (block >= 0) {
         return make_error(ErrorCode::kNumeric, "%s: row %d holds a NaN or an infinity (block %d)", source_.name,
                           first + i, block);
@@ -81,24 +89,22 @@ class PanelPacker {
   const std::byte* convert(const std::byte* rows, int64_t n_rows, uint64_t* bytes) {
     const PanelFormat format = weight_.panels.format;
     *bytes = panel_row_bytes(format, source_.cols);
-    floats_.resize(static_cast<size_t>(source_.cols));
-    scratch_.resize(float_row_scratch_bytes(format, source_.cols));
-    converted_.resize(static_cast<size_t>(n_rows) * *bytes);
+    float* const floats = at_least(buffers_.floats, static_cast<size_t>(source_.cols)).data();
+    std::byte* const scratch = at_least(buffers_.scratch, float_row_scratch_bytes(format, source_.cols)).data();
+    std::byte* const converted = at_least(buffers_.converted, static_cast<size_t>(n_rows) * *bytes).data();
     for (int64_t i = 0; i < n_rows; ++i) {
-      dequantize_row(isa_, source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats_.data(), source_.cols);
-      float_row(isa_, format, floats_.data(), source_.cols, converted_.data() + static_cast<uint64_t>(i) * *bytes,
-                scratch_.data());
+      dequantize_row(isa_, source_.type, rows + static_cast<uint64_t>(i) * row_bytes_, floats, source_.cols);
+      float_row(isa_, format, floats, source_.cols, converted + static_cast<uint64_t>(i) * *bytes, scratch);
     }
-    return converted_.data();
+    return converted;
   }
 
   const Isa isa_;
   const WeightSource& source_;
   CpuWeight& weight_;
+  PackBuffers& buffers_;
   const bool converts_;
   const uint64_t row_bytes_;
-  std::vector<std::byte> raw_, converted_, scratch_;
-  std::vector<float> floats_;
 };
 
 }  // namespace
@@ -161,7 +167,8 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
 
   std::vector<PanelPacker> packers;
   packers.reserve(workers_.size());
-  for (size_t i = 0; i < workers_.size(); ++i) packers.emplace_back(isa_, source, *weight);
+  pack_buffers_.resize(workers_.size());
+  for (PackBuffers& buffers : pack_buffers_) packers.emplace_back(isa_, source, *weight, buffers);
   FirstFailure failure;
   const Grain grain{.most = packers[0].panels_per_read()};
   team_.for_ranges(weight->panels.n_panels(), grain, [&](int thread, int64_t begin, int64_t end) {

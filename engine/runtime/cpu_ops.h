@@ -29,6 +29,13 @@ struct CpuBuffer final : BackendBuffer {
   AlignedBuffer storage;
 };
 
+/// Rows of one thread on their way from a file into panels. Kept from matrix to matrix: fresh memory costs more than
+/// the packing. Each grows to what the largest matrix needs.
+struct PackBuffers {
+  std::vector<std::byte> raw, converted, scratch;
+  std::vector<float> floats;
+};
+
 /// Panels that one kernel call takes when there are many columns.
 inline constexpr int64_t kTilePanels = 4;
 
@@ -147,8 +154,9 @@ class CpuOps final : public Ops {
   const Isa isa_;
   ThreadTeam team_;
   std::vector<Worker> workers_;
-  AlignedBuffer acts_[kMaxFormats];  // shared: a whole chunk
-  AlignedBuffer kv_rows_;            // keys and values of a chunk before rotation
+  std::vector<PackBuffers> pack_buffers_;  // one per thread, from the first pack() on
+  AlignedBuffer acts_[kMaxFormats];        // shared: a whole chunk
+  AlignedBuffer kv_rows_;                  // keys and values of a chunk before rotation
   ExpertColumns experts_;
   AlignedBuffer partials_;     // softmax states of key blocks that threads share
   int64_t reserved_cols_ = 0;  // whose rows and expanded panels there is room for
