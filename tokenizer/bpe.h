@@ -22,6 +22,8 @@ class MergeTable {
   explicit MergeTable(size_t n_merges);
   /// Does nothing when the pair is there already (the first of equal merges wins). At most n_merges times.
   void insert(TokenId left, TokenId right, Merge merge);
+  /// insert() of this pair comes soon.
+  void prefetch(TokenId left, TokenId right) const { __builtin_prefetch(&slots_[home(key(left, right))], 1); }
   Merge find(TokenId left, TokenId right) const;
 
  private:

@@ -44,6 +44,29 @@ TokenId TokenTable::find(std::string_view bytes, const std::vector<Slot>& slots)
   return -1;
 }
 
+void TokenTable::find_words(std::span<const std::string_view> texts, std::span<TokenId> ids) const {
+  constexpr size_t kBatch = 64;
+  const size_t mask = words_.size() - 1;
+  size_t slots[kBatch];
+  for (size_t first = 0; first < texts.size(); first += kBatch) {
+    const auto batch = texts.subspan(first, std::min(kBatch, texts.size() - first));
+    // A look-up reads a slot, what that says of the place, and the bytes there: each is asked for early.
+    for (size_t i = 0; i < batch.size(); ++i) {
+      slots[i] = std::hash<std::string_view>{}(batch[i]) & mask;
+      __builtin_prefetch(&words_[slots[i]]);
+    }
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const TokenId id = words_[slots[i]].id;
+      if (id >= 0) __builtin_prefetch(&ends_[static_cast<size_t>(id)]);
+    }
+    for (size_t i = 0; i < batch.size(); ++i) {
+      const TokenId id = words_[slots[i]].id;
+      if (id >= 0) __builtin_prefetch(block_.data() + ends_[static_cast<size_t>(id)]);
+    }
+    for (size_t i = 0; i < batch.size(); ++i) ids[first + i] = find(batch[i], words_);
+  }
+}
+
 void TokenTable::insert(TokenId id, std::vector<Slot>& slots) {
   const std::string_view own = bytes(id);
   const size_t hash = std::hash<std::string_view>{}(own);

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "tokenizer/byte_alphabet.h"
 #include "tokenizer/utf8.h"
@@ -93,34 +95,65 @@ Status add_token(const VocabularyData& data, size_t i, Vocabulary& vocabulary) {
   return {};
 }
 
-/// bytes: scratch.
-Status add_merge(const std::string& line, size_t rank, std::string& bytes, Vocabulary& vocabulary) {
+Error not_a_merge(const std::string& line, size_t rank) {
+  return make_error(ErrorCode::kCorrupt, "merge %d has no two parts: '%s'", rank, shown(line));
+}
+
+// Of a merge whose parts or result are no words. When one is a special token, the merge could only spell that out of
+// ordinary text: it is left out.
+Status check_special_merge(const std::string& line, size_t rank, const Vocabulary& vocabulary) {
   const size_t space = line.find(' ', 1);
-  if (space == std::string::npos) {
-    return make_error(ErrorCode::kCorrupt, "merge %d has no two parts: '%s'", rank, shown(line));
-  }
-  const std::string_view left = std::string_view(line).substr(0, space),
-                         right = std::string_view(line).substr(space + 1);
-  bytes.clear();
-  if (append_spelled_bytes(left, bytes)) {
-    const size_t n_left = bytes.size();
-    if (append_spelled_bytes(right, bytes)) {
-      const std::string_view both = bytes;
-      const TokenId l = vocabulary.tokens.find_word(both.substr(0, n_left));
-      const TokenId r = vocabulary.tokens.find_word(both.substr(n_left));
-      const TokenId result = vocabulary.tokens.find_word(both);
-      if (l >= 0 && r >= 0 && result >= 0) {
-        vocabulary.merges.insert(l, r, {static_cast<uint32_t>(rank), result});
-        return {};
-      }
-    }
-  }
-  // Something is missing. When it is a special token, the merge could only spell that out of ordinary text: leave it.
-  for (const std::string& piece : {std::string(left), std::string(right), std::string(left) + std::string(right)}) {
+  const std::string left = line.substr(0, space), right = line.substr(space + 1);
+  for (const std::string& piece : {left, right, left + right}) {
     if (vocabulary.find(piece) < 0) {
       return make_error(ErrorCode::kCorrupt, "merge %d ('%s'): '%s' is not in the vocabulary", rank, shown(line),
                         shown(piece));
     }
+  }
+  return {};
+}
+
+// Merges [first, first + lines.size()): a batch, whose words are looked up together.
+Status add_merges(std::span<const std::string> lines, size_t first, Vocabulary& vocabulary) {
+  struct Spelled {
+    size_t begin = 0, middle = 0, end = 0;  // of both parts in `bytes`; nothing where they are no words
+  };
+  std::string bytes;
+  std::vector<Spelled> spelled(lines.size());
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const std::string_view line = lines[i];
+    const size_t space = line.find(' ', 1), begin = bytes.size();
+    if (space == std::string_view::npos) continue;  // an error, when its turn comes
+    if (!append_spelled_bytes(line.substr(0, space), bytes)) continue;
+    const size_t middle = bytes.size();
+    if (append_spelled_bytes(line.substr(space + 1), bytes)) {
+      spelled[i] = {begin, middle, bytes.size()};
+    } else {
+      bytes.resize(begin);
+    }
+  }
+  std::vector<std::string_view> texts;  // left, right and both, of each
+  texts.reserve(3 * lines.size());
+  for (const Spelled& s : spelled) {
+    const std::string_view both = std::string_view(bytes).substr(s.begin, s.end - s.begin);
+    texts.insert(texts.end(), {both.substr(0, s.middle - s.begin), both.substr(s.middle - s.begin), both});
+  }
+  std::vector<TokenId> ids(texts.size());
+  vocabulary.tokens.find_words(texts, ids);
+  const auto is_complete = [&](size_t i) {
+    return spelled[i].end > 0 && ids[3 * i] >= 0 && ids[3 * i + 1] >= 0 && ids[3 * i + 2] >= 0;
+  };
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (is_complete(i)) vocabulary.merges.prefetch(ids[3 * i], ids[3 * i + 1]);
+  }
+  for (size_t i = 0; i < lines.size(); ++i) {
+    const size_t rank = first + i;
+    if (is_complete(i)) {
+      vocabulary.merges.insert(ids[3 * i], ids[3 * i + 1], {static_cast<uint32_t>(rank), ids[3 * i + 2]});
+      continue;
+    }
+    if (lines[i].find(' ', 1) == std::string::npos) return not_a_merge(lines[i], rank);
+    GLIMPSE_TRY(check_special_merge(lines[i], rank, vocabulary));
   }
   return {};
 }
@@ -184,8 +217,11 @@ Result<Vocabulary> build_vocabulary(const VocabularyData& data) {
     if (id < 0) return make_error(ErrorCode::kCorrupt, "the vocabulary has no token for byte %d", b);
     vocabulary.byte_tokens[static_cast<size_t>(b)] = id;
   }
-  std::string scratch;
-  for (size_t i = 0; i < data.merges.size(); ++i) GLIMPSE_TRY(add_merge(data.merges[i], i, scratch, vocabulary));
+  constexpr size_t kBatch = 64;
+  const std::span<const std::string> merges(data.merges);
+  for (size_t i = 0; i < merges.size(); i += kBatch) {
+    GLIMPSE_TRY(add_merges(merges.subspan(i, std::min(kBatch, merges.size() - i)), i, vocabulary));
+  }
   collect_ends(data, vocabulary);
   return vocabulary;
 }

@@ -73,6 +73,10 @@ Status check_pair(const GgufFile& text_file, const TextConfig& text, const GgufF
   return {};
 }
 
+int n_load_threads(const ModelOptions& options) {
+  return options.n_threads > 0 ? options.n_threads : available_cpus();
+}
+
 PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPrecision precision,
                      const WeightReader& checked) {
   if (options.pack_cache_dir.empty()) return {};
@@ -80,9 +84,8 @@ PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPr
     log(options.log, LogLevel::kWarning, "this backend keeps no packed weights: the directory for them is not used");
     return {};
   }
-  const int n_threads = options.n_threads > 0 ? options.n_threads : available_cpus();
   return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(),
-                         options.map_packs ? PackUse::kMap : PackUse::kRead, n_threads, options.log);
+                         options.map_packs ? PackUse::kMap : PackUse::kRead, n_load_threads(options), options.log);
 }
 
 }  // namespace
@@ -118,7 +121,7 @@ struct Model::Files {
 };
 
 // What the files say of themselves: configuration, vocabulary, metadata.
-Status Model::read_headers(const ModelOptions& options, const Files& files) {
+Status Model::read_headers(const ModelOptions& options, const Files& files, TokenizerReading& words) {
   GLIMPSE_ASSIGN(text_config_, read_text_config(files.text));
   if (files.vision) {
     GLIMPSE_ASSIGN(vision_config_, read_vision_config(*files.vision));
@@ -133,7 +136,7 @@ Status Model::read_headers(const ModelOptions& options, const Files& files) {
     vision_metadata_ = read_metadata(*files.vision);
     GLIMPSE_ASSIGN(vision_fingerprint_, files.vision->fingerprint("clip."));
   }
-  GLIMPSE_ASSIGN(tokenizer_, read_tokenizer(files.text, text_config_));
+  GLIMPSE_TRY(words.start(files.text, text_config_, n_load_threads(options) > 1));
   GLIMPSE_ASSIGN(const auto chat_template, files.text.optional_string("tokenizer.chat_template"));
   chat_format_ = recognise_chat_format(chat_template.value_or(""), text_config_.architecture.starts_with("qwen3"));
   if (!chat_format_.is_chatml) {
@@ -148,7 +151,7 @@ Status Model::read_headers(const ModelOptions& options, const Files& files) {
 }
 
 // First every tensor is checked and counted, then the weights are read.
-Status Model::read_weights(const ModelOptions& options, const Files& files, Ops& ops) {
+Status Model::read_weights(const ModelOptions& options, const Files& files, Ops& ops, const std::atomic<bool>& futile) {
   GLIMPSE_ASSIGN(const WeightPrecision vision_precision, vision_weight_precision(options, device_));
   // A GPU has neither kernels nor need for int8 pictures: bfloat16 is as fast there.
   vision_precision_ = vision_precision;
@@ -181,7 +184,7 @@ Status Model::read_weights(const ModelOptions& options, const Files& files, Ops&
   }
   GLIMPSE_TRY(check_memory(ops.available_bytes(), text_check.n_bytes(), vision_bytes, to_be_mapped));
 
-  LoadProgress progress{&options.progress, 0, weight_bytes_};
+  LoadProgress progress{&options.progress, 0, weight_bytes_, &futile};
   GLIMPSE_TRY(progress.advance(0));
   WeightReader text_reader = WeightReader::loader(files.text, ops, progress, text_cache);
   text_reader.keep_f32(options.f32_tensors);
@@ -212,7 +215,8 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
   GLIMPSE_TRY(read_device_options(options.device_options, device_options));
   model->cuda_decode_ = device_options.decode;
   model->device_ = options.use_reference ? DeviceKind::kCpu : choose_device(options);
-  GLIMPSE_TRY(model->read_headers(options, files));
+  TokenizerReading words;
+  GLIMPSE_TRY(model->read_headers(options, files, words));
   const TextConfig& text = model->text_config_;
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));
   if (text.num_experts > 0 && !ops->runs_experts()) {
@@ -220,7 +224,9 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
                       "%s: models of experts (%s) do not run on a GPU yet: choose the device cpu", files.text.path(),
                       text.architecture);
   }
-  GLIMPSE_TRY(model->read_weights(options, files, *ops));
+  const Status weights = model->read_weights(options, files, *ops, words.failed());
+  GLIMPSE_ASSIGN(model->tokenizer_, words.finish());  // before the weights' error, which may be its consequence
+  if (!weights.ok()) return weights.error();
   log(options.log, LogLevel::kInfo,
       format("%s: %s, %d layers, width %d, %.0f MiB of weights (%.0f of them mapped) on %s", files.text.path(),
              text.architecture, text.num_hidden_layers, text.hidden_size,

@@ -37,8 +37,9 @@ struct ModelOptions {
   VisionPrecision vision_precision = VisionPrecision::kAuto;
   WeightPrecision text_precision = WeightPrecision::kAsStored;
   std::vector<std::string> f32_tensors;  // decoder matrices whose name contains one of these are kept as kF32
-  /// Where side files of packed weights are looked for and left, for the next load; empty: nowhere. The directory must
-  /// exist. What goes wrong with them is a warning, never an error. They are read into memory and checked whole.
+  /// Where side files of packed weights are looked for and left, for the next load: a directory that exists or "auto"
+  /// (find_pack_folder()); empty: nowhere. What goes wrong with them is a warning, never an error. They are read into
+  /// memory and checked whole.
   std::string pack_cache_dir;
   bool map_packs = false;  // map them instead (PackUse::kMap says what that costs)
   LogSink log;
@@ -47,6 +48,7 @@ struct ModelOptions {
 
 struct TextWeights;  // engine/model/weights.h
 struct VisionWeights;
+class TokenizerReading;  // engine/model/read_tokenizer.h
 
 class Model {
  public:
@@ -94,8 +96,8 @@ class Model {
  private:
   struct Files;
   Model();
-  Status read_headers(const ModelOptions& options, const Files& files);
-  Status read_weights(const ModelOptions& options, const Files& files, Ops& ops);
+  Status read_headers(const ModelOptions& options, const Files& files, TokenizerReading& words);
+  Status read_weights(const ModelOptions& options, const Files& files, Ops& ops, const std::atomic<bool>& futile);
   TextConfig text_config_;
   VisionConfig vision_config_;
   std::unique_ptr<TextWeights> text_weights_;

@@ -46,4 +46,33 @@ Result<std::unique_ptr<Tokenizer>> read_tokenizer(const GgufFile& file, const Te
   return std::make_unique<Tokenizer>(std::move(tokenizer).value());
 }
 
+Status TokenizerReading::start(const GgufFile& file, const TextConfig& config, bool beside) {
+  constexpr int64_t kWorthAThread = 8192;  // words; a thread takes as long to start as some hundred of them
+  if (beside && config.vocab_size >= kWorthAThread) {
+    auto thread = OwnThread::start("glimpse-words", [&] { read(file, config); });
+    if (thread.ok()) {
+      thread_ = std::move(thread).value();
+      return {};
+    }
+  }
+  read(file, config);
+  if (!failed_.load(std::memory_order_relaxed)) return {};
+  return finish().error();
+}
+
+void TokenizerReading::read(const GgufFile& file, const TextConfig& config) noexcept {
+  try {
+    result_.emplace(read_tokenizer(file, config));
+  } catch (...) {  // std::bad_alloc: nothing else is thrown there
+    result_.reset();
+  }
+  if (!result_ || !result_->ok()) failed_.store(true, std::memory_order_relaxed);
+}
+
+Result<std::unique_ptr<Tokenizer>> TokenizerReading::finish() {
+  thread_.join();
+  if (!result_) return make_error(ErrorCode::kOutOfMemory, "not enough memory for the vocabulary");
+  return std::move(*result_);
+}
+
 }  // namespace glimpse

@@ -30,6 +30,9 @@ std::string weight_type_names() {
 
 Status LoadProgress::advance(uint64_t n_bytes) {
   done_bytes += n_bytes;
+  if (futile != nullptr && futile->load(std::memory_order_relaxed)) {
+    return make_error(ErrorCode::kCancelled, "loading was given up");
+  }
   if (sink == nullptr || !*sink) return {};
   const double fraction =
       total_bytes == 0 ? 1.0 : std::min(1.0, static_cast<double>(done_bytes) / static_cast<double>(total_bytes));

@@ -2,6 +2,7 @@
 // every tensor and to count bytes before any is read, once to load.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,7 +24,8 @@ struct LoadProgress {
   const ProgressSink* sink = nullptr;  // may be empty
   uint64_t done_bytes = 0;
   uint64_t total_bytes = 0;
-  /// kCancelled when the host says so.
+  const std::atomic<bool>* futile = nullptr;  // set when what goes on beside the load has failed
+  /// kCancelled when the host says so, or when the load is futile.
   Status advance(uint64_t n_bytes);
 };
 

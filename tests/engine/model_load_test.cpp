@@ -285,6 +285,42 @@ TEST(ModelLoad, MoreTokensThanEmbeddingRowsIsRefused) {
   expect_text_refused(editor, ErrorCode::kCorrupt, {"320 tokens", "319 rows"});
 }
 
+// A large vocabulary is read beside the weights when there are threads.
+TEST(ModelLoad, VocabularyBesideTheWeightsIsTheSame) {
+  ModelEditor editor("tied/model.gguf");
+  ModelEditor::Tensor& table = editor.tensor("token_embd.weight");
+  table.dims[1] = 9000;
+  table.bytes.resize(9000 * 64 * 4);
+  const auto load_with = [](const std::string& path, int n_threads) {
+    ModelOptions options;
+    options.model_path = path;
+    options.n_threads = n_threads;
+    return Model::load(options);
+  };
+  const std::string good = editor.write();
+  const auto alone = must(load_with(good, 1)), beside = must(load_with(good, 2));
+  ASSERT_EQ(beside->tokenizer().size(), 320);
+  for (TokenId id = 0; id < 320; ++id) {
+    EXPECT_EQ(beside->tokenizer().token_bytes(id, true), alone->tokenizer().token_bytes(id, true));
+  }
+  EXPECT_EQ(must(beside->tokenizer().encode("one word or two", {})),
+            must(alone->tokenizer().encode("one word or two", {})));
+  std::vector<float> logits = logits_of(beside, {5, 17, 300});
+  logits.resize(320);
+  EXPECT_EQ(logits, logits_of(must(load_with(golden_path("tied/model.gguf"), 1)), {5, 17, 300}));
+  // Its error is the load's, whatever the weights have come to.
+  editor.name_token(298, "zzq").name_token(299, "zzq");
+  const std::string bad = editor.write();
+  for (const int n_threads : {1, 2}) {
+    expect_refused(load_with(bad, n_threads), ErrorCode::kCorrupt, {"token 299: same text as token 298"});
+  }
+  std::fill_n(editor.tensor("blk.0.ffn_up.weight").bytes.begin(), 64, std::byte{0xff});
+  const std::string worse = editor.write();
+  for (const int n_threads : {1, 2}) {
+    expect_refused(load_with(worse, n_threads), ErrorCode::kCorrupt, {"token 299: same text as token 298"});
+  }
+}
+
 TEST(ModelLoad, RotaryScalingIsNotSilentlyIgnored) {
   ModelEditor editor("tied/model.gguf");
   editor.set("qwen2vl.rope.scaling.type", "longrope").set("qwen2vl.rope.scaling.factor", 4);

@@ -213,6 +213,29 @@ TEST(Tokenizer, NormalTokensOutsideTheAlphabetAreNeverProduced) {
   EXPECT_EQ(tokenizer.token_bytes(257, false), "\u4e2d");
 }
 
+// Merges are taken in batches.
+TEST(Tokenizer, EveryMergeOfManyCountsAndABadOneIsNamedByItsPlace) {
+  std::vector<std::string> pairs, merges;
+  for (char l = 'a'; l <= 'p'; ++l) {
+    for (char r = 'a'; r <= 'p'; ++r) {
+      pairs.push_back({l, r});
+      merges.push_back({l, ' ', r});
+    }
+  }
+  const Tokenizer tokenizer = make(test::byte_vocabulary(pairs, merges));
+  for (const std::string& pair : pairs) EXPECT_EQ(encode(tokenizer, pair), Ids{tokenizer.find(pair)});
+  for (const size_t at : {size_t{0}, size_t{63}, size_t{64}, size_t{255}}) {
+    for (const char* bad : {"nospace", "a zz"}) {
+      std::vector<std::string> spoilt = merges;
+      spoilt[at] = bad;
+      const auto refused = Tokenizer::create(test::byte_vocabulary(pairs, spoilt));
+      ASSERT_FALSE(refused.ok());
+      EXPECT_NE(refused.error().message.find("merge " + std::to_string(at) + " "), std::string::npos)
+          << refused.error().message;
+    }
+  }
+}
+
 struct BadVocabulary {
   const char* name;
   ErrorCode code;
