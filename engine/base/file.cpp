@@ -147,6 +147,10 @@ bool File::try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept
   return offset <= size_ && out.size() <= size_ - offset && read_fully(descriptor_, offset, out) == 0;
 }
 
+void File::touch() const {
+  static_cast<void>(futimens(descriptor_, nullptr));
+}
+
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
 
@@ -170,23 +174,23 @@ Result<MappedFile> MappedFile::map(const File& file) {
   if (file.size() == 0) return mapped;
   void* address = mmap(nullptr, file.size(), PROT_READ, MAP_SHARED, file.descriptor(), 0);
   if (address == MAP_FAILED) return system_error("map", file.path());
+  madvise(address, file.size(), MADV_HUGEPAGE);  // a wish: not every file system has huge pages
   mapped.data_ = static_cast<const std::byte*>(address);
   mapped.size_ = file.size();
   return mapped;
 }
 
-Status MappedFile::populate() const {
-  if (data_ == nullptr) return {};
-  void* address = const_cast<std::byte*>(data_);
-  madvise(address, size_, MADV_HUGEPAGE);  // a wish: not every file system has huge pages
+bool MappedFile::populate(uint64_t offset, uint64_t n_bytes) const noexcept {
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE)), end = std::min<uint64_t>(size_, offset + n_bytes);
+  const uint64_t begin = offset / page * page;
+  if (begin >= end) return true;
 #ifdef MADV_POPULATE_READ
-  while (madvise(address, size_, MADV_POPULATE_READ) != 0) {
+  while (madvise(const_cast<std::byte*>(data_) + begin, end - begin, MADV_POPULATE_READ) != 0) {
     if (errno == EINTR || errno == EAGAIN) continue;
-    if (errno == EINVAL || errno == ENOSYS) break;  // a kernel before 5.14: pages come when they are touched
-    return system_error("read", "a mapped file");
+    return errno == EINVAL || errno == ENOSYS;
   }
 #endif
-  return {};
+  return true;
 }
 
 Result<std::vector<std::byte>> read_file(const std::string& path, uint64_t limit) {

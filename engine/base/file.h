@@ -32,6 +32,8 @@ class File {
   /// The same for threads that must neither allocate nor throw: false where read_at() would have an error.
   bool try_read_at(uint64_t offset, std::span<std::byte> out) const noexcept;
   int descriptor() const { return descriptor_; }
+  /// Sets the times of access and change to now, where the user may.
+  void touch() const;
 
  private:
   std::string path_;
@@ -51,8 +53,10 @@ class MappedFile {
   ~MappedFile();
   static Result<MappedFile> map(const std::string& path);
   static Result<MappedFile> map(const File& file);
-  /// Brings all of it into memory and into the page tables, in huge pages where the kernel has such. Errors: kIo.
-  Status populate() const;
+  /// Brings a part into memory and into the page tables, in huge pages where the kernel has such; for threads that must
+  /// neither allocate nor throw. False where the file cannot be read or has become shorter, which touching the part
+  /// would die of. (Kernels before 5.14 do nothing here.)
+  bool populate(uint64_t offset, uint64_t n_bytes) const noexcept;
   std::span<const std::byte> bytes() const { return {data_, size_}; }
 
  private:

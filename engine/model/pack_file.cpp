@@ -194,7 +194,6 @@ Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want,
   if (map.bytes().size() != header.file_bytes) {
     return make_error(ErrorCode::kTruncated, "it changed its size while it was opened");
   }
-  GLIMPSE_TRY(map.populate());
   pack.map_ = std::make_shared<const MappedFile>(std::move(map));
   return pack;
 }
@@ -218,11 +217,17 @@ Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
   team.for_each(n_chunks, [&](int, int64_t c) {
     if (failed.load(std::memory_order_relaxed)) return;
     const size_t at = static_cast<size_t>(c) * kPackChunk, n = std::min(kPackChunk, matrix.bytes.size() - at);
-    if (own != nullptr && !file_.try_read_at(record.offset + at, {own + at, n})) failed = true;
+    // Page tables are filled by the threads that look at the pages: alone it takes as long as the hash.
+    const bool there =
+        own != nullptr ? file_.try_read_at(record.offset + at, {own + at, n}) : map_->populate(record.offset + at, n);
+    if (!there) {
+      failed = true;
+      return;
+    }
     hashes[static_cast<size_t>(c)] = hash_block(matrix.bytes.subspan(at, n));
   });
   if (failed) {  // again, for what went wrong
-    GLIMPSE_TRY(file_.read_at(record.offset, {own, matrix.bytes.size()}));
+    if (own != nullptr) GLIMPSE_TRY(file_.read_at(record.offset, {own, matrix.bytes.size()}));
     return make_error(ErrorCode::kIo, "matrix %zu could not be read", i);
   }
   Hash64 hash;
