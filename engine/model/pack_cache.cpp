@@ -23,20 +23,26 @@ std::string pack_file_path(const std::string& directory, const std::string& gguf
                 kPanelLayoutVersion);
 }
 
-PackCache PackCache::open(const std::string& directory, const GgufFile& file, WeightPrecision precision,
+PackCache PackCache::open(const std::string& folder, const GgufFile& file, WeightPrecision precision,
                           std::vector<PackRecord> records, PackUse use, int n_threads, const LogSink& log) {
   PackCache cache;
   cache.log_ = log;
   cache.use_ = use;
   cache.header_.layout_version = kPanelLayoutVersion;
   cache.header_.records = std::move(records);
+  auto found_folder = find_pack_folder(folder);
+  if (!found_folder.ok()) {
+    cache.give_up(found_folder.error());
+    return cache;
+  }
+  cache.folder_ = std::move(found_folder).value();
   const auto key = file.content_key();
   if (!key.ok()) {
     cache.give_up(key.error());
     return cache;
   }
   cache.header_.content_key = key.value();
-  cache.path_ = pack_file_path(directory, file.path(), precision, key.value());
+  cache.path_ = pack_file_path(cache.folder_.path, file.path(), precision, key.value());
   if (const Status laid_out = lay_out_pack(cache.header_); !laid_out.ok()) {
     cache.give_up(laid_out.error());
     return cache;
@@ -44,6 +50,7 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
   auto found = PackFile::open(cache.path_, cache.header_, use);
   if (found.ok()) {
     cache.file_ = std::move(found).value();
+    if (cache.folder_.most_bytes != 0) cache.file_->mark_used();
     cache.team_ = std::make_unique<ThreadTeam>(n_threads, log);
     glimpse::log(
         log, LogLevel::kInfo,
@@ -59,6 +66,7 @@ PackCache PackCache::open(const std::string& directory, const GgufFile& file, We
 }
 
 void PackCache::begin_writing() {
+  if (const Status room = make_room(folder_, header_.file_bytes); !room.ok()) return give_up(room.error());
   auto writer = PackFileWriter::create(path_, header_);
   if (writer.ok()) {
     writer_ = std::move(writer).value();

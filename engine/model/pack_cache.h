@@ -12,6 +12,7 @@
 
 #include "engine/base/log.h"
 #include "engine/model/pack_file.h"
+#include "engine/model/pack_folder.h"
 #include "engine/runtime/ops.h"
 #include "loaders/gguf/gguf.h"
 
@@ -23,9 +24,9 @@ class PackCache {
   /// No side file: find() finds nothing, keep() keeps nothing.
   PackCache() = default;
 
-  /// Looks for the side file in `directory`, or starts to write it. records: the matrices in the order in which they
-  /// are loaded, without places. n_threads: that read and check.
-  static PackCache open(const std::string& directory, const GgufFile& file, WeightPrecision precision,
+  /// Looks for the side file in `folder` (find_pack_folder()), or starts to write it. records: the matrices in the
+  /// order in which they are loaded, without places. n_threads: that read and check.
+  static PackCache open(const std::string& folder, const GgufFile& file, WeightPrecision precision,
                         std::vector<PackRecord> records, PackUse use, int n_threads, const LogSink& log);
 
   /// True when the matrices come from a map of the side file.
@@ -44,6 +45,7 @@ class PackCache {
   void begin_writing();
   void give_up(const Error& error);
 
+  PackFolder folder_;
   std::string path_;
   LogSink log_;
   PackHeader header_;

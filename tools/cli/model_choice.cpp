@@ -70,8 +70,8 @@ void add_model_options(CLI::App& command, ModelChoice& c, const std::string& con
   add_device_choice(command, c.where);
   command.add_option(
       "--pack-cache", c.pack_cache,
-      "existing directory for packed weights: the first load leaves them there (as large as the model), later "
-      "loads read and check them, and start faster");
+      "existing directory for packed weights, or auto for ~/.cache/glimpse (at most 16 GiB, the least used go first): "
+      "the first load leaves them there (as large as the model), later loads read and check them, and start faster");
   command.add_flag(
       "--pack-cache-map", c.pack_cache_map,
       "map the packed weights instead of reading them: faster still and shared between processes, but who cuts "

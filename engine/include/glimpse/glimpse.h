@@ -145,8 +145,10 @@ typedef struct glimpse_model_params {
   glimpse_progress_callback progress;
   void* progress_user;
   /* Directory for side files of packed weights: a load leaves there what it made of the model files, the next load
-   * reads it into memory and checks every byte by a checksum. It must exist; NULL: none. What is stale or damaged is
-   * replaced; trouble is a warning in the log, no error. */
+   * reads it into memory and checks every byte by a checksum. It must exist; NULL: none. "auto":
+   * $XDG_CACHE_HOME/glimpse or ~/.cache/glimpse, made when missing, for the user alone; its files take at most 16 GiB,
+   * those that were not used for the longest time are deleted first (a directory of that name is "./auto"). What is
+   * stale or damaged is replaced; trouble is a warning in the log, no error. */
   const char* pack_cache_dir;
   int32_t device;      /* glimpse_device */
   int32_t cuda_decode; /* deprecated: device_options, which is asked first */
