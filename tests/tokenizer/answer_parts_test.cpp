@@ -49,7 +49,7 @@ TEST(AnswerParts, CallsStandApart) {
 TEST(AnswerParts, CallsThatAreNoneStayContentAndAreNamed) {
   const std::string call = "<tool_call>{\"name\": \"f\", \"arguments\": {}}</tool_call>";
   EXPECT_EQ(split("A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>\n" + call),
-            "[][A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>] f{} !tool call 1: JSON, line 1, column 10: want ':'");
+            "[][A\n<tool_call>\n{\"name\" \"f\"}\n</tool_call>] f{} !tool call 1: JSON, line 2, column 9: want ':'");
   EXPECT_EQ(
       split("<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>"),
       "[][<tool_call>{\"name\": \"f\", \"arguments\": 3}</tool_call>] !tool call 1: the call of f has no object of "
