@@ -180,9 +180,18 @@ TEST(Chat, ATerminalHasAPromptAndHistory) {
   EXPECT_TRUE(talk.hears("Describe this")) << talk.said();
   talk.send("\x03");  // it is dropped
   EXPECT_TRUE(talk.hears("\n> ")) << talk.said();
-  talk.send("/stats\r");
-  EXPECT_TRUE(talk.hears("context")) << talk.said();
-  talk.send("/quit\r");
+  talk.send("\x04");
+  EXPECT_EQ(talk.finish(), 0) << talk.said();
+}
+
+// The terminal itself takes it then, and hands it on as a zero.
+TEST(Chat, CtrlDAlsoCountsWhileAnAnswerIsMade) {
+  if (!GLIMPSE_HAS_LIBEDIT) GTEST_SKIP() << "built without libedit";
+  Dialogue talk(chat({"--logit-bias", "1+100", "-n", "200"}), Dialogue::Over::kTerminal, {"TERM=xterm"});
+  EXPECT_TRUE(talk.hears("> "));
+  talk.send("Go on\r");
+  EXPECT_TRUE(talk.hears("\"\"\"\"")) << talk.said();
+  talk.send("\x04");
   EXPECT_EQ(talk.finish(), 0) << talk.said();
 }
 

@@ -59,6 +59,8 @@ class PlainLines : public LineEditor {
 
 #if GLIMPSE_HAS_LIBEDIT
 
+constexpr char kEndOfInput = 'D' - '@';  // Ctrl-D
+
 class EditedLines : public LineEditor {
  public:
   EditedLines(std::string prompt, std::string history_file, std::function<bool()> interrupted)
@@ -89,6 +91,7 @@ class EditedLines : public LineEditor {
   Got read(std::string& line) override {
     line.clear();
     was_interrupted_ = false;
+    el_set(edit_, EL_PREP_TERM, 1);  // before the prompt is seen: what is typed at it is not the terminal's own to edit
     el_resize(edit_);
     int n = 0;
     const char* const typed = el_gets(edit_, &n);
@@ -125,6 +128,9 @@ class EditedLines : public LineEditor {
       const int got = read_byte(lines->interrupted_, byte);
       lines->was_interrupted_ = got < 0;
       if (got <= 0) return got;
+      // A Ctrl-D that came while the terminal edited lines itself, which an answer lets it, is a zero to who reads it
+      // later (Linux, n_tty.c). libedit takes that for its "quote the next one", and the next Ctrl-D for text.
+      if (byte == '\0') byte = kEndOfInput;
       const size_t n = std::mbrtowc(character, &byte, 1, &state);
       if (n == static_cast<size_t>(-2)) continue;  // there is more of it
       if (n != static_cast<size_t>(-1)) return 1;
