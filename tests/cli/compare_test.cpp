@@ -103,6 +103,24 @@ TEST(Compare, DepthsAndVisionPrecisionArePassedOn) {
   EXPECT_THAT(peer.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--vision-precision")));
 }
 
+TEST(Compare, SideFilesAreGlimpsesAloneAndThereBeforeTheFirstPair) {
+  const auto count_runs = [](const std::string& calls) {
+    size_t n = 0;
+    for (size_t at = calls.find("glimpse run"); at != std::string::npos; at = calls.find("glimpse run", at + 1)) ++n;
+    return n;
+  };
+  const ScratchDir packs;
+  const Peer with, without;
+  const RunResult result = with.compare({"--quick", "--pack-cache", packs.path(), "--pack-cache-map"});
+  ASSERT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.out, HasSubstr("glimpse starts from side files."));
+  EXPECT_THAT(with.calls(), testing::ContainsRegex("glimpse run[^\n]*--pack-cache [^\n]* --pack-cache-map"));
+  EXPECT_THAT(with.calls(), Not(testing::ContainsRegex("llama-mtmd-cli[^\n]*--pack-cache")));
+  EXPECT_EQ(packs.list().size(), 2u);
+  EXPECT_THAT(without.compare({"--quick"}).out, Not(HasSubstr("side files")));
+  EXPECT_EQ(count_runs(with.calls()), count_runs(without.calls()) + 1);
+}
+
 // Recorded output of glimpse, too: there may be no GPU.
 TEST(Compare, BothEnginesRunOnTheSameDevice) {
   Peer peer;

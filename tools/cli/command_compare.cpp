@@ -22,6 +22,8 @@ namespace {
 struct CompareCommand {
   compare::Settings settings;
   std::string markdown, html;
+  std::string pack_cache;  // empty: none
+  bool pack_cache_map = false;
   DeviceChoice where;
   bool quick = false, force = false;
 };
@@ -78,6 +80,8 @@ Status run_compare(CompareCommand& c, const CLI::App& command) {
     unless_given("--n-answer", s.n_answer, 16);
   }
   s.on_gpu = runs_on_gpu(c.where);
+  if (!c.pack_cache.empty()) s.our_packs = {"--pack-cache", c.pack_cache};
+  if (!c.pack_cache.empty() && c.pack_cache_map) s.our_packs.push_back("--pack-cache-map");
   if (s.on_gpu) s.our_device = {"--device", "cuda", "--cuda-decode", c.where.cuda_decode};
   if (s.n_threads == 0) s.n_threads = available_cpus();
   if (s.prompts.empty()) s.prompts = {"What is in this picture?"};
@@ -137,6 +141,9 @@ void add_compare(CLI::App& app, int* status) {
       ->check(count)
       ->capture_default_str();
   add_vision_precision(*command, s.vision_precision, "of glimpse: auto, f32, bf16 or int8");
+  command->add_option("--pack-cache", c->pack_cache,
+                      "let glimpse start from side files in this directory, or auto (`glimpse run --pack-cache`)");
+  command->add_flag("--pack-cache-map", c->pack_cache_map, "map them");
   add_device_choice(*command, c->where);
   command->add_option("-t,--threads", s.n_threads, "threads of both engines; 0: one per available CPU")
       ->check(CLI::Range(0, 1024));

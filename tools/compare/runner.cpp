@@ -71,6 +71,7 @@ std::string describe(const Settings& s) {
   if (!s.images.empty()) {
     out += format("Pictures of at most %d tokens, answers of %d; vision precision of glimpse: %s. ", s.image_max_tokens,
                   s.n_answer, s.vision_precision);
+    if (!s.our_packs.empty()) out += "glimpse starts from side files. ";
   }
   out += s.on_gpu ? "All layers on the GPU. " : "On the CPU. ";
   return out + "llama.cpp with flash attention.";
@@ -203,6 +204,7 @@ Result<PictureRun> Runner::picture(bool ours, const std::string& image, const st
   if (ours) {
     arguments.insert(arguments.begin(), "run");
     arguments.insert(arguments.end(), {"--json", "--vision-precision", s_.vision_precision});
+    arguments.insert(arguments.end(), s_.our_packs.begin(), s_.our_packs.end());
     arguments.insert(arguments.end(), s_.our_device.begin(), s_.our_device.end());
   } else {
     arguments.insert(arguments.end(), {"--perf", "-lv", "4", "--jinja", "-fa", "on"});
@@ -393,6 +395,10 @@ Result<Comparison> Runner::run() {
   c_.our_version = version.out.substr(0, version.out.find('\n'));
   if (c_.our_version.starts_with("glimpse ")) c_.our_version.erase(0, 8);
   c_.settings = describe(s_);
+  if (!s_.our_packs.empty() && !s_.images.empty()) {  // a run that leaves the side files, if there are none
+    if (s_.say) s_.say("side files");
+    GLIMPSE_TRY(picture(true, s_.images.front(), s_.prompts.front()));
+  }
   for (int i = 0; i < s_.n_pairs; ++i) GLIMPSE_TRY(pair(i));
   GLIMPSE_ASSIGN(c_.bandwidth_after, probe_bandwidth(s_.n_threads));
   mark_disturbed(c_.pairs, c_.bandwidth_after);

@@ -21,6 +21,7 @@ struct Settings {
   int64_t n_prompt = 512, n_gen = 64;     // of the text tests; 0 and 0: none
   std::vector<int64_t> depths = {2048};   // tokens are generated also after so many; 0 is always measured
   std::string vision_precision = "auto";  // ours
+  std::vector<std::string> our_packs;     // options of `glimpse run`: where its side files are; empty: it has none
   std::vector<std::string> our_device;    // options of `glimpse run` and `glimpse bench`: where it runs
   bool on_gpu = false;                    // ours; llama.cpp is told to run there too, or to leave GPUs alone
   int64_t n_answer = 64;                  // tokens of an answer
