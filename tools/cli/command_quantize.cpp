@@ -260,8 +260,14 @@ void add_quantize(CLI::App& app, int* status) {
   command->add_flag("--force", c->force, "overwrite an existing file");
   command->add_flag("--json", c->json, "print one JSON object");
   command->add_flag("--list", c->list, "show the file types that can be written");
-  command->callback(
-      [c, status] { *status = exit_status_of([&] { return exit_status(run_quantize(*c, parse_request(*c))); }); });
+  command->callback([c, status] {
+    if (c->list) {
+      print_types();
+      return;
+    }
+    check_usage(*c);
+    *status = exit_status_of([&] { return exit_status(run_quantize(*c, parse_request(*c))); });
+  });
 }
 
 }  // namespace glimpse::cli
