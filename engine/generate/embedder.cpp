@@ -40,6 +40,12 @@ std::vector<float> pool(const std::vector<float>& rows, int64_t width, Pooling p
   return mean;
 }
 
+int64_t n_tokens_of(std::span<const Embedder::Prompt> prompts) {
+  int64_t n = 0;
+  for (const Embedder::Prompt& prompt : prompts) n += static_cast<int64_t>(prompt.ids.size());
+  return n;
+}
+
 // Of softmax(values), the part of values[which].
 float probability(const std::vector<float>& values, size_t which) {
   double sum = 0;
@@ -155,6 +161,7 @@ Result<std::vector<std::vector<float>>> Embedder::run(std::span<const Prompt> pr
       return !progress || progress("embed", done / static_cast<double>(prompts.size()));
     };
     GLIMPSE_TRY(decoder_->run(pass, {}, here));
+    n_tokens_ += n_tokens_of(prompts.subspan(begin, end - begin));
     begin = end;
   }
   return outputs;
@@ -194,6 +201,7 @@ Result<std::vector<std::vector<float>>> Embedder::embed(std::span<const EmbedInp
                       "the model's file has no pooling_type, it was not made for vectors: name a pooling (last, mean "
                       "or cls) to have them all the same");
   }
+  n_tokens_ = 0;
   std::vector<Prompt> prompts;
   for (size_t i = 0; i < inputs.size(); ++i) {
     Result<Prompt> prompt = text_prompt(inputs[i], options);
@@ -237,6 +245,7 @@ Result<std::vector<float>> Embedder::rank(const EmbedInput& query, std::span<con
   chat.style.opens_thinking = false;
   chat.style.can_skip_thinking = !model_->text().sees_pictures();
   chat.enable_thinking = false;
+  n_tokens_ = 0;
   std::vector<Prompt> prompts;
   for (size_t i = 0; i < documents.size(); ++i) {
     Message user{"user",

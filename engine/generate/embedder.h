@@ -50,6 +50,9 @@ class Embedder {
   Result<std::vector<float>> rank(const EmbedInput& query, std::span<const EmbedInput> documents,
                                   const RankOptions& options, const ProgressSink& progress);
 
+  /// Tokens that the last call read, of all its inputs.
+  int64_t n_tokens() const { return n_tokens_; }
+
   /// Rows for the decoder, and what it makes of them.
   struct Prompt {
     std::vector<TokenId> ids;
@@ -71,6 +74,7 @@ class Embedder {
 
   const std::shared_ptr<const Model> model_;
   const SessionSizes sizes_;
+  int64_t n_tokens_ = 0;
   std::unique_ptr<Ops> ops_;
   std::shared_ptr<KvPages> pages_;
   std::unique_ptr<TextDecoder> decoder_;

@@ -1,61 +1,17 @@
 #include "engine/serve/embedding_cache.h"
 
-#include <algorithm>
-#include <cstring>
-#include <new>
 #include <utility>
-
-#include "engine/base/file.h"
 
 namespace glimpse {
 namespace {
 
-constexpr char kMagic[4] = {'G', 'L', 'I', 'C'};
-constexpr uint32_t kVersion = 1;
-constexpr size_t kHeaderBytes = sizeof kMagic + sizeof kVersion + sizeof(Sha256Digest);
-constexpr uint64_t kMostFileBytes = uint64_t{1} << 30;
 // Of one embedding: the same picture comes in several files, but an endless number of them should not be remembered.
 constexpr size_t kMostNames = 16;
 
 }  // namespace
 
-std::vector<std::byte> save_cached_embedding(const Sha256Digest& content, const ImageEmbedding& embedding) {
-  const std::vector<std::byte> saved = save_embedding(embedding);
-  std::vector<std::byte> bytes(kHeaderBytes + saved.size());
-  std::memcpy(bytes.data(), kMagic, sizeof kMagic);
-  std::memcpy(bytes.data() + sizeof kMagic, &kVersion, sizeof kVersion);
-  std::memcpy(bytes.data() + sizeof kMagic + sizeof kVersion, content.data(), content.size());
-  std::memcpy(bytes.data() + kHeaderBytes, saved.data(), saved.size());
-  return bytes;
-}
-
-Result<ImageEmbedding> load_cached_embedding(std::span<const std::byte> bytes, const Sha256Digest& content) {
-  if (bytes.size() < kHeaderBytes) {
-    return make_error(ErrorCode::kTruncated, "cached embedding: %d bytes, want at least %d", bytes.size(),
-                      kHeaderBytes);
-  }
-  uint32_t version = 0;
-  std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
-  if (std::memcmp(bytes.data(), kMagic, sizeof kMagic) != 0 || version != kVersion) {
-    return make_error(ErrorCode::kCorrupt, "cached embedding: it does not start with 'GLIC' and version %u", kVersion);
-  }
-  if (std::memcmp(bytes.data() + sizeof kMagic + sizeof kVersion, content.data(), content.size()) != 0) {
-    return make_error(ErrorCode::kCorrupt, "cached embedding: it is of another picture than its name says");
-  }
-  return load_embedding(bytes.subspan(kHeaderBytes));
-}
-
-EmbeddingCache::EmbeddingCache(uint64_t n_bytes, std::string directory, uint64_t fingerprint, int64_t width,
-                               LogSink log_sink)
-    : n_bytes_(n_bytes),
-      directory_(std::move(directory)),
-      fingerprint_(fingerprint),
-      width_(width),
-      log_(std::move(log_sink)) {}
-
-std::string EmbeddingCache::path_of(const Sha256Digest& content) const {
-  return format("%s/%s.glic", directory_, to_hex(content));
-}
+EmbeddingCache::EmbeddingCache(uint64_t n_bytes, EmbeddingFolder folder)
+    : n_bytes_(n_bytes), folder_(std::move(folder)) {}
 
 EmbeddingCache::Embedding EmbeddingCache::find(const Sha256Digest& name, Sha256Digest* content) {
   const auto found = by_name_.find(name);
@@ -66,41 +22,14 @@ EmbeddingCache::Embedding EmbeddingCache::find(const Sha256Digest& name, Sha256D
 }
 
 EmbeddingCache::Embedding EmbeddingCache::load(const Sha256Digest& content) {
-  if (directory_.empty()) return nullptr;
-  const std::string path = path_of(content);
-  const auto bytes = read_file(path, kMostFileBytes);
-  if (!bytes.ok()) {
-    if (bytes.error().code != ErrorCode::kNotFound) log(log_, LogLevel::kWarning, bytes.error().message);
-    return nullptr;
-  }
-  auto loaded = load_cached_embedding(bytes.value(), content);
-  if (loaded.ok() && (loaded->fingerprint != fingerprint_ || loaded->width != width_)) {
-    loaded = make_error(ErrorCode::kMismatch, "cached embedding: it was made by another vision encoder");
-  }
-  if (!loaded.ok()) {
-    log(log_, LogLevel::kWarning, format("%s: %s; the picture is encoded again", path, loaded.error().message));
-    return nullptr;
-  }
-  Embedding embedding = std::make_shared<ImageEmbedding>(std::move(loaded).value());
-  keep(content, embedding);
+  Embedding embedding = folder_.load(content);
+  if (embedding != nullptr) keep(content, embedding);
   return embedding;
 }
 
 void EmbeddingCache::add(const Sha256Digest& content, const Embedding& embedding) {
   keep(content, embedding);
-  if (directory_.empty()) return;
-  const auto store = [&]() -> Status {
-    GLIMPSE_ASSIGN(AtomicFileWriter writer,
-                   AtomicFileWriter::create(path_of(content), AtomicFileWriter::Existing::kReplace));
-    GLIMPSE_TRY(writer.write(save_cached_embedding(content, *embedding)));
-    return writer.commit();
-  };
-  try {
-    if (const Status stored = store(); !stored.ok()) {
-      log(log_, LogLevel::kWarning, format("the embedding of a picture was not stored: %s", stored.error().message));
-    }
-  } catch (const std::bad_alloc&) {  // to write it takes as much again: it is there all the same
-  }
+  folder_.store(content, *embedding);
 }
 
 void EmbeddingCache::keep(const Sha256Digest& content, const Embedding& embedding) {

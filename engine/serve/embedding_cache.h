@@ -5,21 +5,13 @@
 #include <list>
 #include <map>
 #include <memory>
-#include <span>
-#include <string>
 #include <vector>
 
-#include "engine/base/log.h"
-#include "engine/base/result.h"
 #include "engine/base/sha256.h"
 #include "engine/model/image_embedding.h"
+#include "engine/serve/embedding_folder.h"
 
 namespace glimpse {
-
-/// A file of the directory: "GLIC", u32 version (1), the 32 bytes of the content's digest, save_embedding().
-std::vector<std::byte> save_cached_embedding(const Sha256Digest& content, const ImageEmbedding& embedding);
-/// Errors: those of load_embedding(); kCorrupt for another content than this.
-Result<ImageEmbedding> load_cached_embedding(std::span<const std::byte> bytes, const Sha256Digest& content);
 
 /// Keeps embeddings by the digest of their pictures' content, and by any other digest that led to it before (of a
 /// file's bytes). Those that were not asked for longest go first. Used by one thread.
@@ -27,9 +19,8 @@ class EmbeddingCache {
  public:
   using Embedding = std::shared_ptr<const ImageEmbedding>;
 
-  /// n_bytes: kept in memory at most. directory: exists, or is empty. fingerprint, width: of the encoder; what does not
-  /// fit them is not taken from the directory. log: told of trouble with it, which is no error.
-  EmbeddingCache(uint64_t n_bytes, std::string directory, uint64_t fingerprint, int64_t width, LogSink log);
+  /// n_bytes: kept in memory at most.
+  EmbeddingCache(uint64_t n_bytes, EmbeddingFolder folder);
 
   /// In memory; nullptr: it is not there. content: nullptr, or where its own digest is left.
   Embedding find(const Sha256Digest& name, Sha256Digest* content);
@@ -39,7 +30,7 @@ class EmbeddingCache {
   void add(const Sha256Digest& content, const Embedding& embedding);
   /// What find() knows it by as well, if it is in memory.
   void add_name(const Sha256Digest& content, const Sha256Digest& name);
-  bool is_off() const { return n_bytes_ == 0 && directory_.empty(); }
+  bool is_off() const { return n_bytes_ == 0 && folder_.is_off(); }
   uint64_t bytes_used() const { return used_; }
 
  private:
@@ -49,15 +40,11 @@ class EmbeddingCache {
     uint64_t n_bytes = 0;
     std::vector<Sha256Digest> names;
   };
-  std::string path_of(const Sha256Digest& content) const;
   void keep(const Sha256Digest& content, const Embedding& embedding);
   void drop_oldest();
 
   const uint64_t n_bytes_;
-  const std::string directory_;
-  const uint64_t fingerprint_;
-  const int64_t width_;
-  const LogSink log_;
+  EmbeddingFolder folder_;
   uint64_t used_ = 0;
   std::list<Entry> entries_;  // the one asked for last first
   std::map<Sha256Digest, std::list<Entry>::iterator> by_name_;

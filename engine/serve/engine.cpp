@@ -113,9 +113,10 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
     if (!session.ok()) return explain(std::move(session).error(), plan);
     e.idle.push_back(std::move(session).value());
   }
-  e.embeddings =
-      std::make_unique<EmbeddingCache>(options.image_cache_bytes, options.image_cache_dir, model->vision_fingerprint(),
-                                       model->text().embedding_width(), options.log);
+  e.embeddings = std::make_unique<EmbeddingCache>(
+      options.image_cache_bytes,
+      EmbeddingFolder(options.image_cache_dir, options.image_cache_dir_bytes, model->vision_fingerprint(),
+                      model->text().embedding_width(), options.log));
   if (options.prompt_cache) e.prefixes = std::make_unique<PrefixCache>(e.pages);
   log(options.log, LogLevel::kInfo,
       format("engine: %d requests of up to %d positions at once, %d pages of %d, %s; %s", options.n_parallel, e.context,
@@ -140,7 +141,7 @@ Status Engine::Impl::check(const Request& request) const {
     return make_error(ErrorCode::kInvalidArgument, "deadline_ms is %d: it must be at least 0 (0: none)",
                       request.deadline_ms);
   }
-  GLIMPSE_TRY(check_generate_options(*model, request.generate));
+  if (!request.only_pictures) GLIMPSE_TRY(check_generate_options(*model, request.generate));
   int64_t n_pictures = 0;
   size_t n_bytes = 0;
   bool raw = false;
@@ -156,15 +157,16 @@ Status Engine::Impl::check(const Request& request) const {
       if (part.image == nullptr) continue;
       const RequestImage& image = *part.image;
       ++n_pictures;
-      if (image.embedding == nullptr && image.path.empty() && image.bytes.empty() && image.pixels.pixels.empty()) {
-        return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", n_pictures);
-      }
-      const bool video = image.embedding != nullptr && image.embedding->is_video;
+      const bool is_empty = image.embedding == nullptr && image.path.empty() && image.bytes.empty() &&
+                            image.pixels.pixels.empty() && (image.video == nullptr || image.video->frames.empty());
+      if (is_empty) return make_error(ErrorCode::kInvalidArgument, "picture %d is empty", n_pictures);
+      const bool video = image.video != nullptr || (image.embedding != nullptr && image.embedding->is_video);
       piece.kind = video ? ChatPart::Kind::kVideo : ChatPart::Kind::kImage;
-      if (video) piece.slice_seconds = image.embedding->slice_seconds;
+      if (video && image.embedding != nullptr) piece.slice_seconds = image.embedding->slice_seconds;
       piece.n_tokens = image.embedding == nullptr ? 1 : image.embedding->n_tokens;  // at least
     }
   }
+  if (request.only_pictures) return {};
   if (raw && chat.size() != 1) {
     return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %d messages were given", chat.size());
   }

@@ -12,6 +12,7 @@
 #include "engine/base/result.h"
 #include "engine/generate/memory_plan.h"
 #include "engine/generate/session.h"
+#include "engine/generate/video.h"
 #include "engine/model/model.h"
 
 namespace glimpse {
@@ -32,18 +33,33 @@ struct EngineOptions : PictureOptions {
   uint64_t image_cache_bytes = uint64_t{256} << 20;
   /// Where they are kept from one process to the next as well, if not empty; the directory must exist.
   std::string image_cache_dir;
+  /// Of the files there, at most; those used longest ago go first. 0: no limit.
+  uint64_t image_cache_dir_bytes = uint64_t{4} << 30;
   LogSink log;
 };
 
 /// Memory that an engine will use, before any of it is allocated. Errors: kInvalidArgument names the option.
 Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options);
 
-/// A picture of a request, read when its turn comes: a file, its bytes, upright pixels, or an embedding made before.
+/// Frames of a video that were read before: those to be seen, as sample_frames() chose them.
+struct RequestVideo {
+  std::vector<Image> frames;    // upright, all of one size
+  double fps = 2;               // of these frames
+  std::vector<double> seconds;  // when each was taken, ascending; empty: index / fps
+  VideoLimits limits;
+};
+
+/// As the encoder takes them; the video outlives it.
+VideoFrames video_frames(const RequestVideo& video);
+
+/// A picture of a request, read when its turn comes: a file, its bytes, upright pixels, an embedding made before, or a
+/// video.
 struct RequestImage {
-  std::string path;   // of a file; empty: the next
-  std::string bytes;  // of a file; empty: the next
-  Image pixels;       // empty: the next
-  std::shared_ptr<const ImageEmbedding> embedding;
+  std::string path;                                 // of a file; empty: the next
+  std::string bytes;                                // of a file; empty: the next
+  Image pixels;                                     // empty: the next
+  std::shared_ptr<const ImageEmbedding> embedding;  // nullptr: the next
+  std::shared_ptr<const RequestVideo> video;
 };
 
 struct RequestPart {
@@ -73,6 +89,8 @@ struct RequestResult {
   double total_ms = 0;          // since submit()
   int64_t n_cached_images = 0;  // pictures that were not encoded again: seen before, or by another request just now
   std::vector<RequestPictureSizes> pictures;  // in the order of the messages; empty when its turn never came
+  /// Of a request with only_pictures: what became of them, in the order of its messages.
+  std::vector<std::shared_ptr<const ImageEmbedding>> embeddings;
 };
 
 struct Request {
@@ -83,6 +101,8 @@ struct Request {
   /// Ends the request with kCancelled that many milliseconds after submit(), what was said being kept; 0: never.
   int64_t deadline_ms = 0;
   int priority = 0;  // larger ones are admitted first; of equal ones the older
+  /// Pictures are encoded, and that is all: texts and `generate` are not looked at.
+  bool only_pictures = false;
   /// Both are called by the thread that runs the engine, and may call all of it but ask(); step() and run() do nothing
   /// there. on_token: for each token, as Session::step() gives it; returning false cancels, an exception is the error
   /// of this request. on_done: once, last, whatever happened.

@@ -144,10 +144,12 @@ struct Engine::Impl {
   bool encode_pictures();
   Status get_picture(Job& job, JobPicture& picture);
   Status open_picture(Job& job, JobPicture& picture);
+  Status open_video(JobPicture& picture);
   bool share_picture(Job& job, JobPicture& picture);
   void found_picture(Job& job, JobPicture& picture, std::shared_ptr<const ImageEmbedding> embedding);
   bool gather(Job& job, PictureGroup& group, Status& status);
   Status encode_group(const PictureGroup& group);
+  Result<ImageEmbedding> encode_video(const RequestVideo& video, const ProgressSink& progress);
 
   // engine_pass.cpp
   Status make_ready(Job& job);

@@ -130,6 +130,11 @@ void Engine::Impl::start_prompts() {
   bool pages_are_short = false;
   for (const auto& job : std::vector<std::shared_ptr<Job>>(running)) {
     Status status;
+    if (job->stage == Job::Stage::kPictures && job->request.only_pictures && job->sees_all()) {
+      for (const JobPicture& picture : job->pictures) job->result.embeddings.push_back(picture.embedding);
+      finish(*job, {});
+      continue;
+    }
     if (job->stage == Job::Stage::kPictures && job->sees_all()) {
       status = told_of([&] { return make_ready(*job); });
     }

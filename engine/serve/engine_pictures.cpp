@@ -41,11 +41,48 @@ Sha256Digest content_of(const ImageEmbedding& embedding) {
   return hash.digest();
 }
 
+// Of frames: what their embedding is a function of.
+Sha256Digest content_of(const RequestVideo& video, std::string_view encoder) {
+  Sha256 hash;
+  hash.add(~uint64_t{0});  // a picture's begins with its number of slices
+  hash.add(static_cast<uint64_t>(encoder.size()));
+  hash.add(std::as_bytes(std::span(encoder)));
+  hash.add(std::as_bytes(std::span(&video.fps, 1)));
+  hash.add(static_cast<uint64_t>(video.seconds.size()));
+  hash.add(std::as_bytes(std::span(video.seconds)));
+  for (const int64_t n : {video.limits.min_pixels, video.limits.max_pixels, video.limits.max_tokens}) {
+    hash.add(static_cast<uint64_t>(n));
+  }
+  for (const Image& frame : video.frames) {
+    hash.add(static_cast<uint64_t>(frame.width));
+    hash.add(static_cast<uint64_t>(frame.height));
+    hash.add(std::as_bytes(std::span(frame.pixels)));
+  }
+  return hash.digest();
+}
+
+bool is_video(const JobPicture& picture) {
+  return picture.source != nullptr && picture.source->video != nullptr;
+}
+
 Error about_picture(const Job& job, const JobPicture& picture, Error error) {
   return with_context(std::move(error), format("picture %d", &picture - job.pictures.data() + 1));
 }
 
 }  // namespace
+
+VideoFrames video_frames(const RequestVideo& video) {
+  VideoFrames frames;
+  frames.n_frames = static_cast<int64_t>(video.frames.size());
+  frames.open = [&video](int64_t index) -> Result<std::unique_ptr<ImageReader>> {
+    const Image& image = video.frames[static_cast<size_t>(index)];
+    return read_pixels_of(image.pixels.data(), image.width, image.height, 3 * static_cast<size_t>(image.width));
+  };
+  frames.fps = video.fps;
+  frames.seconds = video.seconds;
+  frames.limits = video.limits;
+  return frames;
+}
 
 void Engine::Impl::found_picture(Job& job, JobPicture& picture, std::shared_ptr<const ImageEmbedding> embedding) {
   picture.embedding = std::move(embedding);
@@ -67,6 +104,17 @@ bool Engine::Impl::share_picture(Job& job, JobPicture& picture) {
     }
   }
   return false;
+}
+
+// Looked at and named; encode_group() reads its frames.
+Status Engine::Impl::open_video(JobPicture& picture) {
+  if (bench->encoder == nullptr) {
+    return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see videos");
+  }
+  const RequestVideo& video = *picture.source->video;
+  for (const Image& frame : video.frames) GLIMPSE_TRY(check_pixels(frame));
+  picture.content = content_of(video, encoder_name);
+  return {};
 }
 
 // Reads, resizes and cuts it, unless the bytes of its file are known.
@@ -122,7 +170,9 @@ Status Engine::Impl::get_picture(Job& job, JobPicture& picture) {
     picture.source.reset();
     return {};
   }
-  if (!picture.prepared) {
+  if (is_video(picture)) {
+    if (!picture.content) GLIMPSE_TRY(open_video(picture));
+  } else if (!picture.prepared) {
     GLIMPSE_TRY(open_picture(job, picture));
     if (picture.embedding != nullptr) return {};
   }
@@ -148,14 +198,14 @@ bool Engine::Impl::gather(Job& job, PictureGroup& group, Status& status) {
     }
     const auto alike = [&](const auto& other) { return other.second->content == picture.content; };
     if (picture.embedding != nullptr || std::any_of(group.members.begin(), group.members.end(), alike)) continue;
-    const int64_t n = picture.prepared->patches.grid.n_patches();
-    const bool apart = picture.alone || group.alone;
+    const int64_t n = is_video(picture) ? 0 : picture.prepared->patches.grid.n_patches();
+    const bool apart = picture.alone || group.alone || is_video(picture);
     if (!group.members.empty() && (apart || group.n_patches + n > bench->encoder->sizes().max_image_patches)) {
       return false;
     }
     group.members.emplace_back(&job, &picture);
     group.n_patches += n;
-    group.alone = picture.alone;
+    group.alone = picture.alone || is_video(picture);
   }
   return true;
 }
@@ -192,22 +242,41 @@ bool Engine::Impl::encode_pictures() {
   return true;
 }
 
+Result<ImageEmbedding> Engine::Impl::encode_video(const RequestVideo& video, const ProgressSink& progress) {
+  const VideoFrames frames = video_frames(video);
+  const auto fits = [&](const ImageCost& cost) -> Status {
+    if (cost.n_tokens <= context) return {};
+    return make_error(ErrorCode::kContextFull,
+                      "the video's %d frames of %d x %d pixels need %d tokens; the context holds %d", frames.n_frames,
+                      cost.resized.width, cost.resized.height, cost.n_tokens, context);
+  };
+  return bench->encoder->encode_video(frames, fits, nullptr, progress);
+}
+
 Status Engine::Impl::encode_group(const PictureGroup& group) {
   const ProgressSink wanted = [&](std::string_view, double) {
     return std::any_of(group.members.begin(), group.members.end(),
                        [](const auto& member) { return !member.first->over(); });
   };
-  std::vector<PreparedPicture> pictures;
-  for (const auto& [job, picture] : group.members) {
-    pictures.push_back(std::move(*picture->prepared));
-    picture->prepared.reset();
-  }
   const EngineClock::time_point start = EngineClock::now();
-  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> encoded, bench->encoder->encode(std::move(pictures), wanted));
+  std::vector<ImageEmbedding> encoded;
+  if (is_video(*group.members[0].second)) {
+    GLIMPSE_ASSIGN(ImageEmbedding one, encode_video(*group.members[0].second->source->video, wanted));
+    encoded.push_back(std::move(one));
+  } else {
+    std::vector<PreparedPicture> pictures;
+    for (const auto& [job, picture] : group.members) {
+      pictures.push_back(std::move(*picture->prepared));
+      picture->prepared.reset();
+    }
+    GLIMPSE_ASSIGN(encoded, bench->encoder->encode(std::move(pictures), wanted));
+  }
   const double ms = engine_ms_since(start);
+  int64_t n_patches = 0;
+  for (const ImageEmbedding& one : encoded) n_patches += one.grid.n_patches();
   for (size_t i = 0; i < group.members.size(); ++i) {
     const auto& [job, picture] = group.members[i];
-    const double share = static_cast<double>(encoded[i].grid.n_patches()) / static_cast<double>(group.n_patches);
+    const double share = static_cast<double>(encoded[i].grid.n_patches()) / static_cast<double>(n_patches);
     auto embedding = std::make_shared<const ImageEmbedding>(std::move(encoded[i]));
     embeddings->add(*picture->content, embedding);
     if (picture->name) embeddings->add_name(*picture->content, *picture->name);

@@ -14,6 +14,7 @@
 
 #include "tests/cli/dialogue.h"
 #include "tests/cli/process.h"
+#include "tools/serve/base64.h"
 
 namespace glimpse::cli_test {
 namespace {
@@ -167,6 +168,44 @@ TEST(Batch, BadRowsSayWhatIsWrongAndCostNothingElse) {
     EXPECT_THAT(said[i]["error"].get<std::string>(), HasSubstr(rows[i].second)) << rows[i].first;
   }
   EXPECT_EQ(said.front()["result"], said.back()["result"]);
+}
+
+TEST(Batch, VideosAreSeenAsRunSeesThem) {
+  const ScratchDir dir;
+  const std::string gif = GLIMPSE_TEST_DIR "/loaders/data/animation/changes.gif";
+  const auto says = [](std::vector<std::string> more) {
+    std::vector<std::string> all = {
+        "run", "-m", kModels + "demo-Q4_K_M.gguf", "--mmproj", kModels + "mmproj-demo-f16.gguf", "-n", "24"};
+    all.insert(all.end(), more.begin(), more.end());
+    return run_glimpse(all);
+  };
+  const RunResult one = says({"--video", gif, "What happens?"});
+  if (one.err.find("no GIF") != std::string::npos) GTEST_SKIP() << one.err;
+  const std::string picture = kModels + "sample.png";
+  const std::string both = says({"--video", gif, "--image", picture, "Compare <video> and <image>."}).out;
+  fs::create_directory(dir.file("frames"));
+  for (const char* name : {"frames/1.png", "frames/2.png"}) fs::create_symlink(picture, dir.file(name));
+  const std::string frames = says({"--video", dir.file("frames"), "What?"}).out;
+  const auto row = [](const json& object) { return object.dump() + "\n"; };
+  const std::string url = "data:image/gif;base64," + serve::encode_base64(read_all(gif));
+  const std::string rows = dir.write(
+      "rows.jsonl", row({{"video", gif}, {"prompt", "What happens?"}}) +
+                        row({{"videos", {gif}}, {"image", picture}, {"prompt", "Compare <video> and <image>."}}) +
+                        row({{"video", url}, {"prompt", "What happens?"}}) +
+                        row({{"video", dir.file("frames")}, {"prompt", "What?"}}) +
+                        row({{"video", dir.file("none.mp4")}, {"prompt", "What?"}}));
+  const RunResult result = run_batch({rows, "--output-format", "jsonl"});
+  EXPECT_EQ(result.exit_code, 3) << result.err;
+  const std::vector<json> lines = rows_of(result.out);
+  ASSERT_EQ(lines.size(), 5u) << result.out;
+  EXPECT_EQ(lines[0]["result"].get<std::string>() + "\n", one.out);
+  EXPECT_EQ(lines[1]["result"].get<std::string>() + "\n", both);
+  EXPECT_EQ(lines[2]["result"], lines[0]["result"]);
+  EXPECT_EQ(lines[3]["result"].get<std::string>() + "\n", frames);
+  EXPECT_THAT(lines[4]["error"], HasSubstr("no file or folder"));
+  const std::string csv = dir.write("rows.csv", "clip,prompt\n" + gif + ",What happens?\n");
+  EXPECT_EQ(rows_of(run_batch({csv, "--video-field", "clip", "--output-format", "jsonl"}).out).at(0)["result"],
+            lines[0]["result"]);
 }
 
 TEST(Batch, CsvListsPatternsAndDataUrlsGiveTheSameAnswers) {

@@ -159,6 +159,25 @@ TEST(Chat, SystemPromptsStatsAndBoxes) {
   EXPECT_THAT(result.err, testing::ContainsRegex("prompt +[0-9]+ tokens"));
 }
 
+TEST(Chat, AVideoIsSeenAsRunSeesIt) {
+  const std::string gif = GLIMPSE_TEST_DIR "/loaders/data/animation/changes.gif";
+  const RunResult one =
+      run_glimpse({"run", "-m", kModels + "demo-Q4_K_M.gguf", "--mmproj", kModels + "mmproj-demo-f16.gguf", "--video",
+                   gif, "--image", kPicture, "-n", "32", "Compare <image> and <video>."});
+  if (one.err.find("no GIF") != std::string::npos) GTEST_SKIP() << one.err;
+  const std::string question = "Compare <image> and <video>.\n";
+  const RunResult result = script("/video " + gif + "\n/image " + kPicture + "\n" + question);
+  EXPECT_EQ(result.exit_code, 0) << result.err;
+  EXPECT_THAT(result.err, HasSubstr("4 of 4 frames"));
+  EXPECT_EQ(result.out, one.out);
+  EXPECT_EQ(script(question, {"--video", gif, "--image", kPicture}).out, one.out);
+  const RunResult wrong = script("/video\n/video /nowhere/film.mp4\n/video " + gif + "\nWhat?\n/boxes x.png\n");
+  EXPECT_EQ(wrong.exit_code, 1);
+  EXPECT_THAT(wrong.err, HasSubstr("/video PATH"));
+  EXPECT_THAT(wrong.err, HasSubstr("no file or folder /nowhere/film.mp4"));
+  EXPECT_THAT(wrong.err, HasSubstr("this conversation has a video"));
+}
+
 TEST(Chat, ATerminalHasAPromptAndHistory) {
   if (!GLIMPSE_HAS_LIBEDIT) GTEST_SKIP() << "built without libedit";
   const ScratchDir dir;

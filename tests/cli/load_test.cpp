@@ -53,6 +53,17 @@ TEST(LoadStream, PiecesComeInWhateverWayTheBytesAreCut) {
   EXPECT_FALSE(more);
 }
 
+TEST(LoadStream, ATokenWithoutTextIsOne) {
+  int n_tokens = 0;
+  load::EventStream stream([&](const load::StreamEvent& event) { n_tokens += event.has_token ? 1 : 0; });
+  stream.add("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n");
+  stream.add("data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":null}}]}\n\n");
+  stream.add("data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n");
+  EXPECT_EQ(n_tokens, 0);
+  stream.add("data: {\"choices\":[{\"delta\":{\"content\":\"\"}}]}\n\n");
+  EXPECT_EQ(n_tokens, 1);
+}
+
 TEST(LoadTimes, AreThoseOfTheRequestsThatWereAnswered) {
   std::vector<load::Exchange> exchanges(3);
   exchanges[0] = {"", 10, 40, {10, 20}, 5, 3, "x"};
@@ -100,6 +111,13 @@ TEST(Load, MeasuresOurServer) {
     EXPECT_GE(level["total_ms"]["mean"], level["ttft_ms"]["mean"]);
   }
   EXPECT_EQ(levels[1]["concurrency"], 3);
+  // Tokens that have no text: a control token, again and again.
+  const RunResult silent = run_glimpse({"load", url, "-p", "Hello", "-n", "3", "--concurrency", "1", "--requests", "1",
+                                        "--extra", "{\"logit_bias\": {\"1397\": 1000}}", "-o", "json"});
+  ASSERT_EQ(silent.exit_code, 0) << silent.err;
+  const json none = json::parse(silent.out)[0];
+  EXPECT_EQ(none["output_tokens"], 3);
+  EXPECT_GT(none["ttft_ms"]["p50"], 0);
   const RunResult csv = run_glimpse(
       {"load", url + "/v1", "-p", "Hello", "-n", "4", "--concurrency", "2", "-o", "csv", "--same", "--warmup", "0"});
   EXPECT_EQ(csv.exit_code, 0) << csv.err;

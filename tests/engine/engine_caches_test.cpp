@@ -156,7 +156,7 @@ EmbeddingCache::Embedding embedding(float value, int64_t n_tokens = 4) {
 constexpr uint64_t kOne = sizeof(ImageEmbedding) + 4 * 64 * sizeof(float);
 
 TEST(EmbeddingCache, StaysWithinItsBytes) {
-  EmbeddingCache cache(3 * kOne, "", 7, 64, {});
+  EmbeddingCache cache(3 * kOne, EmbeddingFolder("", 0, 7, 64, {}));
   for (uint8_t i = 0; i < 3; ++i) cache.add({i}, embedding(i));
   cache.add_name({1}, {101});
   cache.add_name({0}, {100});
@@ -182,7 +182,7 @@ TEST(EmbeddingCache, TakesOnlyWhatItsEncoderMadeFromItsFolder) {
       std::filesystem::temp_directory_path() / format("glimpse_embeddings_%d", getpid());
   std::filesystem::create_directory(folder);
   const auto open = [&](uint64_t fingerprint, int64_t width, uint64_t n_bytes) {
-    return EmbeddingCache(n_bytes, folder, fingerprint, width, {});
+    return EmbeddingCache(n_bytes, EmbeddingFolder(folder, 0, fingerprint, width, {}));
   };
   open(7, 64, 0).add({1}, embedding(1));
   EmbeddingCache same = open(7, 64, kOne);
@@ -199,6 +199,53 @@ TEST(EmbeddingCache, TakesOnlyWhatItsEncoderMadeFromItsFolder) {
   open(7, 64, 0).add({2}, embedding(2));
   EXPECT_EQ(same.load({2})->values[0], 2);
   std::filesystem::remove_all(folder);
+}
+
+TEST(EmbeddingFolder, StaysWithinItsBytes) {
+  const std::filesystem::path path = std::filesystem::temp_directory_path() / format("glimpse_folder_%d", getpid());
+  std::filesystem::create_directory(path);
+  const auto name = [&](uint8_t content) { return path / (to_hex(Sha256Digest{content}) + ".glic"); };
+  const auto has = [&](uint8_t content) { return std::filesystem::exists(name(content)); };
+  // Not ours, and what somebody left behind in the midst of writing.
+  std::ofstream(path / "notes.txt") << std::string(100000, 'x');
+  const std::filesystem::path begun = name(99).string() + ".7.0.tmp", stale = name(98).string() + ".7.0.tmp";
+  for (const auto& file : {begun, stale}) std::ofstream(file) << "x";
+  const auto now = std::filesystem::file_time_type::clock::now();
+  std::filesystem::last_write_time(stale, now - std::chrono::hours(2));
+  const uint64_t one = save_cached_embedding({1}, *embedding(1)).size();
+  EmbeddingFolder folder(path, 3 * one, 7, 64, {});
+  EXPECT_FALSE(std::filesystem::exists(stale));
+  for (uint8_t i = 1; i <= 3; ++i) {
+    folder.store({i}, *embedding(i));
+    std::filesystem::last_write_time(name(i), now - std::chrono::seconds(100 - i));
+  }
+  EXPECT_TRUE(has(1) && has(2) && has(3));
+  EXPECT_NE(folder.load({1}), nullptr);  // used now: 2 is the oldest
+  folder.store({4}, *embedding(4));
+  EXPECT_TRUE(has(1) && has(4));
+  EXPECT_FALSE(has(2));
+  EXPECT_EQ(folder.load({2}), nullptr);
+  // Another process with less: what it finds is cut down at once; one that is too large alone is not kept.
+  EmbeddingFolder small(path, one, 7, 64, {});
+  EXPECT_EQ(has(1) + has(3) + has(4), 1);
+  small.store({5}, *embedding(5, 40));
+  EXPECT_FALSE(has(5));
+  small.store({6}, *embedding(6));
+  EXPECT_TRUE(has(6));
+  EXPECT_EQ(has(1) + has(3) + has(4), 0);
+  // Many: never more than there may be.
+  EmbeddingFolder many(path, 10 * one, 7, 64, {});
+  for (uint8_t i = 10; i < 60; ++i) {
+    many.store({i}, *embedding(i));
+    uint64_t used = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(path)) {
+      if (entry.path().extension() == ".glic") used += entry.file_size();
+    }
+    EXPECT_LE(used, 10 * one) << int{i};
+  }
+  EXPECT_TRUE(has(59));
+  EXPECT_TRUE(std::filesystem::exists(path / "notes.txt") && std::filesystem::exists(begun));
+  std::filesystem::remove_all(path);
 }
 
 // -- in the engine ----------------------------------------------------------------------------------------------------
@@ -312,6 +359,60 @@ struct Folder {
   }
   std::filesystem::path path;
 };
+
+// A video's frames are what its embedding is made of; it shares passes with nothing, and is kept as pictures are.
+TEST(Engine, VideosAreSeenAsASessionSeesThem) {
+  const auto video = std::make_shared<RequestVideo>();
+  for (uint32_t i = 0; i < 5; ++i) video->frames.push_back(noise(84, 56, i));
+  video->fps = 2;
+  video->limits.min_pixels = 784;
+  const auto image = std::make_shared<RequestImage>();
+  image->video = video;
+  const auto session = make_session(tied_model(false), small_session(512));
+  const auto made = std::make_shared<RequestImage>();
+  made->embedding = must(session->encode_video(video_frames(*video), nullptr, {}));
+  const auto asking = [](std::vector<std::shared_ptr<const RequestImage>> seen) {
+    Request request = ask_for("what happens?", 6);
+    for (auto& one : seen) request.messages[0].parts.insert(request.messages[0].parts.begin(), {"", std::move(one)});
+    return request;
+  };
+  const auto engine = make_engine();
+  const Image picture = noise(56, 56, 3);
+  const RequestResult want = make_engine()->ask(asking({made}));
+  const RequestResult both = make_engine()->ask(asking({made, pixels(picture)}));
+  EXPECT_OK(want.status);
+  RequestResult first, second, third;
+  submit(*engine, asking({image}), first);
+  submit(*engine, asking({image, pixels(picture)}), second);
+  submit(*engine, ask_for("the cat", 3, {picture}), third);
+  engine->run();
+  EXPECT_OK(first.status);
+  EXPECT_TRUE(same(first.answer, want.answer));
+  EXPECT_TRUE(same(second.answer, both.answer));
+  EXPECT_TRUE(same(third.answer, alone(ask_for("the cat", 3, {picture}), {picture})));
+  const RequestResult again = engine->ask(asking({image}));
+  EXPECT_EQ(again.n_cached_images, 1);
+  EXPECT_TRUE(same(again.answer, want.answer));
+  expect_all_pages_back(*engine);
+  // Pictures alone: what they become.
+  Request only = asking({image, pixels(picture)});
+  only.only_pictures = true;
+  only.generate.max_tokens = -5;  // not looked at
+  const RequestResult seen = engine->ask(only);
+  ASSERT_EQ(seen.embeddings.size(), 2u);
+  EXPECT_EQ(seen.n_cached_images, 2);
+  EXPECT_EQ(seen.embeddings[0]->values, encode(*session, picture)->values);
+  EXPECT_EQ(seen.embeddings[1]->values, made->embedding->values);
+  // One bad frame is its own request's error.
+  const auto bad = std::make_shared<RequestVideo>(*video);
+  bad->frames[2].pixels.pop_back();
+  const auto spoilt = std::make_shared<RequestImage>();
+  spoilt->video = bad;
+  const RequestResult failed = engine->ask(asking({spoilt}));
+  EXPECT_NE(failed.status.error().message.find("picture 1: "), std::string::npos);
+  bad->frames.clear();
+  EXPECT_EQ(engine->ask(asking({spoilt})).status.error().code, ErrorCode::kInvalidArgument);
+}
 
 TEST(Engine, EmbeddingsOutliveTheProcessAndDamagedOnesAreReplaced) {
   const Folder folder;

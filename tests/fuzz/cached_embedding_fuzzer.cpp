@@ -5,7 +5,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/serve/embedding_cache.h"
+#include "engine/serve/embedding_folder.h"
 
 namespace {
 

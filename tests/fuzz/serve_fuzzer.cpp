@@ -32,6 +32,7 @@ RequestPolicy policy() {
   policy.media.limits.max_pixels = 1 << 16;
   policy.media.limits.max_memory = 1 << 20;
   policy.media.max_pictures = 4;
+  policy.media.video.ffmpeg = policy.media.video.ffprobe = "/nonexistent";
   policy.max_parts = 64;
   policy.model_name = "model";
   return policy;
@@ -61,8 +62,10 @@ void read_chat(std::string_view text) {
 
 void read_completion(std::string_view text) {
   FormatCache formats;
-  const CompletionRequest request = read_completion_request(text, policy(), tokenizer(), formats);
-  require(!request.prompts.empty());
+  for (const CompletionKind kind : {CompletionKind::kLlama, CompletionKind::kOpenAi}) {
+    const CompletionRequest request = read_completion_request(text, policy(), tokenizer(), formats, kind);
+    require(!request.prompts.empty() && request.picture_paths.size() <= 4);
+  }
 }
 
 void read_base64(std::string_view text) {

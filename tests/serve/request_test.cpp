@@ -248,7 +248,8 @@ TEST(Service, TellsWhenTheModelIsNotThere) {
   const HttpResponse health = service.handle(request_of("GET", "/health"), Nobody());
   EXPECT_EQ(health.status, 503);
   EXPECT_EQ(Json::parse(health.body), (Json{{"status", "loading"}, {"stage", "load"}, {"progress", 0.25}}));
-  for (const char* const path : {"/v1/chat/completions", "/v1/completions", "/tokenize", "/detokenize"}) {
+  for (const char* const path :
+       {"/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/tokenize", "/detokenize"}) {
     const HttpResponse response = service.handle(request_of("POST", path), Nobody());
     EXPECT_EQ(response.status, 503) << path;
     EXPECT_EQ(field(response, "Retry-After"), "1");

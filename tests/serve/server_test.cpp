@@ -344,7 +344,7 @@ TEST_F(ServeProtocol, RefusesWrongBodies) {
                                                  {"stop", ""},
                                                  {"max_tokens", -7},
                                                  {"logit_bias", "x"},
-                                                 {"logit_bias", {{"x", 1}}},
+                                                 {"logit_bias", {{"", 1}}},
                                                  {"logit_bias", {{"1", "much"}}},
                                                  {"logit_bias", {{"99999999", 1}}},
                                                  {"seed", "lucky"},

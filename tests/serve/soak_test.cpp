@@ -1,5 +1,5 @@
 // Mixed load: clients that ask, stream, leave, read slowly, and send what nobody can answer, at once. Every answer is
-// compared with the one that the same request got alone. GLIMPSE_SOAK_SECONDS: how long, 15 by default.
+// compared with the one that the same request got alone. GLIMPSE_SOAK_SECONDS: how long, 60 by default.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -20,7 +20,7 @@ constexpr int kClients = 8;
 
 double soak_seconds() {
   const char* const given = std::getenv("GLIMPSE_SOAK_SECONDS");
-  return given == nullptr ? 15 : std::atof(given);
+  return given == nullptr ? 60 : std::atof(given);
 }
 
 /// The requests, and what each is answered alone.

@@ -27,6 +27,10 @@ struct Settings {
   bool ordered = true;  // lines in the order of the rows
   OutputFormat format = OutputFormat::kTable;
   int32_t pdf_dpi = 150;
+  VideoSampling video{2, 4, 64};  // which frames of videos are seen
+  VideoLimits video_limits;
+  double frame_rate = 0;                                       // of folders of frames; 0: not told
+  VisionConfig::Family family = VisionConfig::Family::kQwen2;  // of the model's vision encoder
   /// Asked between passes: from true on no row is begun, those under way are finished.
   std::function<bool()> interrupted;
   /// Told between passes.

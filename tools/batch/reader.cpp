@@ -10,11 +10,13 @@
 #include "tools/batch/pdf.h"
 #include "tools/prompt/picture_names.h"
 #include "tools/prompt/prompt.h"
+#include "tools/video/request_video.h"
 
 namespace glimpse::batch {
 namespace {
 
-constexpr size_t kMaxPictures = 256;  // of a row
+constexpr size_t kMaxPictures = 256;                      // of a row
+constexpr uint64_t kMaxFrameBytes = uint64_t{512} << 20;  // of a video; several are read ahead
 
 void add_text(Hash64& hash, std::string_view text) {
   hash.add(std::as_bytes(std::span(text.data(), text.size())));
@@ -28,6 +30,7 @@ uint64_t key_of(const Row& row) {
   for (const Picture& picture : row.pictures) {
     add_text(hash, picture.path);
     hash.add(static_cast<uint64_t>(picture.page));
+    if (picture.is_video) hash.add(~uint64_t{0});
   }
   for (const auto& text : {row.prompt, row.system}) {
     hash.add(text ? 1u : 0u);
@@ -152,15 +155,18 @@ Status RowReader::load(const Row& row, std::vector<RequestMessage>& messages) co
   const std::string& prompt = row.prompt ? *row.prompt : settings_.prompt;
   const std::string& system = row.system ? *row.system : settings_.system;
   if (prompt.empty()) return make_error(ErrorCode::kInvalidArgument, "the row has no prompt, and there is no --prompt");
-  std::vector<RequestPart> pictures;
-  for (const Picture& picture : row.pictures) GLIMPSE_TRY(load_picture(picture, pictures));
-  GLIMPSE_ASSIGN(const std::vector<prompt::Piece> pieces, prompt::place_pictures(prompt, pictures.size(), false));
+  std::vector<RequestPart> pictures, videos;
+  for (const Picture& picture : row.pictures) {
+    GLIMPSE_TRY(picture.is_video ? load_video(picture, videos) : load_picture(picture, pictures));
+  }
+  GLIMPSE_ASSIGN(const std::vector<prompt::Piece> pieces,
+                 prompt::place_pictures(prompt, pictures.size(), false, videos.size()));
   if (!system.empty()) messages.push_back({"system", {{system, nullptr}}});
   RequestMessage user{"user", {}};
-  auto picture = pictures.begin();
+  auto picture = pictures.begin(), video = videos.begin();
   for (const prompt::Piece& piece : pieces) {
-    if (piece.is_picture) {
-      user.parts.push_back(std::move(*picture++));
+    if (piece.is_picture || piece.is_video) {
+      user.parts.push_back(std::move(piece.is_picture ? *picture++ : *video++));
     } else {
       user.parts.push_back({piece.text, nullptr});
     }
@@ -185,6 +191,35 @@ Status RowReader::load_picture(const Picture& picture, std::vector<RequestPart>&
     GLIMPSE_ASSIGN(image->bytes, bytes_of(page));
     parts.push_back({"", std::move(image)});
   }
+  return {};
+}
+
+Status RowReader::load_video(const Picture& picture, std::vector<RequestPart>& parts) const {
+  if (parts.size() == kMaxPictures) {
+    return make_error(ErrorCode::kTooLarge, "the row has more than %d pictures", kMaxPictures);
+  }
+  const auto fits = [](uint64_t n) -> Status {
+    if (n <= kMaxFrameBytes) return {};
+    return make_error(ErrorCode::kTooLarge,
+                      "the frames that would be seen have %d bytes; at most %d are taken: fewer (--fps, --max-frames), "
+                      "or smaller ones",
+                      n, kMaxFrameBytes);
+  };
+  video::Options options;
+  options.rate = settings_.frame_rate;
+  const video::Seeing seeing{settings_.video, settings_.family, fits};
+  auto video = std::make_shared<RequestVideo>();
+  video->limits = settings_.video_limits;
+  if (is_data_url(picture.path)) {
+    GLIMPSE_ASSIGN(const std::string bytes, data_url_bytes(picture.path));
+    GLIMPSE_ASSIGN(const video::MemoryFile file, video::MemoryFile::of(bytes));
+    GLIMPSE_TRY(video::read_request_video(file.path(), options, seeing, *video));
+  } else {
+    GLIMPSE_TRY(video::read_request_video(picture.path, options, seeing, *video));
+  }
+  auto image = std::make_shared<RequestImage>();
+  image->video = std::move(video);
+  parts.push_back({"", std::move(image)});
   return {};
 }
 

@@ -47,6 +47,7 @@ class RowReader {
   PreparedRow prepare(Row row) const;
   Status load(const Row& row, std::vector<RequestMessage>& messages) const;
   Status load_picture(const Picture& picture, std::vector<RequestPart>& parts) const;
+  Status load_video(const Picture& picture, std::vector<RequestPart>& parts) const;
   Result<std::string> bytes_of(const Picture& picture) const;
 
   RowSource& rows_;

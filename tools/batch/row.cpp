@@ -162,13 +162,18 @@ std::optional<std::string> text_member(const json& object, const std::string& na
   return value->get<std::string>();
 }
 
-void append_pictures(const json& object, const std::string& name, const InputOptions& options, Row& row) {
-  const json* const value = member(object, name);
+// The members `field` and, for several, `field`s; one of the two.
+void append_pictures(const json& object, const std::string& field, bool is_video, const InputOptions& options,
+                     Row& row) {
+  const std::string many = field + "s";
+  const json* value = member(object, field);
+  if (value != nullptr && member(object, many) != nullptr) throw RowProblem{format("%ss are named twice", field)};
+  if (value == nullptr) value = member(object, many);
   if (value == nullptr) return;
-  if (!row.pictures.empty()) throw RowProblem{"pictures are named twice"};
   const auto append = [&](const json& one) {
-    if (!one.is_string()) throw RowProblem{format("\"%s\" is neither a path nor a list of paths", name)};
+    if (!one.is_string()) throw RowProblem{format("\"%s\" is neither a path nor a list of paths", field)};
     row.pictures.push_back(picture_of(one.get_ref<const std::string&>(), options));
+    row.pictures.back().is_video = is_video;
   };
   if (!value->is_array()) return append(*value);
   for (const json& one : *value) append(one);
@@ -211,8 +216,8 @@ class JsonRows : public LineRows {
     }
     row.prompt = text_member(object, options_.prompt_field);
     row.system = text_member(object, "system");
-    append_pictures(object, options_.image_field, options_, row);
-    append_pictures(object, options_.image_field + "s", options_, row);
+    append_pictures(object, options_.image_field, false, options_, row);
+    append_pictures(object, options_.video_field, true, options_, row);
     if (row.pictures.empty() && !row.prompt) {
       throw RowProblem{format("it has neither \"%s\" nor \"%s\"", options_.image_field, options_.prompt_field)};
     }
@@ -231,7 +236,8 @@ class CsvRows : public LineRows {
     if (!header.problem.empty()) return make_error(ErrorCode::kCorrupt, "%s: %s", lines_->name(), header.problem);
     roles_ = header.fields;
     const bool known = std::any_of(roles_.begin(), roles_.end(), [&](const std::string& name) {
-      return is_image(name) || name == options_.prompt_field;
+      return is_one_of(name, options_.image_field) || is_one_of(name, options_.video_field) ||
+             name == options_.prompt_field;
     });
     if (known) return {};
     std::string names;
@@ -260,17 +266,19 @@ class CsvRows : public LineRows {
 
  private:
   // "image", "images", "image2", "image_2"
-  bool is_image(std::string_view name) const {
-    if (!name.starts_with(options_.image_field)) return false;
-    name.remove_prefix(options_.image_field.size());
+  static bool is_one_of(std::string_view name, const std::string& field) {
+    if (!name.starts_with(field)) return false;
+    name.remove_prefix(field.size());
     if (name == "s") return true;
     if (name.starts_with('_') && name.size() > 1) name.remove_prefix(1);
     return std::all_of(name.begin(), name.end(), [](char c) { return c >= '0' && c <= '9'; });
   }
   void take(const std::string& role, std::string&& text, Row& row) const {
     if (text.empty()) return;
-    if (is_image(role)) {
+    const bool is_video = is_one_of(role, options_.video_field);
+    if (is_video || is_one_of(role, options_.image_field)) {
       row.pictures.push_back(picture_of(text, options_));
+      row.pictures.back().is_video = is_video;
     } else if (role == options_.prompt_field) {
       row.prompt = std::move(text);
     } else if (role == "system") {

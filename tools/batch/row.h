@@ -17,6 +17,7 @@ struct Picture {
   std::string path;   // of a file, or a data: URL
   int32_t page = 0;   // of a PDF file, from 1; 0: the path is a picture, or all pages
   std::string given;  // as the input names it; of a data: URL only its beginning
+  bool is_video = false;
 };
 
 struct Row {
@@ -33,7 +34,7 @@ struct InputOptions {
   InputFormat format = InputFormat::kAuto;  // of files and standard input
   bool recursive = false;                   // folders with all that is in them
   std::string image_root;                   // where relative paths of lists and rows begin; empty: here
-  std::string image_field = "image", prompt_field = "prompt", id_field = "id";
+  std::string image_field = "image", video_field = "video", prompt_field = "prompt", id_field = "id";
   char delimiter = '\0';  // of CSV; 0: a tab in .tsv files, else a comma
 };
 

@@ -18,6 +18,7 @@
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/video_choice.h"
 #include "tools/prompt/prompt.h"
 
 namespace glimpse::cli {
@@ -27,10 +28,12 @@ struct BatchOptions {
   ModelChoice model;
   SamplingChoice sampling;
   ConstraintChoice constraint;
+  VideoChoice video;
   std::vector<std::string> inputs;
   batch::InputOptions input;
   std::string prompt, prompt_file, system, output, input_format = "auto", output_format = "auto", delimiter;
   std::string image_cache;
+  int64_t image_cache_mib = 4096;
   int32_t n_parallel = 4, pdf_dpi = 150;
   bool unordered = false, resume = false, force = false, no_header = false, no_cache = false;
 };
@@ -54,6 +57,10 @@ void add_input_options(CLI::App& batch, BatchOptions& o) {
   batch.add_flag("--recursive", o.input.recursive, "look into the folders of folders, too");
   batch.add_option("--image-root", o.input.image_root, "folder where relative names in lists and rows begin");
   batch.add_option("--image-field", o.input.image_field, "of JSON and CSV rows: the picture, or pictures")
+      ->capture_default_str();
+  batch
+      .add_option("--video-field", o.input.video_field,
+                  "of JSON and CSV rows: the video, or videos: animated GIF or WebP, film, folder of frames")
       ->capture_default_str();
   batch.add_option("--prompt-field", o.input.prompt_field, "of JSON and CSV rows: the question")->capture_default_str();
   batch.add_option("--id-field", o.input.id_field, "of JSON and CSV rows: what is copied to the output as id")
@@ -82,6 +89,11 @@ void add_output_options(CLI::App& batch, BatchOptions& o) {
       ->capture_default_str();
   batch.add_option("--image-cache", o.image_cache,
                    "existing directory where the encoded pictures are kept for later runs");
+  batch
+      .add_option("--image-cache-size", o.image_cache_mib,
+                  "MiB of files there; those used longest ago go first; 0: no limit")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
   batch.add_flag("--no-cache", o.no_cache, "compute every prompt and picture anew; the answers are the same");
 }
 
@@ -124,6 +136,9 @@ uint64_t fingerprint(const BatchOptions& o, const std::string& notation, const M
         s.presence_penalty, s.frequency_penalty, s.seed, o.sampling.stop, o.sampling.logit_bias,
         s.render_special != 0}},
       {"constraint", {notation, !c.json_schema.empty(), c.json_object, c.regex, c.choices}},
+      {"video",
+       {o.video.fps, o.video.rate, o.video.min_frames, o.video.max_frames, o.video.min_pixels, o.video.max_pixels,
+        o.video.max_tokens}},
       {"batch", {o.prompt, o.system, o.pdf_dpi, o.unordered, o.no_header, static_cast<int>(output_format(o))}}};
   const std::string text = all.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   Hash64 hash;
@@ -175,6 +190,9 @@ batch::Settings settings_of(const BatchOptions& o, ProgressLine& line) {
   settings.ordered = !o.unordered;
   settings.format = output_format(o);
   settings.pdf_dpi = o.pdf_dpi;
+  settings.video = {o.video.fps, o.video.min_frames, o.video.max_frames};
+  settings.video_limits = {o.video.min_pixels, o.video.max_pixels, o.video.max_tokens};
+  settings.frame_rate = o.video.rate;
   settings.interrupted = [] { return interrupted(); };
   settings.progress = [&line](const batch::Progress& p) { line.say([&p] { return progress_text(p); }); };
   return settings;
@@ -228,9 +246,11 @@ int run(BatchOptions& o) {
     engine_choice.image_cache_bytes = 0;
   }
   engine_choice.image_cache_dir = o.image_cache;
+  engine_choice.image_cache_dir_bytes = static_cast<uint64_t>(o.image_cache_mib) << 20;
   const std::unique_ptr<Engine> engine = value_or_throw(Engine::create(model, engine_choice));
 
   batch::Settings settings = settings_of(o, line);
+  if (model->has_vision()) settings.family = model->vision().family();
   settings.generate.constraint = value_or_throw(compile_constraint(o.constraint, notation, model->tokenizer()));
   const std::string header = o.no_header ? "" : batch::header_line(settings.format, o.unordered);
   std::unique_ptr<batch::RowOutput> output;

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <deque>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/video_choice.h"
 #include "tools/prompt/picture_names.h"
 #include "tools/prompt/prompt.h"
 
@@ -34,6 +36,7 @@ struct ChatOptions {
   ModelChoice model;
   SamplingChoice sampling;
   ConstraintChoice constraint;
+  VideoChoice video;
   std::string system, history;
   std::vector<std::string> images;
   int32_t n_speculate = 0;
@@ -42,6 +45,7 @@ struct ChatOptions {
 struct Picture {
   std::string path;
   std::shared_ptr<const api::Embedding> embedding;
+  bool is_video = false;
 };
 
 // A question as it was asked, and what the session was before it.
@@ -68,6 +72,8 @@ class Chat {
   /// One line of input; false: the conversation is over. Throws what went wrong with it.
   bool take_line(const std::string& line);
   void attach(const std::string& path);
+  /// Video i of the choice.
+  void attach_video(const VideoChoice& choice, size_t i);
 
  private:
   struct Command {
@@ -96,6 +102,7 @@ class Chat {
   bool begun() const { return glimpse_session_n_past(session_.get()) > 0; }
 
   bool image(const std::string& argument);
+  bool video(const std::string& argument);
   bool clear(const std::string& argument);
   bool undo(const std::string& argument);
   bool again(const std::string& argument);
@@ -123,6 +130,7 @@ class Chat {
 const std::vector<Chat::Command>& Chat::commands() {
   static const std::vector<Command> all = {
       {"/image", "PATH", "a picture for the next question (a path dropped into a question does it too)", &Chat::image},
+      {"/video", "PATH", "a video for it: a folder of frames, an animated GIF or WebP, a film", &Chat::video},
       {"/regen", "", "answer the last question again; with --temp differently", &Chat::again},
       {"/undo", "", "take back the last question and its answer (up to 8)", &Chat::undo},
       {"/clear", "", "begin a new conversation", &Chat::clear},
@@ -196,6 +204,21 @@ void Chat::attach(const std::string& path) {
              info.original_width, info.original_height, info.n_tokens);
 }
 
+void Chat::attach_video(const VideoChoice& choice, size_t i) {
+  if (options_.model.mmproj.empty()) {
+    throw std::runtime_error("videos need the vision encoder: give its file with --mmproj");
+  }
+  VideoFacts facts;
+  auto embedding =
+      std::make_shared<const api::Embedding>(encode_video(choice, i, model_, session_, progress(), &facts));
+  progress_.clear();
+  const glimpse_embedding_info info = embedding->info();
+  waiting_.push_back({facts.path, std::move(embedding), true});
+  print_note("video: %s, %dx%d, %lld of %lld frames, %d tokens", one_line(facts.path).c_str(), info.original_width,
+             info.original_height, static_cast<long long>(facts.n_seen), static_cast<long long>(facts.n_frames),
+             info.n_tokens);
+}
+
 void Chat::ask(Turn turn) {
   turn.n_pictures_before = pictures_.size();
   if (begun()) turn.before.emplace(session_.checkpoint());
@@ -207,14 +230,19 @@ void Chat::ask(Turn turn) {
 
 // On an error the session is as before, and so is everything here.
 void Chat::answer_to(Turn& turn) {
-  const auto pieces = prompt::place_pictures(turn.text, turn.pictures.size(), false);
+  const auto is_video = [](const Picture& picture) { return picture.is_video; };
+  std::vector<Picture> placed = turn.pictures;
+  const auto videos = std::stable_partition(placed.begin(), placed.end(), std::not_fn(is_video));
+  const auto pieces = prompt::place_pictures(turn.text, static_cast<size_t>(videos - placed.begin()), false,
+                                             static_cast<size_t>(placed.end() - videos));
   if (!pieces.ok()) throw std::runtime_error(pieces.error().message);
   std::vector<api::Message> messages;
   if (!begun() && !system_.empty()) messages.push_back({"system", {{system_, nullptr}}});
   api::Message user{"user", {}};
-  auto picture = turn.pictures.begin();
+  auto picture = placed.begin(), video = videos;
   for (const prompt::Piece& piece : pieces.value()) {
     user.parts.push_back(piece.is_picture ? api::Part{"", (picture++)->embedding.get()}
+                         : piece.is_video ? api::Part{"", (video++)->embedding.get()}
                                           : api::Part{piece.text, nullptr});
   }
   messages.push_back(std::move(user));
@@ -236,7 +264,7 @@ void Chat::answer_to(Turn& turn) {
   progress_.clear();
   print("\n");
   flush_output();
-  pictures_.insert(pictures_.end(), turn.pictures.begin(), turn.pictures.end());
+  pictures_.insert(pictures_.end(), placed.begin(), placed.end());
   if (answer_.reason == GLIMPSE_FINISH_CANCELLED) print_note("stopped");
   if (answer_.reason == GLIMPSE_FINISH_MAX_TOKENS)
     print_note("cut off after -n %d tokens", options_.sampling.params.max_tokens);
@@ -256,6 +284,15 @@ void Chat::take_back(Turn& turn) {
 bool Chat::image(const std::string& argument) {
   if (argument.empty()) throw std::runtime_error("/image PATH");
   attach(file_of(argument));
+  return true;
+}
+
+bool Chat::video(const std::string& argument) {
+  if (argument.empty()) throw std::runtime_error("/video PATH");
+  VideoChoice choice = options_.video;
+  choice.videos = {file_of(argument)};
+  choice.frames.clear();
+  attach_video(choice, 0);
   return true;
 }
 
@@ -320,6 +357,9 @@ bool Chat::load(const std::string& argument) {
 bool Chat::draw_boxes(const std::string& argument) {
   if (argument.empty()) throw std::runtime_error("/boxes FILE.png");
   if (pictures_.empty()) throw std::runtime_error("this conversation has no picture to draw on");
+  if (std::any_of(pictures_.begin(), pictures_.end(), [](const Picture& picture) { return picture.is_video; })) {
+    throw std::runtime_error("boxes are drawn on pictures: this conversation has a video");
+  }
   ShapeFiles files{{}, argument, "", false};
   std::vector<glimpse_picture_size> sizes;
   for (const Picture& picture : pictures_) {
@@ -426,6 +466,7 @@ int run(const ChatOptions& o) {
   Chat chat(o, model, progress);
   progress.clear();
   for (const std::string& path : o.images) chat.attach(path);
+  for (size_t i = 0; i < o.video.n_videos(); ++i) chat.attach_video(o.video, i);
   return converse(chat, o.history);
 }
 
@@ -437,6 +478,7 @@ void add_chat(CLI::App& app, int* status) {
   add_model_files(*command, o->model);
   command->add_option("--image", o->images, "picture of the first question; may be given several times")
       ->allow_extra_args(false);
+  add_video_options(*command, o->video);
   command->add_option("--system", o->system, "system prompt (also -sys); default: the model's own");
   command->add_option("--history", o->history, "file that keeps the lines that were typed, for the next time");
   command

@@ -13,6 +13,7 @@
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
+#include "tools/cli/video_choice.h"
 #include "tools/serve/server.h"
 
 namespace glimpse::cli {
@@ -25,10 +26,25 @@ struct ServeOptions {
   std::string host = "127.0.0.1", alias, api_key_file, media_path, image_cache_dir;
   std::vector<std::string> cors_origins, allowed_hosts;
   int port = 8080, n_parallel = 4, n_queued = 256, max_connections = 64, max_choices = 16, max_pictures = 64;
-  int64_t pool_slots = 0, max_tokens = -1, max_body_mib = 64, image_cache_mib = 256;
+  int64_t pool_slots = 0, max_tokens = -1, max_body_mib = 64, image_cache_mib = 256, image_cache_dir_mib = 4096;
   double grace_s = 30, timeout_s = 10;
-  bool no_prompt_cache = false;
+  int64_t video_memory_mib = 512;
+  bool no_prompt_cache = false, embeddings = false, reranking = false;
+  std::string pooling = "file";
+  VideoChoice video;
 };
+
+void add_vector_options(CLI::App& serve, ServeOptions& o) {
+  serve.add_flag("--embeddings,--embedding", o.embeddings,
+                 "make embeddings with any model; those that were made for them do it anyway");
+  serve
+      .add_option("--pooling", o.pooling,
+                  "how rows become one embedding: file (as the model's file says, else the mean), last, mean or cls")
+      ->check(CLI::IsMember({"file", "last", "mean", "cls"}))
+      ->capture_default_str();
+  serve.add_flag("--reranking,--rerank", o.reranking,
+                 "rank documents by the model's yes and no; models with a classifier do it anyway");
+}
 
 void add_network_options(CLI::App& serve, ServeOptions& o) {
   serve.add_option("--host", o.host, "address to listen on; 0.0.0.0: all (others can then reach the server)")
@@ -48,7 +64,7 @@ void add_network_options(CLI::App& serve, ServeOptions& o) {
                   "be given several times")
       ->allow_extra_args(false);
   serve.add_option("--media-path", o.media_path,
-                   "directory whose files requests may name as file:// pictures; without, none");
+                   "directory whose files requests may name as file:// pictures and videos; without, none");
   serve.add_option("--alias", o.alias, "name of the model for clients; default: that of its file");
 }
 
@@ -69,6 +85,11 @@ void add_limit_options(CLI::App& serve, ServeOptions& o) {
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
       ->capture_default_str();
   serve.add_option("--image-cache-dir", o.image_cache_dir, "existing directory that keeps them for the next time, too");
+  serve
+      .add_option("--image-cache-dir-size", o.image_cache_dir_mib,
+                  "MiB of files there; those used longest ago go first; 0: no limit")
+      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
+      ->capture_default_str();
   serve.add_option("--max-connections", o.max_connections, "further ones get status 503")
       ->check(positive)
       ->capture_default_str();
@@ -76,6 +97,11 @@ void add_limit_options(CLI::App& serve, ServeOptions& o) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 14))
       ->capture_default_str();
   serve.add_option("--max-images", o.max_pictures, "pictures of one request")->check(positive)->capture_default_str();
+  serve
+      .add_option("--video-memory", o.video_memory_mib,
+                  "MiB for the frames of all videos that are being answered; further ones get status 429")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
+      ->capture_default_str();
   serve.add_option("--max-choices", o.max_choices, "answers of one request (n)")
       ->check(positive)
       ->capture_default_str();
@@ -134,6 +160,7 @@ EngineOptions engine_for(const ServeOptions& o, const Model& model) {
   options.prompt_cache = !o.no_prompt_cache;
   options.image_cache_bytes = static_cast<uint64_t>(o.image_cache_mib) << 20;
   options.image_cache_dir = o.image_cache_dir;
+  options.image_cache_dir_bytes = static_cast<uint64_t>(o.image_cache_dir_mib) << 20;
   return options;
 }
 
@@ -145,10 +172,22 @@ serve::ServerOptions server_options(const ServeOptions& o) {
   options.requests.has_seed = o.seed->count() > 0;
   options.requests.pictures = engine_options(o.model, 0);
   options.requests.media.limits = options.requests.pictures.source_limits;
+  const VideoChoice& video = o.video;
+  options.requests.media.video.sampling = {video.fps, video.min_frames, video.max_frames};
+  options.requests.media.video.limits = {video.min_pixels, video.max_pixels, video.max_tokens};
+  options.requests.media.video.memory =
+      std::make_shared<serve::MemoryBudget>(static_cast<uint64_t>(o.video_memory_mib) << 20);
+  options.vectors.embeddings = o.embeddings;
+  options.vectors.reranking = o.reranking;
+  options.vectors.pooling = o.pooling == "mean"   ? Pooling::kMean
+                            : o.pooling == "cls"  ? Pooling::kCls
+                            : o.pooling == "last" ? Pooling::kLast
+                                                  : Pooling::kNone;
   options.requests.media.max_pictures = static_cast<size_t>(o.max_pictures);
   if (!o.media_path.empty()) options.requests.media.directory = real_directory(o.media_path);
   options.requests.max_choices = o.max_choices;
   options.requests.max_tokens = o.max_tokens;
+  options.requests.n_parallel = o.n_parallel;
   options.requests.model_name = o.alias.empty() ? name_of_file(o.model.model) : o.alias;
   if (!o.api_key_file.empty()) options.access.api_keys = read_keys(o.api_key_file);
   options.access.cors_origins = o.cors_origins;
@@ -201,6 +240,9 @@ void add_serve(CLI::App& app, int* status) {
   add_model_files(*command, options->model);
   add_network_options(*command, *options);
   add_limit_options(*command, *options);
+  options->video.max_frames = 64;
+  add_seeing_options(*command, options->video);
+  add_vector_options(*command, *options);
   add_model_options(*command, options->model, "most tokens of one request, pictures and answer included");
   add_sampling_options(*command, options->sampling);
   options->seed = command->get_option("--seed");

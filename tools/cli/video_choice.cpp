@@ -68,19 +68,27 @@ void add_video_options(CLI::App& command, VideoChoice& choice) {
       .add_option("--frame", choice.frames,
                   "picture; all that are given are the frames of one video, after those of --video")
       ->allow_extra_args(false);
+  add_seeing_options(command, choice);
+  add_frame_rate_option(command, choice);
+}
+
+void add_seeing_options(CLI::App& command, VideoChoice& choice) {
   command.add_option("--fps", choice.fps, "frames of a video to see per second")->capture_default_str();
   command.add_option("--min-frames", choice.min_frames, "see at least this many, where it has them")
       ->capture_default_str();
   command.add_option("--max-frames", choice.max_frames, "see at most this many")->capture_default_str();
-  command.add_option(
-      "--frame-rate", choice.rate,
-      "frames per second that a folder's pictures, or those of --frame, were taken at; not given: all are "
-      "seen, as if there were --fps of them in a second");
   command.add_option("--video-min-pixels", choice.min_pixels,
                      "least pixels of a resized frame (Qwen3-VL: of all together); default: as the model was released");
   command.add_option("--video-max-pixels", choice.max_pixels, "the same, at most");
   command.add_option("--video-max-tokens", choice.max_tokens,
                      "shrink frames until a video has at most this many tokens");
+}
+
+void add_frame_rate_option(CLI::App& command, VideoChoice& choice) {
+  command.add_option(
+      "--frame-rate", choice.rate,
+      "frames per second that a folder's pictures, or those of --frame, were taken at; not given: all are "
+      "seen, as if there were --fps of them in a second");
 }
 
 api::Embedding encode_video(const VideoChoice& choice, size_t i, const api::Model& model, api::Session& session,

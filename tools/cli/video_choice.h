@@ -18,7 +18,12 @@ struct VideoChoice {
 
   size_t n_videos() const { return videos.size() + (frames.empty() ? 0 : 1); }
 };
+/// Which videos, and the next.
 void add_video_options(CLI::App& command, VideoChoice& choice);
+/// Which of their frames are seen, and how large.
+void add_seeing_options(CLI::App& command, VideoChoice& choice);
+/// How fast frames follow that are files.
+void add_frame_rate_option(CLI::App& command, VideoChoice& choice);
 
 /// What a video was and became.
 struct VideoFacts {

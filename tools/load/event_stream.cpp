@@ -43,7 +43,10 @@ StreamEvent event_of(const json& object) {
   event.finish_reason = text_of(member(choice, "finish_reason"));
   const json* const delta = member(choice, "delta");
   event.text = text_of(member(delta, "content"));
-  event.has_token = !event.text.empty() || !text_of(member(delta, "reasoning_content")).empty() ||
+  // A token without a text of its own has an empty piece; so has the role, which may come before the first token.
+  const json* const content = member(delta, "content");
+  const bool is_piece = content != nullptr && content->is_string() && member(delta, "role") == nullptr;
+  event.has_token = is_piece || !event.text.empty() || !text_of(member(delta, "reasoning_content")).empty() ||
                     member(delta, "tool_calls") != nullptr;
   return event;
 }

@@ -9,7 +9,7 @@
 namespace glimpse::load {
 
 struct StreamEvent {
-  bool has_token = false;  // a piece of the answer, of its reasoning or of a call: at least one token
+  bool has_token = false;  // a piece of the answer (maybe empty), of its reasoning or of a call: at least one token
   std::string text;        // of the answer
   int64_t n_prompt_tokens = -1, n_output_tokens = -1;  // of `usage`; negative: not told
   std::string finish_reason;

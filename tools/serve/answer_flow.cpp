@@ -70,7 +70,7 @@ class Stream {
 
  private:
   std::string chunk(Json choice) {
-    Json json = chunk_of(plan_.head, Json::array({std::move(choice)}));
+    Json json = plan_.style->chunk(plan_.head, std::move(choice));
     if (plan_.include_usage) json["usage"] = nullptr;
     if (!plan_.warnings.empty()) json["warnings"] = std::exchange(plan_.warnings, {});
     return event_of(json);
@@ -100,7 +100,8 @@ class Stream {
     Json json = chunk_of(plan_.head, Json::array());
     json["usage"] = usage_of(results_);
     json["timings"] = timings_of(results_.front());
-    return format("%sdata: [DONE]\n\n", plan_.include_usage ? event_of(json) : "");
+    return format("%s%s", plan_.include_usage ? event_of(json) : "",
+                  plan_.style->says_done() ? "data: [DONE]\n\n" : "");
   }
 
   AnswerPlan plan_;
@@ -136,7 +137,7 @@ HttpResponse whole_of(const AnswerPlan& plan, Answers& answers, size_t n_choices
   Json choices = Json::array();
   for (size_t i = 0; i < n_choices; ++i) choices.push_back(plan.style->whole(static_cast<int>(i), results[i]));
   HttpResponse response;
-  response.body = dump(response_of(plan.head, std::move(choices), results, plan.warnings));
+  response.body = dump(plan.style->response(plan.head, std::move(choices), results, plan.warnings));
   return response;
 }
 

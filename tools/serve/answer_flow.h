@@ -24,6 +24,16 @@ class AnswerStyle {
   virtual Json step(int index, const Session::Step& step) = 0;
   /// The end of a choice, in one piece or several.
   virtual std::vector<Json> last(int index, const RequestResult& result) = 0;
+
+  /// The whole response of these choices; as OpenAI has it.
+  virtual Json response(const ResponseHead& head, Json choices, const std::vector<RequestResult>& results,
+                        const std::vector<std::string>& warnings) {
+    return response_of(head, std::move(choices), results, warnings);
+  }
+  /// A piece of a stream with what one choice says.
+  virtual Json chunk(const ResponseHead& head, Json choice) { return chunk_of(head, Json::array({std::move(choice)})); }
+  /// Whether "[DONE]" ends a stream.
+  virtual bool says_done() const { return true; }
 };
 
 struct AnswerPlan {

@@ -2,109 +2,34 @@
 
 #include <optional>
 
+#include "tools/serve/content.h"
+
 namespace glimpse::serve {
 namespace {
 
-/// Counts over all messages of a request.
-struct Reader {
-  const RequestPolicy& policy;
-  const ChatStyle& style;
-  std::vector<std::string>& warnings;
-  std::vector<ImageSize> pictures = {};
-  std::vector<std::string> picture_paths = {};
-  int64_t n_parts = 0;
-};
-
-std::shared_ptr<const RequestImage> take_picture(const Json& url, const std::string& path, Reader& reader) {
-  const MediaPicture picture = read_picture(url.get_ref<const std::string&>(), reader.policy.media, path);
-  reader.pictures.push_back({picture.width, picture.height});
-  reader.picture_paths.push_back(path);
-  return picture.image;
-}
-
-RequestPart read_image_part(Fields& part, Reader& reader) {
-  const Json& image = part.need("image_url");
-  std::string path = part.path("image_url");
-  if (reader.pictures.size() == reader.policy.media.max_pictures) {
-    refuse_field(path, format("one request may have at most %d pictures", reader.policy.media.max_pictures));
-  }
-  RequestPart result;
-  if (image.is_string()) {  // as some clients send it
-    result.image = take_picture(image, path, reader);
-    return result;
-  }
-  Fields fields(image, path);
-  const Json& url = fields.need("url");
-  path = fields.path("url");
-  if (!url.is_string()) refuse_field(path, "want a string");
-  const std::string detail = fields.text("detail", "auto");
-  if (detail != "auto") {
-    reader.warnings.push_back(
-        format("%s has no effect: the server bounds the size of all pictures", fields.path("detail")));
-  }
-  fields.report_unknown(reader.warnings);
-  result.image = take_picture(url, path, reader);
-  return result;
-}
-
-RequestPart read_part(const Json& json, const std::string& path, Reader& reader) {
-  if (++reader.n_parts > reader.policy.max_parts) {
-    refuse_field(path, format("one request may have at most %d parts", reader.policy.max_parts));
-  }
-  Fields part(json, path);
-  const std::string type = part.need_text("type");
-  RequestPart result;
-  if (type == "text" || type == "input_text" || type == "output_text") {
-    result.text = part.need_text("text");
-  } else if (type == "refusal") {
-    result.text = part.need_text("refusal");
-  } else if (type == "image_url") {
-    result = read_image_part(part, reader);
-  } else {
-    refuse_field(part.path("type"), format("\"%s\" is not supported: want text or image_url", type.substr(0, 64)));
-  }
-  part.ignore({"cache_control", "annotations"});
-  part.report_unknown(reader.warnings);
-  return result;
-}
-
-void read_content(Fields& message, Reader& reader, std::vector<RequestPart>& parts) {
-  const Json& content = message.need("content");
-  const std::string path = message.path("content");
-  if (content.is_string()) {
-    ++reader.n_parts;
-    parts.push_back({content.get<std::string>(), nullptr});
-    return;
-  }
-  if (!content.is_array()) refuse_field(path, "want a string or an array of parts");
-  for (size_t i = 0; i < content.size(); ++i) {
-    parts.push_back(read_part(content[i], format("%s[%d]", path, i), reader));
-  }
-}
-
 // What it said, thought and called as one text.
-void read_assistant(Fields& message, Reader& reader, RequestMessage& result) {
+void read_assistant(Fields& message, const ChatStyle& style, ContentReader& reader, RequestMessage& result) {
   if (message.find("content") != nullptr || message.find("tool_calls") == nullptr) {
-    read_content(message, reader, result.parts);
+    result.parts = reader.read(message.need("content"), message.path("content"));
   }
   std::string content;
   for (const RequestPart& part : result.parts) {
     if (part.image != nullptr) refuse_field(message.path("content"), "an assistant's message has no pictures");
     content += part.text;
   }
-  const bool thinks = reader.style.thinking != ChatStyle::Thinking::kNone;
+  const bool thinks = style.thinking != ChatStyle::Thinking::kNone;
   result.parts = {{assistant_text(message, content, thinks), nullptr}};
 }
 
-RequestMessage read_message(const Json& json, const std::string& path, Reader& reader) {
+RequestMessage read_message(const Json& json, const std::string& path, const ChatStyle& style, ContentReader& reader) {
   Fields message(json, path);
   RequestMessage result;
   result.role = message.need_text("role");
   if (result.role == "developer") result.role = "system";
   if (result.role == "assistant") {
-    read_assistant(message, reader, result);
+    read_assistant(message, style, reader, result);
   } else if (result.role == "system" || result.role == "user" || result.role == "tool") {
-    read_content(message, reader, result.parts);
+    result.parts = reader.read(message.need("content"), message.path("content"));
     message.refuse({"tool_calls"});
   } else {
     refuse_field(message.path("role"),
@@ -112,21 +37,22 @@ RequestMessage read_message(const Json& json, const std::string& path, Reader& r
   }
   message.ignore({"name", "refusal", "annotations", "tool_call_id"});
   message.refuse({"function_call", "audio"});
-  message.report_unknown(reader.warnings);
+  message.report_unknown(reader.warnings());
   return result;
 }
 
-std::vector<RequestMessage> read_messages(Fields& body, Reader& reader) {
+std::vector<RequestMessage> read_messages(Fields& body, const RequestPolicy& policy, const ChatStyle& style,
+                                          ContentReader& reader) {
   const Json& list = body.need("messages");
   const std::string path = body.path("messages");
   if (!list.is_array() || list.empty()) refuse_field(path, "want an array of messages, at least one");
-  if (static_cast<int64_t>(list.size()) > reader.policy.max_messages) {
-    refuse_field(path, format("has %d messages; at most %d are allowed", list.size(), reader.policy.max_messages));
+  if (static_cast<int64_t>(list.size()) > policy.max_messages) {
+    refuse_field(path, format("has %d messages; at most %d are allowed", list.size(), policy.max_messages));
   }
   std::vector<RequestMessage> messages;
   for (size_t i = 0; i < list.size(); ++i) {
     const std::string at = format("%s[%d]", path, i);
-    messages.push_back(read_message(list[i], at, reader));
+    messages.push_back(read_message(list[i], at, style, reader));
     if (i > 0 && messages[i].role == "assistant" && messages[i - 1].role == "assistant") {
       refuse_field(at, "two messages of the assistant in a row");
     }
@@ -182,7 +108,7 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   const Json json = parse_json(text);
   Fields body(json, "");
   ChatRequest request;
-  request.generation = read_generation(body, policy);
+  request.generation = read_generation(body, policy, context.tokenizer);
   check_model_name(body, policy, request.generation.warnings);
   read_logprobs(body, request.generation);
   check_modalities(body);
@@ -196,10 +122,10 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   request.prompt.enable_thinking = read_thinking(body, request.generation.warnings);
   body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
   body.ignore({"add_generation_prompt", "parallel_tool_calls"});
-  Reader reader{policy, context.style, request.generation.warnings};
-  request.messages = read_messages(body, reader);
-  request.pictures = std::move(reader.pictures);
-  request.picture_paths = std::move(reader.picture_paths);
+  ContentReader reader(policy, context.family, request.generation.warnings);
+  request.messages = read_messages(body, policy, context.style, reader);
+  request.pictures = reader.pictures();
+  request.picture_paths = reader.picture_paths();
   read_constraint(body, text, context, request);
   body.report_unknown(request.generation.warnings);
   return request;

@@ -27,6 +27,7 @@ struct ChatContext {
   const Tokenizer& tokenizer;
   const ChatStyle& style;  // of the model's chat template
   FormatCache& formats;
+  VisionConfig::Family family = VisionConfig::Family::kQwen2;  // of its vision encoder
 };
 
 /// text: the body. Throws ApiError, which names the field, and for a picture its message and part.

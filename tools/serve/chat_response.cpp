@@ -1,5 +1,7 @@
 #include "tools/serve/chat_response.h"
 
+#include <utility>
+
 #include "tokenizer/answer_parts.h"
 
 namespace glimpse::serve {
@@ -17,7 +19,7 @@ class ChatAnswers : public AnswerStyle {
         tools_(request.tools),
         split_{opens_thinking(model.chat_format().style, request.prompt),
                !request.prompt.tools.empty() && request.tools.schema.empty()},
-        choices_(static_cast<size_t>(request.generation.n_choices), Choice{AnswerSplitter(split_), 0}) {}
+        choices_(static_cast<size_t>(request.generation.n_choices), Choice{AnswerSplitter(split_)}) {}
 
   Json whole(int index, const RequestResult& result) override {
     const Answer& answer = result.answer;
@@ -40,10 +42,13 @@ class ChatAnswers : public AnswerStyle {
 
   Json first(int index) override { return choice_of(index, {{"role", "assistant"}, {"content", nullptr}}); }
 
+  // The first token is told even where it has no text: when it came is what clients measure.
   Json step(int index, const Session::Step& step) override {
     const bool told = logprobs_ && step.token.id >= 0 && !tokenizer_.is_end_of_generation(step.token.id);
-    Json delta =
-        is_forced() ? Json::object() : delta_of(index, choices_[static_cast<size_t>(index)].splitter.push(step.text));
+    Choice& state = choices_[static_cast<size_t>(index)];
+    Json delta = is_forced() ? Json::object() : delta_of(index, state.splitter.push(step.text));
+    const bool first = !std::exchange(state.has_token, true);
+    if (delta.empty() && first && !is_forced()) delta["content"] = "";
     if (delta.empty() && !told) return nullptr;
     Json choice = choice_of(index, std::move(delta));
     if (told) choice["logprobs"] = {{"content", {chat_logprob(step.token, n_top_, tokenizer_)}}, {"refusal", nullptr}};
@@ -65,6 +70,7 @@ class ChatAnswers : public AnswerStyle {
   struct Choice {
     AnswerSplitter splitter;
     int n_calls = 0;  // told so far
+    bool has_token = false;
   };
 
   bool is_forced() const { return !tools_.schema.empty(); }

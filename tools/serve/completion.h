@@ -12,18 +12,33 @@
 
 namespace glimpse::serve {
 
-struct CompletionRequest {
-  Generation generation;
-  std::vector<std::string> prompts;  // n_choices answers to each
-  bool echo = false;                 // answers begin with their prompt
+struct CompletionPrompt {
+  std::string text;                // "<__media__>" where a picture is
+  std::vector<RequestPart> parts;  // the same, with the pictures
 };
 
-/// Control tokens in a prompt count. Token ids are taken where they are those of the text that they stand for. Throws
-/// ApiError.
-CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
-                                          const Tokenizer& tokenizer, FormatCache& formats);
+struct CompletionRequest {
+  Generation generation;
+  std::vector<CompletionPrompt> prompts;   // n_choices answers to each
+  std::vector<std::string> picture_paths;  // of all prompts
+  bool echo = false;                       // answers begin with their prompt
+  // Of llama.cpp's own endpoint.
+  bool is_list = false;  // the prompts came as a list: so do the answers
+  bool return_tokens = false;
+  std::vector<std::string> response_fields;  // of what a response has; empty: all
+};
 
-std::shared_ptr<AnswerStyle> completion_style(const CompletionRequest& request, const Tokenizer& tokenizer);
+/// Whose shapes are meant: OpenAI's, or those of llama.cpp's own endpoint.
+enum class CompletionKind { kOpenAi, kLlama };
+
+/// Control tokens in a prompt count. A prompt is a text, token ids (taken where they are those of the text that they
+/// stand for) with texts between them, or {"prompt_string", "multimodal_data"}: pictures in base64 for the places in
+/// the text. Throws ApiError.
+CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
+                                          const Tokenizer& tokenizer, FormatCache& formats, CompletionKind kind);
+
+std::shared_ptr<AnswerStyle> completion_style(const CompletionRequest& request, const Tokenizer& tokenizer,
+                                              CompletionKind kind);
 
 /// A list of token ids as text. Throws ApiError for what is no list of ids of the vocabulary.
 std::vector<TokenId> read_token_ids(const Json& list, const std::string& path, const Tokenizer& tokenizer);

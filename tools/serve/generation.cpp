@@ -29,18 +29,20 @@ std::vector<std::string> read_stops(Fields& body) {
 }
 
 TokenId read_token_id(const Json& value, const std::string& path) {
-  if (!value.is_number_integer()) refuse_field(path, "want a token's id");
   const auto id = value.get<int64_t>();
   if (id < 0 || id > std::numeric_limits<TokenId>::max()) refuse_field(path, "is no token's id");
   return static_cast<TokenId>(id);
 }
 
-// "151645"; std::from_chars would take "-1" and stop early.
-TokenId token_id_of_key(const std::string& key, const std::string& path) {
-  if (key.empty() || key.size() > 9 || key.find_first_not_of("0123456789") != std::string::npos) {
-    refuse_field(path, "keys are token ids in digits");
+// "151645" is an id; any other text is its tokens.
+std::vector<TokenId> tokens_of_key(const std::string& key, const std::string& path, const Tokenizer& tokenizer) {
+  if (!key.empty() && key.size() <= 9 && key.find_first_not_of("0123456789") == std::string::npos) {
+    return {static_cast<TokenId>(std::stol(key))};
   }
-  return static_cast<TokenId>(std::stol(key));
+  const auto ids = tokenizer.encode(key, {.parse_special = true, .normalize_nfc = true});
+  if (!ids.ok()) refuse_field(path, ids.error().message);
+  if (ids.value().empty()) refuse_field(path, "keys are token ids, or texts");
+  return ids.value();
 }
 
 float read_bias(const Json& value, const std::string& path) {
@@ -51,8 +53,8 @@ float read_bias(const Json& value, const std::string& path) {
   return static_cast<float>(bias);
 }
 
-// {"15043": 1.5} as OpenAI has it, [[15043, 1.5], [13, false]] as llama.cpp.
-std::vector<std::pair<TokenId, float>> read_logit_bias(Fields& body) {
+// {"15043": 1.5} as OpenAI has it, [[15043, 1.5], [" the", false]] as llama.cpp: the tokens of a text, each.
+std::vector<std::pair<TokenId, float>> read_logit_bias(Fields& body, const Tokenizer& tokenizer) {
   const Json* const field = body.find("logit_bias");
   std::vector<std::pair<TokenId, float>> biases;
   if (field == nullptr) return biases;
@@ -60,18 +62,25 @@ std::vector<std::pair<TokenId, float>> read_logit_bias(Fields& body) {
   if (!field->is_object() && !field->is_array()) refuse_field(path, "want an object of token ids and biases");
   if (field->size() > kMostBiases)
     refuse_field(path, format("has %d entries; at most %d are allowed", field->size(), kMostBiases));
+  const auto add = [&](const std::vector<TokenId>& ids, float bias) {
+    for (const TokenId id : ids) biases.emplace_back(id, bias);
+    if (biases.size() > kMostBiases) refuse_field(path, format("is for more than %d tokens", kMostBiases));
+  };
   if (field->is_object()) {
     for (const auto& entry : field->items()) {
-      const TokenId id = token_id_of_key(entry.key(), path);
-      biases.emplace_back(id, read_bias(entry.value(), format("%s.%d", path, id)));
+      const std::string at = format("%s.%s", path, entry.key().substr(0, 64));
+      add(tokens_of_key(entry.key(), at, tokenizer), read_bias(entry.value(), at));
     }
     return biases;
   }
   for (size_t i = 0; i < field->size(); ++i) {
     const Json& pair = (*field)[i];
     const std::string at = format("%s[%d]", path, i);
-    if (!pair.is_array() || pair.size() != 2) refuse_field(at, "want [id, bias]");
-    biases.emplace_back(read_token_id(pair[0], at), read_bias(pair[1], at));
+    const bool is_pair = pair.is_array() && pair.size() == 2 && (pair[0].is_number_integer() || pair[0].is_string());
+    if (!is_pair) refuse_field(at, "want [token id or text, bias]");
+    add(pair[0].is_string() ? tokens_of_key(pair[0].get<std::string>(), at, tokenizer)
+                            : std::vector<TokenId>{read_token_id(pair[0], at)},
+        read_bias(pair[1], at));
   }
   return biases;
 }
@@ -90,7 +99,7 @@ uint64_t random_seed() {
   return uint64_t{device()} << 21 ^ device();
 }
 
-void read_sampler(Fields& body, const RequestPolicy& policy, SamplerOptions& sampler) {
+void read_sampler(Fields& body, const RequestPolicy& policy, const Tokenizer& tokenizer, SamplerOptions& sampler) {
   constexpr double kHuge = 1e9;
   const auto real = [&](const char* name, double least, double most, float& value) {
     value = static_cast<float>(body.number(name, least, most, value));
@@ -111,8 +120,12 @@ void read_sampler(Fields& body, const RequestPolicy& policy, SamplerOptions& sam
   } else if (!policy.has_seed) {
     sampler.seed = random_seed();
   }
-  std::vector<std::pair<TokenId, float>> biases = read_logit_bias(body);
+  std::vector<std::pair<TokenId, float>> biases = read_logit_bias(body, tokenizer);
   if (!biases.empty()) sampler.logit_bias = std::move(biases);
+  if (!body.flag("ignore_eos", false)) return;
+  for (TokenId id = 0; id < tokenizer.size(); ++id) {
+    if (tokenizer.is_end_of_generation(id)) sampler.logit_bias.emplace_back(id, kNever);
+  }
 }
 
 void read_stream_options(Fields& body, Generation& generation) {
@@ -127,10 +140,10 @@ void read_stream_options(Fields& body, Generation& generation) {
 
 }  // namespace
 
-Generation read_generation(Fields& body, const RequestPolicy& policy) {
+Generation read_generation(Fields& body, const RequestPolicy& policy, const Tokenizer& tokenizer) {
   Generation generation;
   generation.options = policy.defaults;
-  read_sampler(body, policy, generation.options.sampler);
+  read_sampler(body, policy, tokenizer, generation.options.sampler);
   generation.options.max_tokens = read_max_tokens(body, policy.defaults.max_tokens);
   if (policy.max_tokens >= 0 &&
       (generation.options.max_tokens < 0 || generation.options.max_tokens > policy.max_tokens)) {
@@ -141,7 +154,7 @@ Generation read_generation(Fields& body, const RequestPolicy& policy) {
   generation.n_choices = static_cast<int>(body.integer("n", 1, policy.max_choices, 1));
   read_stream_options(body, generation);
   body.ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "cache_prompt",
-               "timings_per_token", "prompt_cache_retention", "id_slot"});
+               "timings_per_token", "prompt_cache_retention", "id_slot", "n_keep"});
   return generation;
 }
 

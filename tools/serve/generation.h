@@ -21,6 +21,7 @@ struct RequestPolicy {
   int64_t max_parts = 4096;  // of all messages together
   int64_t max_choices = 16;
   int64_t max_tokens = -1;  // no answer may be longer; -1: what the context holds
+  int n_parallel = 1;       // requests that are under way at once
   std::string model_name;
 };
 
@@ -36,7 +37,7 @@ struct Generation {
 
 /// Reads stop, seed, sampler, penalties, lengths, n, streaming. Log-probabilities differ by endpoint and are not read.
 /// Throws ApiError.
-Generation read_generation(Fields& body, const RequestPolicy& policy);
+Generation read_generation(Fields& body, const RequestPolicy& policy, const Tokenizer& tokenizer);
 /// The options of choice `index`: those of the request, with a seed of its own.
 GenerateOptions options_of_choice(const Generation& generation, int index);
 /// Warns when another model was asked for than there is.

@@ -6,11 +6,13 @@
 
 #include <cstdlib>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "tools/serve/api_error.h"
 #include "tools/serve/base64.h"
 #include "tools/serve/json_body.h"
+#include "tools/video/request_video.h"
 
 namespace glimpse::serve {
 namespace {
@@ -19,9 +21,13 @@ class Descriptor {
  public:
   explicit Descriptor(int fd) : fd_(fd) {}
   ~Descriptor() { reset(-1); }
-  Descriptor(const Descriptor&) = delete;
-  Descriptor& operator=(const Descriptor&) = delete;
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    reset(std::exchange(other.fd_, -1));
+    return *this;
+  }
   int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
   void reset(int fd) {
     if (fd_ >= 0) close(fd_);
     fd_ = fd;
@@ -84,7 +90,7 @@ Error no_such_file() {
 
 Result<std::string> read_regular_file(int fd, uint64_t max_bytes) {
   struct stat info {};
-  if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode)) return no_such_file();
+  if (fstat(fd, &info) != 0) return no_such_file();
   if (static_cast<uint64_t>(info.st_size) > max_bytes) {
     return make_error(ErrorCode::kTooLarge, "the file has %d bytes; at most %d are allowed", info.st_size, max_bytes);
   }
@@ -116,9 +122,8 @@ std::string bytes_of_data_url(std::string_view url, const std::string& path) {
   return std::move(*bytes);
 }
 
-}  // namespace
-
-Result<std::string> read_media_file(std::string_view url, const std::string& directory, uint64_t max_bytes) {
+// A regular file below the directory.
+Result<Descriptor> open_media_file(std::string_view url, const std::string& directory) {
   url.remove_prefix(std::string_view("file://").size());
   if (starts_with_word(url, "localhost/")) url.remove_prefix(9);
   const std::optional<std::string> path = percent_decoded(url);
@@ -137,38 +142,179 @@ Result<std::string> read_media_file(std::string_view url, const std::string& dir
     if (at.get() < 0) return no_such_file();
   }
   // Not blocking: a named pipe would wait for its writer.
-  const Descriptor file(openat(at.get(), names->back().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-  if (file.get() < 0) return no_such_file();
+  Descriptor file(openat(at.get(), names->back().c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  struct stat info {};
+  if (file.get() < 0 || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode)) return no_such_file();
+  return file;
+}
+
+void check_bytes(size_t n, const MediaPolicy& policy, const std::string& path) {
+  if (n <= policy.limits.max_bytes) return;
+  throw ApiError(413, format("%s: the picture has %d bytes; at most %d are allowed", path, n, policy.limits.max_bytes),
+                 path);
+}
+
+// What a URL is, without regard to case.
+enum class Scheme { kData, kFile };
+Scheme scheme_of(std::string_view url, const MediaPolicy& policy, const char* example, const std::string& path) {
+  if (starts_with_word(url, "data:")) return Scheme::kData;
+  if (starts_with_word(url, "file://")) {
+    if (!policy.directory.empty()) return Scheme::kFile;
+    refuse_field(path, "this server gives no access to files (it has no media directory)");
+  }
+  if (starts_with_word(url, "http://") || starts_with_word(url, "https://")) {
+    refuse_field(path, format("nothing is fetched from the network: send the bytes themselves, %s", example));
+  }
+  refuse_field(path, format("want a URL %s", example));
+}
+
+}  // namespace
+
+Result<std::string> read_media_file(std::string_view url, const std::string& directory, uint64_t max_bytes) {
+  GLIMPSE_ASSIGN(const Descriptor file, open_media_file(url, directory));
   return read_regular_file(file.get(), max_bytes);
 }
 
 MediaPicture read_picture(std::string_view url, const MediaPolicy& policy, const std::string& path) {
   auto image = std::make_shared<RequestImage>();
-  if (starts_with_word(url, "data:")) {
+  if (scheme_of(url, policy, "data:image/png;base64,...", path) == Scheme::kData) {
     image->bytes = bytes_of_data_url(url, path);
-  } else if (starts_with_word(url, "file://")) {
-    if (policy.directory.empty())
-      refuse_field(path, "this server gives no access to files (it has no media directory)");
+  } else {
     Result<std::string> bytes = read_media_file(url, policy.directory, policy.limits.max_bytes);
     if (!bytes.ok()) refuse_field(path, bytes.error().message);
     image->bytes = std::move(bytes).value();
-  } else if (starts_with_word(url, "http://") || starts_with_word(url, "https://")) {
-    refuse_field(path, "nothing is fetched from the network: send the picture itself, data:image/png;base64,...");
-  } else {
-    refuse_field(path, "want a URL data:image/png;base64,...");
   }
-  if (image->bytes.size() > policy.limits.max_bytes) {
-    throw ApiError(413,
-                   format("%s: the picture has %d bytes; at most %d are allowed", path, image->bytes.size(),
-                          policy.limits.max_bytes),
-                   path);
-  }
+  check_bytes(image->bytes.size(), policy, path);
   DecodeOptions options;
   options.limits = policy.limits;
   const auto reader = open_image(std::as_bytes(std::span(image->bytes)), options);
   if (!reader.ok()) refuse_field(path, format("bad picture: %s", reader.error().message));
   const ImageInfo& info = reader.value()->info();
   return {image, info.upright_width(), info.upright_height()};
+}
+
+// -- videos ---------------------------------------------------------------------------------------------------------
+
+namespace {
+
+/// Frames, and the part of the budget that they take.
+struct BudgetedVideo : RequestVideo {
+  ~BudgetedVideo() { give_back(); }
+  bool take(std::shared_ptr<MemoryBudget> from, uint64_t n) {
+    give_back();
+    if (!from->take(n)) return false;
+    budget = std::move(from);
+    n_bytes = n;
+    return true;
+  }
+  void give_back() {
+    if (budget != nullptr) budget->give_back(n_bytes);
+    budget = nullptr;
+  }
+  std::shared_ptr<MemoryBudget> budget;
+  uint64_t n_bytes = 0;
+};
+
+void reserve(uint64_t n, const VideoPolicy& policy, const std::string& path, BudgetedVideo& video) {
+  if (n > policy.memory->n_bytes()) {
+    refuse_field(path, format("the frames of the video that would be seen have %d bytes; at most %d are allowed: fewer "
+                              "(fps), or smaller ones",
+                              n, policy.memory->n_bytes()));
+  }
+  if (video.take(policy.memory, n)) return;
+  ApiError busy(429, format("%s: the memory for frames of videos is in use", path), path, "queue_full");
+  busy.retry_after_s = 1;
+  throw busy;
+}
+
+// data:video/jpeg;base64,A,B,...: the frames themselves, as vLLM's clients send them.
+void read_frame_list(std::string_view url, const MediaPolicy& policy, const std::string& path, BudgetedVideo& video) {
+  const size_t comma = std::min(url.find(','), url.size() - 1);
+  const std::string head(url.substr(0, comma + 1));
+  DecodeOptions options;
+  options.limits = policy.limits;
+  std::vector<std::string_view> pieces;
+  for (size_t at = comma + 1; at <= url.size();) {
+    const size_t end = std::min(url.find(',', at), url.size());
+    pieces.push_back(url.substr(at, end - at));
+    at = end + 1;
+  }
+  if (pieces.size() > static_cast<size_t>(policy.video.sampling.max_frames)) {
+    refuse_field(
+        path, format("the video has %d frames; at most %d are seen", pieces.size(), policy.video.sampling.max_frames));
+  }
+  for (size_t i = 0; i < pieces.size(); ++i) {
+    const std::string bytes = bytes_of_data_url(head + std::string(pieces[i]), path);
+    check_bytes(bytes.size(), policy, path);
+    Result<Image> image = decode_image(std::as_bytes(std::span(bytes)), options);
+    if (!image.ok()) refuse_field(path, format("frame %d: %s", i + 1, image.error().message));
+    if (i == 0) reserve(image.value().pixels.size() * pieces.size(), policy.video, path, video);
+    const Image& first = i == 0 ? image.value() : video.frames[0];
+    if (image.value().width != first.width || image.value().height != first.height) {
+      refuse_field(path, format("frame %d has another size than the first", i + 1));
+    }
+    video.frames.push_back(std::move(image).value());
+  }
+}
+
+// An animation or a film.
+void read_film(const video::MemoryFile& file, const MediaPolicy& policy, const VideoSampling& sampling,
+               VisionConfig::Family family, const std::string& path, BudgetedVideo& video) {
+  video::Options options;
+  options.limits = policy.limits;
+  options.limits.max_bytes = UINT64_MAX;  // they are here
+  options.patience = policy.video.patience;
+  options.ffmpeg = policy.video.ffmpeg;
+  options.ffprobe = policy.video.ffprobe;
+  const auto fits = [&](uint64_t n) -> Status {
+    reserve(n, policy.video, path, video);
+    return {};
+  };
+  const Status read = video::read_request_video(file.path(), options, {sampling, family, fits}, video);
+  if (read.ok()) return;
+  std::string said = read.error().message;
+  for (const std::string& name : {"file:" + file.path(), file.path()}) {  // of which the client knows nothing
+    for (size_t at = 0; (at = said.find(name, at)) != std::string::npos;) said.replace(at, name.size(), "it");
+  }
+  refuse_field(path, format("bad video: %s", said));
+}
+
+}  // namespace
+
+bool MemoryBudget::take(uint64_t n) {
+  const std::lock_guard lock(mutex_);
+  if (n > n_bytes_ - used_) return false;
+  used_ += n;
+  return true;
+}
+
+void MemoryBudget::give_back(uint64_t n) {
+  const std::lock_guard lock(mutex_);
+  used_ -= n;
+}
+
+MediaPicture read_video(std::string_view url, const MediaPolicy& policy, double fps, VisionConfig::Family family,
+                        const std::string& path) {
+  VideoSampling sampling = policy.video.sampling;
+  if (fps > 0) sampling.fps = fps;
+  const auto video = std::make_shared<BudgetedVideo>();
+  video->fps = sampling.fps;
+  video->limits = policy.video.limits;
+  if (scheme_of(url, policy, "data:video/mp4;base64,...", path) == Scheme::kFile) {
+    Result<Descriptor> file = open_media_file(url, policy.directory);
+    if (!file.ok()) refuse_field(path, file.error().message);
+    read_film(video::MemoryFile(file.value().release()), policy, sampling, family, path, *video);
+  } else if (starts_with_word(url, "data:video/jpeg;")) {
+    read_frame_list(url, policy, path, *video);
+  } else {
+    const auto file = video::MemoryFile::of(bytes_of_data_url(url, path));
+    if (!file.ok()) throw ApiError(503, format("%s: %s", path, file.error().message), path);
+    read_film(file.value(), policy, sampling, family, path, *video);
+  }
+  const Image& first = video->frames.at(0);
+  const auto image = std::make_shared<RequestImage>();
+  image->video = video;
+  return {image, first.width, first.height};
 }
 
 }  // namespace glimpse::serve

@@ -27,8 +27,7 @@ class ListeningThread {
   std::thread thread_;
 };
 
-Result<std::unique_ptr<Engine>> load_engine(const ServerOptions& options, const ServerEvents& events,
-                                            Service& service) {
+Result<Serving> load(const ServerOptions& options, const ServerEvents& events, Service& service) {
   ModelOptions model_options = options.model;
   model_options.progress = [&](std::string_view stage, double fraction) {
     service.show_progress(stage, fraction);
@@ -36,7 +35,16 @@ Result<std::unique_ptr<Engine>> load_engine(const ServerOptions& options, const 
     return !events.interrupted();
   };
   GLIMPSE_ASSIGN(const std::shared_ptr<const Model> model, Model::load(model_options));
-  return Engine::create(model, options.engine(*model));
+  const EngineOptions engine_options = options.engine(*model);
+  Serving serving;
+  serving.model = model;
+  serving.context = engine_options.context;
+  if (model->text().pooling == Pooling::kNone) {
+    GLIMPSE_ASSIGN(serving.engine, Engine::create(model, engine_options));
+    serving.context = serving.engine->context();
+  }
+  GLIMPSE_ASSIGN(serving.vectors, VectorMaker::create(model, engine_options, options.vectors));
+  return serving;
 }
 
 }  // namespace
@@ -46,19 +54,21 @@ Status run_server(const ServerOptions& options, const ServerEvents& events) {
   GLIMPSE_ASSIGN(const std::unique_ptr<Listener> listener, Listener::create(options.listener, service));
   events.listening(listener->port());
   ListeningThread listening(*listener);
-  Result<std::unique_ptr<Engine>> loaded = load_engine(options, events, service);
+  Result<Serving> loaded = load(options, events, service);
   if (!loaded.ok()) {
     if (loaded.error().code == ErrorCode::kCancelled && events.interrupted()) return {};
     return std::move(loaded).error();
   }
-  const std::unique_ptr<Engine> engine = std::move(loaded).value();
-  GLIMPSE_TRY(engine->start());
-  service.open(engine.get());
+  const Serving serving = std::move(loaded).value();
+  if (serving.engine != nullptr) GLIMPSE_TRY(serving.engine->start());
+  service.open(serving);
   events.ready();
   while (!events.interrupted()) sleep_briefly();
   events.stopping();
   service.close();
-  std::thread ending([&] { engine->stop(options.grace_ms); });  // answers go on while connections are closed to others
+  std::thread ending([&] {
+    if (serving.engine != nullptr) serving.engine->stop(options.grace_ms);
+  });  // answers go on while connections are closed to others
   listening.stop();
   ending.join();
   return {};

@@ -15,6 +15,7 @@ namespace glimpse::serve {
 struct ServerOptions {
   ModelOptions model;
   std::function<EngineOptions(const Model& model)> engine;
+  VectorPolicy vectors;
   RequestPolicy requests;
   AccessPolicy access;
   ListenerOptions listener;

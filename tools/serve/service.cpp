@@ -64,16 +64,6 @@ std::vector<ShapePicture> shape_pictures(const ChatRequest& chat, const Engine& 
   return pictures;
 }
 
-// The engine counts pictures ("picture 2: ..."); clients want to know the part.
-void place_picture_error(const std::vector<std::string>& paths, ApiError& error) {
-  const std::string_view word = "picture ";
-  if (error.message.compare(0, word.size(), word) != 0) return;
-  const int number = std::atoi(error.message.c_str() + word.size());
-  if (number < 1 || static_cast<size_t>(number) > paths.size()) return;
-  error.param = paths[static_cast<size_t>(number) - 1];
-  error.message = format("%s: %s", error.param, error.message);
-}
-
 }  // namespace
 
 struct Service::Route {
@@ -95,9 +85,22 @@ const std::vector<Service::Route>& Service::routes() {
       {"/v1/chat/completions", "POST", true, &Service::chat},
       {"/chat/completions", "POST", true, &Service::chat},
       {"/v1/completions", "POST", true, &Service::completions},
-      {"/completions", "POST", true, &Service::completions},
+      {"/completions", "POST", true, &Service::llama_completion},
+      {"/completion", "POST", true, &Service::llama_completion},
+      {"/v1/chat/completions/input_tokens", "POST", true, &Service::input_tokens},
+      {"/chat/completions/input_tokens", "POST", true, &Service::input_tokens},
+      {"/apply-template", "POST", true, &Service::apply_template},
+      {"/props", "GET", true, &Service::props},
+      {"/slots", "GET", true, &Service::not_here},
+      {"/infill", "POST", true, &Service::not_here},
+      {"/lora-adapters", "GET", true, &Service::adapters},
       {"/v1/embeddings", "POST", true, &Service::embeddings},
-      {"/embeddings", "POST", true, &Service::embeddings},
+      {"/embeddings", "POST", true, &Service::llama_embeddings},
+      {"/embedding", "POST", true, &Service::llama_embeddings},
+      {"/v1/rerank", "POST", true, &Service::rerank},
+      {"/v1/reranking", "POST", true, &Service::rerank},
+      {"/rerank", "POST", true, &Service::rerank},
+      {"/reranking", "POST", true, &Service::rerank},
       {"/tokenize", "POST", true, &Service::tokenize},
       {"/detokenize", "POST", true, &Service::detokenize},
   };
@@ -122,21 +125,27 @@ void Service::show_progress(std::string_view stage, double fraction) {
   fraction_ = fraction;
 }
 
-void Service::open(Engine* engine) {
-  engine_.store(engine);
+void Service::open(const Serving& serving) {
+  serving_.store(&serving);
 }
 
 void Service::close() {
   closing_.store(true);
 }
 
-Engine& Service::engine() {
-  Engine* const engine = engine_.load();
-  if (engine != nullptr && !closing_.load()) return *engine;
+const Serving& Service::serving() const {
+  const Serving* const serving = serving_.load();
+  if (serving != nullptr && !closing_.load()) return *serving;
   ApiError error(503, closing_.load() ? "the server is being stopped" : "the model is being loaded", "",
                  closing_.load() ? "stopping" : "loading");
   error.retry_after_s = closing_.load() ? 5 : 1;
   throw error;
+}
+
+Engine& Service::engine() const {
+  const Serving& serving = this->serving();
+  if (serving.engine != nullptr) return *serving.engine;
+  throw ApiError(501, "the model of this server makes vectors or scores, no answers", "", "not_supported");
 }
 
 void Service::admit(const HttpHead& head) {
@@ -259,7 +268,7 @@ HttpResponse Service::page(const HttpRequest&, const HttpClient&) {
 }
 
 HttpResponse Service::health(const HttpRequest&, const HttpClient&) {
-  if (engine_.load() != nullptr && !closing_.load()) return json_response({{"status", "ok"}});
+  if (serving_.load() != nullptr && !closing_.load()) return json_response({{"status", "ok"}});
   const std::lock_guard lock(progress_mutex_);
   HttpResponse response =
       json_response({{"status", closing_.load() ? "stopping" : "loading"}, {"stage", stage_}, {"progress", fraction_}});
@@ -271,20 +280,25 @@ HttpResponse Service::health(const HttpRequest&, const HttpClient&) {
 HttpResponse Service::metrics(const HttpRequest&, const HttpClient&) {
   HttpResponse response;
   response.content_type = "text/plain; version=0.0.4; charset=utf-8";
-  response.body = metrics_.write(engine().stats(), requests_.model_name);
+  const Serving& serving = this->serving();
+  response.body =
+      metrics_.write(serving.engine != nullptr ? serving.engine->stats() : EngineStats(), requests_.model_name);
   return response;
 }
 
 HttpResponse Service::models(const HttpRequest&, const HttpClient&) {
-  const Engine& engine = this->engine();
-  const Json capabilities = engine.model().has_vision() ? Json{"completion", "multimodal"} : Json{"completion"};
-  const Json model = {{"id", requests_.model_name},
-                      {"object", "model"},
-                      {"created", started_},
-                      {"owned_by", "glimpse"},
-                      {"max_model_len", engine.context()},
-                      {"capabilities", capabilities}};
-  return json_response({{"object", "list"}, {"data", {model}}});
+  const Serving& serving = this->serving();
+  Json capabilities = Json::array();
+  if (serving.engine != nullptr) capabilities.push_back("completion");
+  if (serving.vectors->embeds()) capabilities.push_back("embedding");
+  if (serving.vectors->ranks()) capabilities.push_back("rerank");
+  if (serving.model->has_vision()) capabilities.push_back("multimodal");
+  const Json model = {
+      {"id", requests_.model_name},       {"object", "model"},           {"created", started_}, {"owned_by", "glimpse"},
+      {"max_model_len", serving.context}, {"capabilities", capabilities}};
+  // The second list is that of llama.cpp.
+  const Json known = {{"name", requests_.model_name}, {"model", requests_.model_name}, {"capabilities", capabilities}};
+  return json_response({{"object", "list"}, {"data", {model}}, {"models", {known}}});
 }
 
 HttpResponse Service::model(const HttpRequest& request, const HttpClient& client) {
@@ -294,20 +308,28 @@ HttpResponse Service::model(const HttpRequest& request, const HttpClient& client
   throw ApiError(404, format("there is no model \"%s\" here", name.substr(0, 64)), "model", "model_not_found");
 }
 
+ChatRequest Service::read_chat(const HttpRequest& request) {
+  const Model& model = *serving().model;
+  ChatContext context{model.tokenizer(), model.chat_format().style, formats_};
+  if (model.has_vision()) context.family = model.vision().family();
+  return read_chat_request(request.body, requests_, context);
+}
+
 HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client) {
   Engine& engine = this->engine();
-  ChatRequest chat = read_chat_request(request.body, requests_,
-                                       {engine.model().tokenizer(), engine.model().chat_format().style, formats_});
+  const Model& model = engine.model();
+  ChatRequest chat = read_chat(request);
   AnswerPlan plan;
   plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name};
-  plan.style = chat_style(chat, engine.model(), shape_pictures(chat, engine, requests_.pictures),
+  plan.style = chat_style(chat, model, shape_pictures(chat, engine, requests_.pictures),
                           plan.head.id.substr(plan.head.id.find('-') + 1));
   plan.stream = chat.generation.stream;
   plan.include_usage = chat.generation.include_usage;
   plan.warnings = std::move(chat.generation.warnings);
   for (int i = 0; i < chat.generation.n_choices; ++i) {
     Request asked;
-    asked.messages = chat.messages;
+    // What is left here would live as long as the answers: frames of videos are large.
+    asked.messages = i + 1 < chat.generation.n_choices ? chat.messages : std::move(chat.messages);
     asked.prompt = chat.prompt;
     asked.generate = options_of_choice(chat.generation, i);
     plan.requests.push_back(std::move(asked));
@@ -321,34 +343,125 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
 }
 
 HttpResponse Service::completions(const HttpRequest& request, const HttpClient& client) {
+  return complete(request, client, CompletionKind::kOpenAi);
+}
+
+HttpResponse Service::llama_completion(const HttpRequest& request, const HttpClient& client) {
+  return complete(request, client, CompletionKind::kLlama);
+}
+
+HttpResponse Service::complete(const HttpRequest& request, const HttpClient& client, CompletionKind kind) {
   Engine& engine = this->engine();
   const Tokenizer& tokenizer = engine.model().tokenizer();
-  const CompletionRequest completion = read_completion_request(request.body, requests_, tokenizer, formats_);
+  CompletionRequest completion = read_completion_request(request.body, requests_, tokenizer, formats_, kind);
   AnswerPlan plan;
-  plan.style = completion_style(completion, tokenizer);
+  plan.style = completion_style(completion, tokenizer, kind);
   plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name};
   plan.stream = completion.generation.stream;
-  plan.include_usage = completion.generation.include_usage;
+  plan.include_usage = completion.generation.include_usage && kind == CompletionKind::kOpenAi;
   plan.warnings = completion.generation.warnings;
-  for (const std::string& prompt : completion.prompts) {
+  for (CompletionPrompt& prompt : completion.prompts) {
     for (int i = 0; i < completion.generation.n_choices; ++i) {
       Request asked;
-      asked.messages = {{kRawRole, {{prompt, nullptr}}}};
+      asked.messages = {{kRawRole, prompt.parts}};
       asked.generate = options_of_choice(completion.generation, i);
       plan.requests.push_back(std::move(asked));
     }
+    prompt.parts.clear();
   }
-  return answer_plan(engine, metrics_, std::move(plan), client);
+  try {
+    return answer_plan(engine, metrics_, std::move(plan), client);
+  } catch (ApiError& error) {
+    place_picture_error(completion.picture_paths, error);
+    throw;
+  }
 }
 
-// As llama.cpp's server answers where it was started for chat.
-HttpResponse Service::embeddings(const HttpRequest&, const HttpClient&) {
-  throw ApiError(501, "this server makes answers, no embeddings", "", "not_supported");
+TokenizedChat Service::tokenize_question(const HttpRequest& request) {
+  Engine& engine = this->engine();
+  const ChatRequest chat = read_chat(request);
+  const std::vector<ShapePicture> seen = shape_pictures(chat, engine, requests_.pictures);
+  const int64_t merge = engine.model().has_vision() ? engine.model().vision().resize_factor() : 1;
+  std::vector<ChatMessage> messages;
+  size_t picture = 0;
+  for (const RequestMessage& message : chat.messages) {
+    ChatMessage& to = messages.emplace_back();
+    to.role = message.role;
+    for (const RequestPart& part : message.parts) {
+      ChatPart& piece = to.parts.emplace_back();
+      piece.text = part.text;
+      if (part.image == nullptr) continue;
+      const std::string& path = chat.picture_paths[picture];
+      if (part.image->video != nullptr) refuse_field(path, "the tokens of a video are known when it is encoded");
+      if (picture >= seen.size()) refuse_field(path, "the model was loaded without an mmproj file: it cannot see");
+      piece.kind = ChatPart::Kind::kImage;
+      piece.n_tokens = (seen[picture].resized_width / merge) * (seen[picture].resized_height / merge);
+      ++picture;
+    }
+  }
+  auto tokenized =
+      tokenize_chat(engine.model().tokenizer(), messages, chat_options(engine.model().chat_format(), chat.prompt));
+  if (!tokenized.ok()) throw api_error(tokenized.error());
+  return std::move(tokenized).value();
+}
+
+HttpResponse Service::input_tokens(const HttpRequest& request, const HttpClient&) {
+  return json_response({{"object", "response.input_tokens"}, {"input_tokens", tokenize_question(request).ids.size()}});
+}
+
+HttpResponse Service::apply_template(const HttpRequest& request, const HttpClient&) {
+  const TokenizedChat prompt = tokenize_question(request);
+  return json_response({{"prompt", serving().model->tokenizer().decode(prompt.ids, true)}});
+}
+
+HttpResponse Service::props(const HttpRequest&, const HttpClient&) {
+  const Serving& serving = this->serving();
+  const SamplerOptions& sampler = requests_.defaults.sampler;
+  const Json params = {{"n_predict", requests_.defaults.max_tokens},
+                       {"seed", sampler.seed},
+                       {"temperature", sampler.temperature},
+                       {"top_k", sampler.top_k},
+                       {"top_p", sampler.top_p},
+                       {"min_p", sampler.min_p}};
+  return json_response({{"default_generation_settings", {{"n_ctx", serving.context}, {"params", params}}},
+                        {"total_slots", requests_.n_parallel},
+                        {"model_alias", requests_.model_name},
+                        {"model_path", requests_.model_name + ".gguf"},  // where it lies is nobody's business
+                        {"modalities", {{"vision", serving.model->has_vision()}, {"audio", false}}}});
+}
+
+HttpResponse Service::adapters(const HttpRequest&, const HttpClient&) {
+  return json_response(Json::array());
+}
+
+HttpResponse Service::not_here(const HttpRequest& request, const HttpClient&) {
+  throw ApiError(501, format("this server has no %s", request.head.path), "", "not_supported");
+}
+
+HttpResponse Service::embeddings(const HttpRequest& request, const HttpClient& client) {
+  const Serving& serving = this->serving();
+  return serving.vectors->embeddings(request.body, requests_, serving.engine.get(), client);
+}
+
+HttpResponse Service::llama_embeddings(const HttpRequest& request, const HttpClient& client) {
+  HttpResponse response = embeddings(request, client);
+  if (response.body.empty()) return response;
+  Json list = Json::array();
+  for (const Json& one : Json::parse(response.body)["data"]) {
+    list.push_back({{"index", one["index"]}, {"embedding", Json::array({one["embedding"]})}});
+  }
+  response.body = dump(list);
+  return response;
+}
+
+HttpResponse Service::rerank(const HttpRequest& request, const HttpClient& client) {
+  const Serving& serving = this->serving();
+  return serving.vectors->rerank(request.body, requests_, serving.engine.get(), client);
 }
 
 HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
-  const Engine& engine = this->engine();
-  const Tokenizer& tokenizer = engine.model().tokenizer();
+  const Serving& serving = this->serving();
+  const Tokenizer& tokenizer = serving.model->tokenizer();
   const Json json = parse_json(request.body);
   Fields body(json, "");
   const std::string text = body.text("content", body.text("prompt", ""));
@@ -361,11 +474,11 @@ HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
   for (size_t i = 0; with_pieces && i < tokens.size(); ++i) {
     tokens[i] = {{"id", ids.value()[i]}, {"piece", std::string(tokenizer.token_bytes(ids.value()[i], true))}};
   }
-  return json_response({{"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", engine.context()}});
+  return json_response({{"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", serving.context}});
 }
 
 HttpResponse Service::detokenize(const HttpRequest& request, const HttpClient&) {
-  const Tokenizer& tokenizer = engine().model().tokenizer();
+  const Tokenizer& tokenizer = serving().model->tokenizer();
   const Json json = parse_json(request.body);
   Fields body(json, "");
   const std::string text = tokenizer.decode(read_token_ids(body.need("tokens"), "tokens", tokenizer), true);

@@ -9,9 +9,12 @@
 
 #include "engine/serve/engine.h"
 #include "tools/serve/answer_format.h"
+#include "tools/serve/chat_request.h"
+#include "tools/serve/completion.h"
 #include "tools/serve/generation.h"
 #include "tools/serve/http.h"
 #include "tools/serve/metrics.h"
+#include "tools/serve/vectors.h"
 
 namespace glimpse::serve {
 
@@ -24,7 +27,14 @@ struct AccessPolicy {
   bool any_host = true;
 };
 
-/// Outlives the engine that it is given.
+/// What answers, once the model is there. Outlives the service's last request.
+struct Serving {
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<Engine> engine;  // nullptr: of a model that makes vectors, and no answers
+  std::unique_ptr<VectorMaker> vectors;
+  int64_t context = 0;
+};
+
 class Service : public HttpHandler {
  public:
   Service(RequestPolicy requests, AccessPolicy access);
@@ -32,7 +42,7 @@ class Service : public HttpHandler {
   /// While the model loads.
   void show_progress(std::string_view stage, double fraction);
   /// From now on requests are answered.
-  void open(Engine* engine);
+  void open(const Serving& serving);
   /// From now on they are refused: the server ends.
   void close();
 
@@ -45,7 +55,10 @@ class Service : public HttpHandler {
   struct Route;
   static const std::vector<Route>& routes();
   static const Route* find_route(std::string_view path);
-  Engine& engine();
+  /// Throws ApiError 503 before open() and after close().
+  const Serving& serving() const;
+  /// Throws ApiError 501 where there is none.
+  Engine& engine() const;
 
   HttpResponse page(const HttpRequest& request, const HttpClient& client);
   HttpResponse health(const HttpRequest& request, const HttpClient& client);
@@ -55,8 +68,21 @@ class Service : public HttpHandler {
   HttpResponse chat(const HttpRequest& request, const HttpClient& client);
   HttpResponse completions(const HttpRequest& request, const HttpClient& client);
   HttpResponse embeddings(const HttpRequest& request, const HttpClient& client);
+  HttpResponse llama_completion(const HttpRequest& request, const HttpClient& client);
+  HttpResponse llama_embeddings(const HttpRequest& request, const HttpClient& client);
+  HttpResponse input_tokens(const HttpRequest& request, const HttpClient& client);
+  HttpResponse apply_template(const HttpRequest& request, const HttpClient& client);
+  HttpResponse props(const HttpRequest& request, const HttpClient& client);
+  HttpResponse adapters(const HttpRequest& request, const HttpClient& client);
+  HttpResponse not_here(const HttpRequest& request, const HttpClient& client);
+  HttpResponse rerank(const HttpRequest& request, const HttpClient& client);
   HttpResponse tokenize(const HttpRequest& request, const HttpClient& client);
   HttpResponse detokenize(const HttpRequest& request, const HttpClient& client);
+
+  ChatRequest read_chat(const HttpRequest& request);
+  /// A chat request's prompt, with as many tokens for each picture as it will have.
+  TokenizedChat tokenize_question(const HttpRequest& request);
+  HttpResponse complete(const HttpRequest& request, const HttpClient& client, CompletionKind kind);
 
   void check_host(const HttpHead& head) const;
   void check_origin(const HttpHead& head) const;
@@ -68,7 +94,7 @@ class Service : public HttpHandler {
   const AccessPolicy access_;
   Metrics metrics_;
   FormatCache formats_;
-  std::atomic<Engine*> engine_ = nullptr;
+  std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<bool> closing_ = false;
   std::atomic<uint64_t> n_ids_ = 0;
   const uint64_t ids_begin_;

@@ -123,6 +123,10 @@ Status Program::wait_for_output() {
       if (n == 0) close_one(err_);
     }
     if (ends[0].revents != 0 || (out_ < 0 && err_ < 0)) return {};
+    if (patience_.total_seconds > 0 &&
+        std::chrono::duration<double>(Clock::now() - started_).count() > patience_.total_seconds) {
+      return make_error(ErrorCode::kIo, "%s took more than %.0f seconds", name_, patience_.total_seconds);
+    }
     if (std::chrono::duration<double>(Clock::now() - begin).count() > patience_.idle_seconds) {
       return make_error(ErrorCode::kIo, "%s gave nothing for %.0f seconds", name_, patience_.idle_seconds);
     }

@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <span>
@@ -16,6 +17,7 @@ namespace glimpse::video {
 /// What ends the wait for a program.
 struct Patience {
   double idle_seconds = 60;              // without a byte from it
+  double total_seconds = 0;              // from its start to its end; 0: as long as it takes
   const volatile int* cancel = nullptr;  // a flag of the caller's: not 0
 };
 
@@ -43,6 +45,7 @@ class Program {
 
   std::string name_, errors_;
   Patience patience_;
+  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
   pid_t pid_ = -1;
   int out_ = -1, err_ = -1;  // our ends of the pipes
 };
