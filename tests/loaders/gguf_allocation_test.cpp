@@ -18,15 +18,16 @@ namespace {
 thread_local size_t largest_request = 0;
 }
 
-void* operator new(size_t n) {
+// Not inlined: GCC would see free() on what came from new, and warn.
+[[gnu::noinline]] void* operator new(size_t n) {
   largest_request = n > largest_request ? n : largest_request;
   if (void* memory = std::malloc(n > 0 ? n : 1)) return memory;
   throw std::bad_alloc();
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, size_t) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, size_t) noexcept {
   std::free(memory);
 }
 
