@@ -14,21 +14,26 @@ import pytest
 import glimpse
 from conftest import ROOT
 
+PIXELS = 4 * 28 * 28  # of a frame; the model's own least is thirty times as much
 ANIMATION = ROOT / "tests/loaders/data/animation/changes.gif"
 
 
 @pytest.fixture(scope="module")
 def frames() -> "list[numpy.ndarray]":
-    """A square that moves to the right over 8 frames."""
-    made = numpy.full((8, 56, 84, 3), 255, numpy.uint8)
-    for i in range(8):
-        made[i, 20:40, 8 * i : 8 * i + 20] = (230, 20, 20)
+    """A square that moves to the right over 4 frames."""
+    made = numpy.full((4, 56, 84, 3), 255, numpy.uint8)
+    for i in range(4):
+        made[i, 20:40, 16 * i : 16 * i + 20] = (230, 20, 20)
     return list(made)
 
 
+def small(encodes, source, **options) -> glimpse.Embedding:
+    return encodes.encode(glimpse.Video(source, min_pixels=PIXELS, **options))
+
+
 def test_frames_in_every_form_are_the_same_video(model: glimpse.Model, frames, tmp_path: Path) -> None:
-    want = model.encode(glimpse.Video(frames))
-    assert want.n_slices == 4 and want.original_size == (84, 56) and "4 pairs" in repr(want)
+    want = small(model, frames)
+    assert want.n_slices == 2 and want.original_size == (84, 56) and "2 pairs" in repr(want)
     for i, frame in enumerate(frames):
         PIL.Image.fromarray(frame).save(tmp_path / f"frame {i + 7}.png")
     for source in (
@@ -38,35 +43,35 @@ def test_frames_in_every_form_are_the_same_video(model: glimpse.Model, frames, t
         [PIL.Image.fromarray(frame) for frame in frames],
         sorted(tmp_path.iterdir(), key=lambda path: int(path.stem.split()[1])),
     ):
-        assert numpy.array_equal(model.encode(glimpse.Video(source)).numpy(), want.numpy())
-    assert numpy.array_equal(model.session().encode(glimpse.Video(frames)).numpy(), want.numpy())
+        assert numpy.array_equal(small(model, source).numpy(), want.numpy())
+    assert numpy.array_equal(small(model.session(n_ctx=512), frames).numpy(), want.numpy())
     (tmp_path / "odd").mkdir()
     for i, frame in enumerate(frames):
         PIL.Image.fromarray(frame).save(tmp_path / "odd" / f"{i:02}.pcx")
-    assert numpy.array_equal(model.encode(glimpse.Video(tmp_path / "odd")).numpy(), want.numpy())
+    assert numpy.array_equal(small(model, tmp_path / "odd").numpy(), want.numpy())
     again = glimpse.Embedding.load(want.tobytes())
-    assert again.n_slices == 4
+    assert again.n_slices == 2
 
 
 def test_a_model_is_shown_as_many_frames_as_it_is_used_to(model: glimpse.Model, frames) -> None:
-    assert glimpse.Video(frames).frames_seen(model) == list(range(8))
-    film = glimpse.Video(frames * 12, frame_rate=24)
+    assert glimpse.Video(frames).frames_seen(model) == list(range(4))
+    film = glimpse.Video(frames * 24, frame_rate=24)
     seen = film.frames_seen(model)
     assert len(seen) == 8 and seen == sorted(seen) and seen[-1] < 96
-    assert len(glimpse.Video(frames * 12, frame_rate=24, fps=1, min_frames=2).frames_seen(model)) == 4
-    assert len(glimpse.Video(frames * 12, frame_rate=24, max_frames=6).frames_seen(model)) == 6
-    few = model.encode(glimpse.Video(frames, max_tokens=12))
-    assert few.n_tokens <= 12 < model.encode(glimpse.Video(frames)).n_tokens
-    assert model.encode(glimpse.Video(frames, seconds=[i / 2 for i in range(8)])).n_slices == 4
+    assert len(glimpse.Video(frames * 24, frame_rate=24, fps=1, min_frames=2).frames_seen(model)) == 4
+    assert len(glimpse.Video(frames * 24, frame_rate=24, max_frames=6).frames_seen(model)) == 6
+    few = model.encode(glimpse.Video(frames, min_pixels=1, max_tokens=6))
+    assert few.n_tokens <= 6 < small(model, frames).n_tokens
+    assert small(model, frames, seconds=[0.5, 1, 1.5, 2]).n_slices == 2
 
 
 def test_videos_are_asked_about(model: glimpse.Model, frames, picture: str) -> None:
-    video = glimpse.Video(frames)
+    video = glimpse.Video(frames, min_pixels=PIXELS)
     answer = model.ask("What moves?", video, max_tokens=12)
-    placed = [{"role": "user", "content": [{"type": "video", "video": frames}, "What moves?"]}]
+    placed = [{"role": "user", "content": [{"type": "video", "video": video}, "What moves?"]}]
     assert model.ask(placed, max_tokens=12).tokens == answer.tokens and answer.pictures == ()
     rows = [
-        {"prompt": "What moves?", "video": frames},
+        {"prompt": "What moves?", "video": video},
         {"prompt": "What moves?", "image": video},
         {"prompt": "What moves?", "video": model.encode(video)},
         {"prompt": "What moves?", "video": "no such.gif"},
@@ -81,15 +86,17 @@ def test_videos_are_asked_about(model: glimpse.Model, frames, picture: str) -> N
 
 
 def test_animations_are_those_of_the_command(model: glimpse.Model) -> None:
-    video = glimpse.Video(ANIMATION)
+    video = glimpse.Video(ANIMATION, min_pixels=PIXELS)
     assert len(video) == 4 and "8.89 in a second" in repr(video)
     answer = model.ask("What happens?", video, max_tokens=12)
-    assert model.ask("What happens?", glimpse.Video(ANIMATION.read_bytes()), max_tokens=12).tokens == answer.tokens
-    assert model.ask("What happens?", glimpse.Video(PIL.Image.open(ANIMATION)), max_tokens=12).tokens == answer.tokens
+    with PIL.Image.open(ANIMATION) as opened:
+        for source in (ANIMATION.read_bytes(), opened):
+            again = glimpse.Video(source, min_pixels=PIXELS)
+            assert model.ask("What happens?", again, max_tokens=12).tokens == answer.tokens
     if "GLIMPSE_COMMAND" in os.environ:
         files = glimpse.demo_files()
         command = [os.environ["GLIMPSE_COMMAND"], "run", "-m", files["model"], "--mmproj", files["mmproj"], "--json"]
-        command += ["--video", str(ANIMATION), "-n", "12", "What happens?"]
+        command += ["--video", str(ANIMATION), "--video-min-pixels", str(PIXELS), "-n", "12", "What happens?"]
         said = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         assert said["answer"] == answer.text and said["videos"][0]["frames_seen"] == len(video.frames_seen(model))
 
@@ -103,7 +110,7 @@ def test_what_is_wrong_with_a_video_is_said(model: glimpse.Model, frames, tmp_pa
         (lambda: glimpse.Video(tmp_path / "empty"), glimpse.NotFoundError, "no frames"),
         (lambda: glimpse.Video(tmp_path / "film.mp4"), glimpse.UnsupportedError, "PyAV"),
         (lambda: glimpse.Video(frames, frame_rate=0), ValueError, "more than 0"),
-        (lambda: glimpse.Video(frames, seconds=[1.0]), ValueError, "1 seconds for 8 frames"),
+        (lambda: glimpse.Video(frames, seconds=[1.0]), ValueError, "1 seconds for 4 frames"),
         (lambda: glimpse.Video(3), TypeError, "int"),
         (lambda: model.encode(glimpse.Video([3, 4])), TypeError, "no picture"),
         (lambda: model.encode(glimpse.Video([frames[0], frames[1][:40]])), ValueError, "size|frame"),
