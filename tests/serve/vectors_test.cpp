@@ -74,7 +74,8 @@ class Served {
   }
   Vectors vectors(const Json& input) {
     Vectors all;
-    for (const Json& one : get("/v1/embeddings", {{"input", input}})["data"]) {
+    const Json answer = get("/v1/embeddings", {{"input", input}});
+    for (const Json& one : answer.at("data")) {
       EXPECT_EQ(one["index"], all.size());
       EXPECT_EQ(one["object"], "embedding");
       all.push_back(one["embedding"]);

@@ -447,7 +447,8 @@ HttpResponse Service::llama_embeddings(const HttpRequest& request, const HttpCli
   HttpResponse response = embeddings(request, client);
   if (response.body.empty()) return response;
   Json list = Json::array();
-  for (const Json& one : Json::parse(response.body)["data"]) {
+  const Json answer = Json::parse(response.body);
+  for (const Json& one : answer.at("data")) {
     list.push_back({{"index", one["index"]}, {"embedding", Json::array({one["embedding"]})}});
   }
   response.body = dump(list);
