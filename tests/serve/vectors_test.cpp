@@ -116,7 +116,7 @@ TEST(Vectors, AreTheEmbeddersForEveryShapeOfInput) {
   EXPECT_EQ(served.vectors({parts, {{"prompt_string", "what is 7?"}}}), want);
 
   Json body = {{"input", {"the cat", "what is 7?"}}, {"encoding_format", "base64"}, {"dimensions", 48}, {"colour", 1}};
-  const Json response = served.get("/embeddings", body);
+  const Json response = served.get("/v1/embeddings", body);
   EXPECT_EQ(response["usage"], (Json{{"prompt_tokens", n_tokens}, {"total_tokens", n_tokens}}));
   EXPECT_EQ(response["warnings"], Json::array({"unknown field, ignored: colour"}));
   for (size_t i = 0; i < 2; ++i) {
