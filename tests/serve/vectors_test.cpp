@@ -120,7 +120,8 @@ TEST(Vectors, AreTheEmbeddersForEveryShapeOfInput) {
   EXPECT_EQ(response["usage"], (Json{{"prompt_tokens", n_tokens}, {"total_tokens", n_tokens}}));
   EXPECT_EQ(response["warnings"], Json::array({"unknown field, ignored: colour"}));
   for (size_t i = 0; i < 2; ++i) {
-    const std::string bytes = *decode_base64(response["data"][i]["embedding"].get<std::string>(), nullptr);
+    size_t bad = 0;
+    const std::string bytes = *decode_base64(response["data"][i]["embedding"].get<std::string>(), &bad);
     std::vector<float> values(bytes.size() / sizeof(float));
     std::memcpy(values.data(), bytes.data(), bytes.size());
     EXPECT_EQ(values, want[i]);
