@@ -23,6 +23,9 @@ Result<SessionOptions> session_options(const glimpse_session_params* given) {
   GLIMPSE_TRY(read_picture_params(params, &options));
   options.n_speculate = params.n_speculate;
   options.pool_slots = params.n_pool;
+  if (params.draft_model != nullptr) options.draft_model = params.draft_model->model;
+  options.n_draft = params.n_draft;
+  options.draft_min_probability = params.draft_min_probability;
   options.log = log_sink(params.log, params.log_user);
   options.cancel = params.cancel;
   return options;
@@ -180,6 +183,7 @@ void glimpse_session_params_init(glimpse_session_params* params) {
   params->n_ctx = static_cast<int32_t>(defaults.context);
   params->n_batch = static_cast<int32_t>(defaults.batch);
   params->kv_type = GLIMPSE_KV_F16;
+  params->n_draft = defaults.n_draft;
   init_picture_params(params);
 }
 
@@ -221,6 +225,7 @@ glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_
     filled.page_slots = static_cast<int32_t>(kKeyBlock);
     filled.n_pages = static_cast<int32_t>(session->session->n_pages());
     filled.n_free_pages = static_cast<int32_t>(session->session->n_free_pages());
+    filled.n_draft = static_cast<int32_t>(sizes.draft.n_tokens);
     return write_info(filled, info);
   });
 }

@@ -56,7 +56,9 @@ float probability(const std::vector<float>& values, size_t which) {
 }  // namespace
 
 Result<std::unique_ptr<Embedder>> Embedder::create(std::shared_ptr<const Model> model, const SessionOptions& options) {
-  GLIMPSE_ASSIGN(SessionSizes sizes, session_sizes(*model, options));
+  SessionOptions reading = options;
+  reading.draft_model = nullptr;  // it says nothing
+  GLIMPSE_ASSIGN(SessionSizes sizes, session_sizes(*model, reading));
   sizes.pool_slots = std::max(sizes.pool_slots, kTextsAtOnce * kKeyBlock);
   std::unique_ptr<Embedder> embedder(new Embedder(std::move(model), sizes));
   GLIMPSE_ASSIGN(std::unique_ptr<Ops> ops, embedder->model_->make_ops(sizes.n_threads, options.log));

@@ -102,6 +102,16 @@ void Sampler::accept(TokenId id) {
   if (--found->second == 0) counts_.erase(found);
 }
 
+void Sampler::follow(const Sampler& other) {
+  options_ = other.options_;
+  vocab_size_ = other.vocab_size_;
+  penalizes_ = other.penalizes_;
+  random_ = other.random_;
+  window_ = other.window_;
+  window_next_ = other.window_next_;
+  counts_ = other.counts_;
+}
+
 std::optional<DrawOptions> Sampler::device_draw() const {
   if (penalizes_ || !options_.logit_bias.empty()) return std::nullopt;
   return DrawOptions{options_.temperature, options_.top_k, options_.top_p, options_.min_p};

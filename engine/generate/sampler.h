@@ -54,6 +54,8 @@ struct SampledToken {
 /// of those allowed than of all.
 class Sampler {
  public:
+  /// Of no vocabulary, until follow().
+  Sampler() = default;
   /// Errors: kInvalidArgument names the option and its legal range.
   static Result<Sampler> create(const SamplerOptions& options, int64_t vocab_size);
   /// Prompt tokens count for penalties.
@@ -65,6 +67,8 @@ class Sampler {
   Result<SampledToken> sample(std::span<float> logits, int n_top_logprobs, ConstraintState* constraint = nullptr);
   /// Counts a token of the answer. Where memory runs out nothing is counted.
   void accept(TokenId id);
+  /// From now on it draws and counts as the other would. Without an allocation of size: scratch stays its own.
+  void follow(const Sampler& other);
   /// The generator, to come back to when a token that was drawn could not be used.
   const Xoshiro256& random() const { return random_; }
   void set_random(const Xoshiro256& random) { random_ = random; }
@@ -84,7 +88,6 @@ class Sampler {
  private:
   using Candidate = std::pair<float, TokenId>;
 
-  Sampler() = default;
   bool greedy() const;
   void modify(std::span<float> logits);
   Status shape_modified(std::span<float> logits, ConstraintState* constraint);

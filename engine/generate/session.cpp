@@ -51,6 +51,10 @@ Result<std::unique_ptr<Session>> Session::create(std::shared_ptr<const Model> mo
   s.bench = std::move(bench);
   GLIMPSE_ASSIGN(SpeculativeDecoder decoder, SpeculativeDecoder::create(*s.model, s.bench, sizes));
   s.decoder.emplace(std::move(decoder));
+  if (s.bench->draft != nullptr) {
+    GLIMPSE_ASSIGN(Drafter drafter, Drafter::create(*s.bench->draft));
+    s.drafter.emplace(std::move(drafter));
+  }
   return session;
 }
 
@@ -357,6 +361,7 @@ void Session::reset() {
   Impl& s = *impl_;
   s.drop_prompt();
   s.decoder->truncate(0);
+  if (s.drafter) s.drafter->forget();
   s.conversation.restore({});
   s.answer.reset();
   s.said = {};

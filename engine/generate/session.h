@@ -33,10 +33,18 @@ struct SessionOptions : PictureOptions {
   /// of them have in common counts once.
   int64_t pool_slots = 0;
   KvElement kv_element = KvElement::kF16;
-  /// Prompt lookup: what followed the last tokens where they stood before is run in the same pass as the next token, up
-  /// to n_speculate tokens of it [0, kMostDrafts], and spares passes where the answer repeats it. Whatever the sampler:
-  /// tokens, texts, log-probabilities and logits are those without. 0: off.
+  /// Drafts, up to so many [0, kMostDrafts], are run in the same pass as the next token and spare passes where they are
+  /// what is drawn then. Whatever the sampler: tokens, texts, log-probabilities and logits are those without.
+  /// n_speculate: prompt lookup, what followed the last tokens where they stood before. 0: off.
   int n_speculate = 0;
+  /// A smaller model of the same vocabulary drafts where prompt lookup has nothing, up to n_draft tokens, drawn by the
+  /// same sampler from its own logits. Of pictures it sees nothing: they are left out of its text. nullptr: none.
+  std::shared_ptr<const Model> draft_model;
+  int n_draft = 8;  // [0, kMostDrafts]; 0: draft_model is not used
+  /// Its drafts end where it thinks it less likely than this that all of them are drawn [0, 1]; 0: where another is
+  /// likely to cost more than it spares, judged by the sizes of the models. What it says is corrected by what came
+  /// true.
+  float draft_min_probability = 0;
   LogSink log;
   /// Looked at between the layers of every pass and for every token, by all calls: while it is not 0 they end as when a
   /// callback returned false. nullptr: none. Another thread may set it, or a signal handler; it outlives the session.
@@ -98,7 +106,7 @@ struct Timings {
   int64_t n_prompt_tokens = 0;     // run through the decoder by prefill
   int64_t n_cached_tokens = 0;     // of earlier turns, found in the cache
   int64_t n_generated_tokens = 0;  // with the one that ended the answer
-  int64_t n_drafted_tokens = 0;    // by n_speculate, run through the decoder
+  int64_t n_drafted_tokens = 0;    // by prompt lookup or the draft model, run through the decoder
   int64_t n_accepted_tokens = 0;   // of those: drawn in fact, which made a pass needless
 };
 

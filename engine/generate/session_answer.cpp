@@ -89,15 +89,21 @@ Status Session::begin_answer(const GenerateOptions& options) {
   return impl_->start_answer(std::move(state));
 }
 
-// What may follow the pending token: no more than the answer can still take, and nothing after its end.
-std::vector<TokenId> Session::Impl::draft() const {
-  int64_t n = std::min(sizes.n_speculate, sizes.context - conversation.n_cached() - 1);
+// What may follow the pending token: no more than the answer can still take, and nothing after its end. Prompt lookup
+// costs nothing and is asked first.
+std::vector<TokenId> Session::Impl::draft() {
+  int64_t n = std::min(sizes.most_drafts(), sizes.context - conversation.n_cached() - 1);
   if (answer->max_tokens > 0) n = std::min(n, answer->max_tokens - 1);
   if (n < 1 || conversation.pending().size() != 1) return {};
+  const Tokenizer& tokenizer = model->tokenizer();
   std::vector<TokenId> tokens(conversation.cached().begin(), conversation.cached().end());
   tokens.push_back(conversation.pending()[0]);
-  std::vector<TokenId> drafts = look_up_continuation(tokens, n);
-  const Tokenizer& tokenizer = model->tokenizer();
+  std::vector<TokenId> drafts = look_up_continuation(tokens, std::min(n, sizes.n_speculate));
+  if (drafts.empty() && drafter) {
+    const TokenId pads[] = {tokenizer.find("<|image_pad|>"), tokenizer.find("<|video_pad|>")};
+    drafts =
+        drafter->propose(tokens, pads, n, {answer->sampler, answer->constraint, answer->thinks}, watched({}, nullptr));
+  }
   drafts.erase(
       std::find_if(drafts.begin(), drafts.end(), [&](TokenId id) { return tokenizer.is_end_of_generation(id); }),
       drafts.end());
@@ -107,7 +113,9 @@ std::vector<TokenId> Session::Impl::draft() const {
 // Nothing is sampled ahead: each step draws from its own logits, drafts only spare it the pass.
 Status Session::Impl::forward_pending() {
   const std::span<const TokenId> pending = conversation.pending();
-  if (pending.size() == 1 && decoder->take_draft(pending[0])) {
+  const bool taken = pending.size() == 1 && decoder->take_draft(pending[0]);
+  if (!taken && drafter) drafter->learn(decoder->n_taken(), pending.size() == 1 && !decoder->drafts().empty());
+  if (taken) {
     ++timings.n_accepted_tokens;
   } else if (const std::vector<TokenId> drafts = draft(); !drafts.empty()) {
     std::vector<TokenId> ids = {pending[0]};
@@ -126,7 +134,7 @@ Status Session::Impl::forward_pending() {
 std::optional<Session::Impl::DeviceStep> Session::Impl::begin_device_step() {
   const std::span<const TokenId> pending = conversation.pending();
   const std::optional<DrawOptions> draw = answer->sampler.device_draw();
-  if (!draw || answer->constraint || pending.size() != 1 || sizes.n_speculate > 0 || answer->n_top_logprobs > 0) {
+  if (!draw || answer->constraint || pending.size() != 1 || sizes.most_drafts() > 0 || answer->n_top_logprobs > 0) {
     return std::nullopt;
   }
   // So many steps are wasted at most when the answer ends by what was drawn.

@@ -55,6 +55,7 @@ Result<std::unique_ptr<Session>> Session::fork() const {
   GLIMPSE_ASSIGN(const std::unique_ptr<Checkpoint> here, checkpoint());
   GLIMPSE_ASSIGN(std::unique_ptr<Session> other, impl_->sibling());
   GLIMPSE_TRY(other->rewind(*here));
+  if (impl_->drafter) other->impl_->drafter->follow(*impl_->drafter);
   other->impl_->warned_of_pictures = impl_->warned_of_pictures;
   return other;
 }

@@ -55,6 +55,7 @@ struct Session::Impl {
   LogSink log_sink;
   std::shared_ptr<Workbench> bench;
   std::optional<SpeculativeDecoder> decoder;  // always, once created; n_past() is conversation.n_cached()
+  std::optional<Drafter> drafter;             // where there is a draft model
 
   const volatile int* cancel = nullptr;
 
@@ -93,7 +94,7 @@ struct Session::Impl {
   bool can_answer() const {
     return conversation.turn() == Conversation::Turn::kPrompted || conversation.turn() == Conversation::Turn::kOpen;
   }
-  std::vector<TokenId> draft() const;
+  std::vector<TokenId> draft();
   Status forward_pending();
   /// The pending token for a step in which the backend draws the next one; nullopt: somebody has to see the logits.
   struct DeviceStep {

@@ -17,7 +17,7 @@ SpeculativeDecoder::SpeculativeDecoder(std::shared_ptr<Workbench> bench, std::un
 Result<SpeculativeDecoder> SpeculativeDecoder::create(const Model& model, std::shared_ptr<Workbench> bench,
                                                       const SessionSizes& sizes) {
   GLIMPSE_ASSIGN(auto cache, KvCache::create(bench->pages, sizes.context));
-  return SpeculativeDecoder(std::move(bench), std::move(cache), model.text().vocab_size, 1 + sizes.n_speculate);
+  return SpeculativeDecoder(std::move(bench), std::move(cache), model.text().vocab_size, 1 + sizes.most_drafts());
 }
 
 Result<SpeculativeDecoder::Mark> SpeculativeDecoder::mark() {

@@ -19,7 +19,7 @@ namespace glimpse {
 /// it, they are the bits that a pass of its own would give. Whatever else enters or is forgotten drops the drafts.
 class SpeculativeDecoder {
  public:
-  /// A cache of its own on the bench; holds 1 + sizes.n_speculate rows of logits. Errors: those of KvCache::create().
+  /// A cache of its own on the bench; holds 1 + sizes.most_drafts() rows of logits. Errors: those of KvCache::create().
   static Result<SpeculativeDecoder> create(const Model& model, std::shared_ptr<Workbench> bench,
                                            const SessionSizes& sizes);
 
@@ -51,7 +51,7 @@ class SpeculativeDecoder {
   /// logits: those of the last row are wanted.
   TextDecoder::Input begin_append(const PassRows& rows, bool logits = true);
   void end_append(bool logits = true) { has_logits_ = logits; }
-  /// The text token ids[0] and, after it, up to n_speculate drafts. A pass that fails is tried again without drafts:
+  /// The text token ids[0] and, after it, up to most_drafts() drafts. A pass that fails is tried again without drafts:
   /// what was only guessed is no error. Errors: as append().
   Status append_with_drafts(std::span<const TokenId> ids, std::span<const MropePosition> positions);
   /// A text token after which the backend draws: TextDecoder::step() takes it from here, and end_step() is told that it
@@ -61,6 +61,8 @@ class SpeculativeDecoder {
   void end_step(const TextDecoder::StepInput& input);
   /// Drafts that wait.
   std::span<const TokenId> drafts() const { return std::span(drafts_).subspan(n_taken_); }
+  /// Drafts of the last pass that were taken.
+  size_t n_taken() const { return n_taken_; }
   /// When id is the next draft: it belongs to the conversation from now on, no pass is needed. Otherwise false, and
   /// nothing has changed.
   bool take_draft(TokenId id);
@@ -78,7 +80,7 @@ class SpeculativeDecoder {
   std::shared_ptr<Workbench> bench_;
   std::unique_ptr<KvCache> cache_;  // holds the drafts too
   size_t vocab_;
-  std::vector<float> logits_;  // (1 + n_speculate, vocab): of the token that was known, then of each draft
+  std::vector<float> logits_;  // (1 + most_drafts(), vocab): of the token that was known, then of each draft
   bool has_logits_ = false;
   std::optional<std::pair<TokenId, MropePosition>> stepped_;  // the last slot, when a step filled it
   std::vector<TokenId> drafts_;                               // of the last pass

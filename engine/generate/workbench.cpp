@@ -11,6 +11,9 @@ Result<std::shared_ptr<Workbench>> Workbench::create(const std::shared_ptr<const
   bench->ops = std::move(ops);
   GLIMPSE_ASSIGN(bench->pages, KvPages::create(*model, *bench->ops, KvPages::pages_for(sizes.pool_slots), kv_element));
   GLIMPSE_ASSIGN(bench->decoder, TextDecoder::create(model, *bench->ops, sizes.context, sizes.batch));
+  if (sizes.draft.model != nullptr) {
+    GLIMPSE_ASSIGN(bench->draft, DraftBench::create(*model, sizes, *bench->ops, kv_element));
+  }
   if (model->has_vision()) {
     GLIMPSE_ASSIGN(bench->encoder, PictureEncoder::create(model, *bench->ops, sizes));
   }

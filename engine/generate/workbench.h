@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "engine/generate/draft_model.h"
 #include "engine/generate/picture_encoder.h"
 #include "engine/generate/session_plan.h"
 #include "engine/model/kv_pages.h"
@@ -19,6 +20,7 @@ struct Workbench {
   std::unique_ptr<Ops> ops;
   std::shared_ptr<KvPages> pages;
   std::unique_ptr<PictureEncoder> encoder;  // where the model has eyes
+  std::unique_ptr<DraftBench> draft;        // where there is a draft model
   std::unique_ptr<TextDecoder> decoder;     // goes first: its steps may be under way
 };
 

@@ -61,6 +61,9 @@ static glimpse_status create(Host* host) {
   glimpse_session_params params = tiny_session_params();
   params.n_threads = host->n_threads;
   params.n_speculate = 2;
+  params.draft_model = host->model; /* where prompt lookup has nothing */
+  params.n_draft = 3;
+  params.draft_min_probability = 1e-9f;
   return glimpse_session_create(host->model, &params, &host->session);
 }
 

@@ -120,6 +120,10 @@ static void refuses_bad_sizes(void) {
   create_must_fail(model, &params);
   CHECK_ERROR_HAS("n_speculate");
   params = tiny_session_params();
+  params.n_draft = 16;
+  create_must_fail(model, &params);
+  CHECK_ERROR_HAS("n_draft");
+  params = tiny_session_params();
   params.image_min_tokens = 50;
   params.image_max_tokens = 10;
   create_must_fail(model, &params);
@@ -471,7 +475,8 @@ static void says_when_the_context_is_full(void) {
 /* Drafts change no token, in generate and in steps; programs built before the field have none. */
 static void speculates_without_a_difference(void) {
   glimpse_model* model = load_tiny(0);
-  glimpse_session *plain = create_tiny(model), *speculating = NULL, *older = NULL;
+  glimpse_session *plain = create_tiny(model), *speculating = NULL, *drafting = NULL, *older = NULL;
+  glimpse_session_info info;
   glimpse_session_params session_params = tiny_session_params();
   glimpse_generate_params params = tiny_generate_params();
   const glimpse_part part = text_part("7777 is 7777");
@@ -509,6 +514,21 @@ static void speculates_without_a_difference(void) {
   got = read_answer(speculating);
   CHECK(same_answer(&want, &got));
 
+  session_params.n_speculate = 0;
+  session_params.draft_model = model;
+  session_params.draft_min_probability = 1e-9f;
+  CHECK(session_params.n_draft == 8);
+  CHECK_OK(glimpse_session_create(model, &session_params, &drafting));
+  CHECK_OK(glimpse_generate(drafting, &message, 1, &params));
+  got = read_answer(drafting);
+  CHECK(same_answer(&want, &got));
+  timings = read_timings(drafting); /* it drafts for itself */
+  CHECK(timings.n_accepted_tokens >= 50 && timings.n_accepted_tokens == timings.n_drafted_tokens);
+  info.struct_size = sizeof info;
+  CHECK_OK(glimpse_session_get_info(drafting, &info));
+  CHECK(info.n_draft == 8 && info.n_speculate == 0);
+
+  session_params.n_speculate = 4;
   session_params.struct_size = offsetof(glimpse_session_params, n_speculate);
   CHECK_OK(glimpse_session_create(model, &session_params, &older));
   CHECK_OK(glimpse_generate(older, &message, 1, &params));
@@ -521,6 +541,7 @@ static void speculates_without_a_difference(void) {
   CHECK(timings.n_drafted_tokens == -7 && timings.n_generated_tokens == 60);
 
   glimpse_session_free(older);
+  glimpse_session_free(drafting);
   glimpse_session_free(speculating);
   glimpse_session_free(plain);
   glimpse_model_free(model);

@@ -387,6 +387,24 @@ TEST(Run, SpeculationChangesNoToken) {
   }
 }
 
+TEST(Run, ADraftModelChangesNoToken) {
+  for (const char* temperature : {"0", "0.8"}) {
+    std::vector<std::string> arguments = {
+        "run", "-m",    golden("tied/model.gguf"), "-p", "the cat", "-n", "24", "--temp", temperature, "--seed",
+        "3",   "--json"};
+    const auto plain = nlohmann::json::parse(run_glimpse(arguments).out);
+    arguments.insert(arguments.end(), {"-md", golden("tied/model.gguf"), "--draft-max", "3", "--draft-min-p", "1e-9"});
+    const auto drafted = nlohmann::json::parse(run_glimpse(arguments).out);
+    EXPECT_EQ(drafted.at("tokens"), plain.at("tokens"));
+    EXPECT_GT(drafted.at("timings").at("accepted_tokens").get<int>(), 12);  // it draws what the model itself would
+    EXPECT_EQ(plain.at("timings").at("drafted_tokens"), 0);
+  }
+  const RunResult other =
+      run_glimpse({"run", "-m", golden("tied/model.gguf"), "-p", "hi", "--draft-model", "none.gguf"});
+  EXPECT_EQ(other.exit_code, 1);
+  EXPECT_THAT(other.err, HasSubstr("none.gguf"));
+}
+
 TEST(Run, VerboseSaysHowManyDraftsWereAccepted) {
   const auto base = with_text_model({"the cat the cat", "-n", "60", "--verbose"});
   EXPECT_THAT(run_glimpse(base).err, testing::Not(HasSubstr("accepted")));

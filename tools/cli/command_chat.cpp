@@ -18,6 +18,7 @@
 #include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/constraint_choice.h"
+#include "tools/cli/draft_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
@@ -36,10 +37,10 @@ struct ChatOptions {
   ModelChoice model;
   SamplingChoice sampling;
   ConstraintChoice constraint;
+  DraftChoice drafts;
   VideoChoice video;
   std::string system, history;
   std::vector<std::string> images;
-  int32_t n_speculate = 0;
 };
 
 struct Picture {
@@ -58,12 +59,13 @@ struct Turn {
 
 class Chat {
  public:
-  Chat(const ChatOptions& o, const api::Model& model, ProgressLine& progress)
+  Chat(const ChatOptions& o, const api::Model& model, const std::optional<api::Model>& draft_model,
+       ProgressLine& progress)
       : options_(o),
         model_(model),
         progress_(progress),
         generate_(o.sampling),
-        session_(model, session_choice(o, model)),
+        session_(model, session_choice(o, model, draft_model)),
         constraint_(constraint_of(o.constraint, read_notation(o.constraint), model)),
         system_(o.system) {
     if (constraint_) generate_.params.constraint = constraint_->get();
@@ -82,9 +84,10 @@ class Chat {
   };
   static const std::vector<Command>& commands();
 
-  static glimpse_session_params session_choice(const ChatOptions& o, const api::Model& model) {
+  static glimpse_session_params session_choice(const ChatOptions& o, const api::Model& model,
+                                               const std::optional<api::Model>& draft_model) {
     glimpse_session_params params = session_params(o.model, model.info().context_length);
-    params.n_speculate = o.n_speculate;
+    set_drafts(o.drafts, draft_model, params);
     params.n_pool = params.n_ctx + static_cast<int32_t>(kMostUndo + 2) * kPageSlots;
     return params;
   }
@@ -459,11 +462,13 @@ int run(const ChatOptions& o) {
   }
   catch_interrupts();
   ProgressLine progress(false);
-  const api::Model model(model_params(o.model), [&](const char* stage, double fraction) {
+  const api::Progress show = [&](const char* stage, double fraction) {
     progress.show(stage, fraction);
     return !interrupted();
-  });
-  Chat chat(o, model, progress);
+  };
+  const api::Model model(model_params(o.model), show);
+  const std::optional<api::Model> draft_model = load_draft_model(o.drafts, o.model, show);
+  Chat chat(o, model, draft_model, progress);
   progress.clear();
   for (const std::string& path : o.images) chat.attach(path);
   for (size_t i = 0; i < o.video.n_videos(); ++i) chat.attach_video(o.video, i);
@@ -481,11 +486,7 @@ void add_chat(CLI::App& app, int* status) {
   add_video_options(*command, o->video);
   command->add_option("--system", o->system, "system prompt (also -sys); default: the model's own");
   command->add_option("--history", o->history, "file that keeps the lines that were typed, for the next time");
-  command
-      ->add_option("--speculate", o->n_speculate,
-                   "draft up to this many tokens (at most 15) from earlier text; the answers are the same; 0: off")
-      ->check(CLI::Range(0, 15))
-      ->capture_default_str();
+  add_draft_options(*command, o->drafts);
   add_sampling_options(*command, o->sampling);
   add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model);

@@ -15,6 +15,7 @@
 #include "tools/cli/answer_shapes.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/constraint_choice.h"
+#include "tools/cli/draft_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
 #include "tools/cli/sampling_choice.h"
@@ -31,10 +32,11 @@ struct RunOptions {
   ModelChoice model;
   SamplingChoice sampling;
   ConstraintChoice constraint;
+  DraftChoice drafts;
   std::string prompt, prompt_file, system, boxes, masks, tools, thinking = "auto";
   std::vector<std::string> images;
   VideoChoice video;
-  int32_t logprobs = 0, n_speculate = 0;
+  int32_t logprobs = 0;
   bool json = false, force = false, raw = false;
 };
 
@@ -63,11 +65,7 @@ void add_options(CLI::App& run, RunOptions& o) {
                  "whether the model thinks before it answers; auto: as its chat template has it")
       ->check(CLI::IsMember({"auto", "on", "off"}))
       ->capture_default_str();
-  run.add_option("--speculate", o.n_speculate,
-                 "draft up to this many tokens (at most 15) from earlier text, checked in one pass; the answer is the "
-                 "same; 0: off")
-      ->check(CLI::Range(0, 15))
-      ->capture_default_str();
+  add_draft_options(run, o.drafts);
   add_sampling_options(run, o.sampling);
   add_constraint_options(run, o.constraint);
   CLI::Option* const logprobs =
@@ -273,10 +271,11 @@ int run(const RunOptions& o) {
   };
   const auto start = Clock::now();
   const api::Model model(model_params(o.model), progress);
+  const std::optional<api::Model> draft_model = load_draft_model(o.drafts, o.model, progress);
   const std::optional<api::Constraint> constraint = constraint_of(o.constraint, notation, model);
   if (constraint) generate.params.constraint = constraint->get();
   glimpse_session_params params = session_params(o.model, model.info().context_length);
-  params.n_speculate = o.n_speculate;
+  set_drafts(o.drafts, draft_model, params);
   api::Session session(model, params);
   session.set_prompt(tools, o.thinking == "on"    ? GLIMPSE_THINKING_ON
                             : o.thinking == "off" ? GLIMPSE_THINKING_OFF

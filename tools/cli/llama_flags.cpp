@@ -20,7 +20,9 @@ constexpr const char* kOneDevice = "a model is on one device as a whole: --devic
 constexpr const char* kNoSampler =
     "there is no such sampler: --temp, --top-k, --top-p, --min-p and the penalties are there";
 constexpr const char* kNoAdapter = "adapters are not read: merge it into the model first";
-constexpr const char* kNoDraftModel = "drafts come from the text itself: --speculate N";
+constexpr const char* kOneDraftModel = "the draft model runs where and as the model does";
+constexpr const char* kDraftProbability =
+    "--draft-min-p P ends a draft where it is less likely than P that all of it is right; 0 chooses P";
 constexpr const char* kPositions = "positions are the model's own";
 constexpr const char* kOneQuestion = "it asks one question";
 constexpr const char* kManyQuestions = "it asks one question: glimpse batch asks many together (--parallel)";
@@ -38,6 +40,8 @@ const Row kRows[] = {
     {"-pg", {Kind::kOurs, false, "--pg"}},
     {"-np -npl", {Kind::kOurs, false, "--parallel"}},
     {"-ub --ubatch-size", {Kind::kOurs, false, "--batch-size"}},
+    {"-md --model-draft --spec-draft-model", {Kind::kOurs, false, "--draft-model"}},
+    {"--draft --draft-max --draft-n --spec-draft-n-max", {Kind::kOurs, false, "--draft-tokens"}},
     {"--predict", {Kind::kOurs, false, "--n-predict"}},
     {"--temperature", {Kind::kOurs, false, "--temp"}},
     {"-l", {Kind::kOurs, false, "--logit-bias"}},
@@ -66,8 +70,9 @@ const Row kRows[] = {
      "--dry-sequence-breaker --top-nsigma --top-n-sigma",
      {Kind::kRefused, false, kNoSampler}},
     {"--lora --lora-scaled --control-vector --control-vector-scaled", {Kind::kRefused, false, kNoAdapter}},
-    {"-md --model-draft --draft --draft-max --draft-min --draft-p-min -cd -ngld -devd",
-     {Kind::kRefused, false, kNoDraftModel}},
+    {"-cd --ctx-size-draft -ngld -devd -td -ctkd -ctvd", {Kind::kRefused, false, kOneDraftModel}},
+    {"--draft-min --draft-n-min --draft-p-min --spec-draft-n-min --spec-draft-p-min",
+     {Kind::kRefused, false, kDraftProbability}},
     {"--rope-scaling --rope-scale --rope-freq-base --rope-freq-scale --yarn-orig-ctx --yarn-ext-factor "
      "--yarn-attn-factor --yarn-beta-slow --yarn-beta-fast",
      {Kind::kRefused, false, kPositions}},

@@ -278,6 +278,14 @@ typedef struct glimpse_session_params {
   /* Slots of the session with its forks and checkpoints together, in pages of 256: what they have in common counts
    * once. 0, or less than n_ctx: n_ctx. */
   int32_t n_pool;
+  /* A smaller model of the same vocabulary, loaded for the same device: it drafts up to n_draft tokens (at most 15)
+   * where prompt lookup has nothing, and they are run with the next one. The answer is always the same. It is not shown
+   * pictures. The session keeps it alive. NULL: none. GLIMPSE_ERROR_MISMATCH says what differs. */
+  const glimpse_model* draft_model;
+  int32_t n_draft; /* 8; 0: the draft model is not used */
+  /* Drafts end where the draft model thinks it less likely than this that all of them are drawn; 0: chosen by the sizes
+   * of the two models */
+  float draft_min_probability;
 } glimpse_session_params;
 
 GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
@@ -285,7 +293,7 @@ GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
 /* Bytes that a session would use, before anything is allocated. */
 typedef struct glimpse_memory_plan {
   size_t struct_size;
-  uint64_t weights; /* of the model, shared between its sessions */
+  uint64_t weights; /* of the model, shared between its sessions, and of its draft model */
   uint64_t kv_cache;
   uint64_t decoder_scratch;
   uint64_t vision_scratch;
@@ -312,6 +320,7 @@ typedef struct glimpse_session_info {
   int32_t page_slots;       /* slots of a page: 256 */
   int32_t n_pages;          /* of the family's pool */
   int32_t n_free_pages;
+  int32_t n_draft; /* 0: there is no draft model */
 } glimpse_session_info;
 GLIMPSE_API glimpse_status glimpse_session_get_info(const glimpse_session* session, glimpse_session_info* info);
 /* Forgets the conversation; memory stays. */
@@ -718,7 +727,7 @@ typedef struct glimpse_timings {
   double image_decode_ms, image_resize_ms, image_encode_ms; /* sums over the pictures since the last answer */
   double prefill_ms, decode_ms;
   int64_t n_image_tokens, n_prompt_tokens, n_cached_tokens, n_generated_tokens;
-  int64_t n_drafted_tokens, n_accepted_tokens; /* of n_speculate: run as drafts; passes that drafts made needless */
+  int64_t n_drafted_tokens, n_accepted_tokens; /* run as drafts; passes that drafts made needless */
 } glimpse_timings;
 GLIMPSE_API glimpse_status glimpse_get_timings(const glimpse_session* session, glimpse_timings* timings);
 /* Cache slots in use after the session's last call. */
