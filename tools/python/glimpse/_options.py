@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypedDict
 
     from ._constraint import Constraint
+    from ._model import Model
 
     class PictureOptions(TypedDict, total=False):
         """Bounds on the resized picture, and limits on files; see glimpse_session_params in glimpse.h."""
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
         kv_type: str
         n_speculate: int
         n_pool: int
+        draft_model: Optional[Model]  # a smaller one of the same vocabulary
+        n_draft: int
+        draft_min_probability: float
 
     class EngineOptions(PictureOptions, total=False):
         """n_ctx: most tokens of one request. n_parallel: most requests under way at once. See glimpse_engine_params."""
@@ -123,6 +127,9 @@ def fill(params: Any, options: Mapping[str, Any]) -> List[Any]:
         elif name == "constraint":
             keep.append(value)
             params.constraint = None if value is None else value._handle._as_parameter_
+        elif name == "draft_model":
+            keep.append(value)
+            params.draft_model = None if value is None else value._handle._as_parameter_
         elif name.endswith("_dir") or name.endswith("_path"):
             setattr(params, name, None if value is None else c_path(value))
         elif name in ("instruction", "device_options"):
