@@ -5,7 +5,10 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <link.h>
+#include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <sys/random.h>
 
 #define LOCAL __attribute__((visibility("hidden")))
 
@@ -46,4 +49,16 @@ LOCAL int _dl_find_object(void* address, struct dl_find_object* result);
 int _dl_find_object(void* address, struct dl_find_object* result) {
   struct search search = {(uintptr_t)address, result};
   return dl_iterate_phdr(look_at, &search) == 1 ? 0 : -1;
+}
+
+/* Of glibc 2.36, for std::random_device. */
+LOCAL uint32_t arc4random(void);
+uint32_t arc4random(void) {
+  uint32_t value = 0;
+  if (getrandom(&value, sizeof value, 0) == (ssize_t)sizeof value) return value;
+  FILE* const device = fopen("/dev/urandom", "rb"); /* a kernel or a sandbox without the call */
+  if (device == NULL) return value;
+  const size_t n = fread(&value, sizeof value, 1, device);
+  fclose(device);
+  return n == 1 ? value : 0;
 }
