@@ -45,6 +45,7 @@ fresh() {
   root=$(mktemp -d "$scratch/$suite.XXXX")
   cp -a "$roots/$suite/." "$root"
   cp /etc/resolv.conf "$root/etc/resolv.conf"
+  [[ -e $root/etc/hosts ]] || echo "127.0.0.1 localhost" >"$root/etc/hosts"  # every installed system has it, debootstrap's roots not
   mkdir "$root/demo"
   cp "$here"/models/demo-Q8_0.gguf "$here"/models/mmproj-demo-f16.gguf "$here"/models/sample.png "$root/demo"
   echo "$root"
@@ -68,6 +69,7 @@ serves() {
     "$1" serve -m /demo/demo-Q8_0.gguf --mmproj /demo/mmproj-demo-f16.gguf --host localhost --port 8099 >/tmp/serve.log 2>&1 &
     for _ in {1..200}; do (exec 3<>/dev/tcp/127.0.0.1/8099) 2>/dev/null && break; sleep 0.1; done
     body="{\"max_tokens\":60,\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:image/png;base64,$(base64 -w0 /demo/sample.png)\"}},{\"type\":\"text\",\"text\":\"$2\"}]}]}"
+    for _ in {1..200}; do grep -q "^ready" /tmp/serve.log && break; sleep 0.1; done
     exec 3<>/dev/tcp/127.0.0.1/8099
     printf "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" ${#body} "$body" >&3
     cat <&3
