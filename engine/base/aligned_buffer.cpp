@@ -10,13 +10,9 @@
 #include <string>
 
 #include "engine/base/checked.h"
+#include "engine/base/huge_pages.h"
 
 namespace glimpse {
-namespace {
-
-constexpr uint64_t kHugePage = uint64_t{2} << 20;
-
-}  // namespace
 
 AlignedBuffer::~AlignedBuffer() {
   if (data_ == nullptr) return;
@@ -27,11 +23,15 @@ AlignedBuffer::~AlignedBuffer() {
   }
 }
 
+void AlignedBuffer::join_pages() {
+  if (mapped_ != 0) allow_huge_pages(data_, mapped_);
+}
+
 uint64_t AlignedBuffer::memory_bytes(uint64_t n_bytes) {
   return checked_align_up(n_bytes, n_bytes < kHugePage ? 64 : kHugePage).value_or(n_bytes);
 }
 
-Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purpose) {
+Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purpose, Pages pages) {
   AlignedBuffer buffer;
   if (n_bytes == 0) return buffer;
   const auto fail = [&] {
@@ -55,7 +55,11 @@ Result<AlignedBuffer> AlignedBuffer::allocate(uint64_t n_bytes, const char* purp
   const uint64_t skip = (kHugePage - reinterpret_cast<uintptr_t>(raw) % kHugePage) % kHugePage;
   if (skip != 0) munmap(start, skip);
   if (kHugePage != skip) munmap(start + skip + rounded, kHugePage - skip);
-  madvise(start + skip, rounded, MADV_HUGEPAGE);
+  if (pages == Pages::kQuick) {
+    prepare_pages(start + skip, rounded);
+  } else {
+    allow_huge_pages(start + skip, rounded);
+  }
   buffer.data_ = start + skip;
   buffer.size_ = n_bytes;
   buffer.mapped_ = rounded;

@@ -20,11 +20,16 @@ class AlignedBuffer {
   }
   ~AlignedBuffer();
 
-  /// Errors: kOutOfMemory, with the number of bytes and what they were for. Pages are zero and untouched, so
-  /// that the thread that first writes a page decides where it lives.
-  static Result<AlignedBuffer> allocate(uint64_t n_bytes, const char* purpose);
+  /// kQuick: huge pages only where they are to be had quickly (huge_pages.h), for what is written at once and stays.
+  enum class Pages { kHuge, kQuick };
+  /// Errors: kOutOfMemory, with the number of bytes and what they were for. Pages are zero and (kQuick: all but a few)
+  /// untouched, so that the thread that first writes a page decides where it lives.
+  static Result<AlignedBuffer> allocate(uint64_t n_bytes, const char* purpose, Pages pages = Pages::kHuge);
   /// The memory that allocate() takes for n_bytes: what is large ends at a huge page.
   static uint64_t memory_bytes(uint64_t n_bytes);
+
+  /// Of kQuick, all of it is written: small pages may become huge ones when the kernel has time.
+  void join_pages();
 
   std::byte* data() { return data_; }
   const std::byte* data() const { return data_; }

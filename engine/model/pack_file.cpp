@@ -201,12 +201,14 @@ Result<PackFile> PackFile::open(const std::string& path, const PackHeader& want,
 Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
   const PackRecord& record = header_.records[i];
   Matrix matrix;
+  std::shared_ptr<AlignedBuffer> buffer;
   std::byte* own = nullptr;
   if (map_ != nullptr) {
     matrix = {map_->bytes().subspan(record.offset, record.n_bytes), map_};
   } else {
-    GLIMPSE_ASSIGN(AlignedBuffer allocated, AlignedBuffer::allocate(record.n_bytes, "packed weights"));
-    const auto buffer = std::make_shared<AlignedBuffer>(std::move(allocated));
+    GLIMPSE_ASSIGN(AlignedBuffer allocated,
+                   AlignedBuffer::allocate(record.n_bytes, "packed weights", AlignedBuffer::Pages::kQuick));
+    buffer = std::make_shared<AlignedBuffer>(std::move(allocated));
     own = buffer->data();
     matrix = {{own, static_cast<size_t>(record.n_bytes)}, buffer};
   }
@@ -235,6 +237,7 @@ Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
   if (hash.value() != record.checksum) {
     return make_error(ErrorCode::kCorrupt, "matrix %zu is damaged: the checksum does not fit", i);
   }
+  if (buffer) buffer->join_pages();
   return matrix;
 }
 

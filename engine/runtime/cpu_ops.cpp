@@ -162,7 +162,8 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::adopt(const WeightSource& so
 
 Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
   GLIMPSE_ASSIGN(const std::shared_ptr<CpuWeight> weight, outline(source, precision));
-  GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
+  GLIMPSE_ASSIGN(weight->storage,
+                 AlignedBuffer::allocate(weight->n_bytes, source.name.c_str(), AlignedBuffer::Pages::kQuick));
   weight->panels.data = weight->storage.data();
 
   std::vector<PanelPacker> packers;
@@ -175,6 +176,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& sou
     failure.run(begin, [&] { return packers[static_cast<size_t>(thread)].pack(begin, end); });
   });
   GLIMPSE_TRY(failure.status(source.name));
+  weight->storage.join_pages();
   return std::shared_ptr<const PackedWeight>(weight);
 }
 
