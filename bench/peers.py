@@ -21,14 +21,14 @@ def run(command, isa=None):
     if isa:
         environment["GLIMPSE_FORCE_ISA"] = isa
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode != 0 or not lines:
+    start = done.stdout.find("[\n")  # some print their CPU before
+    if done.returncode != 0 or start < 0:
         sys.exit(f"{' '.join(command)}: {done.stderr[-800:]}")
-    return json.loads(lines[-1])
+    return json.loads(done.stdout[start:])[-1]
 
 
 def test_arguments(options):
-    return ["-p", str(options.prompt), "-n", str(options.generate), "-d", str(options.depth), "-r", "1", "-o", "jsonl"]
+    return ["-p", str(options.prompt), "-n", str(options.generate), *(["-d", str(options.depth)] if options.depth else []), "-r", "1", "-o", "json"]
 
 
 def measure(options, model, threads, peers):
