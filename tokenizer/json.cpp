@@ -36,7 +36,7 @@ bool exceeds_double(std::string_view spelled) {
     const char* const begin = spelled.data() + e + (spelled[e + 1] == '+' ? 2 : 1);
     if (std::from_chars(begin, end, power).ec != std::errc()) return *begin != '-';
   }
-  return static_cast<int64_t>(point) - static_cast<int64_t>(first) > -power;
+  return power > static_cast<int64_t>(first) - static_cast<int64_t>(point);  // -power may not be a number
 }
 
 class Parser {
