@@ -1,6 +1,7 @@
 // Where frames come from: folders, animations, and films through programs that may be missing, silent or lying.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tools/video/request_video.h"
 #include "tools/video/source.h"
 
 namespace glimpse::video {
@@ -210,6 +212,22 @@ TEST_F(VideoSource, RealFfmpegGivesTheFramesThatItWasGiven) {
     EXPECT_EQ(frame.value().image.pixels, want.value().pixels) << i;
   }
   EXPECT_NE(error_of(open_source(write("broken.mp4", "no film"), {})), "");
+}
+
+TEST(MemoryFile, SaysWhyThereIsNone) {
+  const auto file = MemoryFile::of("film");
+  ASSERT_TRUE(file.ok());
+  std::ifstream in(file.value().path());
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(in), {}), "film");
+  struct rlimit before;
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const struct rlimit none = {0, before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto refused = MemoryFile::of("film"), refused_empty = MemoryFile::of("");
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_THAT(refused.error().message, HasSubstr("Too many open files"));
+  EXPECT_FALSE(refused_empty.ok());
 }
 
 }  // namespace

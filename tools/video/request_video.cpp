@@ -57,11 +57,13 @@ Status read_request_video(const std::string& path, const Options& options, const
 }
 
 Result<MemoryFile> MemoryFile::of(std::string_view bytes) {
+  const auto failed = [] { return make_error(ErrorCode::kOutOfMemory, "a file in memory: %s", std::strerror(errno)); };
   MemoryFile made(memfd_create("glimpse-video", MFD_CLOEXEC));
+  if (made.fd_ < 0) return failed();
   while (!bytes.empty()) {
     const ssize_t n = write(made.fd_, bytes.data(), bytes.size());
     if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return make_error(ErrorCode::kOutOfMemory, "a file in memory: %s", std::strerror(errno));
+    if (n <= 0) return failed();
     bytes.remove_prefix(static_cast<size_t>(n));
   }
   return made;
