@@ -62,9 +62,37 @@ def test_a_bad_row_costs_one_row(model: glimpse.Model, picture: str, tmp_path: P
         list(model.batch(rows, prompt=QUESTION, on_error="row", temprature=0))
     with pytest.raises(ValueError, match="on_error"):
         list(model.batch(rows, prompt=QUESTION, on_error="ignore"))
+    for content in ({"type": "text"}, {"type": "image"}, {"type": "image_url"}, {"type": "image_url", "image_url": {}}):
+        asked = [{"prompt": [{"role": "user", "content": [content]}]}, {"image": picture, "prompt": QUESTION}]
+        found = list(model.batch(asked, on_error="row"))
+        assert [row.text for row in found] == [None, DESCRIPTION]
+        assert isinstance(found[0].error, glimpse.InvalidArgumentError) and str(found[0].error).startswith("a part")
+
+    class Broken:
+        """A picture whose decoder raises what no picture's should."""
+
+        def getexif(self) -> None:
+            raise SyntaxError("not a picture")
+
+        convert = load = getexif
+
+    found = list(model.batch([Broken(), picture], prompt=QUESTION, on_error="row"))
+    assert isinstance(found[0].error, SyntaxError) and found[1].text == DESCRIPTION
     odd = tmp_path / "odd.pcx"
     PIL.Image.open(picture).convert("RGB").save(odd)
     assert [row.text for row in model.batch([odd, {"prompt": "?", "image": None}], prompt=QUESTION)][0] == DESCRIPTION
+
+
+def test_rays_actors_keep_the_columns_that_there_are(model: glimpse.Model, picture: str) -> None:
+    from glimpse.ray import Answers
+
+    files = glimpse.demo_files()
+    answers = Answers(files["model"], files["mmproj"], image="path", n_threads=1, n_ctx=1024, error="problem")
+    found = answers({"path": [picture] * 2, "prompt": [QUESTION, None], "error": ["mine", "yours"]})
+    assert list(found["result"]) == [DESCRIPTION, None] and found["error"] == ["mine", "yours"]
+    assert found["problem"][0] is None and "no prompt" in found["problem"][1]
+    with pytest.raises(ValueError, match="'problem' already"):
+        answers({"path": [picture], "prompt": [QUESTION], "problem": [None]})
 
 
 def test_rows_are_read_a_few_ahead(model: glimpse.Model) -> None:
@@ -95,6 +123,33 @@ def test_tickets_are_read_in_pieces(engine: glimpse.Engine, picture: str) -> Non
     asyncio.run(ask())
     with pytest.raises(glimpse.NotFoundError):
         list(engine.submit(QUESTION, "/no/such.png"))
+
+
+def test_what_a_ticket_tells_is_there_while_it_is_read(
+    model: glimpse.Model, engine: glimpse.Engine, picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread's question replaces it: that waits, but not for the end of the answer."""
+    ticket = engine.submit(QUESTION, picture)
+    make_answer, others = glimpse._engine.make_answer, []
+
+    def read_while_others_ask(*arguments) -> glimpse.Answer:
+        others.append(threading.Thread(target=lambda: others.append(ticket.done)))
+        others[0].start()
+        others[0].join(0.05)
+        assert len(others) == 1
+        return make_answer(*arguments)
+
+    monkeypatch.setattr(glimpse._engine, "make_answer", read_while_others_ask)
+    assert ticket.answer().text == DESCRIPTION
+    others[0].join()
+    assert others[1] is True
+    monkeypatch.undo()
+    story = engine.submit("Tell me a story.", **endless(model))
+    reader = threading.Thread(target=lambda: pytest.raises(glimpse.CancelledError, story.answer))
+    reader.start()
+    assert [story.done for _ in range(3)] == [False] * 3 and story.partial().finish_reason != "stop"
+    story.cancel()
+    reader.join()
 
 
 def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine) -> None:

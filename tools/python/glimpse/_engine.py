@@ -10,11 +10,13 @@ import ctypes
 import dataclasses
 import itertools
 import os
+import threading
 import weakref
 from typing import (
     TYPE_CHECKING,
     Any,
     AsyncIterator,
+    Callable,
     Deque,
     Dict,
     Generator,
@@ -113,7 +115,7 @@ class EngineStats:
 
 class Ticket(Iterator[str], AsyncIterator[str]):
     """A request that was submitted. Iterate over its pieces of text (`for`, `async for`), or take its answer() (`await`
-    does it, too). It is cancelled when the last reference to it goes.
+    does it, too). Any thread may ask it. It is cancelled when the last reference to it goes.
     """
 
     def __init__(
@@ -128,28 +130,48 @@ class Ticket(Iterator[str], AsyncIterator[str]):
         self._engine, self._handle, self._pictures = engine, handle, pictures
         self._n_top_logprobs, self._has_tools, self._wake = n_top_logprobs, has_tools, wake
         self._n_seen, self._n_said = 0, 0
+        # A result points at what the ticket keeps until its next call: nobody else asks while one is read. Who wants to
+        # has `asked`, and comes before the next slice of a thread that waits.
+        self._read, self._asked = threading.Lock(), threading.Lock()
 
     def _wait(self, n_seen: int, timeout_ms: int) -> Any:
         result = _c.new("glimpse_request_result")
         _c.call("glimpse_ticket_wait", self._handle, n_seen, timeout_ms, ctypes.byref(result))
         return result
 
-    def _wait_long(self, n_seen: int) -> Any:
-        while True:  # in slices: between them signals are handled
-            result = self._wait(n_seen, _SLICE_MS)
-            if result.finished or result.n_tokens > n_seen:
-                return result
+    def _now(self, use: Callable[[Any], Any]) -> Any:
+        """use() of what there is."""
+        with self._asked, self._read:
+            return use(self._wait(_ALL_TOKENS, 0))
 
-    async def _wait_in_loop(self, n_seen: int) -> Any:
+    def _when(self, n_seen: int, use: Callable[[Any], Any]) -> Any:
+        """use() of the result once there are more tokens, or it is finished."""
+        while True:  # in slices: between them signals are handled
+            with self._read:
+                result = self._wait(n_seen, _SLICE_MS)
+                if result.finished or result.n_tokens > n_seen:
+                    return use(result)
+            with self._asked:
+                pass
+
+    def _when_or_cancelled(self, n_seen: int, use: Callable[[Any], Any]) -> Any:
+        try:
+            return self._when(n_seen, use)
+        except BaseException:
+            self.cancel()
+            raise
+
+    async def _when_in_loop(self, n_seen: int, use: Callable[[Any], Any]) -> Any:
         loop = asyncio.get_running_loop()
         try:
             if self._wake is None or self._wake[0] is not loop:  # it was submitted elsewhere
-                return await loop.run_in_executor(None, self._wait_long, n_seen)
+                return await loop.run_in_executor(None, self._when, n_seen, use)
             while True:
                 self._wake[1].clear()
-                result = self._wait(n_seen, 0)
-                if result.finished or result.n_tokens > n_seen:
-                    return result
+                with self._asked, self._read:
+                    result = self._wait(n_seen, 0)
+                    if result.finished or result.n_tokens > n_seen:
+                        return use(result)
                 await self._wake[1].wait()
         except BaseException:
             self.cancel()
@@ -157,7 +179,7 @@ class Ticket(Iterator[str], AsyncIterator[str]):
 
     @property
     def done(self) -> bool:
-        return bool(self._wait(_ALL_TOKENS, 0).finished)
+        return bool(self._now(lambda result: result.finished))
 
     def cancel(self) -> None:
         """It ends at the next pass, with what was said and CancelledError."""
@@ -165,12 +187,8 @@ class Ticket(Iterator[str], AsyncIterator[str]):
 
     def answer(self) -> Answer:
         """Waits for the end. Raises what ended the request, if it was an error."""
-        try:
-            result = self._wait_long(_ALL_TOKENS)
-        except BaseException:
-            self.cancel()
-            raise
-        return self._ended(result)
+        answer: Answer = self._when_or_cancelled(_ALL_TOKENS, self._ended)
+        return answer
 
     def _ended(self, result: Any) -> Answer:
         if result.status:
@@ -179,7 +197,8 @@ class Ticket(Iterator[str], AsyncIterator[str]):
 
     def partial(self) -> Answer:
         """What was said so far, also of a request that an error ended."""
-        return self._answer(self._wait(_ALL_TOKENS, 0))
+        answer: Answer = self._now(self._answer)
+        return answer
 
     def _answer(self, result: Any) -> Answer:
         return make_answer(
@@ -208,37 +227,32 @@ class Ticket(Iterator[str], AsyncIterator[str]):
 
     def __next__(self) -> str:
         while True:
-            try:
-                result = self._wait_long(self._n_seen)
-            except BaseException:
-                self.cancel()
-                raise
-            piece = self._piece(result)
+            piece, finished = self._when_or_cancelled(self._n_seen, self._piece)
             if piece:
-                return piece
-            if result.finished:
+                return str(piece)
+            if finished:
                 raise StopIteration
 
-    def _piece(self, result: Any) -> str:
+    def _piece(self, result: Any) -> Tuple[str, bool]:
         # Bytes are cut where text may be shown: both ends are between characters.
         said, self._n_seen = _c.text_field(result), result.n_tokens
         piece, self._n_said = said[self._n_said :], len(said)
         if not piece and result.finished and result.status:
             raise error_of(result.status, _c.decode(result.message or b""))
-        return _c.decode(piece)
+        return _c.decode(piece), bool(result.finished)
 
     async def __anext__(self) -> str:
         while True:
-            result = await self._wait_in_loop(self._n_seen)
-            piece = self._piece(result)
+            piece, finished = await self._when_in_loop(self._n_seen, self._piece)
             if piece:
-                return piece
-            if result.finished:
+                return str(piece)
+            if finished:
                 raise StopAsyncIteration
 
     def __await__(self) -> Generator[Any, None, Answer]:
         async def wait() -> Answer:
-            return self._ended(await self._wait_in_loop(_ALL_TOKENS))
+            answer: Answer = await self._when_in_loop(_ALL_TOKENS, self._ended)
+            return answer
 
         return wait().__await__()
 
@@ -429,7 +443,7 @@ class _Waiting:
         try:
             self._messages = _row_messages(row, prompt, system)
             self._ticket = self._submit()
-        except (GlimpseError, TypeError, ValueError, OSError) as failure:
+        except Exception as failure:  # decoders of others raise what they like
             self._failure = failure
 
     def _submit(self) -> Ticket:
@@ -440,7 +454,7 @@ class _Waiting:
             if self._failure is not None:
                 raise self._failure
             return Row(self._index, self._row, self._answer())
-        except (GlimpseError, TypeError, ValueError, OSError) as failure:
+        except Exception as failure:
             if on_error == "raise":
                 raise
             return Row(self._index, self._row, error=failure)

@@ -87,15 +87,21 @@ def _part(part: Any) -> Part:
         return Part(image=part)
     kind = part.get("type")
     if kind in ("text", "input_text"):
-        return Part(text=part["text"])
+        return Part(text=_member(part, "text"))
     if kind == "image":
-        return Part(image=part["image"])
+        return Part(image=_member(part, "image"))
     if kind == "video":
-        return Part(image=video_of(part["video"]))
+        return Part(image=video_of(_member(part, "video")))
     if kind in ("image_url", "input_image"):
-        url = part["image_url"]
-        return Part(image=_data_url(url["url"] if isinstance(url, Mapping) else url))
+        url = _member(part, "image_url")
+        return Part(image=_data_url(_member(url, "url") if isinstance(url, Mapping) else url))
     raise InvalidArgumentError(f"a part of type {kind!r}: want text, image, video or image_url")
+
+
+def _member(part: Mapping[str, Any], name: str) -> Any:
+    if part.get(name) is None:
+        raise InvalidArgumentError(f"a part {part!r:.80}: want its {name!r}")
+    return part[name]
 
 
 def _data_url(url: str) -> bytes:

@@ -48,6 +48,9 @@ class Answers:
     def __call__(self, batch: Dict[str, Any]) -> Dict[str, Any]:
         import numpy
 
+        taken = {self._result, self._error} & set(batch)
+        if taken:
+            raise ValueError(f"the data has a column {taken.pop()!r} already: result and error name others")
         rows = list(
             self._engine.batch(
                 self._rows(batch), prompt=self._prompt, system=self._system, on_error="row", **self._sampling
@@ -62,5 +65,5 @@ class Answers:
         for at, image in enumerate(batch[self._image]):
             row: Dict[str, Any] = {"image": str(image) if isinstance(image, str) else b"" if image is None else image}
             if prompts is not None:
-                row["prompt"] = str(prompts[at])
+                row["prompt"] = None if prompts[at] is None else str(prompts[at])
             yield row
