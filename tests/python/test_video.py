@@ -45,6 +45,10 @@ def test_frames_in_every_form_are_the_same_video(model: glimpse.Model, frames, t
     ):
         assert numpy.array_equal(small(model, source).numpy(), want.numpy())
     assert numpy.array_equal(small(model.session(n_ctx=512), frames).numpy(), want.numpy())
+    (tmp_path / "signs").mkdir()
+    for i, frame in enumerate(frames):
+        PIL.Image.fromarray(frame).save(tmp_path / "signs" / f"\N{SUPERSCRIPT TWO}{i}\N{SUPERSCRIPT THREE}.png")
+    assert numpy.array_equal(small(model, tmp_path / "signs").numpy(), want.numpy())
     (tmp_path / "odd").mkdir()
     for i, frame in enumerate(frames):
         PIL.Image.fromarray(frame).save(tmp_path / "odd" / f"{i:02}.pcx")
@@ -89,8 +93,8 @@ def test_animations_are_those_of_the_command(model: glimpse.Model) -> None:
     video = glimpse.Video(ANIMATION, min_pixels=PIXELS)
     assert len(video) == 4 and "8.89 in a second" in repr(video)
     answer = model.ask("What happens?", video, max_tokens=12)
-    with PIL.Image.open(ANIMATION) as opened:
-        for source in (ANIMATION.read_bytes(), opened):
+    with PIL.Image.open(ANIMATION) as opened, open(ANIMATION, "rb") as file:
+        for source in (ANIMATION.read_bytes(), opened, file):
             again = glimpse.Video(source, min_pixels=PIXELS)
             assert model.ask("What happens?", again, max_tokens=12).tokens == answer.tokens
     if "GLIMPSE_COMMAND" in os.environ:

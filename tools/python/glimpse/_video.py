@@ -23,7 +23,7 @@ class Video:
     """A video to ask about: give it where a picture may stand. Its place in a text is <video>.
 
     source: its frames (a sequence of pictures, or an array (frames, height, width, 3) of uint8), a folder of them, an
-    animated GIF or WebP (its path, its bytes or a Pillow image; Pillow reads it). Films are read by others: give their frames.
+    animated GIF or WebP (its path, its bytes, an open file or a Pillow image; Pillow reads it). Films are read by others: give their frames.
     frame_rate: how many of them were taken in a second; those to be seen, about fps in a second, are then chosen as the
     model's family does it, at least min_frames and at most max_frames. Not given: all are seen, as if fps of them were taken
     in a second, or at the `seconds` that are given; an animation says it itself. min_pixels, max_pixels: bounds on a
@@ -158,7 +158,7 @@ def _pictures_in(folder: Path) -> List[str]:
     """Files in the order of the numbers in their names: frame 9 before frame 10."""
 
     def key(name: str) -> List[Any]:
-        return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+        return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
     names = [entry.name for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith(".")]
     if not names:
@@ -178,11 +178,12 @@ class _Animation(Sequence[Any]):
                 "reading an animation takes Pillow (pip install pillow); or give the frames as pictures"
             ) from None
         self._image = source
-        if not hasattr(source, "seek"):
+        is_open = callable(getattr(source, "read", None))
+        if is_open or not hasattr(source, "seek"):
             try:
-                data = (
-                    bytes(source) if isinstance(source, (bytes, bytearray, memoryview)) else Path(source).read_bytes()
-                )
+                data = source.read() if is_open else source
+                if not isinstance(data, (bytes, bytearray, memoryview)):
+                    data = Path(data).read_bytes()
                 self._image = PIL.Image.open(io.BytesIO(data))
             except FileNotFoundError:
                 raise NotFoundError(f"{source}: no file or folder of this name") from None
