@@ -170,6 +170,12 @@ def test_sparks_own_image_format_and_rows_without_one(spark, folder: Path, by_co
     )
     rows = transformer().transform(nothing).collect()
     assert all(row.completions is None and row.error for row in rows) and len(rows) == 3
+    # Pixels of a format that Spark does not have: not a task that fails.
+    odd = spark.createDataFrame(
+        [((2, 3, 2, bytearray(12)), "?")],
+        "image struct<height int, width int, nChannels int, data binary>, caption string",
+    )
+    assert [row.completions for row in transformer().transform(odd).collect()] == [None]
 
 
 def test_files_of_the_context_and_saved_pipelines(
@@ -226,6 +232,39 @@ def test_weights_are_mapped_and_threads_divided(spark, folder: Path, tmp_path: P
     assert len(list(cache.glob("*"))) >= 3
 
 
+def test_a_worker_loads_the_weights_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import glimpse._model
+    from glimpse.spark import _Job
+
+    files = glimpse.demo_files()
+    model = dict(model=files["model"], mmproj=files["mmproj"], vision_precision="auto", device="cpu")
+    loads = []
+
+    class Counted(glimpse.Model):
+        def __init__(self, *arguments, **options) -> None:
+            loads.append(options["n_threads"])
+            super().__init__(*arguments, **options)
+
+    monkeypatch.setattr(glimpse._model, "Model", Counted)
+    for n in (2, 1, 1):  # the first worker of a machine leaves packed weights and maps them
+        del loads[:]
+        job = _Job(None, "image", None, "completions", "error", {}, {}, model, str(tmp_path), 1)
+        assert job._load(1).mapped_bytes > 0 and len(loads) == n
+
+
+def test_packed_weights_may_be_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import glimpse.spark
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(glimpse.spark, "_files_root", lambda: str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    files = glimpse.demo_files()
+    model = dict(model=files["model"], mmproj=files["mmproj"], vision_precision="auto", device="cpu")
+    job = glimpse.spark._Job(None, "image", None, "completions", "error", {}, {}, model, "auto", 1)
+    assert job._load(1).mapped_bytes > 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "lock"]
+
+
 def test_what_means_nothing_here_is_refused(spark) -> None:
     from glimpse.spark import VisionModel
 
@@ -242,6 +281,12 @@ def test_what_means_nothing_here_is_refused(spark) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             model.setInputCols(columns).transform(data)
+    for text in (
+        "named_struct('data', 'a text', 'content', cast('x' as binary)) as image",
+        "named_struct('bytes', cast('x' as binary)) as image",
+    ):
+        with pytest.raises(ValueError, match="'image' is struct"):
+            model.setInputCols("image", "caption").transform(data.selectExpr("caption", text))
     with pytest.raises(ValueError, match="no model"):
         VisionModel().setInputCols("image", "caption").transform(data)
     with pytest.raises(ValueError, match="already"):

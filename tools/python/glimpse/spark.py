@@ -26,7 +26,7 @@ from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCols, HasOutputCol
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsWritable
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.types import BinaryType, IntegerType, StringType, StructField, StructType
+from pyspark.sql.types import BinaryType, DataType, IntegerType, StringType, StructField, StructType
 
 if TYPE_CHECKING:
     import pyarrow
@@ -84,8 +84,8 @@ _PARAMS: List[Tuple[str, Callable[[Any], Any], Any, str]] = [
         "packCacheDir",
         _string,
         "",
-        "folder on each machine where packed weights are kept and mapped from; empty: one of the "
-        "application; 'none': each worker has a copy of its own",
+        "folder on each machine where packed weights are kept and mapped from; 'auto': the user's own; empty: one of "
+        "the application; 'none': each worker has a copy of its own",
     ),
 ]
 #: Parameters of AutoGGUFVisionModel that have one meaning here; another value is an error.
@@ -195,14 +195,12 @@ class VisionModel(Transformer, HasInputCols, HasOutputCol, DefaultParamsReadable
             kind = schema[name].dataType
             if isinstance(kind, StringType):
                 questions.append(name)
-            elif isinstance(kind, BinaryType) or (
-                isinstance(kind, StructType) and {"data", "content"} & set(kind.names)
-            ):
+            elif isinstance(kind, BinaryType) or _holds_bytes(kind):
                 pictures.append(name)
             else:
                 raise ValueError(
                     f"column {name!r} is {kind.simpleString()}: want a string (questions), or binary or a struct "
-                    "with `data` or `content` (pictures)"
+                    "with binary `data` or `content` (pictures)"
                 )
         if len(questions) != 1 or len(pictures) != 1:
             raise ValueError(
@@ -210,6 +208,11 @@ class VisionModel(Transformer, HasInputCols, HasOutputCol, DefaultParamsReadable
                 "one of each; a question for all rows is withColumn('caption', lit('...'))"
             )
         return questions[0], pictures[0]
+
+
+def _holds_bytes(kind: DataType) -> bool:
+    held = [field for field in kind.fields if field.name in ("data", "content")] if isinstance(kind, StructType) else []
+    return bool(held) and all(isinstance(field.dataType, BinaryType) for field in held)
 
 
 def _accessors(name: str) -> Tuple[Callable[[VisionModel, Any], VisionModel], Callable[[VisionModel], Any]]:
@@ -359,12 +362,15 @@ class _Job:
         if self.pack_cache == "none":
             return Model(**model)
         folder = self.pack_cache or os.path.join(_files_root(), "glimpse-packed-weights")
-        os.makedirs(folder, exist_ok=True)
+        if folder != "auto":
+            os.makedirs(folder, exist_ok=True)
         model.update(pack_cache_dir=folder, pack_cache_map=True)
-        with _lock(os.path.join(folder, "lock")):
-            if Model(**model).mapped_bytes == 0:
-                pass  # the first one has left them there, and its copy is gone again
-            return Model(**model)
+        with _lock(os.path.join(_files_root() if folder == "auto" else folder, "lock")):
+            loaded = Model(**model)
+            if loaded.mapped_bytes == 0:  # it has left them there, for the next one
+                del loaded  # and its copy goes before that
+                loaded = Model(**model)
+            return loaded
 
 
 @contextlib.contextmanager
@@ -403,7 +409,7 @@ def _picture(value: Any) -> Any:
     if isinstance(value, dict):
         data = value.get("data") if value.get("data") is not None else value.get("content")
         height, width, channels = (value.get(key) or 0 for key in ("height", "width", "nChannels"))
-        if data is not None and height > 0 and len(data) == height * width * channels:
+        if data is not None and height > 0 and channels in (1, 3, 4) and len(data) == height * width * channels:
             import numpy  # Spark's own image format: rows of BGR(A), or grey
 
             pixels = numpy.frombuffer(data, numpy.uint8).reshape(height, width, channels)
