@@ -48,6 +48,21 @@ def test_the_answer_is_that_of_the_command(model: glimpse.Model, picture: str) -
     assert answer.timings.n_generated_tokens == len(answer.tokens) and answer.timings.image_encode_ms > 0
 
 
+def test_a_draft_model_changes_the_passes_alone(model: glimpse.Model, picture: str) -> None:
+    options: dict = dict(draft_model=model, n_draft=4, draft_min_probability=1e-9)
+    chat = model.chat(**options)
+    assert chat.ask(QUESTION, picture).text == DESCRIPTION, "it does not see the picture"
+    ends = {model.find_token(name): -numpy.inf for name in ("<|im_end|>", "<|endoftext|>")}
+    question, sampling = "Is there a heart?", dict(max_tokens=24, temperature=1.0, seed=3, logit_bias=ends)
+    alone, drafted = model.ask(question, **sampling), model.session(**options).generate(question, **sampling)
+    assert drafted.tokens == alone.tokens and alone.timings.n_drafted_tokens == 0
+    assert drafted.timings.n_drafted_tokens >= drafted.timings.n_accepted_tokens > 0, "it says what the model says"
+    assert model.plan(**options).weights == 2 * model.plan().weights
+    assert model.session(draft_model=None).generate(question, **sampling).tokens == alone.tokens
+    with pytest.raises(ValueError, match="n_draft"):
+        model.session(draft_model=model, n_draft=16)
+
+
 def test_pictures_of_every_kind_are_the_same_picture(model: glimpse.Model, picture: str) -> None:
     data = Path(picture).read_bytes()
     image = PIL.Image.open(picture)
