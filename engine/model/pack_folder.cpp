@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -17,7 +18,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kSuffix = ".pack";
+constexpr std::string_view kSuffix = ".pack", kTemporary = ".tmp";
+// A side file that is being written under a temporary name grows all the time: one that did not for so long was left by
+// a process that was killed.
+constexpr int64_t kAbandonedNs = int64_t{3600} * 1'000'000'000;
 
 // Of an environment variable; the XDG specification ignores paths that are not absolute.
 std::string absolute_path(const char* variable) {
@@ -48,15 +52,23 @@ struct SideFile {
   int64_t used_ns = 0;  // the time of change: PackFile sets it whenever a file is used
 };
 
+// "x.pack", or "x.pack.PROCESS.NUMBER.tmp" as AtomicFileWriter names it.
+bool is_side_file(std::string_view name, int64_t idle_ns) {
+  if (name.ends_with(kSuffix)) return true;
+  return name.ends_with(kTemporary) && name.find(".pack.") != std::string_view::npos && idle_ns > kAbandonedNs;
+}
+
 Result<std::vector<SideFile>> list_side_files(const std::string& folder) {
   std::vector<SideFile> files;
+  const int64_t now_ns = std::chrono::nanoseconds(std::chrono::system_clock::now().time_since_epoch()).count();
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
     const std::string path = it->path().string();
     struct stat info;
-    if (!path.ends_with(kSuffix) || lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
-    files.push_back({path, static_cast<uint64_t>(info.st_size),
-                     int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec});
+    if (lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) continue;
+    const int64_t used_ns = int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+    if (!is_side_file(it->path().filename().string(), now_ns - used_ns)) continue;
+    files.push_back({path, static_cast<uint64_t>(info.st_size), used_ns});
   }
   if (error) return make_error(ErrorCode::kIo, "cannot list %s: %s", folder, error.message());
   std::sort(files.begin(), files.end(), [](const SideFile& a, const SideFile& b) { return a.used_ns < b.used_ns; });

@@ -28,8 +28,9 @@ constexpr uint64_t kFreeDiskBytes = uint64_t{1} << 30;
 Result<PackFolder> find_pack_folder(const std::string& choice);
 
 /// Deletes side files, those first that were not used for the longest time, until n_bytes more fit the bound and the
-/// disk. Processes that have one open keep what they have. Nothing else in the folder is touched. Does nothing in a
-/// folder without a bound. Errors: kTooLarge (n_bytes alone are too many; nothing is deleted then), kIo.
+/// disk; what killed processes left of some are such files too. Processes that have one open keep what they have.
+/// Nothing else in the folder is touched. Does nothing in a folder without a bound. Errors: kTooLarge (n_bytes alone
+/// are too many; nothing is deleted then), kIo.
 Status make_room(const PackFolder& folder, uint64_t n_bytes);
 
 }  // namespace glimpse

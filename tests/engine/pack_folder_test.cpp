@@ -132,6 +132,43 @@ TEST_F(PackFolderTest, WhatWasNotUsedForLongestGoesFirst) {
   EXPECT_EQ(names(), others({}));
 }
 
+// File systems without files that have no name (NFS) keep the beginning of one when its writer is killed.
+TEST_F(PackFolderTest, WhatAKilledProcessLeftIsDeletedToo) {
+  leave("a.gguf.pack", 3, 1);
+  leave("a.gguf.pack.17.0.tmp", 3, 30);
+  leave("b.gguf.pack.18.0.tmp", 3, 0);  // somebody is writing it
+  leave("notes.tmp", 3, 30);
+  const uint64_t mib = 1 << 20;
+  const PackFolder bounded{own(), 10 * mib};
+  EXPECT_OK(make_room(bounded, 4 * mib));  // 3 and 3 are there
+  EXPECT_EQ(names().size(), 4u);
+  EXPECT_OK(make_room(bounded, 5 * mib));
+  EXPECT_EQ(names(), (std::vector<std::string>{"a.gguf.pack", "b.gguf.pack.18.0.tmp", "notes.tmp"}));
+}
+
+// The two files of a model together, of which none is there when room is made for them.
+TEST_F(PackFolderTest, APairKeepsWithinTheBound) {
+  ModelOptions options;
+  options.model_path = golden_path("tied/model.gguf");
+  options.mmproj_path = golden_path("tied/mmproj.gguf");
+  options.n_threads = 1;
+  options.pack_cache_dir = "auto";
+  const auto bytes = [] {
+    uint64_t n = 0;
+    for (const auto& entry : fs::directory_iterator(own())) n += entry.file_size();
+    return n;
+  };
+  must(Model::load(options));
+  ASSERT_EQ(names().size(), 2u);
+  const uint64_t pair = bytes();
+  for (const std::string& name : names()) fs::remove(fs::path(own()) / name);
+  leave("old.gguf.pack", 1, 30);
+  fs::resize_file(fs::path(own()) / "old.gguf.pack", kAutoPackBytes - pair + 1);  // either of them fits beside it
+  must(Model::load(options));
+  EXPECT_LE(bytes(), kAutoPackBytes);
+  EXPECT_EQ(names().size(), 2u);
+}
+
 TEST_F(PackFolderTest, MoreThanTheDiskHoldsIsNotBegun) {
   leave("a.gguf.pack", 3, 1);
   const PackFolder unbounded{own(), uint64_t{1} << 61};
