@@ -132,10 +132,13 @@ Result<std::vector<std::vector<float>>> Embedder::run(std::span<const Prompt> pr
   std::vector<std::vector<float>> outputs;
   const int64_t width = output_width(model_->text(), what);
   for (size_t begin = 0; begin < prompts.size();) {
-    // As many texts as a pass has rows and the pool has pages for; a long one takes passes of its own.
+    // As many texts as a pass has rows and the pool has pages for, and as leaves each the bits that it has alone; a
+    // long one takes passes of its own.
     std::vector<PassInput> inputs;
     std::vector<std::unique_ptr<KvCache>> caches;
     std::vector<TextDecoder::Input> pass;
+    const int64_t alike = ops_->most_rows_alike();
+    const bool is_short = static_cast<int64_t>(prompts[begin].ids.size()) <= alike;
     int64_t n_rows = 0, n_pages = 0;
     size_t end = begin;
     for (; end < prompts.size(); ++end) {
@@ -146,7 +149,9 @@ Result<std::vector<std::vector<float>>> Embedder::run(std::span<const Prompt> pr
       }
       n_rows += n;
       n_pages += KvPages::pages_for(n);
-      if (end > begin && (n_rows > sizes_.batch || n_pages > KvPages::pages_for(sizes_.pool_slots))) break;
+      const bool fits = n_rows <= sizes_.batch && n_pages <= KvPages::pages_for(sizes_.pool_slots);
+      const bool is_alike = is_short ? n_rows <= alike : n > alike;
+      if (end > begin && !(fits && is_alike)) break;
     }
     inputs.reserve(end - begin);
     for (size_t i = begin; i < end; ++i) {

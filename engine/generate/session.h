@@ -34,7 +34,8 @@ struct SessionOptions : PictureOptions {
   int64_t pool_slots = 0;
   KvElement kv_element = KvElement::kF16;
   /// Drafts, up to so many [0, kMostDrafts], are run in the same pass as the next token and spare passes where they are
-  /// what is drawn then. Whatever the sampler: tokens, texts, log-probabilities and logits are those without.
+  /// what is drawn then. Whatever the sampler: tokens, texts, log-probabilities and logits are those without (on a
+  /// backend that draws by itself, whose draws are not the host's, where the sampler is greedy).
   /// n_speculate: prompt lookup, what followed the last tokens where they stood before. 0: off.
   int n_speculate = 0;
   /// A smaller model of the same vocabulary drafts where prompt lookup has nothing, up to n_draft tokens, drawn by the

@@ -89,10 +89,11 @@ Status Session::begin_answer(const GenerateOptions& options) {
   return impl_->start_answer(std::move(state));
 }
 
-// What may follow the pending token: no more than the answer can still take, and nothing after its end. Prompt lookup
-// costs nothing and is asked first.
+// What may follow the pending token: no more than the answer can still take, nothing after its end, and no more than
+// leaves each row the bits that it has alone. Prompt lookup costs nothing and is asked first.
 std::vector<TokenId> Session::Impl::draft() {
-  int64_t n = std::min(sizes.most_drafts(), sizes.context - conversation.n_cached() - 1);
+  int64_t n =
+      std::min({sizes.most_drafts(), sizes.context - conversation.n_cached() - 1, bench->ops->most_rows_alike() - 1});
   if (answer->max_tokens > 0) n = std::min(n, answer->max_tokens - 1);
   if (n < 1 || conversation.pending().size() != 1) return {};
   const Tokenizer& tokenizer = model->tokenizer();

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <utility>
 
+#include "engine/generate/embedder.h"
 #include "tests/cuda/step_support.h"
 
 namespace glimpse::testing {
@@ -110,6 +112,45 @@ TEST_F(Conversations, PenaltiesBiasAndAlternativesAreTheHosts) {
     }
     return seen;
   });
+}
+
+// The bits of a row depend on whether its pass has few rows or many: drafts keep to few, however many are allowed.
+TEST_F(Conversations, DraftsOfAnyNumberChangeNothing) {
+  const auto quantized = load_on(golden_path("quantized/model.gguf"), "", CudaDecode::kLaunches);
+  const auto answer = [&](int n_speculate, int n_draft) {
+    SessionOptions options = small_session();
+    options.kv_element = KvElement::kF16;
+    options.n_speculate = n_speculate;
+    options.n_draft = n_draft;
+    options.draft_min_probability = 1e-9f;  // drafts are never given up
+    if (n_draft > 0) options.draft_model = quantized;
+    GenerateOptions looked_at = only({"7", "3"}, 18);
+    looked_at.n_top_logprobs = 1;
+    return must(make_session(quantized, options)->generate({user("7777 777")}, looked_at));
+  };
+  const Answer plain = answer(0, 0);
+  constexpr std::pair<int, int> kWays[] = {{kMostDrafts, 0}, {0, 8}};
+  for (const auto& [n_speculate, n_draft] : kWays) {
+    const Answer drafted = answer(n_speculate, n_draft);
+    EXPECT_EQ(drafted.tokens, plain.tokens) << n_speculate << " and " << n_draft;
+    EXPECT_GT(drafted.timings.n_accepted_tokens, 8);
+    ASSERT_EQ(drafted.logprobs.size(), plain.logprobs.size());
+    for (size_t i = 0; i < plain.logprobs.size(); ++i) {
+      ASSERT_EQ(drafted.logprobs[i].logprob, plain.logprobs[i].logprob) << "token " << i << " of " << n_speculate;
+    }
+  }
+}
+
+TEST_F(Conversations, VectorsOfShortTextsAreWhatTheyAreAlone) {
+  const auto embedder =
+      must(Embedder::create(load_on(golden_path("qwen3-f16/model.gguf"), "", CudaDecode::kLaunches), small_session()));
+  const EmbedOptions options = {.pooling = Pooling::kMean};
+  const EmbedInput texts[] = {{{"7", nullptr}}, {{"one two three four", nullptr}},   {{"3", nullptr}},
+                              {{"4", nullptr}}, {{"five six seven eight", nullptr}}, {{"the eighth of nine", nullptr}}};
+  const auto together = must(embedder->embed(texts, options, {}));
+  for (size_t i = 0; i < std::size(texts); ++i) {
+    EXPECT_EQ(together[i], must(embedder->embed(std::span(&texts[i], 1), options, {}))[0]) << i;
+  }
 }
 
 TEST_F(Conversations, DrawnOnTheDeviceRepeatWithTheirSeed) {

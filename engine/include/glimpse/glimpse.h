@@ -264,7 +264,8 @@ typedef struct glimpse_session_params {
   glimpse_log_callback log;
   void* log_user;
   /* Prompt lookup: up to this many tokens (at most 15) are drafted from what was said before and run with the next one;
-   * faster where the answer repeats, and the same answer always. 0: off */
+   * faster where the answer repeats, and the same answer always (on a GPU, which draws tokens itself otherwise: where
+   * it is greedy). 0: off */
   int32_t n_speculate;
   /* Limits on pictures as they come, checked before anything is allocated for their pixels. What exceeds one is
    * GLIMPSE_ERROR_TOO_LARGE. */
@@ -279,8 +280,8 @@ typedef struct glimpse_session_params {
    * once. 0, or less than n_ctx: n_ctx. */
   int32_t n_pool;
   /* A smaller model of the same vocabulary, loaded for the same device: it drafts up to n_draft tokens (at most 15)
-   * where prompt lookup has nothing, and they are run with the next one. The answer is always the same. It is not shown
-   * pictures. The session keeps it alive. NULL: none. GLIMPSE_ERROR_MISMATCH says what differs. */
+   * where prompt lookup has nothing, and they are run with the next one. The answer is the same, as above. It is not
+   * shown pictures. The session keeps it alive. NULL: none. GLIMPSE_ERROR_MISMATCH says what differs. */
   const glimpse_model* draft_model;
   int32_t n_draft; /* 8; 0: the draft model is not used */
   /* Drafts end where the draft model thinks it less likely than this that all of them are drawn; 0: chosen by the sizes
