@@ -144,6 +144,7 @@ TEST(Hpp, NothingIsCutAtANul) {
   refused([&] { session.prefill({{"raw", {{nul, nullptr}}}}); });
   refused([&] { session.prefill({{std::string("user\0x", 6), {{"a", nullptr}}}}); });
   refused([&] { session.encode_image_file(std::string(path("model.gguf")) + '\0' + ".png"); });
+  refused([&] { api::Constraint::choice(model, {"the cat", nul}); });
   EXPECT_EQ(glimpse_session_n_past(session.get()), 0);
 }
 

@@ -37,7 +37,7 @@ namespace detail {
 // As C takes it: what follows a NUL would be lost in silence.
 inline const char* c_string(const std::string& text) {
   if (text.find('\0') != std::string::npos) {
-    throw Error(GLIMPSE_ERROR_INVALID_ARGUMENT, "a role or a path contains a NUL");
+    throw Error(GLIMPSE_ERROR_INVALID_ARGUMENT, "a text that ends at a NUL in C contains one");
   }
   return text.c_str();
 }
@@ -223,8 +223,7 @@ class Constraint {
     return of(model, GLIMPSE_CONSTRAINT_GBNF, grammar);
   }
   static Constraint choice(const Model& model, const std::vector<std::string>& texts) {
-    std::vector<const char*> pointers;
-    for (const std::string& text : texts) pointers.push_back(text.c_str());
+    const std::vector<const char*> pointers = detail::c_strings(texts);
     return Constraint(detail::made<glimpse_constraint>(glimpse_constraint_create_choice, model.get(), pointers.data(),
                                                        pointers.size()));
   }
