@@ -100,6 +100,26 @@ def check_page(browser, url, picture):
     assert browser.script("return document.title") == "glimpse"
 
 
+def check_failures(browser, picture):
+    """A question that failed can be asked again until another one is; a file that cannot be read is named."""
+    again = "[...document.querySelectorAll('button')].filter(b => b.textContent === 'Try again')"
+    browser.script("window.whole = window.fetch; window.fetch = () => Promise.reject(new Error('down'))")
+    for i in range(2):
+        browser.type("#question", "Is there a heart?\ue007")
+        browser.wait(f"document.querySelectorAll('.problem').length === {i + 1}", "the failure")
+        assert browser.script(f"return {again}.length") == 1, "of the first nothing is left to try"
+    browser.script(f"window.fetch = window.whole; {again}[0].click()")
+    browser.wait(DONE % 4, "the answer")  # two before, a failure, and this one in the place of another
+    assert browser.script("return document.querySelectorAll('.problem').length") == 1 and browser.script(LAST)
+    assert browser.script(f"return {again}.length") == 0
+    browser.script("window.read = FileReader.prototype.readAsDataURL;"
+                   "FileReader.prototype.readAsDataURL = function() { this.onerror(); }")
+    browser.script(DROP, picture)
+    browser.wait("document.getElementById('status').textContent === 'sample.png cannot be read'", "what is wrong with it")
+    browser.script("FileReader.prototype.readAsDataURL = window.read")
+    assert browser.script("return document.querySelectorAll('#tray img').length") == 0
+
+
 def check_shapes(browser, picture):
     browser.script("document.getElementById('new').click()")
     browser.script(DROP, picture)
@@ -148,6 +168,7 @@ def main():
         with open(f"{models}/sample.png", "rb") as file:
             picture = base64.b64encode(file.read()).decode()
         check_page(browser, url, picture)
+        check_failures(browser, picture)
         check_shapes(browser, picture)
         check_names(browser)
         problems = [entry["message"] for entry in browser.call("POST", "/se/log", {"type": "browser"})]
