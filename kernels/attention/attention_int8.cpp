@@ -340,11 +340,18 @@ void prepare_query(const float* q, float scale, int64_t head_dim, const std::byt
   const float max = std::bit_cast<float>(bits);
   const bool finite = bits < 0x7f800000u, real = finite && max >= 0x1p-100f;
   const float by = real ? 127 / max : 0.0f;
-  int32_t start = 0;
-  for (int64_t c = 0; c < d; ++c) {
-    row[c] = c < head_dim && real ? static_cast<int8_t>(to_integer(q[c] * scale * factor[c] * by)) : int8_t{0};
-    start -= 128 * row[c];
+  int32_t sum = 0;
+  std::fill_n(row, d, int8_t{0});
+  if (real) {
+    // Nothing else is where the row is written: only then is this loop made of vectors.
+    int8_t* __restrict const codes = row;
+    for (int64_t c = 0; c < head_dim; ++c) {  // in [-127, 127], as those of keys
+      const int32_t code = to_integer(q[c] * scale * factor[c] * by);
+      codes[c] = static_cast<int8_t>(code);
+      sum += code;
+    }
   }
+  const int32_t start = -128 * sum;
   const float step = real ? max / 127 : finite ? 0.0f : std::numeric_limits<float>::quiet_NaN();
   std::memcpy(out + d, &step, 4);
   std::memcpy(out + d + 4, &start, 4);
