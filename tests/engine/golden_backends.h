@@ -49,12 +49,39 @@ inline std::vector<Backend> golden_backends() {
 }
 #endif
 
+/// The mean square of a router's scores s = W (g x), for normalised x, whose channels have the mean square 1: that of a
+/// row of W times g. The greatest of all layers; 0 without experts.
+inline double router_square(std::string_view folder) {
+  const GgufFile file = must(GgufFile::open(golden_path(std::string(folder) + "/model.gguf")));
+  const auto read = [&](const std::string& name) {
+    const GgufTensor* tensor = file.find_tensor(name);
+    std::vector<float> values(tensor == nullptr ? 0 : tensor->n_elements());
+    if (tensor != nullptr) EXPECT_OK(file.read(*tensor, 0, std::as_writable_bytes(std::span(values))));
+    return values;
+  };
+  double greatest = 0;
+  for (int layer = 0;; ++layer) {
+    const std::string name = "blk." + std::to_string(layer) + ".ffn_";
+    const std::vector<float> weights = read(name + "gate_inp.weight"), norm = read(name + "norm.weight");
+    if (weights.empty()) return greatest;
+    double sum = 0;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      const double product = static_cast<double>(weights[i]) * norm[i % norm.size()];
+      sum += product * product;
+    }
+    greatest = std::max(greatest, sum * static_cast<double>(norm.size()) / static_cast<double>(weights.size()));
+  }
+}
+
 /// What a pass may have lost when it comes to a step: the sum of what its operations may add.
 class ErrorBudget {
  public:
-  /// folder: of the golden model; tells the type of its weights.
-  ErrorBudget(const Backend& backend, std::string_view folder)
+  /// folder: of the golden model; tells the type of its weights. golden: what the reference made of the pass; tells how
+  /// much of the stream is the experts'.
+  ErrorBudget(const Backend& backend, std::string_view folder, const GoldenCase* golden = nullptr)
       : backend_(backend),
+        golden_(golden),
+        router_square_(router_square(folder)),
         op_(folder == "quantized"                            ? backend.quantized_op
             : folder == "untied" || folder.ends_with("-f16") ? backend.half_op
                                                              : backend.float_op),
@@ -74,20 +101,31 @@ class ErrorBudget {
     if (step == "attn") spent_ += 2 * op + (vision ? backend_.vision_attention : backend_.text_attention);
     const bool gated = !vision || gated_vision_;
     if (step == "ffn" && !gated) spent_ += op;
-    if (step == "ffn_out" && routed_) spent_ *= 2;  // experts' weights are one more factor
+    if (step == "ffn_out" && routing_ > 0) mix_experts(name.substr(0, name.size() - step.size()));
     if (step == "ffn_out") spent_ += vision ? op : heavy_;
     if (step == "deepstack") return spent_ = std::max(spent_, worst_picture_) + backend_.float_op;
-    if (step == "routing") {
-      routed_ = true;
-      return 10 * (spent_ + op);  // the exponentials of scores of about 3
-    }
+    // A weight is exp(s) over a sum of such: relative to it, its error is that of s less the weights' mean of all. Over
+    // the weights, its mean square is below that of the error of s alone, which is relative to the scores' mean square.
+    if (step == "routing") return routing_ = router_square_ * (spent_ + op);
     if (step == "k" || step == "v") return spent_ + stored();
     if (step != "ffn" || !gated) return spent_;
     spent_ += 2 * op;
-    return 2 * spent_;  // a product: the error of both its factors
+    return ffn_ = 2 * spent_;  // a product: the error of both its factors
   }
 
  private:
+  // The stream after a layer is what it was and the sum of weight * expert, whose errors count as their squares do.
+  void mix_experts(const std::string& layer) {
+    ASSERT_NE(golden_, nullptr);
+    const std::vector<float> before = golden_->floats(layer + "attn_out"), after = golden_->floats(layer + "ffn_out");
+    double old = 0, added = 0, all = 0;
+    for (size_t i = 0; i < after.size(); ++i) {
+      const double x = before[i], y = after[i];
+      old += x * x, added += (y - x) * (y - x), all += y * y;
+    }
+    spent_ = (old * spent_ + added * (routing_ + ffn_)) / all;
+    routing_ = 0;  // the next layer may have no experts
+  }
   // What storing keys and values may add: the greatest relative error squared; int8: steps of greatest / 127, uniform,
   // where the greatest of 32 is at most three times their root mean square.
   double stored() const {
@@ -105,11 +143,13 @@ class ErrorBudget {
   }
 
   const Backend& backend_;
+  const GoldenCase* const golden_;
+  const double router_square_;
   const double op_;
   const bool gated_vision_;
   const double heavy_;
-  bool routed_ = false;
   double spent_ = 0, worst_picture_ = 0;
+  double routing_ = 0, ffn_ = 0;  // of this layer's weights of experts, and of what is multiplied by them
 };
 
 /// Fixture: skips, visibly, what this CPU cannot run.

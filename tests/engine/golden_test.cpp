@@ -100,7 +100,7 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
           if (all.empty()) order.push_back(full);
           all.insert(all.end(), values.begin(), values.end());
         });
-    testing::ErrorBudget budget(GetParam(), folder);
+    testing::ErrorBudget budget(GetParam(), folder, &golden);
     for (const std::string& name : order) checker.see(name, seen[name], budget.limit(name));
 
     const CaseInput input = testing::case_input(*model, golden, embeddings);
@@ -133,7 +133,7 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
     const auto ops = testing::make_ops(*model, GetParam());
     const auto decoder = must(testing::OneText::create(model, *ops, 128, 128, GetParam().kv));
     std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
-    testing::ErrorBudget budget(GetParam(), folder);
+    testing::ErrorBudget budget(GetParam(), folder, &golden);
     double limit = 0;  // of the logits
     const auto tap = [&](const std::string& name, const float*, int64_t, int64_t) { limit = budget.limit(name); };
     const CaseInput input = testing::case_input(
