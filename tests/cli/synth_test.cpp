@@ -87,13 +87,16 @@ TEST(Synth, EveryFamilyAnswers) {
   const ScratchDir dir;
   const std::string vocab = golden("tied/model.gguf");
   for (const char* preset : {"qwen2-vl-2b", "qwen2.5-vl-3b", "qwen3-vl-2b", "qwen3-vl-30b-a3b"}) {
-    const RunResult made =
-        run_glimpse({"synth",    "--preset",       preset,   "--hidden-size",  "256", "--layers",
-                     "2",        "--heads",        "4",      "--kv-heads",     "2",   "--head-dim",
-                     "64",       "--ffn",          "64",     "--vocab",        vocab, "--vision-embed-dim",
-                     "128",      "--vision-depth", "3",      "--vision-heads", "4",   "--vision-ffn",
-                     "90",       "--type",         "Q4_K_M", "--force",        "-m",  dir.file("m"),
-                     "--mmproj", dir.file("v")});
+    std::vector<std::string> arguments = {
+        "synth",    "--preset",       preset,   "--hidden-size",  "256", "--layers",
+        "2",        "--heads",        "4",      "--kv-heads",     "2",   "--head-dim",
+        "64",       "--ffn",          "64",     "--vocab",        vocab, "--vision-embed-dim",
+        "128",      "--vision-depth", "3",      "--vision-heads", "4",   "--vision-ffn",
+        "90",       "--type",         "Q4_K_M", "--force",        "-m",  dir.file("m"),
+        "--mmproj", dir.file("v")};
+    const bool experts = std::string(preset).ends_with("a3b");
+    if (experts) arguments.insert(arguments.end(), {"--experts", "16", "--experts-used", "4"});
+    const RunResult made = run_glimpse(arguments);
     ASSERT_EQ(made.exit_code, 0) << preset << ": " << made.err;
     for (const char* file : {"m", "v"}) {
       const RunResult inspected = run_glimpse({"inspect", dir.file(file), "--check-data", "--json"});
@@ -101,6 +104,9 @@ TEST(Synth, EveryFamilyAnswers) {
       const json found = json::parse(inspected.out, nullptr, false);
       ASSERT_TRUE(found.is_object()) << inspected.out;
       for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << preset << finding;
+      if (!experts || file[0] == 'v') continue;
+      EXPECT_EQ(found.at("metadata").at("qwen3vlmoe.expert_count"), 16);
+      EXPECT_EQ(found.at("metadata").at("qwen3vlmoe.expert_used_count"), 4);
     }
     const RunResult answer = run_glimpse({"run", "-m", dir.file("m"), "--mmproj", dir.file("v"), "--image",
                                           GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
@@ -163,6 +169,9 @@ TEST(Synth, BadSettingsWriteNothing) {
       {synth({"-m", dir.file("a"), "--mmproj", dir.file("a")}), "both"},
       {synth({"-m", dir.file("a"), "--heads", "5"}), "5 attention heads"},
       {synth({"-m", dir.file("a"), "--layers", "-1"}), "num_hidden_layers"},
+      {synth({"-m", dir.file("a"), "--experts", "4"}), "without experts"},
+      {{"synth", "--preset", "qwen3-vl-30b-a3b", "--experts", "4", "-m", dir.file("a")}, "8 of 4 experts"},
+      {{"synth", "--preset", "qwen3-vl-30b-a3b", "--experts-used", "-1", "-m", dir.file("a")}, "-1 of 128 experts"},
       {synth({"--mmproj", dir.file("a"), "--vision-heads", "7"}), "heads"},
       {synth({"-m", dir.file("no/such/dir/a")}), "no/such/dir"},
       {synth({"-m", dir.path()}), "glimpse-cli-"},

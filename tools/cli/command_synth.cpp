@@ -25,7 +25,8 @@ struct SynthCommand {
   int n_threads = 0;
   bool force = false;
   // 0: as in the preset
-  int64_t hidden_size = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab_size = 0;
+  int64_t hidden_size = 0, layers = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0, vocab_size = 0, experts = 0,
+          used = 0;
   int64_t vision_embed_dim = 0, vision_depth = 0, vision_heads = 0, vision_ffn = 0;
   bool untied = false;
 };
@@ -127,6 +128,11 @@ Status run_synth(SynthCommand& c, const CLI::App& command) {
   override_size(c.layers, t.num_hidden_layers);
   override_size(c.heads, t.num_attention_heads);
   override_size(c.kv_heads, t.num_key_value_heads);
+  if (c.experts != 0 || c.used != 0) {
+    if (t.num_experts == 0) return make_error(ErrorCode::kInvalidArgument, "%s is a model without experts", t.name);
+    override_size(c.experts, t.num_experts);
+    override_size(c.used, t.num_experts_per_tok);
+  }
   override_size(c.ffn, t.num_experts > 0 ? t.moe_intermediate_size : t.intermediate_size);
   if (c.vocab_size == 0 && command.count("--vocab") > 0) {
     GLIMPSE_ASSIGN(t.vocab_size, vocabulary_size(c.vocab));
@@ -206,6 +212,8 @@ void add_synth(CLI::App& app, int* status) {
   command->add_option("--kv-heads", c->kv_heads, "overrides the preset");
   command->add_option("--head-dim", c->head_dim, "overrides the preset");
   command->add_option("--ffn", c->ffn, "overrides the preset");
+  command->add_option("--experts", c->experts, "overrides the preset, of a model with experts");
+  command->add_option("--experts-used", c->used, "experts of a token: overrides the preset");
   command->add_option("--vocab-size", c->vocab_size, "overrides the preset, and that of --vocab");
   command->add_option("--vision-embed-dim", c->vision_embed_dim, "overrides the preset");
   command->add_option("--vision-depth", c->vision_depth, "overrides the preset");
