@@ -32,6 +32,7 @@ struct DecoderScratch {
 void decoder_ffn(PassOps& op, const DecoderLayerWeights& w, const DecoderScratch& s, Probe& probe) {
   if (w.experts) {
     op.norm_experts(s.x, w.ffn_norm, *w.experts, s.routing, s.ffn);  // ffn = silu(Wg h) * (Wu h), expert by expert
+    probe.see("router", s.routing.scores);
     probe.see("routing", s.routing.weight);
     probe.see("ffn", s.ffn);
     op.experts_add(s.ffn, *w.experts, s.routing, s.x);  // x += sum of weight * (Wd ffn)

@@ -95,6 +95,30 @@ TEST(Diff, FloatWeightsAreAReferenceToo) {
   EXPECT_GT(j.at("activations").back().at("nmse"), 1e-6);
 }
 
+TEST(Diff, RoutersAreComparedByWhatTheyChoose) {
+  const ScratchDir dir;
+  const std::string model = golden("qwen3moe-f16/model.gguf"), dump = dir.file("a.gguf");
+  EXPECT_EQ(diff({"-p", "the cat", "--dump", dump}, model).exit_code, 0);
+  const json same = parse(diff({"-p", "the cat", "--against", dump, "--budget", "0", "--json"}, model), 0);
+  EXPECT_EQ(same.at("not_in_reference"), 0);  // scores and weights of experts were written and read
+  int n_routers = 0;
+  for (const json& row : same.at("activations")) {
+    if (!row.at("name").get<std::string>().ends_with(".router")) continue;
+    EXPECT_EQ(row.at("rerouted_rows"), 0);
+    ++n_routers;
+  }
+  EXPECT_GT(n_routers, 1);
+
+  // The first router's scores change sides: its rows take those that were the worst.
+  std::string bytes = read_all(dump);
+  const GgufTensor scores = *open(dump).find_tensor("blk.0.router");
+  for (uint64_t i = 0; i < scores.n_elements(); ++i) bytes[scores.file_offset + 4 * i + 3] ^= '\x80';
+  const RunResult other = diff({"-p", "the cat", "--against", dir.write("b.gguf", bytes)}, model);
+  EXPECT_EQ(other.exit_code, 1);
+  const std::string n = std::to_string(scores.dims[1]);
+  EXPECT_THAT(other.out, HasSubstr("blk.0.router: " + n + " of " + n + " rows go through other experts"));
+}
+
 TEST(Diff, PicturesAreComparedWithTransformers) {
   const ScratchDir dir;
   const GgufFile file = open(golden("tied/case-images.gguf"));

@@ -92,6 +92,25 @@ TEST(Activations, FilesOfTransformersAreRead) {
   EXPECT_FALSE(ActivationSet::open(eval_test::golden("tied/model.gguf")).ok());  // "blk.0.ffn_up.weight" is none
 }
 
+TEST(Activations, EveryActivationOfEveryFamilyIsRead) {
+  for (const auto& [folder, file] : glimpse::testing::golden_cases()) {
+    const std::string name = std::string(folder) + "/" + file;
+    EXPECT_EQ(must(ActivationSet::open(eval_test::golden(name))).names(),
+              glimpse::testing::GoldenCase(name).activations())
+        << name;
+  }
+}
+
+TEST(Activations, RowsThatGoThroughOtherExpertsAreCounted) {
+  const Activation want = matrix("blk.0.router", 3, 3, {1, 2, 3, 1, 2, 3, 3, 1, 2});
+  EXPECT_EQ(count_rerouted_rows(want, want, 2), 0);
+  // The order of the chosen ones may change; the second row takes the first expert for the second.
+  const Activation got = matrix("blk.0.router", 3, 3, {0, 3, 2, 2.5f, 2, 3, 2, 1, 3});
+  EXPECT_EQ(count_rerouted_rows(got, want, 2), 1);
+  EXPECT_EQ(count_rerouted_rows(got, want, 1), 2);
+  EXPECT_EQ(count_rerouted_rows(got, want, 3), 0);
+}
+
 TEST(Activations, FilesWithoutAnyAreRefused) {
   const ScratchDir dir;
   GgufWriter writer;

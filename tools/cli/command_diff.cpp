@@ -107,6 +107,10 @@ Result<Report> diff(const DiffOptions& o, const ProgressSink& progress) {
       }
       seen.insert(activation.name);
       report.rows.push_back(compare_activations(activation, reference, o.budget >= 0 ? o.budget : derived));
+      if (activation.name.ends_with(".router")) {
+        report.rows.back().rerouted_rows =
+            eval::count_rerouted_rows(activation, reference, model->text().num_experts_per_tok);
+      }
     } else {
       ++report.n_unknown;
     }
@@ -153,6 +157,11 @@ void print_text(const Report& report) {
   if (report.n_unknown > 0) {
     print_format("%lld activations are not in the reference\n", static_cast<long long>(report.n_unknown));
   }
+  for (const Difference& d : report.rows) {
+    if (d.rerouted_rows == 0) continue;
+    print_format("%s: %lld of %lld rows go through other experts than in the reference\n", one_line(d.name).c_str(),
+                 static_cast<long long>(d.rerouted_rows), static_cast<long long>(d.rows));
+  }
   for (const std::string& name : report.missing) print_format("missing in this run: %s\n", one_line(name).c_str());
   if (first == nullptr) {
     print_format("%zu activations compared, all inside the budget\n", report.rows.size());
@@ -179,6 +188,7 @@ void print_json(const Report& report) {
                     {"worst_row_nmse", finite(d.worst_row_nmse)},
                     {"limit", d.limit},
                     {"outside", d.outside}});
+    if (d.name.ends_with(".router")) rows.back()["rerouted_rows"] = d.rerouted_rows;
   }
   const Difference* first = report.first_outside();
   const nlohmann::json json = {

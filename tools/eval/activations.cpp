@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "engine/runtime/routing.h"
 #include "loaders/gguf/gguf_writer.h"
 
 namespace glimpse::eval {
@@ -30,7 +31,9 @@ bool is_activation_name(std::string_view name) {
   const bool vision = digits();
   if (vision && !skip("/v.")) return false;
   if (vision ? any_of({"patch_embd", "merger", "embd"}) : any_of({"embd", "logits"})) return true;
-  return skip("blk.") && digits() && skip(".") && any_of({"q", "k", "v", "attn", "attn_out", "ffn", "ffn_out"});
+  if (vision && skip("deepstack.")) return digits() && name == ".merger";
+  if (!skip("blk.") || !digits() || !skip(".")) return false;
+  return any_of({"q", "k", "v", "attn", "attn_out", "router", "routing", "ffn", "ffn_out", "deepstack"});
 }
 
 double ratio(double error, double norm) {
@@ -136,6 +139,17 @@ Difference compare_activations(const Activation& got, const Activation& want, do
   if (error == 0) d.cosine = 1;
   d.outside = !(d.nmse <= limit);
   return d;
+}
+
+int64_t count_rerouted_rows(const Activation& got, const Activation& want, int64_t n_used) {
+  const auto choice = [&](const Activation& scores, int64_t row) {
+    std::vector<float> expert(static_cast<size_t>(n_used)), weight(static_cast<size_t>(n_used));
+    choose_experts(scores.values.data() + row * scores.cols, scores.cols, n_used, false, expert.data(), weight.data());
+    return expert;
+  };
+  int64_t count = 0;
+  for (int64_t r = 0; r < want.rows; ++r) count += choice(got, r) != choice(want, r) ? 1 : 0;
+  return count;
 }
 
 }  // namespace glimpse::eval

@@ -62,8 +62,14 @@ struct Difference {
   double worst_row_nmse = 0;
   double limit = 0;  // on nmse
   bool outside = false;
+  int64_t rerouted_rows = 0;  // of a router's scores: count_rerouted_rows()
 };
 /// Precondition: the same shape, at least one value. A NaN on either side makes nmse NaN, which is outside any limit.
 Difference compare_activations(const Activation& got, const Activation& want, double limit);
+
+/// Of the scores of a router ("blk.3.router"), the rows that go through other experts than in the reference: from there
+/// on they differ by more than rounding, and so does what attends to them.
+/// Precondition: the same shape, n_used experts or more.
+int64_t count_rerouted_rows(const Activation& got, const Activation& want, int64_t n_used);
 
 }  // namespace glimpse::eval
