@@ -19,6 +19,10 @@ glimpse_status glimpse_embedding_get_info(const glimpse_embedding* handle, glimp
     filled.resized_height = static_cast<int32_t>(embedding.resized.height);
     filled.values = embedding.values.data();
     filled.n_slices = embedding.is_video ? static_cast<int32_t>(embedding.grid.t) : 0;
+    if (!embedding.cells.empty()) {
+      const int64_t n_cells = embedding.grid.n_patches() / (embedding.merge_size * embedding.merge_size);
+      filled.n_left_out = static_cast<int32_t>(n_cells - embedding.n_tokens);
+    }
     return write_info(filled, info);
   });
 }

@@ -254,6 +254,7 @@ Status read_picture_params(const Params& params, PictureOptions* options) {
   options->source_limits.max_pixels = static_cast<uint64_t>(params.image_source_max_pixels);
   options->source_limits.max_memory = static_cast<uint64_t>(params.image_source_max_memory);
   options->source_limits.max_scans = params.image_source_max_scans;
+  options->dedup_patches = params.image_dedup != 0;
   return {};
 }
 /// Errors: those of write_info().

@@ -26,7 +26,10 @@ Status check_picture(const ImageEmbedding& e, int64_t number, int64_t embedding_
   const GridThw& g = e.grid;
   const bool sane = e.merge_size >= 1 && e.merge_size <= 64 && g.t >= 1 && g.h >= 1 && g.w >= 1 && g.t <= kMostSide &&
                     g.h <= kMostSide && g.w <= kMostSide && g.h % e.merge_size == 0 && g.w % e.merge_size == 0;
-  if (!sane || e.n_tokens != g.n_patches() / (e.merge_size * e.merge_size) ||
+  const int64_t n_cells = sane ? g.n_patches() / (e.merge_size * e.merge_size) : 0;
+  const bool some = !e.cells.empty() && g.t == 1 && !e.is_video;
+  if (!sane || !are_cells(e.cells, n_cells) || (!e.cells.empty() && !some) ||
+      e.n_tokens != (some ? static_cast<int64_t>(e.cells.size()) : n_cells) ||
       e.values.size() / static_cast<size_t>(e.width) != static_cast<size_t>(e.n_tokens) ||
       e.values.size() % static_cast<size_t>(e.width) != 0) {
     return make_error(ErrorCode::kInvalidArgument,
@@ -266,10 +269,12 @@ Status Conversation::check(const State& state) const {
   // Each token of text has a position of its own; those of a picture have at least one together.
   const auto n_text =
       std::count_if(state.cached.begin(), state.cached.end(), [&](TokenId id) { return id != image && id != video; });
-  // Those of a picture have no more than it has tokens; the time of a video may run further.
+  // Those of a picture have no more than it has tokens, unless repeated cells were left out; the time of a video may
+  // run further.
   const auto n_cached = static_cast<int64_t>(state.cached.size());
   const bool has_video = std::find(state.cached.begin(), state.cached.end(), video) != state.cached.end();
-  sane = sane && state.next_position >= n_text && state.next_position <= (has_video ? kMostPosition : n_cached) &&
+  const bool has_visual = n_text < n_cached;
+  sane = sane && state.next_position >= n_text && state.next_position <= (has_visual ? kMostPosition : n_cached) &&
          state.greatest >= -1 && state.greatest < (has_video ? kMostPosition : std::max(state.next_position, 0)) &&
          state.jump.by >= 0 && state.jump.by <= kMostPosition && (has_video || state.jump == Jump{}) &&
          state.jump.slot >= -1 && state.jump.slot <= static_cast<int64_t>(tokens.size());

@@ -95,6 +95,7 @@ Result<PictureSizes> picture_sizes(const PictureOptions& options, const VisionCo
   }
   PictureSizes sizes;
   sizes.source_limits = source;
+  sizes.dedup_patches = options.dedup_patches;
   if (vision == nullptr) return sizes;
   GLIMPSE_ASSIGN(sizes.image_limits,
                  effective_limits(options.image_limits, options.min_image_tokens, options.max_image_tokens, *vision));

@@ -16,6 +16,9 @@ struct PictureOptions {
   int64_t min_image_tokens = 0;  // overrides image_limits when not 0
   int64_t max_image_tokens = 0;
   ImageLimits source_limits;  // of pictures as they come, before they are resized
+  /// Cells of still pictures that their neighbours foretell are neither encoded nor shown to the decoder: fewer tokens
+  /// where much is blank, other answers, as the model was not trained so (leave_out_repeated_cells()).
+  bool dedup_patches = false;
 };
 /// The same, checked and with every default filled in.
 struct PictureSizes {
@@ -23,6 +26,7 @@ struct PictureSizes {
   ImageLimits source_limits;
   int64_t max_image_tokens = 0;  // of one picture; 0 without vision
   int64_t max_image_patches = 0;
+  bool dedup_patches = false;
 };
 /// vision: nullptr when there is none: then only source_limits are looked at. most_tokens: that there is room for.
 /// Errors: kInvalidArgument names the option and its range.

@@ -4,6 +4,7 @@
 
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/cpu_features.h"
+#include "engine/preprocess/repeated_cells.h"
 
 namespace glimpse {
 namespace {
@@ -185,7 +186,17 @@ Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture) const {
   const ImageInfo& info = picture.info();
   GLIMPSE_ASSIGN(const ImageCost one, cost(info.upright_width(), info.upright_height()));
   GLIMPSE_TRY(check_reading(info, one.resized));
-  return prepare_picture(picture, one, model_->vision().patch, ops_.team(), vision_->patch_form());
+  return prepare(picture, one);
+}
+
+Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture, const ImageCost& cost) const {
+  const PatchConfig& config = model_->vision().patch;
+  GLIMPSE_ASSIGN(PreparedPicture prepared, prepare_picture(picture, cost, config, ops_.team(), vision_->patch_form()));
+  if (!sizes_.dedup_patches) return prepared;
+  const Clock::time_point start = Clock::now();
+  leave_out_repeated_cells(prepared.patches, config.merge_size);
+  prepared.patches_ms += ms_since(start);
+  return prepared;
 }
 
 Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::vector<PreparedPicture> pictures,
@@ -203,7 +214,7 @@ Status PictureEncoder::encode_group(std::span<ImageReader* const> pictures, std:
                                     std::vector<ImageEmbedding>& out) {
   std::vector<PreparedPicture> prepared;
   for (size_t i = first; i < first + n; ++i) {
-    auto read = prepare_picture(*pictures[i], costs[i], model_->vision().patch, ops_.team(), vision_->patch_form());
+    auto read = prepare(*pictures[i], costs[i]);
     if (!read.ok()) return about_pictures(std::move(read).error(), i, 1, pictures.size());
     prepared.push_back(std::move(read).value());
     sum.decode += prepared.back().decode_ms;

@@ -96,6 +96,7 @@ class PictureEncoder {
                  std::unique_ptr<VisionEncoder> vision)
       : model_(std::move(model)), ops_(ops), sizes_(sizes), vision_(std::move(vision)) {}
   ProgressSink watched(const ProgressSink& progress) const;
+  Result<PreparedPicture> prepare(ImageReader& picture, const ImageCost& cost) const;
   Status check_reading(const ImageInfo& info, ImageSize resized) const;
   Status read_frames(const VideoFrames& video, const ImageCost& cost, int64_t begin, int64_t end,
                      std::unique_ptr<ImageReader> first, ImageSize& original, Times& sum, std::vector<Patches>& out);

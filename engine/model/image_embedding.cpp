@@ -1,7 +1,8 @@
 // Image embeddings as bytes. Layout, little-endian:
 //   "GLIE", u32 version (2; of a video 3), i64 grid t, h, w, merge_size, n_tokens, width, original width, height,
 //   resized width, height, u64 fingerprint of the encoder, u64 hash of everything else; of a video f64 slice_step, i64
-//   number of slice_seconds, those as f64; then n_tokens * width floats.
+//   number of slice_seconds, those as f64; of a picture with cells left out (version 4) the i32 n_tokens cells that are
+//   there; then n_tokens * width floats.
 // Version 1 had neither fingerprint nor hash.
 #include "engine/model/image_embedding.h"
 
@@ -19,7 +20,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little);
 
 constexpr char kMagic[4] = {'G', 'L', 'I', 'E'};
-constexpr uint32_t kVersion = 2, kVideoVersion = 3;
+constexpr uint32_t kVersion = 2, kVideoVersion = 3, kCellsVersion = 4;
 constexpr size_t kFields = 10;
 constexpr size_t kFieldsAt = sizeof kMagic + sizeof kVersion;
 constexpr size_t kFingerprintAt = kFieldsAt + kFields * sizeof(int64_t);
@@ -59,7 +60,29 @@ Status load_video(std::span<const std::byte>& bytes, ImageEmbedding& e) {
   return check_video_times(e);
 }
 
+// The cells that are there, which a picture without some has before its values.
+Status load_cells(std::span<const std::byte>& bytes, ImageEmbedding& e) {
+  const size_t n_bytes = static_cast<size_t>(e.n_tokens) * sizeof(int32_t);  // at most 2^32
+  if (bytes.size() < n_bytes) {
+    return make_error(ErrorCode::kTruncated, "image embedding: %d bytes after the header, want %d of cells alone",
+                      bytes.size(), n_bytes);
+  }
+  e.cells.resize(static_cast<size_t>(e.n_tokens));
+  std::memcpy(e.cells.data(), bytes.data(), n_bytes);
+  bytes = bytes.subspan(n_bytes);
+  if (are_cells(e.cells, e.grid.h / e.merge_size * (e.grid.w / e.merge_size))) return {};
+  return make_error(ErrorCode::kCorrupt, "image embedding: its %d cells are no part of its grid", e.n_tokens);
+}
+
 }  // namespace
+
+bool are_cells(std::span<const int32_t> cells, int64_t n_cells) {
+  if (cells.empty()) return true;
+  for (size_t i = 1; i < cells.size(); ++i) {
+    if (cells[i] <= cells[i - 1]) return false;
+  }
+  return cells.front() >= 0 && cells.back() < n_cells && static_cast<int64_t>(cells.size()) < n_cells;
+}
 
 Status check_video_times(const ImageEmbedding& e) {
   constexpr double kMost = 1 << 24;  // beyond any film
@@ -81,15 +104,17 @@ std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
                                    e.width,  e.original.width, e.original.height, e.resized.width, e.resized.height};
   const double step = double{e.slice_step};
   const auto n_seconds = static_cast<int64_t>(e.slice_seconds.size());
-  const size_t n_video = e.is_video ? kVideoBytes + e.slice_seconds.size() * sizeof(double) : 0;
-  std::vector<std::byte> bytes(kHeaderBytes + n_video + e.values.size() * sizeof(float));
+  const size_t n_more =
+      e.is_video ? kVideoBytes + e.slice_seconds.size() * sizeof(double) : e.cells.size() * sizeof(int32_t);
+  const uint32_t version = e.is_video ? kVideoVersion : e.cells.empty() ? kVersion : kCellsVersion;
+  std::vector<std::byte> bytes(kHeaderBytes + n_more + e.values.size() * sizeof(float));
   std::byte* out = bytes.data();
   const auto put = [&](const void* data, size_t size) {
     if (size > 0) std::memcpy(out, data, size);
     out += size;
   };
   put(kMagic, sizeof kMagic);
-  put(e.is_video ? &kVideoVersion : &kVersion, sizeof kVersion);
+  put(&version, sizeof version);
   put(fields, sizeof fields);
   put(&e.fingerprint, sizeof e.fingerprint);
   out += sizeof(uint64_t);  // the hash
@@ -97,6 +122,8 @@ std::vector<std::byte> save_embedding(const ImageEmbedding& e) {
     put(&step, sizeof step);
     put(&n_seconds, sizeof n_seconds);
     put(e.slice_seconds.data(), e.slice_seconds.size() * sizeof(double));
+  } else {
+    put(e.cells.data(), e.cells.size() * sizeof(int32_t));
   }
   put(e.values.data(), e.values.size() * sizeof(float));
   seal_embedding(bytes);
@@ -115,7 +142,7 @@ Status check_beginning(std::span<const std::byte> bytes) {
   }
   uint32_t version = 0;
   std::memcpy(&version, bytes.data() + sizeof kMagic, sizeof version);
-  if (version != kVersion && version != kVideoVersion) {
+  if (version < kVersion || version > kCellsVersion) {
     return make_error(ErrorCode::kUnsupported, "image embedding: version %d, want %d: %s", version, kVersion,
                       version < kVersion ? "it was made by an older glimpse, encode the picture again"
                                          : "it was made by a newer glimpse");
@@ -149,11 +176,18 @@ Result<ImageEmbedding> read_fields(std::span<const std::byte> bytes) {
   const bool whole = e.grid.h % e.merge_size == 0 && e.grid.w % e.merge_size == 0;
   const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
                                   static_cast<uint64_t>(e.grid.h / e.merge_size * (e.grid.w / e.merge_size)));
-  if (!whole || !tokens || *tokens != static_cast<uint64_t>(e.n_tokens)) {
+  const bool some = version == kCellsVersion && e.grid.t == 1;
+  if (!whole || !tokens ||
+      (some ? *tokens <= static_cast<uint64_t>(e.n_tokens) : *tokens != static_cast<uint64_t>(e.n_tokens))) {
     return make_error(ErrorCode::kCorrupt, "image embedding: %d tokens do not fit a grid of %d x %d x %d", e.n_tokens,
                       e.grid.t, e.grid.h, e.grid.w);
   }
   return e;
+}
+
+// Of the header alone: some of the grid are missing.
+bool has_cells(const ImageEmbedding& e) {
+  return !e.is_video && e.n_tokens < e.grid.t * (e.grid.h / e.merge_size) * (e.grid.w / e.merge_size);
 }
 
 }  // namespace
@@ -165,6 +199,7 @@ Result<ImageEmbedding> load_embedding(std::span<const std::byte> bytes) {
   const std::span<const std::byte> whole_bytes = bytes;
   bytes = bytes.subspan(kHeaderBytes);
   if (e.is_video) GLIMPSE_TRY(load_video(bytes, e));
+  if (has_cells(e)) GLIMPSE_TRY(load_cells(bytes, e));
   const uint64_t have = bytes.size();
   if (have / sizeof(float) < want) {
     return make_error(ErrorCode::kTruncated, "image embedding: %d bytes of values, want %d values", have, want);

@@ -16,7 +16,7 @@ namespace glimpse {
 struct ImageEmbedding {
   GridThw grid;  // patches, unmerged
   int64_t merge_size = 2;
-  int64_t n_tokens = 0;       // grid.t * grid.h * grid.w / merge_size^2
+  int64_t n_tokens = 0;       // grid.t * grid.h * grid.w / merge_size^2, or as many as cells
   int64_t width = 0;          // the decoder's hidden_size
   ImageSize original;         // pixels of the picture as given (upright); the caller sets it
   ImageSize resized;          // pixels that the encoder saw
@@ -26,10 +26,14 @@ struct ImageEmbedding {
   bool is_video = false;
   float slice_step = 1;               // time positions from one slice to the next
   std::vector<double> slice_seconds;  // Qwen3-VL: when each slice is, told in text before it; empty: one block
+  // Of a still picture whose repeated cells were left out (leave_out_repeated_cells()): those that are there.
+  std::vector<int32_t> cells;
 
   int64_t tokens_per_slice() const { return n_tokens / grid.t; }
 };
 
+/// Whether cells are some of a merged grid's n_cells, ascending, each once and not all; none: all of them are there.
+bool are_cells(std::span<const int32_t> cells, int64_t n_cells);
 /// That a video's times are finite, in their range, and as many as it has slices. Errors: kCorrupt.
 Status check_video_times(const ImageEmbedding& embedding);
 

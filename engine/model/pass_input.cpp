@@ -12,8 +12,8 @@ void PassInput::append_place(const PicturePlace& place) {
   const auto n = place.n_tokens(), first = place.first_slice * picture.tokens_per_slice();
   ids_.insert(ids_.end(), static_cast<size_t>(n), PassRows::kPicture);
   const int64_t n_slices = place.n_slices == 0 ? picture.grid.t : place.n_slices;
-  counter_.append_visual({n_slices, picture.grid.h, picture.grid.w}, picture.merge_size, picture.slice_step,
-                         positions_);
+  counter_.append_visual({n_slices, picture.grid.h, picture.grid.w}, picture.merge_size, picture.slice_step, positions_,
+                         picture.cells);
   const auto rows = std::span(picture.values)
                         .subspan(static_cast<size_t>(first * picture.width), static_cast<size_t>(n * picture.width));
   if (!several_ && (single_.empty() || rows.data() == single_.data() + single_.size())) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/model/windows.h"
@@ -29,9 +30,11 @@ class PositionCounter {
   /// next().
   int32_t greatest() const { return greatest_; }
   void append_text(int64_t n, std::vector<MropePosition>& out);
-  /// grid: unmerged patches. Slice i of a video is floor(i * slice_step) past the first, in single precision as
-  /// transformers has it.
-  void append_visual(const GridThw& grid, int64_t merge_size, float slice_step, std::vector<MropePosition>& out);
+  /// grid: unmerged patches. cells: of a still picture those that are there, row by row, ascending, each where it would
+  /// be with the others (empty: all). Slice i of a video is floor(i * slice_step) past the first, in single precision
+  /// as transformers has it.
+  void append_visual(const GridThw& grid, int64_t merge_size, float slice_step, std::vector<MropePosition>& out,
+                     std::span<const int32_t> cells = {});
 
  private:
   int32_t next_ = 0, greatest_ = -1;
@@ -39,9 +42,10 @@ class PositionCounter {
 
 /// The vision encoder's table for a grid: (h * w, head_dim / 2), cells of merge_size x merge_size patches in the
 /// layout's order, patches of a cell row by row; the first head_dim / 4 pairs turn by the patch row, the second by its
-/// column, frequency j: 10000^(-4j / head_dim), starting again for the columns.
+/// column, frequency j: 10000^(-4j / head_dim), starting again for the columns. cells: those that the layout is of;
+/// empty: all.
 void fill_vision_rope_table(const GridThw& grid, int64_t merge_size, int64_t head_dim, const WindowLayout& layout,
-                            float* cos, float* sin);
+                            float* cos, float* sin, std::span<const int32_t> cells = {});
 
 /// Learned positions of a square of side x side places, in rows of `width` floats, row by row.
 struct PositionTable {
@@ -49,8 +53,9 @@ struct PositionTable {
   int64_t side = 0, width = 0;
 };
 /// The table stretched over a grid, corner to corner, bilinear (fast_pos_embed_interpolate of Qwen3VLVisionModel in
-/// transformers): the rows of patches [first, first + n) in merge order. out: (n, width).
+/// transformers): the rows of patches [first, first + n) in merge order, of the cells that
+/// are there (empty: all). out: (n, width).
 void stretch_positions(const PositionTable& table, const GridThw& grid, int64_t merge_size, int64_t first, int64_t n,
-                       float* out);
+                       float* out, std::span<const int32_t> cells = {});
 
 }  // namespace glimpse

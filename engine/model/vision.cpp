@@ -134,7 +134,7 @@ struct VisionEncoder::Impl {
     const Patches* frames[2] = {nullptr, nullptr};
     float* out = nullptr;  // (n_patches / group, embedding_width), host
 
-    int64_t n_patches() const { return frames[0]->grid.n_patches(); }
+    int64_t n_patches() const { return frames[0]->n_rows(); }
   };
   // Slices that go through together.
   struct Pass {
@@ -158,7 +158,7 @@ struct VisionEncoder::Impl {
   }
 
   Status check(const Patches& patches) const;
-  ImageEmbedding outline(const GridThw& grid) const;
+  ImageEmbedding outline(const GridThw& grid, std::span<const int32_t> cells = {}) const;
   Status run(std::span<const Slice> slices, const TapSink& tap, const ProgressSink& progress);
   Pass first_pass(std::span<const Slice> slices, bool alone) const;
   Status run_pass(const Pass& pass, const TapSink& tap, const ProgressSink& progress);
@@ -214,7 +214,7 @@ Result<std::vector<ImageEmbedding>> VisionEncoder::encode(std::span<const Patche
   std::vector<ImageEmbedding> embeddings;
   for (const Patches& patches : pictures) {
     GLIMPSE_TRY(impl_->check(patches));
-    embeddings.push_back(impl_->outline(patches.grid));
+    embeddings.push_back(impl_->outline(patches.grid, patches.cells));
   }
   std::vector<Impl::Slice> slices;
   for (size_t i = 0; i < pictures.size(); ++i) slices.push_back({{&pictures[i]}, embeddings[i].values.data()});
@@ -228,6 +228,8 @@ Result<ImageEmbedding> VisionEncoder::encode_video(std::span<const Patches> fram
   const GridThw& grid = frames[0].grid;
   for (const Patches& frame : frames) {
     GLIMPSE_TRY(impl_->check(frame));
+    if (!frame.cells.empty())
+      return make_error(ErrorCode::kInvalidArgument, "a video's frame without some of its cells");
     if (frame.grid.h != grid.h || frame.grid.w != grid.w) {
       return make_error(ErrorCode::kInvalidArgument, "frames of %d x %d and %d x %d patches in one video", grid.h,
                         grid.w, frame.grid.h, frame.grid.w);
@@ -251,8 +253,14 @@ Status VisionEncoder::Impl::check(const Patches& patches) const {
   const int64_t m = c.patch.merge_size, length = 3 * c.patch.patch_size * c.patch.patch_size;
   const bool bytes = !patches.bytes.empty();
   const size_t n_values = bytes ? patches.bytes.size() : patches.values.size();
+  const int64_t n_cells = g.n_patches() / (m * m);
+  if (!are_cells(patches.cells, n_cells)) {
+    return make_error(ErrorCode::kInvalidArgument, "%d cells, which are no part of a grid of %d", patches.cells.size(),
+                      n_cells);
+  }
+  const int64_t n_patches = patches.cells.empty() ? g.n_patches() : static_cast<int64_t>(patches.cells.size()) * m * m;
   if (g.t != 1 || g.h < 1 || g.w < 1 || g.h > 1 << 20 || g.w > 1 << 20 || g.h % m != 0 || g.w % m != 0 ||
-      patches.row_length != length || static_cast<int64_t>(n_values) != g.n_patches() * length ||
+      patches.row_length != length || static_cast<int64_t>(n_values) != n_patches * length ||
       (bytes && (patches.levels.size() != 3 * 256 || !patches.values.empty()))) {
     return make_error(ErrorCode::kInvalidArgument,
                       "patches of %d values in rows of %d, grid %d x %d x %d: want 1 x h x w rows of %d, h "
@@ -266,12 +274,13 @@ Status VisionEncoder::Impl::check(const Patches& patches) const {
   return {};
 }
 
-ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid) const {
+ImageEmbedding VisionEncoder::Impl::outline(const GridThw& grid, std::span<const int32_t> cells) const {
   const VisionConfig& c = config();
   ImageEmbedding embedding;
   embedding.grid = grid;
   embedding.merge_size = c.patch.merge_size;
-  embedding.n_tokens = grid.n_patches() / group();
+  embedding.cells.assign(cells.begin(), cells.end());
+  embedding.n_tokens = cells.empty() ? grid.n_patches() / group() : static_cast<int64_t>(cells.size());
   embedding.width = c.embedding_width();
   embedding.resized = {grid.w * c.patch.patch_size, grid.h * c.patch.patch_size};
   embedding.original = embedding.resized;
@@ -319,7 +328,7 @@ VisionEncoder::Impl::Pass VisionEncoder::Impl::first_pass(std::span<const Slice>
     const int64_t n = slice.n_patches(), merge_size = config().patch.merge_size;
     const GridThw& grid = slice.frames[0]->grid;
     if (!pass.segments.empty() && (alone || pass.n_rows + n > max_patches)) break;
-    WindowLayout layout(grid.h / merge_size, grid.w / merge_size, config().window_cells);
+    WindowLayout layout(grid.h / merge_size, grid.w / merge_size, config().window_cells, slice.frames[0]->cells);
     const size_t n_windows = pass.windows.size(), n_segments = pass.segments.size();
     bool fits = whole.append(n, pass.segments);
     for (const int64_t cells : layout.windows) fits = fits && windows.append(cells * group(), pass.windows);
@@ -374,7 +383,7 @@ Status VisionEncoder::Impl::compute(const Pass& pass, Probe& probe, const Progre
     const GridThw& grid = pass.slices[i].frames[0]->grid;
     const int64_t at = pass.segments[i].first_row * half;
     fill_vision_rope_table({1, grid.h, grid.w}, c.patch.merge_size, c.head_dim, pass.layouts[i],
-                           memory.host_cos.data() + at, memory.host_sin.data() + at);
+                           memory.host_cos.data() + at, memory.host_sin.data() + at, pass.slices[i].frames[0]->cells);
   }
   bool cancelled = false;
   GLIMPSE_TRY(ops.run([&] {
@@ -439,7 +448,7 @@ void VisionEncoder::Impl::add_positions(const Slice& slice, const WindowLayout& 
     float* const values = memory.host_positions.data() + (to * group() - first) * c.hidden_size;
     const auto fill = [&](int, int64_t begin, int64_t end) {
       stretch_positions(positions, slice.frames[0]->grid, c.patch.merge_size, patch + begin, end - begin,
-                        values + begin * c.hidden_size);
+                        values + begin * c.hidden_size, slice.frames[0]->cells);
     };
     if (ThreadTeam* team = ops.team()) {
       team->for_ranges(n, Grain{.most = 32, .least = 8}, fill);

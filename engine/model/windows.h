@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 namespace glimpse {
@@ -17,8 +18,9 @@ struct WindowLayout {
   std::vector<int64_t> windows;  // cells of each window, in the encoder's order; empty: no windows
 
   /// A grid of rows x cols cells in windows of side x side, tiled from the top left; those at the right and lower edge
-  /// are smaller. side 0: no windows, and the cells as they are.
-  WindowLayout(int64_t rows, int64_t cols, int64_t side);
+  /// are smaller. side 0: no windows, and the cells as they are. Where only some cells are there, ascending, `from` and
+  /// `to` count those, and windows that have none are none.
+  WindowLayout(int64_t rows, int64_t cols, int64_t side, std::span<const int32_t> some = {});
 
   /// use(to, from, count) for the parts of runs within the encoder's cells [first, first + n).
   template <typename Use>
@@ -29,6 +31,10 @@ struct WindowLayout {
       if (begin < end) use(begin, run.from + begin - run.to, end - begin);
     }
   }
+
+ private:
+  void append_run(int64_t to, int64_t from, int64_t count);
+  void of_some(int64_t rows, int64_t cols, int64_t side, std::span<const int32_t> some);
 };
 
 }  // namespace glimpse

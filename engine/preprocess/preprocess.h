@@ -61,6 +61,14 @@ struct Patches {
   std::vector<float> values;   // (n_patches, row_length); empty where there are bytes
   std::vector<uint8_t> bytes;  // instead, the pixels in the same order: value = levels[channel * 256 + byte]
   std::vector<float> levels;   // (3, 256)
+  /// Blocks of the merged grid, numbered row by row, ascending: only their patches are there. Empty: all are.
+  std::vector<int32_t> cells;
+
+  /// Of values or bytes.
+  int64_t n_rows() const {
+    const size_t n = bytes.empty() ? values.size() : bytes.size();
+    return row_length > 0 ? static_cast<int64_t>(n) / row_length : 0;
+  }
 };
 enum class PatchForm { kValues, kBytes };
 

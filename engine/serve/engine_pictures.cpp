@@ -26,6 +26,7 @@ Sha256Digest content_of(const PreparedPicture& picture, std::string_view encoder
   hash.add(static_cast<uint64_t>(picture.patches.bytes.size()));
   hash.add(std::as_bytes(std::span(picture.patches.bytes)));
   hash.add(std::as_bytes(std::span(picture.patches.values)));
+  hash.add(std::as_bytes(std::span(picture.patches.cells)));
   return hash.digest();
 }
 
@@ -38,6 +39,7 @@ Sha256Digest content_of(const ImageEmbedding& embedding) {
   hash.add(uint64_t{embedding.is_video});
   hash.add(std::as_bytes(std::span(&embedding.slice_step, 1)));  // its rows' positions depend on it
   hash.add(std::as_bytes(std::span(embedding.values)));
+  hash.add(std::as_bytes(std::span(embedding.cells)));
   return hash.digest();
 }
 

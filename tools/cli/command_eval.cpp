@@ -25,7 +25,7 @@ struct EvalOptions {
   int32_t n_threads = 0, n_predict = 96, n_ctx = 1024;
   DeviceChoice where;
   size_t limit = 0;
-  bool json = false, wrong = false, reference = false;
+  bool json = false, wrong = false, reference = false, dedup_patches = false;
 };
 
 struct Outcome {
@@ -93,6 +93,7 @@ class Examiner {
     params.n_threads = o.n_threads;
     params.n_ctx = o.n_ctx;
     params.kv_type = kv_type_number(o.kv_type);
+    params.image_dedup = o.dedup_patches ? 1 : 0;
     params.log = show_warning;
     return params;
   }
@@ -196,6 +197,7 @@ void add_eval(CLI::App& app, int* status) {
   add_vision_precision(*command, o->vision_precision);
   add_kv_type(*command, "--kv-type", o->kv_type, "type of the key/value cache");
   add_device_choice(*command, o->where);
+  command->add_flag("--dedup-patches", o->dedup_patches, "leave out blocks of pictures that repeat their neighbours");
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");

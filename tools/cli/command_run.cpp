@@ -181,7 +181,8 @@ nlohmann::json to_json(const api::Model& model, const api::Session& session, con
                       {"height", info.original_height},
                       {"resized_width", info.resized_width},
                       {"resized_height", info.resized_height},
-                      {"tokens", info.n_tokens}});
+                      {"tokens", info.n_tokens},
+                      {"tokens_left_out", info.n_left_out}});
   }
   const api::AnswerParts parts = api::split_answer(answer.text, answer.thinking_open, !o.tools.empty());
   nlohmann::json calls = nlohmann::json::array();

@@ -31,6 +31,7 @@ int64_t context_of(const ModelChoice& c, int64_t context_length) {
 void set_pictures(const ModelChoice& c, PictureOptions& options) {
   options.min_image_tokens = c.image_min_tokens;
   options.max_image_tokens = c.image_max_tokens;
+  options.dedup_patches = c.dedup_patches;
   if (c.image_min_pixels > 0) options.image_limits.min_pixels = c.image_min_pixels;
   if (c.image_max_pixels > 0) options.image_limits.max_pixels = c.image_max_pixels;
   if (c.source_max_pixels != 0) options.source_limits.max_pixels = static_cast<uint64_t>(c.source_max_pixels);
@@ -43,6 +44,10 @@ void add_picture_options(CLI::App& command, ModelChoice& c) {
   command.add_option("--image-max-tokens", c.image_max_tokens, "shrink pictures to at most this many tokens");
   command.add_option("--image-min-pixels", c.image_min_pixels, "the same in pixels of the resized picture");
   command.add_option("--image-max-pixels", c.image_max_pixels, "the same in pixels of the resized picture");
+  command.add_flag(
+      "--dedup-patches", c.dedup_patches,
+      "leave out blocks of a picture that repeat their neighbours exactly: faster on screens and documents, "
+      "but answers may differ");
   command
       .add_option("--image-source-max-pixels", c.source_max_pixels, "refuse picture files of more; default: 178956970")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
@@ -104,6 +109,7 @@ glimpse_session_params session_params(const ModelChoice& c, int32_t context_leng
   params.kv_type = kv_type_number(c.kv_type);
   params.image_min_tokens = c.image_min_tokens;
   params.image_max_tokens = c.image_max_tokens;
+  params.image_dedup = c.dedup_patches ? 1 : 0;
   if (c.image_min_pixels > 0) params.image_min_pixels = c.image_min_pixels;
   if (c.image_max_pixels > 0) params.image_max_pixels = c.image_max_pixels;
   if (c.source_max_pixels != 0) params.image_source_max_pixels = c.source_max_pixels;

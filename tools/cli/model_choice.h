@@ -24,7 +24,7 @@ struct ModelChoice {
   int32_t image_min_tokens = 0, image_max_tokens = 0;
   int64_t image_min_pixels = 0, image_max_pixels = 0, source_max_pixels = 0, source_max_mib = 0;
   int32_t source_max_scans = 0;
-  bool pack_cache_map = false, reference = false, verbose = false;
+  bool dedup_patches = false, pack_cache_map = false, reference = false, verbose = false;
   const CLI::Option* ctx_size = nullptr;  // was it given?
 };
 
