@@ -206,8 +206,9 @@ Status Conversation::assemble(PromptInput& input, const TokenizedChat& chat) con
   input.pass.append_text(ids.first(n_first));
   if (jumps) input.pass.skip_positions(jump_.by);
   GLIMPSE_TRY(input.pass.append(ids.subspan(n_first), places));
-  if (input.pass.greatest_position() < kMostPosition) return {};
-  return make_error(ErrorCode::kInvalidArgument, "the videos' times go beyond position %d", kMostPosition);
+  if (std::max(input.pass.greatest_position(), input.pass.next_position()) < kMostPosition) return {};
+  return make_error(ErrorCode::kInvalidArgument, "pictures or the times of videos go beyond position %d",
+                    kMostPosition);
 }
 
 void Conversation::commit(const PromptInput& input) {

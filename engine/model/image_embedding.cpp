@@ -176,9 +176,10 @@ Result<ImageEmbedding> read_fields(std::span<const std::byte> bytes) {
   const bool whole = e.grid.h % e.merge_size == 0 && e.grid.w % e.merge_size == 0;
   const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
                                   static_cast<uint64_t>(e.grid.h / e.merge_size * (e.grid.w / e.merge_size)));
-  const bool some = version == kCellsVersion && e.grid.t == 1;
-  if (!whole || !tokens ||
-      (some ? *tokens <= static_cast<uint64_t>(e.n_tokens) : *tokens != static_cast<uint64_t>(e.n_tokens))) {
+  const auto n_tokens = static_cast<uint64_t>(e.n_tokens);
+  const bool fits =
+      whole && tokens && (version == kCellsVersion ? e.grid.t == 1 && n_tokens < *tokens : n_tokens == *tokens);
+  if (!fits) {
     return make_error(ErrorCode::kCorrupt, "image embedding: %d tokens do not fit a grid of %d x %d x %d", e.n_tokens,
                       e.grid.t, e.grid.h, e.grid.w);
   }

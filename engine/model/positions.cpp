@@ -31,7 +31,7 @@ void PositionCounter::append_visual(const GridThw& grid, int64_t merge_size, flo
       for (int32_t w = 0; w < cols; ++w) out.push_back({time, next_ + h, next_ + w});
     }
   }
-  next_ += std::max(rows, cols);
+  next_ = std::min(next_ + std::max(rows, cols), kMostPosition);  // a wide grid may have one cell, and many come
   greatest_ = std::max(greatest_, time);
 }
 

@@ -14,9 +14,18 @@ Sha256Digest digest_of(std::span<const std::byte> bytes) {
   return hash.digest();
 }
 
+// What digests begin with, those of whole pictures with their number of slices.
+constexpr uint64_t kVideo = ~uint64_t{0}, kSomeCells = ~uint64_t{1};
+
 // What the embedding is a function of, and the original size that it tells of.
 Sha256Digest content_of(const PreparedPicture& picture, std::string_view encoder) {
   Sha256 hash;
+  const std::vector<int32_t>& cells = picture.patches.cells;
+  if (!cells.empty()) {
+    hash.add(kSomeCells);
+    hash.add(static_cast<uint64_t>(cells.size()));
+    hash.add(std::as_bytes(std::span(cells)));
+  }
   for (const int64_t n : {picture.patches.grid.t, picture.patches.grid.h, picture.patches.grid.w,
                           picture.patches.row_length, picture.original.width, picture.original.height}) {
     hash.add(static_cast<uint64_t>(n));
@@ -26,7 +35,6 @@ Sha256Digest content_of(const PreparedPicture& picture, std::string_view encoder
   hash.add(static_cast<uint64_t>(picture.patches.bytes.size()));
   hash.add(std::as_bytes(std::span(picture.patches.bytes)));
   hash.add(std::as_bytes(std::span(picture.patches.values)));
-  hash.add(std::as_bytes(std::span(picture.patches.cells)));
   return hash.digest();
 }
 
@@ -37,16 +45,17 @@ Sha256Digest content_of(const ImageEmbedding& embedding) {
     hash.add(static_cast<uint64_t>(n));
   }
   hash.add(uint64_t{embedding.is_video});
+  hash.add(static_cast<uint64_t>(embedding.cells.size()));
+  hash.add(std::as_bytes(std::span(embedding.cells)));
   hash.add(std::as_bytes(std::span(&embedding.slice_step, 1)));  // its rows' positions depend on it
   hash.add(std::as_bytes(std::span(embedding.values)));
-  hash.add(std::as_bytes(std::span(embedding.cells)));
   return hash.digest();
 }
 
 // Of frames: what their embedding is a function of.
 Sha256Digest content_of(const RequestVideo& video, std::string_view encoder) {
   Sha256 hash;
-  hash.add(~uint64_t{0});  // a picture's begins with its number of slices
+  hash.add(kVideo);
   hash.add(static_cast<uint64_t>(encoder.size()));
   hash.add(std::as_bytes(std::span(encoder)));
   hash.add(std::as_bytes(std::span(&video.fps, 1)));
@@ -200,7 +209,7 @@ bool Engine::Impl::gather(Job& job, PictureGroup& group, Status& status) {
     }
     const auto alike = [&](const auto& other) { return other.second->content == picture.content; };
     if (picture.embedding != nullptr || std::any_of(group.members.begin(), group.members.end(), alike)) continue;
-    const int64_t n = is_video(picture) ? 0 : picture.prepared->patches.grid.n_patches();
+    const int64_t n = is_video(picture) ? 0 : picture.prepared->patches.n_rows();
     const bool apart = picture.alone || group.alone || is_video(picture);
     if (!group.members.empty() && (apart || group.n_patches + n > bench->encoder->sizes().max_image_patches)) {
       return false;
@@ -224,7 +233,7 @@ bool Engine::Impl::encode_pictures() {
     if (status.ok()) continue;
     std::erase_if(group.members, [&](const auto& member) {
       if (member.first != job.get()) return false;
-      group.n_patches -= member.second->prepared->patches.grid.n_patches();
+      group.n_patches -= member.second->prepared->patches.n_rows();
       return true;
     });
     finish(*job, std::move(status));
@@ -274,11 +283,11 @@ Status Engine::Impl::encode_group(const PictureGroup& group) {
     GLIMPSE_ASSIGN(encoded, bench->encoder->encode(std::move(pictures), wanted));
   }
   const double ms = engine_ms_since(start);
-  int64_t n_patches = 0;
-  for (const ImageEmbedding& one : encoded) n_patches += one.grid.n_patches();
+  int64_t n_tokens = 0;
+  for (const ImageEmbedding& one : encoded) n_tokens += one.n_tokens;
   for (size_t i = 0; i < group.members.size(); ++i) {
     const auto& [job, picture] = group.members[i];
-    const double share = static_cast<double>(encoded[i].grid.n_patches()) / static_cast<double>(n_patches);
+    const double share = static_cast<double>(encoded[i].n_tokens) / static_cast<double>(n_tokens);
     auto embedding = std::make_shared<const ImageEmbedding>(std::move(encoded[i]));
     embeddings->add(*picture->content, embedding);
     if (picture->name) embeddings->add_name(*picture->content, *picture->name);

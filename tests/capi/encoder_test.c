@@ -327,6 +327,48 @@ static void videos_by_list_and_by_callback(void) {
   glimpse_model_free(model);
 }
 
+/* White: all but the first block repeat it. */
+static void leaves_out_what_repeats(void) {
+  glimpse_model* model = load_tiny(1);
+  glimpse_session_params session_params;
+  glimpse_engine_params engine_params;
+  glimpse_encoder_params params = tiny_params();
+  glimpse_encoder* encoder = NULL;
+  glimpse_embedding *embedding[2] = {NULL, NULL}, *again = NULL;
+  glimpse_embedding_info info;
+  glimpse_picture picture;
+  uint8_t white[3 * 112 * 112];
+  unsigned char bytes[4096];
+  size_t n = 0;
+  int i;
+  glimpse_session_params_init(&session_params);
+  glimpse_engine_params_init(&engine_params);
+  CHECK(params.image_dedup == 0 && session_params.image_dedup == 0 && engine_params.image_dedup == 0);
+  memset(&picture, 0, sizeof picture);
+  picture.width = picture.height = 112;
+  memset(white, 255, sizeof white);
+  picture.rgb = white;
+  for (i = 0; i < 2; ++i) {
+    params.image_dedup = i;
+    CHECK_OK(glimpse_encoder_create(model, &params, &encoder));
+    CHECK_OK(glimpse_encoder_encode(encoder, &picture, 1, NULL, NULL, &embedding[i]));
+    glimpse_encoder_free(encoder);
+    begin_info(&info, sizeof info);
+    CHECK_OK(glimpse_embedding_get_info(embedding[i], &info));
+    CHECK(info.n_tokens == (i == 0 ? 16 : 1) && info.n_left_out == (i == 0 ? 0 : 15) && info.resized_width == 112);
+  }
+  CHECK_OK(glimpse_embedding_save(embedding[1], bytes, sizeof bytes, &n));
+  CHECK_OK(glimpse_embedding_load(bytes, n, &again));
+  CHECK(same_values(embedding[1], again));
+  begin_info(&info, sizeof info);
+  CHECK_OK(glimpse_embedding_get_info(again, &info));
+  CHECK(info.n_left_out == 15);
+  glimpse_embedding_free(embedding[0]);
+  glimpse_embedding_free(embedding[1]);
+  glimpse_embedding_free(again);
+  glimpse_model_free(model);
+}
+
 static void samples_videos(void) {
   glimpse_model* model = load_tiny(1);
   glimpse_model* blind = load_tiny(0);
@@ -353,6 +395,7 @@ int main(void) {
   is_busy_in_its_own_callback();
   plans_and_refuses();
   videos_by_list_and_by_callback();
+  leaves_out_what_repeats();
   samples_videos();
   return check_result("encoder_test");
 }

@@ -347,6 +347,7 @@ TEST(Batch, ResumesNothingThatIsAnother) {
   refused({}, "exists already");
   refused({"--resume", "--temp", "1"}, "other options");
   refused({"--resume", "--system", "Be brief."}, "other options");
+  refused({"--resume", "--dedup-patches"}, "other options");
   dir.write("rows.jsonl", row("a") + row("c"));
   refused({"--resume"}, "row 1 of the input is not the one");
   dir.write("rows.jsonl", row("a") + row("b") + row("c"));  // it may grow

@@ -74,6 +74,17 @@ TEST(Embed, FilesLinesAndFormatsAgree) {
   EXPECT_NE(longer.at(0)["embedding"], rows[0]["embedding"]);
 }
 
+TEST(Embed, RepeatedBlocksOfPicturesAreLeftOutOnRequest) {
+  const ScratchDir dir;
+  const std::string page = dir.write("page.ppm", "P6\n112 112\n255\n" + std::string(3 * 112 * 112, '\xff'));
+  const auto vector_of = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"embed", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-t",
+                               "1", "-c", "256", "--pooling", "last", "--image", page});
+    return lines_of(run_glimpse(more)).at(0).at("embedding");
+  };
+  EXPECT_NE(vector_of({"--dedup-patches"}), vector_of({}));
+}
+
 TEST(Embed, SaysWhatIsMissing) {
   EXPECT_THAT(embed({}).err, HasSubstr("there is nothing to read"));
   const RunResult as_the_file_says = run_glimpse({"embed", "-m", golden("qwen3/model.gguf"), "x"});

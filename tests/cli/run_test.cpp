@@ -67,6 +67,25 @@ TEST(Run, JsonHasTheDocumentedFields) {
   EXPECT_EQ(answer.count("logprobs"), 0u);
 }
 
+// A page of one colour, with a dark line.
+TEST(Run, RepeatedBlocksAreLeftOutOnRequest) {
+  const ScratchDir dir;
+  std::string page = "P6\n112 112\n255\n";
+  for (int y = 0; y < 112; ++y) page.append(3 * 112, y == 90 ? '\0' : '\xff');
+  const auto image_of = [&](std::vector<std::string> more) {
+    more.insert(more.begin(),
+                {"run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-c", "256", "-n", "2",
+                 "--json", "-p", "what is this", "--image", dir.write("page.ppm", page)});
+    return parse(run_glimpse(more)).at("images").at(0);
+  };
+  const json whole = image_of({}), some = image_of({"--dedup-patches"});
+  EXPECT_EQ(whole.at("tokens"), 16);
+  EXPECT_EQ(whole.at("tokens_left_out"), 0);
+  EXPECT_EQ(some.at("tokens"), 2);
+  EXPECT_EQ(some.at("tokens_left_out"), 14);
+  EXPECT_EQ(some.at("resized_width"), whole.at("resized_width"));
+}
+
 // What an answer may be: in the command's five notations, from a file and as it stands there.
 TEST(Run, AnswersAreBoundToWhatIsAskedFor) {
   const auto answer = [](std::vector<std::string> more) {

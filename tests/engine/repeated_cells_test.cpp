@@ -2,9 +2,11 @@
 #include "engine/preprocess/repeated_cells.h"
 
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 #include <numeric>
@@ -13,7 +15,7 @@
 #include "engine/model/positions.h"
 #include "engine/model/vision_encoder.h"
 #include "engine/model/windows.h"
-#include "tests/engine/session_support.h"
+#include "tests/engine/engine_support.h"
 
 namespace glimpse::testing {
 namespace {
@@ -142,8 +144,8 @@ TEST(RepeatedCells, WindowsHaveThoseThatAreThere) {
   EXPECT_EQ(a, b);
 }
 
-// -- the encoder and the session
-// -------------------------------------------------------------------------------------
+// -- the encoder, the session and the engine
+// -------------------------------------------------------------------------
 
 std::shared_ptr<const Model> model_of(const std::string& pair, bool reference) {
   ModelOptions options;
@@ -276,6 +278,64 @@ TEST(RepeatedCells, ThatContradictTheirEmbeddingAreRefused) {
   EXPECT_TRUE(refused([](ImageEmbedding& e) { std::swap(e.cells[0], e.cells[1]); }));
   EXPECT_TRUE(refused([](ImageEmbedding& e) { e.is_video = true; }));
   EXPECT_OK(session->prefill({{"user", {{"", picture}}}}, {}));
+}
+
+// One cell may stand for a wide grid, and a message may have many.
+TEST(RepeatedCells, PositionsHaveAnEnd) {
+  auto wide = std::make_shared<ImageEmbedding>(*embedding_of(tied_model(false), painted({"aaaa"}), true));
+  ASSERT_EQ(wide->n_tokens, 1);
+  wide->grid = {1, 2, 1 << 20};
+  const auto session = make_session(tied_model(false), small_session());
+  Message message{"user", {}};
+  for (int i = 0; i < 4200; ++i) message.parts.push_back({"", wide});
+  EXPECT_EQ(session->prefill({message}, {}).error().code, ErrorCode::kInvalidArgument);
+  message.parts.resize(3);
+  EXPECT_OK(session->prefill({message}, {}));
+}
+
+TEST(RepeatedCells, ABytesVersionHasOneSlice) {
+  ImageEmbedding e;
+  e.grid = {2, 2, 2};
+  e.original = e.resized = {28, 28};
+  e.n_tokens = 2;
+  e.width = 1;
+  e.values = {1, 2};
+  std::vector<std::byte> bytes = save_embedding(e);
+  EXPECT_OK(load_embedding(bytes));
+  const uint32_t with_cells = 4;
+  std::memcpy(bytes.data() + 4, &with_cells, sizeof with_cells);
+  seal_embedding(bytes);
+  EXPECT_EQ(load_embedding(bytes).error().code, ErrorCode::kCorrupt);
+}
+
+// One folder for engines that leave cells out and those that do not: neither gets what the other made.
+TEST(RepeatedCells, EnginesAnswerAsSessionsAndKeepThemApart) {
+  const std::filesystem::path folder = std::filesystem::temp_directory_path() / format("glimpse_cells_%d", getpid());
+  std::filesystem::create_directory(folder);
+  EngineOptions some = small_engine();
+  some.image_cache_dir = folder;
+  EngineOptions all = some;
+  some.dedup_patches = true;
+  const Image image = painted({"aaab", "aaab", "cccc"});
+  Request request = ask_for("what is it?", 3);
+  request.messages[0].parts.insert(request.messages[0].parts.begin(), {"", file_bytes(image)});
+  SessionOptions options = small_session(512);
+  options.dedup_patches = true;
+  const auto session = make_session(tied_model(false), options);
+  const Answer whole = alone(ask_for("what is it?", 3, {image}), {image}),
+               want = must(session->generate({{"user", {{"", encode(*session, image)}, {"what is it?", nullptr}}}},
+                                             request.generate));
+  EXPECT_FALSE(same(want, whole));
+  for (const int64_t n_cached : {0, 1}) {
+    const RequestResult of_some = make_engine(some)->ask(request), of_all = make_engine(all)->ask(request);
+    EXPECT_TRUE(same(of_some.answer, want));
+    EXPECT_TRUE(same(of_all.answer, whole));
+    EXPECT_EQ(of_some.n_cached_images, n_cached);
+    EXPECT_EQ(of_all.n_cached_images, n_cached);
+    EXPECT_EQ(of_some.answer.timings.n_image_tokens, 3);
+    EXPECT_EQ(of_all.answer.timings.n_image_tokens, 12);
+  }
+  std::filesystem::remove_all(folder);
 }
 
 }  // namespace

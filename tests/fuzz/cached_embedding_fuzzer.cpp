@@ -31,12 +31,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::memcpy(content.data(), data + 8, content.size());
   check(bytes, content);
 
-  const std::vector<std::byte> right = glimpse::save_cached_embedding(content, {});
-  if (size < right.size()) return 0;
+  glimpse::ImageEmbedding kinds[3];
+  kinds[1].is_video = true;
+  kinds[2].cells = {0};
   std::vector<std::byte> mended(bytes.begin(), bytes.end());
-  std::memcpy(mended.data(), right.data(), kHeader);
-  std::memcpy(mended.data() + kHeader, right.data() + kHeader, 8);
-  glimpse::seal_embedding(std::span(mended).subspan(kHeader));
-  check(mended, content);
+  for (const glimpse::ImageEmbedding& kind : kinds) {
+    const std::vector<std::byte> right = glimpse::save_cached_embedding(content, kind);
+    if (size < right.size()) continue;
+    std::memcpy(mended.data(), right.data(), kHeader + 8);
+    glimpse::seal_embedding(std::span(mended).subspan(kHeader));
+    check(mended, content);
+  }
   return 0;
 }

@@ -19,7 +19,12 @@ void check(std::span<const std::byte> bytes) {
   }
   const glimpse::GridThw& grid = embedding->grid;
   const int64_t group = embedding->merge_size * embedding->merge_size;
-  if (grid.t < 1 || grid.h < 1 || grid.w < 1 || grid.n_patches() != embedding->n_tokens * group) __builtin_trap();
+  if (grid.t < 1 || grid.h < 1 || grid.w < 1 || !glimpse::are_cells(embedding->cells, grid.n_patches() / group)) {
+    __builtin_trap();
+  }
+  const int64_t n_cells =
+      embedding->cells.empty() ? grid.n_patches() / group : static_cast<int64_t>(embedding->cells.size());
+  if (n_cells != embedding->n_tokens) __builtin_trap();
   if (static_cast<int64_t>(embedding->values.size()) != embedding->n_tokens * embedding->width) __builtin_trap();
   for (const float value : embedding->values) {
     if (!std::isfinite(value)) __builtin_trap();
@@ -35,15 +40,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   check(bytes);
   const size_t least = glimpse::save_embedding({}).size();
   if (size < least) return 0;
+  glimpse::ImageEmbedding kinds[3];
+  kinds[1].is_video = true;
+  kinds[2].cells = {0};
   std::vector<std::byte> mended(bytes.begin(), bytes.end());
-  const std::vector<std::byte> empty = glimpse::save_embedding({});
-  std::memcpy(mended.data(), empty.data(), 8);
-  glimpse::seal_embedding(mended);
-  check(mended);
-  glimpse::ImageEmbedding video;
-  video.is_video = true;
-  std::memcpy(mended.data(), glimpse::save_embedding(video).data(), 8);
-  glimpse::seal_embedding(mended);
-  check(mended);
+  for (const glimpse::ImageEmbedding& kind : kinds) {
+    std::memcpy(mended.data(), glimpse::save_embedding(kind).data(), 8);
+    glimpse::seal_embedding(mended);
+    check(mended);
+  }
   return 0;
 }

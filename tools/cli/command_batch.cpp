@@ -130,7 +130,7 @@ uint64_t fingerprint(const BatchOptions& o, const std::string& notation, const M
       {"model",
        {m.vision_precision, m.kv_type, m.where.device, m.where.gpu_layers, m.n_ctx, m.reference, m.image_min_tokens,
         m.image_max_tokens, m.image_min_pixels, m.image_max_pixels, m.source_max_pixels, m.source_max_mib,
-        m.source_max_scans}},
+        m.source_max_scans, m.dedup_patches}},
       {"sampling",
        {s.max_tokens, s.top_k, s.penalty_last_n, s.temperature, s.top_p, s.min_p, s.repetition_penalty,
         s.presence_penalty, s.frequency_penalty, s.seed, o.sampling.stop, o.sampling.logit_bias,

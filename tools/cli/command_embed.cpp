@@ -149,6 +149,7 @@ Loaded load(const EmbedCommand& o, const api::Progress& progress) {
         params.image_source_max_pixels = bounds.image_source_max_pixels;
         params.image_source_max_memory = bounds.image_source_max_memory;
         params.image_source_max_scans = bounds.image_source_max_scans;
+        params.image_dedup = bounds.image_dedup;
         encoder = std::make_unique<api::Encoder>(loaded.model, params);
       }
       picture =

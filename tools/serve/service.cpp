@@ -395,6 +395,7 @@ TokenizedChat Service::tokenize_question(const HttpRequest& request) {
       if (part.image->video != nullptr) refuse_field(path, "the tokens of a video are known when it is encoded");
       if (picture >= seen.size()) refuse_field(path, "the model was loaded without an mmproj file: it cannot see");
       piece.kind = ChatPart::Kind::kImage;
+      // All blocks of it: which ones dedup_patches leaves out is known when its pixels are read.
       piece.n_tokens = (seen[picture].resized_width / merge) * (seen[picture].resized_height / merge);
       ++picture;
     }

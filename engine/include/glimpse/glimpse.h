@@ -288,8 +288,8 @@ typedef struct glimpse_session_params {
    * of the two models */
   float draft_min_probability;
   /* 1: blocks of a still picture (28x28 or 32x32 resized pixels, a token each) that repeat their neighbours exactly are
-   * neither encoded nor shown to the model, which was not trained so: fewer tokens of screens and documents, answers that
-   * may differ. After PixelPrune (arXiv 2604.00886) */
+   * neither encoded nor shown to the model, which was not trained so: fewer tokens of screens and documents, answers
+   * that may differ. After PixelPrune (arXiv 2604.00886) */
   int32_t image_dedup;
 } glimpse_session_params;
 
@@ -377,7 +377,7 @@ typedef struct glimpse_encoder_params {
   glimpse_log_callback log;
   void* log_user;
   const volatile int* cancel;
-  int32_t image_dedup;
+  int32_t image_dedup; /* as in glimpse_session_params */
 } glimpse_encoder_params;
 GLIMPSE_API void glimpse_encoder_params_init(glimpse_encoder_params* params);
 /* Bytes that an encoder would use. GLIMPSE_ERROR_MISMATCH for a model without a vision file. */
@@ -448,7 +448,7 @@ typedef struct glimpse_embedding_info {
   int32_t resized_width, resized_height;   /* what the encoder saw; box coordinates of Qwen2.5-VL refer to it */
   const float* values;                     /* (n_tokens, width); valid as long as the embedding */
   int32_t n_slices;                        /* of a video: pairs of frames; 0: a picture */
-  int32_t n_left_out; /* tokens that image_dedup spared; n_tokens are those that are there */
+  int32_t n_left_out;                      /* tokens that image_dedup spared; n_tokens are those that are there */
 } glimpse_embedding_info;
 GLIMPSE_API glimpse_status glimpse_embedding_get_info(const glimpse_embedding* embedding, glimpse_embedding_info* info);
 /* Pass capacity 0 to ask for the size. The bytes carry a checksum and the fingerprint of the encoder. */

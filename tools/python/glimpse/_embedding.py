@@ -32,6 +32,8 @@ class Embedding:
         self.resized_size: Tuple[int, int] = (info.resized_width, info.resized_height)
         #: Of a video: pairs of frames; 0: a picture.
         self.n_slices: int = info.n_slices
+        #: Tokens that `image_dedup` spared.
+        self.n_left_out: int = info.n_left_out
         self._view = _c.View(info.values or 0, (self.n_tokens, self.width), handle)
         self.__array_interface__ = self._view.__array_interface__
 

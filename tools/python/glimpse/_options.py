@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         image_source_max_pixels: int
         image_source_max_memory: int
         image_source_max_scans: int
+        image_dedup: bool
 
     class SessionOptions(PictureOptions, total=False):
         """n_ctx: tokens of a conversation, pictures included. kv_type: "f16", "bf16", "f32" or "q8_0"."""

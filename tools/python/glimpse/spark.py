@@ -80,6 +80,7 @@ _PARAMS: List[Tuple[str, Callable[[Any], Any], Any, str]] = [
     ("visionPrecision", _string, "auto", "auto, f32, bf16 or int8"),
     ("imageMinTokens", _int, None, "enlarge pictures to at least so many tokens"),
     ("imageMaxTokens", _int, None, "shrink pictures to at most so many tokens"),
+    ("imageDedup", _bool, None, "leave out blocks of a picture that repeat their neighbours exactly; answers may differ"),
     (
         "packCacheDir",
         _string,
@@ -121,6 +122,7 @@ _ENGINE = {
     "kvType": "kv_type",
     "imageMinTokens": "image_min_tokens",
     "imageMaxTokens": "image_max_tokens",
+    "imageDedup": "image_dedup",
 }
 
 
