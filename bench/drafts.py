@@ -68,7 +68,7 @@ class LlamaServer:
         command = [args.llama_server, "-m", args.model, "-t", str(args.threads), "-c", "4096", "-np", "1", "--port",
                    str(args.port), "--no-webui"]
         if drafts:
-            command += ["-md", args.draft_model, "--spec-draft-threads", str(args.threads), *args.llama_more.split()]
+            command += ["-md", args.draft_model, "--spec-type", "draft-simple", "--spec-draft-threads", str(args.threads), *args.llama_more.split()]
         self.url = f"http://127.0.0.1:{args.port}"
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(600):

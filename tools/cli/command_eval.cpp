@@ -32,6 +32,7 @@ struct Outcome {
   const cases::Case* asked = nullptr;
   std::string said;  // control tokens included
   bool right = false;
+  int32_t n_image_tokens = 0;
 };
 
 struct Tally {
@@ -74,7 +75,8 @@ class Examiner {
       paths_ = c.pictures;
     }
     session_.reset();
-    Outcome outcome{&c, "", false};
+    Outcome outcome{&c, "", false, 0};
+    for (const api::Embedding& embedding : embeddings_) outcome.n_image_tokens += embedding.info().n_tokens;
     for (size_t i = 0; i < c.turns.size(); ++i) {
       api::Message user{"user", {}};
       for (const api::Embedding& embedding : embeddings_) {
@@ -140,6 +142,7 @@ void print_json(const std::vector<Outcome>& outcomes, const std::map<std::string
                     {"question", outcome.asked->turns.back().question},
                     {"expected", outcome.asked->turns.back().answer},
                     {"answer", outcome.said},
+                    {"image_tokens", outcome.n_image_tokens},
                     {"right", outcome.right}});
   }
   const nlohmann::json json = {{"tasks", by_task}, {"all", tally_json(all)}, {"cases", list}};
