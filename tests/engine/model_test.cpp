@@ -514,7 +514,7 @@ TEST_F(EncoderState, DamagedEmbeddingsAreRefused) {
   std::vector<std::byte> magic = bytes, old = bytes, newer = bytes, nan = bytes;
   magic[0] = std::byte{'g'};
   old[4] = std::byte{1};
-  newer[4] = std::byte{4};  // 3: a video's
+  newer[4] = std::byte{5};  // 3: a video's, 4: with cells
   refused(magic, "GLIE", false);
   refused(old, "older glimpse", false);
   refused(newer, "newer glimpse", false);
