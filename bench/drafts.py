@@ -104,7 +104,7 @@ def measure(args):
 
     for _ in range(args.rounds):
         for name in args.prompts.split(","):
-            for way, more in ways(args).items():
+            for way, more in ((way, ways(args)[way]) for way in args.ways.split(",")):
                 note(name, way, run_glimpse(args, PROMPTS[name], more))
         for way in ("llama plain", "llama draft") if args.llama_server else ():
             server = LlamaServer(args, way == "llama draft")
@@ -142,6 +142,7 @@ def main():
     parser.add_argument("--port", type=int, default=18473)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--prompts", default="code,edit,prose")
+    parser.add_argument("--ways", default="plain,lookup,draft,both")
     parser.add_argument("--speculate", type=int, default=4)
     parser.add_argument("--draft-tokens", type=int, default=8)
     parser.add_argument("--draft-min-p", type=float)

@@ -39,10 +39,21 @@ Status check_same_token(const Tokenizer& target, const Tokenizer& draft, TokenId
                     text(draft, there), text(target, here));
 }
 
-double parameters_per_token(const TextConfig& c) {
-  const int64_t heads = c.num_attention_heads * c.head_dim, kv_heads = c.num_key_value_heads * c.head_dim;
-  const int64_t of_layer = c.hidden_size * (2 * heads + 2 * kv_heads + 3 * c.ffn_width());
-  return static_cast<double>(c.num_hidden_layers * of_layer + c.vocab_size * c.hidden_size);
+// Of matrices; a row of the embedding is next to nothing.
+uint64_t bytes_per_token(const TextWeights& w) {
+  const auto bytes = [](const auto&... linear) {
+    return ((linear.weight == nullptr ? 0 : linear.weight->n_bytes) + ...);
+  };
+  uint64_t sum = bytes(w.output);
+  for (const DecoderLayerWeights& layer : w.layers) {
+    sum +=
+        bytes(layer.qkv.q, layer.qkv.k, layer.qkv.v, layer.attn_output, layer.ffn_gate, layer.ffn_up, layer.ffn_down);
+    if (!layer.experts) continue;
+    const ExpertWeights& e = *layer.experts;
+    sum += bytes(e.router, e.shared_router, e.shared_gate, e.shared_up, e.shared_down);
+    sum += static_cast<uint64_t>(e.n_used) * bytes(e.gate[0], e.up[0], e.down[0]);
+  }
+  return sum;
 }
 
 int64_t n_logits(const Model& target, const Model& draft) {
@@ -68,8 +79,8 @@ Status check_draft_model(const Model& target, const Model& draft) {
   return {};
 }
 
-double draft_cost(const TextConfig& target, const TextConfig& draft) {
-  return parameters_per_token(draft) / parameters_per_token(target);
+double draft_cost(const TextWeights& target, const TextWeights& draft) {
+  return static_cast<double>(bytes_per_token(draft)) / static_cast<double>(bytes_per_token(target));
 }
 
 Result<std::unique_ptr<DraftBench>> DraftBench::create(const Model& target, const SessionSizes& sizes, Ops& ops,
@@ -78,7 +89,7 @@ Result<std::unique_ptr<DraftBench>> DraftBench::create(const Model& target, cons
   DraftBench& b = *bench;
   b.sizes = sizes.draft;
   const Model& draft = *b.sizes.model;
-  b.cost = draft_cost(target.text(), draft.text());
+  b.cost = draft_cost(target.text_weights(), draft.text_weights());
   GLIMPSE_ASSIGN(b.pages, KvPages::create(draft, ops, KvPages::pages_for(b.sizes.pool_slots), kv_element));
   GLIMPSE_ASSIGN(b.decoder, TextDecoder::create(b.sizes.model, ops, b.sizes.context, sizes.batch));
   // What the draft has no logit for it does not draw.

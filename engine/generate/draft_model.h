@@ -12,6 +12,7 @@
 #include "engine/generate/session_plan.h"
 #include "engine/model/kv_pages.h"
 #include "engine/model/text_decoder.h"
+#include "engine/model/weights.h"
 
 namespace glimpse {
 
@@ -19,8 +20,8 @@ namespace glimpse {
 /// what only one of them has are fillers, unused tokens. Errors: kUnsupported, kMismatch says what differs.
 Status check_draft_model(const Model& target, const Model& draft);
 
-/// What a token of the draft costs, the target's being 1: parameters that are read for it.
-double draft_cost(const TextConfig& target, const TextConfig& draft);
+/// What a token of the draft costs, the target's being 1: bytes of weights that are read for it.
+double draft_cost(const TextWeights& target, const TextWeights& draft);
 
 /// What sessions on a bench share of a draft model: scratch, and the pool of its pages.
 struct DraftBench {
