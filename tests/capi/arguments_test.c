@@ -338,10 +338,8 @@ int main(void) {
   f.model = load_tiny(1);
   f.session = create_tiny(f.model);
   CHECK_OK(glimpse_encode_image_rgb(f.session, rgb, 28, 28, 0, NULL, NULL, &f.embedding));
-  f.part.text = "what is 7?";
-  f.message.role = "user";
-  f.message.parts = &f.part;
-  f.message.n_parts = 1;
+  f.part = text_part("what is 7?");
+  f.message = user_message(&f.part, 1);
   f.params = tiny_generate_params();
 
   model_calls_refuse_null(&f);

@@ -1,33 +1,20 @@
 /* Pictures: from bytes, a file and pixels; saved and loaded; in a conversation. */
 #include "support.h"
 
-typedef struct Progress {
-  int n_calls, cancel;
-} Progress;
-
-static int on_encode(void* user, const char* stage, double fraction) {
-  Progress* progress = user;
-  ++progress->n_calls;
-  CHECK(strcmp(stage, "read image") == 0 || strcmp(stage, "encode image") == 0);
-  CHECK(fraction >= 0 && fraction <= 1);
-  return !progress->cancel;
-}
-
-static void every_way_in_gives_the_same(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_session* session = create_tiny(model);
+static void every_way_in_gives_the_same(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_embedding *from_bytes = NULL, *from_file = NULL, *from_rgb = NULL, *from_rows = NULL;
   glimpse_embedding_info info;
   size_t n_bytes = 0, y, i;
   unsigned char* ppm = make_ppm(84, 56, &n_bytes);
   uint8_t* rgb = make_rgb(84, 56);
   uint8_t* rows = malloc(56 * 300);
-  Progress progress = {0, 0};
+  Progress progress = {"encode image", "read image", 0, 0, 0};
   char path[1100];
   FILE* file;
   if (rows == NULL) exit(1);
 
-  CHECK_OK(glimpse_encode_image_bytes(session, ppm, n_bytes, on_encode, &progress, &from_bytes));
+  CHECK_OK(glimpse_encode_image_bytes(session, ppm, n_bytes, on_progress, &progress, &from_bytes));
   CHECK(progress.n_calls > 0);
   info = read_info(from_bytes);
   CHECK(info.n_tokens == 6 && info.width == 64);
@@ -65,7 +52,7 @@ static void every_way_in_gives_the_same(void) {
     glimpse_session_params params = tiny_session_params();
     glimpse_session* limited = NULL;
     params.image_max_tokens = 2;
-    CHECK_OK(glimpse_session_create(model, &params, &limited));
+    CHECK_OK(glimpse_session_create(tiny->model, &params, &limited));
     CHECK_OK(glimpse_encode_image_rgb(limited, rgb, 84, 56, 0, NULL, NULL, &from_rgb));
     info = read_info(from_rgb);
     CHECK(info.n_tokens >= 1 && info.n_tokens <= 2);
@@ -76,18 +63,15 @@ static void every_way_in_gives_the_same(void) {
   free(ppm);
   free(rgb);
   free(rows);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
-static void refuses_what_is_no_picture(void) {
-  glimpse_model* model = load_tiny(1);
+static void refuses_what_is_no_picture(const Tiny* tiny) {
   glimpse_model* blind = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+  glimpse_session* session = tiny->session;
   glimpse_session* blind_session = create_tiny(blind);
   glimpse_embedding* out = (glimpse_embedding*)1;
   uint8_t* rgb = make_rgb(28, 28);
-  Progress progress = {0, 1};
+  Progress progress = {"encode image", "read image", 0, 1, 0};
   size_t n_bytes = 0;
   unsigned char* ppm = make_ppm(28, 28, &n_bytes);
 
@@ -112,7 +96,7 @@ static void refuses_what_is_no_picture(void) {
               GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_FAILS(glimpse_encode_image_rgb(session, rgb, 28, 28, 83, NULL, NULL, &out), GLIMPSE_ERROR_INVALID_ARGUMENT);
   out = (glimpse_embedding*)1;
-  CHECK_FAILS(glimpse_encode_image_rgb(session, rgb, 28, 28, 0, on_encode, &progress, &out), GLIMPSE_ERROR_CANCELLED);
+  CHECK_FAILS(glimpse_encode_image_rgb(session, rgb, 28, 28, 0, on_progress, &progress, &out), GLIMPSE_ERROR_CANCELLED);
   CHECK(out == NULL && progress.n_calls == 1);
   out = (glimpse_embedding*)1;
   CHECK_FAILS(glimpse_encode_image_rgb(session, rgb, 1, 201, 0, NULL, NULL, &out), GLIMPSE_ERROR_INVALID_ARGUMENT);
@@ -122,9 +106,7 @@ static void refuses_what_is_no_picture(void) {
   CHECK(out == NULL);
   free(rgb);
   free(ppm);
-  glimpse_session_free(session);
   glimpse_session_free(blind_session);
-  glimpse_model_free(model);
   glimpse_model_free(blind);
 }
 
@@ -166,37 +148,31 @@ static void saves_and_loads(void) {
   glimpse_embedding_free(made);
 }
 
-static void answers_about_pictures(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_session* session = create_tiny(model);
+static void answers_about_pictures(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding *first = NULL, *second = NULL;
   glimpse_part parts[4] = {{NULL, NULL, 0}};
-  glimpse_message message;
+  const glimpse_message message = user_message(parts, 4);
   glimpse_timings timings;
   uint8_t* rgb = make_rgb(84, 56);
   Answer one, again;
-  memset(parts, 0, sizeof parts);
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 84, 56, 0, NULL, NULL, &first));
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 28, 56, 0, NULL, NULL, &second));
-  parts[0].text = "describe";
-  parts[1].embedding = first;
-  parts[2].text = "and";
-  parts[3].embedding = second;
-  message.role = "user";
-  message.parts = parts;
-  message.n_parts = 4;
+  parts[0] = text_part("describe");
+  parts[1] = picture_part(first);
+  parts[2] = text_part("and");
+  parts[3] = picture_part(second);
   CHECK_OK(glimpse_generate(session, &message, 1, &params));
   one = read_answer(session);
-  begin_info(&timings, sizeof timings);
-  CHECK_OK(glimpse_get_timings(session, &timings));
+  timings = read_timings(session);
   CHECK(timings.n_image_tokens == 6 + 2);
   CHECK(timings.n_prompt_tokens > timings.n_image_tokens);
   CHECK(timings.image_encode_ms > 0 && timings.image_resize_ms > 0);
 
   /* The same embeddings in a session of its own; freed as soon as the call is done. */
   {
-    glimpse_session* other = create_tiny(model);
+    glimpse_session* other = create_tiny(tiny->model);
     CHECK_OK(glimpse_prefill(other, &message, 1, NULL, NULL));
     glimpse_embedding_free(first);
     glimpse_embedding_free(second);
@@ -206,8 +182,6 @@ static void answers_about_pictures(void) {
     glimpse_session_free(other);
   }
   free(rgb);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 static void refuses_embeddings_of_another_model(void) {
@@ -216,19 +190,16 @@ static void refuses_embeddings_of_another_model(void) {
   glimpse_session *session = create_tiny(tied), *other;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding* embedding = NULL;
-  glimpse_part part = {NULL, NULL, 0};
-  glimpse_message message;
+  glimpse_part part;
   uint8_t* rgb = make_rgb(28, 28);
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 28, 28, 0, NULL, NULL, &embedding));
   glimpse_model_params_init(&model_params);
   model_params.model_path = test_path("golden/untied/model.gguf");
   if (CHECK_OK(glimpse_model_load(&model_params, &untied))) {
+    glimpse_message message;
     other = create_tiny(untied);
-    part.text = NULL;
-    part.embedding = embedding;
-    message.role = "user";
-    message.parts = &part;
-    message.n_parts = 1;
+    part = picture_part(embedding);
+    message = user_message(&part, 1);
     CHECK_FAILS(glimpse_generate(other, &message, 1, &params), GLIMPSE_ERROR_MISMATCH);
     CHECK_ERROR_HAS("64");
     CHECK_ERROR_HAS("80");
@@ -242,10 +213,10 @@ static void refuses_embeddings_of_another_model(void) {
 }
 
 int main(void) {
-  every_way_in_gives_the_same();
-  refuses_what_is_no_picture();
+  with_tiny(1, every_way_in_gives_the_same);
+  with_tiny(1, refuses_what_is_no_picture);
   saves_and_loads();
-  answers_about_pictures();
+  with_tiny(1, answers_about_pictures);
   refuses_embeddings_of_another_model();
   return check_result("embedding_test");
 }

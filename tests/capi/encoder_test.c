@@ -51,30 +51,12 @@ static void free_pictures(Pictures* made) {
   for (i = 0; i < kPictures; ++i) free(made->rgb[i]);
 }
 
-typedef struct Progress {
-  int n_calls, cancel;
-  double last;
-} Progress;
-
-static int on_progress(void* user, const char* stage, double fraction) {
-  Progress* progress = user;
-  ++progress->n_calls;
-  if (strcmp(stage, "encode image") == 0) {
-    CHECK(fraction >= progress->last && fraction <= 1); /* of all pictures together */
-    progress->last = fraction;
-  } else {
-    CHECK_TEXT(stage, "read image");
-  }
-  return !progress->cancel;
-}
-
-static void several_become_what_each_becomes_in_a_session(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_encoder* encoder = create(model);
-  glimpse_session* session = create_tiny(model);
+static void several_become_what_each_becomes_in_a_session(const Tiny* tiny) {
+  glimpse_encoder* encoder = create(tiny->model);
+  glimpse_session* session = tiny->session;
   Pictures pictures = make_pictures();
   glimpse_embedding *together[kPictures], *alone = NULL;
-  Progress progress = {0, 0, 0};
+  Progress progress = {"encode image", "read image", 0, 0, 0}; /* of all pictures together */
   int i;
   CHECK_OK(glimpse_encoder_encode(encoder, pictures.list, kPictures, on_progress, &progress, together));
   CHECK(progress.n_calls > 0 && progress.last > 0);
@@ -95,8 +77,6 @@ static void several_become_what_each_becomes_in_a_session(void) {
   CHECK(read_info(together[0]).n_tokens == 6);
   for (i = 0; i < kPictures; ++i) glimpse_embedding_free(together[i]);
   free_pictures(&pictures);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 static void all_or_none(void) {
@@ -105,7 +85,7 @@ static void all_or_none(void) {
   Pictures pictures = make_pictures();
   glimpse_embedding* out[kPictures];
   glimpse_picture broken = pictures.list[4];
-  Progress progress = {0, 1, 0};
+  Progress progress = {"encode image", "read image", 0, 1, 0};
   int i;
   for (i = 0; i < kPictures; ++i) out[i] = (glimpse_embedding*)1;
   pictures.list[4].rgb = NULL;
@@ -250,9 +230,8 @@ static int same_values(const glimpse_embedding* a, const glimpse_embedding* b) {
          memcmp(x.values, y.values, sizeof(float) * (size_t)x.n_tokens * (size_t)x.width) == 0;
 }
 
-static void videos_by_list_and_by_callback(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_session* session = create_tiny(model);
+static void videos_by_list_and_by_callback(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_encoder* encoder = NULL;
   const glimpse_encoder_params params = tiny_params();
   glimpse_embedding *by_list = NULL, *by_callback = NULL, *in_session = NULL, *none = NULL;
@@ -261,7 +240,7 @@ static void videos_by_list_and_by_callback(void) {
   glimpse_video video;
   glimpse_generate_params generate = tiny_generate_params();
   glimpse_part parts[2];
-  glimpse_message message = {"user", NULL, 2};
+  const glimpse_message message = user_message(parts, 2);
   Frames frames;
   char text[512];
   size_t i, n = 0;
@@ -274,7 +253,7 @@ static void videos_by_list_and_by_callback(void) {
     pictures[i].width = 56;
     pictures[i].height = 28;
   }
-  CHECK_OK(glimpse_encoder_create(model, &params, &encoder));
+  CHECK_OK(glimpse_encoder_create(tiny->model, &params, &encoder));
   glimpse_video_init(&video);
   CHECK(video.fps == 2);
   video.n_frames = 3;
@@ -292,14 +271,9 @@ static void videos_by_list_and_by_callback(void) {
   CHECK_OK(glimpse_encoder_encode_video(encoder, &video, NULL, NULL, &by_callback));
   CHECK(frames.n_calls == 3 && same_values(by_list, by_callback));
 
-  parts[0].text = NULL;
-  parts[0].embedding = by_list;
-  parts[0].n_bytes = 0;
-  parts[1].text = "what?";
-  parts[1].embedding = NULL;
-  parts[1].n_bytes = 0;
-  message.parts = parts;
-  CHECK_OK(glimpse_render_chat(model, &message, 1, text, sizeof text, &n));
+  parts[0] = picture_part(by_list);
+  parts[1] = text_part("what?");
+  CHECK_OK(glimpse_render_chat(tiny->model, &message, 1, text, sizeof text, &n));
   CHECK(n < sizeof text);
   text[n] = 0;
   CHECK(strstr(text, "<|vision_start|><|video_pad|><|vision_end|>what?") != NULL);
@@ -323,8 +297,6 @@ static void videos_by_list_and_by_callback(void) {
   glimpse_embedding_free(by_callback);
   glimpse_embedding_free(in_session);
   glimpse_encoder_free(encoder);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 /* White: all but the first block repeat it. */
@@ -390,11 +362,11 @@ static void samples_videos(void) {
 }
 
 int main(void) {
-  several_become_what_each_becomes_in_a_session();
+  with_tiny(1, several_become_what_each_becomes_in_a_session);
   all_or_none();
   is_busy_in_its_own_callback();
   plans_and_refuses();
-  videos_by_list_and_by_callback();
+  with_tiny(1, videos_by_list_and_by_callback);
   leaves_out_what_repeats();
   samples_videos();
   return check_result("encoder_test");

@@ -10,12 +10,8 @@ static glimpse_session* create_with_pool(const glimpse_model* model, int n_pool)
 }
 
 static void say(glimpse_session* session, const char* text) {
-  glimpse_part part = {NULL, NULL, 0};
-  glimpse_message message;
-  part.text = text;
-  message.role = "user";
-  message.parts = &part;
-  message.n_parts = 1;
+  const glimpse_part part = text_part(text);
+  const glimpse_message message = user_message(&part, 1);
   CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
 }
 
@@ -44,14 +40,11 @@ static void forks_share_what_they_have_in_common(void) {
   glimpse_session* session = create_with_pool(model, 256 * 12);
   glimpse_embedding* picture = NULL;
   uint8_t* rgb = make_rgb(224, 224);
-  glimpse_part part = {NULL, NULL, 0};
-  glimpse_message message;
+  glimpse_part part;
+  const glimpse_message message = user_message(&part, 1);
   int i, n_free, n_past;
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 224, 224, 0, NULL, NULL, &picture));
-  part.embedding = picture;
-  message.role = "user";
-  message.parts = &part;
-  message.n_parts = 1;
+  part = picture_part(picture);
   CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
   n_past = glimpse_session_n_past(session);
   n_free = info_of(session).n_free_pages;

@@ -121,15 +121,10 @@ static glimpse_generate_params answer_params(void) {
 
 static glimpse_status ask(Host* host, const char* text, int with_picture) {
   const glimpse_generate_params params = answer_params();
-  glimpse_part parts[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
-  glimpse_message message;
-  parts[0].text = text;
-  parts[0].embedding = NULL;
-  parts[1].text = NULL;
-  parts[1].embedding = host->embedding;
-  message.role = "user";
-  message.parts = parts;
-  message.n_parts = with_picture ? 2 : 1;
+  glimpse_part parts[2];
+  const glimpse_message message = user_message(parts, with_picture ? 2 : 1);
+  parts[0] = text_part(text);
+  parts[1] = picture_part(host->embedding);
   return glimpse_generate(host->session, &message, 1, &params);
 }
 
@@ -145,13 +140,8 @@ static glimpse_status go_on(Host* host) {
 }
 
 static glimpse_status prefill(Host* host) {
-  glimpse_part part = {NULL, NULL, 0};
-  glimpse_message message;
-  part.text = "and the dog?";
-  part.embedding = NULL;
-  message.role = "user";
-  message.parts = &part;
-  message.n_parts = 1;
+  const glimpse_part part = text_part("and the dog?");
+  const glimpse_message message = user_message(&part, 1);
   return glimpse_prefill(host->session, &message, 1, NULL, NULL);
 }
 static glimpse_status begin(Host* host) {
@@ -219,6 +209,23 @@ static glimpse_status load_file(Host* host) {
 
 typedef glimpse_status (*Call)(Host*);
 
+/* What a call of those that make something has made, away again. Returns 0 for the others. */
+static int take_back(Host* host, Call call) {
+  if (call == create)
+    glimpse_session_free(host->session), host->session = NULL;
+  else if (call == fork_it)
+    glimpse_session_free(host->fork), host->fork = NULL;
+  else if (call == keep)
+    glimpse_checkpoint_free(host->checkpoint), host->checkpoint = NULL;
+  else if (call == create_encoder)
+    glimpse_encoder_free(host->encoder), host->encoder = NULL;
+  else if (call == encode)
+    glimpse_embedding_free(host->embedding), host->embedding = NULL;
+  else
+    return 0;
+  return 1;
+}
+
 /* The call with its first allocation failing, its second, ... until none is left to fail: each time as if it had not
  * been made. The next try is made at once, on the same session. */
 static void make_it_fail(Host* host, Call call, const char* name, int sticky) {
@@ -237,22 +244,7 @@ static void make_it_fail(Host* host, Call call, const char* name, int sticky) {
       if (host->session != NULL && call != step_both) {
         CHECK(glimpse_session_n_past(host->session) <= before + (call == step));
       }
-    } else if (call == create) { /* could do without that allocation */
-      glimpse_session_free(host->session);
-      host->session = NULL;
-    } else if (call == fork_it) {
-      glimpse_session_free(host->fork);
-      host->fork = NULL;
-    } else if (call == keep) {
-      glimpse_checkpoint_free(host->checkpoint);
-      host->checkpoint = NULL;
-    } else if (call == create_encoder) {
-      glimpse_encoder_free(host->encoder);
-      host->encoder = NULL;
-    } else if (call == encode) {
-      glimpse_embedding_free(host->embedding);
-      host->embedding = NULL;
-    } else {
+    } else if (!take_back(host, call)) { /* it could do without that allocation */
       return;
     }
   }

@@ -21,11 +21,10 @@ typedef struct Host {
 static const glimpse_part kPart = {"the cat", NULL, 0};
 static const glimpse_message kMessage = {"user", &kPart, 1};
 
-static void open_host(Host* host, int32_t n_ctx) {
+static void open_host(Host* host) {
   glimpse_session_params params = tiny_session_params();
   memset(host, 0, sizeof *host);
   host->model = load_tiny(1);
-  params.n_ctx = n_ctx;
   params.cancel = &host->cancel;
   CHECK_OK(glimpse_session_create(host->model, &params, &host->session));
 }
@@ -35,11 +34,15 @@ static void close_host(Host* host) {
   glimpse_model_free(host->model);
 }
 
-static glimpse_generate_params silent_params(void) {
+typedef int (*OnText)(void* user, const char* text, size_t n_bytes);
+
+static glimpse_generate_params silent_params(OnText on_text, Host* host) {
   glimpse_generate_params params = tiny_generate_params();
   params.max_tokens = -1;
   params.logit_bias = kSilent;
   params.n_logit_bias = 3;
+  params.on_text = on_text;
+  params.on_text_user = host;
   return params;
 }
 
@@ -54,11 +57,9 @@ static int count_and_stop(void* user, const char* text, size_t n_bytes) {
 
 static void tokens_without_text_can_be_cancelled(void) {
   Host host;
-  glimpse_generate_params params = silent_params();
+  glimpse_generate_params params = silent_params(count_and_stop, &host);
   Answer answer;
-  open_host(&host, 256);
-  params.on_text = count_and_stop;
-  params.on_text_user = &host;
+  open_host(&host);
 
   host.stop_after = 5; /* by the callback, which hears of every token */
   CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
@@ -88,7 +89,7 @@ static void the_flag_ends_every_call(void) {
   glimpse_step_result step;
   uint8_t* rgb = make_rgb(60, 60);
   Answer want, got;
-  open_host(&host, 256);
+  open_host(&host);
   CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
   want = read_answer(host.session);
   CHECK_OK(glimpse_session_reset(host.session));
@@ -137,11 +138,9 @@ static int start_thread_once(void* user, const char* text, size_t n_bytes) {
 
 static void another_thread_cancels(void) {
   Host host;
-  glimpse_generate_params params = silent_params();
+  glimpse_generate_params params = silent_params(start_thread_once, &host);
   Answer answer;
-  open_host(&host, 256);
-  params.on_text = start_thread_once;
-  params.on_text_user = &host;
+  open_host(&host);
   CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
   if (host.n_calls < 6) CHECK(host.has_thread && pthread_join(host.thread, NULL) == 0);
   answer = read_answer(host.session);
@@ -222,7 +221,7 @@ static void a_busy_session_refuses_calls(void) {
     Host host;
     glimpse_generate_params params = tiny_generate_params();
     Answer want, got;
-    open_host(&host, 256);
+    open_host(&host);
     CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
     want = read_answer(host.session);
     CHECK_OK(glimpse_session_reset(host.session));
@@ -251,7 +250,7 @@ static int free_it(void* user, const char* text, size_t n_bytes) {
 static void a_session_freed_by_its_callback_ends_after_the_call(void) {
   Host host;
   glimpse_generate_params params = tiny_generate_params();
-  open_host(&host, 256);
+  open_host(&host);
   params.on_text = free_it;
   params.on_text_user = &host;
   CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));

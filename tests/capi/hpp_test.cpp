@@ -25,13 +25,18 @@ api::Model load(bool with_vision) {
   return api::Model(params);
 }
 
-glimpse_session_params small() {
-  glimpse_session_params params = api::Session::params();
+/// Of a session, an encoder or an engine: one thread, pictures of at most 64 tokens, a context of 256 where it has one.
+template <class Handle>
+auto small_params() {
+  auto params = Handle::params();
   params.n_threads = 1;
-  params.n_ctx = 256;
+  if constexpr (!std::is_same_v<Handle, api::Encoder>) params.n_ctx = 256;
   params.image_min_tokens = 1;
   params.image_max_tokens = 64;
   return params;
+}
+glimpse_session_params small() {
+  return small_params<api::Session>();
 }
 
 glimpse_generate_params greedy(int32_t max_tokens) {
@@ -250,10 +255,7 @@ TEST(Hpp, EncodesPicturesEveryWay) {
 
 TEST(Hpp, EncodesSeveralPicturesWithoutASession) {
   const api::Model model = load(true);
-  glimpse_encoder_params params = api::Encoder::params();
-  params.n_threads = 1;
-  params.image_min_tokens = 1;
-  params.image_max_tokens = 64;
+  const glimpse_encoder_params params = small_params<api::Encoder>();
   EXPECT_GT(api::Encoder::plan(model, params).vision_scratch, 0u);
   api::Encoder encoder(model, params);
   api::Session session(model, small());
@@ -272,12 +274,8 @@ TEST(Hpp, EncodesSeveralPicturesWithoutASession) {
 
 TEST(Hpp, AnEngineAnswersManyQuestions) {
   const api::Model model = load(true);
-  glimpse_engine_params params = api::Engine::params();
-  params.n_threads = 1;
-  params.n_ctx = 256;
+  glimpse_engine_params params = small_params<api::Engine>();
   params.n_parallel = 2;
-  params.image_min_tokens = 1;
-  params.image_max_tokens = 64;
   EXPECT_GT(api::Engine::plan(model, params).kv_cache, 0u);
   api::Engine engine(model, params);
   api::Session session(model, small());

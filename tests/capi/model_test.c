@@ -22,32 +22,18 @@ static void versions_and_names(void) {
   CHECK(glimpse_finish_reason_name((glimpse_finish_reason)99) != NULL);
 }
 
-typedef struct Seen {
-  int n_logs, n_progress, cancel;
-  double last;
-} Seen;
-
 static void on_log(void* user, glimpse_log_level level, const char* message) {
-  Seen* seen = user;
-  ++seen->n_logs;
+  ++*(int*)user;
   CHECK(level >= GLIMPSE_LOG_DEBUG && level <= GLIMPSE_LOG_ERROR);
   CHECK(message != NULL && message[0] != '\0' && message[strlen(message) - 1] != '\n');
-}
-
-static int on_progress(void* user, const char* stage, double fraction) {
-  Seen* seen = user;
-  ++seen->n_progress;
-  CHECK_TEXT(stage, "load");
-  CHECK(fraction >= seen->last && fraction <= 1);
-  seen->last = fraction;
-  return seen->cancel ? 0 : 1;
 }
 
 static void loads_and_tells_facts(void) {
   glimpse_model_params params;
   glimpse_model* model = NULL;
   glimpse_model_info info;
-  Seen seen = {0, 0, 0, 0};
+  Progress progress = {"load", NULL, 0, 0, 0};
+  int n_logs = 0;
   glimpse_model_params_init(&params);
   CHECK(params.struct_size == sizeof params);
   CHECK(params.vision_precision == GLIMPSE_VISION_AUTO);
@@ -56,13 +42,13 @@ static void loads_and_tells_facts(void) {
   params.model_path = test_path("golden/tied/model.gguf");
   params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.log = on_log;
-  params.log_user = &seen;
+  params.log_user = &n_logs;
   params.progress = on_progress;
-  params.progress_user = &seen;
+  params.progress_user = &progress;
   if (!CHECK_OK(glimpse_model_load(&params, &model))) return;
-  CHECK(seen.n_logs > 0);
-  CHECK(seen.n_progress > 1);
-  CHECK(seen.last > 0.9);
+  CHECK(n_logs > 0);
+  CHECK(progress.n_calls > 1);
+  CHECK(progress.last > 0.9);
 
   begin_info(&info, sizeof info);
   CHECK_OK(glimpse_model_get_info(model, &info));
@@ -95,14 +81,14 @@ static void loads_and_tells_facts(void) {
 static void cancelling_a_load_leaves_nothing(void) {
   glimpse_model_params params;
   glimpse_model* model = (glimpse_model*)1;
-  Seen seen = {0, 0, 1, 0};
+  Progress progress = {"load", NULL, 0, 1, 0};
   glimpse_model_params_init(&params);
   params.model_path = test_path("golden/tied/model.gguf");
   params.progress = on_progress;
-  params.progress_user = &seen;
+  params.progress_user = &progress;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_CANCELLED);
   CHECK(model == NULL);
-  CHECK(seen.n_progress == 1);
+  CHECK(progress.n_calls == 1);
 }
 
 static void load_must_fail(const char* model_path, const char* mmproj_path, glimpse_status status, const char* word) {

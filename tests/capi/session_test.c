@@ -1,26 +1,14 @@
 /* Plans, sessions, answers: whole, streamed, cancelled and in steps. */
 #include "support.h"
 
-static glimpse_part text_part(const char* text) {
-  glimpse_part part = {NULL, NULL, 0};
-  part.text = text;
-  part.embedding = NULL;
-  return part;
-}
+static const glimpse_part kSeven = {"what is 7?", NULL, 0};
+static const glimpse_message kWhatIs7 = {"user", &kSeven, 1};
 
-static glimpse_message user_message(const glimpse_part* parts, size_t n_parts) {
-  glimpse_message message;
-  message.role = "user";
-  message.parts = parts;
-  message.n_parts = n_parts;
-  return message;
-}
-
-static glimpse_timings read_timings(const glimpse_session* session) {
-  glimpse_timings timings;
-  begin_info(&timings, sizeof timings);
-  CHECK_OK(glimpse_get_timings(session, &timings));
-  return timings;
+static Answer answer_anew(glimpse_session* session, const glimpse_message* message,
+                          const glimpse_generate_params* params) {
+  CHECK_OK(glimpse_session_reset(session));
+  CHECK_OK(glimpse_generate(session, message, 1, params));
+  return read_answer(session);
 }
 
 /* Neither of the tokens that end an answer. */
@@ -99,34 +87,22 @@ static void refuses_bad_sizes(void) {
   CHECK(params.struct_size == sizeof params);
   CHECK(params.kv_type == GLIMPSE_KV_F16);
   CHECK(params.n_ctx > 0 && params.n_batch > 0 && params.image_max_pixels > params.image_min_pixels);
-  params = tiny_session_params();
-  params.n_ctx = -1;
-  create_must_fail(model, &params);
-  params = tiny_session_params();
-  params.n_batch = 0;
-  create_must_fail(model, &params);
-  params = tiny_session_params();
-  params.n_threads = -3;
-  create_must_fail(model, &params);
-  params = tiny_session_params();
-  params.kv_type = 9;
-  create_must_fail(model, &params);
-  params.kv_type = GLIMPSE_KV_Q8_0 + 1;
-  create_must_fail(model, &params);
-  params.kv_type = -1;
-  create_must_fail(model, &params);
-  params = tiny_session_params();
-  params.n_speculate = 16;
-  create_must_fail(model, &params);
+#define REFUSES(field, value)     \
+  params = tiny_session_params(); \
+  params.field = (value);         \
+  create_must_fail(model, &params)
+  REFUSES(n_ctx, -1);
+  REFUSES(n_batch, 0);
+  REFUSES(n_threads, -3);
+  REFUSES(kv_type, 9);
+  REFUSES(kv_type, GLIMPSE_KV_Q8_0 + 1);
+  REFUSES(kv_type, -1);
+  REFUSES(n_speculate, 16);
   CHECK_ERROR_HAS("n_speculate");
-  params = tiny_session_params();
-  params.n_draft = 16;
-  create_must_fail(model, &params);
+  REFUSES(n_draft, 16);
   CHECK_ERROR_HAS("n_draft");
-  params = tiny_session_params();
-  params.image_min_tokens = 50;
-  params.image_max_tokens = 10;
-  create_must_fail(model, &params);
+  REFUSES(image_min_tokens, 65);
+#undef REFUSES
   glimpse_model_free(model);
 }
 
@@ -146,28 +122,11 @@ static int on_text(void* user, const char* text, size_t n_bytes) {
   return stream->stop_after == 0 || stream->n_calls < stream->stop_after;
 }
 
-typedef struct Progress {
-  int n_calls, cancel_at;
-  double last;
-} Progress;
-
-static int on_prefill(void* user, const char* stage, double fraction) {
-  Progress* progress = user;
-  ++progress->n_calls;
-  CHECK_TEXT(stage, "prefill");
-  CHECK(fraction >= progress->last && fraction <= 1);
-  progress->last = fraction;
-  return progress->n_calls != progress->cancel_at;
-}
-
-static void generates_streams_and_steps_the_same(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void generates_streams_and_steps_the_same(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("what is 7?");
-  const glimpse_message message = user_message(&part, 1);
   Stream stream;
-  Progress progress = {0, 0, 0};
+  Progress progress = {"prefill", NULL, 0, 0, 0};
   Answer whole, streamed, stepped;
   glimpse_timings timings;
   glimpse_step_result result;
@@ -183,7 +142,7 @@ static void generates_streams_and_steps_the_same(void) {
   CHECK(whole.n_bytes == 0 && whole.n_tokens == 0 && whole.finish_reason == GLIMPSE_FINISH_NONE);
 
   /* Whole. */
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   whole = read_answer(session);
   CHECK(whole.n_tokens >= 1 && whole.n_tokens <= 12);
   CHECK(whole.finish_reason == GLIMPSE_FINISH_MAX_TOKENS || whole.finish_reason == GLIMPSE_FINISH_STOP);
@@ -202,9 +161,9 @@ static void generates_streams_and_steps_the_same(void) {
   memset(&stream, 0, sizeof stream);
   params.on_text = on_text;
   params.on_text_user = &stream;
-  params.progress = on_prefill;
+  params.progress = on_progress;
   params.progress_user = &progress;
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   streamed = read_answer(session);
   CHECK(same_answer(&whole, &streamed));
   CHECK(stream.n_bytes == whole.n_bytes && memcmp(stream.text, whole.text, whole.n_bytes) == 0);
@@ -212,8 +171,9 @@ static void generates_streams_and_steps_the_same(void) {
 
   /* In steps: the same. */
   CHECK_OK(glimpse_session_reset(session));
-  memset(&progress, 0, sizeof progress);
-  CHECK_OK(glimpse_prefill(session, &message, 1, on_prefill, &progress));
+  progress.n_calls = 0;
+  progress.last = 0;
+  CHECK_OK(glimpse_prefill(session, &kWhatIs7, 1, on_progress, &progress));
   CHECK(progress.n_calls > 0);
   CHECK(glimpse_session_n_past(session) == (int32_t)n_prompt);
   params = tiny_generate_params();
@@ -236,19 +196,15 @@ static void generates_streams_and_steps_the_same(void) {
   CHECK(same_answer(&whole, &stepped));
   CHECK(n_collected == whole.n_bytes && memcmp(collected, whole.text, n_collected) == 0);
   CHECK_FAILS(glimpse_step(session, &result), GLIMPSE_ERROR_INVALID_ARGUMENT); /* it is complete */
-
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
-static void cancelling_keeps_what_was_said(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void cancelling_keeps_what_was_said(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("describe the cat");
-  const glimpse_message message = user_message(&part, 1);
+  const glimpse_part part = {"describe the cat", NULL, 0};
+  const glimpse_message message = {"user", &part, 1};
   Stream stream;
-  Progress progress = {0, 1, 0};
+  Progress progress = {"prefill", NULL, 0, 1, 0};
   Answer whole, cut;
 
   params.max_tokens = 40;
@@ -274,39 +230,34 @@ static void cancelling_keeps_what_was_said(void) {
   {
     const int32_t before = glimpse_session_n_past(session);
     params = tiny_generate_params();
-    params.progress = on_prefill;
+    params.progress = on_progress;
     params.progress_user = &progress;
     CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_CANCELLED);
     CHECK(glimpse_session_n_past(session) == before);
     progress.n_calls = 0;
     progress.last = 0;
-    CHECK_FAILS(glimpse_prefill(session, &message, 1, on_prefill, &progress), GLIMPSE_ERROR_CANCELLED);
+    CHECK_FAILS(glimpse_prefill(session, &message, 1, on_progress, &progress), GLIMPSE_ERROR_CANCELLED);
     CHECK(glimpse_session_n_past(session) == before);
     cut = read_answer(session);
     CHECK(cut.finish_reason == GLIMPSE_FINISH_CANCELLED); /* still the last answer that was made */
   }
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
-static void gives_log_probabilities(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void gives_log_probabilities(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("what is 7?");
-  const glimpse_message message = user_message(&part, 1);
   int32_t ids[5];
   float logprobs[5];
   size_t i, k, n = 9;
   Answer answer;
 
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   CHECK_FAILS(glimpse_get_top_logprobs(session, 0, ids, logprobs, 5, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(n == 0);
 
   CHECK_OK(glimpse_session_reset(session));
   params.n_top_logprobs = 5;
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   answer = read_answer(session);
   for (i = 0; i < answer.n_tokens; ++i) {
     CHECK_OK(glimpse_get_top_logprobs(session, i, NULL, NULL, 0, &n));
@@ -321,34 +272,27 @@ static void gives_log_probabilities(void) {
   ids[2] = -7;
   CHECK_OK(glimpse_get_top_logprobs(session, 0, ids, logprobs, 2, &n)); /* less room than there are */
   CHECK(n == 5 && ids[2] == -7);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
-static void samples_biases_and_stops(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void samples_biases_and_stops(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("what is 7?");
-  const glimpse_message message = user_message(&part, 1);
   glimpse_logit_bias bias;
   const char* stop[1];
   char needle[8];
   Answer greedy, other;
 
   /* A bias that forbids the greedy choice. */
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   greedy = read_answer(session);
   bias.id = greedy.tokens[0];
   bias.bias = -INFINITY;
   params.logit_bias = &bias;
   params.n_logit_bias = 1;
-  CHECK_OK(glimpse_session_reset(session));
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
-  other = read_answer(session);
+  other = answer_anew(session, &kWhatIs7, &params);
   CHECK(other.n_tokens > 0 && other.tokens[0] != greedy.tokens[0]);
   bias.id = 320;
-  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_generate(session, &kWhatIs7, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
 
   /* The same seed draws the same, another seed does not. */
   params = tiny_generate_params();
@@ -357,18 +301,12 @@ static void samples_biases_and_stops(void) {
   params.seed = 42;
   params.logit_bias = kEndless;
   params.n_logit_bias = 2;
-  CHECK_OK(glimpse_session_reset(session));
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
-  greedy = read_answer(session);
+  greedy = answer_anew(session, &kWhatIs7, &params);
   CHECK(greedy.n_tokens == 30 && greedy.finish_reason == GLIMPSE_FINISH_MAX_TOKENS);
-  CHECK_OK(glimpse_session_reset(session));
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
-  other = read_answer(session);
+  other = answer_anew(session, &kWhatIs7, &params);
   CHECK(same_answer(&greedy, &other));
   params.seed = 43;
-  CHECK_OK(glimpse_session_reset(session));
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
-  other = read_answer(session);
+  other = answer_anew(session, &kWhatIs7, &params);
   CHECK(!same_answer(&greedy, &other));
 
   /* A stop string is not part of the answer. */
@@ -385,9 +323,7 @@ static void samples_biases_and_stops(void) {
     params.seed = 42;
     params.stop = stop;
     params.n_stop = 1;
-    CHECK_OK(glimpse_session_reset(session));
-    CHECK_OK(glimpse_generate(session, &message, 1, &params));
-    other = read_answer(session);
+    other = answer_anew(session, &kWhatIs7, &params);
     CHECK(other.finish_reason == GLIMPSE_FINISH_STOP_STRING);
     CHECK(strstr(other.text, needle) == NULL);
     CHECK(strncmp(other.text, greedy.text, other.n_bytes) == 0);
@@ -395,20 +331,17 @@ static void samples_biases_and_stops(void) {
 
   params = tiny_generate_params();
   params.temperature = -1;
-  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_generate(session, &kWhatIs7, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params = tiny_generate_params();
   params.top_p = 2;
-  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_generate(session, &kWhatIs7, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
   params = tiny_generate_params();
   params.max_tokens = -2;
-  CHECK_FAILS(glimpse_generate(session, &message, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
+  CHECK_FAILS(glimpse_generate(session, &kWhatIs7, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
 }
 
-static void continues_a_conversation(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void continues_a_conversation(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_part parts[3] = {{NULL, NULL, 0}};
   glimpse_message messages[2];
@@ -435,13 +368,10 @@ static void continues_a_conversation(void) {
   before = glimpse_session_n_past(session);
   CHECK_FAILS(glimpse_generate(session, messages + 1, 1, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(glimpse_session_n_past(session) == before);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
-static void says_when_the_context_is_full(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void says_when_the_context_is_full(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_part part = {NULL, NULL, 0};
   glimpse_message message;
@@ -468,8 +398,6 @@ static void says_when_the_context_is_full(void) {
   CHECK_OK(glimpse_session_reset(session));
   CHECK(glimpse_session_n_past(session) == 0);
   free(text);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 /* Drafts change no token, in generate and in steps; programs built before the field have none. */
@@ -479,8 +407,8 @@ static void speculates_without_a_difference(void) {
   glimpse_session_info info;
   glimpse_session_params session_params = tiny_session_params();
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("7777 is 7777");
-  const glimpse_message message = user_message(&part, 1);
+  const glimpse_part part = {"7777 is 7777", NULL, 0};
+  const glimpse_message message = {"user", &part, 1};
   glimpse_step_result result;
   Answer want, got;
   glimpse_timings timings;
@@ -566,9 +494,8 @@ static void tells_what_its_parameters_came_to(void) {
 }
 
 /* The text that is shown has the tokens that a prompt of the same messages runs. */
-static void renders_the_chat_format(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_session* session = create_tiny(model);
+static void renders_the_chat_format(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding* embedding = NULL;
   uint8_t* rgb = make_rgb(56, 28);
@@ -578,38 +505,33 @@ static void renders_the_chat_format(void) {
   int32_t ids[256];
   size_t n = 0, n_ids = 0;
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 56, 28, 0, NULL, NULL, &embedding));
-  parts[0].text = NULL;
-  parts[0].embedding = embedding;
+  parts[0] = picture_part(embedding);
   parts[1] = text_part("what is this picture");
   message = user_message(parts, 2);
-  CHECK_OK(glimpse_render_chat(model, &message, 1, NULL, 0, &n));
-  CHECK_FAILS(glimpse_render_chat(model, &message, 1, text, n - 1, &n), GLIMPSE_ERROR_TOO_LARGE);
-  CHECK_OK(glimpse_render_chat(model, &message, 1, text, sizeof text - 1, &n));
+  CHECK_OK(glimpse_render_chat(tiny->model, &message, 1, NULL, 0, &n));
+  CHECK_FAILS(glimpse_render_chat(tiny->model, &message, 1, text, n - 1, &n), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK_OK(glimpse_render_chat(tiny->model, &message, 1, text, sizeof text - 1, &n));
   text[n] = '\0';
   CHECK_TEXT(text,
              "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
              "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>what is this picture<|im_end|>\n"
              "<|im_start|>assistant\n");
-  CHECK_OK(glimpse_tokenize_with(model, text, n, GLIMPSE_TOKENIZE_SPECIAL, ids, 256, &n_ids));
+  CHECK_OK(glimpse_tokenize_with(tiny->model, text, n, GLIMPSE_TOKENIZE_SPECIAL, ids, 256, &n_ids));
   params.max_tokens = 0;
   CHECK_OK(glimpse_generate(session, &message, 1, &params));
   CHECK(read_timings(session).n_prompt_tokens == (int64_t)n_ids + 1); /* the picture has two tokens */
   message.role = "wizard";
-  CHECK_FAILS(glimpse_render_chat(model, &message, 1, text, sizeof text, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_render_chat(tiny->model, &message, 1, text, sizeof text, &n), GLIMPSE_ERROR_INVALID_ARGUMENT);
   free(rgb);
   glimpse_embedding_free(embedding);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 static void a_session_keeps_its_model(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_session* session = create_tiny(model);
   glimpse_generate_params params = tiny_generate_params();
-  const glimpse_part part = text_part("what is 7?");
-  const glimpse_message message = user_message(&part, 1);
   glimpse_model_free(model);
-  CHECK_OK(glimpse_generate(session, &message, 1, &params));
+  CHECK_OK(glimpse_generate(session, &kWhatIs7, 1, &params));
   CHECK(read_answer(session).n_tokens > 0);
   glimpse_session_free(session);
   glimpse_session_free(NULL);
@@ -622,9 +544,8 @@ static glimpse_part sized_part(const char* text, size_t n_bytes) {
 }
 
 /* A text with a length need not end where it says, and must not contain a NUL: nothing is cut in silence. */
-static void texts_may_have_a_length(void) {
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+static void texts_may_have_a_length(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_part part = sized_part("the cat and more", 7);
   glimpse_message message = user_message(&part, 1);
   int32_t n_sized;
@@ -648,14 +569,11 @@ static void texts_may_have_a_length(void) {
   CHECK_FAILS(glimpse_prefill(session, &message, 1, NULL, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_ERROR_HAS("n_bytes");
   CHECK(glimpse_session_n_past(session) == 0);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 /* Without a chat template: the tokens of the text and no others; a picture between its two marks. */
-static void raw_messages_have_no_template(void) {
-  glimpse_model* model = load_tiny(1);
-  glimpse_session* session = create_tiny(model);
+static void raw_messages_have_no_template(const Tiny* tiny) {
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_embedding* embedding = NULL;
   glimpse_embedding_info info;
@@ -665,7 +583,7 @@ static void raw_messages_have_no_template(void) {
   size_t n_ids = 0;
   message.role = "raw";
   parts[0] = text_part("the cat");
-  CHECK_OK(glimpse_tokenize(model, "the cat", 7, NULL, 0, &n_ids));
+  CHECK_OK(glimpse_tokenize(tiny->model, "the cat", 7, NULL, 0, &n_ids));
   CHECK_OK(glimpse_prefill(session, &message, 1, NULL, NULL));
   CHECK(glimpse_session_n_past(session) == (int32_t)n_ids);
   params.max_tokens = 3;
@@ -688,43 +606,38 @@ static void raw_messages_have_no_template(void) {
   CHECK(glimpse_session_n_past(session) == (int32_t)n_ids + info.n_tokens + 2);
   free(rgb);
   glimpse_embedding_free(embedding);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 /* Answers that are bound: each kind of constraint, and what is refused. */
-static void answers_may_be_constrained(void) {
+static void answers_may_be_constrained(const Tiny* tiny) {
   static const char* const kTexts[] = {"yes", "no", "maybe"};
   static const char kSchema[] =
       "{\"type\": \"object\", \"properties\": {\"n\": {\"type\": \"integer\", \"minimum\": 10, "
       "\"maximum\": 99}}, \"required\": [\"n\"]}";
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+  glimpse_session* session = tiny->session;
   glimpse_generate_params params = tiny_generate_params();
   glimpse_part part = text_part("the cat");
   const glimpse_message message = user_message(&part, 1);
   glimpse_constraint *choice = NULL, *schema = NULL, *regex = NULL, *object = NULL, *grammar = NULL, *bad = NULL;
   Answer answer;
   int seed;
-  CHECK_OK(glimpse_constraint_create_choice(model, kTexts, 3, &choice));
-  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, kSchema, 0, &schema));
-  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, "[ab]{3}...", 7, &regex)); /* the first 7 bytes */
-  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_GBNF, "root ::= \"x\" | \"(\" root \")\"", 0, &grammar));
-  CHECK_OK(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_OBJECT, NULL, 0, &object));
+  CHECK_OK(glimpse_constraint_create_choice(tiny->model, kTexts, 3, &choice));
+  CHECK_OK(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, kSchema, 0, &schema));
+  CHECK_OK(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_REGEX, "[ab]{3}...", 7,
+                                     &regex)); /* the first 7 bytes */
+  CHECK_OK(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_GBNF, "root ::= \"x\" | \"(\" root \")\"", 0,
+                                     &grammar));
+  CHECK_OK(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_JSON_OBJECT, NULL, 0, &object));
   params.max_tokens = 40;
   params.temperature = 1;
   for (seed = 0; seed < 4; ++seed) {
     params.seed = (uint64_t)seed;
     params.constraint = choice;
-    CHECK_OK(glimpse_session_reset(session));
-    CHECK_OK(glimpse_generate(session, &message, 1, &params));
-    answer = read_answer(session);
+    answer = answer_anew(session, &message, &params);
     CHECK(answer.finish_reason == GLIMPSE_FINISH_STOP);
     CHECK(strcmp(answer.text, "yes") == 0 || strcmp(answer.text, "no") == 0 || strcmp(answer.text, "maybe") == 0);
     params.constraint = schema;
-    CHECK_OK(glimpse_session_reset(session));
-    CHECK_OK(glimpse_generate(session, &message, 1, &params));
-    answer = read_answer(session);
+    answer = answer_anew(session, &message, &params);
     CHECK(strncmp(answer.text, "{\"n\": ", 6) == 0 && strlen(answer.text) == 9 && answer.text[8] == '}');
     params.constraint = regex;
     CHECK_OK(glimpse_session_reset(session));
@@ -746,24 +659,23 @@ static void answers_may_be_constrained(void) {
     CHECK(answer.text[0] == '(' || answer.text[0] == 'x');
   }
   CHECK_FAILS(glimpse_constraint_create(NULL, GLIMPSE_CONSTRAINT_REGEX, "a", 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, "a", 0, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_REGEX, NULL, 0, &bad),
+  CHECK_FAILS(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_REGEX, "a", 0, NULL),
               GLIMPSE_ERROR_INVALID_ARGUMENT);
-  CHECK_FAILS(glimpse_constraint_create(model, 17, "a", 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_REGEX, NULL, 0, &bad),
+              GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create(tiny->model, 17, "a", 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_ERROR_HAS("constraint kind 17 is unknown");
-  CHECK_FAILS(glimpse_constraint_create(model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, "{\"not\": {}}", 0, &bad),
+  CHECK_FAILS(glimpse_constraint_create(tiny->model, GLIMPSE_CONSTRAINT_JSON_SCHEMA, "{\"not\": {}}", 0, &bad),
               GLIMPSE_ERROR_UNSUPPORTED);
   CHECK_ERROR_HAS("#/not: the keyword \"not\" is not supported");
-  CHECK_FAILS(glimpse_constraint_create_choice(model, NULL, 1, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  CHECK_FAILS(glimpse_constraint_create_choice(model, kTexts, 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create_choice(tiny->model, NULL, 1, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_constraint_create_choice(tiny->model, kTexts, 0, &bad), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK(bad == NULL);
   glimpse_constraint_free(NULL);
   glimpse_constraint_free(choice);
   glimpse_constraint_free(schema);
   glimpse_constraint_free(regex);
   glimpse_constraint_free(object);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 /* A whole answer, and byte by byte. */
@@ -812,10 +724,9 @@ static void splits_answers(void) {
   glimpse_splitter_free(NULL);
 }
 
-static void prompts_take_what_the_template_has(void) {
+static void prompts_take_what_the_template_has(const Tiny* tiny) {
   static const char* const kTools[] = {"{\"name\": \"f\"}", NULL};
-  glimpse_model* model = load_tiny(0);
-  glimpse_session* session = create_tiny(model);
+  glimpse_session* session = tiny->session;
   glimpse_generate_params generate = tiny_generate_params();
   glimpse_part part = text_part("the cat");
   glimpse_message message = user_message(&part, 1);
@@ -840,8 +751,6 @@ static void prompts_take_what_the_template_has(void) {
   params.thinking = 3;
   CHECK_FAILS(glimpse_session_set_prompt_params(session, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_FAILS(glimpse_session_set_prompt_params(NULL, &params), GLIMPSE_ERROR_INVALID_ARGUMENT);
-  glimpse_session_free(session);
-  glimpse_model_free(model);
 }
 
 static void embeds(void) {
@@ -893,21 +802,21 @@ int main(void) {
   plans_before_it_allocates();
   says_how_large_the_context_is();
   refuses_bad_sizes();
-  generates_streams_and_steps_the_same();
-  cancelling_keeps_what_was_said();
-  gives_log_probabilities();
-  samples_biases_and_stops();
-  continues_a_conversation();
-  says_when_the_context_is_full();
+  with_tiny(0, generates_streams_and_steps_the_same);
+  with_tiny(0, cancelling_keeps_what_was_said);
+  with_tiny(0, gives_log_probabilities);
+  with_tiny(0, samples_biases_and_stops);
+  with_tiny(0, continues_a_conversation);
+  with_tiny(0, says_when_the_context_is_full);
   speculates_without_a_difference();
   tells_what_its_parameters_came_to();
-  renders_the_chat_format();
+  with_tiny(1, renders_the_chat_format);
   a_session_keeps_its_model();
-  texts_may_have_a_length();
-  raw_messages_have_no_template();
-  answers_may_be_constrained();
+  with_tiny(0, texts_may_have_a_length);
+  with_tiny(1, raw_messages_have_no_template);
+  with_tiny(0, answers_may_be_constrained);
   splits_answers();
   embeds();
-  prompts_take_what_the_template_has();
+  with_tiny(0, prompts_take_what_the_template_has);
   return check_result("session_test");
 }

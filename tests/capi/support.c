@@ -60,6 +60,12 @@ const char* test_path(const char* name) {
   return path;
 }
 
+static void must(glimpse_status status, const char* what) {
+  if (status == GLIMPSE_OK) return;
+  fprintf(stderr, "cannot %s: %s\n", what, glimpse_last_error());
+  exit(1);
+}
+
 glimpse_model* load_tiny(int with_vision) {
   glimpse_model* model = NULL;
   glimpse_model_params params;
@@ -67,10 +73,7 @@ glimpse_model* load_tiny(int with_vision) {
   params.model_path = test_path("golden/tied/model.gguf");
   if (with_vision) params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.n_threads = 1;
-  if (glimpse_model_load(&params, &model) != GLIMPSE_OK) {
-    fprintf(stderr, "cannot load the golden model: %s\n", glimpse_last_error());
-    exit(1);
-  }
+  must(glimpse_model_load(&params, &model), "load the golden model");
   return model;
 }
 
@@ -88,10 +91,7 @@ glimpse_session_params tiny_session_params(void) {
 glimpse_session* create_tiny(const glimpse_model* model) {
   glimpse_session* session = NULL;
   const glimpse_session_params params = tiny_session_params();
-  if (glimpse_session_create(model, &params, &session) != GLIMPSE_OK) {
-    fprintf(stderr, "cannot create a session: %s\n", glimpse_last_error());
-    exit(1);
-  }
+  must(glimpse_session_create(model, &params, &session), "create a session");
   return session;
 }
 
@@ -101,6 +101,34 @@ glimpse_generate_params tiny_generate_params(void) {
   params.max_tokens = 12;
   params.temperature = 0;
   return params;
+}
+
+void with_tiny(int with_vision, void (*test)(const Tiny* tiny)) {
+  Tiny tiny;
+  tiny.model = load_tiny(with_vision);
+  tiny.session = create_tiny(tiny.model);
+  test(&tiny);
+  glimpse_session_free(tiny.session);
+  glimpse_model_free(tiny.model);
+}
+
+glimpse_part text_part(const char* text) {
+  glimpse_part part = {NULL, NULL, 0};
+  part.text = text;
+  return part;
+}
+
+glimpse_part picture_part(const glimpse_embedding* picture) {
+  glimpse_part part = {NULL, NULL, 0};
+  part.embedding = picture;
+  return part;
+}
+
+glimpse_message user_message(const glimpse_part* parts, size_t n_parts) {
+  glimpse_message message = {"user", NULL, 0};
+  message.parts = parts;
+  message.n_parts = n_parts;
+  return message;
 }
 
 uint8_t* make_rgb(int width, int height) {
@@ -160,6 +188,24 @@ glimpse_embedding_info read_info(const glimpse_embedding* embedding) {
   begin_info(&info, sizeof info);
   CHECK_OK(glimpse_embedding_get_info(embedding, &info));
   return info;
+}
+
+glimpse_timings read_timings(const glimpse_session* session) {
+  glimpse_timings timings;
+  begin_info(&timings, sizeof timings);
+  CHECK_OK(glimpse_get_timings(session, &timings));
+  return timings;
+}
+
+int on_progress(void* user, const char* stage, double fraction) {
+  Progress* progress = user;
+  ++progress->n_calls;
+  if (progress->before == NULL || strcmp(stage, progress->before) != 0) {
+    CHECK_TEXT(stage, progress->stage);
+    CHECK(fraction >= progress->last && fraction <= 1);
+    progress->last = fraction;
+  }
+  return progress->n_calls != progress->cancel_at;
 }
 
 int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b) {

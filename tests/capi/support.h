@@ -35,6 +35,18 @@ glimpse_session_params tiny_session_params(void);
 glimpse_session* create_tiny(const glimpse_model* model);
 /* Greedy, at most 12 tokens. */
 glimpse_generate_params tiny_generate_params(void);
+/* The golden model and a session of it, for one test; both are freed after it. */
+typedef struct Tiny {
+  glimpse_model* model;
+  glimpse_session* session;
+} Tiny;
+void with_tiny(int with_vision, void (*test)(const Tiny* tiny));
+
+glimpse_part text_part(const char* text);
+glimpse_part picture_part(const glimpse_embedding* picture);
+/* The parts are not copied. */
+glimpse_message user_message(const glimpse_part* parts, size_t n_parts);
+
 /* A picture of width x height RGB bytes, not uniform; free() it. */
 uint8_t* make_rgb(int width, int height);
 /* The same picture as a binary PPM; free() it. */
@@ -43,8 +55,18 @@ unsigned char* make_ppm(int width, int height, size_t* n_bytes);
 /* A result struct as a call wants it: zeros, and its size. */
 void begin_info(void* info, size_t size);
 glimpse_embedding_info read_info(const glimpse_embedding* embedding);
+glimpse_timings read_timings(const glimpse_session* session);
 /* Whether sizes and values are the same. */
 int same_embedding(const glimpse_embedding* a, const glimpse_embedding* b);
+
+/* What a progress callback was told: fractions of a stage, which never fall; calls of the stage before it, if there may
+ * be one, only count. Returns 0 to the call cancel_at. */
+typedef struct Progress {
+  const char *stage, *before;
+  int n_calls, cancel_at;
+  double last;
+} Progress;
+int on_progress(void* progress, const char* stage, double fraction);
 
 /* What an answer was, copied. */
 typedef struct Answer {

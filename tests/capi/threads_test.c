@@ -36,13 +36,8 @@ static void* answer_once(void* argument) {
   glimpse_generate_params params = tiny_generate_params();
   glimpse_session* session = NULL;
   glimpse_answer_info info;
-  glimpse_part part = {NULL, NULL, 0};
-  glimpse_message message;
-  part.text = "what is this picture";
-  part.embedding = NULL;
-  message.role = "user";
-  message.parts = &part;
-  message.n_parts = 1;
+  const glimpse_part part = text_part("what is this picture");
+  const glimpse_message message = user_message(&part, 1);
   begin_info(&info, sizeof info);
   if (glimpse_session_create(job->model, &session_params, &session) != GLIMPSE_OK ||
       glimpse_generate(session, &message, 1, &params) != GLIMPSE_OK ||
