@@ -4,8 +4,7 @@
 
 #include "bench/engine/report.h"
 #include "bench/engine/synthetic_picture.h"
-#include "engine/runtime/cuda/cuda_ops.h"
-#include "engine/runtime/cuda/host_device.h"
+#include "tests/cuda/cuda_support.h"
 #include "tests/engine/session_support.h"
 
 namespace glimpse::bench {
@@ -39,28 +38,15 @@ class CountingStream final : public cuda::Stream {
   int& waits_;
 };
 
-class CountingDevice final : public cuda::Device {
+class CountingDevice final : public cuda::ForwardingDevice {
  public:
   int waits = 0;
 
-  std::string describe() const override { return inner_->describe(); }
-  int n_multiprocessors() const override { return inner_->n_multiprocessors(); }
-  int max_shared_bytes() const override { return inner_->max_shared_bytes(); }
-  bool has_warpgroups() const override { return inner_->has_warpgroups(); }
-  uint64_t free_bytes() const override { return inner_->free_bytes(); }
+  CountingDevice() : ForwardingDevice(cuda::make_host_device({})) {}
   Result<std::unique_ptr<cuda::Stream>> make_stream() override {
-    GLIMPSE_ASSIGN(auto stream, inner_->make_stream());
+    GLIMPSE_ASSIGN(auto stream, ForwardingDevice::make_stream());
     return std::unique_ptr<cuda::Stream>(new CountingStream(std::move(stream), waits));
   }
-  Result<void*> allocate(uint64_t n, const char* purpose) override { return inner_->allocate(n, purpose); }
-  void free(void* memory) override { inner_->free(memory); }
-  Result<void*> allocate_pinned(uint64_t n, const char* purpose) override {
-    return inner_->allocate_pinned(n, purpose);
-  }
-  void free_pinned(void* memory) override { inner_->free_pinned(memory); }
-
- private:
-  const std::shared_ptr<cuda::Device> inner_ = cuda::make_host_device({});
 };
 
 std::shared_ptr<const Model> model_on(const std::shared_ptr<cuda::Device>& device, CudaDecode decode) {

@@ -6,9 +6,7 @@
 namespace glimpse::cuda {
 namespace {
 
-struct Shape {
-  int64_t n_heads, n_kv_heads, head_dim;
-};
+using Shape = HeadShape;
 
 constexpr int64_t kWidth = 32;  // of the rows that queries, keys and values are projections of
 
@@ -18,7 +16,7 @@ class Attention {
   Attention(std::unique_ptr<Ops> ops, const Shape& shape, KvElement element, const std::vector<float>& x,
             int64_t n_positions)
       : ops_(std::move(ops)), shape_(shape) {
-    const int64_t q_rows = shape.n_heads * shape.head_dim, kv_rows = shape.n_kv_heads * shape.head_dim;
+    const int64_t q_rows = shape.n_heads * shape.head_dim;
     Random random(77);
     const auto projection = [&](int64_t rows) {
       const std::vector<float> w = random.gaussian(rows * kWidth, 1.5f / std::sqrt(static_cast<float>(kWidth)));
@@ -26,13 +24,7 @@ class Attention {
                                     WeightPrecision::kAsStored)),
                     nullptr};
     };
-    QkvWeights w;
-    w.q = projection(q_rows);
-    w.k = projection(kv_rows);
-    w.v = projection(kv_rows);
-    w.n_heads = shape.n_heads;
-    w.n_kv_heads = shape.n_kv_heads;
-    w.head_dim = shape.head_dim;
+    const QkvWeights w = qkv_weights(shape, projection);
     kv_ = must(ops_->make_kv(shape.n_kv_heads, shape.head_dim, n_positions, element));
     in_ = buffer(*ops_, x);
     q_ = must(ops_->allocate(n_positions * q_rows, "q"));

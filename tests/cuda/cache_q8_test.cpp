@@ -10,9 +10,7 @@ namespace {
 
 constexpr int64_t kWidth = 32, kPast = 5;
 
-struct Shape {
-  int64_t n_heads, n_kv_heads, head_dim;
-};
+using Shape = HeadShape;
 // Heads whose halves are whole tiles and others, rows whose last block has 16 values and others.
 const Shape kShapes[] = {{6, 1, 128}, {4, 2, 80}, {3, 3, 12}, {2, 1, 48}, {4, 2, 72}, {2, 2, 32}};
 
@@ -21,19 +19,13 @@ class Filled {
  public:
   Filled(const Shape& shape, KvElement element, const std::vector<float>& x, host::Order order = host::Order::kForward)
       : side_(host_ops({.order = order})), shape_(shape), n_(static_cast<int64_t>(x.size()) / kWidth) {
-    const int64_t q_rows = shape.n_heads * shape.head_dim, kv_rows = shape.n_kv_heads * shape.head_dim;
+    const int64_t q_rows = shape.n_heads * shape.head_dim;
     Random random(5);
     const auto projection = [&](int64_t rows) {
       return side_.linear(quantized(DType::kF32, random.gaussian(rows * kWidth, 0.25f), rows, kWidth), DType::kF32,
                           rows, kWidth, {});
     };
-    QkvWeights w;
-    w.q = projection(q_rows);
-    w.k = projection(kv_rows);
-    w.v = projection(kv_rows);
-    w.n_heads = shape.n_heads;
-    w.n_kv_heads = shape.n_kv_heads;
-    w.head_dim = shape.head_dim;
+    const QkvWeights w = qkv_weights(shape, projection);
     std::vector<float> cosines, sines;
     for (const float angle : random.gaussian(n_ * shape.head_dim / 2)) {
       cosines.push_back(std::cos(angle));

@@ -35,16 +35,14 @@ inline std::unique_ptr<CudaOps> host_ops(HostDeviceOptions options = {}) {
   return must(CudaOps::create(test_device(options), 1));
 }
 
-/// A device that says of itself that it is another: without warpgroups, whose products of many rows are those of other
-/// architectures, or with fewer multiprocessors, for which work is cut otherwise.
-class OtherDevice final : public Device {
+/// Another device behind it, for what differs from it.
+class ForwardingDevice : public Device {
  public:
-  OtherDevice(std::shared_ptr<Device> device, bool warpgroups, int n_multiprocessors)
-      : device_(std::move(device)), warpgroups_(warpgroups), n_multiprocessors_(n_multiprocessors) {}
+  explicit ForwardingDevice(std::shared_ptr<Device> device) : device_(std::move(device)) {}
   std::string describe() const override { return device_->describe(); }
-  int n_multiprocessors() const override { return n_multiprocessors_; }
+  int n_multiprocessors() const override { return device_->n_multiprocessors(); }
   int max_shared_bytes() const override { return device_->max_shared_bytes(); }
-  bool has_warpgroups() const override { return warpgroups_; }
+  bool has_warpgroups() const override { return device_->has_warpgroups(); }
   uint64_t free_bytes() const override { return device_->free_bytes(); }
   Result<std::unique_ptr<Stream>> make_stream() override { return device_->make_stream(); }
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override { return device_->allocate(n_bytes, purpose); }
@@ -56,6 +54,18 @@ class OtherDevice final : public Device {
 
  private:
   const std::shared_ptr<Device> device_;
+};
+
+/// A device that says of itself that it is another: without warpgroups, whose products of many rows are those of other
+/// architectures, or with fewer multiprocessors, for which work is cut otherwise.
+class OtherDevice final : public ForwardingDevice {
+ public:
+  OtherDevice(std::shared_ptr<Device> device, bool warpgroups, int n_multiprocessors)
+      : ForwardingDevice(std::move(device)), warpgroups_(warpgroups), n_multiprocessors_(n_multiprocessors) {}
+  int n_multiprocessors() const override { return n_multiprocessors_; }
+  bool has_warpgroups() const override { return warpgroups_; }
+
+ private:
   const bool warpgroups_;
   const int n_multiprocessors_;
 };
@@ -149,6 +159,22 @@ class ErrorSum {
  private:
   double error_ = 0, norm_ = 0;
 };
+
+struct HeadShape {
+  int64_t n_heads, n_kv_heads, head_dim;
+};
+/// projection(rows) makes each of the three.
+template <class Projection>
+QkvWeights qkv_weights(const HeadShape& shape, Projection projection) {
+  QkvWeights w;
+  w.q = projection(shape.n_heads * shape.head_dim);
+  w.k = projection(shape.n_kv_heads * shape.head_dim);
+  w.v = projection(shape.n_kv_heads * shape.head_dim);
+  w.n_heads = shape.n_heads;
+  w.n_kv_heads = shape.n_kv_heads;
+  w.head_dim = shape.head_dim;
+  return w;
+}
 
 /// Weights of a norm: about 1, so that what was gaussian stays so.
 inline std::vector<float> norm_weights(Random& random, int64_t n) {

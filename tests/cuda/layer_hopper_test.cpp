@@ -331,6 +331,13 @@ TEST(HostHopper, FindsWrongProducts) {
     warpgroup_mma_bf16(d, a, b);
     warpgroup_commit();
   };
+  const auto changed = [&](auto change) {  // by one thread, while the product is under way
+    return [start, change](float(&d)[64], uint32_t(&a)[4], uint64_t b) {
+      start(d, a, b);
+      if (thread_index() == 77) change(d, a);
+      warpgroup_wait<0>();
+    };
+  };
   const Case cases[] = {
       {"without a fence", [](auto& d, auto& a, uint64_t b) { warpgroup_mma_bf16(d, a, b); }},
       {"without a fence",
@@ -338,24 +345,10 @@ TEST(HostHopper, FindsWrongProducts) {
          start(d, a, b);
          warpgroup_mma_bf16(d, a, b);
        }},
-      {"register operands of a product under way were changed",
-       [&](auto& d, auto& a, uint64_t b) {
-         start(d, a, b);
-         if (thread_index() == 77) a[2] = 1;
-         warpgroup_wait<0>();
-       }},
+      {"register operands of a product under way were changed", changed([](auto&, auto& a) { a[2] = 1; })},
       {"shared memory that a product under way reads was changed",
-       [&](auto& d, auto& a, uint64_t b) {
-         start(d, a, b);
-         if (thread_index() == 77) aligned_matrix()[kMatrixBytes - kAtomBytes] = 1;
-         warpgroup_wait<0>();
-       }},
-      {"accumulators of a product under way were changed",
-       [&](auto& d, auto& a, uint64_t b) {
-         start(d, a, b);
-         if (thread_index() == 77) d[63] = 0;
-         warpgroup_wait<0>();
-       }},
+       changed([](auto&, auto&) { aligned_matrix()[kMatrixBytes - kAtomBytes] = 1; })},
+      {"accumulators of a product under way were changed", changed([](auto& d, auto&) { d[63] = 0; })},
       {"accumulators of a product under way were changed",
        [&](auto& d, auto& a, uint64_t b) {
          start(d, a, b);

@@ -27,23 +27,16 @@ TEST_P(CudaTypes, MultiplyAsTheOracle) {
     for (const int64_t n : {1, 2, 4, 5, 8, 9, 131}) {
       SCOPED_TRACE(std::to_string(rows) + " rows, " + std::to_string(n) + " columns");
       const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
-      std::vector<float> linear[2], added[2];
-      Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
-      for (size_t i = 0; i < 2; ++i) {
-        Side& s = sides[i];
-        const Linear w = s.linear(weight, type, rows, k, bias);
-        const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
-        const Mat in = s.mat(x, n), out = s.poisoned(n, rows), sum = s.mat(residual, n);
-        s.run([&] {
-          s->norm_linear(in, norm, w, Activation::kQuickGelu, out);
-          s->linear_add(in, w, sum);
-        });
-        linear[i] = s.values(out);
-        added[i] = s.values(sum);
-      }
+      const auto [want, got] = on_each(
+          [&](Side& s) {
+            const Linear w = s.linear(weight, type, rows, k, bias);
+            const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
+            return linear_and_added(s, norm, w, s.mat(x, n), s.mat(residual, n));
+          },
+          make_ref_ops(), host_ops());
       const bool many = n > CudaOps::kFewRows;
-      linear_error[many].add(linear[1], linear[0]);
-      added_error[many].add(added[1], added[0]);
+      linear_error[many].add(got.linear, want.linear);
+      added_error[many].add(got.added, want.added);
     }
   }
   for (const int64_t n : {1, 131}) {
@@ -90,16 +83,15 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
     std::vector<float> x(static_cast<size_t>(n * k));
     for (float& v : x) v = static_cast<float>(random.below(9) - 4);
     for (size_t i = 0; i < x.size(); i += 32) x[i] = 127;  // so that the scale of every block is 1
-    std::vector<float> out[2];
-    Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
-    for (size_t i = 0; i < 2; ++i) {
-      Side& s = sides[i];
-      const Linear w = s.linear(weight, type, rows, k, {});
-      const Mat in = s.mat(x, n), y = s.poisoned(n, rows);
-      s.run([&] { s->norm_linear(in, Norm{}, w, Activation::kNone, y); });
-      out[i] = s.values(y);
-    }
-    EXPECT_EQ(out[1], out[0]) << n << " columns";
+    const auto [want, got] = on_each(
+        [&](Side& s) {
+          const Linear w = s.linear(weight, type, rows, k, {});
+          const Mat in = s.mat(x, n), y = s.poisoned(n, rows);
+          s.run_linear(in, w, {n}, y);
+          return s.values(y);
+        },
+        make_ref_ops(), host_ops());
+    EXPECT_EQ(got, want) << n << " columns";
   }
 }
 
@@ -107,17 +99,11 @@ TEST_P(CudaTypes, AreExactWhereTheMathIsInteger) {
 TEST_P(CudaTypes, RowsDoNotDependOnTheBatch) {
   const DType type = GetParam();
   Random random(3);
-  const int64_t k = cols(), rows = 24, n = 150;
-  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
-  const std::vector<float> x = random.gaussian(n * k);
-  const auto compute = [&](HostDeviceOptions options, std::vector<int64_t> cuts) {
-    Side s(host_ops(options));
-    const Linear w = s.linear(weight, type, rows, k, {});
-    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
-    s.run_linear(in, w, cuts, out);
-    return s.values(out);
+  const Product product(type, 24, cols(), 150, random);
+  const auto compute = [&](HostDeviceOptions options, const std::vector<int64_t>& cuts) {
+    return product.cut(host_ops(options), cuts);
   };
-  const auto many = compute({}, {n});
+  const auto many = compute({}, {150});
   EXPECT_EQ(compute({.order = host::Order::kReverse}, {9, 100, 41}), many);
   EXPECT_EQ(compute({.order = host::Order::kRandom, .n_multiprocessors = 1}, {128, 22}), many);
   const auto few = compute({}, std::vector<int64_t>(150, 1));
@@ -145,17 +131,16 @@ TEST(CudaOps, ActivationsAndNormsMatchTheOracle) {
                                     Activation::kGeluTanh, Activation::kSilu}) {
         for (const int64_t n : {1, 6, 12}) {
           const std::vector<float> x = random.gaussian(n * kCols);
-          std::vector<float> out[2];
-          Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
-          for (size_t i = 0; i < 2; ++i) {
-            Side& s = sides[i];
-            const Linear w = s.linear(weight, DType::kF32, kRows, kCols, {});
-            const Norm norm = kind == Norm::Kind::kNone ? Norm{} : s.norm(kind, width, scale, shift);
-            const Mat in = s.mat(x, n), y = s.poisoned(n, kRows);
-            s.run([&] { s->norm_linear(in, norm, w, activation, y); });
-            out[i] = s.values(y);
-          }
-          EXPECT_LE(nmse(out[1], out[0]), 1e-11) << static_cast<int>(kind) << static_cast<int>(activation) << n;
+          const auto [want, got] = on_each(
+              [&](Side& s) {
+                const Linear w = s.linear(weight, DType::kF32, kRows, kCols, {});
+                const Norm norm = kind == Norm::Kind::kNone ? Norm{} : s.norm(kind, width, scale, shift);
+                const Mat in = s.mat(x, n), y = s.poisoned(n, kRows);
+                s.run([&] { s->norm_linear(in, norm, w, activation, y); });
+                return s.values(y);
+              },
+              make_ref_ops(), host_ops());
+          EXPECT_LE(nmse(got, want), 1e-11) << static_cast<int>(kind) << static_cast<int>(activation) << n;
         }
       }
     }
@@ -164,26 +149,15 @@ TEST(CudaOps, ActivationsAndNormsMatchTheOracle) {
 
 TEST(CudaOps, SwigluMatchesTheOracle) {
   Random random(5);
-  constexpr int64_t kCols = 256, kRows = 77;
-  const std::vector<float> gate = random.gaussian(kRows * kCols, 0.1f), up = random.gaussian(kRows * kCols, 0.1f);
-  const std::vector<float> scale = norm_weights(random, kCols), bias = random.gaussian(kRows);
+  const SwigluCase swiglu(random);
   for (const auto& [type_gate, type_up] : {std::pair(DType::kQ4_K, DType::kQ4_K), std::pair(DType::kF32, DType::kF32),
                                            std::pair(DType::kQ8_0, DType::kQ6_K)}) {
     for (const int64_t n : {1, 7, 33}) {
-      const std::vector<float> x = random.gaussian(n * kCols);
-      std::vector<float> out[2];
-      Side sides[2] = {Side(make_ref_ops()), Side(host_ops())};
-      for (size_t i = 0; i < 2; ++i) {
-        Side& s = sides[i];
-        const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
-        const Linear u = s.linear(quantized(type_up, up, kRows, kCols), type_up, kRows, kCols, {});
-        const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
-        const Mat in = s.mat(x, n), y = s.poisoned(n, kRows);
-        s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
-        out[i] = s.values(y);
-      }
+      const std::vector<float> x = random.gaussian(n * SwigluCase::kCols);
+      const auto [want, got] =
+          on_each([&](Side& s) { return swiglu.run(s, type_gate, type_up, s.mat(x, n)); }, make_ref_ops(), host_ops());
       // A product of two: the errors of both.
-      EXPECT_LE(nmse(out[1], out[0]), 4 * limit_of(type_gate, n)) << n;
+      EXPECT_LE(nmse(got, want), 4 * limit_of(type_gate, n)) << n;
     }
   }
 }

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <limits>
 #include <memory>
 #include <vector>
@@ -59,6 +60,83 @@ class Side {
  private:
   std::unique_ptr<Ops> ops_;
   std::vector<std::shared_ptr<const BackendBuffer>> held_;
+};
+
+/// What compute(Side&) gives on each backend.
+template <class Compute, class... Backends>
+auto on_each(Compute compute, std::unique_ptr<Backends>... ops) {
+  const auto on = [&](std::unique_ptr<Ops> one) {
+    Side side(std::move(one));
+    return compute(side);
+  };
+  return std::array{on(std::move(ops))...};
+}
+
+/// A matrix of `type` (rows, cols) of random numbers, and `n` rows to multiply with it.
+struct Product {
+  DType type;
+  int64_t rows, cols, n;
+  std::vector<std::byte> weight;
+  std::vector<float> x, residual;
+
+  Product(DType t, int64_t n_rows, int64_t n_cols, int64_t n_x, Random& random)
+      : type(t),
+        rows(n_rows),
+        cols(n_cols),
+        n(n_x),
+        weight(quantized(t, random.gaussian(rows * cols), rows, cols)),
+        x(random.gaussian(n * cols)) {
+    residual = random.gaussian(n * rows);
+  }
+  /// x W^T, as many rows a call as `cuts` says.
+  std::vector<float> cut(std::unique_ptr<Ops> ops, const std::vector<int64_t>& cuts) const {
+    Side s(std::move(ops));
+    const Linear w = s.linear(weight, type, rows, cols, {});
+    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
+    s.run_linear(in, w, cuts, out);
+    return s.values(out);
+  }
+  /// residual + x W^T
+  std::vector<float> added(Side& s) const {
+    const Linear w = s.linear(weight, type, rows, cols, {});
+    const Mat in = s.mat(x, n), sum = s.mat(residual, n);
+    s.run([&] { s->linear_add(in, w, sum); });
+    return s.values(sum);
+  }
+};
+
+/// QuickGELU(norm(in) W^T) and in W^T + residual, in one run.
+struct LinearAndAdded {
+  std::vector<float> linear, added;
+};
+inline LinearAndAdded linear_and_added(Side& s, const Norm& norm, const Linear& w, Mat in, Mat residual) {
+  const Mat out = s.poisoned(residual.rows, residual.cols);
+  s.run([&] {
+    s->norm_linear(in, norm, w, Activation::kQuickGelu, out);
+    s->linear_add(in, w, residual);
+  });
+  return {s.values(out), s.values(residual)};
+}
+
+/// silu(gate(norm(x)) + bias) * up(norm(x)) of random matrices (kRows, kCols).
+struct SwigluCase {
+  static constexpr int64_t kCols = 256, kRows = 77;
+  std::vector<float> gate, up, scale, bias;
+
+  explicit SwigluCase(Random& random) {
+    gate = random.gaussian(kRows * kCols, 0.1f);
+    up = random.gaussian(kRows * kCols, 0.1f);
+    scale = norm_weights(random, kCols);
+    bias = random.gaussian(kRows);
+  }
+  std::vector<float> run(Side& s, DType type_gate, DType type_up, Mat in) const {
+    const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
+    const Linear u = s.linear(quantized(type_up, up, kRows, kCols), type_up, kRows, kCols, {});
+    const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
+    const Mat y = s.poisoned(in.rows, kRows);
+    s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
+    return s.values(y);
+  }
 };
 
 /// NMSE that one product may add.

@@ -44,24 +44,17 @@ TEST_P(WarpgroupTypes, MultiplyAsTheOracleAndAsOtherDevices) {
     const auto weight = quantized(type, random.gaussian(c.rows * k), c.rows, k);
     const std::vector<float> bias = random.gaussian(c.rows), scale = norm_weights(random, k);
     const std::vector<float> x = random.gaussian(c.n * k), residual = random.gaussian(c.n * c.rows);
-    std::vector<float> linear[3], added[3];
-    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
-    for (size_t i = 0; i < 3; ++i) {
-      Side& s = sides[i];
-      const Linear w = s.linear(weight, type, c.rows, k, bias);
-      const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
-      const Mat in = s.mat(x, c.n), out = s.poisoned(c.n, c.rows), sum = s.mat(residual, c.n);
-      s.run([&] {
-        s->norm_linear(in, norm, w, Activation::kQuickGelu, out);
-        s->linear_add(in, w, sum);
-      });
-      linear[i] = s.values(out);
-      added[i] = s.values(sum);
-    }
-    expect_same(linear[1], linear[2]);
-    expect_same(added[1], added[2]);
-    linear_error.add(linear[1], linear[0]);
-    added_error.add(added[1], added[0]);
+    const auto [want, got, portable] = on_each(
+        [&](Side& s) {
+          const Linear w = s.linear(weight, type, c.rows, k, bias);
+          const Norm norm = s.norm(Norm::Kind::kRms, k, scale, {});
+          return linear_and_added(s, norm, w, s.mat(x, c.n), s.mat(residual, c.n));
+        },
+        make_ref_ops(), warpgroup_ops(), portable_ops());
+    expect_same(got.linear, portable.linear);
+    expect_same(got.added, portable.added);
+    linear_error.add(got.linear, want.linear);
+    added_error.add(got.added, want.added);
   }
   EXPECT_LE(linear_error.value(), 2 * limit_of(type, 9));  // QuickGELU is steeper than 1 in places
   EXPECT_LE(added_error.value(), limit_of(type, 9));
@@ -72,19 +65,10 @@ TEST_P(WarpgroupTypes, RowsDoNotDependOnTheBatch) {
   const DType type = GetParam();
   Random random(3);
   const int64_t k = block_columns(type) == 256 ? 768 : 700 / block_columns(type) * block_columns(type);
-  const int64_t rows = 24, n = 150;
-  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
-  const std::vector<float> x = random.gaussian(n * k);
-  const auto compute = [&](HostDeviceOptions options, const std::vector<int64_t>& cuts) {
-    Side s(warpgroup_ops(options));
-    const Linear w = s.linear(weight, type, rows, k, {});
-    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
-    s.run_linear(in, w, cuts, out);
-    return s.values(out);
-  };
-  const auto whole = compute({}, {n});
-  EXPECT_EQ(compute({.order = host::Order::kReverse}, {9, 100, 41}), whole);
-  EXPECT_EQ(compute({.order = host::Order::kRandom, .n_multiprocessors = 1}, {128, 22}), whole);
+  const Product product(type, 24, k, 150, random);
+  const auto whole = product.cut(warpgroup_ops(), {150});
+  EXPECT_EQ(product.cut(warpgroup_ops({.order = host::Order::kReverse}), {9, 100, 41}), whole);
+  EXPECT_EQ(product.cut(warpgroup_ops({.order = host::Order::kRandom, .n_multiprocessors = 1}), {128, 22}), whole);
 }
 
 INSTANTIATE_TEST_SUITE_P(Types, WarpgroupTypes, ::testing::ValuesIn(weight_types()),
@@ -98,17 +82,9 @@ TEST(CudaRing, GoesRoundForLongRows) {
   for (const auto& [type, rows, k] : {std::tuple(DType::kQ4_K, 40, 1536), std::tuple(DType::kQ6_K, 24, 8960),
                                       std::tuple(DType::kBF16, 40, 1280), std::tuple(DType::kQ8_0, 72, 5120)}) {
     SCOPED_TRACE(std::string(dtype_name(type)) + " of " + std::to_string(k));
-    const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
-    const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
-    std::vector<float> added[3];
-    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
-    for (size_t i = 0; i < 3; ++i) {
-      Side& s = sides[i];
-      const Linear w = s.linear(weight, type, rows, k, {});
-      const Mat in = s.mat(x, n), sum = s.mat(residual, n);
-      s.run([&] { s->linear_add(in, w, sum); });
-      added[i] = s.values(sum);
-    }
+    const Product product(type, rows, k, n, random);
+    const auto added =
+        on_each([&](Side& s) { return product.added(s); }, make_ref_ops(), warpgroup_ops(), portable_ops());
     expect_same(added[1], added[2]);
     for (size_t i = 1; i < 3; ++i) EXPECT_LE(nmse(added[i], added[0]), limit_of(type, n)) << i;
   }
@@ -120,18 +96,9 @@ TEST_P(WarpgroupTypes, WideBlocksGiveTheSameBits) {
   const int64_t k = 512, rows = 40, n = 249;
   ASSERT_EQ(gemm_warpgroup_columns(1, n, 1), 256);
   Random random(12);
-  const auto weight = quantized(type, random.gaussian(rows * k), rows, k);
-  const std::vector<float> x = random.gaussian(n * k), residual = random.gaussian(n * rows);
-  std::vector<float> added[2];
-  Side sides[2] = {Side(warpgroup_ops()), Side(wide_warpgroup_ops())};
-  for (size_t i = 0; i < 2; ++i) {
-    Side& s = sides[i];
-    const Linear w = s.linear(weight, type, rows, k, {});
-    const Mat in = s.mat(x, n), sum = s.mat(residual, n);
-    s.run([&] { s->linear_add(in, w, sum); });
-    added[i] = s.values(sum);
-  }
-  expect_same(added[1], added[0]);
+  const Product product(type, rows, k, n, random);
+  const auto [added, wide] = on_each([&](Side& s) { return product.added(s); }, warpgroup_ops(), wide_warpgroup_ops());
+  expect_same(wide, added);
 }
 
 class Warpgroups : public ::testing::Test {
@@ -143,23 +110,13 @@ class Warpgroups : public ::testing::Test {
 
 TEST_F(Warpgroups, ComputeSwigluAsOtherDevices) {
   Random random(5);
-  constexpr int64_t kCols = 256, kRows = 77, kColumns = 33;
-  const std::vector<float> gate = random.gaussian(kRows * kCols, 0.1f), up = random.gaussian(kRows * kCols, 0.1f);
-  const std::vector<float> scale = norm_weights(random, kCols), bias = random.gaussian(kRows);
+  constexpr int64_t kColumns = 33;
+  const SwigluCase swiglu(random);
   for (const auto& [type_gate, type_up] : {std::pair(DType::kQ4_K, DType::kQ4_K), std::pair(DType::kQ8_0, DType::kQ6_K),
                                            std::pair(DType::kF32, DType::kF16)}) {
-    const std::vector<float> x = random.gaussian(kColumns * kCols);
-    std::vector<float> out[3];
-    Side sides[3] = {Side(make_ref_ops()), Side(warpgroup_ops()), Side(portable_ops())};
-    for (size_t i = 0; i < 3; ++i) {
-      Side& s = sides[i];
-      const Linear g = s.linear(quantized(type_gate, gate, kRows, kCols), type_gate, kRows, kCols, bias);
-      const Linear u = s.linear(quantized(type_up, up, kRows, kCols), type_up, kRows, kCols, {});
-      const Norm norm = s.norm(Norm::Kind::kRms, kCols, scale, {});
-      const Mat in = s.mat(x, kColumns), y = s.poisoned(kColumns, kRows);
-      s.run([&] { s->norm_swiglu(in, norm, g, u, y); });
-      out[i] = s.values(y);
-    }
+    const std::vector<float> x = random.gaussian(kColumns * SwigluCase::kCols);
+    const auto out = on_each([&](Side& s) { return swiglu.run(s, type_gate, type_up, s.mat(x, kColumns)); },
+                             make_ref_ops(), warpgroup_ops(), portable_ops());
     expect_same(out[1], out[2]);
     EXPECT_LE(nmse(out[1], out[0]), 4 * limit_of(DType::kQ4_K, kColumns));  // a product of two: the errors of both
   }
