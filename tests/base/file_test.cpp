@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/base/scratch_dir.h"
+
 namespace glimpse {
 namespace {
 
@@ -15,17 +17,9 @@ std::span<const std::byte> as_bytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-class AtomicFileWriterTest : public testing::Test {
+class AtomicFileWriterTest : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("glimpse_file_test_" + std::to_string(getpid()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  size_t n_files() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));
-  }
-  std::filesystem::path folder_;
+  size_t n_files() const { return scratch_.list().size(); }
 };
 
 TEST_F(AtomicFileWriterTest, UncommittedLeavesNothingBehind) {

@@ -3,13 +3,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
 
 #include "loaders/image/encode.h"
 #include "loaders/image/image.h"
+#include "tests/base/scratch_dir.h"
 #include "tools/boxes/font.h"
 
 namespace glimpse::boxes {
@@ -21,25 +21,19 @@ Mark box(const std::string& label, double x1, double y1, double x2, double y2) {
   return {Kind::kBox, label, {x1, y1, x2, y2}};
 }
 
-class DrawBoxes : public testing::Test {
+class DrawBoxes : public FolderTest {
  protected:
   void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("glimpse_boxes_" + std::to_string(::getpid()) + "_" +
-                                                        testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
     Image grey{100, 60, std::vector<uint8_t>(100 * 60 * 3, 128)};
     const auto bytes = encode_png(grey);
     ASSERT_TRUE(bytes.ok());
-    std::ofstream(file("in.png"), std::ios::binary)
-        .write(reinterpret_cast<const char*>(bytes.value().data()), static_cast<std::streamsize>(bytes.value().size()));
+    scratch_.write("in.png", {reinterpret_cast<const char*>(bytes.value().data()), bytes.value().size()});
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string file(const std::string& name) const { return (folder_ / name).string(); }
+  std::string file(const std::string& name) const { return scratch_.file(name); }
   static std::vector<int> pixel(const Image& image, int x, int y) {
     const auto at = image.pixels.begin() + (y * image.width + x) * 3;
     return {at[0], at[1], at[2]};
   }
-  std::filesystem::path folder_;
 };
 
 TEST_F(DrawBoxes, FrameLiesOnTheBoxAndLeavesItsInsideAlone) {

@@ -54,17 +54,11 @@ TEST(Wilson, KnownIntervals) {
   EXPECT_EQ(wilson_interval(0, 0), std::pair(0.0, 1.0));
 }
 
-class CasesFile : public testing::Test {
+class CasesFile : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("glimpse_cases_" + std::to_string(::getpid()) + "_" +
-                                                        testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
   std::vector<Case> load(const std::string& text) {
-    std::ofstream(folder_ / "cases.json") << text;
-    return load_cases(folder_.string());
+    scratch_.write("cases.json", text);
+    return load_cases(scratch_.path());
   }
   void expect_refused(const std::string& text, const std::string& word) {
     try {
@@ -74,7 +68,6 @@ class CasesFile : public testing::Test {
       EXPECT_THAT(error.what(), testing::AllOf(HasSubstr("cases.json"), HasSubstr(word)));
     }
   }
-  std::filesystem::path folder_;
 };
 
 TEST_F(CasesFile, GivesTasksPicturesTurnsAndScores) {

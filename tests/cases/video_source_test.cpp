@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/base/scratch_dir.h"
 #include "tools/video/request_video.h"
 #include "tools/video/source.h"
 
@@ -18,19 +19,9 @@ namespace {
 using testing::ElementsAre;
 using testing::HasSubstr;
 
-class VideoSource : public testing::Test {
+class VideoSource : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("glimpse_video_" + std::to_string(::getpid()) + "_" +
-                                                        testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string write(const std::string& name, const std::string& bytes) const {
-    const std::string path = (folder_ / name).string();
-    std::ofstream(path, std::ios::binary) << bytes;
-    return path;
-  }
+  std::string write(const std::string& name, const std::string& bytes) const { return scratch_.write(name, bytes); }
   // A program: what it does, for sh.
   std::string program(const std::string& name, const std::string& does) const {
     const std::string path = write(name, "#!/bin/sh\n" + does + "\n");
@@ -51,7 +42,6 @@ class VideoSource : public testing::Test {
   static std::string error_of(const Result<T>& result) {
     return result.ok() ? "" : result.error().message;
   }
-  std::filesystem::path folder_;
 };
 
 constexpr const char* kProbe = "printf 'avg_frame_rate=30000/1001\nnb_read_packets=5\n'";

@@ -199,7 +199,7 @@ RunResult look_at(const std::string& path, std::vector<std::string> more = {}) {
 TEST(BadInput, PicturesThatAreNone) {
   const ScratchDir dir;
   const std::string jpeg = read_all(GLIMPSE_TEST_DIR "/loaders/data/image/jpeg_420.jpg");
-  const std::string good_png = read_all(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png");
+  const std::string good_png = read_all(kPicture);
   const std::pair<std::string, std::vector<std::string>> pictures[] = {
       {dir.file("missing.jpg"), {"No such file"}},
       {dir.path(), {"directory"}},
@@ -244,8 +244,7 @@ TEST(BadInput, PictureThatNeedsMoreThanTheContext) {
 }
 
 TEST(BadInput, PictureWithoutAnEncoder) {
-  expect_refused(ask({"-m", golden("tied/model.gguf"), "--image", GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png"}),
-                 {"--mmproj"}, "--image without --mmproj");
+  expect_refused(ask({"-m", golden("tied/model.gguf"), "--image", kPicture}), {"--mmproj"}, "--image without --mmproj");
 }
 
 // ------------------------------------------------------------------------------------------------------------- words

@@ -20,7 +20,6 @@ namespace glimpse::cli_test {
 namespace {
 
 namespace fs = std::filesystem;
-using nlohmann::json;
 using testing::HasSubstr;
 using testing::Not;
 

@@ -12,7 +12,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -30,13 +29,6 @@ std::vector<std::string> with_vision(std::vector<std::string> more, const std::s
   return bench(more, repetitions);
 }
 
-json parse(const RunResult& result) {
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  json parsed = json::parse(result.out, nullptr, false);
-  EXPECT_TRUE(parsed.is_array()) << result.out;
-  return parsed.is_array() ? parsed : json::array();
-}
-
 std::vector<std::string> tests_of(const json& rows) {
   std::vector<std::string> names;
   for (const json& row : rows) names.push_back(row.at("test").get<std::string>());
@@ -44,8 +36,8 @@ std::vector<std::string> tests_of(const json& rows) {
 }
 
 TEST(Bench, JsonRowsAreTheTestsAskedFor) {
-  const json rows = parse(run_glimpse(with_vision({"-p", "16,24", "-n", "3", "-pg", "8,2", "-d", "0,8", "--image",
-                                                   "60x40", "--ttft", "60x40+5", "--e2e", "7+4", "-o", "json"})));
+  const json rows = json_of(run_glimpse(with_vision({"-p", "16,24", "-n", "3", "-pg", "8,2", "-d", "0,8", "--image",
+                                                     "60x40", "--ttft", "60x40+5", "--e2e", "7+4", "-o", "json"})));
   EXPECT_THAT(tests_of(rows), ElementsAre("pp16", "pp24", "tg3", "pp8+tg2", "pp16 @ d8", "pp24 @ d8", "tg3 @ d8",
                                           "pp8+tg2 @ d8", "img60x40", "ttft 60x40+5", "e2e 7+4"));
   for (const json& row : rows) {
@@ -65,7 +57,7 @@ TEST(Bench, JsonRowsAreTheTestsAskedFor) {
 }
 
 TEST(Bench, ConversationsInOnePassAreAList) {
-  const json rows = parse(run_glimpse(bench({"-p", "0", "-n", "3", "-np", "1,3", "-d", "0,8", "-o", "json"})));
+  const json rows = json_of(run_glimpse(bench({"-p", "0", "-n", "3", "-np", "1,3", "-d", "0,8", "-o", "json"})));
   EXPECT_THAT(tests_of(rows), ElementsAre("tg3", "tg3 x3", "tg3 @ d8", "tg3 x3 @ d8"));
   EXPECT_EQ(rows[0].at("n_parallel"), 1);
   EXPECT_EQ(rows[3].at("n_parallel"), 3);
@@ -128,7 +120,7 @@ TEST(Bench, SeveralModelsInOneReport) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     return run_glimpse(arguments);
   };
-  const json rows = parse(run("json"));
+  const json rows = json_of(run("json"));
   EXPECT_THAT(tests_of(rows), ElementsAre("pp8", "tg2", "pp8", "tg2"));
   EXPECT_EQ(rows[0].at("model_filename"), golden("tied/model.gguf"));
   EXPECT_EQ(rows[3].at("model_filename"), golden("untied/model.gguf"));
@@ -137,8 +129,9 @@ TEST(Bench, SeveralModelsInOneReport) {
   EXPECT_THAT(md, HasSubstr("model: " + golden("tied/model.gguf")));
   EXPECT_THAT(md, HasSubstr("model: " + golden("untied/model.gguf")));
   // Each with its own encoder; one that is missing is said before anything is measured.
-  const json pairs = parse(run("json", {"--mmproj", golden("tied/mmproj.gguf"), "--mmproj",
-                                        golden("untied/mmproj.gguf"), "--image", "60x40", "--image-max-tokens", "16"}));
+  const json pairs =
+      json_of(run("json", {"--mmproj", golden("tied/mmproj.gguf"), "--mmproj", golden("untied/mmproj.gguf"), "--image",
+                           "60x40", "--image-max-tokens", "16"}));
   EXPECT_EQ(pairs.size(), 6u);
   for (const std::vector<std::string>& wrong :
        {std::vector<std::string>{"-m", golden("gone.gguf")},
@@ -152,7 +145,7 @@ TEST(Bench, SeveralModelsInOneReport) {
 
 TEST(BenchTiming, StagesAddUpToTheWallTime) {
   // Within 3 %; the median of many repetitions, some of which a busy machine may interrupt between two stages.
-  const json rows = parse(run_glimpse(
+  const json rows = json_of(run_glimpse(
       with_vision({"--image", "400x300", "--ttft", "400x300+8", "--e2e", "400x300+8+4", "-o", "json"}, "21")));
   ASSERT_EQ(rows.size(), 3u);
   for (const json& row : rows) {
@@ -169,7 +162,7 @@ TEST(BenchTiming, StagesAddUpToTheWallTime) {
 }
 
 TEST(Bench, ThreadListGivesRowsOfEach) {
-  const json rows = parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"}, "2", "1,3")));
+  const json rows = json_of(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"}, "2", "1,3")));
   ASSERT_EQ(rows.size(), 2u);
   EXPECT_EQ(rows[0].at("n_threads"), 1);
   EXPECT_EQ(rows[1].at("n_threads"), 3);
@@ -177,8 +170,8 @@ TEST(Bench, ThreadListGivesRowsOfEach) {
 }
 
 TEST(Bench, RooflineIsMeasuredWithTheTest) {
-  const json rows = parse(run_glimpse({"bench", "-m", golden("tied/model.gguf"), "-p", "8", "-n", "0", "-r", "1", "-t",
-                                       "1", "-o", "json", "--no-warmup"}));
+  const json rows = json_of(run_glimpse({"bench", "-m", golden("tied/model.gguf"), "-p", "8", "-n", "0", "-r", "1",
+                                         "-t", "1", "-o", "json", "--no-warmup"}));
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_GT(rows[0].at("roof_gbs").get<double>(), 0.1);
   EXPECT_GT(rows[0].at("roof_f32_gflops").get<double>(), 0.01);
@@ -186,7 +179,7 @@ TEST(Bench, RooflineIsMeasuredWithTheTest) {
 }
 
 TEST(Bench, ProfileNamesTheOperations) {
-  const json rows = parse(run_glimpse(with_vision({"--ttft", "60x40+5", "--profile", "-o", "json"})));
+  const json rows = json_of(run_glimpse(with_vision({"--ttft", "60x40+5", "--profile", "-o", "json"})));
   ASSERT_EQ(rows.size(), 1u);
   double share = 0;
   std::string names;
@@ -317,7 +310,7 @@ TEST(Bench, WrongFilesAndSettingsAreNamed) {
 
 TEST(Bench, TypeOfTheCacheIsNamed) {
   for (const char* type : {"f16", "bf16", "f32", "q8_0"}) {
-    const json rows = parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json", "-ctk", type})));
+    const json rows = json_of(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json", "-ctk", type})));
     ASSERT_EQ(rows.size(), 1u);
     EXPECT_EQ(rows[0].at("type_k"), type);
     EXPECT_EQ(rows[0].at("type_v"), type);
@@ -326,14 +319,14 @@ TEST(Bench, TypeOfTheCacheIsNamed) {
     EXPECT_EQ(table.out.find("type_k") == std::string::npos, std::string(type) == "f16")
         << table.out;  // as llama-bench
   }
-  EXPECT_EQ(parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"})))[0].at("type_k"), "f16");
+  EXPECT_EQ(json_of(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json"})))[0].at("type_k"), "f16");
 }
 
 // On a machine with a GPU that the build can use rows are of it; elsewhere one line says what is missing.
 TEST(Bench, CudaIsMeasuredOrSaidToBeMissing) {
   const RunResult result = run_glimpse(bench({"-p", "8", "-n", "2", "-o", "json", "--device", "cuda"}));
   if (result.exit_code == 0) {
-    for (const json& row : parse(result)) EXPECT_EQ(row.at("backends"), "CUDA");
+    for (const json& row : json_of(result)) EXPECT_EQ(row.at("backends"), "CUDA");
     return;
   }
   EXPECT_EQ(result.exit_code, 1);
@@ -343,7 +336,7 @@ TEST(Bench, CudaIsMeasuredOrSaidToBeMissing) {
 }
 
 TEST(Bench, NoGpuLayersAreTheCpu) {
-  const json rows = parse(run_glimpse(bench(
+  const json rows = json_of(run_glimpse(bench(
       {"-p", "8", "-n", "0", "-o", "json", "--device", "cuda", "--gpu-layers", "0", "--cuda-decode", "launches"})));
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows[0].at("backends"), "CPU");
@@ -358,7 +351,7 @@ TEST(Bench, NoGpuLayersAreTheCpu) {
 TEST(Bench, ForcedInstructionSetIsNamed) {
   RunSetup setup;
   setup.environment = {"GLIMPSE_FORCE_ISA=ref"};
-  const json rows = parse(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json", "-ctk", "f32", "-b", "4"}), setup));
+  const json rows = json_of(run_glimpse(bench({"-p", "8", "-n", "0", "-o", "json", "-ctk", "f32", "-b", "4"}), setup));
   ASSERT_EQ(rows.size(), 1u);
   EXPECT_EQ(rows[0].at("isa"), "ref");
   EXPECT_EQ(rows[0].at("type_k"), "f32");

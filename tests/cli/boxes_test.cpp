@@ -13,11 +13,6 @@ namespace {
 
 using testing::HasSubstr;
 
-const std::string& picture() {
-  static const std::string path = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
-  return path;
-}
-
 RunResult run(std::vector<std::string> more, const RunSetup& setup = {}) {
   std::vector<std::string> arguments = {
       "run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-c", "512", "-n",
@@ -28,10 +23,10 @@ RunResult run(std::vector<std::string> more, const RunSetup& setup = {}) {
 
 TEST(Boxes, PictureWithoutBoxesIsWrittenUnchanged) {
   ScratchDir scratch;
-  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")});
+  const RunResult result = run({"--image", kPicture, "--boxes", scratch.file("out.png")});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("0 boxes"));
-  const auto before = load_image(picture(), {}), after = load_image(scratch.file("out.png"), {});
+  const auto before = load_image(kPicture, {}), after = load_image(scratch.file("out.png"), {});
   ASSERT_TRUE(before.ok() && after.ok());
   EXPECT_EQ(after.value().width, before.value().width);
   EXPECT_EQ(after.value().pixels, before.value().pixels);
@@ -39,7 +34,7 @@ TEST(Boxes, PictureWithoutBoxesIsWrittenUnchanged) {
 }
 
 TEST(Boxes, JsonListsThem) {
-  const RunResult result = run({"--image", picture(), "--json"});
+  const RunResult result = run({"--image", kPicture, "--json"});
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(nlohmann::json::parse(result.out).at("boxes"), nlohmann::json::array());
 }
@@ -47,12 +42,12 @@ TEST(Boxes, JsonListsThem) {
 TEST(Boxes, ExistingFileIsRefusedBeforeTheModelIsAsked) {
   ScratchDir scratch;
   scratch.write("out.png", "mine");
-  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")});
+  const RunResult result = run({"--image", kPicture, "--boxes", scratch.file("out.png")});
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_EQ(result.out, "");
   EXPECT_THAT(result.err, HasSubstr("--force"));
   EXPECT_EQ(read_all(scratch.file("out.png")), "mine");
-  EXPECT_EQ(run({"--image", picture(), "--boxes", scratch.file("out.png"), "--force"}).exit_code, 0);
+  EXPECT_EQ(run({"--image", kPicture, "--boxes", scratch.file("out.png"), "--force"}).exit_code, 0);
   EXPECT_NE(read_all(scratch.file("out.png")), "mine");
 }
 
@@ -67,8 +62,8 @@ TEST(Boxes, NeedsAPicture) {
 
 TEST(Boxes, SeveralPicturesGetAFileEach) {
   ScratchDir scratch;
-  const std::vector<std::string> arguments = {"--image", picture(), "--image",
-                                              picture(), "--boxes", scratch.file("out.png")};
+  const std::vector<std::string> arguments = {"--image", kPicture,  "--image",
+                                              kPicture,  "--boxes", scratch.file("out.png")};
   const RunResult result = run(arguments);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_EQ(scratch.list(), (std::vector<std::string>{"out-1.png", "out-2.png"}));
@@ -80,7 +75,7 @@ TEST(Boxes, SeveralPicturesGetAFileEach) {
 
 TEST(Masks, DirectoryIsMadeAndOldOnesAreKept) {
   ScratchDir scratch;
-  const std::vector<std::string> arguments = {"--image", picture(), "--masks", scratch.file("masks")};
+  const std::vector<std::string> arguments = {"--image", kPicture, "--masks", scratch.file("masks")};
   const RunResult result = run(arguments);
   EXPECT_EQ(result.exit_code, 0) << result.err;
   EXPECT_THAT(result.err, HasSubstr("0 masks"));
@@ -90,9 +85,8 @@ TEST(Masks, DirectoryIsMadeAndOldOnesAreKept) {
   EXPECT_EQ(again.exit_code, 1);
   EXPECT_EQ(again.out, "");
   EXPECT_THAT(again.err, testing::AllOf(HasSubstr("mask-1-1.png"), HasSubstr("--force")));
-  EXPECT_EQ(run({"--image", picture(), "--masks", scratch.file("masks"), "--force"}).exit_code, 0);
-  EXPECT_THAT(run({"--image", picture(), "--masks", scratch.file("masks/mask-1-1.png")}).err,
-              HasSubstr("no directory"));
+  EXPECT_EQ(run({"--image", kPicture, "--masks", scratch.file("masks"), "--force"}).exit_code, 0);
+  EXPECT_THAT(run({"--image", kPicture, "--masks", scratch.file("masks/mask-1-1.png")}).err, HasSubstr("no directory"));
   EXPECT_THAT(run({"--masks", scratch.file("other")}).err, HasSubstr("needs an --image"));
 }
 
@@ -100,11 +94,11 @@ TEST(Boxes, FailedWriteLeavesNothingBehind) {
   ScratchDir scratch;
   RunSetup full;
   full.file_size_limit = 16;  // as a full disk would
-  const RunResult result = run({"--image", picture(), "--boxes", scratch.file("out.png")}, full);
+  const RunResult result = run({"--image", kPicture, "--boxes", scratch.file("out.png")}, full);
   EXPECT_EQ(result.exit_code, 1);
   EXPECT_THAT(result.err, HasSubstr("out.png"));
   EXPECT_TRUE(scratch.list().empty());
-  EXPECT_EQ(run({"--image", picture(), "--boxes", scratch.file("no/such/out.png")}).exit_code, 1);
+  EXPECT_EQ(run({"--image", kPicture, "--boxes", scratch.file("no/such/out.png")}).exit_code, 1);
 }
 
 }  // namespace

@@ -14,7 +14,6 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-const std::string kPicture = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
 const std::string kData = GLIMPSE_TEST_DIR "/compare/data/";
 
 // A folder with programs that print recorded output, and a log of how they were called.

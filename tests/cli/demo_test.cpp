@@ -16,8 +16,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
-
 std::string demo(const std::string& name) {
   return GLIMPSE_SOURCE_DIR "/models/" + name;
 }

@@ -14,7 +14,7 @@ struct Command {
   std::vector<std::string> eval, perplexity;
 
   Command() {
-    dir.write("a.png", read_all(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png"));
+    dir.write("a.png", read_all(kPicture));
     dir.write("cases.json", R"({"cases": [{"task": "t", "pictures": ["a.png"], "turns": [["what?", "x"]],
                                            "score": "exact"}]})");
     eval = {

@@ -11,21 +11,9 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include "tests/cli/process.h"
+
 namespace glimpse::cli_test {
-namespace {
-
-[[noreturn]] void become(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(signal, SIG_DFL);
-  std::vector<std::string> variables = environment;  // putenv keeps the pointers
-  for (std::string& variable : variables) putenv(variable.data());
-  std::vector<char*> argv{const_cast<char*>(GLIMPSE_BINARY)};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  execv(GLIMPSE_BINARY, argv.data());
-  _exit(127);
-}
-
-}  // namespace
 
 Dialogue::Dialogue(const std::vector<std::string>& arguments, Over over, const std::vector<std::string>& environment) {
   ::signal(SIGPIPE, SIG_IGN);
@@ -51,7 +39,7 @@ Dialogue::Dialogue(const std::vector<std::string>& arguments, Over over, const s
     dup2(in[0], STDIN_FILENO);
     dup2(out[1], STDOUT_FILENO);
     dup2(out[1], STDERR_FILENO);
-    become(arguments, environment);
+    exec_glimpse(arguments, environment);
   }
   for (const int end : {in[0], out[1]}) {
     if (end >= 0) close(end);

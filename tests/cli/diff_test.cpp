@@ -13,7 +13,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 
 RunResult diff(std::vector<std::string> more, const std::string& model = golden("tied/model.gguf"),
@@ -21,12 +20,6 @@ RunResult diff(std::vector<std::string> more, const std::string& model = golden(
   std::vector<std::string> arguments = {"diff", "-m", model, "-t", "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_glimpse(arguments, setup);
-}
-json parse(const RunResult& result, int exit_code) {
-  EXPECT_EQ(result.exit_code, exit_code) << result.err;
-  json parsed = json::parse(result.out, nullptr, false);
-  EXPECT_TRUE(parsed.is_object()) << result.out;
-  return parsed.is_object() ? parsed : json::object();
 }
 void expect_refused(const RunResult& result, int exit_code, const char* word) {
   EXPECT_EQ(result.exit_code, exit_code) << word << ": " << result.err;
@@ -50,7 +43,7 @@ TEST(Diff, ARunAgainstItselfIsAllZero) {
   const ScratchDir dir;
   const std::string dump = dir.file("a.gguf");
   EXPECT_EQ(diff({"-p", "the cat", "--dump", dump}).exit_code, 0);
-  const json j = parse(diff({"-p", "the cat", "--against", dump, "--budget", "0", "--json"}), 0);
+  const json j = json_of(diff({"-p", "the cat", "--against", dump, "--budget", "0", "--json"}), 0);
   EXPECT_EQ(j.at("activations").size(), 1u + 2 * 7 + 1);
   for (const json& row : j.at("activations")) {
     EXPECT_EQ(row.at("nmse"), 0) << row;
@@ -67,11 +60,11 @@ TEST(Diff, ARunAgainstItselfIsAllZero) {
 
 TEST(Diff, EveryBackendIsInsideItsBudgetAgainstTheOracle) {
   for (const char* model : {"tied/model.gguf", "untied/model.gguf", "quantized/model.gguf"}) {
-    const json j = parse(diff({"-p", "the cat sat on a mat", "--against", "ref", "--json"}, golden(model)), 0);
+    const json j = json_of(diff({"-p", "the cat sat on a mat", "--against", "ref", "--json"}, golden(model)), 0);
     EXPECT_EQ(j.at("against"), "the oracle");
     EXPECT_GT(j.at("activations").back().at("nmse"), 0) << model;
     const json f32 =
-        parse(diff({"-p", "the cat", "--against", "ref", "--precision", "f32", "--json"}, golden(model)), 0);
+        json_of(diff({"-p", "the cat", "--against", "ref", "--precision", "f32", "--json"}, golden(model)), 0);
     for (const json& row : f32.at("activations")) EXPECT_LT(row.at("nmse"), 1e-9) << model << row;
   }
 }
@@ -79,18 +72,18 @@ TEST(Diff, EveryBackendIsInsideItsBudgetAgainstTheOracle) {
 TEST(Diff, EveryTypeOfCacheIsInsideItsBudgetAgainstTheOracle) {
   std::map<std::string, double> nmse;
   for (const char* type : {"f32", "f16", "bf16", "q8_0"}) {
-    const json j = parse(diff({"-p", "the cat sat on a mat", "--against", "ref", "--kv-type", type, "--json"}), 0);
+    const json j = json_of(diff({"-p", "the cat sat on a mat", "--against", "ref", "--kv-type", type, "--json"}), 0);
     nmse[type] = j.at("activations").back().at("nmse");
   }
   EXPECT_GT(nmse["f16"], nmse["f32"]);
   EXPECT_GT(nmse["bf16"], 10 * nmse["f16"]);
   EXPECT_GT(nmse["q8_0"], 10 * nmse["f16"]);
-  const json usual = parse(diff({"-p", "the cat sat on a mat", "--against", "ref", "--json"}), 0);
+  const json usual = json_of(diff({"-p", "the cat sat on a mat", "--against", "ref", "--json"}), 0);
   EXPECT_EQ(usual.at("activations").back().at("nmse"), nmse["f16"]);
 }
 
 TEST(Diff, FloatWeightsAreAReferenceToo) {
-  const json j = parse(diff({"-p", "the cat", "--against", "f32", "--json"}, golden("quantized/model.gguf")), 0);
+  const json j = json_of(diff({"-p", "the cat", "--against", "f32", "--json"}, golden("quantized/model.gguf")), 0);
   EXPECT_EQ(j.at("activations")[0].at("nmse"), 0);  // embeddings are dequantised in both
   EXPECT_GT(j.at("activations").back().at("nmse"), 1e-6);
 }
@@ -143,7 +136,7 @@ TEST(Diff, PicturesAreComparedWithTransformers) {
         dir.write(std::string(1, name[7]) + ".ppm",
                   "P6\n" + std::to_string(tensor.dims[1]) + " " + std::to_string(tensor.dims[2]) + "\n255\n" + pixels));
   }
-  const json j = parse(diff(arguments), 0);
+  const json j = json_of(diff(arguments), 0);
   EXPECT_EQ(j.at("activations").size(), 12u);
   EXPECT_TRUE(j.at("missing").empty());
   for (const json& row : j.at("activations")) EXPECT_LT(row.at("nmse"), 1e-9) << row;
@@ -161,7 +154,7 @@ TEST(Diff, DamagedWeightIsNamedByItsLayer) {
       {"output_norm.weight", "logits"}};
   for (const auto& [tensor, step] : cases) {
     const std::string model = damaged(dir, tensor);
-    const json j = parse(diff({"-p", "the cat", "--against", dump, "--json"}, model), 1);
+    const json j = json_of(diff({"-p", "the cat", "--against", dump, "--json"}, model), 1);
     EXPECT_EQ(j.at("first_outside"), step) << tensor;
     for (const json& row : j.at("activations")) {  // nothing before it differs
       if (row.at("name") == step) break;
@@ -179,13 +172,14 @@ TEST(Diff, MissingAndForeignActivationsAreNamed) {
   EXPECT_EQ(diff({"-p", "the cat", "--dump", all}).exit_code, 0);
   EXPECT_EQ(diff({"-p", "the cat", "--only", "blk.1.", "--dump", some}).exit_code, 0);
   // The reference has fewer: said, no failure. It has more than the run was asked for: neither.
-  EXPECT_EQ(parse(diff({"-p", "the cat", "--against", some, "--json"}), 0).at("not_in_reference"), 9);
-  EXPECT_TRUE(parse(diff({"-p", "the cat", "--against", all, "--only", "blk.1.", "--json"}), 0).at("missing").empty());
+  EXPECT_EQ(json_of(diff({"-p", "the cat", "--against", some, "--json"}), 0).at("not_in_reference"), 9);
+  EXPECT_TRUE(
+      json_of(diff({"-p", "the cat", "--against", all, "--only", "blk.1.", "--json"}), 0).at("missing").empty());
   // The reference has an activation that the run does not make.
   std::string bytes = read_all(all);
   const size_t at = bytes.find("blk.1.ffn_out");
   bytes.replace(at, 13, "blk.9.ffn_out");
-  const json j = parse(diff({"-p", "the cat", "--against", dir.write("nine.gguf", bytes), "--json"}), 1);
+  const json j = json_of(diff({"-p", "the cat", "--against", dir.write("nine.gguf", bytes), "--json"}), 1);
   EXPECT_EQ(j.at("missing"), json({"blk.9.ffn_out"}));
   expect_refused(diff({"-p", "the cat", "--against", some, "--only", "blk.0."}), 1, "none of this run's");
   expect_refused(diff({"-p", "the cat", "--against", golden("tied/model.gguf")}), 1, "model.gguf");
@@ -196,8 +190,8 @@ TEST(Diff, MissingAndForeignActivationsAreNamed) {
 
 TEST(Diff, BudgetCountsWhatIsNotShown) {
   const std::string model = golden("quantized/model.gguf");
-  const json all = parse(diff({"-p", "the cat", "--against", "f32", "--json"}, model), 0);
-  const json one = parse(diff({"-p", "the cat", "--against", "f32", "--only", "logits", "--json"}, model), 0);
+  const json all = json_of(diff({"-p", "the cat", "--against", "f32", "--json"}, model), 0);
+  const json one = json_of(diff({"-p", "the cat", "--against", "f32", "--only", "logits", "--json"}, model), 0);
   ASSERT_EQ(one.at("activations").size(), 1u);
   EXPECT_EQ(one["activations"][0], all["activations"].back());
 }
@@ -238,10 +232,9 @@ TEST(Diff, WrongFlagsExitWithTwo) {
       {"-p", "x", "--against", "ref", "--precision", "f64"},
   };
   for (const auto& arguments : wrong) EXPECT_EQ(diff(arguments).exit_code, 2) << testing::PrintToString(arguments);
-  const std::string picture = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
-  expect_refused(diff({"-p", "x", "--against", "ref", "--image", picture}), 1, "--mmproj");
+  expect_refused(diff({"-p", "x", "--against", "ref", "--image", kPicture}), 1, "--mmproj");
   expect_refused(diff({"-p", "<image> or <image>", "--raw", "--against", "ref", "--mmproj", golden("tied/mmproj.gguf"),
-                       "--image", picture}),
+                       "--image", kPicture}),
                  1, "<image>");
   expect_refused(diff({"-p", "", "--raw", "--against", "ref"}), 1, "no tokens");
 }

@@ -12,7 +12,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 
 RunResult embed(std::vector<std::string> more) {

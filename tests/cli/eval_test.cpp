@@ -9,15 +9,12 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 
 // A folder of cases on one small picture for the golden model, whose answers mean nothing but are always the same.
 class Eval : public testing::Test {
  protected:
-  void SetUp() override {
-    picture_ = scratch_.write("a.png", read_all(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png"));
-  }
+  void SetUp() override { picture_ = scratch_.write("a.png", read_all(kPicture)); }
   // Plain vectors: nested braces would become JSON objects where they look like pairs.
   using Turns = std::vector<std::vector<std::string>>;
   using Paths = std::vector<std::string>;

@@ -10,7 +10,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 using testing::Not;
 

@@ -13,7 +13,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 
 const std::string kModels = GLIMPSE_SOURCE_DIR "/models/";

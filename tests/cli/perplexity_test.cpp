@@ -9,23 +9,15 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 
 const std::string kText = GLIMPSE_TEST_DIR "/eval/data/text.txt";
 const std::string kLlamaBase = GLIMPSE_TEST_DIR "/eval/data/llama_base.kld";
-const std::string kPicture = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
 
 RunResult perplexity(std::vector<std::string> more, const char* model = "tied/model.gguf", const RunSetup& setup = {}) {
   std::vector<std::string> arguments = {"perplexity", "-m", golden(model), "-t", "1"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return run_glimpse(arguments, setup);
-}
-json parse(const RunResult& result) {
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  json parsed = json::parse(result.out, nullptr, false);
-  EXPECT_TRUE(parsed.is_object()) << result.out;
-  return parsed.is_object() ? parsed : json::object();
 }
 double value(const json& j, const char* name) {
   return j.at(name).at("value").get<double>();
@@ -49,7 +41,7 @@ std::vector<std::string> with_pictures(const std::string& file, std::vector<std:
 }
 
 TEST(Perplexity, TextAndJsonSayTheSame) {
-  const json j = parse(perplexity({"-f", kText, "-c", "16", "--chunks", "2", "--kv-type", "f32", "--json"}));
+  const json j = json_of(perplexity({"-f", kText, "-c", "16", "--chunks", "2", "--kv-type", "f32", "--json"}));
   EXPECT_EQ(j.at("tokens"), 14);
   EXPECT_NEAR(value(j, "perplexity") / 65092.3431, 1, 1e-4);  // what llama-perplexity prints for these chunks
   EXPECT_EQ(j.count("kld"), 0u);
@@ -64,11 +56,11 @@ TEST(Perplexity, TextAndJsonSayTheSame) {
 TEST(Perplexity, EveryTypeOfCacheDivergesAsItRounds) {
   const ScratchDir dir;
   const std::string base = dir.file("base.gguf");
-  parse(
+  json_of(
       perplexity({"-f", kText, "-c", "64", "--kl-base", base, "--save-base", "--exact", "--kv-type", "f32", "--json"}));
   const auto kld = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"--kl-base", base, "--kl-divergence", "--json"});
-    return value(parse(perplexity(more)), "kld");
+    return value(json_of(perplexity(more)), "kld");
   };
   const double f16 = kld({"--kv-type", "f16"});
   EXPECT_EQ(kld({}), f16);
@@ -81,14 +73,14 @@ TEST(Perplexity, EveryTypeOfCacheDivergesAsItRounds) {
 TEST(Perplexity, AModelAgainstItselfDivergesByRoundingOnly) {
   const ScratchDir dir;
   const std::string base = dir.file("base.kld");
-  parse(perplexity({"-f", kText, "-c", "24", "--kl-base", base, "--save-base", "--json"}, "quantized/model.gguf"));
-  const json j = parse(perplexity({"--kl-base", base, "--kl-divergence", "--json"}, "quantized/model.gguf"));
+  json_of(perplexity({"-f", kText, "-c", "24", "--kl-base", base, "--save-base", "--json"}, "quantized/model.gguf"));
+  const json j = json_of(perplexity({"--kl-base", base, "--kl-divergence", "--json"}, "quantized/model.gguf"));
   EXPECT_LT(std::fabs(value(j, "kld")), 1.3e-4);  // half a step of the 16-bit format
   EXPECT_EQ(value(j, "same_top"), 1);
   // Floats tell less than nothing apart: the log-probabilities are those that were stored.
-  parse(perplexity({"-f", kText, "-c", "24", "--kl-base", base, "--save-base", "--exact", "--force", "--json"},
-                   "quantized/model.gguf"));
-  const json exact = parse(perplexity({"--kl-base", base, "--kl-divergence", "--json"}, "quantized/model.gguf"));
+  json_of(perplexity({"-f", kText, "-c", "24", "--kl-base", base, "--save-base", "--exact", "--force", "--json"},
+                     "quantized/model.gguf"));
+  const json exact = json_of(perplexity({"--kl-base", base, "--kl-divergence", "--json"}, "quantized/model.gguf"));
   EXPECT_LT(std::fabs(value(exact, "kld")), 1e-6);
   for (const json& p : exact.at("kld_percentiles")) EXPECT_LT(std::fabs(p.at("value").get<double>()), 1e-6) << p;
 }
@@ -96,12 +88,12 @@ TEST(Perplexity, AModelAgainstItselfDivergesByRoundingOnly) {
 TEST(Perplexity, DivergenceFromFloatsShowsWhatQuantisedActivationsCost) {
   const ScratchDir dir;
   const std::string base = dir.file("base.gguf");
-  parse(
+  json_of(
       perplexity({"-f", kText, "-c", "24", "--precision", "f32", "--kl-base", base, "--save-base", "--exact", "--json"},
                  "quantized/model.gguf"));
   const auto kld = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"--kl-base", base, "--kl-divergence", "--json"});
-    return value(parse(perplexity(more, "quantized/model.gguf")), "kld");
+    return value(json_of(perplexity(more, "quantized/model.gguf")), "kld");
   };
   const double stored = kld({}), some = kld({"--f32-weights", "ffn_down,ffn_up,ffn_gate"}),
                f32 = kld({"--precision", "f32"});
@@ -114,23 +106,24 @@ TEST(Perplexity, DivergenceFromFloatsShowsWhatQuantisedActivationsCost) {
 
 TEST(Perplexity, ReadsABaseOfLlamaPerplexity) {
   const json j =
-      parse(perplexity({"--kl-divergence-base", kLlamaBase, "--kl-divergence", "--kv-type", "f32", "--json"}));
+      json_of(perplexity({"--kl-divergence-base", kLlamaBase, "--kl-divergence", "--kv-type", "f32", "--json"}));
   EXPECT_EQ(j.at("tokens"), 14);
   EXPECT_LT(std::fabs(value(j, "kld")), 1.3e-4);
   EXPECT_EQ(value(j, "same_top"), 1);
-  EXPECT_EQ(parse(perplexity({"--kl-base", kLlamaBase, "--kl-divergence", "--chunks", "1", "--json"})).at("tokens"), 7);
+  EXPECT_EQ(json_of(perplexity({"--kl-base", kLlamaBase, "--kl-divergence", "--chunks", "1", "--json"})).at("tokens"),
+            7);
 }
 
 TEST(Perplexity, PromptsWithPicturesAreComparedOverTheirAnswers) {
   const ScratchDir dir;
   const std::string file = prompts(dir), base = dir.file("base.gguf");
   const json saved =
-      parse(perplexity(with_pictures(file, {"--precision", "f32", "--kl-base", base, "--save-base", "--json"})));
+      json_of(perplexity(with_pictures(file, {"--precision", "f32", "--kl-base", base, "--save-base", "--json"})));
   const json self =
-      parse(perplexity(with_pictures(file, {"--precision", "f32", "--kl-base", base, "--kl-divergence", "--json"})));
+      json_of(perplexity(with_pictures(file, {"--precision", "f32", "--kl-base", base, "--kl-divergence", "--json"})));
   EXPECT_EQ(saved.at("tokens"), self.at("tokens"));
   EXPECT_LT(std::fabs(value(self, "kld")), 1e-6);
-  const json engine = parse(perplexity(with_pictures(file, {"--kl-base", base, "--kl-divergence", "--json"})));
+  const json engine = json_of(perplexity(with_pictures(file, {"--kl-base", base, "--kl-divergence", "--json"})));
   EXPECT_GT(value(engine, "kld"), -1e-6);
   EXPECT_NEAR(value(engine, "base_perplexity") / value(saved, "perplexity"), 1, 1e-5);
   // Another answer, another picture, other prompts, none.

@@ -1,6 +1,8 @@
 #include "tests/cli/process.h"
 
 #include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -15,11 +17,14 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <nlohmann/json.hpp>
 #include <stdexcept>
 
 namespace glimpse::cli_test {
 namespace {
 
+using testing::HasSubstr;
+using testing::IsEmpty;
 using Clock = std::chrono::steady_clock;
 
 struct Pipe {
@@ -60,14 +65,7 @@ struct Pipe {
     const rlimit limit{setup.file_size_limit, setup.file_size_limit};
     setrlimit(RLIMIT_FSIZE, &limit);
   }
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGXFSZ, SIGPIPE}) ::signal(signal, SIG_DFL);
-  std::vector<std::string> environment = setup.environment;  // putenv keeps the pointers
-  for (std::string& variable : environment) putenv(variable.data());
-  std::vector<char*> argv{const_cast<char*>(GLIMPSE_BINARY)};
-  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
-  argv.push_back(nullptr);
-  execv(GLIMPSE_BINARY, argv.data());
-  _exit(127);
+  exec_glimpse(arguments, setup.environment);
 }
 
 double seconds(const timeval& time) {
@@ -88,6 +86,16 @@ bool drain(int descriptor, std::string& text) {
 }
 
 }  // namespace
+
+void exec_glimpse(const std::vector<std::string>& arguments, std::vector<std::string> environment) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGXFSZ, SIGPIPE}) ::signal(signal, SIG_DFL);
+  for (std::string& variable : environment) putenv(variable.data());  // which keeps the pointers
+  std::vector<char*> argv{const_cast<char*>(GLIMPSE_BINARY)};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(GLIMPSE_BINARY, argv.data());
+  _exit(127);
+}
 
 RunResult run_glimpse(const std::vector<std::string>& arguments, const RunSetup& setup) {
   Pipe in, out(setup.on_terminal), err;
@@ -127,35 +135,39 @@ RunResult run_glimpse(const std::vector<std::string>& arguments, const RunSetup&
   return result;
 }
 
-ScratchDir::ScratchDir() {
-  std::string name = std::filesystem::temp_directory_path() / "glimpse-cli-XXXXXX";
-  if (mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp " + name);
-  path_ = name;
+nlohmann::json json_of(const RunResult& result, int exit_code) {
+  EXPECT_EQ(result.exit_code, exit_code) << result.err;
+  json parsed = json::parse(result.out, nullptr, false);
+  EXPECT_TRUE(parsed.is_structured()) << result.out;
+  return parsed.is_structured() ? parsed : json::object();
 }
 
-ScratchDir::~ScratchDir() {
-  std::error_code ignored;
-  std::filesystem::remove_all(path_, ignored);
+void expect_signals_leave_nothing(const WritingCommand& command, int64_t least, int64_t most) {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    const ScratchDir dir;
+    bool sent = false;
+    RunSetup setup;
+    setup.while_running = [&](pid_t pid) {
+      if (sent) return;
+      const int64_t size = open_file_size(pid, dir.path());
+      if (size > least && size < most) sent = kill(pid, signal) == 0;
+    };
+    const RunResult result = run_glimpse(command(dir.file("large.gguf")), setup);
+    ASSERT_TRUE(sent) << "it was done before it could be interrupted";
+    EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
+    EXPECT_THAT(result.err, HasSubstr("cancelled"));
+    EXPECT_THAT(dir.list(), IsEmpty()) << strsignal(signal);
+  }
 }
 
-std::string ScratchDir::write(const std::string& name, const std::string& bytes) const {
-  std::ofstream out(file(name), std::ios::binary);
-  out << bytes;
-  if (!out.flush()) throw std::runtime_error("cannot write " + file(name));
-  return file(name);
-}
-
-std::vector<std::string> ScratchDir::list() const {
-  std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(path_)) names.push_back(entry.path().filename());
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-std::string read_all(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  if (!in) throw std::runtime_error("cannot open " + path);
-  return {std::istreambuf_iterator<char>(in), {}};
+void expect_a_full_disk_leaves_nothing(const WritingCommand& command) {
+  const ScratchDir dir;
+  RunSetup setup;
+  setup.file_size_limit = 1 << 20;  // the write that passes it fails, as on a full disk
+  const RunResult result = run_glimpse(command(dir.file("large.gguf")), setup);
+  EXPECT_EQ(result.exit_code, 1) << "signal " << result.signal << ": " << result.err;
+  EXPECT_THAT(result.err, HasSubstr("large.gguf"));
+  EXPECT_THAT(dir.list(), IsEmpty());
 }
 
 int64_t open_file_size(pid_t pid, const std::string& folder) {

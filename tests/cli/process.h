@@ -4,10 +4,15 @@
 #include <sys/types.h>
 
 #include <functional>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
+#include "tests/base/scratch_dir.h"
+
 namespace glimpse::cli_test {
+
+using nlohmann::json;
 
 struct RunResult {
   int exit_code = -1;  // -1: killed by a signal
@@ -31,30 +36,26 @@ struct RunSetup {
 /// Runs the glimpse binary with these arguments.
 RunResult run_glimpse(const std::vector<std::string>& arguments, const RunSetup& setup = {});
 
-/// A directory of its own for a test, removed with everything in it.
-class ScratchDir {
- public:
-  ScratchDir();
-  ~ScratchDir();
-  ScratchDir(const ScratchDir&) = delete;
-  ScratchDir& operator=(const ScratchDir&) = delete;
-  const std::string& path() const { return path_; }
-  std::string file(const std::string& name) const { return path_ + "/" + name; }
-  /// Writes a file and returns its path.
-  std::string write(const std::string& name, const std::string& bytes) const;
-  /// Names of what lies in it, sorted.
-  std::vector<std::string> list() const;
+/// Its standard output as JSON; fails the test where the exit status is another or the text is neither object nor
+/// array.
+nlohmann::json json_of(const RunResult& result, int exit_code = 0);
 
- private:
-  std::string path_;
-};
+/// Becomes the glimpse command, in a process that was just forked; signals do what they do by default.
+[[noreturn]] void exec_glimpse(const std::vector<std::string>& arguments, std::vector<std::string> environment);
 
-std::string read_all(const std::string& path);
+/// Arguments of a command that writes a large file there.
+using WritingCommand = std::function<std::vector<std::string>(const std::string& path)>;
+/// Interrupts it by each signal when it has written more than `least` bytes and less than `most`.
+void expect_signals_leave_nothing(const WritingCommand& command, int64_t least, int64_t most);
+void expect_a_full_disk_leaves_nothing(const WritingCommand& command);
 
-/// The golden pair "tied".
 /// Size of the file that process `pid` holds open under `folder`, which need not have a name yet; -1: none.
 int64_t open_file_size(pid_t pid, const std::string& folder);
 
+/// A small picture.
+inline const std::string kPicture = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
+
+/// A file of the golden models: "tied/model.gguf".
 inline std::string golden(const char* name) {
   return std::string(GLIMPSE_TEST_DIR "/golden/") + name;
 }

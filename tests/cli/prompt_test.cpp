@@ -10,7 +10,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using namespace std::string_literals;
@@ -24,21 +23,14 @@ RunResult run(std::vector<std::string> more, const std::string& input = "") {
 }
 
 std::vector<std::string> with_pictures(std::vector<std::string> more) {
-  const std::string picture = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
   std::vector<std::string> arguments = {"--mmproj", golden("tied/mmproj.gguf"), "--image-max-tokens", "4", "--image",
-                                        picture};
+                                        kPicture};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
 
-json answer_of(const RunResult& result) {
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  json parsed = json::parse(result.out, nullptr, false);
-  EXPECT_TRUE(parsed.is_object()) << result.out;
-  return parsed.is_object() ? parsed : json::object();
-}
 int prompt_tokens(const RunResult& result) {
-  return answer_of(result).at("timings").at("prompt_tokens").get<int>();
+  return json_of(result).at("timings").at("prompt_tokens").get<int>();
 }
 
 void expect_refused(const RunResult& result, const std::string& word) {
@@ -87,12 +79,11 @@ TEST(Prompt, ComesFromStandardInputWhenNoneIsGiven) {
 }
 
 TEST(Prompt, PicturesStandAtTheirMarkers) {
-  const auto tokens = [](const std::vector<std::string>& more) { return answer_of(run(with_pictures(more))); };
+  const auto tokens = [](const std::vector<std::string>& more) { return json_of(run(with_pictures(more))); };
   const json first = tokens({"-p", "What is this?"}), marked = tokens({"-p", "<image>What is this?"});
   EXPECT_EQ(first["tokens"], marked["tokens"]);
   EXPECT_EQ(first["timings"]["prompt_tokens"], marked["timings"]["prompt_tokens"]);
-  const json twice =
-      tokens({"--image", GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-p", "<image><__media__>What is this?"});
+  const json twice = tokens({"--image", kPicture, "-p", "<image><__media__>What is this?"});
   EXPECT_EQ(twice["images"].size(), 2u);
   const int one = first["images"][0]["tokens"].get<int>() + 2;
   EXPECT_EQ(twice["timings"]["prompt_tokens"].get<int>(), first["timings"]["prompt_tokens"].get<int>() + one);
@@ -104,7 +95,7 @@ TEST(Prompt, PicturesStandAtTheirMarkers) {
 // Where a picture stands changes what the model sees.
 TEST(Prompt, OrderMatters) {
   const auto logprobs = [](const std::string& prompt) {
-    return answer_of(run(with_pictures({"-p", prompt, "--logprobs", "4"}))).at("logprobs").dump();
+    return json_of(run(with_pictures({"-p", prompt, "--logprobs", "4"}))).at("logprobs").dump();
   };
   EXPECT_EQ(logprobs("7 <image> 8"), logprobs("7 <__media__> 8"));
   EXPECT_NE(logprobs("7 <image> 8"), logprobs("7  8<image>"));
@@ -114,7 +105,7 @@ TEST(Prompt, RawHasNoTemplate) {
   EXPECT_EQ(prompt_tokens(run({"--raw", "-p", "7"})), 1);
   EXPECT_EQ(prompt_tokens(run({"--raw", "-p", "<|im_start|>7"})), 2);
   const auto logprobs = [](const std::vector<std::string>& more) {
-    return answer_of(run(with_pictures(more))).at("logprobs").dump();
+    return json_of(run(with_pictures(more))).at("logprobs").dump();
   };
   const std::string chat = logprobs({"--system", "be brief", "-p", "<image>What?", "--logprobs", "4"});
   for (const char* place : {"<image>", "<__media__>", "<|vision_start|><|image_pad|><|vision_end|>"}) {

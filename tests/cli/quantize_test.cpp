@@ -14,7 +14,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -60,9 +59,8 @@ TEST(Quantize, ModelsStillAnswer) {
     const std::string model = dir.file(std::string(type) + ".gguf"), mmproj = dir.file(std::string(type) + "-mm.gguf");
     ASSERT_EQ(quantize({golden("tied/model.gguf"), model, type}).exit_code, 0);
     ASSERT_EQ(quantize({golden("tied/mmproj.gguf"), mmproj, type}).exit_code, 0);
-    const RunResult answer = run_glimpse({"run", "-m", model, "--mmproj", mmproj, "--image",
-                                          GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
-                                          "--image-max-tokens", "16", "--json", "what is this?"});
+    const RunResult answer = run_glimpse({"run", "-m", model, "--mmproj", mmproj, "--image", kPicture, "-n", "3", "-c",
+                                          "256", "--image-max-tokens", "16", "--json", "what is this?"});
     ASSERT_EQ(answer.exit_code, 0) << type << ": " << answer.err;
     EXPECT_GE(json::parse(answer.out).at("tokens").size(), 1u);
     const RunResult inspected = run_glimpse({"inspect", model, "--check-data", "--json"});
@@ -290,32 +288,18 @@ const std::string& large_model() {
 }
 
 TEST(Quantize, SignalsLeaveNothingBehind) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    const ScratchDir dir;
-    bool sent = false;
-    RunSetup setup;
-    setup.while_running = [&](pid_t pid) {
-      if (sent) return;
-      const int64_t size = open_file_size(pid, dir.path());
-      if (size > (1 << 20) && size < (8 << 20)) sent = kill(pid, signal) == 0;
-    };
-    large_model();  // before the clock starts
-    const RunResult result = quantize({large_model(), dir.file("large.gguf"), "Q4_K_M", "-t", "1"}, setup);
-    ASSERT_TRUE(sent) << "it was done before it could be interrupted";
-    EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("cancelled"));
-    EXPECT_THAT(dir.list(), IsEmpty()) << strsignal(signal);
-  }
+  large_model();  // before the clock starts
+  expect_signals_leave_nothing(
+      [](const std::string& path) {
+        return std::vector<std::string>{"quantize", large_model(), path, "Q4_K_M", "-t", "1"};
+      },
+      1 << 20, 8 << 20);
 }
 
 TEST(Quantize, ADiskThatFillsLeavesNothingBehind) {
-  const ScratchDir dir;
-  RunSetup setup;
-  setup.file_size_limit = 1 << 20;  // the write that passes it fails, as on a full disk
-  const RunResult result = quantize({large_model(), dir.file("large.gguf"), "Q8_0"}, setup);
-  EXPECT_EQ(result.exit_code, 1) << "signal " << result.signal << ": " << result.err;
-  EXPECT_THAT(result.err, HasSubstr("large.gguf"));
-  EXPECT_THAT(dir.list(), IsEmpty());
+  expect_a_full_disk_leaves_nothing([](const std::string& path) {
+    return std::vector<std::string>{"quantize", large_model(), path, "Q8_0"};
+  });
 }
 
 TEST(Quantize, AReaderThatLeavesDoesNotSpoilTheFile) {

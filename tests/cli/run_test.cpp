@@ -13,13 +13,7 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
-
-const std::string& picture() {
-  static const std::string path = GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
-  return path;
-}
 
 std::vector<std::string> with_text_model(std::vector<std::string> more) {
   std::vector<std::string> arguments = {"run", "-m", golden("tied/model.gguf"), "-t", "1"};
@@ -28,28 +22,21 @@ std::vector<std::string> with_text_model(std::vector<std::string> more) {
 }
 std::vector<std::string> with_picture(std::vector<std::string> more) {
   std::vector<std::string> arguments = {
-      "run", "-m",  golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "--image", picture(),
+      "run", "-m",  golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "--image", kPicture,
       "-c",  "256", "--image-max-tokens",      "16"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
 }
 
-json parse(const RunResult& result) {
-  EXPECT_EQ(result.exit_code, 0) << result.err;
-  json parsed = json::parse(result.out, nullptr, false);
-  EXPECT_TRUE(parsed.is_object()) << result.out;
-  return parsed.is_object() ? parsed : json::object();
-}
-
 TEST(Run, JsonHasTheDocumentedFields) {
-  const json answer = parse(run_glimpse(with_picture({"-p", "what is this picture", "-n", "6", "--json"})));
+  const json answer = json_of(run_glimpse(with_picture({"-p", "what is this picture", "-n", "6", "--json"})));
   EXPECT_TRUE(answer.at("answer").is_string());
   EXPECT_TRUE(answer.at("tokens").is_array());
   EXPECT_LE(answer.at("tokens").size(), 6u);
   EXPECT_THAT(answer.at("finish_reason").get<std::string>(), testing::AnyOf("stop", "max_tokens"));
   ASSERT_EQ(answer.at("images").size(), 1u);
   const json& image = answer["images"][0];
-  EXPECT_EQ(image.at("path"), picture());
+  EXPECT_EQ(image.at("path"), kPicture);
   for (const char* field : {"width", "height", "resized_width", "resized_height", "tokens"}) {
     EXPECT_GT(image.at(field).get<int>(), 0) << field;
   }
@@ -122,7 +109,7 @@ TEST(Run, AnswersAreBoundToWhatIsAskedFor) {
 }
 
 TEST(Run, JsonKeepsThePartsOfAnAnswerApart) {
-  const json plain = parse(run_glimpse(with_text_model({"-p", "the cat", "-n", "4", "--thinking", "off", "--json"})));
+  const json plain = json_of(run_glimpse(with_text_model({"-p", "the cat", "-n", "4", "--thinking", "off", "--json"})));
   EXPECT_EQ(plain.at("content"), plain.at("answer"));
   EXPECT_EQ(plain.at("reasoning"), "");
   EXPECT_EQ(plain.at("tool_calls"), json::array());
@@ -155,9 +142,9 @@ TEST(Run, PackedWeightsAreKeptAndTakenAgain) {
   const std::vector<std::string> plain = with_picture({"-p", "what is this picture", "-n", "6", "--json"});
   std::vector<std::string> packed = plain;
   packed.insert(packed.end(), {"--pack-cache", dir.path(), "--verbose"});
-  const json want = parse(run_glimpse(plain)).at("answer");
+  const json want = json_of(run_glimpse(plain)).at("answer");
   const RunResult first = run_glimpse(packed);
-  EXPECT_EQ(parse(first).at("answer"), want);
+  EXPECT_EQ(json_of(first).at("answer"), want);
   EXPECT_THAT(first.err, HasSubstr("packed weights were kept in"));
   ASSERT_EQ(dir.list().size(), 2u);
   EXPECT_THAT(dir.list()[0], testing::MatchesRegex("mmproj\\.gguf\\..*\\.pack"));
@@ -165,7 +152,7 @@ TEST(Run, PackedWeightsAreKeptAndTakenAgain) {
   for (const char* use : {"read", "mapped"}) {
     if (use[0] == 'm') packed.push_back("--pack-cache-map");
     const RunResult again = run_glimpse(packed);
-    EXPECT_EQ(parse(again).at("answer"), want);
+    EXPECT_EQ(json_of(again).at("answer"), want);
     EXPECT_THAT(again.err, testing::Not(HasSubstr("warning")));
     EXPECT_THAT(again.err, HasSubstr(std::string("packed weights are ") + use + " from"));
     EXPECT_THAT(again.err, testing::Not(HasSubstr("were kept")));
@@ -182,7 +169,7 @@ TEST(Run, AMissingPackDirectoryIsAWarning) {
 }
 
 TEST(Run, LogprobsComeOnRequest) {
-  const json answer = parse(run_glimpse(with_text_model({"what is 7?", "-n", "5", "--json", "--logprobs", "3"})));
+  const json answer = json_of(run_glimpse(with_text_model({"what is 7?", "-n", "5", "--json", "--logprobs", "3"})));
   ASSERT_EQ(answer.at("logprobs").size(), answer.at("tokens").size());
   for (size_t i = 0; i < answer["tokens"].size(); ++i) {
     const json& top = answer["logprobs"][i];
@@ -202,7 +189,7 @@ TEST(Run, StreamedTextIsTheJsonAnswer) {
     EXPECT_EQ(streamed.exit_code, 0) << streamed.err;
     EXPECT_EQ(streamed.err, "");
     arguments.push_back("--json");
-    EXPECT_EQ(streamed.out, parse(run_glimpse(arguments)).value("answer", "") + "\n");
+    EXPECT_EQ(streamed.out, json_of(run_glimpse(arguments)).value("answer", "") + "\n");
   }
 }
 
@@ -228,9 +215,9 @@ TEST(Run, QuestionMayComeFromAnywhere) {
 }
 
 TEST(Run, QuestionMayFollowAFlagThatRepeats) {
-  const json answer = parse(run_glimpse({"run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"),
-                                         "-n", "3", "--image-max-tokens", "16", "--json", "--stop", "xyzzy", "--image",
-                                         picture(), "--image", picture(), "what are these?"}));
+  const json answer = json_of(run_glimpse(
+      {"run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-n", "3", "--image-max-tokens",
+       "16", "--json", "--stop", "xyzzy", "--image", kPicture, "--image", kPicture, "what are these?"}));
   EXPECT_EQ(answer.at("images").size(), 2u);
 }
 
@@ -247,7 +234,7 @@ TEST(Run, QuestionMayLookLikeAFlag) {
 TEST(Run, SystemPromptChangesThePrompt) {
   const auto prompt_tokens = [](std::vector<std::string> more) {
     more.insert(more.end(), {"-p", "what is 7?", "-n", "1", "--json"});
-    return parse(run_glimpse(with_text_model(more))).at("timings").at("prompt_tokens").get<int>();
+    return json_of(run_glimpse(with_text_model(more))).at("timings").at("prompt_tokens").get<int>();
   };
   const int bare = prompt_tokens({"--system", "x"});
   const int longer = prompt_tokens({"--system", "you are a helpful assistant and describe the image"});
@@ -269,7 +256,7 @@ TEST(Run, ReferenceAndKernelsAnswerAlike) {
   const auto tokens = [](const std::vector<std::string>& more) {
     auto arguments = with_text_model({"what is 7?", "-n", "4", "--json", "--kv-type", "f32"});
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return parse(run_glimpse(arguments)).at("tokens");
+    return json_of(run_glimpse(arguments)).at("tokens");
   };
   EXPECT_EQ(tokens({}), tokens({"--reference"}));
 }
@@ -294,8 +281,8 @@ TEST(Run, PicturesComeFromAPipe) {
     setup.input = input;
     return run_glimpse(arguments, setup);
   };
-  const std::string bytes = read_all(picture());
-  const RunResult file = ask({"--image", picture()}, "");
+  const std::string bytes = read_all(kPicture);
+  const RunResult file = ask({"--image", kPicture}, "");
   EXPECT_EQ(file.exit_code, 0) << file.err;
   for (const char* name : {"-", "/dev/stdin"}) {
     const RunResult piped = ask({"--image", name}, bytes);
@@ -359,7 +346,7 @@ TEST(Run, KvTypeIsF16UnlessNamed) {
     arguments.insert(arguments.end(), more.begin(), more.end());
     const RunResult result = run_glimpse(arguments);
     EXPECT_EQ(result.exit_code, 0) << result.err;
-    return parse(result).at("logprobs").dump();
+    return json_of(result).at("logprobs").dump();
   };
   const std::string usual = logprobs({});
   EXPECT_EQ(logprobs({"--kv-type", "f16"}), usual);
@@ -387,13 +374,13 @@ TEST(Run, SpeculationChangesNoToken) {
       "run", "-m", golden("quantized/model.gguf"), "-p", "the cat the cat", "-n", "60", "--json", "--logprobs", "2"};
   for (const auto& base :
        {repeating, with_picture({"-p", "7777", "-n", "60", "--json", "--temp", "0.5", "--seed", "3"})}) {
-    const json plain = parse(run_glimpse(base));
+    const json plain = json_of(run_glimpse(base));
     EXPECT_EQ(plain.at("timings").at("drafted_tokens"), 0);
     EXPECT_EQ(plain.at("timings").at("accepted_tokens"), 0);
     for (const char* n : {"1", "4", "15"}) {
       auto arguments = base;
       arguments.insert(arguments.end(), {"--speculate", n});
-      const json answer = parse(run_glimpse(arguments));
+      const json answer = json_of(run_glimpse(arguments));
       for (const char* field : {"answer", "tokens", "finish_reason"}) EXPECT_EQ(answer.at(field), plain.at(field)) << n;
       EXPECT_EQ(answer.value("logprobs", json()), plain.value("logprobs", json())) << n;
       const json& timings = answer.at("timings");

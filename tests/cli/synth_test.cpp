@@ -1,8 +1,6 @@
 // glimpse synth: whole files or none.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <string.h>
 
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -12,7 +10,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -21,6 +18,23 @@ std::vector<std::string> synth(std::vector<std::string> more) {
   std::vector<std::string> arguments = {"synth", "--preset", "tiny"};
   arguments.insert(arguments.end(), more.begin(), more.end());
   return arguments;
+}
+
+// What inspect says of a file, which has no warnings.
+json inspect(const std::string& file, bool with_data = false) {
+  std::vector<std::string> arguments = {"inspect", file, "--json"};
+  if (with_data) arguments.push_back("--check-data");
+  const json found = json_of(run_glimpse(arguments));
+  for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << file << ": " << finding;
+  return found;
+}
+
+void expect_clean_and_answering(const std::string& model, const std::string& mmproj) {
+  inspect(model, true);
+  inspect(mmproj, true);
+  const json answer = json_of(run_glimpse({"run", "-m", model, "--mmproj", mmproj, "--image", kPicture, "-n", "3", "-c",
+                                           "256", "--image-max-tokens", "16", "--json", "what is this?"}));
+  EXPECT_GE(answer.at("tokens").size(), 1u);
 }
 
 TEST(Synth, FilesDoNotDependOnTheThreads) {
@@ -45,11 +59,8 @@ TEST(Synth, ACopiedVocabularyAnswersWhateverThePreset) {
         {"synth", "--preset",   preset, "--hidden-size", "256", "--layers", "2",   "--heads", "4",  "--kv-heads",
          "2",     "--head-dim", "64",   "--ffn",         "512", "--vocab",  vocab, "--force", "-m", model});
     ASSERT_EQ(made.exit_code, 0) << made.err;
-    const RunResult inspected = run_glimpse({"inspect", model, "--json"});
-    const json found = json::parse(inspected.out, nullptr, false);
-    ASSERT_TRUE(found.is_object()) << inspected.out;
+    const json found = inspect(model);
     EXPECT_EQ(found.at("tensors").at(0).at("dims").at(1), 320) << preset;  // as many as there are
-    for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << finding;
     const RunResult answer = run_glimpse({"run", "-m", model, "-n", "2", "the cat"});
     EXPECT_EQ(answer.exit_code, 0) << preset << ": " << answer.err;
   }
@@ -66,20 +77,8 @@ TEST(Synth, FilesAreCleanAndAnswer) {
     const std::string model = dir.file(std::string(type) + ".gguf"), mmproj = dir.file(std::string(type) + "-v.gguf");
     const RunResult made = run_glimpse(synth({"--type", type, "-m", model, "--mmproj", mmproj}));
     ASSERT_EQ(made.exit_code, 0) << type << ": " << made.err;
-    for (const std::string& file : {model, mmproj}) {
-      const RunResult inspected = run_glimpse({"inspect", file, "--check-data", "--json"});
-      ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
-      const json found = json::parse(inspected.out, nullptr, false);
-      ASSERT_TRUE(found.is_object()) << inspected.out;
-      for (const json& finding : found.at("findings")) {
-        EXPECT_NE(finding.at("level"), "warning") << file << ": " << finding;
-      }
-    }
-    const RunResult answer = run_glimpse({"run", "-m", model, "--mmproj", mmproj, "--image",
-                                          GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
-                                          "--image-max-tokens", "16", "--json", "what is this?"});
-    ASSERT_EQ(answer.exit_code, 0) << type << ": " << answer.err;
-    EXPECT_GE(json::parse(answer.out).at("tokens").size(), 1u);
+    SCOPED_TRACE(type);
+    expect_clean_and_answering(model, mmproj);
   }
 }
 
@@ -98,21 +97,12 @@ TEST(Synth, EveryFamilyAnswers) {
     if (experts) arguments.insert(arguments.end(), {"--experts", "16", "--experts-used", "4"});
     const RunResult made = run_glimpse(arguments);
     ASSERT_EQ(made.exit_code, 0) << preset << ": " << made.err;
-    for (const char* file : {"m", "v"}) {
-      const RunResult inspected = run_glimpse({"inspect", dir.file(file), "--check-data", "--json"});
-      ASSERT_EQ(inspected.exit_code, 0) << inspected.err;
-      const json found = json::parse(inspected.out, nullptr, false);
-      ASSERT_TRUE(found.is_object()) << inspected.out;
-      for (const json& finding : found.at("findings")) EXPECT_NE(finding.at("level"), "warning") << preset << finding;
-      if (!experts || file[0] == 'v') continue;
-      EXPECT_EQ(found.at("metadata").at("qwen3vlmoe.expert_count"), 16);
-      EXPECT_EQ(found.at("metadata").at("qwen3vlmoe.expert_used_count"), 4);
-    }
-    const RunResult answer = run_glimpse({"run", "-m", dir.file("m"), "--mmproj", dir.file("v"), "--image",
-                                          GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png", "-n", "3", "-c", "256",
-                                          "--image-max-tokens", "16", "--json", "what is this?"});
-    ASSERT_EQ(answer.exit_code, 0) << preset << ": " << answer.err;
-    EXPECT_GE(json::parse(answer.out).at("tokens").size(), 1u);
+    SCOPED_TRACE(preset);
+    expect_clean_and_answering(dir.file("m"), dir.file("v"));
+    if (!experts) continue;
+    const json metadata = inspect(dir.file("m")).at("metadata");
+    EXPECT_EQ(metadata.at("qwen3vlmoe.expert_count"), 16);
+    EXPECT_EQ(metadata.at("qwen3vlmoe.expert_used_count"), 4);
   }
 }
 
@@ -130,8 +120,7 @@ TEST(Synth, CopiesTheSizesOfExistingFiles) {
   EXPECT_EQ(read_all(dir.file("v2")), read_all(dir.file("v")));
   result = run_glimpse({"synth", "--like", dir.file("m"), "--type", "Q4_0", "--layers", "1", "-m", dir.file("m3")});
   ASSERT_EQ(result.exit_code, 0) << result.err;
-  const json small = json::parse(run_glimpse({"inspect", dir.file("m3"), "--json"}).out, nullptr, false);
-  ASSERT_TRUE(small.is_object());
+  const json small = inspect(dir.file("m3"));
   EXPECT_EQ(small.at("metadata").at("qwen2vl.block_count"), 1);
   EXPECT_EQ(small.at("metadata").at("qwen2vl.attention.head_count_kv"), 1);
   // A real model's tokenizer comes along.
@@ -174,7 +163,7 @@ TEST(Synth, BadSettingsWriteNothing) {
       {{"synth", "--preset", "qwen3-vl-30b-a3b", "--experts-used", "-1", "-m", dir.file("a")}, "-1 of 128 experts"},
       {synth({"--mmproj", dir.file("a"), "--vision-heads", "7"}), "heads"},
       {synth({"-m", dir.file("no/such/dir/a")}), "no/such/dir"},
-      {synth({"-m", dir.path()}), "glimpse-cli-"},
+      {synth({"-m", dir.path()}), "glimpse-test-"},
       {synth({"-m", dir.file("a"), "--vocab", dir.file("missing.gguf")}), "missing.gguf"},
       {synth({"-m", dir.file("a"), "--vocab", golden("tied/mmproj.gguf")}), "mmproj.gguf"},
       {synth({"-m", dir.file("a"), "--like", dir.file("missing.gguf")}), "missing.gguf"},
@@ -198,31 +187,11 @@ std::vector<std::string> large(const std::string& path) {
 }
 
 TEST(Synth, SignalsLeaveNothingBehind) {
-  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
-    const ScratchDir dir;
-    bool sent = false;
-    RunSetup setup;
-    setup.while_running = [&](pid_t pid) {
-      if (sent) return;
-      const int64_t size = open_file_size(pid, dir.path());
-      if (size > (4 << 20) && size < (200 << 20)) sent = kill(pid, signal) == 0;
-    };
-    const RunResult result = run_glimpse(large(dir.file("large.gguf")), setup);
-    ASSERT_TRUE(sent) << "it was done before it could be interrupted";
-    EXPECT_EQ(result.exit_code, 128 + signal) << result.err;
-    EXPECT_THAT(result.err, HasSubstr("cancelled"));
-    EXPECT_THAT(dir.list(), IsEmpty()) << strsignal(signal);
-  }
+  expect_signals_leave_nothing(large, 4 << 20, 200 << 20);
 }
 
 TEST(Synth, ADiskThatFillsLeavesNothingBehind) {
-  const ScratchDir dir;
-  RunSetup setup;
-  setup.file_size_limit = 1 << 20;  // the write that passes it fails, as on a full disk
-  const RunResult result = run_glimpse(large(dir.file("large.gguf")), setup);
-  EXPECT_EQ(result.exit_code, 1) << "signal " << result.signal << ": " << result.err;
-  EXPECT_THAT(result.err, HasSubstr("large.gguf"));
-  EXPECT_THAT(dir.list(), IsEmpty());
+  expect_a_full_disk_leaves_nothing(large);
 }
 
 }  // namespace

@@ -13,7 +13,6 @@
 namespace glimpse::cli_test {
 namespace {
 
-using nlohmann::json;
 using testing::HasSubstr;
 using testing::Not;
 
@@ -62,7 +61,7 @@ void expect_clean(const std::vector<std::string>& arguments, int exit_code, cons
 }
 
 const char* picture() {
-  return GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png";
+  return kPicture;
 }
 
 TEST(Terminal, CommandLines) {

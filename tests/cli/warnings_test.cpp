@@ -37,7 +37,7 @@ std::string model_with_head(const ScratchDir& dir) {
 TEST(Warnings, EveryCommandShowsThemOnce) {
   const ScratchDir dir;
   const std::string model = model_with_head(dir);
-  dir.write("a.png", read_all(GLIMPSE_TEST_DIR "/loaders/data/image/png_rgb8.png"));
+  dir.write("a.png", read_all(kPicture));
   dir.write("cases.json",
             R"({"cases": [{"task": "a", "pictures": ["a.png"], "turns": [["what is this", "?"]], "score": "exact"}]})");
   const std::vector<std::vector<std::string>> commands = {

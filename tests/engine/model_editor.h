@@ -1,15 +1,13 @@
 // Copies a golden GGUF file with changes: the bad and the unusual files of the loader tests.
 #pragma once
 
-#include <unistd.h>
-
-#include <filesystem>
 #include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "loaders/gguf/gguf_writer.h"
+#include "tests/base/scratch_dir.h"
 #include "tests/engine/golden_support.h"
 
 namespace glimpse::testing {
@@ -117,7 +115,7 @@ class ModelEditor {
 
   /// Writes the file to a temporary folder that lives as long as this object; returns its path.
   std::string write(const std::string& name = "edited.gguf") {
-    const std::string path = folder_.path + "/" + name;
+    const std::string path = folder_.file(name);
     GgufWriter writer;
     for (const auto& [key, value] : keys_) writer.add_value(key, value);
     for (const Tensor& t : tensors_) writer.declare_tensor(t.name, t.type, t.dims);
@@ -128,20 +126,6 @@ class ModelEditor {
   }
 
  private:
-  struct Folder {
-    std::string path;
-    Folder() {
-      std::string name = (std::filesystem::temp_directory_path() / "glimpse_test_XXXXXX").string();
-      path = mkdtemp(name.data());
-    }
-    Folder(const Folder&) = delete;
-    Folder& operator=(const Folder&) = delete;
-    ~Folder() {
-      std::error_code ignored;
-      std::filesystem::remove_all(path, ignored);
-    }
-  };
-
   template <typename T>
   ModelEditor& put(const std::string& key, GgufType type, T scalar) {
     GgufValue value;
@@ -162,7 +146,7 @@ class ModelEditor {
 
   std::vector<std::pair<std::string, GgufValue>> keys_;
   std::vector<Tensor> tensors_;
-  Folder folder_;
+  ScratchDir folder_;
 };
 
 }  // namespace glimpse::testing

@@ -16,7 +16,6 @@
 namespace glimpse::eval {
 namespace {
 
-using eval_test::ScratchDir;
 using glimpse::testing::must;
 using ::testing::ElementsAre;
 
@@ -82,7 +81,7 @@ TEST(Activations, FilesGiveBackWhatWasSaved) {
   EXPECT_EQ(q.values, must(set.read("blk.0.q")).values);
   EXPECT_FALSE(read.has("blk.0.k"));
   EXPECT_FALSE(set.save(dir.file("a.gguf"), AtomicFileWriter::Existing::kRefuse, "hello").ok());
-  EXPECT_EQ(dir.n_files(), 1u);
+  EXPECT_EQ(dir.list().size(), 1u);
 }
 
 TEST(Activations, FilesOfTransformersAreRead) {

@@ -14,8 +14,6 @@ namespace glimpse::eval {
 namespace {
 
 using eval_test::data_file;
-using eval_test::read_all;
-using eval_test::ScratchDir;
 using ::testing::HasSubstr;
 
 constexpr int64_t kVocab = 11;
@@ -106,7 +104,7 @@ TEST(KlBase, LlamaFormatHoldsChunksOfOneLengthOnly) {
   const auto writer = KlBaseWriter::create(dir.file("base"), AtomicFileWriter::Existing::kRefuse,
                                            KlBaseWriter::Format::kLlama, kVocab, sequences);
   ASSERT_FALSE(writer.ok());
-  EXPECT_EQ(dir.n_files(), 0u);
+  EXPECT_EQ(dir.list().size(), 0u);
 }
 
 TEST(KlBase, UnfinishedFilesDoNotAppear) {
@@ -119,7 +117,7 @@ TEST(KlBase, UnfinishedFilesDoNotAppear) {
       EXPECT_TRUE(writer.value().add(row_of(0, 0)).ok());
       EXPECT_FALSE(writer.value().commit().ok());
     }
-    EXPECT_EQ(dir.n_files(), 0u);
+    EXPECT_EQ(dir.list().size(), 0u);
   }
 }
 

@@ -14,7 +14,6 @@ namespace glimpse::eval {
 namespace {
 
 using eval_test::data_file;
-using eval_test::read_all;
 using glimpse::testing::must;
 
 std::shared_ptr<const Model> tied(WeightPrecision precision = WeightPrecision::kAsStored) {

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cstdint>
 #include <cstring>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "loaders/gguf/gguf.h"
+#include "tests/base/scratch_dir.h"
 
 namespace glimpse::gguf_test {
 
@@ -164,23 +164,11 @@ inline std::filesystem::path fixture(const std::string& name) {
   return std::filesystem::path(GLIMPSE_TEST_DIR) / "loaders" / "gguf_fixtures" / name;
 }
 
-/// A test with an empty folder of its own.
-class GgufFolderTest : public testing::Test {
+class GgufFolderTest : public FolderTest {
  protected:
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() / ("glimpse_gguf_test_" + std::to_string(getpid()));
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-  std::string path(const std::string& name) const { return folder_ / name; }
-  std::string save(const std::string& name, const std::string& bytes) const {
-    write_text(folder_ / name, bytes);
-    return path(name);
-  }
-  size_t n_files() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(folder_), {}));
-  }
-  std::filesystem::path folder_;
+  std::string path(const std::string& name) const { return scratch_.file(name); }
+  std::string save(const std::string& name, const std::string& bytes) const { return scratch_.write(name, bytes); }
+  size_t n_files() const { return scratch_.list().size(); }
 };
 
 }  // namespace glimpse::gguf_test

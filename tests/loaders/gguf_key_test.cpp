@@ -6,22 +6,20 @@
 #include <fstream>
 
 #include "loaders/gguf/gguf.h"
+#include "tests/base/scratch_dir.h"
 
 namespace glimpse {
 namespace {
 
 namespace fs = std::filesystem;
 
-class GgufContentKey : public testing::Test {
+class GgufContentKey : public FolderTest {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("glimpse_key_test_" + std::to_string(getpid()));
-    fs::create_directories(folder_);
     path_ = folder_ / "model.gguf";
     fs::copy_file(GLIMPSE_TEST_DIR "/golden/tied/model.gguf", path_, fs::copy_options::overwrite_existing);
     time_ = fs::last_write_time(path_);
   }
-  void TearDown() override { fs::remove_all(folder_); }
 
   static uint64_t key_of(const fs::path& path) {
     const auto file = GgufFile::open(path);
@@ -41,7 +39,7 @@ class GgufContentKey : public testing::Test {
     fs::last_write_time(path_, time_);
   }
 
-  fs::path folder_, path_;
+  fs::path path_;
   fs::file_time_type time_;
 };
 
