@@ -7,23 +7,18 @@
 #include <fstream>
 #include <string>
 
+#include "tests/base/scratch_dir.h"
+
 namespace glimpse {
 namespace {
 
 namespace fs = std::filesystem;
 
 // A made file system with /proc/self and cgroup mounts.
-class CpuQuota : public testing::Test {
+class CpuQuota : public FolderTest {
  protected:
-  void SetUp() override {
-    const auto* info = testing::UnitTest::GetInstance()->current_test_info();
-    root_ = fs::path(testing::TempDir()) / (std::string("cpu_quota_") + info->name() + std::to_string(getpid()));
-    fs::remove_all(root_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
-
   void put(const std::string& path, const std::string& text) {
-    const fs::path file = root_ / path.substr(1);
+    const fs::path file = folder_ / path.substr(1);
     fs::create_directories(file.parent_path());
     std::ofstream(file) << text;
   }
@@ -40,9 +35,13 @@ class CpuQuota : public testing::Test {
     put("/sys/fs/cgroup/cpu,cpuacct" + cgroup + "/cpu.cfs_quota_us", quota + "\n");
     put("/sys/fs/cgroup/cpu,cpuacct" + cgroup + "/cpu.cfs_period_us", period + "\n");
   }
-  int quota() const { return cgroup_cpu_quota(root_.string()); }
-
-  fs::path root_;
+  /// This process in a cgroup of version 2, and what cpu.max says in that and others.
+  void in_v2(const std::string& own, std::initializer_list<std::pair<std::string, const char*>> maxima) {
+    mount_v2();
+    put("/proc/self/cgroup", "0::" + own + "\n");
+    for (const auto& [cgroup, most] : maxima) put("/sys/fs/cgroup" + cgroup + "/cpu.max", most + std::string("\n"));
+  }
+  int quota() const { return cgroup_cpu_quota(scratch_.path()); }
 };
 
 TEST_F(CpuQuota, NothingThereIsNoQuota) {
@@ -50,40 +49,29 @@ TEST_F(CpuQuota, NothingThereIsNoQuota) {
 }
 
 TEST_F(CpuQuota, V2AtTheMountPoint) {
-  mount_v2();
-  put("/proc/self/cgroup", "0::/\n");
-  put("/sys/fs/cgroup/cpu.max", "150000 100000\n");
+  in_v2("/", {{"", "150000 100000"}});
   EXPECT_EQ(quota(), 2);
 }
 
 TEST_F(CpuQuota, V2OfTheOwnCgroup) {  // systemd-run -p CPUQuota=250%
-  mount_v2();
-  put("/proc/self/cgroup", "0::/system.slice/run-u7.service\n");
-  put("/sys/fs/cgroup/system.slice/run-u7.service/cpu.max", "250000 100000\n");
-  put("/sys/fs/cgroup/system.slice/cpu.max", "max 100000\n");
+  in_v2("/system.slice/run-u7.service",
+        {{"/system.slice/run-u7.service", "250000 100000"}, {"/system.slice", "max 100000"}});
   EXPECT_EQ(quota(), 3);
 }
 
 TEST_F(CpuQuota, V2OfAnAncestorCounts) {
-  mount_v2();
-  put("/proc/self/cgroup", "0::/kubepods/pod7/c1\n");
-  put("/sys/fs/cgroup/kubepods/pod7/c1/cpu.max", "800000 100000\n");
-  put("/sys/fs/cgroup/kubepods/pod7/cpu.max", "50000 100000\n");
-  put("/sys/fs/cgroup/kubepods/cpu.max", "400000 100000\n");
+  in_v2("/kubepods/pod7/c1",
+        {{"/kubepods/pod7/c1", "800000 100000"}, {"/kubepods/pod7", "50000 100000"}, {"/kubepods", "400000 100000"}});
   EXPECT_EQ(quota(), 1);
 }
 
 TEST_F(CpuQuota, V2WithoutQuota) {
-  mount_v2();
-  put("/proc/self/cgroup", "0::/a\n");
-  put("/sys/fs/cgroup/a/cpu.max", "max 100000\n");
+  in_v2("/a", {{"/a", "max 100000"}});
   EXPECT_EQ(quota(), 0);
 }
 
 TEST_F(CpuQuota, ExactCountsAreNotRoundedFurther) {
-  mount_v2();
-  put("/proc/self/cgroup", "0::/\n");
-  put("/sys/fs/cgroup/cpu.max", "200000 100000\n");
+  in_v2("/", {{"", "200000 100000"}});
   EXPECT_EQ(quota(), 2);
   put("/sys/fs/cgroup/cpu.max", "200001 100000\n");
   EXPECT_EQ(quota(), 3);

@@ -147,16 +147,22 @@ PackedWeight weight(int64_t rows, int64_t cols, uint64_t n_bytes) {
   return w;
 }
 
-TEST(OpCost, FloorIsTheLargerOfBothLimits) {
-  const PackedWeight w = weight(10, 20, 800);
+// `rows` rows times w.
+OpRecord product_of(OpKind kind, int64_t rows, const PackedWeight& w, double bytes) {
   OpRecord record;
-  record.kind = OpKind::kNormLinear;
-  record.rows = 3;
+  record.kind = kind;
+  record.rows = rows;
   record.weights[0] = &w;
-  record.weight_rows[0] = record.rows;
+  record.weight_rows[0] = rows;
   record.n_weights = 1;
   record.flop = record.weight_flop(0);
-  record.bytes = 1000;
+  record.bytes = bytes;
+  return record;
+}
+
+TEST(OpCost, FloorIsTheLargerOfBothLimits) {
+  const PackedWeight w = weight(10, 20, 800);
+  const OpRecord record = product_of(OpKind::kNormLinear, 3, w, 1000);
   EXPECT_EQ(record.flop, 2.0 * 3 * 10 * 20);
   Roofline roof;
   EXPECT_EQ(cost_of(record, Isa::kRef, roof).floor_seconds, 0);
@@ -181,13 +187,7 @@ TEST(GpuRoofline, IsTheBestOfWhatWasMeasured) {
 
 TEST(GpuRoofline, CountsForEveryArithmetic) {
   const PackedWeight w = weight(10, 20, 800);
-  OpRecord product, attention;
-  product.kind = OpKind::kNormLinear;
-  product.rows = 3;
-  product.weights[0] = &w;
-  product.weight_rows[0] = product.rows;
-  product.n_weights = 1;
-  product.flop = product.weight_flop(0);
+  OpRecord product = product_of(OpKind::kNormLinear, 3, w, 0), attention;
   attention.kind = OpKind::kAttention;
   attention.flop = 1200;
   Roofline roof = must(gpu_roofline({1, 1, 6e-10, -1, 2, ""}));  // 600 FLOP/s
@@ -200,14 +200,7 @@ TEST(GpuRoofline, CountsForEveryArithmetic) {
 TEST(OpCost, SummaryJoinsCallsOfOneKindAndShape) {
   const PackedWeight small = weight(10, 20, 800), large = weight(30, 20, 2400);
   const auto record = [](const PackedWeight& w, std::chrono::nanoseconds time) {
-    OpRecord r;
-    r.kind = OpKind::kLinearAdd;
-    r.rows = 1;
-    r.weights[0] = &w;
-    r.weight_rows[0] = r.rows;
-    r.n_weights = 1;
-    r.flop = r.weight_flop(0);
-    r.bytes = 10;
+    OpRecord r = product_of(OpKind::kLinearAdd, 1, w, 10);
     r.end = r.start + time;
     return r;
   };

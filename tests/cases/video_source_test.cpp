@@ -132,13 +132,16 @@ TEST_F(VideoSource, WhatProgramsSayIsNotTakenOnTrust) {
     EXPECT_EQ(error_of(source.value()->select({0, 1, 2, 3})), "");
     return error_of(source.value()->next());
   };
-  EXPECT_THAT(first("true"), HasSubstr("0 frames came of 4"));
-  EXPECT_THAT(first("echo 'no decoder' >&2; exit 3"), HasSubstr("no decoder"));
-  EXPECT_THAT(first("echo hello there"), HasSubstr("something else than frames"));
-  EXPECT_THAT(first("printf 'P6\n99999999 1\n255\n'"), HasSubstr("something else"));
-  EXPECT_THAT(first("printf 'P6\n60000 60000\n255\n'; cat /dev/zero"), HasSubstr("outside the limits"));
-  EXPECT_THAT(first("printf 'P6\n0 4\n255\n'"), HasSubstr("outside the limits"));
-  EXPECT_THAT(first("printf 'P6\n20 20\n255\nabc'"), HasSubstr("within a frame"));
+  const std::pair<const char*, const char*> cases[] = {
+      {"true", "0 frames came of 4"},
+      {"echo 'no decoder' >&2; exit 3", "no decoder"},
+      {"echo hello there", "something else than frames"},
+      {"printf 'P6\n99999999 1\n255\n'", "something else"},
+      {"printf 'P6\n60000 60000\n255\n'; cat /dev/zero", "outside the limits"},
+      {"printf 'P6\n0 4\n255\n'", "outside the limits"},
+      {"printf 'P6\n20 20\n255\nabc'", "within a frame"},
+  };
+  for (const auto& [does, words] : cases) EXPECT_THAT(first(does), HasSubstr(words)) << does;
 }
 
 TEST_F(VideoSource, FramesThatWereCountedButDoNotComeAreTheLastOnes) {

@@ -60,10 +60,6 @@ void expect_clean(const std::vector<std::string>& arguments, int exit_code, cons
   EXPECT_THAT(result.out + result.err, HasSubstr("evil\\")) << where;
 }
 
-const char* picture() {
-  return kPicture;
-}
-
 TEST(Terminal, CommandLines) {
   const std::string evil = hostile_bytes(), model = golden("tied/model.gguf");
   expect_clean({evil}, 2, "command");
@@ -86,7 +82,7 @@ TEST(Terminal, NamesOfFiles) {
     expect_clean({"inspect", path}, 1, "inspect");
     expect_clean({"chat", "-m", path}, 1, "chat");
     expect_clean({"chat", "-m", model, "--mmproj", mmproj, "--image", path}, 1, "chat with a picture");
-    expect_clean({"batch", "-m", path, "-p", "x", "--mmproj", mmproj, picture()}, 1, "batch");
+    expect_clean({"batch", "-m", path, "-p", "x", "--mmproj", mmproj, kPicture}, 1, "batch");
     expect_clean({"serve", "-m", path, "--port", "0"}, 1, "serve");
     expect_clean({"serve", "-m", model, "--port", "0", "--media-path", path + "/below"}, 1, "directory of pictures");
     expect_clean({"serve", "-m", model, "--port", "0", "--api-key-file", gone}, 1, "keys");
@@ -100,7 +96,7 @@ TEST(Terminal, NamesOfFiles) {
     expect_clean({"run", "-m", model, "--mmproj", mmproj, "-p", "x", "--image", path}, 1, "picture");
   }
   expect_clean({"run", "-m", model, "-f", gone}, 1, "question");
-  expect_clean({"run", "-m", model, "--mmproj", mmproj, "-p", "x", "--image", picture(), "--boxes", text}, 1, "boxes");
+  expect_clean({"run", "-m", model, "--mmproj", mmproj, "-p", "x", "--image", kPicture, "--boxes", text}, 1, "boxes");
 }
 
 // The same in names of tensors, which have at most 63 bytes.

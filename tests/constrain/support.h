@@ -117,4 +117,18 @@ inline std::optional<std::string> draw_text(const Constraint& constraint, uint64
   return std::nullopt;
 }
 
+/// compile(text) fails with this code; its message begins with `begins` and has the words beside the text.
+template <typename Compile>
+void expect_errors(Compile compile, const char* begins, ErrorCode code,
+                   std::initializer_list<std::pair<std::string, const char*>> cases) {
+  for (const auto& [text, words] : cases) {
+    const auto result = compile(text);
+    ASSERT_FALSE(result.ok()) << text;
+    const std::string& message = result.error().message;
+    EXPECT_EQ(result.error().code, code) << text << ": " << message;
+    EXPECT_NE(message.find(begins), std::string::npos) << text << ": " << message;
+    EXPECT_NE(message.find(words), std::string::npos) << "want '" << words << "' for " << text << ": " << message;
+  }
+}
+
 }  // namespace glimpse::testing

@@ -13,15 +13,7 @@ namespace {
 
 using preprocess_test::fnv1a64;
 using preprocess_test::pattern;
-
-// The levels that have kernels of their own, and the best that this CPU has.
-std::vector<Isa> runnable_isas() {
-  std::vector<Isa> isas;
-  for (const ResizeKernels& kernels : resize_kernels()) {
-    if (detect_isa().has(kernels.isa)) isas.push_back(kernels.isa);
-  }
-  return isas;
-}
+using preprocess_test::resize_isas;
 
 struct Case {
   std::string kind;
@@ -44,7 +36,7 @@ std::vector<Case> read_cases() {
 TEST(ResizeBicubic, GivesPillowsBytesOnEveryIsa) {
   const std::vector<Case> cases = read_cases();
   ASSERT_GE(cases.size(), 30u);
-  for (Isa isa : runnable_isas()) {
+  for (Isa isa : resize_isas()) {
     for (const Case& c : cases) {
       const auto resized = resize_bicubic_on(isa, pattern(c.kind, c.seed, c.width, c.height), c.size, nullptr);
       ASSERT_TRUE(resized.ok()) << resized.error().message;
@@ -62,7 +54,7 @@ TEST(ResizeBicubic, ThreadsAndIsasGiveTheSameBytes) {
     const Image image = pattern(c.kind, c.seed, c.width, c.height);
     for (int n_threads : {1, 2, 3, 7}) {
       ThreadTeam team(n_threads);
-      for (Isa isa : runnable_isas()) {
+      for (Isa isa : resize_isas()) {
         const auto resized = resize_bicubic_on(isa, image, c.size, &team);
         ASSERT_TRUE(resized.ok());
         EXPECT_EQ(fnv1a64(resized->pixels), c.hash)
@@ -80,7 +72,7 @@ TEST(ResizeBicubic, IsasAgreeOnEverySmallWidth) {
     for (const ImageSize size : {ImageSize{width + 5, 4}, ImageSize{(width + 2) / 3, 13}, ImageSize{width, 5}}) {
       const auto want = resize_bicubic_on(Isa::kRef, image, size, nullptr);
       ASSERT_TRUE(want.ok());
-      for (Isa isa : runnable_isas()) {
+      for (Isa isa : resize_isas()) {
         const auto got = resize_bicubic_on(isa, image, size, nullptr);
         ASSERT_TRUE(got.ok());
         EXPECT_TRUE(got->pixels == want->pixels) << isa_name(isa) << ", " << width << " to " << size.width;
@@ -108,7 +100,7 @@ TEST(ResizeBicubic, ConstantPicturesStayConstant) {
     const auto level = static_cast<uint8_t>(number);
     Image image{37, 23, std::vector<uint8_t>(37 * 23 * 3, level)};
     for (const ImageSize size : {ImageSize{28, 28}, ImageSize{112, 84}, ImageSize{1, 1}, ImageSize{37, 100}}) {
-      for (Isa isa : runnable_isas()) {
+      for (Isa isa : resize_isas()) {
         const auto resized = resize_bicubic_on(isa, image, size, nullptr);
         ASSERT_TRUE(resized.ok());
         for (uint8_t value : resized->pixels) ASSERT_EQ(value, level);

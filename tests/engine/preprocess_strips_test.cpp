@@ -10,6 +10,7 @@ namespace glimpse {
 namespace {
 
 using preprocess_test::pattern;
+using preprocess_test::resize_isas;
 
 // Gives the rows of an image as if it were stored so that `orientation` turns it upright.
 class StoredImage final : public ImageReader {
@@ -37,14 +38,6 @@ class StoredImage final : public ImageReader {
   const Image& image_;
   int64_t y_ = 0, most_rows_ = 0;
 };
-
-std::vector<Isa> isas() {
-  std::vector<Isa> all;
-  for (const ResizeKernels& kernels : resize_kernels()) {
-    if (detect_isa().has(kernels.isa)) all.push_back(kernels.isa);
-  }
-  return all;
-}
 
 struct Sides {
   int width, height;  // as stored
@@ -76,7 +69,7 @@ constexpr Sides kCases[] = {
 TEST(ReadResized, IsResizingTheUprightPictureForEveryOrientation) {
   for (const Sides& c : kCases) {
     for (int orientation = 1; orientation <= 8; ++orientation) {
-      for (const Isa isa : isas()) expect_same_bytes(c, orientation, isa, nullptr);
+      for (const Isa isa : resize_isas()) expect_same_bytes(c, orientation, isa, nullptr);
     }
   }
 }

@@ -5,13 +5,25 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "engine/base/cpu_features.h"
+#include "engine/preprocess/resize.h"
 #include "loaders/image/image.h"
 
 namespace glimpse::preprocess_test {
 
 inline std::filesystem::path fixture_folder() {
   return std::filesystem::path(GLIMPSE_TEST_DIR) / "engine/data/preprocess";
+}
+
+/// The levels that have kernels of their own, as far as this CPU runs them.
+inline std::vector<Isa> resize_isas() {
+  std::vector<Isa> isas;
+  for (const ResizeKernels& kernels : resize_kernels()) {
+    if (detect_isa().has(kernels.isa)) isas.push_back(kernels.isa);
+  }
+  return isas;
 }
 
 /// FNV-1a, 64 bits.

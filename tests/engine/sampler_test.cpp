@@ -167,13 +167,10 @@ TEST(Sampler, TopPKeepsTheSmallestSetThatReachesIt) {
     std::vector<float> copy = logits;
     return distribution(sampler, copy).size();
   };
-  EXPECT_EQ(kept(0.0f), 1u);
-  EXPECT_EQ(kept(0.49f), 1u);
-  EXPECT_EQ(kept(0.51f), 2u);
-  EXPECT_EQ(kept(0.74f), 2u);
-  EXPECT_EQ(kept(0.76f), 3u);
-  EXPECT_EQ(kept(0.88f), 4u);
-  EXPECT_EQ(kept(1.0f), 4u);
+  for (const auto& [p, n] :
+       {std::pair(0.0f, 1u), {0.49f, 1u}, {0.51f, 2u}, {0.74f, 2u}, {0.76f, 3u}, {0.88f, 4u}, {1.0f, 4u}}) {
+    EXPECT_EQ(kept(p), n) << p;
+  }
 }
 
 TEST(Sampler, TopPOfATieKeepsTheLowestIds) {

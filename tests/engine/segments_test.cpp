@@ -10,6 +10,7 @@
 #include <random>
 
 #include "engine/runtime/cpu_ops.h"
+#include "tests/base/random_numbers.h"
 #include "tests/engine/golden_support.h"
 #if defined(GLIMPSE_TEST_CUDA_HOST)
 #include "tests/cuda/cuda_support.h"
@@ -52,14 +53,6 @@ struct Shape {
 constexpr int64_t kWidth = 32;  // of x
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-std::vector<float> gaussian(int64_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> out(static_cast<size_t>(n));
-  for (float& v : out) v = normal(random);
-  return out;
-}
-
 /// What a segment's rows became: queries, attention, keys and values as their store holds them.
 using Rows = std::vector<float>;
 bool same_bits(const Rows& a, const Rows& b) {
@@ -76,10 +69,10 @@ struct Part {
       : n_past(n_past_),
         n_rows(n_rows_),
         causal(causal_),
-        x(gaussian(n_rows_ * kWidth, seed)),
-        past(gaussian(n_past_ * kWidth, seed + 1000)) {}
+        x(gaussian_numbers(n_rows_ * kWidth, seed)),
+        past(gaussian_numbers(n_past_ * kWidth, seed + 1000)) {}
   std::vector<float> rope(bool of_past, bool sine) const {
-    std::vector<float> angles = gaussian((of_past ? n_past : n_rows) * 64, 7);
+    std::vector<float> angles = gaussian_numbers((of_past ? n_past : n_rows) * 64, 7);
     for (float& angle : angles) angle = sine ? std::sin(angle) : std::cos(angle);
     return angles;
   }
@@ -128,7 +121,7 @@ class Layer {
 
  private:
   Linear projection(int64_t rows, uint32_t seed) {
-    std::vector<float> values = gaussian(rows * kWidth, seed);
+    std::vector<float> values = gaussian_numbers(rows * kWidth, seed);
     for (float& v : values) v /= std::sqrt(static_cast<float>(kWidth));
     WeightSource source;
     source.name = "some.weight";

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <span>
+
 #include "engine/model/check_model.h"
 #include "tests/engine/golden_support.h"
 #include "tests/engine/model_editor.h"
@@ -68,6 +70,16 @@ void add_block(ModelEditor& editor, const char* name, const std::vector<uint64_t
   editor.add(floats(name, dims, 0.5f));
 }
 
+template <typename Check>
+void check_each(std::span<const Case> cases, Check check) {
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.words[0]);
+    std::vector<GgufFinding> findings;
+    const Loaded loaded = load_changed(c, findings);
+    check(c, loaded, findings);
+  }
+}
+
 TEST(UnusedTensors, ThoseThatChangeTheResultAreErrors) {
   const char* const text = "tied/model.gguf";
   const char* const vision = "tied/mmproj.gguf";
@@ -91,10 +103,7 @@ TEST(UnusedTensors, ThoseThatChangeTheResultAreErrors) {
        {"'v.position_embd.weight'"}},
       {vision, [](auto& e) { add_block(e, "v.blk.0.ls1.weight", {48}); }, {"'v.blk.0.ls1.weight'"}},
   };
-  for (const Case& c : cases) {
-    SCOPED_TRACE(c.words[0]);
-    std::vector<GgufFinding> findings;
-    const Loaded loaded = load_changed(c, findings);
+  check_each(cases, [](const Case& c, const Loaded& loaded, const std::vector<GgufFinding>& findings) {
     ASSERT_FALSE(loaded.model.ok());
     const bool count = c.words.back().starts_with("block_count");
     EXPECT_EQ(loaded.model.error().code, count ? ErrorCode::kCorrupt : ErrorCode::kUnsupported);
@@ -104,7 +113,7 @@ TEST(UnusedTensors, ThoseThatChangeTheResultAreErrors) {
     EXPECT_EQ(findings[0].level, GgufFinding::Level::kWarning);
     expect_words(findings[0].text, c.words);
     expect_words(findings[0].text, {"does not load"});
-  }
+  });
 }
 
 TEST(UnusedTensors, ThoseThatCannotAreWarnings) {
@@ -139,17 +148,14 @@ TEST(UnusedTensors, ThoseThatCannotAreWarnings) {
        {"audio"}},
       {vision, [](auto& e) { add_block(e, "blk.0.attn_norm.weight", {8}); }, {"as model"}},
   };
-  for (const Case& c : cases) {
-    SCOPED_TRACE(c.words[0]);
-    std::vector<GgufFinding> findings;
-    const Loaded loaded = load_changed(c, findings);
+  check_each(cases, [](const Case& c, const Loaded& loaded, const std::vector<GgufFinding>& findings) {
     ASSERT_TRUE(loaded.model.ok()) << loaded.model.error().message;
     ASSERT_EQ(loaded.warnings.size(), 1u);
     expect_words(loaded.warnings[0], c.words);
     ASSERT_EQ(findings.size(), 1u);
     expect_words(findings[0].text, c.words);
     EXPECT_EQ(findings[0].text.find("does not load"), std::string::npos);
-  }
+  });
 }
 
 TEST(UnusedTensors, NothingIsSaidOfWholeFiles) {

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "engine/base/dtype.h"
-#include "loaders/gguf/gguf.h"
+#include "loaders/gguf/gguf_number.h"
 
 namespace glimpse::fuzz {
 
@@ -216,29 +216,7 @@ class ModelMutant {
           },
           value.data);
     };
-    switch (type) {
-      case GgufType::kUint8:
-      case GgufType::kBool:
-        return as(uint8_t{});
-      case GgufType::kInt8:
-        return as(int8_t{});
-      case GgufType::kUint16:
-        return as(uint16_t{});
-      case GgufType::kInt16:
-        return as(int16_t{});
-      case GgufType::kUint32:
-        return as(uint32_t{});
-      case GgufType::kInt32:
-        return as(int32_t{});
-      case GgufType::kUint64:
-        return as(uint64_t{});
-      case GgufType::kInt64:
-        return as(int64_t{});
-      case GgufType::kFloat32:
-        return as(float{});
-      default:
-        return as(double{});
-    }
+    visit_number_type(type, as);
   }
   static void put_value(std::string& out, const GgufValue& value) {
     put(out, static_cast<uint32_t>(value.type));

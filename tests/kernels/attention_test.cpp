@@ -229,20 +229,25 @@ TEST(AttentionKernels, EveryElementHasANameAndAKernelOnEveryLevel) {
 }
 
 TEST(AttentionKernels, SelectTakesTheBestThatTheLevelAllows) {
-  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Bf16).name, "attention_bf16_avx512bf16");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni).name, "attention_bf16_avx512");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx512Bf16).name, "attention_f32_avx512");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kF32, Isa::kAvx2).name, "attention_f32_avx2");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kRef).name, "attention_bf16_ref");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kAvx512Bf16).name, "attention_f16_avx512");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kAvx2).name, "attention_f16_avx2");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kF16, Isa::kRef).name, "attention_f16_ref");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512Bf16).name, "attention_q8_avx512vnni");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx512).name, "attention_q8_avx512");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kAvx2).name, "attention_q8_avx2");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kQ8_0, Isa::kRef).name, "attention_q8_ref");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512Vnni, true).name, "attention_int8_avx512vnni");
-  EXPECT_STREQ(select_attention_kernel(KvElement::kBf16, Isa::kAvx512, true).name, "attention_int8_ref");
+  const auto expect = [](KvElement element, bool int8, std::initializer_list<std::pair<Isa, const char*>> names) {
+    for (const auto& [isa, name] : names) EXPECT_STREQ(select_attention_kernel(element, isa, int8).name, name);
+  };
+  expect(KvElement::kBf16, false,
+         {{Isa::kAvx512Bf16, "attention_bf16_avx512bf16"},
+          {Isa::kAvx512Vnni, "attention_bf16_avx512"},
+          {Isa::kRef, "attention_bf16_ref"}});
+  expect(KvElement::kF32, false, {{Isa::kAvx512Bf16, "attention_f32_avx512"}, {Isa::kAvx2, "attention_f32_avx2"}});
+  expect(KvElement::kF16, false,
+         {{Isa::kAvx512Bf16, "attention_f16_avx512"},
+          {Isa::kAvx2, "attention_f16_avx2"},
+          {Isa::kRef, "attention_f16_ref"}});
+  expect(KvElement::kQ8_0, false,
+         {{Isa::kAvx512Bf16, "attention_q8_avx512vnni"},
+          {Isa::kAvx512, "attention_q8_avx512"},
+          {Isa::kAvx2, "attention_q8_avx2"},
+          {Isa::kRef, "attention_q8_ref"}});
+  expect(KvElement::kBf16, true,
+         {{Isa::kAvx512Vnni, "attention_int8_avx512vnni"}, {Isa::kAvx512, "attention_int8_ref"}});
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "kernels/quant/quant.h"
 #include "kernels/quant/search.h"
+#include "tests/base/random_numbers.h"
 #include "tests/kernels/quant_fixture.h"
 
 namespace glimpse {
@@ -23,14 +24,6 @@ std::vector<std::byte> quantized(DType type, const float* x, int64_t n, const fl
   std::vector<std::byte> out(dtype_row_bytes(type, static_cast<uint64_t>(n)));
   quantize_row_ref(type, x, out.data(), n, importance);
   return out;
-}
-
-std::vector<float> gaussian_row(int64_t n, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> x(static_cast<size_t>(n));
-  for (float& value : x) value = normal(random);
-  return x;
 }
 
 /// Mean squared error of the round trip over the mean square.
@@ -83,7 +76,7 @@ TEST(Quantize, EqualsLlamaCppByteForByteWithImportance) {
 }
 
 TEST(Quantize, UnsearchedTypesIgnoreImportance) {
-  const std::vector<float> x = gaussian_row(kColumns, 1);
+  const std::vector<float> x = gaussian_numbers(kColumns, 1);
   const std::vector<float> importance(x.size(), 0.25f);
   for (const DType type : {DType::kF32, DType::kF16, DType::kBF16, DType::kQ8_0}) {
     EXPECT_EQ(quantized(type, x.data(), kColumns, importance.data()), quantized(type, x.data(), kColumns, nullptr));
@@ -91,7 +84,7 @@ TEST(Quantize, UnsearchedTypesIgnoreImportance) {
 }
 
 TEST(Quantize, WritesExactlyTheRowAtAnyAlignment) {
-  const std::vector<float> x = gaussian_row(kColumns, 2);
+  const std::vector<float> x = gaussian_numbers(kColumns, 2);
   const std::vector<float> ones(x.size(), 1.0f);
   for (const DType type : kQuantised) {
     const std::vector<std::byte> want = quantized(type, x.data(), kColumns, ones.data());
@@ -129,7 +122,7 @@ TEST(Quantize, GaussianErrorLiesBetweenTheRateBoundAndUniformSteps) {
       {DType::kQ6_K, 18.2, 64, 1 + 0.5 / 64},
       {DType::kIQ4_XS, 22.8, 16, 1 + 0.5 / 16},
   };
-  const std::vector<float> x = gaussian_row(64 * 256, 3);
+  const std::vector<float> x = gaussian_numbers(64 * 256, 3);
   for (const Bound& bound : kBounds) {
     const DTypeInfo& info = dtype_info(bound.type);
     const double bits = 8.0 * info.block_bytes / info.block_length;
@@ -141,15 +134,15 @@ TEST(Quantize, GaussianErrorLiesBetweenTheRateBoundAndUniformSteps) {
 }
 
 TEST(Quantize, HigherPrecisionFloatTypesRoundTrip) {
-  const std::vector<float> x = gaussian_row(4096, 4);
+  const std::vector<float> x = gaussian_numbers(4096, 4);
   EXPECT_EQ(round_trip_nmse(DType::kF32, x), 0);
   EXPECT_LT(round_trip_nmse(DType::kF16, x), std::pow(2.0, -22));   // relative error at most 2^-11
   EXPECT_LT(round_trip_nmse(DType::kBF16, x), std::pow(2.0, -16));  // 2^-8
 }
 
 TEST(Quantize, ImportanceLowersTheWeightedError) {
-  const std::vector<float> x = gaussian_row(16 * 256, 5);
-  std::vector<float> importance = gaussian_row(std::ssize(x), 6);
+  const std::vector<float> x = gaussian_numbers(16 * 256, 5);
+  std::vector<float> importance = gaussian_numbers(std::ssize(x), 6);
   for (float& value : importance) value = std::exp(2 * value);
   const auto weighted_error = [&](DType type, const float* weights) {
     const std::vector<std::byte> blocks = quantized(type, x.data(), std::ssize(x), weights);
@@ -183,7 +176,7 @@ TEST(Quantize, ZeroRowsComeBackAsZeros) {
 TEST(Quantize, HugeTinyAndNonFiniteRowsAreHarmless) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
-  const std::vector<float> base = gaussian_row(kColumns, 7);
+  const std::vector<float> base = gaussian_numbers(kColumns, 7);
   for (const float factor : {1e-45f, 1e-39f, 1e-20f, 1e-7f, 1e4f, 1e9f, 1e19f, 3e37f, kInfinity, kNan}) {
     std::vector<float> x = base;
     for (size_t i = 0; i < x.size(); ++i) {
@@ -236,7 +229,7 @@ TEST(Search, AffineFitFindsExactLevels) {
 
 // The target is 1 to 2 us per 32 elements; the bound leaves room for sanitizers and a busy machine.
 TEST(QuantizeTiming, AGroupTakesMicrosecondsNotMilliseconds) {
-  const std::vector<float> x = gaussian_row(16 * 256, 8);
+  const std::vector<float> x = gaussian_numbers(16 * 256, 8);
   const std::vector<float> importance(x.size(), 1.0f);
   for (const DType type : kQuantised) {
     const auto start = std::chrono::steady_clock::now();

@@ -30,6 +30,11 @@ testing::AssertionResult has(const std::vector<GgufFinding>& all, Level level, c
   return testing::AssertionFailure() << "no finding says '" << text << "':" << seen;
 }
 
+using Texts = std::initializer_list<const char*>;
+void expect(const std::vector<GgufFinding>& all, Level level, Texts texts) {
+  for (const char* text : texts) EXPECT_TRUE(has(all, level, text));
+}
+
 GgufBuilder model() {
   GgufBuilder b;
   b.text("general.architecture", "qwen2vl");
@@ -75,8 +80,9 @@ TEST(GgufCheck, FindsTensorsThatCannotBeUsed) {
       .tensor("b", {256, 2}, DType::kNVFP4, std::string(288, 'x'));
   b.tensor("n", {0, 3}, DType::kF32, "").tensor("s", {}, DType::kF32, le(1.0f));
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kWarning, "type NVFP4, which glimpse cannot multiply: 2, the first 'a' nvfp4 (256)"));
-  EXPECT_TRUE(has(all, Level::kWarning, "without elements: 1, the first 'n' f32 (0, 3)"));
+  expect(all, Level::kWarning,
+         {"type NVFP4, which glimpse cannot multiply: 2, the first 'a' nvfp4 (256)",
+          "without elements: 1, the first 'n' f32 (0, 3)"});
   EXPECT_TRUE(has(all, Level::kNote, "without dimensions: 1, the first 's'"));
 }
 
@@ -85,8 +91,7 @@ TEST(GgufCheck, FindsUnusualFileProperties) {
   b.version = 2;
   b.alignment_key(8).tensor("t", {2}, DType::kF32, std::string(8, 'x'));
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kNote, "version 2"));
-  EXPECT_TRUE(has(all, Level::kNote, "alignment 8 instead of 32"));
+  expect(all, Level::kNote, {"version 2", "alignment 8 instead of 32"});
   EXPECT_TRUE(has(all, Level::kWarning, "'general.architecture' is missing"));
   EXPECT_TRUE(has(findings(GgufBuilder().alignment_key(4096).text("general.architecture", "x")), Level::kNote, "4096"));
   EXPECT_TRUE(
@@ -101,12 +106,11 @@ TEST(GgufCheck, FindsKeysOfTheWrongType) {
   b.key("qwen2vl.rope.freq_base", GgufType::kFloat32, le(1e6f)).u32("tokenizer.ggml.add_bos_token", 0);
   b.array("qwen2vl.attention.head_count", GgufType::kInt32, 1, le<int32_t>(12));
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kWarning, "'general.name' is uint32; expected a string"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'qwen2vl.block_count' is string; expected an integer"));
-  EXPECT_TRUE(has(all, Level::kWarning, "rms_epsilon' is uint32; expected a float"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'tokenizer.ggml.tokens' is string; expected an array of strings"));
-  EXPECT_TRUE(has(all, Level::kWarning, "token_type' is array of 1 float32; expected an array of integers"));
-  EXPECT_TRUE(has(all, Level::kWarning, "add_bos_token' is uint32; expected a bool"));
+  expect(all, Level::kWarning,
+         {"'general.name' is uint32; expected a string", "'qwen2vl.block_count' is string; expected an integer",
+          "rms_epsilon' is uint32; expected a float", "'tokenizer.ggml.tokens' is string; expected an array of strings",
+          "token_type' is array of 1 float32; expected an array of integers",
+          "add_bos_token' is uint32; expected a bool"});
   EXPECT_FALSE(has(all, Level::kWarning, "freq_base"));
   EXPECT_FALSE(has(all, Level::kWarning, "head_count"));
 }
@@ -117,13 +121,10 @@ TEST(GgufCheck, FindsOddValues) {
   b.key("x.nan", GgufType::kFloat32, le(NAN)).array("x.inf", GgufType::kFloat64, 1, le(HUGE_VAL));
   b.array("x.texts", GgufType::kString, 2, str("\xc3") + str("\xc3\xa4"));
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kNote, "'general.name' is an empty string"));
-  EXPECT_TRUE(has(all, Level::kNote, "'x.y' is an empty array"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'x.utf8' is not valid UTF-8"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'x.texts': 1 of its 2 strings"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'x.nan' is not finite"));
-  EXPECT_TRUE(has(all, Level::kWarning, "'x.inf' is not finite"));
-  EXPECT_TRUE(has(all, Level::kNote, "unusual characters"));
+  expect(all, Level::kNote, {"'general.name' is an empty string", "'x.y' is an empty array", "unusual characters"});
+  expect(all, Level::kWarning,
+         {"'x.utf8' is not valid UTF-8", "'x.texts': 1 of its 2 strings", "'x.nan' is not finite",
+          "'x.inf' is not finite"});
 }
 
 TEST(GgufCheck, FindsAVocabularyThatDoesNotFit) {
@@ -132,8 +133,8 @@ TEST(GgufCheck, FindsAVocabularyThatDoesNotFit) {
   b.array("tokenizer.ggml.token_type", GgufType::kInt32, 2, le<int32_t>(1) + le<int32_t>(1));
   b.u32("tokenizer.ggml.eos_token_id", 3).u32("tokenizer.ggml.bos_token_id", 2);
   const auto all = findings(b);
-  EXPECT_TRUE(has(all, Level::kWarning, "token_type' has 2 entries for 3 tokens"));
-  EXPECT_TRUE(has(all, Level::kWarning, "eos_token_id' is 3, but there are 3 tokens"));
+  expect(all, Level::kWarning,
+         {"token_type' has 2 entries for 3 tokens", "eos_token_id' is 3, but there are 3 tokens"});
   EXPECT_FALSE(has(all, Level::kWarning, "bos_token_id"));
   EXPECT_TRUE(has(all, Level::kWarning, "token 'a' appears more than once"));
 }

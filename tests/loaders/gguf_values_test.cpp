@@ -48,20 +48,23 @@ TEST_F(GgufValues, AnyIntegerWidthIsAnUnsignedInteger) {
 }
 
 TEST_F(GgufValues, WrongTypesNameKeyExpectedAndFound) {
-  const auto code = ErrorCode::kCorrupt;
-  EXPECT_TRUE(fails(file_->optional_uint("a.i8"), code, "test.gguf: key 'a.i8' is -3; expected an unsigned integer"));
-  EXPECT_TRUE(fails(file_->optional_uint("a.f32"), code, "key 'a.f32' is float32; expected an unsigned integer"));
-  EXPECT_TRUE(fails(file_->optional_uint("a.bool"), code, "is bool"));
-  EXPECT_TRUE(fails(file_->optional_uint("b.i32"), code, "is array of 4 int32"));
-  EXPECT_TRUE(fails(file_->optional_uint("general.architecture"), code, "is string"));
-  EXPECT_TRUE(fails(file_->optional_float("b.string"), code, "is array of 3 string; expected a number"));
-  EXPECT_TRUE(fails(file_->optional_float("a.bool"), code, "is bool"));
-  EXPECT_TRUE(fails(file_->optional_bool("a.u8"), code, "expected a bool"));
-  EXPECT_TRUE(fails(file_->optional_string("a.u8"), code, "is uint8; expected a string"));
-  EXPECT_TRUE(fails(file_->int_array("b.f32"), code, "array of integers"));
-  EXPECT_TRUE(fails(file_->int_array("b.u64"), code, "18446744073709551615"));
-  EXPECT_TRUE(fails(file_->float_array("b.bool"), code, "array of numbers"));
-  EXPECT_TRUE(fails(file_->float_array("b.string"), code, "array of numbers"));
+  const auto refused = [&](auto read, std::initializer_list<std::pair<const char*, const char*>> cases) {
+    for (const auto& [key, words] : cases) EXPECT_TRUE(fails(read(key), ErrorCode::kCorrupt, words)) << key;
+  };
+  refused([&](const char* key) { return file_->optional_uint(key); },
+          {{"a.i8", "test.gguf: key 'a.i8' is -3; expected an unsigned integer"},
+           {"a.f32", "key 'a.f32' is float32; expected an unsigned integer"},
+           {"a.bool", "is bool"},
+           {"b.i32", "is array of 4 int32"},
+           {"general.architecture", "is string"}});
+  refused([&](const char* key) { return file_->optional_float(key); },
+          {{"b.string", "is array of 3 string; expected a number"}, {"a.bool", "is bool"}});
+  refused([&](const char* key) { return file_->optional_bool(key); }, {{"a.u8", "expected a bool"}});
+  refused([&](const char* key) { return file_->optional_string(key); }, {{"a.u8", "is uint8; expected a string"}});
+  refused([&](const char* key) { return file_->int_array(key); },
+          {{"b.f32", "array of integers"}, {"b.u64", "18446744073709551615"}});
+  refused([&](const char* key) { return file_->float_array(key); },
+          {{"b.bool", "array of numbers"}, {"b.string", "array of numbers"}});
 }
 
 TEST_F(GgufValues, MissingKeysAreNamed) {

@@ -346,26 +346,26 @@ TEST(ImageProgress, ExceptionsOfTheSinkReachTheCaller) {
   }
 }
 
+void expect_refused(const Bytes& bytes, ErrorCode code, std::string_view name) {
+  const auto image = decode_image(bytes, {});
+  ASSERT_FALSE(image.ok()) << name;
+  EXPECT_EQ(image.error().code, code) << name << ": " << image.error().message;
+}
+
 TEST(ImageOddities, RealDamageStaysAnError) {
   const std::pair<const char*, ErrorCode> cases[] = {{"bad_jpeg_repeated_refinement.jpg", ErrorCode::kCorrupt},
                                                      {"bad_jpeg_no_dc.jpg", ErrorCode::kTruncated},
                                                      {"bad_png_text_checksum.png", ErrorCode::kCorrupt},
                                                      {"bad_png_stream_checksum.png", ErrorCode::kCorrupt},
                                                      {"bad_png_cut_in_text.png", ErrorCode::kTruncated}};
-  for (const auto& [name, code] : cases) {
-    const auto image = decode_image(fixture(name), {});
-    ASSERT_FALSE(image.ok()) << name;
-    EXPECT_EQ(image.error().code, code) << name << ": " << image.error().message;
-  }
+  for (const auto& [name, code] : cases) expect_refused(fixture(name), code, name);
 }
 
 // A PNG without its end chunk must still have every byte of its pixels' chunks.
 TEST(ImageOddities, PixelsOfAPngWithoutEndMayNotBeCut) {
   const Bytes whole = fixture("odd_png_no_end.png");
   for (size_t n = 8; n < whole.size(); ++n) {
-    const auto image = decode_image(prefix(whole, n), {});
-    ASSERT_FALSE(image.ok()) << n << " of " << whole.size();
-    EXPECT_EQ(image.error().code, ErrorCode::kTruncated) << n << ": " << image.error().message;
+    expect_refused(prefix(whole, n), ErrorCode::kTruncated, std::to_string(n) + " of " + std::to_string(whole.size()));
   }
 }
 
@@ -394,11 +394,7 @@ TEST(ImageDamage, BadPpmHeadersAreErrors) {
                                                           {"P3 1 1 255\n1 2 x3 "sv, ErrorCode::kCorrupt},
                                                           {"P6 2 2 255"sv, ErrorCode::kTruncated},
                                                           {"P6 2 2 # 255 and no more"sv, ErrorCode::kTruncated}};
-  for (const auto& [text, code] : cases) {
-    const auto image = decode_image(bytes_of(text), {});
-    ASSERT_FALSE(image.ok()) << text;
-    EXPECT_EQ(image.error().code, code) << text << ": " << image.error().message;
-  }
+  for (const auto& [text, code] : cases) expect_refused(bytes_of(text), code, text);
 }
 
 TEST(ImageDamage, BadBmpHeadersAreErrors) {

@@ -12,9 +12,7 @@
 namespace glimpse {
 namespace {
 
-using gguf_test::fails;
-using gguf_test::GgufBuilder;
-using gguf_test::le;
+using namespace gguf_test;
 using testing::ElementsAre;
 using testing::HasSubstr;
 

@@ -9,9 +9,7 @@
 namespace glimpse {
 namespace {
 
-using gguf_test::fails;
-using gguf_test::GgufBuilder;
-using gguf_test::le;
+using namespace gguf_test;
 using testing::ElementsAre;
 
 std::string zeros(uint64_t n) {

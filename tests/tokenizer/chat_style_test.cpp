@@ -158,12 +158,15 @@ TEST(ChatStyle, NamesOtherFamilies) {
     EXPECT_FALSE(format.is_chatml);
     return format.name;
   };
-  EXPECT_EQ(family("{{ '<|start_header_id|>' + role + '<|end_header_id|>' }}"), "Llama 3");
-  EXPECT_EQ(family("<start_of_turn>user"), "Gemma");
-  EXPECT_EQ(family("{{ '<\uFF5CUser\uFF5C>' + content }}"), "DeepSeek");
-  EXPECT_EQ(family("[INST] {{ content }} [/INST]"), "Mistral");
-  EXPECT_EQ(family("{{ messages }}"), "an unknown family");
-  EXPECT_EQ(family("{{ '<|im_start|>' }} without an end"), "an unknown family");
+  const std::pair<const char*, const char*> cases[] = {
+      {"{{ '<|start_header_id|>' + role + '<|end_header_id|>' }}", "Llama 3"},
+      {"<start_of_turn>user", "Gemma"},
+      {"{{ '<\uFF5CUser\uFF5C>' + content }}", "DeepSeek"},
+      {"[INST] {{ content }} [/INST]", "Mistral"},
+      {"{{ messages }}", "an unknown family"},
+      {"{{ '<|im_start|>' }} without an end", "an unknown family"},
+  };
+  for (const auto& [text, name] : cases) EXPECT_EQ(family(text), name) << text;
 }
 
 TEST(ChatStyle, WithoutATemplateTheModelsKindDecides) {

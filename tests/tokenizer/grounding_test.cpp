@@ -64,10 +64,8 @@ TEST(Grounding, WhatIsNoBoxIsLeftOutAndTold) {
     EXPECT_EQ(told(box(corners)), "unreadable: 1\n") << corners;
   }
   EXPECT_EQ(told("<|quad_start|>(1,2),(3,4)<|quad_end|>"), "unreadable: 1\n");
-  EXPECT_EQ(told(""), "");
-  EXPECT_EQ(told("no box at all (1,2),(3,4)"), "");
-  EXPECT_EQ(told("<|box_start|>(1,2),(3,4)"), "cut\n");
-  EXPECT_EQ(told("<|object_ref_start|>red"), "cut\n");
+  for (const char* none : {"", "no box at all (1,2),(3,4)"}) EXPECT_EQ(told(none), "");
+  for (const char* cut : {"<|box_start|>(1,2),(3,4)", "<|object_ref_start|>red"}) EXPECT_EQ(told(cut), "cut\n");
 }
 
 TEST(Grounding, DamageDoesNotHideTheNextBox) {
