@@ -28,10 +28,10 @@ using RowFn = void (*)(Isa isa, const Operands& o);
 
 // What works in place gets a copy of its row first, which counts: run on its own result again and again it would end in
 // zeros and denormals.
-template <void function(Isa, float*, int64_t)>
+template <Activation activation>
 void on_copy(Isa isa, const Operands& o) {
   std::memcpy(o.out, o.x, static_cast<size_t>(o.n) * sizeof(float));
-  function(isa, o.out, o.n);
+  store_tile(isa, {o.out, o.n, o.n, 1, nullptr}, activation, o.out, o.n);
 }
 
 struct RowFunction {
@@ -57,10 +57,10 @@ const std::vector<RowFunction>& row_functions() {
        },
        2, model},
       {"swiglu", [](Isa isa, const Operands& o) { swiglu(isa, o.x, o.y, o.n, o.out); }, 3, inner},
-      {"quick_gelu", on_copy<quick_gelu>, 2, vision},
-      {"gelu_erf", on_copy<gelu_erf>, 2, vision},
-      {"gelu_tanh", on_copy<gelu_tanh>, 2, vision},
-      {"silu", on_copy<silu>, 2, vision},
+      {"quick_gelu", on_copy<Activation::kQuickGelu>, 2, vision},
+      {"gelu_erf", on_copy<Activation::kGeluErf>, 2, vision},
+      {"gelu_tanh", on_copy<Activation::kGeluTanh>, 2, vision},
+      {"silu", on_copy<Activation::kSilu>, 2, vision},
       {"add", [](Isa isa, const Operands& o) { add(isa, o.x, o.n, o.out); }, 3, model},
   };
   return functions;

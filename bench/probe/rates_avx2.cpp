@@ -1,12 +1,12 @@
 #include <immintrin.h>
 
+#include "bench/probe/rate_loop.h"
 #include "bench/probe/rates.h"
 
 namespace glimpse::bench {
 namespace {
 
 constexpr int kChains = 12;  // two multipliers, latency 4 to 5
-constexpr int kSteps = 1024;
 
 }  // namespace
 
@@ -25,46 +25,24 @@ uint64_t read_bytes_avx2(const std::byte* data, size_t n_bytes) {
 }
 
 double fma_rate_avx2(double operations, float* sink) {
-  __m256 sums[kChains], a = _mm256_set1_ps(1.0e-3f);
-  for (int c = 0; c < kChains; ++c) sums[c] = _mm256_set1_ps(static_cast<float>(c));
-  double done = 0;
-  while (done < operations) {
-    for (int step = 0; step < kSteps; ++step) {
-#pragma GCC unroll 12
-      for (int c = 0; c < kChains; ++c) sums[c] = _mm256_fmadd_ps(a, a, sums[c]);
-    }
-    done += 2.0 * 8 * kChains * kSteps;
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_ps(sums[0], sums[c]);
-  *sink = _mm256_cvtss_f32(sums[0]);
-  return done;
+  const __m256 a = _mm256_set1_ps(1.0e-3f);
+  const auto first = [](int c) { return _mm256_set1_ps(static_cast<float>(c)); };
+  return rate_of<kChains, float>(operations, 2 * 8, sink, first,
+                                 [&](__m256 sum) { return _mm256_fmadd_ps(a, a, sum); });
 }
 
 double int8_rate_avx2(double operations, float* sink) {
-  // Unrolled all over and in assembly: or gcc 12 keeps the sums in memory, at half the rate.
   const __m256i codes = _mm256_set1_epi8(3), values = _mm256_set1_epi8(-2);
-  __m256i sums[kChains];
-#pragma GCC unroll 12
-  for (int c = 0; c < kChains; ++c) sums[c] = _mm256_set1_epi16(static_cast<short>(c));
-  double done = 0;
-  while (done < operations) {
-    for (int step = 0; step < kSteps; ++step) {
-#pragma GCC unroll 12
-      for (int c = 0; c < kChains; ++c) {
-        __m256i products;
-        __asm__ volatile(
-            "vpmaddubsw %[values], %[codes], %[products]\n\t"
-            "vpaddw %[products], %[sum], %[sum]"
-            : [sum] "+x"(sums[c]), [products] "=&x"(products)
-            : [codes] "x"(codes), [values] "x"(values));
-      }
-    }
-    done += 2.0 * 32 * kChains * kSteps;
-  }
-#pragma GCC unroll 12
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm256_add_epi16(sums[0], sums[c]);
-  *sink = static_cast<float>(_mm256_extract_epi16(sums[0], 0));
-  return done;
+  const auto first = [](int c) { return _mm256_set1_epi16(static_cast<short>(c)); };
+  return rate_of<kChains, uint16_t>(operations, 2 * 32, sink, first, [&](__m256i sum) {
+    __m256i products;  // in assembly, or gcc 12 keeps the sums in memory
+    __asm__ volatile(
+        "vpmaddubsw %[values], %[codes], %[products]\n\t"
+        "vpaddw %[products], %[sum], %[sum]"
+        : [sum] "+x"(sum), [products] "=&x"(products)
+        : [codes] "x"(codes), [values] "x"(values));
+    return sum;
+  });
 }
 
 }  // namespace glimpse::bench

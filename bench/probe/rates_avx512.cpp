@@ -1,5 +1,6 @@
 #include <immintrin.h>
 
+#include "bench/probe/rate_loop.h"
 #include "bench/probe/rates.h"
 
 namespace glimpse::bench {
@@ -18,20 +19,9 @@ uint64_t read_bytes_avx512(const std::byte* data, size_t n_bytes) {
 }
 
 double fma_rate_avx512(double operations, float* sink) {
-  constexpr int kChains = 16, kSteps = 1024;
-  __m512 sums[kChains], a = _mm512_set1_ps(1.0e-3f);
-  for (int c = 0; c < kChains; ++c) sums[c] = _mm512_set1_ps(static_cast<float>(c));
-  double done = 0;
-  while (done < operations) {
-    for (int step = 0; step < kSteps; ++step) {
-#pragma GCC unroll 16
-      for (int c = 0; c < kChains; ++c) sums[c] = _mm512_fmadd_ps(a, a, sums[c]);
-    }
-    done += 2.0 * 16 * kChains * kSteps;
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm512_add_ps(sums[0], sums[c]);
-  *sink = _mm512_cvtss_f32(sums[0]);
-  return done;
+  const __m512 a = _mm512_set1_ps(1.0e-3f);
+  const auto first = [](int c) { return _mm512_set1_ps(static_cast<float>(c)); };
+  return rate_of<16, float>(operations, 2 * 16, sink, first, [&](__m512 sum) { return _mm512_fmadd_ps(a, a, sum); });
 }
 
 }  // namespace glimpse::bench

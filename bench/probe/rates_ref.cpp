@@ -1,6 +1,7 @@
 // For any x86-64: SSE2 is part of the baseline.
 #include <emmintrin.h>
 
+#include "bench/probe/rate_loop.h"
 #include "bench/probe/rates.h"
 
 namespace glimpse::bench {
@@ -19,21 +20,12 @@ uint64_t read_bytes_ref(const std::byte* data, size_t n_bytes) {
 }
 
 double fma_rate_ref(double operations, float* sink) {
-  constexpr int kChains = 12, kSteps = 1024;
-  __m128 sums[kChains], factor = _mm_set1_ps(1.0e-3f);
-  for (int c = 0; c < kChains; ++c) sums[c] = _mm_set1_ps(static_cast<float>(c));
-  double done = 0;
-  while (done < operations) {
-    for (int step = 0; step < kSteps; ++step) {
-      __asm__ volatile("" : "+x"(factor));  // or the product would be computed once
-#pragma GCC unroll 12
-      for (int c = 0; c < kChains; ++c) sums[c] = _mm_add_ps(sums[c], _mm_mul_ps(factor, factor));
-    }
-    done += 2.0 * 4 * kChains * kSteps;
-  }
-  for (int c = 1; c < kChains; ++c) sums[0] = _mm_add_ps(sums[0], sums[c]);
-  *sink = _mm_cvtss_f32(sums[0]);
-  return done;
+  __m128 factor = _mm_set1_ps(1.0e-3f);
+  const auto first = [](int c) { return _mm_set1_ps(static_cast<float>(c)); };
+  return rate_of<12, float>(operations, 2 * 4, sink, first, [&](__m128 sum) {
+    __asm__ volatile("" : "+x"(factor));  // or the product would be computed once
+    return _mm_add_ps(sum, _mm_mul_ps(factor, factor));
+  });
 }
 
 }  // namespace glimpse::bench

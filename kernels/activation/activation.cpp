@@ -20,36 +20,28 @@ double sigmoid(double z) {
   return 1.0 / (1.0 + std::exp(-z));
 }
 
-float silu_value(float z) {
-  return weighted(z, sigmoid(z));
+float activated(Activation activation, float x) {
+  constexpr double kTwoRootTwoOverPi = 1.5957691216057308;
+  const double v = x;
+  switch (activation) {
+    case Activation::kNone:
+      return x;
+    case Activation::kQuickGelu:
+      return weighted(x, sigmoid(1.702 * x));
+    case Activation::kGeluErf:  // 1 + erf(u) = erfc(-u), which keeps its digits where erf is near -1
+      return weighted(x, 0.5 * std::erfc(-x * 0.70710678118654752));
+    case Activation::kGeluTanh:  // (1 + tanh(u)) / 2 = sigmoid(2 u)
+      return weighted(x, sigmoid(kTwoRootTwoOverPi * (v + 0.044715 * v * v * v)));
+    case Activation::kSilu:
+      return weighted(x, sigmoid(x));
+  }
+  return x;
 }
 
 }  // namespace
 
 void swiglu_ref(const float* gate, const float* up, int64_t n, float* out) {
-  for (int64_t i = 0; i < n; ++i) out[i] = silu_value(gate[i]) * up[i];
-}
-
-void quick_gelu_ref(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = weighted(x[i], sigmoid(1.702 * x[i]));
-}
-
-// 1 + erf(u) = erfc(-u), which keeps its digits where erf is near -1.
-void gelu_erf_ref(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = weighted(x[i], 0.5 * std::erfc(-x[i] * 0.70710678118654752));
-}
-
-// (1 + tanh(u)) / 2 = sigmoid(2 u).
-void gelu_tanh_ref(float* x, int64_t n) {
-  constexpr double kTwoRootTwoOverPi = 1.5957691216057308;
-  for (int64_t i = 0; i < n; ++i) {
-    const double v = x[i];
-    x[i] = weighted(x[i], sigmoid(kTwoRootTwoOverPi * (v + 0.044715 * v * v * v)));
-  }
-}
-
-void silu_ref(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) x[i] = silu_value(x[i]);
+  for (int64_t i = 0; i < n; ++i) out[i] = activated(Activation::kSilu, gate[i]) * up[i];
 }
 
 void add_ref(const float* x, int64_t n, float* y) {
@@ -60,23 +52,7 @@ void store_tile_ref(const ProductTile& tile, Activation activation, float* out, 
   for (int64_t c = 0; c < tile.n_columns; ++c) {
     float* to = out + c * ld_out;
     for (int64_t r = 0; r < tile.n_rows; ++r) {
-      to[r] = tile.values[c * tile.ld + r] + (tile.bias != nullptr ? tile.bias[r] : 0.0f);
-    }
-    switch (activation) {
-      case Activation::kNone:
-        break;
-      case Activation::kQuickGelu:
-        quick_gelu_ref(to, tile.n_rows);
-        break;
-      case Activation::kGeluErf:
-        gelu_erf_ref(to, tile.n_rows);
-        break;
-      case Activation::kGeluTanh:
-        gelu_tanh_ref(to, tile.n_rows);
-        break;
-      case Activation::kSilu:
-        silu_ref(to, tile.n_rows);
-        break;
+      to[r] = activated(activation, tile.values[c * tile.ld + r] + (tile.bias != nullptr ? tile.bias[r] : 0.0f));
     }
   }
 }
@@ -92,9 +68,7 @@ void add_tile_ref(const ProductTile& tile, float* out, int64_t ld_out) {
 namespace {
 
 constexpr ActivationKernels kKernels[] = {
-#define GLIMPSE_KERNEL(isa, suffix)                                                            \
-  {Isa::isa,      swiglu_##suffix, quick_gelu_##suffix, gelu_erf_##suffix, gelu_tanh_##suffix, \
-   silu_##suffix, add_##suffix,    store_tile_##suffix, add_tile_##suffix},
+#define GLIMPSE_KERNEL(isa, suffix) {Isa::isa, swiglu_##suffix, add_##suffix, store_tile_##suffix, add_tile_##suffix},
 #include "kernels/activation/activation_kernels.inc"
 };
 
@@ -115,18 +89,6 @@ void swiglu(Isa isa, const float* gate, const float* up, int64_t n, float* out) 
 }
 void add(Isa isa, const float* x, int64_t n, float* y) {
   select_kernel(kKernels, isa)->add(x, n, y);
-}
-void quick_gelu(Isa isa, float* x, int64_t n) {
-  select_kernel(kKernels, isa)->quick_gelu(x, n);
-}
-void gelu_erf(Isa isa, float* x, int64_t n) {
-  select_kernel(kKernels, isa)->gelu_erf(x, n);
-}
-void gelu_tanh(Isa isa, float* x, int64_t n) {
-  select_kernel(kKernels, isa)->gelu_tanh(x, n);
-}
-void silu(Isa isa, float* x, int64_t n) {
-  select_kernel(kKernels, isa)->silu(x, n);
 }
 
 }  // namespace glimpse

@@ -1,4 +1,4 @@
-// Activation functions on rows. Infinities give the limits of the functions (-0 or +infinity), NaN propagates.
+// Activation functions. Infinities give the limits of the functions (-0 or +infinity), NaN propagates.
 //
 // The vector versions (polynomial exponential) stay within 3e-6 |y| + 1e-9 |x| + 1e-36 of the exact value y at x. The
 // second term is gelu_tanh's alone, whose exponent is a rounded cubic (it matters below x = -5, where y < 1e-6 x); the
@@ -13,16 +13,8 @@
 
 namespace glimpse {
 
-/// out[i] = silu(gate[i]) * up[i], silu(z) = z / (1 + e^-z). In place on either input is allowed.
+/// out[i] = silu(gate[i]) * up[i], silu(z) as in activation_kind.h. In place on either input is allowed.
 void swiglu(Isa isa, const float* gate, const float* up, int64_t n, float* out);
-/// x[i] = x[i] * sigmoid(1.702 x[i]).
-void quick_gelu(Isa isa, float* x, int64_t n);
-/// x[i] = x[i] / 2 * (1 + erf(x[i] / sqrt(2))).
-void gelu_erf(Isa isa, float* x, int64_t n);
-/// x[i] = x[i] / 2 * (1 + tanh(sqrt(2 / pi) (x[i] + 0.044715 x[i]^3))).
-void gelu_tanh(Isa isa, float* x, int64_t n);
-/// x[i] = silu(x[i]).
-void silu(Isa isa, float* x, int64_t n);
 /// y[i] += x[i].
 void add(Isa isa, const float* x, int64_t n, float* y);
 
@@ -35,7 +27,7 @@ struct ProductTile {
   int64_t n_columns = 0;
   const float* bias = nullptr;
 };
-/// out[c * ld_out + r] = activation(tile[c][r] + bias[r]).
+/// out[c * ld_out + r] = activation(tile[c][r] + bias[r]). In place on the values is allowed.
 void store_tile(Isa isa, const ProductTile& tile, Activation activation, float* out, int64_t ld_out);
 /// out[c * ld_out + r] += tile[c][r] + bias[r].
 void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out);
@@ -44,10 +36,6 @@ void add_tile(Isa isa, const ProductTile& tile, float* out, int64_t ld_out);
 struct ActivationKernels {
   Isa isa;  // what they need
   void (*swiglu)(const float* gate, const float* up, int64_t n, float* out);
-  void (*quick_gelu)(float* x, int64_t n);
-  void (*gelu_erf)(float* x, int64_t n);
-  void (*gelu_tanh)(float* x, int64_t n);
-  void (*silu)(float* x, int64_t n);
   void (*add)(const float* x, int64_t n, float* y);
   void (*store_tile)(const ProductTile& tile, Activation activation, float* out, int64_t ld_out);
   void (*add_tile)(const ProductTile& tile, float* out, int64_t ld_out);

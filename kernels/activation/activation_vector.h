@@ -91,13 +91,6 @@ struct GeluErf {
   }
 };
 
-template <class S, class Activation>
-inline void apply_row(float* x, int64_t n) {
-  for (int64_t i = 0; i < n; i += S::kLanes) {
-    S::store_row(x + i, n - i, Activation::template apply<S>(S::load_row(x + i, n - i)));
-  }
-}
-
 template <class S>
 inline void swiglu_row(const float* gate, const float* up, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += S::kLanes) {
@@ -159,18 +152,6 @@ inline void add_row(const float* x, int64_t n, float* y) {
 #define GLIMPSE_DEFINE_ACTIVATIONS(isa, S)                                                            \
   void swiglu_##isa(const float* gate, const float* up, int64_t n, float* out) {                      \
     swiglu_row<S>(gate, up, n, out);                                                                  \
-  }                                                                                                   \
-  void quick_gelu_##isa(float* x, int64_t n) {                                                        \
-    apply_row<S, QuickGelu>(x, n);                                                                    \
-  }                                                                                                   \
-  void gelu_erf_##isa(float* x, int64_t n) {                                                          \
-    apply_row<S, GeluErf>(x, n);                                                                      \
-  }                                                                                                   \
-  void gelu_tanh_##isa(float* x, int64_t n) {                                                         \
-    apply_row<S, GeluTanh>(x, n);                                                                     \
-  }                                                                                                   \
-  void silu_##isa(float* x, int64_t n) {                                                              \
-    apply_row<S, Silu>(x, n);                                                                         \
   }                                                                                                   \
   void add_##isa(const float* x, int64_t n, float* y) {                                               \
     add_row<S>(x, n, y);                                                                              \

@@ -70,22 +70,16 @@ void attend_block_ref(KvElement element, const void* queries, int64_t n_rows, in
 
 }  // namespace
 
-void attention_bf16_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
-                        int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  attend_block_ref(KvElement::kBf16, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
-}
-void attention_f16_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
-                       int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  attend_block_ref(KvElement::kF16, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
-}
-void attention_f32_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
-                       int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  attend_block_ref(KvElement::kF32, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
-}
-void attention_q8_ref(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,
-                      int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  attend_block_ref(KvElement::kQ8_0, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch);
-}
+#define GLIMPSE_ATTENTION_REF(function, element)                                                                  \
+  void function(const void* queries, int64_t n_rows, int64_t d, const std::byte* keys, const std::byte* values,   \
+                int64_t key_begin, const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {   \
+    attend_block_ref(KvElement::element, queries, n_rows, d, keys, values, key_begin, n_visible, state, scratch); \
+  }
+GLIMPSE_ATTENTION_REF(attention_bf16_ref, kBf16)
+GLIMPSE_ATTENTION_REF(attention_f16_ref, kF16)
+GLIMPSE_ATTENTION_REF(attention_f32_ref, kF32)
+GLIMPSE_ATTENTION_REF(attention_q8_ref, kQ8_0)
+#undef GLIMPSE_ATTENTION_REF
 
 // The algebra of partial softmax results (as in flashinfer's state.cuh): both sides are brought to the common maximum.
 void merge_attention_ref(const AttentionState& state, const AttentionState& block, int64_t n_rows, int64_t d) {

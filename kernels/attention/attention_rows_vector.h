@@ -132,3 +132,23 @@ inline void finish_attention(const AttentionState& state, int64_t n_rows, int64_
 
 }  // namespace
 }  // namespace glimpse
+
+// The functions of attention_isa.h for one instruction set and its vector type.
+#define GLIMPSE_DEFINE_ATTENTION_ROWS(isa, S)                                                                          \
+  void store_key_groups_##isa(KvElement element, const float* rows, int64_t ld, int64_t n_groups, int64_t head_dim,    \
+                              int64_t d, std::byte* group) {                                                           \
+    store_key_groups<S>(element, rows, ld, n_groups, head_dim, d, group);                                              \
+  }                                                                                                                    \
+  void store_value_rows_##isa(KvElement element, const float* rows, int64_t ld, int64_t n, int64_t head_dim,           \
+                              int64_t d, std::byte* out) {                                                             \
+    store_value_rows<S>(element, rows, ld, n, head_dim, d, out);                                                       \
+  }                                                                                                                    \
+  void prepare_queries_##isa(KvElement element, const float* q, float scale, int64_t head_dim, int64_t d, void* out) { \
+    prepare_queries<S>(element, q, scale, head_dim, d, out);                                                           \
+  }                                                                                                                    \
+  void merge_attention_##isa(const AttentionState& state, const AttentionState& block, int64_t n_rows, int64_t d) {    \
+    merge_attention<S>(state, block, n_rows, d);                                                                       \
+  }                                                                                                                    \
+  void finish_attention_##isa(const AttentionState& state, int64_t n_rows, int64_t head_dim, float* const* out_rows) { \
+    finish_attention<S>(state, n_rows, head_dim, out_rows);                                                            \
+  }

@@ -47,13 +47,7 @@ struct Quantizer : Vec256 {
     sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
     return _mm_cvtsi128_si32(sum);
   }
-  /// 32 floats to int8 and the sums of each 16, or the sum of all.
-  static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, int32_t* sums) {
-    for (int h = 0; h < 2; ++h) sums[h] = sum_of(quantize16(to + 16 * h, x + 16 * h, inverse));
-  }
-  static GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, F inverse) {
-    return sum_of(_mm_add_epi16(quantize16(to, x, inverse), quantize16(to + 16, x + 16, inverse)));
-  }
+  static GLIMPSE_INLINE __m128i add_sums(__m128i a, __m128i b) { return _mm_add_epi16(a, b); }
 };
 
 }  // namespace

@@ -33,13 +33,8 @@ struct Quantizer : Vec512 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(q));
     return q;
   }
-  /// 32 floats to int8 and the sums of each 16, or the sum of all.
-  static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, int32_t* sums) {
-    for (int h = 0; h < 2; ++h) sums[h] = _mm512_reduce_add_epi32(quantize16(to + 16 * h, x + 16 * h, inverse));
-  }
-  static GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, F inverse) {
-    return _mm512_reduce_add_epi32(add32(quantize16(to, x, inverse), quantize16(to + 16, x + 16, inverse)));
-  }
+  static GLIMPSE_INLINE I add_sums(I a, I b) { return add32(a, b); }
+  static GLIMPSE_INLINE int32_t sum_of(I words) { return _mm512_reduce_add_epi32(words); }
 };
 
 }  // namespace

@@ -59,6 +59,16 @@ GLIMPSE_INLINE void mix32(const float* x, float* to) {
   for (int i = 0; i < n; ++i) Q::store_f(to + Q::kLanes * i, v[i]);
 }
 
+/// 32 floats to int8 and the sums of each 16, or the sum of all.
+template <class Q>
+GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, typename Q::F inverse, int32_t* sums) {
+  for (int h = 0; h < 2; ++h) sums[h] = Q::sum_of(Q::quantize16(to + 16 * h, x + 16 * h, inverse));
+}
+template <class Q>
+GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, typename Q::F inverse) {
+  return Q::sum_of(Q::add_sums(Q::quantize16(to, x, inverse), Q::quantize16(to + 16, x + 16, inverse)));
+}
+
 /// One block of `length` values (32 or 128) at value `first` of the record.
 template <class Q, ActFormat format, int length>
 GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, int64_t first, const float* x) {
@@ -79,9 +89,9 @@ GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, i
     if (!usable) {
       __builtin_memset(record + at, 0, 32);
     } else if constexpr (format == ActFormat::kInt8x128K) {
-      Q::quantize32(record + at, x + i, inverse, sums);
+      quantize32<Q>(record + at, x + i, inverse, sums);
     } else {
-      sums[0] = Q::quantize32(record + at, x + i, inverse);
+      sums[0] = quantize32<Q>(record + at, x + i, inverse);
     }
     const int32_t sum = sums[0] + sums[1], bias = -128 * sum;
     __builtin_memcpy(record + view.bias32_at + at / 32 * 4, &bias, 4);

@@ -4,21 +4,8 @@
 #include "kernels/simd/vec_avx512.h"
 
 namespace glimpse {
-namespace {
 
-// Columns of a tile of two vectors of rows: 2 x 12 sums, two weights and a broadcast activation fit the registers.
-constexpr int kWide = 12;
-
-}  // namespace
-
-#define GLIMPSE_FLOAT(function, format)                                                                           \
-  void function(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act, float* out, \
-                int64_t ld_out, std::byte* scratch) {                                                             \
-    run_float<PanelFormat::format, Vec512, kWide>(panels, panel_stride, n_panels, act, out, ld_out, scratch);     \
-  }
-GLIMPSE_FLOAT(matmul_f32_f32_avx512, kF32)
-GLIMPSE_FLOAT(matmul_f16_f32_avx512, kF16)
-GLIMPSE_FLOAT(matmul_bf16_f32_avx512, kBF16)
-#undef GLIMPSE_FLOAT
+// 2 x 12 sums, two weights and a broadcast activation fit the registers.
+GLIMPSE_DEFINE_FLOAT_KERNELS(avx512, Vec512, 12)
 
 }  // namespace glimpse

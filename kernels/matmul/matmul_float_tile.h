@@ -183,3 +183,14 @@ void run_float(const std::byte* panels_bytes, uint64_t panel_stride, int64_t n_p
 
 }  // namespace
 }  // namespace glimpse
+
+// The float kernels of one instruction set. V: its vectors; kWide: columns of a tile of two vectors of rows.
+#define GLIMPSE_DEFINE_FLOAT_KERNEL(function, format, V, kWide)                                                   \
+  void function(const std::byte* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act, float* out, \
+                int64_t ld_out, std::byte* scratch) {                                                             \
+    run_float<PanelFormat::format, V, kWide>(panels, panel_stride, n_panels, act, out, ld_out, scratch);          \
+  }
+#define GLIMPSE_DEFINE_FLOAT_KERNELS(isa, V, kWide)                 \
+  GLIMPSE_DEFINE_FLOAT_KERNEL(matmul_f32_f32_##isa, kF32, V, kWide) \
+  GLIMPSE_DEFINE_FLOAT_KERNEL(matmul_f16_f32_##isa, kF16, V, kWide) \
+  GLIMPSE_DEFINE_FLOAT_KERNEL(matmul_bf16_f32_##isa, kBF16, V, kWide)

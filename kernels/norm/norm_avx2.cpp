@@ -8,10 +8,9 @@ namespace {
 
 struct Doubles256 {
   using D = __m256d;
-  static constexpr int kParts = 4;
 
   // Zero from `count` on.
-  static inline void load(const float* x, int64_t count, D out[kParts]) {
+  static inline void load(const float* x, int64_t count, D* out) {
     for (int half = 0; half < 2; ++half) {
       const __m256 v = count >= 16 ? _mm256_loadu_ps(x + 8 * half) : load_row_avx2(x + 8 * half, count - 8 * half);
       out[2 * half] = _mm256_cvtps_pd(_mm256_castps256_ps128(v));
@@ -28,7 +27,7 @@ struct Doubles256 {
     const double clamped = left >= 4 ? 4.0 : left <= 0 ? 0.0 : static_cast<double>(left);
     return _mm256_and_pd(apart, _mm256_cmp_pd(_mm256_setr_pd(0, 1, 2, 3), _mm256_set1_pd(clamped), _CMP_LT_OQ));
   }
-  static inline double total(const D part[kParts]) {
+  static inline double total(const D* part) {
     const D s4 = _mm256_add_pd(_mm256_add_pd(part[0], part[2]), _mm256_add_pd(part[1], part[3]));
     const __m128d s2 = _mm_add_pd(_mm256_castpd256_pd128(s4), _mm256_extractf128_pd(s4, 1));
     return _mm_cvtsd_f64(_mm_add_sd(s2, _mm_unpackhi_pd(s2, s2)));
@@ -37,11 +36,6 @@ struct Doubles256 {
 
 }  // namespace
 
-void rms_norm_avx2(const float* x, const float* weight, float eps, int64_t n, float* out) {
-  rms_norm<Vec256, Doubles256>(x, weight, eps, n, out);
-}
-void layer_norm_avx2(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
-  layer_norm<Vec256, Doubles256>(x, weight, bias, eps, n, out);
-}
+GLIMPSE_DEFINE_NORMS(avx2, Vec256, Doubles256)
 
 }  // namespace glimpse

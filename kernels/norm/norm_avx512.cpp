@@ -9,10 +9,9 @@ namespace {
 // The masked extracts keep GCC 12 from warning about its own header.
 struct Doubles512 {
   using D = __m512d;
-  static constexpr int kParts = 2;
 
   // Zero from `count` on.
-  static inline void load(const float* x, int64_t count, D out[kParts]) {
+  static inline void load(const float* x, int64_t count, D* out) {
     const __m512 v = load_row_avx512(x, count);
     out[0] = _mm512_cvtps_pd(_mm512_castps512_ps256(v));
     out[1] = _mm512_cvtps_pd(_mm512_maskz_extractf32x8_ps(0xff, v, 1));
@@ -23,7 +22,7 @@ struct Doubles512 {
   static inline D sub_below(D v, double center, int64_t count, int j) {
     return _mm512_maskz_sub_pd(static_cast<__mmask8>(lanes_below_avx512(count) >> (8 * j)), v, _mm512_set1_pd(center));
   }
-  static inline double total(const D part[kParts]) {
+  static inline double total(const D* part) {
     const D s8 = _mm512_add_pd(part[0], part[1]);
     const __m256d s4 =
         _mm256_add_pd(_mm512_maskz_extractf64x4_pd(0xf, s8, 0), _mm512_maskz_extractf64x4_pd(0xf, s8, 1));
@@ -34,11 +33,6 @@ struct Doubles512 {
 
 }  // namespace
 
-void rms_norm_avx512(const float* x, const float* weight, float eps, int64_t n, float* out) {
-  rms_norm<Vec512, Doubles512>(x, weight, eps, n, out);
-}
-void layer_norm_avx512(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
-  layer_norm<Vec512, Doubles512>(x, weight, bias, eps, n, out);
-}
+GLIMPSE_DEFINE_NORMS(avx512, Vec512, Doubles512)
 
 }  // namespace glimpse

@@ -1,6 +1,6 @@
 // Norms of a row for any vector width, with the same bits. Internal linkage.
 //
-// S: a vector type of kernels/simd. W: the same width in doubles, 16 at a time in W::kParts parts; lane l takes the
+// S: a vector type of kernels/simd. W: the same width in doubles, 16 at a time in kParts<W> parts; lane l takes the
 // elements l, 16 + l, ..., and total() adds lanes 8 apart, then 4, 2 and 1.
 #pragma once
 
@@ -10,6 +10,10 @@
 
 namespace glimpse {
 namespace {
+
+// Vectors of W for 16 doubles.
+template <class W>
+constexpr int kParts = 16 * sizeof(double) / sizeof(typename W::D);
 
 // out = x scale weight.
 template <class S>
@@ -42,16 +46,16 @@ inline double reciprocal_root(double x) {
 
 template <class W>
 struct Sums {
-  typename W::D part[W::kParts] = {};
+  typename W::D part[kParts<W>] = {};
 };
 
 template <class S, class W>
 inline void rms_norm(const float* x, const float* weight, float eps, int64_t n, float* out) {
   Sums<W> sums;
   for (int64_t i = 0; i < n; i += 16) {
-    typename W::D v[W::kParts];
+    typename W::D v[kParts<W>];
     W::load(x + i, n - i, v);
-    for (int j = 0; j < W::kParts; ++j) sums.part[j] = W::fma(v[j], v[j], sums.part[j]);
+    for (int j = 0; j < kParts<W>; ++j) sums.part[j] = W::fma(v[j], v[j], sums.part[j]);
   }
   const double mean = W::total(sums.part) / static_cast<double>(n);
   scale_row<S>(x, weight, reciprocal_root(mean + static_cast<double>(eps)), n, out);
@@ -61,15 +65,15 @@ template <class S, class W>
 inline void layer_norm(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) {
   Sums<W> sums, squares;
   for (int64_t i = 0; i < n; i += 16) {
-    typename W::D v[W::kParts];
+    typename W::D v[kParts<W>];
     W::load(x + i, n - i, v);
-    for (int j = 0; j < W::kParts; ++j) sums.part[j] = W::add(sums.part[j], v[j]);
+    for (int j = 0; j < kParts<W>; ++j) sums.part[j] = W::add(sums.part[j], v[j]);
   }
   const double mean = W::total(sums.part) / static_cast<double>(n);
   for (int64_t i = 0; i < n; i += 16) {
-    typename W::D v[W::kParts];
+    typename W::D v[kParts<W>];
     W::load(x + i, n - i, v);
-    for (int j = 0; j < W::kParts; ++j) {
+    for (int j = 0; j < kParts<W>; ++j) {
       const typename W::D apart = W::sub_below(v[j], mean, n - i, j);
       squares.part[j] = W::fma(apart, apart, squares.part[j]);
     }
@@ -80,3 +84,12 @@ inline void layer_norm(const float* x, const float* weight, const float* bias, f
 
 }  // namespace
 }  // namespace glimpse
+
+// The functions of norm_isa.h for one instruction set: its vector type and its doubles.
+#define GLIMPSE_DEFINE_NORMS(isa, S, W)                                                                             \
+  void rms_norm_##isa(const float* x, const float* weight, float eps, int64_t n, float* out) {                      \
+    rms_norm<S, W>(x, weight, eps, n, out);                                                                         \
+  }                                                                                                                 \
+  void layer_norm_##isa(const float* x, const float* weight, const float* bias, float eps, int64_t n, float* out) { \
+    layer_norm<S, W>(x, weight, bias, eps, n, out);                                                                 \
+  }
