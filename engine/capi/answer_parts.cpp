@@ -91,9 +91,7 @@ void glimpse_prompt_params_init(glimpse_prompt_params* params) {
 
 glimpse_status glimpse_session_set_prompt_params(glimpse_session* session, const glimpse_prompt_params* given) {
   return guarded([&]() -> Status {
-    glimpse_prompt_params params;
-    glimpse_prompt_params_init(&params);
-    GLIMPSE_TRY(read_params(given, &params));
+    GLIMPSE_ASSIGN(const glimpse_prompt_params params, given_params(given, glimpse_prompt_params_init));
     SessionUse use;
     GLIMPSE_TRY(use.begin_reading(session));
     GLIMPSE_ASSIGN(PromptOptions options, prompt_options(params.tools, params.n_tools, params.thinking));
@@ -108,9 +106,7 @@ void glimpse_splitter_params_init(glimpse_splitter_params* params) {
 
 glimpse_status glimpse_splitter_create(const glimpse_splitter_params* given, glimpse_splitter** out) {
   return give_handle(out, [&](glimpse_splitter& handle) -> Status {
-    glimpse_splitter_params params;
-    glimpse_splitter_params_init(&params);
-    GLIMPSE_TRY(read_params(given, &params));
+    GLIMPSE_ASSIGN(const glimpse_splitter_params params, given_params(given, glimpse_splitter_params_init));
     handle.splitter.emplace(
         AnswerSplitter::Options{.thinking_open = params.thinking_open != 0, .tool_calls = params.tool_calls != 0});
     return {};

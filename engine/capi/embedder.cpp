@@ -71,12 +71,11 @@ void glimpse_embed_params_init(glimpse_embed_params* params) {
 
 glimpse_status glimpse_embedder_create(const glimpse_model* model, const glimpse_session_params* params,
                                        glimpse_embedder** out) {
-  return give_handle(out, [&](glimpse_embedder& handle) -> Status {
-    GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
-    GLIMPSE_ASSIGN(handle.embedder, Embedder::create(model->model, options));
-    return {};
-  });
+  return give_made(model, params, out, session_options,
+                   [](auto& handle, const auto& of, const auto& options) -> Status {
+                     GLIMPSE_ASSIGN(handle.embedder, Embedder::create(of, options));
+                     return {};
+                   });
 }
 
 void glimpse_embedder_free(glimpse_embedder* embedder) {

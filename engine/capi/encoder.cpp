@@ -63,9 +63,7 @@ glimpse_status encode(glimpse_session* session, const glimpse_picture& picture, 
 }
 
 Result<EncoderOptions> encoder_options(const glimpse_encoder_params* given) {
-  glimpse_encoder_params params;
-  glimpse_encoder_params_init(&params);
-  GLIMPSE_TRY(read_params(given, &params));
+  GLIMPSE_ASSIGN(const glimpse_encoder_params params, given_params(given, glimpse_encoder_params_init));
   EncoderOptions options;
   GLIMPSE_TRY(read_picture_params(params, &options));
   options.n_threads = params.n_threads;
@@ -243,20 +241,16 @@ void glimpse_encoder_params_init(glimpse_encoder_params* params) {
 
 glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,
                                     glimpse_memory_plan* plan) {
-  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
-    GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
-    return plan_encoder(planned, options);
-  });
+  return give_plan(model, params, plan, encoder_options, plan_encoder);
 }
 
 glimpse_status glimpse_encoder_create(const glimpse_model* model, const glimpse_encoder_params* params,
                                       glimpse_encoder** out) {
-  return give_handle(out, [&](glimpse_encoder& handle) -> Status {
-    GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_ASSIGN(const EncoderOptions options, encoder_options(params));
-    GLIMPSE_ASSIGN(handle.encoder, PictureEncoder::create(model->model, options));
-    return {};
-  });
+  return give_made(model, params, out, encoder_options,
+                   [](auto& handle, const auto& of, const auto& options) -> Status {
+                     GLIMPSE_ASSIGN(handle.encoder, PictureEncoder::create(of, options));
+                     return {};
+                   });
 }
 
 void glimpse_encoder_free(glimpse_encoder* encoder) {

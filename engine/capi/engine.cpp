@@ -45,9 +45,7 @@ struct glimpse_ticket {
 namespace {
 
 Result<EngineOptions> engine_options(const glimpse_engine_params* given) {
-  glimpse_engine_params params;
-  glimpse_engine_params_init(&params);
-  GLIMPSE_TRY(read_params(given, &params));
+  GLIMPSE_ASSIGN(const glimpse_engine_params params, given_params(given, glimpse_engine_params_init));
   EngineOptions options;
   GLIMPSE_TRY(read_picture_params(params, &options));
   options.n_threads = params.n_threads;
@@ -251,19 +249,14 @@ void glimpse_engine_params_init(glimpse_engine_params* params) {
 
 glimpse_status glimpse_plan_engine(const glimpse_model* model, const glimpse_engine_params* params,
                                    glimpse_memory_plan* plan) {
-  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
-    GLIMPSE_ASSIGN(const EngineOptions options, engine_options(params));
-    return plan_engine(planned, options);
-  });
+  return give_plan(model, params, plan, engine_options, plan_engine);
 }
 
 glimpse_status glimpse_engine_create(const glimpse_model* model, const glimpse_engine_params* params,
                                      glimpse_engine** out) {
-  return give_handle(out, [&](glimpse_engine& handle) -> Status {
-    GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_ASSIGN(const EngineOptions options, engine_options(params));
+  return give_made(model, params, out, engine_options, [](auto& handle, const auto& of, const auto& options) -> Status {
     handle.limits = options.source_limits;
-    GLIMPSE_ASSIGN(handle.engine, Engine::create(model->model, options));
+    GLIMPSE_ASSIGN(handle.engine, Engine::create(of, options));
     return {};
   });
 }
@@ -305,9 +298,7 @@ glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_reque
   return guarded([&]() -> Status {
     if (out != nullptr) *out = nullptr;
     GLIMPSE_TRY(require(engine, "engine"));
-    glimpse_request given;
-    glimpse_request_init(&given);
-    GLIMPSE_TRY(read_params(request, &given));
+    GLIMPSE_ASSIGN(const glimpse_request given, given_params(request, glimpse_request_init));
     if (out == nullptr && given.on_done == nullptr) {
       return make_error(ErrorCode::kInvalidArgument, "neither a ticket nor on_done: nobody would know of the answer");
     }

@@ -149,6 +149,15 @@ Status read_params(const Params* given, Params* params) {
   return {};
 }
 
+/// The same on what `init` sets.
+template <typename Params>
+Result<Params> given_params(const Params* given, void (*init)(Params*)) {
+  Params params;
+  init(&params);
+  GLIMPSE_TRY(read_params(given, &params));
+  return params;
+}
+
 /// Errors: kInvalidArgument when a result struct is null or its struct_size was not set.
 template <typename Info>
 Status check_info(const Info* out) {
@@ -197,13 +206,26 @@ glimpse_status give_handle(Handle** out, Fill&& fill) noexcept {
 }
 
 glimpse_memory_plan memory_plan(const MemoryPlan& plan);
-/// A call that plans memory: `make` does for a model.
-template <typename Make>
-glimpse_status give_plan(const glimpse_model* model, glimpse_memory_plan* out, Make&& make) noexcept {
+/// A call that plans memory: `plan` does for a model and the options that `read` makes of the parameters.
+template <typename Params, typename Options>
+glimpse_status give_plan(const glimpse_model* model, const Params* params, glimpse_memory_plan* out,
+                         Result<Options> (*read)(const Params*),
+                         Result<MemoryPlan> (*plan)(const Model&, const Options&)) noexcept {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_ASSIGN(const MemoryPlan plan, make(*model->model));
-    return write_info(memory_plan(plan), out);
+    GLIMPSE_ASSIGN(const Options options, read(params));
+    GLIMPSE_ASSIGN(const MemoryPlan planned, plan(*model->model, options));
+    return write_info(memory_plan(planned), out);
+  });
+}
+/// A call that makes a handle of a model: fill(handle, model, options) does.
+template <typename Handle, typename Params, typename Options, typename Fill>
+glimpse_status give_made(const glimpse_model* model, const Params* params, Handle** out,
+                         Result<Options> (*read)(const Params*), Fill fill) noexcept {
+  return give_handle(out, [&](Handle& handle) -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_ASSIGN(const Options options, read(params));
+    return fill(handle, model->model, options);
   });
 }
 

@@ -38,9 +38,7 @@ void glimpse_model_params_init(glimpse_model_params* params) {
 glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_model** out) {
   return guarded([&]() -> Status {
     GLIMPSE_TRY(clear_out(out));
-    glimpse_model_params params;
-    glimpse_model_params_init(&params);
-    GLIMPSE_TRY(read_params(given, &params));
+    GLIMPSE_ASSIGN(const glimpse_model_params params, given_params(given, glimpse_model_params_init));
     GLIMPSE_TRY(require(params.model_path, "model_path"));
     if (params.vision_precision < GLIMPSE_VISION_AUTO || params.vision_precision > GLIMPSE_VISION_INT8) {
       return make_error(ErrorCode::kInvalidArgument, "vision_precision %d is unknown", params.vision_precision);

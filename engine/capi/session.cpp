@@ -7,14 +7,10 @@
 using namespace glimpse;
 using namespace glimpse::capi;
 
-namespace {}  // namespace
-
 namespace glimpse::capi {
 
 Result<SessionOptions> session_options(const glimpse_session_params* given) {
-  glimpse_session_params params;
-  glimpse_session_params_init(&params);
-  GLIMPSE_TRY(read_params(given, &params));
+  GLIMPSE_ASSIGN(const glimpse_session_params params, given_params(given, glimpse_session_params_init));
   SessionOptions options;
   options.n_threads = params.n_threads;
   options.context = params.n_ctx;
@@ -47,9 +43,7 @@ Result<KvElement> kv_element(int32_t kv_type) {
 }
 
 Result<GenerateOptions> generate_options(const glimpse_generate_params* given) {
-  glimpse_generate_params params;
-  glimpse_generate_params_init(&params);
-  GLIMPSE_TRY(read_params(given, &params));
+  GLIMPSE_ASSIGN(const glimpse_generate_params params, given_params(given, glimpse_generate_params_init));
   GenerateOptions options;
   options.max_tokens = params.max_tokens;
   options.sampler.temperature = params.temperature;
@@ -189,22 +183,17 @@ void glimpse_session_params_init(glimpse_session_params* params) {
 
 glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
                                     glimpse_memory_plan* plan) {
-  return give_plan(model, plan, [&](const Model& planned) -> Result<MemoryPlan> {
-    GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
-    return plan_session(planned, options);
-  });
+  return give_plan(model, params, plan, session_options, plan_session);
 }
 
 glimpse_status glimpse_session_create(const glimpse_model* model, const glimpse_session_params* params,
                                       glimpse_session** out) {
-  return give_handle(out, [&](glimpse_session& handle) -> Status {
-    GLIMPSE_TRY(require(model, "model"));
-    GLIMPSE_ASSIGN(const SessionOptions options, session_options(params));
-    GLIMPSE_ASSIGN(auto session, Session::create(model->model, options));
-    handle.model = model->model;
-    handle.session = std::move(session);
-    return {};
-  });
+  return give_made(model, params, out, session_options,
+                   [](auto& handle, const auto& of, const auto& options) -> Status {
+                     GLIMPSE_ASSIGN(handle.session, Session::create(of, options));
+                     handle.model = of;
+                     return {};
+                   });
 }
 
 void glimpse_session_free(glimpse_session* session) {

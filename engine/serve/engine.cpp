@@ -24,26 +24,18 @@ bool is_folder(const std::string& path) {
 
 constexpr uint64_t kMostCacheBytes = uint64_t{1} << 50;  // sums with it do not overflow
 
-Result<SessionOptions> session_options(const EngineOptions& options) {
+Status check_options(const EngineOptions& options) {
   constexpr int64_t kMostSlots = int64_t{1} << 30;
   GLIMPSE_TRY(check_range("n_parallel", options.n_parallel, 1, 1024));
   GLIMPSE_TRY(check_range("n_queued", options.n_queued, 1, kMostSlots));
   GLIMPSE_TRY(check_range("context", options.context, 1, kMostSlots));
-  GLIMPSE_TRY(check_range("pool_slots", options.pool_slots, 0, kMostSlots));
-  SessionOptions session;
-  static_cast<PictureOptions&>(session) = options;
-  session.n_threads = options.n_threads;
-  session.context = options.context;
-  session.batch = options.batch;
-  session.kv_element = options.kv_element;
-  session.log = options.log;
-  return session;
+  return check_range("pool_slots", options.pool_slots, 0, kMostSlots);
 }
 
 // A session's, with a pool for all. Logs as session_sizes() does.
 Result<SessionSizes> engine_sizes(const Model& model, const EngineOptions& options) {
-  GLIMPSE_ASSIGN(const SessionOptions session, session_options(options));
-  GLIMPSE_ASSIGN(SessionSizes sizes, session_sizes(model, session));
+  GLIMPSE_TRY(check_options(options));
+  GLIMPSE_ASSIGN(SessionSizes sizes, session_sizes(model, session_options(options)));
   const int64_t of_one = KvPages::pages_for(sizes.context) * kKeyBlock;
   sizes.pool_slots = options.pool_slots > 0 ? options.pool_slots : options.n_parallel * of_one;
   return sizes;
@@ -60,6 +52,17 @@ MemoryPlan engine_memory(const Model& model, const Ops& ops, const SessionSizes&
 }
 
 }  // namespace
+
+SessionOptions session_options(const EngineOptions& options) {
+  SessionOptions session;
+  static_cast<PictureOptions&>(session) = options;
+  session.n_threads = options.n_threads;
+  session.context = options.context;
+  session.batch = options.batch;
+  session.kv_element = options.kv_element;
+  session.log = options.log;
+  return session;
+}
 
 Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options) {
   GLIMPSE_ASSIGN(const SessionSizes sizes, engine_sizes(model, options));

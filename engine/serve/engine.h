@@ -38,6 +38,9 @@ struct EngineOptions : PictureOptions {
   LogSink log;
 };
 
+/// What one session, or whoever reads vectors beside the engine, needs of them.
+SessionOptions session_options(const EngineOptions& options);
+
 /// Memory that an engine will use, before any of it is allocated. Errors: kInvalidArgument names the option.
 Result<MemoryPlan> plan_engine(const Model& model, const EngineOptions& options);
 

@@ -61,27 +61,28 @@ struct Unpacker {
     }
     const uint8_t* s = block + L.scales_at;
     if constexpr (L.scales == ScaleKind::kSix8) {
-      const I a = V::load(s), b = V::load(s + 64), h = V::load(s + 128);
-      const I low = V::set8(0x0f), high = V::set8(0x30);
-      scale_codes[0] = V::or_(V::and_(a, low), V::and_(V::sll(h, 4), high));
-      scale_codes[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
-      min_codes[0] = V::or_(V::and_(b, low), V::and_(h, high));
-      min_codes[1] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
+      load_sixes(s, scale_codes, min_codes);
     } else if constexpr (L.scales == ScaleKind::kBytes16) {
       for (int t = 0; t < 4; ++t) scale_codes[t] = V::load(s + 64 * t);
     } else if constexpr (L.scales == ScaleKind::kSix16) {
-      const I a = V::load(s), b = V::load(s + 64), h = V::load(s + 128);
-      const I low = V::set8(0x0f), high = V::set8(0x30);
-      scale_codes[0] = V::or_(V::and_(a, low), V::and_(V::sll(h, 4), high));
-      scale_codes[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
-      scale_codes[2] = V::or_(V::and_(b, low), V::and_(h, high));
-      scale_codes[3] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
+      load_sixes(s, scale_codes, scale_codes + 2);
     } else if constexpr (L.scales == ScaleKind::kSix8Split) {
       scale_codes[0] = V::load(s);
       scale_codes[1] = V::load_u16(panel_block + L.scales_at + 64, half);
     } else if constexpr (L.scales == ScaleKind::kOdd8 || L.scales == ScaleKind::kOdd16) {
       for (int t = 0; t < kScaleVectors; ++t) scale_codes[t] = V::load(s + 64 * t);
     }
+  }
+
+  /// 16 codes of 6 bits a row, of which a quad of each lane is one byte: low halves in two vectors, high bits in a
+  /// third.
+  static GLIMPSE_INLINE void load_sixes(const uint8_t* s, I* first, I* second) {
+    const I a = V::load(s), b = V::load(s + 64), h = V::load(s + 128);
+    const I low = V::set8(0x0f), high = V::set8(0x30);
+    first[0] = V::or_(V::and_(a, low), V::and_(V::sll(h, 4), high));
+    first[1] = V::or_(V::and_(V::srl(a, 4), low), V::and_(V::sll(h, 2), high));
+    second[0] = V::or_(V::and_(b, low), V::and_(h, high));
+    second[1] = V::or_(V::and_(V::srl(b, 4), low), V::and_(V::srl(h, 2), high));
   }
 
   /// d times the integer scale of sub-block s; exact.

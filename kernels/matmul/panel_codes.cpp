@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/quant/little_endian.h"
+#include "kernels/quant/visit_format.h"
 
 namespace glimpse {
 namespace {
@@ -180,15 +181,7 @@ template <PanelFormat format>
 constexpr CodeFunctions kFunctions = {read_codes<format>, write_codes<format>};
 
 const CodeFunctions& functions_of(PanelFormat format) {
-  switch (format) {
-#define GLIMPSE_BLOCK_32(type, name) \
-  case PanelFormat::type:            \
-    return kFunctions<PanelFormat::type>;
-#define GLIMPSE_BLOCK_256 GLIMPSE_BLOCK_32
-#include "kernels/quant/block_formats.inc"
-    default:
-      return kFunctions<PanelFormat::kI8x32>;
-  }
+  return visit_format(format, []<PanelFormat known>() -> const CodeFunctions& { return kFunctions<known>; });
 }
 
 }  // namespace

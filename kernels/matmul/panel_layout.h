@@ -120,26 +120,29 @@ struct PanelLayout {
 /// Layout of an integer format, d, m, scales and codes one behind the other; for the float formats an empty one.
 [[gnu::always_inline]] static constexpr PanelLayout panel_layout(PanelFormat format) {
   const BlockFormat f = block_format(format);
-  PanelLayout l;
-  if (!f.is_quantised()) return l;
-  l.block = f.length();
-  l.sub = f.sub;
-  l.low_bits = f.low.bits;
-  l.high_bits = f.shared != 0 ? 0 : f.high.bits;
-  l.offset = f.offset;
-  l.table = f.table;
-  l.scales = f.scales;
-  l.mins = f.mins;
-  l.own = f.is_own();
-  l.d_type = f.d_type;
-  l.d_shift = f.d_shift;
-  l.shared = f.shared;
-  l.m_at = 16 * (f.d_type == ScaleType::kFloat ? 4 : f.d_type == ScaleType::kPower ? 1 : 2);
-  l.scales_at = l.m_at + (f.mins == MinKind::kNone ? 0 : 32);
-  l.shared_at = l.scales_at + 16 * panel_scale_bytes(f.scales);
-  l.codes_at = l.shared_at + (f.shared == 0 ? 0 : 2 * f.length() / f.shared);
-  l.bytes = l.codes_at + 2 * f.length() * (l.low_bits + l.high_bits);
-  return l;
+  if (!f.is_quantised()) return {};
+  const int high_bits = f.shared != 0 ? 0 : f.high.bits;
+  const int m_at = 16 * (f.d_type == ScaleType::kFloat ? 4 : f.d_type == ScaleType::kPower ? 1 : 2);
+  const int scales_at = m_at + (f.mins == MinKind::kNone ? 0 : 32);
+  const int shared_at = scales_at + 16 * panel_scale_bytes(f.scales);
+  const int codes_at = shared_at + (f.shared == 0 ? 0 : 2 * f.length() / f.shared);
+  return {.block = f.length(),
+          .sub = f.sub,
+          .low_bits = f.low.bits,
+          .high_bits = high_bits,
+          .offset = f.offset,
+          .table = f.table,
+          .scales = f.scales,
+          .mins = f.mins,
+          .own = f.is_own(),
+          .d_type = f.d_type,
+          .d_shift = f.d_shift,
+          .shared = f.shared,
+          .m_at = m_at,
+          .scales_at = scales_at,
+          .shared_at = shared_at,
+          .codes_at = codes_at,
+          .bytes = codes_at + 2 * f.length() * (f.low.bits + high_bits)};
 }
 
 }  // namespace glimpse

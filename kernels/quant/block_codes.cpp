@@ -6,6 +6,7 @@
 
 #include "kernels/quant/codebook_blocks.h"
 #include "kernels/quant/little_endian.h"
+#include "kernels/quant/visit_format.h"
 
 namespace glimpse {
 namespace {
@@ -222,15 +223,7 @@ template <DType type>
 constexpr BlockFunctions kFunctions = {decode<type>, encode<type>, dequantize<type>, set_scales<type>};
 
 const BlockFunctions& functions_of(DType type) {
-  switch (type) {
-#define GLIMPSE_BLOCK_32(type, name) \
-  case DType::type:                  \
-    return kFunctions<DType::type>;
-#define GLIMPSE_BLOCK_256 GLIMPSE_BLOCK_32
-#include "kernels/quant/block_formats.inc"
-    default:
-      return kFunctions<DType::kI8x32>;
-  }
+  return visit_format(type, []<DType known>() -> const BlockFunctions& { return kFunctions<known>; });
 }
 
 }  // namespace

@@ -154,28 +154,21 @@ void decode_tq1_0(const uint8_t* b, BlockCodes& c) {
   }
 }
 
+struct Decoder {
+  DType type;
+  void (*decode)(const uint8_t*, BlockCodes&);
+};
+constexpr Decoder kDecoders[] = {
+    {DType::kIQ2_XXS, decode_iq2_xxs}, {DType::kIQ2_XS, decode_iq2_xs}, {DType::kIQ2_S, decode_iq2_s},
+    {DType::kIQ3_XXS, decode_iq3_xxs}, {DType::kIQ3_S, decode_iq3_s},   {DType::kIQ1_S, decode_iq1_s},
+    {DType::kIQ1_M, decode_iq1_m},     {DType::kTQ1_0, decode_tq1_0},
+};
+
 }  // namespace
 
 void decode_codebook_block(DType type, const uint8_t* block, BlockCodes& codes) {
-  switch (type) {
-    case DType::kIQ2_XXS:
-      return decode_iq2_xxs(block, codes);
-    case DType::kIQ2_XS:
-      return decode_iq2_xs(block, codes);
-    case DType::kIQ2_S:
-      return decode_iq2_s(block, codes);
-    case DType::kIQ3_XXS:
-      return decode_iq3_xxs(block, codes);
-    case DType::kIQ3_S:
-      return decode_iq3_s(block, codes);
-    case DType::kIQ1_S:
-      return decode_iq1_s(block, codes);
-    case DType::kIQ1_M:
-      return decode_iq1_m(block, codes);
-    case DType::kTQ1_0:
-      return decode_tq1_0(block, codes);
-    default:
-      return;
+  for (const Decoder& decoder : kDecoders) {
+    if (decoder.type == type) return decoder.decode(block, codes);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <utility>
 
 namespace glimpse {
 namespace {
@@ -150,17 +151,16 @@ DType ffn_down_dtype(FileType type, DType base, const MixtureModel& model, int l
 }
 
 DType attention_output_dtype(FileType type, DType base) {
-  switch (type) {
-    case FileType::kQ2_K:
-      return DType::kQ3_K;
-    case FileType::kQ3_K_M:
-      return DType::kQ4_K;
-    case FileType::kQ3_K_L:
-      return DType::kQ5_K;
-    default:
-      return base;
-  }
+  if (type == FileType::kQ2_K) return DType::kQ3_K;
+  if (type == FileType::kQ3_K_M) return DType::kQ4_K;
+  return type == FileType::kQ3_K_L ? DType::kQ5_K : base;
 }
+
+// Types of 256 values, and those of 32 that take their place in rows that are no multiple of 256.
+constexpr std::pair<DType, DType> kFallbacks[] = {
+    {DType::kQ2_K, DType::kQ4_0}, {DType::kQ3_K, DType::kQ4_0}, {DType::kQ4_K, DType::kQ5_0},
+    {DType::kQ5_K, DType::kQ5_1}, {DType::kQ6_K, DType::kQ8_0}, {DType::kIQ4_XS, DType::kIQ4_NL},
+};
 
 }  // namespace
 
@@ -203,25 +203,8 @@ bool is_quantized_tensor(std::string_view name, std::span<const uint64_t> dims) 
 DType fallback_dtype(DType type, uint64_t row_length) {
   if (row_length % dtype_info(type).block_length == 0) return type;
   DType smaller = type;
-  switch (type) {
-    case DType::kQ2_K:
-    case DType::kQ3_K:
-      smaller = DType::kQ4_0;
-      break;
-    case DType::kQ4_K:
-      smaller = DType::kQ5_0;
-      break;
-    case DType::kQ5_K:
-      smaller = DType::kQ5_1;
-      break;
-    case DType::kQ6_K:
-      smaller = DType::kQ8_0;
-      break;
-    case DType::kIQ4_XS:
-      smaller = DType::kIQ4_NL;
-      break;
-    default:
-      break;
+  for (const auto& [large, other] : kFallbacks) {
+    if (large == type) smaller = other;
   }
   return row_length % dtype_info(smaller).block_length == 0 ? smaller : DType::kF16;
 }

@@ -16,27 +16,21 @@ namespace glimpse {
 template <typename Visit>
 bool visit_number_type(GgufType type, Visit&& visit) {
   switch (type) {
-    case GgufType::kUint8:
-    case GgufType::kBool:
-      return visit(uint8_t{}), true;
-    case GgufType::kInt8:
-      return visit(int8_t{}), true;
-    case GgufType::kUint16:
-      return visit(uint16_t{}), true;
-    case GgufType::kInt16:
-      return visit(int16_t{}), true;
-    case GgufType::kUint32:
-      return visit(uint32_t{}), true;
-    case GgufType::kInt32:
-      return visit(int32_t{}), true;
-    case GgufType::kUint64:
-      return visit(uint64_t{}), true;
-    case GgufType::kInt64:
-      return visit(int64_t{}), true;
-    case GgufType::kFloat32:
-      return visit(float{}), true;
-    case GgufType::kFloat64:
-      return visit(double{}), true;
+#define GLIMPSE_NUMBER(type, Stored) \
+  case GgufType::type:               \
+    return visit(Stored{}), true;
+    GLIMPSE_NUMBER(kUint8, uint8_t)
+    GLIMPSE_NUMBER(kBool, uint8_t)
+    GLIMPSE_NUMBER(kInt8, int8_t)
+    GLIMPSE_NUMBER(kUint16, uint16_t)
+    GLIMPSE_NUMBER(kInt16, int16_t)
+    GLIMPSE_NUMBER(kUint32, uint32_t)
+    GLIMPSE_NUMBER(kInt32, int32_t)
+    GLIMPSE_NUMBER(kUint64, uint64_t)
+    GLIMPSE_NUMBER(kInt64, int64_t)
+    GLIMPSE_NUMBER(kFloat32, float)
+    GLIMPSE_NUMBER(kFloat64, double)
+#undef GLIMPSE_NUMBER
     case GgufType::kString:
     case GgufType::kArray:
       return false;

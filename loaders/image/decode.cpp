@@ -11,53 +11,60 @@
 namespace glimpse {
 namespace {
 
-// A format whose library this build does not have.
-[[maybe_unused]] Error missing(const char* format, const char* library, const char* converter = "magick") {
-  return make_error(
-      ErrorCode::kUnsupported,
-      "this is a picture of format %s, and this build of glimpse was made without %s: convert it to JPEG, "
-      "for example: %s FILE picture.jpg",
-      format, library, converter);
+#ifdef GLIMPSE_HAS_HEIF
+ImageReaderResult open_heic(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  return open_heif("HEIC", bytes, options);
 }
+ImageReaderResult open_avif(std::span<const std::byte> bytes, const DecodeOptions& options) {
+  return open_heif("AVIF", bytes, options);
+}
+#endif
+
+using Opener = ImageReaderResult (*)(std::span<const std::byte>, const DecodeOptions&);
+// How each format is opened; nullptr: this build lacks the library that reads it.
+struct FormatReader {
+  ImageFormat format;
+  Opener open;
+  const char* name = "";
+  const char* library = "";
+  const char* converter = "magick";
+};
+constexpr FormatReader kReaders[] = {
+    {ImageFormat::kJpeg, open_jpeg}, {ImageFormat::kPng, open_png},
+    {ImageFormat::kBmp, open_bmp},   {ImageFormat::kPpm, open_ppm},
+#ifdef GLIMPSE_HAS_WEBP
+    {ImageFormat::kWebp, open_webp},
+#else
+    {ImageFormat::kWebp, nullptr, "WebP", "libwebp"},
+#endif
+#ifdef GLIMPSE_HAS_GIF
+    {ImageFormat::kGif, open_gif},
+#else
+    {ImageFormat::kGif, nullptr, "GIF", "giflib"},
+#endif
+#ifdef GLIMPSE_HAS_TIFF
+    {ImageFormat::kTiff, open_tiff},
+#else
+    {ImageFormat::kTiff, nullptr, "TIFF", "libtiff"},
+#endif
+#ifdef GLIMPSE_HAS_HEIF
+    {ImageFormat::kHeic, open_heic}, {ImageFormat::kAvif, open_avif},
+#else
+    {ImageFormat::kHeic, nullptr, "HEIC", "libheif", "heif-convert"},
+    {ImageFormat::kAvif, nullptr, "AVIF", "libheif", "heif-convert"},
+#endif
+};
 
 ImageReaderResult open_stored(std::span<const std::byte> bytes, const DecodeOptions& options) {
   GLIMPSE_ASSIGN(const ImageFormat format, sniff_format(bytes));
-  switch (format) {
-    case ImageFormat::kJpeg:
-      return open_jpeg(bytes, options);
-    case ImageFormat::kPng:
-      return open_png(bytes, options);
-    case ImageFormat::kBmp:
-      return open_bmp(bytes, options);
-    case ImageFormat::kPpm:
-      return open_ppm(bytes, options);
-    case ImageFormat::kWebp:
-#ifdef GLIMPSE_HAS_WEBP
-      return open_webp(bytes, options);
-#else
-      return missing("WebP", "libwebp");
-#endif
-    case ImageFormat::kGif:
-#ifdef GLIMPSE_HAS_GIF
-      return open_gif(bytes, options);
-#else
-      return missing("GIF", "giflib");
-#endif
-    case ImageFormat::kTiff:
-#ifdef GLIMPSE_HAS_TIFF
-      return open_tiff(bytes, options);
-#else
-      return missing("TIFF", "libtiff");
-#endif
-    case ImageFormat::kHeic:
-    case ImageFormat::kAvif: {
-      const char* name = format == ImageFormat::kAvif ? "AVIF" : "HEIC";
-#ifdef GLIMPSE_HAS_HEIF
-      return open_heif(name, bytes, options);
-#else
-      return missing(name, "libheif", "heif-convert");
-#endif
-    }
+  for (const FormatReader& reader : kReaders) {
+    if (reader.format != format) continue;
+    if (reader.open != nullptr) return reader.open(bytes, options);
+    return make_error(
+        ErrorCode::kUnsupported,
+        "this is a picture of format %s, and this build of glimpse was made without %s: convert it to JPEG, "
+        "for example: %s FILE picture.jpg",
+        reader.name, reader.library, reader.converter);
   }
   return make_error(ErrorCode::kInternal, "an unknown picture format");
 }

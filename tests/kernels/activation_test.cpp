@@ -36,7 +36,7 @@ long double exact_gelu_tanh(long double x) {
 
 // A tile of one column, in place.
 template <glimpse::Activation activation>
-void row(Isa isa, float* x, int64_t n) {
+void in_a_tile(Isa isa, float* x, int64_t n) {
   store_tile(isa, {x, n, n, 1, nullptr}, activation, x, n);
 }
 
@@ -52,11 +52,11 @@ struct Function {
   double tail;  // error allowed as a share of |x|, see activation.h
 };
 const Function kFunctions[] = {
-    {"silu", row<glimpse::Activation::kSilu>, exact_silu, 0},
+    {"silu", in_a_tile<glimpse::Activation::kSilu>, exact_silu, 0},
     {"swiglu", swiglu_by_one, exact_silu, 0},
-    {"quick_gelu", row<glimpse::Activation::kQuickGelu>, exact_quick_gelu, 0},
-    {"gelu_erf", row<glimpse::Activation::kGeluErf>, exact_gelu_erf, 0},
-    {"gelu_tanh", row<glimpse::Activation::kGeluTanh>, exact_gelu_tanh, 1e-9},
+    {"quick_gelu", in_a_tile<glimpse::Activation::kQuickGelu>, exact_quick_gelu, 0},
+    {"gelu_erf", in_a_tile<glimpse::Activation::kGeluErf>, exact_gelu_erf, 0},
+    {"gelu_tanh", in_a_tile<glimpse::Activation::kGeluTanh>, exact_gelu_tanh, 1e-9},
 };
 
 class Activation : public row_test::PerIsa {};

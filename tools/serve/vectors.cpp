@@ -134,14 +134,7 @@ Result<std::unique_ptr<VectorMaker>> VectorMaker::create(const std::shared_ptr<c
   maker->pooling_ = policy.pooling != Pooling::kNone ? policy.pooling : said != Pooling::kNone ? said : Pooling::kMean;
   if (!maker->ranks_ && !maker->embeds_) return maker;
   maker->context_ = options.context;
-  SessionOptions session;
-  static_cast<PictureOptions&>(session) = options;
-  session.n_threads = options.n_threads;
-  session.context = options.context;
-  session.batch = options.batch;
-  session.kv_element = options.kv_element;
-  session.log = options.log;
-  GLIMPSE_ASSIGN(maker->embedder_, Embedder::create(model, session));
+  GLIMPSE_ASSIGN(maker->embedder_, Embedder::create(model, session_options(options)));
   if (said != Pooling::kNone && model->has_vision()) {  // no engine answers with such a model
     EncoderOptions encoder;
     static_cast<PictureOptions&>(encoder) = options;
