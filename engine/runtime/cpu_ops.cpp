@@ -8,6 +8,7 @@
 #include "engine/base/checked.h"
 #include "engine/base/first_failure.h"
 #include "engine/base/half.h"
+#include "engine/runtime/begin_weight.h"
 #include "kernels/attention/attention.h"
 #include "kernels/matmul/weight_row.h"
 #include "kernels/quant/quant.h"
@@ -121,14 +122,7 @@ uint64_t CpuOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrec
 }
 
 Result<std::shared_ptr<CpuWeight>> CpuOps::outline(const WeightSource& source, WeightPrecision precision) const {
-  if (!is_weight_type(source.type)) {
-    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name,
-                      dtype_name(source.type));
-  }
-  auto weight = std::make_shared<CpuWeight>();
-  weight->rows = source.rows;
-  weight->cols = source.cols;
-  weight->source_type = source.type;
+  GLIMPSE_ASSIGN(std::shared_ptr<CpuWeight> weight, begin_weight<CpuWeight>(source));
   weight->panels.format = stored_format(source.type, precision);
   weight->panels.rows = source.rows;
   weight->panels.cols = source.cols;

@@ -44,33 +44,18 @@ constexpr Grain kItemGrain{.most = 8};
 // Fewer products of a query and a key or a value element than this are made sooner than two threads can share them.
 constexpr int64_t kAloneProducts = int64_t{1} << 17;
 
-// Finds the segments of ascending item numbers.
-class Cursor {
- public:
-  using Count = int64_t (Cut::*)() const;
-  Cursor(Segments segments, int64_t n_heads, Count count) : segments_(segments), n_heads_(n_heads), count_(count) {}
-  /// The segment of an item of all; *item becomes its number there.
-  Cut find(int64_t* item) {
-    for (;; ++index_) {
-      const Cut cut(segments_[index_], n_heads_);
-      const int64_t count = (cut.*count_)();
-      if (*item < before_ + count) {
-        *item -= before_;
-        return cut;
-      }
-      before_ += count;
-    }
+// visit(number, item, cut) for the items [begin, end) of all segments; `item` is the number in its own.
+template <class Visit>
+void each_item(Segments segments, int64_t n_heads, int64_t (Cut::*count)() const, int64_t begin, int64_t end,
+               Visit visit) {
+  int64_t before = 0;
+  for (size_t s = 0; s < segments.size() && before < end; ++s) {
+    const Cut cut(segments[s], n_heads);
+    const int64_t after = before + (cut.*count)();
+    for (int64_t i = std::max(begin, before); i < std::min(end, after); ++i) visit(i, i - before, cut);
+    before = after;
   }
-  /// Items of all segments before the one found last.
-  int64_t before() const { return before_; }
-
- private:
-  const Segments segments_;
-  const int64_t n_heads_;
-  const Count count_;
-  size_t index_ = 0;
-  int64_t before_ = 0;
-};
+}
 
 // One head's keys and values as a segment sees them, and the kernel for them.
 class Panels {
@@ -218,10 +203,7 @@ void CpuOps::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
 void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_items, Grain grain, Mat out) {
   team_.for_ranges(n_items, grain, [&](int thread, int64_t begin, int64_t end) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    Cursor cursor(segments, n_heads, &Cut::n_items);
-    for (int64_t next = begin; next < end; ++next) {
-      int64_t item = next;
-      const Cut cut = cursor.find(&item);
+    each_item(segments, n_heads, &Cut::n_items, begin, end, [&](int64_t, int64_t item, const Cut& cut) {
       const int64_t head_dim = cut.kv.head_dim, d = padded_head_dim(head_dim);
       const AttentionState state = state_at(worker.state.as<float>(), d);
       const int64_t head = cut.segment.causal ? item % cut.kv.n_kv_heads : item / cut.n_blocks;
@@ -237,7 +219,7 @@ void CpuOps::attend_items(Mat q, int64_t n_heads, Segments segments, int64_t n_i
         panels.attend(key, worker.queries.data(), rows.n_rows, visible, state, worker.scores.data());
       }
       finish_attention(isa_, state, rows.n_rows, head_dim, rows.out);
-    }
+    });
   });
 }
 
@@ -254,20 +236,17 @@ void CpuOps::attend_split(Mat q, int64_t n_heads, Segments segments, Mat out) {
   };
   team_.for_ranges(n_items, kItemGrain, [&](int thread, int64_t begin, int64_t end) {
     Worker& worker = workers_[static_cast<size_t>(thread)];
-    Cursor cursor(segments, n_heads, &Cut::n_split_items);
-    for (int64_t next = begin; next < end; ++next) {
-      int64_t item = next;
-      const Cut cut = cursor.find(&item);
+    each_item(segments, n_heads, &Cut::n_split_items, begin, end, [&](int64_t number, int64_t item, const Cut& cut) {
       const int64_t d = padded_head_dim(cut.kv.head_dim), head = item / cut.n_key_blocks;
       const int64_t key = item % cut.n_key_blocks * kKeyBlock;
       const Panels panels(cut, head, isa_);
       const QueryRows rows(cut, q, out, head, 0, cut.n_rows);
       panels.prepare(isa_, rows.q, rows.n_rows, worker.queries.data());
-      reset_attention_state(partial(next, d), rows.n_rows, d);
+      reset_attention_state(partial(number, d), rows.n_rows, d);
       int32_t visible[kMaxQueryRows];
       rows.visible_in_block(key, visible);
-      panels.attend(key, worker.queries.data(), rows.n_rows, visible, partial(next, d), worker.scores.data());
-    }
+      panels.attend(key, worker.queries.data(), rows.n_rows, visible, partial(number, d), worker.scores.data());
+    });
   });
   // The heads of all segments; `first` runs through the items in which their states begin.
   team_.for_ranges(n_merges, kItemGrain, [&](int, int64_t begin, int64_t end) {

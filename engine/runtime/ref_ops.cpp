@@ -12,6 +12,7 @@
 #include "engine/base/aligned_buffer.h"
 #include "engine/base/checked.h"
 #include "engine/base/half.h"
+#include "engine/runtime/begin_weight.h"
 #include "engine/runtime/host_kv.h"
 #include "engine/runtime/ops.h"
 #include "engine/runtime/routing.h"
@@ -222,14 +223,7 @@ class RefOps final : public Ops {
   std::string describe() const override { return "ref"; }
 
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision) override {
-    if (!is_weight_type(source.type)) {
-      return make_error(ErrorCode::kUnsupported, "%s: glimpse cannot multiply with type %s", source.name,
-                        dtype_name(source.type));
-    }
-    auto weight = std::make_shared<RefWeight>();
-    weight->rows = source.rows;
-    weight->cols = source.cols;
-    weight->source_type = source.type;
+    GLIMPSE_ASSIGN(const std::shared_ptr<RefWeight> weight, begin_weight<RefWeight>(source));
     weight->stored = stored_type(source.type, precision);
     weight->row_bytes = dtype_row_bytes(weight->stored, static_cast<uint64_t>(source.cols));
     weight->n_bytes = packed_bytes(source.type, source.rows, source.cols, precision);
@@ -255,7 +249,7 @@ class RefOps final : public Ops {
         GLIMPSE_TRY(check_finite(source, weight->stored, out, first + r));  // bfloat16 rounds the largest floats up
       }
     }
-    return std::shared_ptr<const PackedWeight>(std::move(weight));
+    return std::shared_ptr<const PackedWeight>(weight);
   }
 
   uint64_t packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const override {

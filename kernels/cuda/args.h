@@ -223,20 +223,12 @@ struct LevelArgs {
   float* out = nullptr;
 };
 
-/// to += from.
-struct AddArgs {
+/// Rows into others: add_rows adds them; swiglu_rows makes silu(from) * to of gates and what holds up.
+struct RowsArgs {
   const float* from = nullptr;
   int64_t ld_from = 0;
   float* to = nullptr;
   int64_t ld_to = 0;
-  int32_t n = 0, width = 0;
-};
-
-struct SwigluArgs {
-  const float* gate = nullptr;
-  int64_t ld_gate = 0;
-  float* out = nullptr;  // holds up; becomes silu(gate) * up
-  int64_t ld_out = 0;
   int32_t n = 0, width = 0;
 };
 

@@ -19,6 +19,42 @@ static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
 static_assert(kGemmPairsPerBlock == kWgPairs);
 
+// The kernels of a weight format; kCount where there are none.
+struct FormatKernels {
+  Format format = {};
+  Kernel gemv[2] = {Kernel::kCount, Kernel::kCount};  // of one column, of four
+  Kernel pack = Kernel::kCount, embed = Kernel::kCount;
+};
+constexpr FormatKernels kFormats[] = {
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  {Format::format, {Kernel::gemv_##name##_1, Kernel::gemv_##name##_4}, Kernel::pack_##name, Kernel::embed_##name},
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+};
+
+// Products of many rows: floats have none.
+struct GemmKernels {
+  Format format = {};
+  Kernel tiles = Kernel::kCount;
+  Kernel warpgroups[2] = {Kernel::kCount, Kernel::kCount};  // of 128 columns, of 256
+};
+constexpr GemmKernels kGemms[] = {
+#define GLIMPSE_CUDA_WITHOUT_F32
+#define GLIMPSE_CUDA_FORMAT(name, format) \
+  {Format::format, Kernel::gemm_##name, {Kernel::gemm_warpgroup_##name##_128, Kernel::gemm_warpgroup_##name##_256}},
+#include "kernels/cuda/formats.inc"
+#undef GLIMPSE_CUDA_FORMAT
+#undef GLIMPSE_CUDA_WITHOUT_F32
+};
+
+template <class Row, size_t n>
+Row find(const Row (&rows)[n], Format format) {
+  for (const Row& row : rows) {
+    if (row.format == format) return row;
+  }
+  return {};
+}
+
 }  // namespace
 
 const KernelInfo& kernel_info(Kernel kernel) {
@@ -26,70 +62,22 @@ const KernelInfo& kernel_info(Kernel kernel) {
 }
 
 Kernel gemv_kernel(Format format, int columns) {
-  switch (format) {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return columns == 1 ? Kernel::gemv_##name##_1 : Kernel::gemv_##name##_4;
-#include "kernels/cuda/formats.inc"
-#undef GLIMPSE_CUDA_FORMAT
-    default:
-      break;
-  }
-  return Kernel::kCount;
+  return find(kFormats, format).gemv[columns != 1];
 }
-
-Kernel gemm_kernel(Format format) {
-  switch (format) {
-#define GLIMPSE_CUDA_WITHOUT_F32
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return Kernel::gemm_##name;
-#include "kernels/cuda/formats.inc"
-#undef GLIMPSE_CUDA_FORMAT
-    default:
-      break;
-  }
-  return Kernel::kCount;
-}
-
-Kernel gemm_warpgroup_kernel(Format format, int columns) {
-  switch (format) {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return columns == 128 ? Kernel::gemm_warpgroup_##name##_128 : Kernel::gemm_warpgroup_##name##_256;
-#include "kernels/cuda/formats.inc"
-#undef GLIMPSE_CUDA_FORMAT
-#undef GLIMPSE_CUDA_WITHOUT_F32
-    default:
-      break;
-  }
-  return Kernel::kCount;
-}
-
 Kernel pack_kernel(Format format) {
-  switch (format) {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return Kernel::pack_##name;
-#include "kernels/cuda/formats.inc"
-#undef GLIMPSE_CUDA_FORMAT
-    default:
-      return Kernel::kCount;
-  }
+  return find(kFormats, format).pack;
 }
 bool is_device_format(Format format) {
   return pack_kernel(format) != Kernel::kCount;
 }
 Kernel embed_kernel(Format format) {
-  switch (format) {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return Kernel::embed_##name;
-#include "kernels/cuda/formats.inc"
-#undef GLIMPSE_CUDA_FORMAT
-    default:
-      return Kernel::kCount;
-  }
+  return find(kFormats, format).embed;
+}
+Kernel gemm_kernel(Format format) {
+  return find(kGemms, format).tiles;
+}
+Kernel gemm_warpgroup_kernel(Format format, int columns) {
+  return find(kGemms, format).warpgroups[columns != 128];
 }
 
 int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors) {

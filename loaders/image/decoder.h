@@ -20,6 +20,14 @@ namespace glimpse {
 
 using ImageReaderResult = Result<std::unique_ptr<ImageReader>>;
 
+/// A Reader of the bytes, opened.
+template <class Reader, class... More>
+ImageReaderResult opened(std::span<const std::byte> bytes, const DecodeOptions& options, const More&... more) {
+  auto reader = std::make_unique<Reader>(options);
+  GLIMPSE_TRY(reader->open(bytes, more...));
+  return std::unique_ptr<ImageReader>(std::move(reader));
+}
+
 /// bytes: the whole file, its format already recognised. Errors: kTruncated, kCorrupt, kUnsupported, kTooLarge.
 ImageReaderResult open_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options);
 ImageReaderResult open_png(std::span<const std::byte> bytes, const DecodeOptions& options);

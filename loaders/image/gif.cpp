@@ -109,9 +109,7 @@ class GifReader final : public ImageReader {
 }  // namespace
 
 ImageReaderResult open_gif(std::span<const std::byte> bytes, const DecodeOptions& options) {
-  auto reader = std::make_unique<GifReader>(options);
-  GLIMPSE_TRY(reader->open(bytes));
-  return std::unique_ptr<ImageReader>(std::move(reader));
+  return opened<GifReader>(bytes, options);
 }
 
 }  // namespace glimpse

@@ -335,9 +335,7 @@ class JpegReader final : public ImageReader {
 }  // namespace
 
 ImageReaderResult open_jpeg(std::span<const std::byte> bytes, const DecodeOptions& options) {
-  auto reader = std::make_unique<JpegReader>(options);
-  GLIMPSE_TRY(reader->open(bytes, options));
-  return std::unique_ptr<ImageReader>(std::move(reader));
+  return opened<JpegReader>(bytes, options, options);
 }
 
 }  // namespace glimpse

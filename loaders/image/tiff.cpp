@@ -416,9 +416,7 @@ class TiffReader final : public ImageReader {
 }  // namespace
 
 ImageReaderResult open_tiff(std::span<const std::byte> bytes, const DecodeOptions& options) {
-  auto reader = std::make_unique<TiffReader>(options);
-  GLIMPSE_TRY(reader->open(bytes));
-  return std::unique_ptr<ImageReader>(std::move(reader));
+  return opened<TiffReader>(bytes, options);
 }
 
 }  // namespace glimpse

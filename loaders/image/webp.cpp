@@ -158,9 +158,7 @@ ImageReaderResult open_webp(std::span<const std::byte> bytes, const DecodeOption
   if (bytes.size() < kRiffHeaderBytes || load_le32(bytes.data() + 4) > bytes.size() - 8) {
     return make_error(ErrorCode::kTruncated, "WebP: the file is shorter than its header says");
   }
-  auto reader = std::make_unique<WebpReader>(options);
-  GLIMPSE_TRY(reader->open(bytes));
-  return std::unique_ptr<ImageReader>(std::move(reader));
+  return opened<WebpReader>(bytes, options);
 }
 
 }  // namespace glimpse

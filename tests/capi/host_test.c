@@ -34,6 +34,15 @@ static void close_host(Host* host) {
   glimpse_model_free(host->model);
 }
 
+/* What the session says of the message; it is forgotten again. */
+static Answer said_at_first(Host* host, const glimpse_generate_params* params) {
+  Answer answer;
+  CHECK_OK(glimpse_generate(host->session, &kMessage, 1, params));
+  answer = read_answer(host->session);
+  CHECK_OK(glimpse_session_reset(host->session));
+  return answer;
+}
+
 typedef int (*OnText)(void* user, const char* text, size_t n_bytes);
 
 static glimpse_generate_params silent_params(OnText on_text, Host* host) {
@@ -90,9 +99,7 @@ static void the_flag_ends_every_call(void) {
   uint8_t* rgb = make_rgb(60, 60);
   Answer want, got;
   open_host(&host);
-  CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
-  want = read_answer(host.session);
-  CHECK_OK(glimpse_session_reset(host.session));
+  want = said_at_first(&host, &params);
 
   params.progress = set_flag;
   params.progress_user = &host;
@@ -222,9 +229,7 @@ static void a_busy_session_refuses_calls(void) {
     glimpse_generate_params params = tiny_generate_params();
     Answer want, got;
     open_host(&host);
-    CHECK_OK(glimpse_generate(host.session, &kMessage, 1, &params));
-    want = read_answer(host.session);
-    CHECK_OK(glimpse_session_reset(host.session));
+    want = said_at_first(&host, &params);
     host.from_thread = from_thread;
     params.on_text = busy_on_text;
     params.on_text_user = &host;

@@ -13,10 +13,10 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
   const std::shared_ptr<Device> device = test_device({});
   const std::unique_ptr<Stream> stream = must(device->make_stream());
   const Memory x = must(Memory::on_device(device, 64 * sizeof(float), "a row"));
-  SwigluArgs args;  // out = silu(gate) * out
-  args.gate = x.as<float>();
-  args.out = x.as<float>() + 32;
-  args.ld_gate = args.ld_out = 32;
+  RowsArgs args;  // to = silu(from) * to
+  args.from = x.as<float>();
+  args.to = x.as<float>() + 32;
+  args.ld_from = args.ld_to = 32;
   args.n = 1;
   args.width = 32;
 

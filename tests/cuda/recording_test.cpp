@@ -87,10 +87,10 @@ TEST(CudaRecording, RecordedLaunchesRunWhenTheyArePlayed) {
   const std::unique_ptr<cuda::Stream> stream = must(device->make_stream());
   const cuda::Memory x = must(cuda::Memory::on_device(device, 64 * sizeof(float), "a row"));
   std::vector<float> values(64, 2.0f);
-  cuda::SwigluArgs args;  // out = silu(gate) * out; silu(1) = 0.731...
-  args.gate = x.as<float>();
-  args.out = x.as<float>() + 32;
-  args.ld_gate = args.ld_out = 32;
+  cuda::RowsArgs args;  // to = silu(from) * to; silu(1) = 0.731...
+  args.from = x.as<float>();
+  args.to = x.as<float>() + 32;
+  args.ld_from = args.ld_to = 32;
   args.n = 1;
   args.width = 32;
   std::fill_n(values.begin(), 32, 1.0f);

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <span>
 
 #include "engine/model/check_model.h"
@@ -66,8 +67,9 @@ void expect_words(const std::string& text, const std::vector<std::string>& words
     EXPECT_NE(text.find(word), std::string::npos) << "want '" << word << "': " << text;
 }
 
-void add_block(ModelEditor& editor, const char* name, const std::vector<uint64_t>& dims) {
-  editor.add(floats(name, dims, 0.5f));
+// Adds a tensor of one value.
+std::function<void(ModelEditor&)> block(const char* name, const std::vector<uint64_t>& dims, float value = 0.5f) {
+  return [=](ModelEditor& editor) { editor.add(floats(name, dims, value)); };
 }
 
 template <typename Check>
@@ -85,23 +87,19 @@ TEST(UnusedTensors, ThoseThatChangeTheResultAreErrors) {
   const char* const vision = "tied/mmproj.gguf";
   const Case cases[] = {
       {text, [](auto& e) { e.set("qwen2vl.block_count", 1); }, {"12 tensors", "'blk.1.", "block_count is 1"}},
-      {text, [](auto& e) { add_block(e, "blk.0.attn_output.bias", {64}); }, {"'blk.0.attn_output.bias' f32 (64)"}},
-      {text, [](auto& e) { add_block(e, "blk.1.ffn_down.bias", {64}); }, {"'blk.1.ffn_down.bias'"}},
-      {text, [](auto& e) { add_block(e, "blk.0.attn_q_norm.weight", {16}); }, {"'blk.0.attn_q_norm.weight'"}},
-      {text, [](auto& e) { add_block(e, "token_embd.bias", {64}); }, {"'token_embd.bias'"}},
-      {text, [](auto& e) { add_block(e, "token_embd_norm.weight", {64}); }, {"'token_embd_norm.weight'"}},
-      {text, [](auto& e) { add_block(e, "rope_factors_long.weight", {8}); }, {"'rope_factors_long", "rotation"}},
-      {text, [](auto& e) { add_block(e, "blk.0.attn_q.bais", {64}); }, {"'blk.0.attn_q.bais'"}},
+      {text, block("blk.0.attn_output.bias", {64}), {"'blk.0.attn_output.bias' f32 (64)"}},
+      {text, block("blk.1.ffn_down.bias", {64}), {"'blk.1.ffn_down.bias'"}},
+      {text, block("blk.0.attn_q_norm.weight", {16}), {"'blk.0.attn_q_norm.weight'"}},
+      {text, block("token_embd.bias", {64}), {"'token_embd.bias'"}},
+      {text, block("token_embd_norm.weight", {64}), {"'token_embd_norm.weight'"}},
+      {text, block("rope_factors_long.weight", {8}), {"'rope_factors_long", "rotation"}},
+      {text, block("blk.0.attn_q.bais", {64}), {"'blk.0.attn_q.bais'"}},
       {vision, [](auto& e) { e.set("clip.vision.block_count", 1); }, {"16 tensors", "'v.blk.1.", "block_count is 1"}},
-      {vision, [](auto& e) { add_block(e, "v.patch_embd.bias", {48}); }, {"'v.patch_embd.bias'"}},
-      {vision, [](auto& e) { add_block(e, "v.class_embd", {48}); }, {"'v.class_embd'"}},
-      {vision, [](auto& e) { add_block(e, "v.pre_ln.weight", {48}); }, {"'v.pre_ln.weight'"}},
-      {vision,
-       [](auto& e) {
-         add_block(e, "v.position_embd.weight", {48, 16});
-       },
-       {"'v.position_embd.weight'"}},
-      {vision, [](auto& e) { add_block(e, "v.blk.0.ls1.weight", {48}); }, {"'v.blk.0.ls1.weight'"}},
+      {vision, block("v.patch_embd.bias", {48}), {"'v.patch_embd.bias'"}},
+      {vision, block("v.class_embd", {48}), {"'v.class_embd'"}},
+      {vision, block("v.pre_ln.weight", {48}), {"'v.pre_ln.weight'"}},
+      {vision, block("v.position_embd.weight", {48, 16}), {"'v.position_embd.weight'"}},
+      {vision, block("v.blk.0.ls1.weight", {48}), {"'v.blk.0.ls1.weight'"}},
   };
   check_each(cases, [](const Case& c, const Loaded& loaded, const std::vector<GgufFinding>& findings) {
     ASSERT_FALSE(loaded.model.ok());
@@ -119,34 +117,15 @@ TEST(UnusedTensors, ThoseThatChangeTheResultAreErrors) {
 TEST(UnusedTensors, ThoseThatCannotAreWarnings) {
   const char* const text = "tied/model.gguf";
   const char* const vision = "tied/mmproj.gguf";
-  const auto zeros = [](ModelEditor& e, const char* name, const std::vector<uint64_t>& dims) {
-    e.add(floats(name, dims, 0.0f));
-  };
   const Case cases[] = {
-      {text, [&](auto& e) { zeros(e, "blk.0.attn_output.bias", {64}); }, {"'blk.0.attn_output.bias'", "are 0"}},
-      {text, [](auto& e) { add_block(e, "blk.0.attn_rot_embd.weight", {8}); }, {"rotation are computed"}},
-      {text,
-       [](auto& e) {
-         add_block(e, "v.patch_embd.weight", {8, 8});
-       },
-       {"as mmproj"}},
-      {text,
-       [](auto& e) {
-         add_block(e, "cls.output.weight", {64, 2});
-       },
-       {"classifier"}},
-      {vision,
-       [&](auto& e) {
-         zeros(e, "v.position_embd.weight", {10, 10});
-       },
-       {"'v.position_embd.weight'", "are 0"}},
-      {vision, [&](auto& e) { zeros(e, "v.patch_embd.bias", {48}); }, {"'v.patch_embd.bias'"}},
-      {vision,
-       [](auto& e) {
-         add_block(e, "a.conv1d.0.weight", {8, 8});
-       },
-       {"audio"}},
-      {vision, [](auto& e) { add_block(e, "blk.0.attn_norm.weight", {8}); }, {"as model"}},
+      {text, block("blk.0.attn_output.bias", {64}, 0), {"'blk.0.attn_output.bias'", "are 0"}},
+      {text, block("blk.0.attn_rot_embd.weight", {8}), {"rotation are computed"}},
+      {text, block("v.patch_embd.weight", {8, 8}), {"as mmproj"}},
+      {text, block("cls.output.weight", {64, 2}), {"classifier"}},
+      {vision, block("v.position_embd.weight", {10, 10}, 0), {"'v.position_embd.weight'", "are 0"}},
+      {vision, block("v.patch_embd.bias", {48}, 0), {"'v.patch_embd.bias'"}},
+      {vision, block("a.conv1d.0.weight", {8, 8}), {"audio"}},
+      {vision, block("blk.0.attn_norm.weight", {8}), {"as model"}},
   };
   check_each(cases, [](const Case& c, const Loaded& loaded, const std::vector<GgufFinding>& findings) {
     ASSERT_TRUE(loaded.model.ok()) << loaded.model.error().message;

@@ -22,8 +22,8 @@ import gguf
 import numpy as np
 import torch
 import transformers
-from make_golden import (CHAT_TEMPLATE, MEAN, STD, array, finish, make_tokenizer, one_frame, picture, pixel_values,
-                         put_tensor)
+from make_golden import (MEAN, STD, add_greedy, add_sizes, add_taps, add_vocabulary, array, finish, make_tokenizer,
+                         one_frame, picture, pixel_values, put_projections, put_tensor)
 from transformers import Qwen2VLImageProcessorPil
 
 ROWS = 320
@@ -58,16 +58,8 @@ def parts(model):
 
 def write_text(path, model, arch, tokenizer, dtype, keys=()):
     lm, cfg, _ = parts(model)
-    _, tokens, types, merges = tokenizer
     w = gguf.GGUFWriter(path, arch)
-    w.add_type("model")
-    w.add_name("golden " + os.path.basename(os.path.dirname(path)))
-    w.add_context_length(cfg.max_position_embeddings)
-    w.add_embedding_length(cfg.hidden_size)
-    w.add_block_count(cfg.num_hidden_layers)
-    w.add_feed_forward_length(cfg.intermediate_size)
-    w.add_head_count(cfg.num_attention_heads)
-    w.add_head_count_kv(cfg.num_key_value_heads)
+    add_sizes(w, path, cfg)
     if getattr(cfg, "head_dim", None):
         w.add_key_length(cfg.head_dim)
         w.add_value_length(cfg.head_dim)
@@ -82,16 +74,7 @@ def write_text(path, model, arch, tokenizer, dtype, keys=()):
         w.add_rope_dimension_sections(list(rope["mrope_section"]) + [0])
     for key, value in keys:
         w.add_uint32(f"{arch}.{key}", value)
-    w.add_file_type({np.float32: gguf.LlamaFileType.ALL_F32, np.float16: gguf.LlamaFileType.MOSTLY_F16}[dtype])
-    w.add_tokenizer_model("gpt2")
-    w.add_tokenizer_pre("qwen2")
-    w.add_token_list(tokens)
-    w.add_token_types(types)
-    w.add_token_merges(merges)
-    w.add_eos_token_id(tokens.index("<|im_end|>"))
-    w.add_pad_token_id(tokens.index("<|endoftext|>"))
-    w.add_add_bos_token(False)
-    w.add_chat_template(CHAT_TEMPLATE)
+    add_vocabulary(w, tokenizer, dtype)
     put = lambda name, p: put_tensor(w, name, p, dtype)
     put("token_embd.weight", lm.embed_tokens.weight)
     put("output_norm.weight", lm.norm.weight)
@@ -100,10 +83,7 @@ def write_text(path, model, arch, tokenizer, dtype, keys=()):
     for i, layer in enumerate(lm.layers):
         b, a = f"blk.{i}.", layer.self_attn
         put(b + "attn_norm.weight", layer.input_layernorm.weight)
-        for name, proj in (("attn_q", a.q_proj), ("attn_k", a.k_proj), ("attn_v", a.v_proj)):
-            put(b + name + ".weight", proj.weight)
-            if proj.bias is not None:
-                put(b + name + ".bias", proj.bias)
+        put_projections(put, b, a)
         if hasattr(a, "q_norm"):
             put(b + "attn_q_norm.weight", a.q_norm.weight)
             put(b + "attn_k_norm.weight", a.k_norm.weight)
@@ -394,31 +374,9 @@ def run_case(path, model, tokenizer, prompt, pictures=(), keep=None, video=(), f
     w.add_tensor("ids", ids[0].numpy().astype(np.int32))
     w.add_tensor("positions", np.ascontiguousarray(positions[:, 0].T.numpy().astype(np.int32)))
 
-    # Greedy continuation without a cache; near ties would make the test depend on rounding.
-    greedy, current, where = [], ids, positions
-    with torch.no_grad():
-        for step in range(16):
-            last = call(current, where)[0, -1]
-            top = last.topk(2).values
-            assert top[0] - top[1] > 2e-3, f"{path}: step {step}: the two best logits differ by {top[0] - top[1]}"
-            greedy.append(int(last.argmax()))
-            current = torch.cat([current, torch.tensor([[greedy[-1]]])], 1)
-            where = torch.cat([where, torch.full((3, 1, 1), n + step + delta)], 2)
-    assert len(set(greedy)) >= 4, f"{path}: a dull continuation: {greedy}"
-    w.add_tensor("greedy", np.array(greedy, np.int32))
-    rows_of = [g[0] * g[1] * g[2] for g in grids]
-    for name, x in rec.taps.items():
-        if keep is not None and not any(name == k or name.endswith("." + k) for k in keep):
-            continue
-        if not name.startswith("v."):
-            w.add_tensor(name, array(x))
-            continue
-        group = merge**2 if name == "v.embd" or name.endswith("merger") else 1
-        if video:  # which went through the encoder last
-            w.add_tensor(f"{len(pictures)}/{name}", array(x))
-            continue
-        for i, part in enumerate(x.split([r // group for r in rows_of])):
-            w.add_tensor(f"{i}/{name}", array(part))
+    greedy = add_greedy(w, path, ids, positions, n + delta, lambda ids, positions, _: call(ids, positions)[0, -1])
+    add_taps(w, rec.taps, keep, grids, lambda name: merge**2 if name == "v.embd" or name.endswith("merger") else 1,
+             len(pictures) if video else None)
     finish(w)
     print(path, os.path.getsize(path), "T", n, "greedy", greedy)
 

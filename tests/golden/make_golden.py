@@ -77,10 +77,8 @@ def array(p, dtype=np.float32):
     return np.ascontiguousarray(p.detach().numpy().astype(dtype))
 
 
-def write_text(path, model, tokenizer, rows, dtype, quantized=None):
-    cfg = model.config.text_config
-    _, tokens, types, merges = tokenizer
-    w = gguf.GGUFWriter(path, "qwen2vl")
+def add_sizes(w, path, cfg):
+    """What every decoder's file begins with."""
     w.add_type("model")
     w.add_name("golden " + os.path.basename(os.path.dirname(path)))
     w.add_context_length(cfg.max_position_embeddings)
@@ -89,9 +87,11 @@ def write_text(path, model, tokenizer, rows, dtype, quantized=None):
     w.add_feed_forward_length(cfg.intermediate_size)
     w.add_head_count(cfg.num_attention_heads)
     w.add_head_count_kv(cfg.num_key_value_heads)
-    w.add_rope_freq_base(cfg.rope_parameters["rope_theta"])
-    w.add_layer_norm_rms_eps(cfg.rms_norm_eps)
-    w.add_rope_dimension_sections(list(cfg.rope_parameters["mrope_section"]) + [0])
+
+
+def add_vocabulary(w, tokenizer, dtype, bos=False):
+    """The type of the file, the tokenizer and the chat template."""
+    _, tokens, types, merges = tokenizer
     w.add_file_type({np.float32: gguf.LlamaFileType.ALL_F32, np.float16: gguf.LlamaFileType.MOSTLY_F16}[dtype])
     w.add_tokenizer_model("gpt2")
     w.add_tokenizer_pre("qwen2")
@@ -100,9 +100,27 @@ def write_text(path, model, tokenizer, rows, dtype, quantized=None):
     w.add_token_merges(merges)
     w.add_eos_token_id(tokens.index("<|im_end|>"))
     w.add_pad_token_id(tokens.index("<|endoftext|>"))
-    w.add_bos_token_id(tokens.index("<|endoftext|>"))
+    if bos:
+        w.add_bos_token_id(tokens.index("<|endoftext|>"))
     w.add_add_bos_token(False)
     w.add_chat_template(CHAT_TEMPLATE)
+
+
+def put_projections(put, b, attention):
+    for name, proj in (("attn_q", attention.q_proj), ("attn_k", attention.k_proj), ("attn_v", attention.v_proj)):
+        put(b + name + ".weight", proj.weight)
+        if proj.bias is not None:
+            put(b + name + ".bias", proj.bias)
+
+
+def write_text(path, model, tokenizer, rows, dtype, quantized=None):
+    cfg = model.config.text_config
+    w = gguf.GGUFWriter(path, "qwen2vl")
+    add_sizes(w, path, cfg)
+    w.add_rope_freq_base(cfg.rope_parameters["rope_theta"])
+    w.add_layer_norm_rms_eps(cfg.rms_norm_eps)
+    w.add_rope_dimension_sections(list(cfg.rope_parameters["mrope_section"]) + [0])
+    add_vocabulary(w, tokenizer, dtype, bos=True)
     lm = model.model.language_model
     put = lambda name, p: put_tensor(w, name, p, dtype, quantized)
     put("token_embd.weight", lm.embed_tokens.weight)
@@ -112,9 +130,7 @@ def write_text(path, model, tokenizer, rows, dtype, quantized=None):
     for i, layer in enumerate(lm.layers):
         b, a = f"blk.{i}.", layer.self_attn
         put(b + "attn_norm.weight", layer.input_layernorm.weight)
-        for name, proj in (("attn_q", a.q_proj), ("attn_k", a.k_proj), ("attn_v", a.v_proj)):
-            put(b + name + ".weight", proj.weight)
-            put(b + name + ".bias", proj.bias)
+        put_projections(put, b, a)
         put(b + "attn_output.weight", a.o_proj.weight)
         put(b + "ffn_norm.weight", layer.post_attention_layernorm.weight)
         put(b + "ffn_gate.weight", layer.mlp.gate_proj.weight)
@@ -267,6 +283,39 @@ def one_frame(values, p):
     return np.ascontiguousarray(values.reshape(-1, 3, 2, p * p)[:, :, 0]).reshape(len(values), -1)
 
 
+def add_greedy(w, path, ids, positions, next_position, last_logits):
+    """The continuation without a cache; near ties would make the test depend on rounding. last_logits(ids, positions,
+    step): of the last row; next_position: of the first token that is made."""
+    greedy = []
+    with torch.no_grad():
+        for step in range(16):
+            last = last_logits(ids, positions, step)
+            top = last.topk(2).values
+            assert top[0] - top[1] > 2e-3, f"{path}: step {step}: the two best logits differ by {top[0] - top[1]}"
+            greedy.append(int(last.argmax()))
+            ids = torch.cat([ids, torch.tensor([[greedy[-1]]])], 1)
+            positions = torch.cat([positions, torch.full((3, 1, 1), next_position + step)], 2)
+    assert len(set(greedy)) >= 4, f"{path}: a dull continuation: {greedy}"
+    w.add_tensor("greedy", np.array(greedy, np.int32))
+    return greedy
+
+
+def add_taps(w, taps, keep, grids, group_of, video=None):
+    """Activations; those of the encoder picture by picture. group_of(name): patches of a row; video: the number of the
+    one that went through the encoder last."""
+    rows_of = [g[0] * g[1] * g[2] for g in grids]
+    for name, x in taps.items():
+        if keep is not None and not any(name == k or name.endswith("." + k) for k in keep):
+            continue
+        if not name.startswith("v."):
+            w.add_tensor(name, array(x))
+        elif video is not None:
+            w.add_tensor(f"{video}/{name}", array(x))
+        else:
+            for i, part in enumerate(x.split([r // group_of(name) for r in rows_of])):
+                w.add_tensor(f"{i}/{name}", array(part))
+
+
 def run_case(path, model, tokenizer, prompt, pictures=(), video=(), keep=None, with_pixels=False):
     """prompt: text in which <image> and <video> stand for what follows from pictures and video."""
     t, tokens, _, _ = tokenizer
@@ -318,30 +367,12 @@ def run_case(path, model, tokenizer, prompt, pictures=(), video=(), keep=None, w
     w.add_tensor("ids", ids[0].numpy().astype(np.int32))
     w.add_tensor("positions", np.ascontiguousarray(positions[:, 0].T.numpy().astype(np.int32)))
 
-    # Greedy continuation without a cache; near ties would make the test depend on rounding.
-    greedy, current, where = [], ids, positions
-    with torch.no_grad():
-        for step in range(16):
-            k = torch.cat([kinds, torch.zeros(1, step, dtype=kinds.dtype)], 1)
-            last = model(input_ids=current, position_ids=where, mm_token_type_ids=k, use_cache=False, **inputs).logits[0, -1]
-            top = last.topk(2).values
-            assert top[0] - top[1] > 2e-3, f"{path}: step {step}: the two best logits differ by {top[0] - top[1]}"
-            greedy.append(int(last.argmax()))
-            current = torch.cat([current, torch.tensor([[greedy[-1]]])], 1)
-            where = torch.cat([where, torch.full((3, 1, 1), n + step + delta)], 2)
-    assert len(set(greedy)) >= 4, f"{path}: a dull continuation: {greedy}"
-    w.add_tensor("greedy", np.array(greedy, np.int32))
+    def last_logits(ids, positions, step):
+        k = torch.cat([kinds, torch.zeros(1, step, dtype=kinds.dtype)], 1)
+        return model(input_ids=ids, position_ids=positions, mm_token_type_ids=k, use_cache=False, **inputs).logits[0, -1]
 
-    rows_of = [g[0] * g[1] * g[2] for g in grids]
-    for name, x in rec.taps.items():
-        if keep is not None and not any(name == k or name.endswith("." + k) for k in keep):
-            continue
-        if not name.startswith("v."):
-            w.add_tensor(name, array(x))
-            continue
-        group = merge**2 if name in ("v.merger", "v.embd") else 1
-        for i, part in enumerate(x.split([r // group for r in rows_of])):
-            w.add_tensor(f"{i}/{name}", array(part))
+    greedy = add_greedy(w, path, ids, positions, n + delta, last_logits)
+    add_taps(w, rec.taps, keep, grids, lambda name: merge**2 if name in ("v.merger", "v.embd") else 1)
     finish(w)
     print(path, os.path.getsize(path), "T", n, "greedy", greedy)
 

@@ -104,13 +104,18 @@ def finish(w):
     w.close()
 
 
-def expert_importance(values):
-    """Of each expert, by how often it was chosen."""
-    w = gguf.GGUFWriter(os.path.join(HERE, "importance-experts.gguf"), "")
+def begin_importance(name, dataset):
+    w = gguf.GGUFWriter(os.path.join(HERE, name), "")
     w.add_type("imatrix")
-    w.add_array("imatrix.datasets", ["calibration.txt"])
+    w.add_array("imatrix.datasets", [dataset])
     w.add_uint32("imatrix.chunk_count", 3)
     w.add_uint32("imatrix.chunk_size", 64)
+    return w
+
+
+def expert_importance(values):
+    """Of each expert, by how often it was chosen."""
+    w = begin_importance("importance-experts.gguf", "calibration.txt")
     for name, v in values.items():
         counts = np.arange(64, 64 + len(v), dtype=np.float32).reshape(-1, 1)
         w.add_tensor(name + ".in_sum2", v * counts)
@@ -119,11 +124,7 @@ def expert_importance(values):
 
 
 def importance(values):
-    w = gguf.GGUFWriter(os.path.join(HERE, "importance.gguf"), "")
-    w.add_type("imatrix")
-    w.add_array("imatrix.datasets", ["folder/calibration.txt"])
-    w.add_uint32("imatrix.chunk_count", 3)
-    w.add_uint32("imatrix.chunk_size", 64)
+    w = begin_importance("importance.gguf", "folder/calibration.txt")
     for name, v in values.items():
         w.add_tensor(name + ".in_sum2", (v * np.float32(192)).reshape(1, -1))
         w.add_tensor(name + ".counts", np.array([[192]], dtype=np.float32))

@@ -10,6 +10,7 @@
 #include "engine/base/cpu_features.h"
 #include "engine/base/first_failure.h"
 #include "engine/base/half.h"
+#include "engine/runtime/begin_weight.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse::cuda {
@@ -121,19 +122,12 @@ Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t firs
 }
 
 Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& source, WeightPrecision precision) {
-  if (!is_weight_type(source.type)) {
-    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse cannot multiply", source.name,
-                      dtype_name(source.type));
-  }
+  GLIMPSE_ASSIGN(const std::shared_ptr<CudaWeight> weight, begin_weight<CudaWeight>(source));
   const DType stored = stored_type(source.type, precision);
   if (!is_device_format(stored)) {
     return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse multiplies on the CPU only", source.name,
                       dtype_name(stored));
   }
-  auto weight = std::make_shared<CudaWeight>();
-  weight->rows = source.rows;
-  weight->cols = source.cols;
-  weight->source_type = source.type;
   weight->format = stored;
   weight->n_bytes = lay_out(weight->format, source.rows, source.cols, weight->view);
   if (gemv_shared_bytes(weight->format, 1, weight->view.column_tiles) > device_->max_shared_bytes()) {

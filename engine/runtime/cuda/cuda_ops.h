@@ -88,6 +88,8 @@ class CudaPass : public virtual PassOps {
   CudaPass(CudaContext& context, Launcher& launcher, const StepState* steps = nullptr)
       : context_(context), launcher_(launcher), steps_(steps) {}
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
+  /// swiglu_rows or add_rows.
+  void launch_rows(Kernel kernel, Mat from, Mat to);
   void launch_embed(const CudaWeight& table, const int32_t* ids, int32_t id_stride, Mat x);
   void launch_sample(Mat logits, const DrawOptions& options, SampleArgs args);
   /// Where a product of one row leaves its greatest value, for a draw; nullptr: nowhere.

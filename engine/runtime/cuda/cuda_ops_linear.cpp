@@ -157,26 +157,23 @@ void CudaPass::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Li
   p[1].bias[0] = up.bias.get();
   p[1].out = out;
   multiply(x, norm, p, LinearArgs{});
-  SwigluArgs args;
-  args.gate = spare.data;
-  args.ld_gate = spare.ld;
-  args.out = out.data;
-  args.ld_out = out.ld;
-  args.n = static_cast<int32_t>(x.rows);
-  args.width = static_cast<int32_t>(out.cols);
-  launch(Kernel::swiglu_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+  launch_rows(Kernel::swiglu_rows, spare, out);
 }
 
 void CudaPass::add(Mat in, Mat x) {
   if (!context_.status_.ok() || x.rows == 0) return;
-  AddArgs args;
-  args.from = in.data;
-  args.ld_from = in.ld;
-  args.to = x.data;
-  args.ld_to = x.ld;
-  args.n = static_cast<int32_t>(x.rows);
-  args.width = static_cast<int32_t>(x.cols);
-  launch(Kernel::add_rows, LaunchShape{{x.rows, 1, 1}, 0}, &args);
+  launch_rows(Kernel::add_rows, in, x);
+}
+
+void CudaPass::launch_rows(Kernel kernel, Mat from, Mat to) {
+  RowsArgs args;
+  args.from = from.data;
+  args.ld_from = from.ld;
+  args.to = to.data;
+  args.ld_to = to.ld;
+  args.n = static_cast<int32_t>(to.rows);
+  args.width = static_cast<int32_t>(to.cols);
+  launch(kernel, LaunchShape{{to.rows, 1, 1}, 0}, &args);
 }
 
 // runs_experts() says so before a model is loaded.
