@@ -16,6 +16,7 @@
 #include "tools/cli/constraint_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/video_choice.h"
@@ -51,9 +52,8 @@ void add_input_options(CLI::App& batch, BatchOptions& o) {
   batch.add_option("-f,--file", o.prompt_file, "read it from a text file; its last line break is left out")
       ->excludes(question);
   batch.add_option("--system", o.system, "system prompt of rows that bring none (also -sys); default: the model's own");
-  batch.add_option("--input-format", o.input_format, "of files and standard input: auto, picture, list, jsonl or csv")
-      ->check(CLI::IsMember({"auto", "picture", "list", "jsonl", "csv"}))
-      ->capture_default_str();
+  add_word(batch, "--input-format", o.input_format, "of files and standard input: auto, picture, list, jsonl or csv",
+           {"auto", "picture", "list", "jsonl", "csv"});
   batch.add_flag("--recursive", o.input.recursive, "look into the folders of folders, too");
   batch.add_option("--image-root", o.input.image_root, "folder where relative names in lists and rows begin");
   batch.add_option("--image-field", o.input.image_field, "of JSON and CSV rows: the picture, or pictures")
@@ -66,34 +66,24 @@ void add_input_options(CLI::App& batch, BatchOptions& o) {
   batch.add_option("--id-field", o.input.id_field, "of JSON and CSV rows: what is copied to the output as id")
       ->capture_default_str();
   batch.add_option("--delimiter", o.delimiter, "one character between the fields of a CSV row; default: , or a tab");
-  batch.add_option("--pdf-dpi", o.pdf_dpi, "dots per inch of the pages of PDF files")
-      ->check(CLI::Range(10, 1200))
-      ->capture_default_str();
+  add_number(batch, "--pdf-dpi", o.pdf_dpi, "dots per inch of the pages of PDF files", 10, 1200);
 }
 
 void add_output_options(CLI::App& batch, BatchOptions& o) {
   batch.add_option("-o,--output", o.output,
                    "file to write, with FILE.journal beside it to resume from; default: standard output");
-  batch
-      .add_option("--output-format", o.output_format,
-                  "table (image_name | result), jsonl or csv; auto: by the file's name, else table")
-      ->check(CLI::IsMember({"auto", "table", "jsonl", "csv"}))
-      ->capture_default_str();
+  add_word(batch, "--output-format", o.output_format,
+           "table (image_name | result), jsonl or csv; auto: by the file's name, else table",
+           {"auto", "table", "jsonl", "csv"});
   batch.add_flag("--no-header", o.no_header, "of table and csv: leave out the first line, the columns' names");
   batch.add_flag("--unordered", o.unordered, "write rows as they are finished, with their numbers");
   CLI::Option* const resume =
       batch.add_flag("--resume", o.resume, "go on with the --output of an earlier run: what that finished is kept");
   batch.add_flag("--force", o.force, "overwrite --output")->excludes(resume);
-  batch.add_option("--parallel", o.n_parallel, "rows that are answered together")
-      ->check(CLI::Range(1, 256))
-      ->capture_default_str();
+  add_number(batch, "--parallel", o.n_parallel, "rows that are answered together", 1, 256);
   batch.add_option("--image-cache", o.image_cache,
                    "existing directory where the encoded pictures are kept for later runs");
-  batch
-      .add_option("--image-cache-size", o.image_cache_mib,
-                  "MiB of files there; those used longest ago go first; 0: no limit")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
-      ->capture_default_str();
+  add_directory_size(batch, "--image-cache-size", o.image_cache_mib);
   batch.add_flag("--no-cache", o.no_cache, "compute every prompt and picture anew; the answers are the same");
 }
 
@@ -281,7 +271,7 @@ void add_batch(CLI::App& app, int* status) {
   add_sampling_options(*command, o->sampling);
   add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model, "context of a row in tokens, pictures included");
-  command->callback([o, status] { *status = exit_status_of([&] { return run(*o); }); });
+  on_run(*command, status, [o] { return run(*o); });
 }
 
 }  // namespace glimpse::cli

@@ -16,6 +16,7 @@
 #include "tools/cli/device_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/cli/warnings.h"
@@ -266,8 +267,7 @@ void add_bench(CLI::App& app, int* status) {
   auto c = std::make_shared<BenchCommand>();
   CLI::App* command = app.add_subcommand("bench", "measure a model: prompts, generation, pictures, first token");
   add_options(*command, *c);
-  command->callback(
-      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_bench(*command, *c)); }); });
+  on_run(*command, status, [c, command] { return run_bench(*command, *c); });
 }
 
 }  // namespace glimpse::cli

@@ -21,6 +21,7 @@
 #include "tools/cli/draft_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/video_choice.h"
@@ -490,7 +491,7 @@ void add_chat(CLI::App& app, int* status) {
   add_sampling_options(*command, o->sampling);
   add_constraint_options(*command, o->constraint);
   add_model_options(*command, o->model);
-  command->callback([o, status] { *status = exit_status_of([&] { return run(*o); }); });
+  on_run(*command, status, [o] { return run(*o); });
 }
 
 }  // namespace glimpse::cli

@@ -11,6 +11,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/device_choice.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/compare/comparison.h"
@@ -155,8 +156,7 @@ void add_compare(CLI::App& app, int* status) {
   command->add_option("--markdown", c->markdown, "write the report there; default: standard output");
   command->add_option("--html", c->html, "write a page with charts");
   command->add_flag("--force", c->force, "overwrite existing reports");
-  command->callback(
-      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_compare(*c, *command)); }); });
+  on_run(*command, status, [c, command] { return run_compare(*c, *command); });
 }
 
 }  // namespace glimpse::cli

@@ -12,6 +12,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/cli/warnings.h"
@@ -263,7 +264,7 @@ void add_diff(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", o->input.picture_limits.max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->input.n_threads, "threads; 0: one per available CPU")->capture_default_str();
   command->add_flag("--json", o->json, "print one JSON object");
-  command->callback([o, status] { *status = exit_status_of([&] { return run_diff(*o); }); });
+  on_run(*command, status, [o] { return run_diff(*o); });
 }
 
 }  // namespace glimpse::cli

@@ -12,6 +12,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/prompt/prompt.h"
 
@@ -244,7 +245,7 @@ void add_embed(CLI::App& app, int* status) {
                    "jsonl, csv, or bin: 32-bit floats, little-endian, row by row")
       ->check(CLI::IsMember({"jsonl", "csv", "bin"}))
       ->capture_default_str();
-  command->callback([options, status] { *status = exit_status_of([&] { return embed(*options); }); });
+  on_run(*command, status, [options] { return embed(*options); });
 }
 
 void add_rerank(CLI::App& app, int* status) {
@@ -254,7 +255,7 @@ void add_rerank(CLI::App& app, int* status) {
   command->add_option("-q,--query", options->query, "the query")->required();
   command->add_option("--instruction", options->instruction,
                       "what makes a document the right one; default: web search");
-  command->callback([options, status] { *status = exit_status_of([&] { return rerank(*options); }); });
+  on_run(*command, status, [options] { return rerank(*options); });
 }
 
 }  // namespace glimpse::cli

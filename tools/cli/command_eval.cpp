@@ -13,6 +13,7 @@
 #include "tools/cli/device_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/cli/warnings.h"
@@ -204,7 +205,7 @@ void add_eval(CLI::App& app, int* status) {
   command->add_flag("--reference", o->reference, "run on the slow scalar oracle instead of the kernels");
   command->add_flag("--wrong", o->wrong, "show the wrong answers");
   command->add_flag("--json", o->json, "print one JSON object: accuracy per task, every answer");
-  command->callback([o, status] { *status = exit_status_of([&] { return run_eval(*o); }); });
+  on_run(*command, status, [o] { return run_eval(*o); });
 }
 
 }  // namespace glimpse::cli

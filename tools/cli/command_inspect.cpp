@@ -12,6 +12,7 @@
 #include "tokenizer/chat_style.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 
 namespace glimpse::cli {
@@ -213,7 +214,7 @@ void add_inspect(CLI::App& app, int* status) {
   command->add_flag("--no-tensors", options->no_tensors, "leave the tensor list out");
   command->add_flag("--all", options->all_values, "show arrays and long texts whole");
   command->add_flag("--json", options->json, "print one JSON object");
-  command->callback([options, status] { *status = exit_status_of([&] { return inspect(*options); }); });
+  on_run(*command, status, [options] { return inspect(*options); });
 }
 
 }  // namespace glimpse::cli

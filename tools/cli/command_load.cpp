@@ -5,6 +5,7 @@
 #include "engine/base/file.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/load/load.h"
 #include "tools/prompt/prompt.h"
@@ -80,7 +81,7 @@ void add_load(CLI::App& app, int* status) {
   command->add_option("-o,--output", o->format, "md, csv, json or jsonl")
       ->check(CLI::IsMember({"md", "csv", "json", "jsonl"}))
       ->capture_default_str();
-  command->callback([o, status] { *status = exit_status_of([&] { return exit_status(run_load(*o)); }); });
+  on_run(*command, status, [o] { return run_load(*o); });
 }
 
 }  // namespace glimpse::cli

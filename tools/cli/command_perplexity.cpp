@@ -13,6 +13,7 @@
 #include "tools/cli/device_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/kv_type.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/vision_precision.h"
 #include "tools/cli/warnings.h"
@@ -373,7 +374,7 @@ void add_perplexity(CLI::App& app, int* status) {
   command->add_option("--image-max-tokens", o->image_max_tokens, "shrink larger pictures; 0: 1280");
   command->add_option("-t,--threads", o->n_threads, "threads; 0: one per available CPU")->capture_default_str();
   command->add_flag("--json", o->json, "print one JSON object");
-  command->callback([o, status] { *status = exit_status_of([&] { return perplexity(*o); }); });
+  on_run(*command, status, [o] { return perplexity(*o); });
 }
 
 }  // namespace glimpse::cli

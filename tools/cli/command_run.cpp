@@ -18,6 +18,7 @@
 #include "tools/cli/draft_choice.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/video_choice.h"
@@ -327,7 +328,7 @@ void add_run(CLI::App& app, int* status) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* command = app.add_subcommand("run", "answer one question about pictures or text");
   add_options(*command, *options);
-  command->callback([options, status] { *status = exit_status_of([&] { return run(*options); }); });
+  on_run(*command, status, [options] { return run(*options); });
 }
 
 }  // namespace glimpse::cli

@@ -11,6 +11,7 @@
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/model_choice.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/video_choice.h"
@@ -37,11 +38,9 @@ struct ServeOptions {
 void add_vector_options(CLI::App& serve, ServeOptions& o) {
   serve.add_flag("--embeddings,--embedding", o.embeddings,
                  "make embeddings with any model; those that were made for them do it anyway");
-  serve
-      .add_option("--pooling", o.pooling,
-                  "how rows become one embedding: file (as the model's file says, else the mean), last, mean or cls")
-      ->check(CLI::IsMember({"file", "last", "mean", "cls"}))
-      ->capture_default_str();
+  add_word(serve, "--pooling", o.pooling,
+           "how rows become one embedding: file (as the model's file says, else the mean), last, mean or cls",
+           {"file", "last", "mean", "cls"});
   serve.add_flag("--reranking,--rerank", o.reranking,
                  "rank documents by the model's yes and no; models with a classifier do it anyway");
 }
@@ -69,45 +68,25 @@ void add_network_options(CLI::App& serve, ServeOptions& o) {
 }
 
 void add_limit_options(CLI::App& serve, ServeOptions& o) {
-  const CLI::Range positive(1, 1 << 20);
-  serve.add_option("--parallel", o.n_parallel, "most requests under way at once")
-      ->check(positive)
-      ->capture_default_str();
-  serve.add_option("--queue", o.n_queued, "most requests that wait; further ones get status 429")
-      ->check(positive)
-      ->capture_default_str();
+  constexpr int kMost = 1 << 20;
+  add_number(serve, "--parallel", o.n_parallel, "most requests under way at once", 1, kMost);
+  add_number(serve, "--queue", o.n_queued, "most requests that wait; further ones get status 429", 1, kMost);
   serve
       .add_option("--cache-slots", o.pool_slots,
                   "positions of the cache for all requests and kept prompts together; 0: --parallel times --ctx-size")
       ->capture_default_str();
   serve.add_flag("--no-prompt-cache", o.no_prompt_cache, "do not keep prompts for those that begin alike");
-  serve.add_option("--image-cache", o.image_cache_mib, "MiB of pictures' embeddings to keep; 0: none")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 24))
-      ->capture_default_str();
+  add_number(serve, "--image-cache", o.image_cache_mib, "MiB of pictures' embeddings to keep; 0: none", 0, 1 << 24);
   serve.add_option("--image-cache-dir", o.image_cache_dir, "existing directory that keeps them for the next time, too");
-  serve
-      .add_option("--image-cache-dir-size", o.image_cache_dir_mib,
-                  "MiB of files there; those used longest ago go first; 0: no limit")
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 30))
-      ->capture_default_str();
-  serve.add_option("--max-connections", o.max_connections, "further ones get status 503")
-      ->check(positive)
-      ->capture_default_str();
-  serve.add_option("--max-body", o.max_body_mib, "MiB of one request; larger ones get status 413")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 14))
-      ->capture_default_str();
-  serve.add_option("--max-images", o.max_pictures, "pictures of one request")->check(positive)->capture_default_str();
-  serve
-      .add_option("--video-memory", o.video_memory_mib,
-                  "MiB for the frames of all videos that are being answered; further ones get status 429")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 24))
-      ->capture_default_str();
-  serve.add_option("--max-choices", o.max_choices, "answers of one request (n)")
-      ->check(positive)
-      ->capture_default_str();
-  serve.add_option("--max-tokens", o.max_tokens, "no answer gets longer, whatever its request says; -1: no limit")
-      ->check(CLI::Range(int64_t{-1}, int64_t{1} << 40))
-      ->capture_default_str();
+  add_directory_size(serve, "--image-cache-dir-size", o.image_cache_dir_mib);
+  add_number(serve, "--max-connections", o.max_connections, "further ones get status 503", 1, kMost);
+  add_number(serve, "--max-body", o.max_body_mib, "MiB of one request; larger ones get status 413", 1, 1 << 14);
+  add_number(serve, "--max-images", o.max_pictures, "pictures of one request", 1, kMost);
+  add_number(serve, "--video-memory", o.video_memory_mib,
+             "MiB for the frames of all videos that are being answered; further ones get status 429", 1, 1 << 24);
+  add_number(serve, "--max-choices", o.max_choices, "answers of one request (n)", 1, kMost);
+  add_number(serve, "--max-tokens", o.max_tokens, "no answer gets longer, whatever its request says; -1: no limit", -1,
+             int64_t{1} << 40);
   serve
       .add_option(
           "--timeout", o.timeout_s,
@@ -251,7 +230,7 @@ void add_serve(CLI::App& app, int* status) {
       "the "
       "context is full. A request's own seed makes it repeatable; without one every request draws anew. The page for "
       "people is at /, the interface for programs below /v1.");
-  command->callback([options, status] { *status = exit_status_of([&] { return run(*options); }); });
+  on_run(*command, status, [options] { return run(*options); });
 }
 
 }  // namespace glimpse::cli

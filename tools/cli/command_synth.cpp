@@ -11,6 +11,7 @@
 #include "kernels/quant/mixture.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
+#include "tools/cli/option_kinds.h"
 #include "tools/cli/terminal.h"
 #include "tools/synth/placeholder_vocabulary.h"
 #include "tools/synth/synth.h"
@@ -206,23 +207,25 @@ void add_synth(CLI::App& app, int* status) {
                       "GGUF to copy the tokenizer from, and the number of tokens; default: a placeholder");
   command->add_option("--seed", c->seed, "seed of the weights")->capture_default_str();
   command->add_option("-t,--threads", c->n_threads, "threads; 0: one per available CPU")->capture_default_str();
-  command->add_option("--hidden-size", c->hidden_size, "overrides the preset");
-  command->add_option("--layers", c->layers, "overrides the preset");
-  command->add_option("--heads", c->heads, "overrides the preset");
-  command->add_option("--kv-heads", c->kv_heads, "overrides the preset");
-  command->add_option("--head-dim", c->head_dim, "overrides the preset");
-  command->add_option("--ffn", c->ffn, "overrides the preset");
+  const auto add_sizes = [&](std::initializer_list<std::pair<const char*, int64_t*>> sizes) {
+    for (const auto& [name, value] : sizes) command->add_option(name, *value, "overrides the preset");
+  };
+  add_sizes({{"--hidden-size", &c->hidden_size},
+             {"--layers", &c->layers},
+             {"--heads", &c->heads},
+             {"--kv-heads", &c->kv_heads},
+             {"--head-dim", &c->head_dim},
+             {"--ffn", &c->ffn}});
   command->add_option("--experts", c->experts, "overrides the preset, of a model with experts");
   command->add_option("--experts-used", c->used, "experts of a token: overrides the preset");
   command->add_option("--vocab-size", c->vocab_size, "overrides the preset, and that of --vocab");
-  command->add_option("--vision-embed-dim", c->vision_embed_dim, "overrides the preset");
-  command->add_option("--vision-depth", c->vision_depth, "overrides the preset");
-  command->add_option("--vision-heads", c->vision_heads, "overrides the preset");
-  command->add_option("--vision-ffn", c->vision_ffn, "overrides the preset");
+  add_sizes({{"--vision-embed-dim", &c->vision_embed_dim},
+             {"--vision-depth", &c->vision_depth},
+             {"--vision-heads", &c->vision_heads},
+             {"--vision-ffn", &c->vision_ffn}});
   command->add_flag("--untied", c->untied, "give the output head a matrix of its own");
   command->add_flag("--force", c->force, "overwrite existing files");
-  command->callback(
-      [c, command, status] { *status = exit_status_of([&] { return exit_status(run_synth(*c, *command)); }); });
+  on_run(*command, status, [c, command] { return run_synth(*c, *command); });
 }
 
 }  // namespace glimpse::cli

@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "engine/capi/handles.h"
+#include "tools/cli/option_kinds.h"
 
 namespace glimpse::cli {
 namespace {
@@ -25,26 +26,19 @@ glimpse_logit_bias parse_logit_bias(const std::string& text) {
 }  // namespace
 
 void add_sampling_options(CLI::App& command, SamplingChoice& c) {
-  command
-      .add_option("-n,--n-predict", c.params.max_tokens, "most tokens to answer with; -1: until the context is full")
-      ->capture_default_str();
-  command.add_option("--temp", c.params.temperature, "temperature; 0: greedy")->capture_default_str();
-  command.add_option("--top-k", c.params.top_k, "keep the k most likely tokens; 0: off")->capture_default_str();
-  command.add_option("--top-p", c.params.top_p, "keep the smallest set with this probability; 1: off")
-      ->capture_default_str();
-  command.add_option("--min-p", c.params.min_p, "drop tokens below this fraction of the best; 0: off")
-      ->capture_default_str();
-  command.add_option("--repeat-penalty", c.params.repetition_penalty, "divides the logits of seen tokens; 1: off")
-      ->capture_default_str();
-  command.add_option("--repeat-last-n", c.params.penalty_last_n, "tokens the penalties look back at; -1: all")
-      ->capture_default_str();
-  command.add_option("--presence-penalty", c.params.presence_penalty, "subtracted from the logits of seen tokens")
-      ->capture_default_str();
-  command.add_option("--frequency-penalty", c.params.frequency_penalty, "subtracted per occurrence")
-      ->capture_default_str();
+  add_value(command, "-n,--n-predict", c.params.max_tokens,
+            "most tokens to answer with; -1: until the context is full");
+  add_value(command, "--temp", c.params.temperature, "temperature; 0: greedy");
+  add_value(command, "--top-k", c.params.top_k, "keep the k most likely tokens; 0: off");
+  add_value(command, "--top-p", c.params.top_p, "keep the smallest set with this probability; 1: off");
+  add_value(command, "--min-p", c.params.min_p, "drop tokens below this fraction of the best; 0: off");
+  add_value(command, "--repeat-penalty", c.params.repetition_penalty, "divides the logits of seen tokens; 1: off");
+  add_value(command, "--repeat-last-n", c.params.penalty_last_n, "tokens the penalties look back at; -1: all");
+  add_value(command, "--presence-penalty", c.params.presence_penalty, "subtracted from the logits of seen tokens");
+  add_value(command, "--frequency-penalty", c.params.frequency_penalty, "subtracted per occurrence");
   command.add_option("--logit-bias", c.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times")
       ->allow_extra_args(false);
-  command.add_option("-s,--seed", c.params.seed, "seed of the sampler")->capture_default_str();
+  add_value(command, "-s,--seed", c.params.seed, "seed of the sampler");
   command.add_option("--stop", c.stop, "end the answer before this text; may be given several times")
       ->allow_extra_args(false);
   command.add_flag("--special", c.params.render_special, "show control tokens such as <|box_start|> in the answer");
