@@ -92,6 +92,18 @@ inline GenerateOptions digits(int64_t max_tokens) {
   return options;
 }
 
+/// An answer that a flag of the session ends at its first token.
+inline Answer cancelled_at_once(Session& session, const Message& message, GenerateOptions options, volatile int& flag) {
+  options.on_text = [&](std::string_view) {
+    flag = 1;
+    return true;
+  };
+  const Answer answer = must(session.generate({message}, options));
+  EXPECT_EQ(answer.reason, FinishReason::kCancelled);
+  EXPECT_EQ(answer.tokens.size(), 1u);
+  return answer;
+}
+
 inline GenerateOptions greedy(int64_t max_tokens) {
   GenerateOptions options;
   options.max_tokens = max_tokens;

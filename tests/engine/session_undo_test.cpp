@@ -116,14 +116,7 @@ TEST(SessionUndo, TheFlagEndsPassesAndAnswers) {
   SessionOptions session_options = small_session();
   session_options.cancel = &cancel;
   const auto session = make_session(tied_model(), session_options);
-  GenerateOptions options = digits(50);
-  options.on_text = [&](std::string_view) {
-    cancel = 1;
-    return true;
-  };
-  const Answer answer = must(session->generate({user("the cat")}, options));
-  EXPECT_EQ(answer.reason, FinishReason::kCancelled);
-  EXPECT_EQ(answer.tokens.size(), 1u);
+  const Answer answer = cancelled_at_once(*session, user("the cat"), digits(50), cancel);
   EXPECT_EQ(session->prefill({user("and?")}, {}).error().code, ErrorCode::kCancelled);
   EXPECT_EQ(session->encode_image(golden_pictures()[0], nullptr, {}).error().code, ErrorCode::kCancelled);
   EXPECT_EQ(session->step().error().code, ErrorCode::kCancelled);

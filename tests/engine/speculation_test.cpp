@@ -1,191 +1,14 @@
-// Speculation changes nothing but the number of passes: every test talks to a session with it and to one without.
-#include <gtest/gtest.h>
-
-#include <limits>
-
-#include "engine/generate/speculative_decoder.h"
-#include "tests/engine/model_editor.h"
-#include "tests/engine/session_support.h"
+// Drafts of prompt lookup, and what holds for drafts of any kind: every test talks to a session with them and to one
+// without.
+#include "tests/engine/speculation_support.h"
 
 namespace glimpse::testing {
 namespace {
 
-// Where drafts come from.
-struct Way {
-  enum Model { kNone, kSame, kOther };
-  int n_speculate = 0;
-  Model draft_model = kNone;
-  int n_draft = 0;
-  float min_probability = 1e-9f;  // drafts are never given up
-};
-constexpr Way kWays[] = {
-    {4}, {1}, {kMostDrafts}, {0, Way::kSame, 4}, {0, Way::kOther, 3}, {2, Way::kSame, kMostDrafts, 0}};
-
-void PrintTo(const Way& way, std::ostream* out) {
-  *out << way.n_speculate << " by lookup, " << way.n_draft << " by model " << way.draft_model;
-}
-
-// -- what is compared
-// ------------------------------------------------------------------------------------------------------
-
-// All that a caller sees of one call.
-struct Seen {
-  ErrorCode error = ErrorCode::kInternal;  // of a call that failed
-  bool ok = false;
-  std::vector<TokenId> tokens;
-  std::string text;
-  std::vector<std::string> pieces;                  // as streamed
-  std::vector<std::pair<TokenId, float>> logprobs;  // drawn token and alternatives, one after another
-  FinishReason reason = FinishReason::kStop;
-  int64_t n_generated = 0, n_prompt = 0, n_cached = 0;
-  int64_t n_past = 0;  // and the session after it
-  std::vector<float> logits;
-  bool operator==(const Seen&) const = default;
-};
-
-void PrintTo(const Seen& seen, std::ostream* out) {
-  *out << "ok " << seen.ok << ", " << finish_reason_name(seen.reason) << ", n_past " << seen.n_past << ", "
-       << seen.pieces.size() << " pieces of '" << seen.text << "', tokens " << ::testing::PrintToString(seen.tokens);
-}
-
-struct Counts {
-  int64_t drafted = 0, accepted = 0;
-};
-
-// A conversation: the same calls on any session.
-struct Talk {
-  explicit Talk(Session& s) : session(s) {}
-  Session& session;
-  std::vector<Seen> seen;
-  Counts counts;
-
-  void generate(const std::vector<Message>& messages, GenerateOptions options, size_t cancel_after = 0) {
-    Seen now;
-    options.on_text = [&](std::string_view text) {
-      now.pieces.emplace_back(text);
-      return now.pieces.size() != cancel_after;
-    };
-    Result<Answer> answer = session.generate(messages, options);
-    now.ok = answer.ok();
-    if (answer.ok()) {
-      now.error = {};
-      now.tokens = answer->tokens;
-      now.text = answer->text;
-      now.reason = answer->reason;
-      for (const SampledToken& token : answer->logprobs) {
-        now.logprobs.emplace_back(token.id, token.logprob);
-        for (const TokenLogprob& top : token.top) now.logprobs.emplace_back(top.id, top.logprob);
-      }
-      now.n_generated = answer->timings.n_generated_tokens;
-      now.n_prompt = answer->timings.n_prompt_tokens;
-      now.n_cached = answer->timings.n_cached_tokens;
-      EXPECT_LE(answer->timings.n_accepted_tokens, answer->timings.n_drafted_tokens);
-      counts.drafted += answer->timings.n_drafted_tokens;
-      counts.accepted += answer->timings.n_accepted_tokens;
-    } else {
-      now.error = answer.error().code;
-    }
-    look(std::move(now));
-  }
-  void prefill(const std::vector<Message>& messages) {
-    Seen now;
-    now.ok = session.prefill(messages, {}).ok();
-    look(std::move(now));
-  }
-  void look(Seen now) {
-    now.n_past = session.n_past();
-    now.logits = logits_of(session);
-    seen.push_back(std::move(now));
-  }
-};
-
-struct SpeculationBackend {
-  std::string name;
-  bool reference, quantized;
-  KvElement kv;
-};
-void PrintTo(const SpeculationBackend& backend, std::ostream* out) {
-  *out << backend.name;
-}
-
-std::vector<SpeculationBackend> speculation_backends() {
-  std::vector<SpeculationBackend> backends = {{"ref", true, false, KvElement::kF32},
-                                              {"quantized", false, true, SessionOptions().kv_element}};
-  for (const KvElement kv : kKvElements) {
-    backends.push_back({std::string("cpu_") + kv_element_name(kv), false, false, kv});
-  }
-  return backends;
-}
-
-class Speculation : public ::testing::TestWithParam<SpeculationBackend> {
- protected:
-  // Quantised weights; float weights; the oracle.
-  static std::shared_ptr<const Model> model() {
-    if (!GetParam().quantized) return tied_model(GetParam().reference);
-    static const std::shared_ptr<const Model> quantized = [] {
-      ModelOptions options;
-      options.model_path = golden_path("quantized/model.gguf");
-      options.n_threads = 1;
-      return must(Model::load(options));
-    }();
-    return quantized;
-  }
-  // With other weights, the same vocabulary and the same context.
-  static std::shared_ptr<const Model> other_model() {
-    const auto load = [](bool reference) {
-      ModelOptions options;
-      options.model_path = golden_path("untied/model.gguf");
-      options.use_reference = reference;
-      options.n_threads = 1;
-      return must(Model::load(options));
-    };
-    static const std::shared_ptr<const Model> on_reference = load(true), on_cpu = load(false);
-    return GetParam().reference ? on_reference : on_cpu;
-  }
-  static std::unique_ptr<Session> session(const Way& way, int64_t context = 256, int64_t pool_slots = 0) {
-    SessionOptions options = small_session(context);
-    options.pool_slots = pool_slots;
-    options.n_speculate = way.n_speculate;
-    options.n_draft = way.n_draft;
-    options.draft_min_probability = way.min_probability;
-    if (way.draft_model != Way::kNone) options.draft_model = way.draft_model == Way::kSame ? model() : other_model();
-    options.kv_element = GetParam().kv;
-    return make_session(model(), options);
-  }
-
-  // Returns the counts with four drafts of prompt lookup.
-  template <typename Conversation>
-  static Counts expect_the_same(Conversation converse, int64_t context = 256) {
-    const auto plain = session({}, context);
-    Talk without(*plain);
-    converse(without);
-    EXPECT_EQ(without.counts.drafted, 0);
-    Counts counts;
-    for (const Way& way : kWays) {
-      const auto speculating = session(way, context);
-      Talk with(*speculating);
-      converse(with);
-      EXPECT_EQ(with.seen, without.seen) << ::testing::PrintToString(way);
-      if (&way == &kWays[0]) counts = with.counts;
-    }
-    return counts;
-  }
-};
-
 INSTANTIATE_TEST_SUITE_P(Backends, Speculation, ::testing::ValuesIn(speculation_backends()),
                          [](const auto& backend) { return backend.param.name; });
 
-// Two digits at random: drafts are often right and often wrong.
-GenerateOptions coin(int64_t max_tokens, uint64_t seed) {
-  GenerateOptions options = only({"7", "3"}, max_tokens);
-  options.sampler.temperature = 1;
-  options.sampler.seed = seed;
-  options.n_top_logprobs = 2;
-  return options;
-}
-
 // -- whole answers
-// ---------------------------------------------------------------------------------------------------------
 
 TEST_P(Speculation, RepetitiveAnswersAreTheSameAndNeedFewerPasses) {
   const Counts counts = expect_the_same([](Talk& talk) {
@@ -271,7 +94,6 @@ TEST_P(Speculation, PicturesInThePromptKeepTheirPositions) {
 }
 
 // -- ends of all kinds, in the middle of an accepted run
-// -------------------------------------------------------------------
 
 TEST_P(Speculation, MaxTokensEndsTheAnswerAtTheSameToken) {
   for (int64_t n = 0; n < 9; ++n) {
@@ -372,7 +194,6 @@ TEST_P(Speculation, TextHeldBackComesInTheSamePieces) {
 }
 
 // -- step by step
-// ----------------------------------------------------------------------------------------------------------
 
 void expect_the_same_step(Session& plain, Session& speculating) {
   const Result<Session::Step> a = plain.step(), b = speculating.step();
@@ -436,89 +257,7 @@ TEST_P(Speculation, ACallThatFailsWhileDraftsWaitLeavesTheSame) {
   }
 }
 
-// -- a draft model
-// --------------------------------------------------------------------------------------------------------
-
-TEST_P(Speculation, ADraftModelThatIsTheModelIsAlwaysRight) {
-  for (const float temperature : {0.0f, 1.5f}) {
-    const auto drafting = session({0, Way::kSame, 4});
-    GenerateOptions options = greedy(50);
-    options.sampler.temperature = temperature;
-    options.sampler.seed = 11;
-    options.sampler.repetition_penalty = 1.2f;
-    // Neither ends nor pads of pictures, which are left out of a draft's text.
-    for (const char* token : {"<|im_end|>", "<|endoftext|>", "<|image_pad|>", "<|video_pad|>"}) {
-      const TokenId id = model()->tokenizer().find(token);
-      if (id >= 0) options.sampler.logit_bias.emplace_back(id, -1000.0f);
-    }
-    const Timings timings = must(drafting->generate({user("the cat")}, options)).timings;
-    EXPECT_EQ(timings.n_accepted_tokens, timings.n_drafted_tokens) << temperature;
-    EXPECT_EQ(timings.n_accepted_tokens, 39) << temperature;  // 49 passes would be; each of ten brings four drafts
-  }
-}
-
-TEST_P(Speculation, ABadDraftModelIsAskedMoreAndMoreRarely) {
-  const Timings timings = must(session({0, Way::kOther, 4, 0}, 512)->generate({user("the cat")}, greedy(300))).timings;
-  EXPECT_LT(timings.n_accepted_tokens, 10);  // the two have nothing in common
-  EXPECT_LT(timings.n_drafted_tokens, timings.n_generated_tokens / 3);
-}
-
-TEST_P(Speculation, ConstrainedAnswersAreTheSameWithADraftModel) {
-  const auto constraint =
-      must(Constraint::compile_regex(model()->tokenizer(), "(cat|dog|[0-9]{2,9})(, [a-z]{3,9}){3,6}"));
-  for (const float temperature : {0.0f, 1.0f}) {
-    GenerateOptions options = greedy(80);
-    options.constraint = constraint;
-    options.sampler.temperature = temperature;
-    options.sampler.seed = 2;
-    const Answer want = must(session({})->generate({user("the cat")}, options));
-    EXPECT_EQ(want.reason, FinishReason::kStop);
-    for (const Way& way : kWays) {
-      const Answer answer = must(session(way)->generate({user("the cat")}, options));
-      EXPECT_EQ(answer.tokens, want.tokens) << ::testing::PrintToString(way);
-      // Drafts are given up where the constraint forces what comes next.
-      EXPECT_GT(answer.timings.n_accepted_tokens, way.draft_model == Way::kSame && way.n_speculate == 0 ? 10 : -1);
-    }
-  }
-}
-
-// The draft model follows wherever the session goes.
-TEST_P(Speculation, ForksCheckpointsAndSavedSessionsGoOnWithTheirDraftModel) {
-  const auto plain = session({}, 256, 8 * 256), drafting = session({0, Way::kSame, 4}, 256, 8 * 256);
-  std::vector<std::vector<TokenId>> said[2];
-  for (Session* s : {plain.get(), drafting.get()}) {
-    std::vector<std::vector<TokenId>>& all = said[s == drafting.get()];
-    const auto ask = [&](Session& of, const char* question, uint64_t seed) {
-      const Answer answer = must(of.generate({user(question)}, coin(24, seed)));
-      all.push_back(answer.tokens);
-      // All but the first and a few at the end of a draft.
-      EXPECT_GE(answer.timings.n_accepted_tokens, s == drafting.get() ? 16 : 0) << question;
-    };
-    ask(*s, "7 3", 1);
-    const auto mark = must(s->checkpoint());
-    const auto fork = must(s->fork());
-    ask(*s, "and 7?", 2);
-    ask(*fork, "and 3?", 3);
-    EXPECT_OK(s->rewind(*mark));
-    ask(*s, "or 33?", 4);
-    std::vector<std::byte> bytes;
-    EXPECT_OK(fork->save([&](std::span<const std::byte> piece) -> Status {
-      bytes.insert(bytes.end(), piece.begin(), piece.end());
-      return {};
-    }));
-    EXPECT_OK(s->load(bytes));
-    ask(*s, "and 37?", 5);
-    ask(*fork, "and 37?", 5);
-    EXPECT_EQ(all.back(), all[all.size() - 2]);
-    s->reset();
-    ask(*s, "7 3", 1);
-    EXPECT_EQ(all.back(), all.front());
-  }
-  EXPECT_EQ(said[0], said[1]);
-}
-
 // -- what bounds the drafts
-// ------------------------------------------------------------------------------------------------
 
 TEST(SpeculationLimits, ABatchBoundsTheDrafts) {
   const auto plain = make_session();
@@ -554,100 +293,6 @@ TEST(SpeculationLimits, TheNumberOfDraftsHasARange) {
       EXPECT_NE(error.message.find("[0, 15]"), std::string::npos) << error.message;
     }
   }
-}
-
-std::shared_ptr<const Model> load(ModelEditor& editor, const std::string& name) {
-  ModelOptions options;
-  options.model_path = editor.write(name);
-  options.n_threads = 1;
-  return must(Model::load(options));
-}
-
-TEST(DraftModel, MustMeanTheSameByEveryToken) {
-  SessionOptions options = small_session();
-  const auto refused = [&](std::shared_ptr<const Model> draft, const char* text) {
-    options.draft_model = std::move(draft);
-    for (const Error& error :
-         {plan_session(*tied_model(false), options).error(), Session::create(tied_model(false), options).error()}) {
-      EXPECT_EQ(error.code, ErrorCode::kMismatch) << error.message;
-      EXPECT_NE(error.message.find(text), std::string::npos) << error.message;
-    }
-  };
-  ModelEditor renamed("tied/model.gguf"), more("tied/model.gguf"), control("tied/model.gguf");
-  refused(load(renamed.name_token(295, "<|quad_begin|>"), "renamed.gguf"),
-          "token 295 is '<|quad_begin|>', the model's is '<|quad_start|>'");
-  refused(load(more.name_token(303, "zyx").set_token_type(303, 1), "more.gguf"),
-          "token 303 is 'zyx', the model's is unused");
-  options.draft_model = load(control.name_token(303, "<|new|>").set_token_type(303, 3), "control.gguf");
-  EXPECT_OK(plan_session(*tied_model(false), options));  // no text is made of it
-  refused(tied_model(true), "another device or backend");
-  ModelEditor embedding("tied/model.gguf");
-  options.draft_model = load(embedding.set("qwen2vl.pooling_type", 1), "draft-embedding.gguf");
-  EXPECT_EQ(plan_session(*tied_model(false), options).error().code, ErrorCode::kUnsupported);
-}
-
-TEST(DraftModel, OfAShorterContextDraftsAsLongAsItCan) {
-  ModelEditor editor("tied/model.gguf");
-  SessionOptions options = small_session();
-  options.draft_min_probability = 1e-9f;
-  options.draft_model = load(editor.set("qwen2vl.context_length", 64), "draft-short.gguf");
-  std::vector<std::string> warnings;
-  options.log = [&](LogLevel level, std::string_view message) {
-    if (level == LogLevel::kWarning) warnings.emplace_back(message);
-  };
-  const auto session = make_session(tied_model(false), options),
-             plain = make_session(tied_model(false), small_session());
-  ASSERT_EQ(warnings.size(), 1u);
-  EXPECT_NE(warnings[0].find("context of 64"), std::string::npos) << warnings[0];
-  const Answer answer = must(session->generate({user("7777")}, only({"7"}, 100)));
-  EXPECT_EQ(answer.tokens, must(plain->generate({user("7777")}, only({"7"}, 100))).tokens);
-  EXPECT_GT(answer.timings.n_accepted_tokens, 10);
-  EXPECT_LT(answer.timings.n_accepted_tokens, 64);
-}
-
-TEST(DraftModel, IsPartOfThePlan) {
-  SessionOptions options = small_session();
-  const MemoryPlan without = must(plan_session(*tied_model(false), options));
-  options.draft_model = tied_model(false);
-  const MemoryPlan with = must(plan_session(*tied_model(false), options));
-  EXPECT_EQ(with.weights, 2 * without.weights);
-  EXPECT_EQ(with.kv_cache, 2 * without.kv_cache);
-  EXPECT_GT(with.decoder_scratch, without.decoder_scratch + 8 * 320 * sizeof(float));
-  EXPECT_EQ(with.vision_scratch, without.vision_scratch);
-  options.n_draft = 0;
-  EXPECT_EQ(must(plan_session(*tied_model(false), options)).total(), without.total());
-}
-
-TEST(DraftModel, ItsOptionsHaveARange) {
-  SessionOptions options = small_session();
-  options.n_draft = kMostDrafts + 1;
-  EXPECT_NE(plan_session(*tied_model(), options).error().message.find("n_draft"), std::string::npos);
-  options.n_draft = 3;
-  for (const float p : {-0.1f, 1.1f, std::numeric_limits<float>::quiet_NaN()}) {
-    options.draft_min_probability = p;
-    EXPECT_NE(plan_session(*tied_model(), options).error().message.find("draft_min_probability"), std::string::npos);
-  }
-}
-
-TEST(DraftModel, WhatItReadsOfALongPromptCanBeCancelled) {
-  volatile int cancel = 0;
-  SessionOptions options = small_session();
-  options.draft_model = tied_model(false);
-  options.cancel = &cancel;
-  const auto session = make_session(tied_model(false), options);
-  GenerateOptions generate = only({"7"}, 50);
-  generate.on_text = [&](std::string_view) {
-    cancel = 1;
-    return true;
-  };
-  const Answer answer = must(session->generate({user("7777 777")}, generate));
-  EXPECT_EQ(answer.reason, FinishReason::kCancelled);
-  EXPECT_EQ(answer.tokens.size(), 1u);
-  cancel = 0;
-  const auto plain = make_session(tied_model(false), small_session());
-  const Answer first = must(plain->generate({user("7777 777")}, only({"7"}, 1)));
-  EXPECT_EQ(first.tokens, answer.tokens);
-  EXPECT_EQ(must(session->generate({}, only({"7"}, 20))).tokens, must(plain->generate({}, only({"7"}, 20))).tokens);
 }
 
 std::vector<float> copy_of(SpeculativeDecoder& decoder) {
