@@ -83,7 +83,6 @@ struct BlockFormat {
   constexpr int length() const { return static_cast<int>(info.block_length); }
   constexpr int bytes() const { return static_cast<int>(info.block_bytes); }
   constexpr int subs() const { return length() / sub; }
-  constexpr int code_bits() const { return low.bits + high.bits; }
 };
 
 constexpr BlockFormat kBlockFormats[] = {

@@ -71,7 +71,6 @@ class Automaton {
   };
   Exported export_state(State state) const;
   Result<State> import_state(const Exported& from);
-  size_t n_states() const { return states_.size(); }
   size_t n_bytes() const { return n_bytes_; }  // of all states, masks included
 
  private:

@@ -1,5 +1,5 @@
 // Rows of GGUF blocks into the planes of weight_layout.h: one call packs one cell (32 columns of one row). Used by the
-// packing kernel; unpacking is on the host (weight_unpack.cpp).
+// packing kernel; tests unpack on the host (tests/cuda/weight_unpack.cpp).
 #pragma once
 
 #include "kernels/cuda/weight_layout.h"

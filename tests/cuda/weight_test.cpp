@@ -4,8 +4,8 @@
 #include <set>
 
 #include "engine/base/half.h"
-#include "kernels/cuda/weight_unpack.h"
 #include "tests/cuda/cuda_support.h"
+#include "tests/cuda/weight_unpack.h"
 
 namespace glimpse::cuda {
 namespace {

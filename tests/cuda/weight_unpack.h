@@ -1,4 +1,4 @@
-// Device layout back to GGUF blocks, on the host: what tests compare and dumps need.
+// Device layout back to GGUF blocks, on the host.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/weight_unpack.h"
+#include "tests/cuda/weight_unpack.h"
 
 #include <cstring>
 
