@@ -224,7 +224,7 @@ struct LevelArgs {
 };
 
 /// Rows into others: add_rows adds them; swiglu_rows makes silu(from) * to of gates and what holds up.
-struct RowsArgs {
+struct IntoRowsArgs {
   const float* from = nullptr;
   int64_t ld_from = 0;
   float* to = nullptr;

@@ -111,21 +111,21 @@ GLIMPSE_DEVICE void rope_rows(const RopeArgs& args) {
   rope_row(args, block_x());
 }
 
-GLIMPSE_DEVICE void swiglu_row(const RowsArgs& args, int row) {
+GLIMPSE_DEVICE void swiglu_row(const IntoRowsArgs& args, int row) {
   const float* const gate = args.from + row * args.ld_from;
   float* const out = args.to + row * args.ld_to;
   for (int i = thread_index(); i < args.width; i += n_threads()) out[i] = silu(gate[i]) * out[i];
 }
 
 /// Grid: x: rows.
-GLIMPSE_DEVICE void swiglu_rows(const RowsArgs& args) {
+GLIMPSE_DEVICE void swiglu_rows(const IntoRowsArgs& args) {
   launch_dependents();
   dependency_wait();
   swiglu_row(args, block_x());
 }
 
 /// Grid: x: rows.
-GLIMPSE_DEVICE void add_rows(const RowsArgs& args) {
+GLIMPSE_DEVICE void add_rows(const IntoRowsArgs& args) {
   const float* const from = args.from + block_x() * args.ld_from;
   float* const to = args.to + block_x() * args.ld_to;
   for (int i = thread_index(); i < args.width; i += n_threads()) to[i] += from[i];

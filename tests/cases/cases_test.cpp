@@ -8,6 +8,8 @@
 #include <filesystem>
 #include <fstream>
 
+#include "tests/base/scratch_dir.h"
+
 namespace glimpse::cases {
 namespace {
 

@@ -13,7 +13,7 @@ TEST(Device, OtherThreadsAllocateWhileLaunchesAreRecorded) {
   const std::shared_ptr<Device> device = test_device({});
   const std::unique_ptr<Stream> stream = must(device->make_stream());
   const Memory x = must(Memory::on_device(device, 64 * sizeof(float), "a row"));
-  RowsArgs args;  // to = silu(from) * to
+  IntoRowsArgs args;  // to = silu(from) * to
   args.from = x.as<float>();
   args.to = x.as<float>() + 32;
   args.ld_from = args.ld_to = 32;

@@ -87,7 +87,7 @@ TEST(CudaRecording, RecordedLaunchesRunWhenTheyArePlayed) {
   const std::unique_ptr<cuda::Stream> stream = must(device->make_stream());
   const cuda::Memory x = must(cuda::Memory::on_device(device, 64 * sizeof(float), "a row"));
   std::vector<float> values(64, 2.0f);
-  cuda::RowsArgs args;  // to = silu(from) * to; silu(1) = 0.731...
+  cuda::IntoRowsArgs args;  // to = silu(from) * to; silu(1) = 0.731...
   args.from = x.as<float>();
   args.to = x.as<float>() + 32;
   args.ld_from = args.ld_to = 32;

@@ -80,21 +80,30 @@ class StepChecker {
   std::set<std::string> seen_;
 };
 
-class GoldenModel : public testing::BackendTest {};
+class GoldenModel : public testing::BackendTest {
+ protected:
+  /// test(folder, name, case, model, ops) for every case, on this backend.
+  template <typename Test>
+  static void on_each_case(Test test) {
+    for (const auto& [folder, file] : testing::golden_cases()) {
+      const std::string name = std::string(folder) + "/" + file;
+      SCOPED_TRACE(name);
+      const auto model = testing::load_golden(folder, GetParam());
+      test(std::string(folder), name, GoldenCase(name), model, *testing::make_ops(*model, GetParam()));
+    }
+  }
+};
 
 TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
-  for (const auto& [folder, file] : testing::golden_cases()) {
-    SCOPED_TRACE(std::string(folder) + "/" + file);
-    const GoldenCase golden(std::string(folder) + "/" + file);
-    const auto model = testing::load_golden(folder, GetParam());
-    const auto ops = testing::make_ops(*model, GetParam());
+  on_each_case([&](const std::string& folder, const std::string& file, const GoldenCase& golden,
+                   const std::shared_ptr<const Model>& model, Ops& ops) {
     StepChecker checker(golden);
 
     // A video's slices are rows of one activation, so a name is complete when the encoder is done.
     std::vector<std::string> order;
     std::map<std::string, std::vector<float>> seen;
     const std::vector<float> embeddings = testing::encode_pictures(
-        model, *ops, golden, [&](int picture, const std::string& name, std::vector<float> values) {
+        model, ops, golden, [&](int picture, const std::string& name, std::vector<float> values) {
           const std::string full = std::to_string(picture) + "/" + name;
           std::vector<float>& all = seen[full];
           if (all.empty()) order.push_back(full);
@@ -105,7 +114,7 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
 
     const CaseInput input = testing::case_input(*model, golden, embeddings);
     const auto n = static_cast<int64_t>(input.ids.size());
-    const auto decoder = must(testing::OneText::create(model, *ops, 128, n, GetParam().kv));
+    const auto decoder = must(testing::OneText::create(model, ops, 128, n, GetParam().kv));
     double limit = 0;
     std::vector<float> logits(static_cast<size_t>(n * model->text().vocab_size));
     EXPECT_OK(decoder->forward(input.view(), logits, true,
@@ -119,25 +128,22 @@ TEST_P(GoldenModel, EveryActivationMatchesTransformersInModelOrder) {
     checker.see("logits", logits, limit);
     EXPECT_EQ(checker.first_wrong(), "") << "as returned";
     if (std::getenv("GLIMPSE_TEST_VERBOSE") != nullptr) {
-      printf("%s %s/%s: worst NMSE %.3g of %d activations\n", GetParam().name.c_str(), folder, file, checker.worst(),
+      printf("%s %s: worst NMSE %.3g of %d activations\n", GetParam().name.c_str(), file.c_str(), checker.worst(),
              static_cast<int>(checker.seen().size()));
     }
-  }
+  });
 }
 
 TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
-  for (const auto& [folder, file] : testing::golden_cases()) {
-    SCOPED_TRACE(std::string(folder) + "/" + file);
-    const GoldenCase golden(std::string(folder) + "/" + file);
-    const auto model = testing::load_golden(folder, GetParam());
-    const auto ops = testing::make_ops(*model, GetParam());
-    const auto decoder = must(testing::OneText::create(model, *ops, 128, 128, GetParam().kv));
+  on_each_case([&](const std::string& folder, const std::string&, const GoldenCase& golden,
+                   const std::shared_ptr<const Model>& model, Ops& ops) {
+    const auto decoder = must(testing::OneText::create(model, ops, 128, 128, GetParam().kv));
     std::vector<float> logits(static_cast<size_t>(model->text().vocab_size));
     testing::ErrorBudget budget(GetParam(), folder, &golden);
     double limit = 0;  // of the logits
     const auto tap = [&](const std::string& name, const float*, int64_t, int64_t) { limit = budget.limit(name); };
     const CaseInput input = testing::case_input(
-        *model, golden, testing::encode_pictures(model, *ops, golden, [&](int, const std::string& name, auto) {
+        *model, golden, testing::encode_pictures(model, ops, golden, [&](int, const std::string& name, auto) {
           limit = budget.limit(name);
         }));
     EXPECT_OK(decoder->forward(input.view(), logits, false, tap, {}));
@@ -157,7 +163,7 @@ TEST_P(GoldenModel, GreedyTokensEqualThoseOfTransformers) {
       ++next;
       EXPECT_OK(decoder->forward({std::span(&want, 1), std::span(&position, 1), {}}, logits, false, {}, {}));
     }
-  }
+  });
 }
 
 TEST_P(GoldenModel, OldConversionGivesTheSameEmbeddings) {

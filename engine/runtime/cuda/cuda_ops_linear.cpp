@@ -166,7 +166,7 @@ void CudaPass::add(Mat in, Mat x) {
 }
 
 void CudaPass::launch_rows(Kernel kernel, Mat from, Mat to) {
-  RowsArgs args;
+  IntoRowsArgs args;
   args.from = from.data;
   args.ld_from = from.ld;
   args.to = to.data;
