@@ -92,7 +92,7 @@ TEST(Diff, RoutersAreComparedByWhatTheyChoose) {
   const ScratchDir dir;
   const std::string model = golden("qwen3moe-f16/model.gguf"), dump = dir.file("a.gguf");
   EXPECT_EQ(diff({"-p", "the cat", "--dump", dump}, model).exit_code, 0);
-  const json same = parse(diff({"-p", "the cat", "--against", dump, "--budget", "0", "--json"}, model), 0);
+  const json same = json_of(diff({"-p", "the cat", "--against", dump, "--budget", "0", "--json"}, model), 0);
   EXPECT_EQ(same.at("not_in_reference"), 0);  // scores and weights of experts were written and read
   int n_routers = 0;
   for (const json& row : same.at("activations")) {

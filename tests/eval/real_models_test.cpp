@@ -65,7 +65,7 @@ TEST_P(RealModels, PredictTheirTextAsLlamaCppDoesAndNoLessExactly) {
   options.model_path = path;
   const auto model = must(Model::load(options));
   const auto ops = must(model->make_ops(0));
-  const auto license = eval_test::read_all(std::string(GLIMPSE_TEST_DIR) + "/../LICENSE");
+  const auto license = read_all(std::string(GLIMPSE_TEST_DIR) + "/../LICENSE");
   const auto chunks = must(chunks_of_text(model->tokenizer(), license, 512, 0));
   Scorer scorer = must(Scorer::create(model, *ops, 512, KvElement::kF16));
   std::vector<int32_t> ids;
