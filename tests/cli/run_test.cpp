@@ -63,7 +63,7 @@ TEST(Run, RepeatedBlocksAreLeftOutOnRequest) {
     more.insert(more.begin(),
                 {"run", "-m", golden("tied/model.gguf"), "--mmproj", golden("tied/mmproj.gguf"), "-c", "256", "-n", "2",
                  "--json", "-p", "what is this", "--image", dir.write("page.ppm", page)});
-    return parse(run_glimpse(more)).at("images").at(0);
+    return json_of(run_glimpse(more)).at("images").at(0);
   };
   const json whole = image_of({}), some = image_of({"--dedup-patches"});
   EXPECT_EQ(whole.at("tokens"), 16);
