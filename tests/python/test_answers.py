@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import subprocess
+import threading
 from pathlib import Path
 
 import numpy
@@ -291,6 +292,25 @@ def test_a_token_of_the_callers_choice(model: glimpse.Model) -> None:
     session.forward()
     best = int(session.logits().argmax())
     assert session.step().token == best
+
+
+def test_threads_may_save_to_the_same_file(
+    model: glimpse.Model, picture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding, replace, target = model.encode(picture), os.replace, tmp_path / "same.glie"
+    others = [threading.Thread(target=embedding.save, args=(target,))]
+
+    def replace_after_another(*names) -> None:
+        if others:
+            other = others.pop()
+            other.start()
+            other.join()
+        replace(*names)
+
+    monkeypatch.setattr(os, "replace", replace_after_another)
+    embedding.save(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["same.glie"]
+    assert glimpse.Embedding.load(target).tobytes() == embedding.tobytes()
 
 
 def test_embeddings_travel(model: glimpse.Model, picture: str, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Tuple, Union
 
@@ -48,7 +49,7 @@ class Embedding:
     def save(self, path: Union[str, "os.PathLike[str]"]) -> None:
         """Writes tobytes() to a file, whole or not at all."""
         target = Path(path)
-        part = target.with_name(f"{target.name}.{os.getpid()}.tmp")
+        part = target.with_name(f"{target.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         try:
             part.write_bytes(self.tobytes())
             os.replace(part, target)
