@@ -79,19 +79,19 @@ class Bench {
         args.act = r.out;
         args.ld_act = ld;
         const int64_t columns = warpgroups ? wg_columns : kGemmColumnsPerBlock;
+        const int64_t groups = (args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock;
+        const int64_t column_groups = (n + columns - 1) / columns;
+        if (wg_columns == 64 || wg_columns == 128) share_chunks(args, groups * column_groups);
         need(launcher_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format),
-                               LaunchShape{{(args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock,
-                                            (n + columns - 1) / columns, 1},
+                               LaunchShape{{groups, column_groups, args.n_splits},
                                            warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()},
                                &args));
         return;
       }
       gemv(format, args);
     };
-    report(wg_columns == 256 ? "linear_256"
-           : warpgroups      ? "linear_128"
-                             : "linear",
-           label, dtype_name(format), rows, cols, n, launch,
+    const std::string kind = warpgroups ? "linear_" + std::to_string(wg_columns) : "linear";
+    report(kind.c_str(), label, dtype_name(format), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
   }
@@ -199,6 +199,18 @@ class Bench {
     return args;
   }
 
+  // As CudaPass does it.
+  void share_chunks(LinearArgs& args, int64_t blocks) {
+    const int k_tiles = args.segment[0].w[0].column_tiles;
+    args.chunk_tiles = gemm_chunk_tiles(k_tiles);
+    args.n_splits = gemm_splits(blocks, k_tiles, device_->n_multiprocessors());
+    if (args.n_splits == 1) return;
+    const uint64_t n_bytes = static_cast<uint64_t>(blocks * args.n_splits) * kGemmBlockResults * sizeof(float);
+    if (partials_.size() < n_bytes) partials_ = need(Memory::on_device(device_, n_bytes, "sums of chunks"));
+    args.partial = partials_.as<float>();
+    args.tickets = tickets();
+  }
+
   void gemv(Format format, const LinearArgs& args) {
     const int columns = args.n == 1 ? 1 : 4;
     const int n_pairs = args.segment[0].n_pairs;
@@ -288,7 +300,7 @@ class Bench {
   std::unique_ptr<Stream> stream_;
   Launcher* launcher_ = stream_.get();  // or a recorder
   const bench::GpuRates rates_;
-  Memory pool_, floats_, tickets_;
+  Memory pool_, floats_, tickets_, partials_;
 };
 
 int run(uint64_t pool_bytes) {
@@ -331,15 +343,21 @@ int run(uint64_t pool_bytes) {
   b.token("2b, recorded", true);
   for (const int64_t n : {2, 4, 8}) b.linear("2b gate+up 17920x1536", Format::kQ4_K, 17920, 1536, n);
   std::vector<int> wg_columns = {0};  // 0: the kernels of other devices
-  if (device->has_warpgroups()) wg_columns = {0, 128, 256};
+  if (device->has_warpgroups()) wg_columns = {0, 64, 128, 256};
   for (const int64_t n : {64, 256, 1024}) {
     for (const Shape& s : decoder) {
-      for (const int columns : wg_columns) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, columns);
+      for (const int columns : wg_columns) {
+        if (columns == 0 || columns == 128 || (n <= 64) == (columns == 64)) {
+          b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, columns);
+        }
+      }
     }
   }
   for (const int64_t n : {1024, 5184}) {
     for (const Shape& s : vision) {
-      for (const int columns : wg_columns) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, columns);
+      for (const int columns : wg_columns) {
+        if (columns != 64) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, columns);
+      }
     }
   }
   for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);

@@ -38,9 +38,10 @@ void decoder_ffn(PassOps& op, const DecoderLayerWeights& w, const DecoderScratch
     op.experts_add(s.ffn, *w.experts, s.routing, s.x);  // x += sum of weight * (Wd ffn)
     return;
   }
-  op.norm_swiglu(s.x, w.ffn_norm, w.ffn_gate, w.ffn_up, s.ffn);  // h = RMSNorm(x); ffn = silu(Wg h) * (Wu h)
-  probe.see("ffn", s.ffn);
-  op.linear_add(s.ffn, w.ffn_down, s.x);  // x += Wd ffn
+  const Mat ffn = probe.read_by(w.ffn_down, s.ffn);
+  op.norm_swiglu(s.x, w.ffn_norm, w.ffn_gate, w.ffn_up, ffn);  // h = RMSNorm(x); ffn = silu(Wg h) * (Wu h)
+  probe.see("ffn", ffn);
+  op.linear_add(ffn, w.ffn_down, s.x);  // x += Wd ffn
 }
 
 // One decoder layer (forward() of Qwen2VLDecoderLayer, Qwen3DecoderLayer and their like with experts). x is updated in
@@ -50,9 +51,10 @@ void decoder_layer(PassOps& op, const DecoderLayerWeights& w, Segments segments,
   op.norm_qkv(s.x, w.attn_norm, w.qkv, s.rope, segments, s.q);  // h = RMSNorm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
   probe.see_kv(segments);
-  op.attention(s.q, w.qkv.n_heads, segments, s.attn);
-  probe.see("attn", s.attn);
-  op.linear_add(s.attn, w.attn_output, s.x);  // x += Wo attn
+  const Mat attn = probe.read_by(w.attn_output, s.attn);
+  op.attention(s.q, w.qkv.n_heads, segments, attn);
+  probe.see("attn", attn);
+  op.linear_add(attn, w.attn_output, s.x);  // x += Wo attn
   probe.see("attn_out", s.x);
   decoder_ffn(op, w, s, probe);
   probe.see("ffn_out", s.x);

@@ -31,7 +31,7 @@ void vision_ffn(Ops& op, const VisionLayerWeights& w, Activation activation, con
   for (int64_t first = 0; first < s.x.rows; first += s.chunk) {
     const int64_t n = std::min(s.chunk, s.x.rows - first);
     const Mat x = s.x.slice(first, n);
-    const Mat h = Mat::contiguous(s.hidden.data, n, width);
+    const Mat h = probe.read_by(w.fc2, Mat::contiguous(s.hidden.data, n, width));
     if (w.gate.weight != nullptr) {
       op.norm_swiglu(x, w.norm2, w.gate, w.fc1, h);  // h = silu(Wg norm(x) + bg) * (W1 norm(x) + b1)
     } else {
@@ -49,9 +49,10 @@ void vision_layer(Ops& op, const VisionLayerWeights& w, Activation activation, S
   op.norm_qkv(s.x, w.norm1, w.qkv, s.rope, segments, s.q);  // h = norm(x); q = rope(Wq h + bq); k, v stored
   probe.see("q", s.q);
   probe.see_kv(segments);
-  op.attention(s.q, w.qkv.n_heads, segments, s.attn);
-  probe.see("attn", s.attn);
-  op.linear_add(s.attn, w.attn_output, s.x);  // x += Wo attn + bo
+  const Mat attn = probe.read_by(w.attn_output, s.attn);
+  op.attention(s.q, w.qkv.n_heads, segments, attn);
+  probe.see("attn", attn);
+  op.linear_add(attn, w.attn_output, s.x);  // x += Wo attn + bo
   probe.see("attn_out", s.x);
   vision_ffn(op, w, activation, s, probe);
   probe.see("ffn_out", s.x);
@@ -490,7 +491,8 @@ void VisionEncoder::Impl::merge(const Pass& pass, const MergerWeights& w, int64_
   const int64_t chunk = chunk_rows() / group();
   for (int64_t first = 0; first < groups.rows; first += chunk) {
     const int64_t n = std::min(chunk, groups.rows - first);
-    const Mat h = Mat::contiguous(s.hidden.data, n, groups.cols), tokens = Mat::contiguous(memory.out->data, n, width);
+    const Mat h = probe.read_by(w.fc2, Mat::contiguous(s.hidden.data, n, groups.cols));
+    const Mat tokens = Mat::contiguous(memory.out->data, n, width);
     ops.norm_linear(groups.slice(first, n), w.norm, w.fc1, Activation::kGeluErf, h);
     probe.see_rows(h);
     ops.norm_linear(h, Norm{}, w.fc2, Activation::kNone, tokens);

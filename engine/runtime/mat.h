@@ -5,6 +5,8 @@
 
 namespace glimpse {
 
+class PackedWeight;
+
 /// A (rows, cols) float matrix, row stride ld, in the memory of the backend that made it (host memory for the CPU
 /// backends, device memory for CUDA). Does not own.
 struct Mat {
@@ -12,6 +14,9 @@ struct Mat {
   int64_t rows = 0;
   int64_t cols = 0;
   int64_t ld = 0;
+  /// When set, nobody reads the values but products with this weight, which are given the same Mat: what makes them may
+  /// leave them in this memory in a form of its own. Parts of a Mat have it not.
+  const PackedWeight* read_by = nullptr;
 
   static Mat contiguous(float* data, int64_t rows, int64_t cols) { return {data, rows, cols, cols}; }
   float* row(int64_t i) const { return data + i * ld; }

@@ -45,6 +45,14 @@ enum class Output : int32_t {
   kValue,      // to the value cache
 };
 
+/// (n, ld) values in bfloat16 as matrix-matrix kernels read them (operand.cuh): tiled, for warpgroups, or permuted.
+struct OperandView {
+  uint16_t* data = nullptr;
+  int64_t n = 0;
+  int64_t ld = 0;  // a multiple of 128; columns that the matrix does not have are zero
+  bool tiled = false;
+};
+
 /// One matrix (or two of the same shape) and its output. Row tiles are taken in pairs, see pair_tiles().
 struct Segment {
   WeightView w[2];
@@ -55,6 +63,7 @@ struct Segment {
   int32_t half_tiles = 0;  // kRope*: row tiles in half a head
   float* out = nullptr;    // element (column, row) at out[column * ld + row]
   int64_t ld = 0;
+  OperandView operand;  // when set, of matrix-matrix kernels, kStore and kSwiglu: column `column` of y goes to its row
 };
 
 /// A cached value.
@@ -133,9 +142,14 @@ struct LinearArgs {
   NormView norm;             // matrix-vector kernels normalise themselves
   const float* x = nullptr;  // (n, k), row stride ld_x; matrix-vector kernels
   int64_t ld_x = 0;
-  // Matrix-matrix kernels: bfloat16 (n, ld_act), permuted (rows.cuh) or tiled (gemm_warpgroup.cuh).
+  // Matrix-matrix kernels: bfloat16 (n, ld_act), permuted or tiled (operand.cuh).
   const uint16_t* act = nullptr;
   int64_t ld_act = 0;
+  // Of warpgroups: gemm_chunk_tiles(), 0: all of k is one chunk; and how many blocks share the chunks of an output, all
+  // or one.
+  int32_t chunk_tiles = 0, n_splits = 1;
+  float* partial = nullptr;    // n_splits > 1: (blocks of one split, n_splits, kGemmBlockResults)
+  int32_t* tickets = nullptr;  // n_splits > 1: (blocks of one split), zero; left zero
   const float* cos = nullptr;  // (n, head_dim / 2), row stride ld_rope
   const float* sin = nullptr;
   int64_t ld_rope = 0;
@@ -184,7 +198,7 @@ struct EmbedArgs {
   int64_t ld = 0;
 };
 
-/// Rows as the matrix-matrix kernels read them: norm(x) in bfloat16, permuted inside each 128 columns.
+/// Rows as the matrix-matrix kernels read them (operand.cuh): norm(x) in bfloat16.
 struct RowsArgs {
   const float* x = nullptr;
   int64_t ld_x = 0;
@@ -237,6 +251,8 @@ struct AttentionArgs {
   int64_t ld_q = 0;
   float* out = nullptr;
   int64_t ld_out = 0;
+  OperandView operand;      // when set, of attend_tiles: instead of out
+  int32_t operand_row = 0;  // that of the first row
   KvView kv;
   KvParts more;                    // kernels that go row by row
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head

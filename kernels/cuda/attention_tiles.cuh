@@ -8,6 +8,7 @@
 
 #include "kernels/cuda/args.h"
 #include "kernels/cuda/attention_rows.cuh"
+#include "kernels/cuda/operand.cuh"
 
 namespace glimpse::cuda {
 
@@ -141,7 +142,33 @@ struct TileBlock {
     }
   }
 
+  /// Four dimensions at a time where rows can be read so, all loads of a thread together.
   GLIMPSE_DEVICE void load_queries() const {
+    constexpr int fours = kDim / 4;
+    const int dim = args.kv.head_dim;
+    if (dim % 4 != 0 || args.ld_q % 4 != 0 || reinterpret_cast<uintptr_t>(args.q) % sizeof(Vec16) != 0) {
+      return load_queries_in_twos();
+    }
+    constexpr int turns = kTileQueries * fours / kTileThreads;
+    Vec16 q[turns];
+    GLIMPSE_UNROLL
+    for (int turn = 0; turn < turns; ++turn) {
+      const int i = turn * kTileThreads + thread_index(), row = i / fours, d = i % fours * 4;
+      const bool there = first_row + row < args.n && d < dim;
+      q[turn] = *reinterpret_cast<const Vec16*>(args.q + (there ? (first_row + row) * args.ld_q + head * dim + d : 0));
+    }
+    GLIMPSE_UNROLL
+    for (int turn = 0; turn < turns; ++turn) {
+      const int i = turn * kTileThreads + thread_index(), row = i / fours, d = i % fours * 4;
+      const bool there = first_row + row < args.n && d < dim;
+      float x[4];
+      GLIMPSE_UNROLL
+      for (int j = 0; j < 4; ++j) x[j] = there ? bits_to_float(q[turn].w[j]) * args.scale : 0.0f;
+      const Vec8 packed = {{pack_two(F{}, x[0], x[1]), pack_two(F{}, x[2], x[3])}};
+      *reinterpret_cast<Vec8*>(query_tile + row * stride + d * 2) = packed;
+    }
+  }
+  GLIMPSE_DEVICE void load_queries_in_twos() const {
     const int dim = args.kv.head_dim;
     for (int i = thread_index(); i < kTileQueries * (kDim / 2); i += kTileThreads) {
       const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
@@ -235,6 +262,7 @@ struct TileRows {
   }
   /// Scores become weights relative to the greatest so far, and what there is follows it.
   GLIMPSE_DEVICE void weigh_keys(float (&score)[key_tiles][4]) {
+    float old[2];
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
       float most = max[r];
@@ -242,19 +270,28 @@ struct TileRows {
       for (int j = 0; j < key_tiles; ++j) most = fmaxf(most, fmaxf(score[j][2 * r], score[j][2 * r + 1]));
       most = fmaxf(most, shuffle_xor(most, 1));
       most = fmaxf(most, shuffle_xor(most, 2));
-      const float old = exp2_fast(max[r] - most);  // 0 in the first block
+      old[r] = exp2_fast(max[r] - most);  // 0 in the first block
       max[r] = most;
-      sum[r] *= old;
+    }
+    // Behind the first blocks a greater score is rare, and a factor of 1 changes nothing.
+    if (ballot(old[0] != 1.0f || old[1] != 1.0f) != 0) {
       GLIMPSE_UNROLL
-      for (int j = 0; j < value_tiles; ++j) {
-        out[j][2 * r] *= old;
-        out[j][2 * r + 1] *= old;
+      for (int r = 0; r < 2; ++r) {
+        sum[r] *= old[r];
+        GLIMPSE_UNROLL
+        for (int j = 0; j < value_tiles; ++j) {
+          out[j][2 * r] *= old[r];
+          out[j][2 * r + 1] *= old[r];
+        }
       }
+    }
+    GLIMPSE_UNROLL
+    for (int r = 0; r < 2; ++r) {
       GLIMPSE_UNROLL
       for (int j = 0; j < key_tiles; ++j) {
         GLIMPSE_UNROLL
         for (int e = 0; e < 2; ++e) {
-          score[j][2 * r + e] = exp2_fast(score[j][2 * r + e] - most);
+          score[j][2 * r + e] = exp2_fast(score[j][2 * r + e] - max[r]);
           sum[r] += score[j][2 * r + e];
         }
       }
@@ -294,7 +331,10 @@ struct TileRows {
       for (int j = 0; j < value_tiles; ++j) {
         const float a = out[j][2 * r] / total, b = out[j][2 * r + 1] / total;
         const int d = 8 * j + 2 * (lane % 4);
-        if (in_twos && d < dim) {
+        if (args.operand.data != nullptr) {  // dim is even
+          const float two[2] = {a, b};
+          if (d < dim) store_operand<2>(args.operand, args.operand_row + row, block.head * dim + d, 2, two);
+        } else if (in_twos && d < dim) {
           *reinterpret_cast<Vec8*>(to + d) = Vec8{{float_to_bits(a), float_to_bits(b)}};
         } else {
           if (d < dim) to[d] = a;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/args.h"
+#include "kernels/cuda/operand.cuh"
 
 namespace glimpse::cuda {
 
@@ -171,6 +172,15 @@ GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const R
   return with;
 }
 
+/// Rows [row, row + kRows) of an output of kStore or kSwiglu, `left` of which exist.
+template <int kRows>
+GLIMPSE_DEVICE void store_product(const Segment& s, int column, int row, int left, const float (&values)[kRows]) {
+  if constexpr (kRows == 4) {  // matrix-matrix kernels
+    if (s.operand.data != nullptr) return store_operand<kRows>(s.operand, column, row, left, values);
+  }
+  store_rows<kRows>(s.out + column * s.ld + row, left, values);
+}
+
 /// a, b: the products of these rows of the first and of the second tile.
 template <int kRows>
 GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const Segment& s, int p, int g, int column,
@@ -192,8 +202,8 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
     case Output::kStore:
       GLIMPSE_UNROLL
       for (int i = 0; i < kRows; ++i) a[i] = activate(s.activation, a[i]), b[i] = activate(s.activation, b[i]);
-      store_rows<kRows>(out + row_a, left_a, a);
-      store_rows<kRows>(out + row_b, left_b, b);
+      store_product<kRows>(s, column, row_a, left_a, a);
+      store_product<kRows>(s, column, row_b, left_b, b);
       return;
     case Output::kAdd:
       GLIMPSE_UNROLL
@@ -204,7 +214,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
     case Output::kSwiglu:
       GLIMPSE_UNROLL
       for (int i = 0; i < kRows; ++i) a[i] = silu(a[i]) * b[i];
-      store_rows<kRows>(out + row_a, left_a, a);
+      store_product<kRows>(s, column, row_a, left_a, a);
       return;
     case Output::kRopeQuery:
     case Output::kRopeKey: {
@@ -243,11 +253,11 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
 
 /// Results of a block of a matrix product, in shared memory as [column][pair of the block][tile][row], to where they
 /// belong. Columns lie `stride` floats apart (a multiple of 4). A thread takes four rows of both tiles of a pair, for
-/// two columns at a time.
+/// four columns at a time, whose residuals are then under way together: those of a block in two round trips.
 template <int kColumns, int kPairs, int kThreads>
 GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int first_pair, int first_column,
                                  const float* results, int stride) {
-  constexpr int kQuads = kPairs * 2, kTogether = 2;
+  constexpr int kQuads = kPairs * 2, kTogether = 4;
   const int columns = args.n - first_column < kColumns ? args.n - first_column : kColumns;
   GLIMPSE_NO_UNROLL
   for (int first = thread_index(); first < columns * kQuads; first += kTogether * kThreads) {

@@ -10,12 +10,13 @@
 // columns 4s..4s+3 of each of the four cells, as in gemm.cuh; tiled_column() puts these 16 where the lane that loaded a
 // cell has its part of A.
 //
-// An output is reduced over k in ascending steps of 16 whatever the number of columns, so that the batch does not
-// matter.
+// An output is reduced over k in ascending steps of 16, and long ones chunk by chunk (gemm_chunks.cuh), whatever the
+// number of columns, so that the batch does not matter.
 #pragma once
 
 #include "kernels/cuda/cells.cuh"
 #include "kernels/cuda/epilogue.cuh"
+#include "kernels/cuda/gemm_chunks.cuh"
 #include "kernels/cuda/layer_hopper.h"
 #include "kernels/cuda/norm.cuh"
 
@@ -25,14 +26,14 @@ constexpr int kWgMultipliers = 2 * kWarpgroup;
 constexpr int kWgThreads = kWgMultipliers + kWarpgroup;
 constexpr int kWgMultiplierRegisters = 232, kWgCopierRegisters = 40;  // of the 168 that 384 threads have each
 constexpr int kWgPairs = kWgMultipliers / kWarp;                      // of row tiles per block: 128 rows
-constexpr int kWgColumns = 128;                                       // per block, or twice as many
+constexpr int kWgColumns = 128;                                       // per block, or half or twice as many
 // Floats of a column of results; 4 more than its rows, so that columns two apart fall into other banks.
 constexpr int kWgResultStride = kWgPairs * 16 + 4;
 /// What the shared memory of a block with so many columns holds: a ring of stages, each a tile of 128 values of k, in
 /// two halves; at the end results instead; barriers.
 template <int kColumns>
 struct WgRing {
-  static constexpr int kStages = kColumns == 128 ? 4 : 3;
+  static constexpr int kStages = kColumns == 64 ? 6 : kColumns == 128 ? 4 : 3;
   static constexpr int kHalfBytes = kColumns * kAtomColumns * 2;
   static constexpr int kStageBytes = 2 * kHalfBytes;
   static constexpr int kBarriersAt = kStages * kStageBytes;
@@ -40,27 +41,11 @@ struct WgRing {
   static constexpr int kSharedBytes = kAtomBytes + kBarriersAt + 2 * kStages * static_cast<int>(sizeof(Mbarrier));
   static_assert(kColumns * kWgResultStride * 4 <= kBarriersAt);
 
-  /// Where column tile kt lies, and the parity of the phase that fills it (or empties it).
-  GLIMPSE_HD static constexpr int stage(int kt) { return kt % kStages; }
-  GLIMPSE_HD static constexpr int parity(int kt) { return kt / kStages % 2; }
+  /// Where the block's i-th column tile lies, and the parity of the phase that fills it (or empties it).
+  GLIMPSE_HD static constexpr int stage(int i) { return i % kStages; }
+  GLIMPSE_HD static constexpr int parity(int i) { return i / kStages % 2; }
 };
 static_assert(kTileColumns == 2 * kAtomColumns);
-
-/// The place of column k among the columns of its tile: step, then the k of operand A that a lane has in its registers.
-GLIMPSE_HD constexpr int tiled_column(int k) {
-  const int cell = k % kTileColumns / kCell, step = k % kCell / 4, i = k % 4;
-  return k / kTileColumns * kTileColumns + step * 16 + i / 2 * 8 + cell * 2 + i % 2;
-}
-/// Rows of a tiled matrix of n rows: whole atoms.
-GLIMPSE_HD constexpr int64_t tiled_rows(int64_t n) {
-  return (n + kAtomRows - 1) / kAtomRows * kAtomRows;
-}
-/// Element (row, k) of a matrix of n rows: [64 columns][atom of 8 rows][atom_index].
-GLIMPSE_HD constexpr int64_t tiled_index(int64_t n, int64_t row, int k) {
-  const int column = tiled_column(k);
-  return (column / kAtomColumns * tiled_rows(n) + row / kAtomRows * kAtomRows) * kAtomColumns +
-         atom_index(static_cast<int>(row % kAtomRows), column % kAtomColumns);
-}
 
 /// Rows for these products: tiled; rows that only fill the last atom stay as they are.
 struct TiledRows {
@@ -88,7 +73,7 @@ GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
 /// Asks for the weights of a group of pairs to be brought into L2, ascending in k, a lane for each row tile:
 /// multipliers load a tile ahead, which is too late for what lies in DRAM.
 template <Format format>
-GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
+GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair, const TileRange& range) {
   constexpr Planes p = planes_of(format);
   const int lane = lane_index(), pair = first_pair + lane / 2;
   if (lane >= 2 * kWgPairs || pair >= s.n_pairs) return;
@@ -101,8 +86,8 @@ GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
     prefetch_bulk(w.data + at + (int64_t{tile} * n + kt) * tile_bytes, count * tile_bytes);
   };
   GLIMPSE_NO_UNROLL
-  for (int kt = 0; kt < n; kt += 2) {  // two tiles share the records of super-blocks
-    const int count = kt + 2 <= n ? 2 : 1;
+  for (int kt = range.begin; kt < range.end; kt += 2) {  // two tiles share the records of super-blocks
+    const int count = kt + 2 <= range.end ? 2 : 1;
     plane(kt, count, 0, kCellsPerTile * p.low_bytes());
     plane(kt, count, w.high_at, kCellsPerTile * p.high_bytes());
     plane(kt, count, w.scales_at, p.super ? kTileRows * p.scale_bytes / 2 : kCellsPerTile * p.scale_bytes);
@@ -112,18 +97,19 @@ GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair) {
 
 /// The warp that copies: its first lane fills the stages, in order, as they become free.
 template <int kColumns>
-GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_tiles, uint8_t* ring, Mbarrier* full,
-                              Mbarrier* empty) {
+GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, const TileRange& range, uint8_t* ring,
+                              Mbarrier* full, Mbarrier* empty) {
   using Ring = WgRing<kColumns>;
   if (lane_index() == 0) {
     const int64_t rows = tiled_rows(args.n);
     const int64_t left = rows - first_column;
     const int n_bytes = static_cast<int>(left < kColumns ? left : kColumns) * kAtomColumns * 2;
-    const uint16_t* from = args.act + static_cast<int64_t>(first_column) * kAtomColumns;
+    const uint16_t* from = args.act + first_column * kAtomColumns + range.begin * rows * kTileColumns;
+    const int n_tiles = range.end - range.begin;
     GLIMPSE_NO_UNROLL
-    for (int kt = 0; kt < k_tiles; ++kt) {
-      const int stage = Ring::stage(kt);
-      if (kt >= Ring::kStages) mbarrier_wait_limited(empty + stage, 1 - Ring::parity(kt));
+    for (int i = 0; i < n_tiles; ++i) {
+      const int stage = Ring::stage(i);
+      if (i >= Ring::kStages) mbarrier_wait_limited(empty + stage, 1 - Ring::parity(i));
       mbarrier_arrive_expect(full + stage, 2 * n_bytes);
       GLIMPSE_UNROLL
       for (int half = 0; half < 2; ++half) {
@@ -132,15 +118,15 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, int k_ti
       }
     }
     // Those who multiply wait without a limit: a copy that never comes is seen here.
-    mbarrier_wait_limited(full + Ring::stage(k_tiles - 1), Ring::parity(k_tiles - 1));
+    mbarrier_wait_limited(full + Ring::stage(n_tiles - 1), Ring::parity(n_tiles - 1));
   }
   warp_barrier();
 }
 
-/// A warp of the two warpgroups: its pair of row tiles by the columns of the block.
+/// A warp of the two warpgroups: its pair of row tiles by the columns of the block, into acc, which is zero.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const uint8_t* ring, Mbarrier* full,
-                                  Mbarrier* empty, float (&acc)[kColumns / 2]) {
+GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, const TileRange& range, const uint8_t* ring,
+                                  Mbarrier* full, Mbarrier* empty, float (&acc)[kColumns / 2]) {
   using Ring = WgRing<kColumns>;
   constexpr Planes p = planes_of(format);
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
@@ -154,61 +140,73 @@ GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, int k_tiles, const
     for (int h = 0; h < 2; ++h) walk[h].template load<false>(part, raw[h][part]);
   };
   GLIMPSE_UNROLL
-  for (int h = 0; h < 2; ++h) walk[h].start(s.w[tiles.matrix[h]], tiles.tile[h], 0, g, t);
-  const uint32_t zero = static_cast<uint32_t>(k_tiles) >> 31;
-  uint32_t a[2][kGroup][4];  // of the group under way, of the next
+  for (int h = 0; h < 2; ++h) walk[h].start(s.w[tiles.matrix[h]], tiles.tile[h], range.begin, g, t);
+  const uint32_t zero = static_cast<uint32_t>(range.end) >> 31;
+  uint32_t a[2][kGroup][4];                  // of the group under way, of the next
+  constexpr bool kChunks = kColumns <= 128;  // wide blocks have no registers for the sums, and one chunk
+  float sum[kChunks ? kColumns / 2 : 1] = {};
   GLIMPSE_UNROLL
   for (int part = 0; part < kParts; ++part) load_part(part);
   GLIMPSE_NO_UNROLL
-  for (int kt = 0; kt < k_tiles; ++kt) {
-    // Integer formats need a cell to the end of its tile, so that the next one is loaded beside it; the parts of others
-    // are loaded again as soon as they have been used.
-    RawCell<format> whole[2];
-    CellScales scales[2];
-    walk[0].next(kt);
-    walk[1].next(kt);
-    if constexpr (p.integer()) {
-      GLIMPSE_UNROLL
-      for (int h = 0; h < 2; ++h) {
-        whole[h] = raw[h][0];
-        scales[h] = cell_scales<format>(whole[h], kt % 2 * 4 + t);
-      }
-      if (kt + 1 < k_tiles) load_part(0);
-    }
-    const int stage = Ring::stage(kt);
-    const uint64_t b = swizzled_descriptor(shared_address(ring + stage * Ring::kStageBytes));
-    GLIMPSE_UNROLL
-    for (int group = 0; group < 8 / kGroup; ++group) {
-      GLIMPSE_UNROLL
-      for (int i = 0; i < kGroup; ++i) {
-        const int step = group * kGroup + i;
+  for (int first = range.begin, last = 0; first < range.end; first = last) {
+    last = kChunks && first + range.chunk < range.end ? first + range.chunk : range.end;
+    GLIMPSE_NO_UNROLL
+    for (int kt = first; kt < last; ++kt) {
+      // Integer formats need a cell to the end of its tile, so that the next one is loaded beside it; the parts of
+      // others are loaded again as soon as they have been used.
+      RawCell<format> whole[2];
+      CellScales scales[2];
+      walk[0].next(kt);
+      walk[1].next(kt);
+      if constexpr (p.integer()) {
         GLIMPSE_UNROLL
         for (int h = 0; h < 2; ++h) {
-          cell_operand<format>(p.integer() ? whole[h] : raw[h][step / kSteps], scales[h], step % kSteps, zero,
-                               a[group % 2][i][h], a[group % 2][i][2 + h]);
+          whole[h] = raw[h][0];
+          scales[h] = cell_scales<format>(whole[h], kt % 2 * 4 + t);
         }
-        if constexpr (!p.integer()) {
-          if (step % kSteps == kSteps - 1 && kt + 1 < k_tiles) load_part(step / kSteps);
-        }
+        if (kt + 1 < range.end) load_part(0);
       }
-      if (group == 0) mbarrier_wait(full + stage, Ring::parity(kt));
-      warpgroup_fence();
+      const int i_tile = kt - range.begin, stage = Ring::stage(i_tile);
+      const uint64_t b = swizzled_descriptor(shared_address(ring + stage * Ring::kStageBytes));
       GLIMPSE_UNROLL
-      for (int i = 0; i < kGroup; ++i) {
-        const int step = group * kGroup + i;
-        // 16 values of k are 32 bytes; the second 64 are in the other half.
-        warpgroup_mma_bf16(acc, a[group % 2][i], b + (step / 4 * Ring::kHalfBytes + step % 4 * 32) / 16);
+      for (int group = 0; group < 8 / kGroup; ++group) {
+        GLIMPSE_UNROLL
+        for (int i = 0; i < kGroup; ++i) {
+          const int step = group * kGroup + i;
+          GLIMPSE_UNROLL
+          for (int h = 0; h < 2; ++h) {
+            cell_operand<format>(p.integer() ? whole[h] : raw[h][step / kSteps], scales[h], step % kSteps, zero,
+                                 a[group % 2][i][h], a[group % 2][i][2 + h]);
+          }
+          if constexpr (!p.integer()) {
+            if (step % kSteps == kSteps - 1 && kt + 1 < range.end) load_part(step / kSteps);
+          }
+        }
+        if (group == 0) mbarrier_wait(full + stage, Ring::parity(i_tile));
+        warpgroup_fence();
+        GLIMPSE_UNROLL
+        for (int i = 0; i < kGroup; ++i) {
+          const int step = group * kGroup + i;
+          // 16 values of k are 32 bytes; the second 64 are in the other half.
+          warpgroup_mma_bf16(acc, a[group % 2][i], b + (step / 4 * Ring::kHalfBytes + step % 4 * 32) / 16);
+        }
+        warpgroup_commit();
+        warpgroup_wait<1>();
+        // What is under way now is of this tile: the stage of the last one is free.
+        if (group == 0 && i_tile > 0 && lane == 0) mbarrier_arrive(empty + Ring::stage(i_tile - 1));
       }
-      warpgroup_commit();
-      warpgroup_wait<1>();
-      // What is under way now is of this tile: the stage of the last one is free.
-      if (group == 0 && kt > 0 && lane == 0) mbarrier_arrive(empty + Ring::stage(kt - 1));
+    }
+    warpgroup_finish(acc);
+    if constexpr (kChunks) {
+      if (last < range.end) close_chunk(sum, acc, first == range.begin);
     }
   }
-  warpgroup_finish(acc);
+  if constexpr (kChunks) {
+    if (range.end - range.begin > range.chunk) add_chunks(sum, acc);
+  }
 }
 
-/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kColumns columns.
+/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kColumns columns, z: args.n_splits.
 template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   using Ring = WgRing<kColumns>;
@@ -216,7 +214,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   int group = block_x();
   const Segment& s = find_segment<kWgPairs>(args, group);
   const int first_column = block_y() * kColumns;
-  const int k_tiles = s.w[0].column_tiles;
+  const TileRange range = tile_range(args, s);
 
   uint8_t* const ring = shared() + (kAtomBytes - shared_address(shared()) % kAtomBytes) % kAtomBytes;
   auto* const full = reinterpret_cast<Mbarrier*>(ring + Ring::kBarriersAt);
@@ -233,7 +231,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   if (warp < kWgMultipliers / kWarp) {
     take_registers<kWgMultiplierRegisters>();
     float acc[kColumns / 2] = {};
-    multiply_ring<format, kColumns>(s, group * kWgPairs + warp, k_tiles, ring, full, empty, acc);
+    multiply_ring<format, kColumns>(s, group * kWgPairs + warp, range, ring, full, empty, acc);
     part_barrier(1, kWgMultipliers);  // nobody reads the ring any more
     // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
     auto* const results = reinterpret_cast<float*>(ring);
@@ -245,14 +243,18 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
       }
     }
     part_barrier(1, kWgMultipliers);
+    if constexpr (kColumns <= 128) {
+      const auto all = [] { part_barrier(1, kWgMultipliers); };
+      if (!merge_chunks<kColumns, kWgPairs, kWgMultipliers>(args, first_column, results, kWgResultStride, all)) return;
+    }
     finish_block<kColumns, kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
   } else {
     give_registers<kWgCopierRegisters>();
     // Two warps, so that the first stages are not filled behind a hundred requests for weights.
     if (warp == kWgMultipliers / kWarp) {
-      fill_ring<kColumns>(args, first_column, k_tiles, ring, full, empty);
+      fill_ring<kColumns>(args, first_column, range, ring, full, empty);
     } else if (warp == kWgMultipliers / kWarp + 1 && block_y() == 0) {
-      prefetch_pairs_of_block<format>(s, group * kWgPairs);
+      prefetch_pairs_of_block<format>(s, group * kWgPairs, range);
     }
   }
 }

@@ -15,6 +15,7 @@
 #include "kernels/cuda/cells.cuh"
 #include "kernels/cuda/epilogue.cuh"
 #include "kernels/cuda/norm.cuh"
+#include "kernels/cuda/operand.cuh"
 
 namespace glimpse::cuda {
 
@@ -43,12 +44,6 @@ GLIMPSE_HD GemvShared gemv_shared(Format format, int n_columns, int column_tiles
   s.scratch_at = s.partials_at + 2 * kGemvWarps * 2 * kTileRows * n_columns * 4;
   s.total = s.scratch_at + (32 + 2 * kMaxNormPieces) * 4;
   return s;
-}
-
-/// Where float activations lie inside a column tile: element i of step s of cell t, so that the four cells of a row are
-/// read side by side.
-GLIMPSE_HD constexpr int permuted(int k) {
-  return k / kTileColumns * kTileColumns + k % kCell / 4 * 16 + k % kTileColumns / kCell * 4 + k % 4;
 }
 
 /// A lane prepares eight neighbouring columns at a time, a block kGemvTurn; so many turns of a row are loaded together.

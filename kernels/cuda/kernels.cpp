@@ -17,7 +17,7 @@ constexpr KernelInfo kInfo[] = {
 static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
-static_assert(kGemmPairsPerBlock == kWgPairs);
+static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
 
 // The kernels of a weight format; kCount where there are none.
 struct FormatKernels {
@@ -36,12 +36,14 @@ constexpr FormatKernels kFormats[] = {
 struct GemmKernels {
   Format format = {};
   Kernel tiles = Kernel::kCount;
-  Kernel warpgroups[2] = {Kernel::kCount, Kernel::kCount};  // of 128 columns, of 256
+  Kernel warpgroups[3] = {Kernel::kCount, Kernel::kCount, Kernel::kCount};  // of 64 columns, of 128, of 256
 };
 constexpr GemmKernels kGemms[] = {
 #define GLIMPSE_CUDA_WITHOUT_F32
 #define GLIMPSE_CUDA_FORMAT(name, format) \
-  {Format::format, Kernel::gemm_##name, {Kernel::gemm_warpgroup_##name##_128, Kernel::gemm_warpgroup_##name##_256}},
+  {Format::format,                        \
+   Kernel::gemm_##name,                   \
+   {Kernel::gemm_warpgroup_##name##_64, Kernel::gemm_warpgroup_##name##_128, Kernel::gemm_warpgroup_##name##_256}},
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
 #undef GLIMPSE_CUDA_WITHOUT_F32
@@ -77,7 +79,7 @@ Kernel gemm_kernel(Format format) {
   return find(kGemms, format).tiles;
 }
 Kernel gemm_warpgroup_kernel(Format format, int columns) {
-  return find(kGemms, format).warpgroups[columns != 128];
+  return find(kGemms, format).warpgroups[columns / 128];
 }
 
 int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors) {
@@ -127,15 +129,30 @@ int gemm_shared_bytes() {
   return kGemmSharedBytes;
 }
 int gemm_warpgroup_shared_bytes(int columns) {
+  if (columns == 64) return WgRing<64>::kSharedBytes;
   return columns == 128 ? WgRing<128>::kSharedBytes : WgRing<256>::kSharedBytes;
 }
 int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors) {
   constexpr int64_t kNarrowTime = 10, kWideTime = 17;  // of a block, relative; predicted
+  if (n <= 64) return 64;  // as many weights become operands, and half as much is multiplied
   const auto time = [&](int64_t columns, int64_t of_block) {
     const int64_t blocks = row_groups * ((n + columns - 1) / columns);
     return (blocks + n_multiprocessors - 1) / n_multiprocessors * of_block;
   };
   return time(256, kWideTime) < time(128, kNarrowTime) ? 256 : 128;
+}
+int gemm_chunk_tiles(int column_tiles) {
+  constexpr int kLong = 48, kTiles = 12;
+  if (column_tiles <= kLong) return column_tiles;
+  const int n_chunks = (column_tiles + kTiles - 1) / kTiles;
+  return (column_tiles + 2 * n_chunks - 1) / (2 * n_chunks) * 2;
+}
+int gemm_splits(int64_t blocks, int column_tiles, int n_multiprocessors) {
+  constexpr int64_t kAround = 5, kMerge = 4;  // of a block, in times of a tile; predicted
+  const int chunk = gemm_chunk_tiles(column_tiles), n_chunks = (column_tiles + chunk - 1) / chunk;
+  const auto rounds = [&](int64_t n) { return (n + n_multiprocessors - 1) / n_multiprocessors; };
+  const int64_t whole = rounds(blocks) * (column_tiles + kAround);
+  return rounds(blocks * n_chunks) * (chunk + kAround) + kMerge < whole ? n_chunks : 1;
 }
 int64_t rows_size(bool tiled, int64_t n, int64_t ld) {
   return (tiled ? tiled_rows(n) : n) * ld;

@@ -35,9 +35,14 @@ Kernel gemm_kernel(Format format);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
 /// columns: of gemm_warpgroup_columns().
 Kernel gemm_warpgroup_kernel(Format format, int columns);
-/// Columns per block, 128 or 256, for n columns and so many groups of rows: the wider ones multiply what a weight
+/// Columns per block, 64, 128 or 256, for n columns and so many groups of rows: the wider ones multiply what a weight
 /// becomes with more, where there are enough of them for the device. Results have the same bits.
 int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors);
+/// Column tiles that a product of warpgroups sums up by themselves: all of them, where they are not very many, else an
+/// even number. A row's bits depend on it, so it depends on the matrix alone. Blocks are then of at most 128 columns.
+int gemm_chunk_tiles(int column_tiles);
+/// Blocks that are to share the chunks of each output, of `blocks` that otherwise have all of them.
+int gemm_splits(int64_t blocks, int column_tiles, int n_multiprocessors);
 Kernel pack_kernel(Format format);
 /// True for the formats that devices multiply with: those of formats.inc.
 bool is_device_format(Format format);
@@ -77,6 +82,7 @@ constexpr int kRowsPerTileGroup = 64;      // rows of attend_tiles per block
 constexpr int kKeysPerSplit = 128;         // keys of a chunk of attend_rows
 constexpr int kGemmPairsPerBlock = 8;      // pairs of row tiles; of both kinds of matrix products
 constexpr int kGemmColumnsPerBlock = 128;  // of gemm_kernel()
+constexpr int kGemmBlockResults = kGemmPairsPerBlock * 16 * kGemmColumnsPerBlock;
 constexpr int64_t kMaxDeviceHeadDim = 128;
 
 }  // namespace glimpse::cuda

@@ -153,22 +153,35 @@ GLIMPSE_DEVICE void warpgroup_wait() {
 #define GLIMPSE_ACC_8(at)                                                                                            \
   "+f"(d[at]), "+f"(d[at + 1]), "+f"(d[at + 2]), "+f"(d[at + 3]), "+f"(d[at + 4]), "+f"(d[at + 5]), "+f"(d[at + 6]), \
       "+f"(d[at + 7])
-#define GLIMPSE_ACC_64(at)                                                                                          \
-  GLIMPSE_ACC_8(at), GLIMPSE_ACC_8(at + 8), GLIMPSE_ACC_8(at + 16), GLIMPSE_ACC_8(at + 24), GLIMPSE_ACC_8(at + 32), \
-      GLIMPSE_ACC_8(at + 40), GLIMPSE_ACC_8(at + 48), GLIMPSE_ACC_8(at + 56)
+#define GLIMPSE_ACC_32(at) GLIMPSE_ACC_8(at), GLIMPSE_ACC_8(at + 8), GLIMPSE_ACC_8(at + 16), GLIMPSE_ACC_8(at + 24)
+#define GLIMPSE_ACC_64(at) GLIMPSE_ACC_32(at), GLIMPSE_ACC_32(at + 32)
 
 /// Waits for all groups; only now the accumulators may be read. They are named so that no read moves ahead of the wait.
+GLIMPSE_DEVICE void warpgroup_finish(float (&d)[32]) {
+  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_32(0)::"memory");
+}
 GLIMPSE_DEVICE void warpgroup_finish(float (&d)[64]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0)::"memory");
 }
 GLIMPSE_DEVICE void warpgroup_finish(float (&d)[128]) {
   asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0), GLIMPSE_ACC_64(64)::"memory");
 }
-/// d += a b, under way until waited for. 64 x 16 by 16 x 128 or 16 x 256, bfloat16. Warp w of the warpgroup, with
-/// g = lane / 4, t = lane % 4:
+/// d += a b, under way until waited for. 64 x 16 by 16 x 64, 16 x 128 or 16 x 256, bfloat16. Warp w of the warpgroup,
+/// with g = lane / 4, t = lane % 4:
 ///   a     as for mma_bf16(), of rows 16w..16w+15
 ///   b     its columns are the rows of a matrix in shared memory (above); the same descriptor in all threads
 ///   d     d[4j], d[4j + 1]: row 16w + g, columns 8j + 2t, 8j + 2t + 1; d[4j + 2], d[4j + 3]: row 16w + g + 8
+GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
+  asm volatile(
+      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
+      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
+      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
+      "{%32, %33, %34, %35}, %36, add, 1, 1, 0;\n}"
+      : GLIMPSE_ACC_32(0)
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
+      : "memory");
+}
 GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
   asm volatile(
       "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
@@ -200,6 +213,7 @@ GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[128], const uint32_t (&a)[4], 
       : "memory");
 }
 #undef GLIMPSE_ACC_8
+#undef GLIMPSE_ACC_32
 #undef GLIMPSE_ACC_64
 
 #endif

@@ -63,7 +63,7 @@ class Attention {
 };
 
 constexpr KvElement kCaches[] = {KvElement::kF32, KvElement::kBf16, KvElement::kF16, KvElement::kQ8_0};
-const Shape kShapes[] = {{1, 1, 16}, {2, 2, 80}, {6, 1, 128}, {3, 3, 12}, {10, 1, 32}, {4, 2, 72}};
+const Shape kShapes[] = {{1, 1, 16}, {2, 2, 80}, {6, 1, 128}, {3, 3, 10}, {10, 1, 32}, {4, 2, 72}};
 
 // Three bits more than bfloat16: a 64th of the squared error. q8_0: as on the CPU (tests/engine/golden_backends.h).
 double limit_of(KvElement element) {

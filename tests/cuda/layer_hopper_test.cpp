@@ -127,6 +127,7 @@ void expect_ring_follows_the_phases() {
   }
 }
 TEST(Ring, StagesAndParitiesFollowThePhases) {
+  expect_ring_follows_the_phases<64>();
   expect_ring_follows_the_phases<128>();
   expect_ring_follows_the_phases<256>();
 }

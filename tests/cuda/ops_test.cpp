@@ -330,6 +330,29 @@ TEST(CudaOps, TransfersOfAnySizeArriveWhole) {
   EXPECT_EQ(s.values(s.mat(values, 1)), values);
 }
 
+// By name, and with what to do instead.
+TEST(CudaOps, RefuseWhatTheyDoNotRun) {
+  const auto ops = host_ops();
+  for (const DType type : {DType::kTQ1_0, DType::kIQ2_XXS, DType::kMXFP4}) {
+    const auto weight = ops->pack(source_of(std::vector<std::byte>(dtype_row_bytes(type, 256)), type, 1, 256),
+                                  WeightPrecision::kAsStored);
+    ASSERT_FALSE(weight.ok());
+    EXPECT_EQ(weight.error().code, ErrorCode::kUnsupported);
+    EXPECT_NE(weight.error().message.find(std::string(dtype_name(type)) + ", which glimpse multiplies on the CPU only"),
+              std::string::npos)
+        << weight.error().message;
+  }
+  ModelOptions options;
+  options.model_path = glimpse::testing::golden_path("qwen2moe/model.gguf");
+  options.ops_factory = [](int) -> Result<std::unique_ptr<Ops>> { return std::unique_ptr<Ops>(host_ops()); };
+  const auto model = Model::load(options);
+  ASSERT_FALSE(model.ok());
+  EXPECT_EQ(model.error().code, ErrorCode::kUnsupported);
+  EXPECT_NE(model.error().message.find("experts (qwen2moe) do not run on a GPU yet: choose the device cpu"),
+            std::string::npos)
+      << model.error().message;
+}
+
 TEST(CudaOps, DescribesItsDevice) {
   const std::string text = host_ops()->describe();
   EXPECT_EQ(text.rfind("cuda ", 0), 0u) << text;

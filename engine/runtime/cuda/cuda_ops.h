@@ -61,7 +61,7 @@ class CudaContext {
   const std::shared_ptr<Device> device_;
   const std::shared_ptr<Stream> stream_;
   Memory act_, spare_, ids_;     // of reserve(): bfloat16 rows, unfused products, token ids
-  Memory partials_, tickets_;    // attention
+  Memory partials_, tickets_;    // of reserve_attention(): attention, and products whose chunks are shared out
   std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
   bool recorded_ = false;
   Status status_;
@@ -107,8 +107,17 @@ class CudaPass : public virtual PassOps {
   };
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
   void multiply_group(Format format, LinearArgs& args);
+  int share_out(LinearArgs& args, int64_t n_groups);
   void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
-  void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out);
+  void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out, const OperandView& operand,
+                       int64_t operand_row);
+  /// Whether a Mat of one reader (Mat::read_by) is left as that reads it: what makes it and what reads it both ask.
+  bool is_operand(const Mat& m) const;
+  /// The memory of such a Mat, and its padding zeroed.
+  OperandView start_operand(const Mat& m);
+  /// values, which are floats, become such a Mat.
+  void make_operand(Mat values, const Norm& norm, const OperandView& operand);
+  Mat spare(int64_t rows, int64_t cols);
 
   CudaContext& context_;
   Launcher& launcher_;

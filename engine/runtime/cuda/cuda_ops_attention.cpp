@@ -9,7 +9,7 @@
 namespace glimpse::cuda {
 namespace {
 
-constexpr uint64_t kLeastPartialBytes = 16u << 20;
+constexpr uint64_t kLeastPartialBytes = 32u << 20;
 constexpr uint64_t kTickets = 4096;
 
 // Chunks of keys that blocks share; where it is too little, they do not. Enough for a row of a decode step with up to
@@ -66,16 +66,27 @@ void CudaPass::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
     Status window = static_cast<const CudaKv&>(*s.kv).check_window(s.first_key);
     if (!window.ok()) return context_.fail(std::move(window));
   }
+  const bool wanted = is_operand(out);
+  // Kernels that go row by row store floats.
+  const bool by_tiles = std::all_of(segments.begin(), segments.end(), [](const glimpse::Segment& s) {
+    const auto& kv = static_cast<const CudaKv&>(*s.kv);
+    return s.n_rows == 0 || (s.n_rows > kFewRows && kv.element != KvElement::kF32 && kv.head_dim % 2 == 0);
+  });
+  const OperandView operand = wanted ? start_operand(out) : OperandView{};
+  const Mat floats = wanted && !by_tiles ? spare(out.rows, out.cols) : out;
   while (!segments.empty()) {
     Segments now = taken_together(segments);
     if (now[0].n_rows > kFewRows) now = now.first(1);  // blocks of the kernels for many rows have one store
     segments = segments.subspan(now.size());
     const int64_t first = now[0].first_row, n = now.back().first_row + now.back().n_rows - first;
-    if (n > 0) attend_together(q.slice(first, n), n_heads, now, out.slice(first, n));
+    if (n == 0) continue;
+    attend_together(q.slice(first, n), n_heads, now, floats.slice(first, n), by_tiles ? operand : OperandView{}, first);
   }
+  if (wanted && !by_tiles) make_operand(floats, Norm{}, operand);
 }
 
-void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out) {
+void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat out, const OperandView& operand,
+                               int64_t operand_row) {
   const glimpse::Segment& segment = segments[0];
   const auto& kv = static_cast<const CudaKv&>(*segment.kv);
   AttentionArgs args;
@@ -83,6 +94,8 @@ void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat ou
   args.ld_q = q.ld;
   args.out = out.data;
   args.ld_out = out.ld;
+  args.operand = operand;
+  args.operand_row = static_cast<int32_t>(operand_row);
   args.kv = kv.view();
   args.first_key = segment.first_key;
   args.n_heads = static_cast<int32_t>(n_heads);

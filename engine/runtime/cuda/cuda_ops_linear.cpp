@@ -27,6 +27,67 @@ static_assert(static_cast<int>(NormKind::kRms) == static_cast<int>(Norm::Kind::k
 
 }  // namespace
 
+bool CudaPass::is_operand(const Mat& m) const {
+  if (m.read_by == nullptr || m.rows <= kFewRows || m.ld != m.cols) return false;
+  if (static_cast<const CudaWeight*>(m.read_by)->format == Format::kF32) return false;
+  const int64_t n_values = rows_size(context_.device_->has_warpgroups(), m.rows, round_up(m.cols, kTileColumns));
+  return 2 * n_values <= 4 * m.rows * m.cols && reinterpret_cast<uintptr_t>(m.data) % 16 == 0;
+}
+
+OperandView CudaPass::start_operand(const Mat& m) {
+  OperandView view;
+  view.data = reinterpret_cast<uint16_t*>(m.data);
+  view.n = m.rows;
+  view.ld = round_up(m.cols, kTileColumns);
+  view.tiled = context_.device_->has_warpgroups();
+  if (view.ld == m.cols || !context_.status_.ok()) return view;
+  // Tiled, the last tile of all rows lies together, behind the others.
+  const auto n_values = static_cast<uint64_t>(rows_size(view.tiled, m.rows, view.ld));
+  const uint64_t n_whole = view.tiled ? n_values / static_cast<uint64_t>(view.ld / kTileColumns) *
+                                            static_cast<uint64_t>(view.ld / kTileColumns - 1)
+                                      : 0;
+  context_.fail(context_.stream_->zero(view.data + n_whole, (n_values - n_whole) * sizeof(uint16_t)));
+  return view;
+}
+
+void CudaPass::make_operand(Mat values, const Norm& norm, const OperandView& operand) {
+  RowsArgs rows;
+  rows.x = values.data;
+  rows.ld_x = values.ld;
+  rows.n = static_cast<int32_t>(values.rows);
+  rows.k = static_cast<int32_t>(values.cols);
+  rows.norm = norm_view(norm);
+  rows.out = operand.data;
+  rows.ld_out = operand.ld;
+  launch(operand.tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(values.rows), 1, 1}, 0},
+         &rows);
+}
+
+// Until the next who asks.
+Mat CudaPass::spare(int64_t rows, int64_t cols) {
+  context_.fail(
+      context_.grow(context_.spare_, static_cast<uint64_t>(rows * cols) * sizeof(float), "products of a pass"));
+  return Mat::contiguous(context_.spare_.as<float>(), rows, cols);
+}
+
+// How a product of many rows becomes blocks: returns the columns of one.
+int CudaPass::share_out(LinearArgs& args, int64_t n_groups) {
+  if (!context_.device_->has_warpgroups()) return kGemmColumnsPerBlock;
+  const int n_multiprocessors = context_.device_->n_multiprocessors(), k_tiles = args.segment[0].w[0].column_tiles;
+  args.chunk_tiles = gemm_chunk_tiles(k_tiles);
+  if (args.chunk_tiles == k_tiles) return gemm_warpgroup_columns(n_groups, args.n, n_multiprocessors);
+  const int64_t blocks = n_groups * ceil_div(args.n, kGemmColumnsPerBlock);
+  const int splits = gemm_splits(blocks, k_tiles, n_multiprocessors);
+  const uint64_t n_bytes = static_cast<uint64_t>(blocks * splits) * kGemmBlockResults * sizeof(float);
+  if (splits > 1 && n_bytes <= context_.partials_.size() &&
+      static_cast<uint64_t>(blocks) * sizeof(int32_t) <= context_.tickets_.size()) {
+    args.n_splits = splits;
+    args.partial = context_.partials_.as<float>();
+    args.tickets = context_.tickets_.as<int32_t>();
+  }
+  return args.n <= 64 ? 64 : kGemmColumnsPerBlock;
+}
+
 // One launch: args.segment[0, n_segments) are of one format.
 void CudaPass::multiply_group(Format format, LinearArgs& args) {
   int64_t n_pairs = 0, n_groups = 0;
@@ -36,18 +97,15 @@ void CudaPass::multiply_group(Format format, LinearArgs& args) {
     n_pairs += s.n_pairs;
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
+  const int column_tiles = args.segment[0].w[0].column_tiles;
   if (args.act != nullptr) {
-    if (context_.device_->has_warpgroups()) {
-      const int columns = gemm_warpgroup_columns(n_groups, args.n, context_.device_->n_multiprocessors());
-      launch(gemm_warpgroup_kernel(format, columns),
-             LaunchShape{{n_groups, ceil_div(args.n, columns), 1}, gemm_warpgroup_shared_bytes(columns)}, &args);
-    } else {
-      launch(gemm_kernel(format),
-             LaunchShape{{n_groups, ceil_div(args.n, kGemmColumnsPerBlock), 1}, gemm_shared_bytes()}, &args);
-    }
+    const bool warpgroups = context_.device_->has_warpgroups();
+    const int columns = share_out(args, n_groups);
+    const LaunchShape shape{{n_groups, ceil_div(args.n, columns), args.n_splits},
+                            warpgroups ? gemm_warpgroup_shared_bytes(columns) : gemm_shared_bytes()};
+    launch(warpgroups ? gemm_warpgroup_kernel(format, columns) : gemm_kernel(format), shape, &args);
     return;
   }
-  const int column_tiles = args.segment[0].w[0].column_tiles;
   const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= context_.device_->max_shared_bytes();
   const int columns = four ? 4 : 1;
   const Kernel kernel = gemv_kernel(format, columns);
@@ -66,23 +124,23 @@ void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> produc
   common.x = x.data;
   common.ld_x = x.ld;
   common.norm = norm_view(norm);
-  const int64_t ld_act = round_up(x.cols, kTileColumns);
+  const bool ready = is_operand(x);
+  OperandView act;
+  act.ld = round_up(x.cols, kTileColumns);
+  act.tiled = context_.device_->has_warpgroups();
   const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
-  if (std::any_of(products.begin(), products.end(), fragments)) {
-    const bool tiled = context_.device_->has_warpgroups();
+  if (ready) {
+    if (norm.kind != Norm::Kind::kNone || !std::all_of(products.begin(), products.end(), fragments)) {
+      return context_.fail(make_error(ErrorCode::kInternal, "activations were kept for another product"));
+    }
+    act.data = reinterpret_cast<uint16_t*>(x.data);
+  } else if (std::any_of(products.begin(), products.end(), fragments)) {
     context_.fail(context_.grow(context_.act_,
-                                static_cast<uint64_t>(rows_size(tiled, x.rows, ld_act)) * sizeof(uint16_t),
+                                static_cast<uint64_t>(rows_size(act.tiled, x.rows, act.ld)) * sizeof(uint16_t),
                                 "activations of a pass"));
     if (!context_.status_.ok()) return;
-    RowsArgs rows;
-    rows.x = x.data;
-    rows.ld_x = x.ld;
-    rows.n = common.n;
-    rows.k = common.k;
-    rows.norm = common.norm;
-    rows.out = context_.act_.as<uint16_t>();
-    rows.ld_out = ld_act;
-    launch(tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(x.rows), 1, 1}, 0}, &rows);
+    act.data = context_.act_.as<uint16_t>();
+    make_operand(x, norm, act);
   }
   std::array<bool, kMaxSegments> done{};
   for (size_t i = 0; i < products.size(); ++i) {
@@ -102,10 +160,11 @@ void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> produc
       s.half_tiles = p.half_tiles;
       s.out = p.out.data;
       s.ld = p.out.ld;
+      if (is_operand(p.out)) s.operand = start_operand(p.out);
     }
     if (fragments(products[i])) {
-      args.act = context_.act_.as<uint16_t>();
-      args.ld_act = ld_act;
+      args.act = act.data;
+      args.ld_act = act.ld;
     }
     multiply_group(products[i].weights[0]->format, args);
   }
@@ -128,12 +187,17 @@ void CudaPass::norm_linear(Mat x, const Norm& norm, const Linear& w, Activation 
   p.out = out;
   LinearArgs common;
   if (x.rows == 1) common.best = rank(out);
+  // The kernels of F32 store floats.
+  const bool apart = p.weights[0]->format == Format::kF32 && is_operand(out);
+  if (apart) p.out = spare(x.rows, out.cols);
   multiply(x, norm, std::span(&p, 1), common);
+  if (apart) make_operand(p.out, Norm{}, start_operand(out));
 }
 
 void CudaPass::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) {
   const CudaWeight &g = cuda_weight(gate), &u = cuda_weight(up);
-  if (g.format == u.format) {
+  const bool apart = is_operand(out);
+  if (g.format == u.format && !(apart && g.format == Format::kF32)) {
     Product p;
     p.weights[0] = &g;
     p.weights[1] = &u;
@@ -144,20 +208,21 @@ void CudaPass::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Li
     multiply(x, norm, std::span(&p, 1), LinearArgs{});
     return;
   }
-  // Two formats cannot be in one launch: the gate waits in spare memory.
-  context_.fail(
-      context_.grow(context_.spare_, static_cast<uint64_t>(x.rows * out.cols) * sizeof(float), "products of a pass"));
+  // Two formats cannot be in one launch: one of the two waits in spare memory, the gate, or what becomes the result
+  // where `out` is to hold an operand.
+  const Mat waiting = spare(x.rows, out.cols), floats = Mat::contiguous(out.data, out.rows, out.cols);
   if (!context_.status_.ok()) return;
-  const Mat spare = Mat::contiguous(context_.spare_.as<float>(), x.rows, out.cols);
   Product p[2];
   p[0].weights[0] = &g;
   p[0].bias[0] = gate.bias.get();
-  p[0].out = spare;
+  p[0].out = apart ? floats : waiting;
   p[1].weights[0] = &u;
   p[1].bias[0] = up.bias.get();
-  p[1].out = out;
+  p[1].out = apart ? waiting : out;
+  p[1].out.read_by = nullptr;
   multiply(x, norm, p, LinearArgs{});
-  launch_rows(Kernel::swiglu_rows, spare, out);
+  launch_rows(Kernel::swiglu_rows, p[0].out, p[1].out);
+  if (apart) make_operand(p[1].out, Norm{}, start_operand(out));
 }
 
 void CudaPass::add(Mat in, Mat x) {
