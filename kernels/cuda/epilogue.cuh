@@ -253,11 +253,11 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
 
 /// Results of a block of a matrix product, in shared memory as [column][pair of the block][tile][row], to where they
 /// belong. Columns lie `stride` floats apart (a multiple of 4). A thread takes four rows of both tiles of a pair, for
-/// four columns at a time, whose residuals are then under way together: those of a block in two round trips.
+/// two columns at a time (four would save round trips of residuals, and make kernels twice as large).
 template <int kColumns, int kPairs, int kThreads>
 GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int first_pair, int first_column,
                                  const float* results, int stride) {
-  constexpr int kQuads = kPairs * 2, kTogether = 4;
+  constexpr int kQuads = kPairs * 2, kTogether = 2;
   const int columns = args.n - first_column < kColumns ? args.n - first_column : kColumns;
   GLIMPSE_NO_UNROLL
   for (int first = thread_index(); first < columns * kQuads; first += kTogether * kThreads) {
