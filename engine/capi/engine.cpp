@@ -61,6 +61,11 @@ Result<EngineOptions> engine_options(const glimpse_engine_params* given) {
                       params.image_cache_bytes);
   }
   options.image_cache_bytes = static_cast<uint64_t>(params.image_cache_bytes);
+  if (params.image_cache_dir_bytes < 0) {
+    return make_error(ErrorCode::kInvalidArgument, "image_cache_dir_bytes is %d: it must be at least 0 (0: no limit)",
+                      params.image_cache_dir_bytes);
+  }
+  options.image_cache_dir_bytes = static_cast<uint64_t>(params.image_cache_dir_bytes);
   if (params.image_cache_dir != nullptr) options.image_cache_dir = params.image_cache_dir;
   options.log = log_sink(params.log, params.log_user);
   return options;
@@ -244,6 +249,7 @@ void glimpse_engine_params_init(glimpse_engine_params* params) {
   params->kv_type = GLIMPSE_KV_F16;
   params->prompt_cache = defaults.prompt_cache ? 1 : 0;
   params->image_cache_bytes = static_cast<int64_t>(defaults.image_cache_bytes);
+  params->image_cache_dir_bytes = static_cast<int64_t>(defaults.image_cache_dir_bytes);
   init_picture_params(params);
 }
 

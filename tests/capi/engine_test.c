@@ -1,5 +1,7 @@
 /* Many questions at once, through C: run by whoever waits, by steps, or by a thread of its own. */
+#include <dirent.h>
 #include <pthread.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -273,6 +275,67 @@ static void what_is_wrong_with_one_harms_no_other(void) {
   glimpse_model_free(model);
 }
 
+/* Bytes of the files of a directory; `path` gets the name of the last of them. */
+static int64_t bytes_below(const char* directory, int* n_files, char* path, size_t n) {
+  DIR* const all = opendir(directory);
+  int64_t sum = 0;
+  struct dirent* one;
+  *n_files = 0;
+  while (all != NULL && (one = readdir(all)) != NULL) {
+    char name[512];
+    struct stat about;
+    snprintf(name, sizeof name, "%s/%s", directory, one->d_name);
+    if (stat(name, &about) != 0 || !S_ISREG(about.st_mode)) continue;
+    sum += about.st_size;
+    ++*n_files;
+    snprintf(path, n, "%s", name);
+  }
+  if (all != NULL) closedir(all);
+  return sum;
+}
+
+static void the_folder_of_embeddings_keeps_to_its_bytes(void) {
+  glimpse_model* model = load_tiny(1);
+  uint8_t* rgb = make_rgb(112, 84);
+  char directory[] = GLIMPSE_SCRATCH_DIR "/embeddings-XXXXXX", path[512];
+  int64_t n_bytes = 0, of_one = 0;
+  int i, n_files = 0;
+  if (!CHECK(mkdtemp(directory) != NULL)) exit(1);
+  for (i = 0; i < 4; ++i) { /* the first says what a file has; the next may have two; the last as many as they like */
+    glimpse_engine_params params;
+    glimpse_engine* engine = NULL;
+    glimpse_picture picture;
+    glimpse_ticket* ticket;
+    Question q;
+    glimpse_engine_params_init(&params);
+    params.n_threads = 1;
+    params.n_ctx = 256;
+    params.n_batch = 32;
+    params.image_cache_dir = directory;
+    if (i > 0) params.image_cache_dir_bytes = i < 3 ? of_one + of_one / 2 : 0;
+    if (!CHECK_OK(glimpse_engine_create(model, &params, &engine))) exit(1);
+    memset(&picture, 0, sizeof picture);
+    picture.rgb = rgb;
+    picture.width = 112;
+    picture.height = 84;
+    rgb[0] = (uint8_t)i;
+    ask(&q, "7", &picture);
+    ticket = submit(engine, &q);
+    CHECK(result_of(ticket, -1).status == GLIMPSE_OK);
+    glimpse_ticket_free(ticket);
+    glimpse_engine_free(engine);
+    n_bytes = bytes_below(directory, &n_files, path, sizeof path);
+    CHECK(n_files == (i < 3 ? 1 : 2));
+    if (i == 0) of_one = n_bytes;
+  }
+  CHECK(of_one > 0 && n_bytes == 2 * of_one);
+  while (bytes_below(directory, &n_files, path, sizeof path) > 0 && CHECK(unlink(path) == 0)) {
+  }
+  CHECK(rmdir(directory) == 0);
+  free(rgb);
+  glimpse_model_free(model);
+}
+
 static void nonsense_is_refused_at_once(void) {
   glimpse_model* model = load_tiny(0);
   glimpse_engine *engine = create_engine(model, 1), *none = NULL;
@@ -286,7 +349,13 @@ static void nonsense_is_refused_at_once(void) {
   CHECK_FAILS(glimpse_engine_create(model, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_ERROR_HAS("n_parallel");
   CHECK(none == NULL);
+  glimpse_engine_params_init(&params);
+  CHECK(params.image_cache_dir_bytes > 0);
+  params.image_cache_dir_bytes = -1;
+  CHECK_FAILS(glimpse_engine_create(model, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_ERROR_HAS("image_cache_dir_bytes");
   CHECK_FAILS(glimpse_engine_create(NULL, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  params.image_cache_dir_bytes = 0;
   params.n_parallel = 2;
   params.n_ctx = 256;
   begin_info(&plan, sizeof plan);
@@ -473,6 +542,7 @@ int main(void) {
   a_thread_of_its_own_goes_on_alone();
   what_is_wrong_with_one_harms_no_other();
   nonsense_is_refused_at_once();
+  the_folder_of_embeddings_keeps_to_its_bytes();
   stopping_waits_as_long_as_it_takes();
   freeing_it_ends_what_others_wait_for();
   a_child_process_may_free_it();

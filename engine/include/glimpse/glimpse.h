@@ -831,6 +831,7 @@ typedef struct glimpse_engine_params {
   glimpse_log_callback log;
   void* log_user;
   int32_t image_dedup; /* as in glimpse_session_params */
+  int64_t image_cache_dir_bytes; /* of the files there, at most: those used longest ago go first; 0: no limit */
 } glimpse_engine_params;
 GLIMPSE_API void glimpse_engine_params_init(glimpse_engine_params* params);
 /* Bytes that an engine would use. */

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         prompt_cache: bool
         image_cache_bytes: int
         image_cache_dir: Union[str, "os.PathLike[str]"]
+        image_cache_dir_bytes: int
 
     class Sampling(TypedDict, total=False):
         """How tokens are drawn; temperature 0, the default, is greedy. See glimpse_generate_params in glimpse.h."""
