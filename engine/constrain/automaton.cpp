@@ -9,8 +9,7 @@ namespace {
 using Kind = Grammar::Kind;
 
 constexpr size_t kByteValues = 256;
-constexpr size_t kStackBytes = 72;  // with its entry in the map
-constexpr size_t kStateBytes = 48;  // of an entry in the map
+constexpr size_t kEntryBytes = 48;  // of a map
 
 uint64_t mix(uint64_t x) {
   x ^= x >> 32;
@@ -22,9 +21,15 @@ uint64_t mix(uint64_t x) {
 
 Automaton::Automaton(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTrie> trie,
                      const AutomatonLimits& limits)
-    : grammar_(std::move(grammar)), trie_(std::move(trie)), limits_(limits), stacks_(1), seen_(64) {
+    : grammar_(std::move(grammar)),
+      trie_(std::move(trie)),
+      limits_(limits),
+      seen_(64),
+      here_of_(grammar_->starts.size()) {
   states_.emplace_back();  // kDead
   next_.resize(kByteValues, kDead);
+  merged_ = {kEnd};
+  intern_calls(merged_);  // kNoCalls
 }
 
 // Forgets what the last step found.
@@ -38,6 +43,8 @@ void Automaton::begin() {
     std::fill(seen_.begin(), seen_.end(), 0);
   }
   visited_.clear();
+  for (const Here& here : here_) here_of_[here.rule] = 0;
+  here_.clear();
 }
 
 // A place to look at, unless it was.
@@ -59,13 +66,36 @@ void Automaton::open(Place place) {
   open_.push_back(place);
 }
 
-uint32_t Automaton::push(uint32_t node, uint32_t parent) {
-  const auto [found, added] = stack_ids_.emplace(place(node, parent), static_cast<uint32_t>(stacks_.size()));
-  if (added) {
-    stacks_.push_back({node, parent});
-    n_bytes_ += kStackBytes;
+// A rule begins here, or is called in one more way.
+void Automaton::call(uint32_t rule, Place caller) {
+  uint32_t& index = here_of_[rule];
+  if (index == 0) {
+    here_.push_back({rule, false, {caller}, kHere});
+    index = static_cast<uint32_t>(here_.size());
+    open(place(grammar_->starts[rule], kHere | (index - 1)));
+    return;
   }
-  return found->second;
+  Here& here = here_[index - 1];
+  here.callers.push_back(caller);
+  if (here.is_through) open(caller);
+}
+
+// A rule is through: on with those who called it.
+void Automaton::leave(uint32_t calls) {
+  if ((calls & kHere) != 0) {
+    Here& here = here_[calls & ~kHere];
+    here.is_through = true;  // for those who call it from now on
+    for (const Place caller : here.callers) open(caller);
+    return;
+  }
+  for (const Place caller : callers(calls)) {
+    if (caller == kEnd) {
+      can_end_ = true;
+    } else {
+      open(caller);
+    }
+  }
+  work_left_ -= std::min<uint64_t>(work_left_, call_sets_[calls].n);
 }
 
 // From the open places to those that wait for a byte or a token, through splits, calls and ends of rules.
@@ -74,19 +104,16 @@ Status Automaton::close() {
   while (!open_.empty()) {
     const Place at = open_.back();
     open_.pop_back();
-    if (work_left_-- == 0 || visited_.size() > 8 * limits_.n_places) {
+    if (work_left_ == 0 || visited_.size() > 8 * limits_.n_places) {
       work_left_ = 0;
       return make_error(ErrorCode::kTooLarge, "the constraint is too ambiguous: too many ways to read the text so far");
     }
     const Grammar::Node& node = g.nodes[node_of(at)];
-    const uint32_t stack = stack_of(at);
+    const uint32_t calls = calls_of(at);
+    --work_left_;
     switch (node.kind) {
       case Kind::kAccept:
-        if (stack == 0) {
-          can_end_ = true;
-        } else {
-          open(place(stacks_[stack].node, stacks_[stack].parent));
-        }
+        leave(calls);
         break;
       case Kind::kToken:
         has_tokens_ = true;
@@ -95,10 +122,10 @@ Status Automaton::close() {
         found_.push_back(at);
         break;
       case Kind::kSplit:
-        for (uint32_t i = 0; i < node.next; ++i) open(place(g.targets[node.data + i], stack));
+        for (uint32_t i = 0; i < node.next; ++i) open(place(g.targets[node.data + i], calls));
         break;
-      case Kind::kCall:  // the last call of a rule needs no return
-        open(place(g.starts[node.data], g.nodes[node.next].kind == Kind::kAccept ? stack : push(node.next, stack)));
+      case Kind::kCall:
+        call(node.data, place(node.next, calls));
         break;
       case Kind::kDead:
         break;
@@ -107,6 +134,80 @@ Status Automaton::close() {
   if (found_.size() > limits_.n_places) {
     return make_error(ErrorCode::kTooLarge,
                       "the constraint is too ambiguous: more than %d ways to read the text so far", limits_.n_places);
+  }
+  return settle();
+}
+
+// The set of these callers, which are sorted.
+uint32_t Automaton::intern_calls(const std::vector<Place>& callers_of_one) {
+  uint64_t hash = 3;
+  for (const Place caller : callers_of_one) hash = mix(hash ^ caller);
+  const auto [begin, end] = calls_ids_.equal_range(hash);
+  for (auto i = begin; i != end; ++i) {
+    const std::span<const Place> known = callers(i->second);
+    if (std::equal(known.begin(), known.end(), callers_of_one.begin(), callers_of_one.end())) return i->second;
+  }
+  const auto calls = static_cast<uint32_t>(call_sets_.size());
+  call_sets_.push_back({callers_.size(), static_cast<uint32_t>(callers_of_one.size())});
+  callers_.insert(callers_.end(), callers_of_one.begin(), callers_of_one.end());
+  calls_ids_.emplace(hash, calls);
+  n_bytes_ += sizeof(CallSet) + kEntryBytes + callers_of_one.size() * sizeof(Place);
+  return calls;
+}
+
+// Makes the calls of a rule a set. False: `missing` are to be made first. What it was called by as the last thing of
+// another rule is that rule's callers, so that right recursion goes no deeper.
+bool Automaton::settle(Here& here, std::vector<uint32_t>& missing) {
+  merged_.clear();
+  for (const Place caller : here.callers) {
+    uint32_t calls = calls_of(caller);
+    if ((calls & kHere) != 0) {
+      const uint32_t index = calls & ~kHere;
+      calls = here_[index].calls;
+      if ((calls & kHere) != 0) missing.push_back(index);
+    }
+    if (!missing.empty()) continue;
+    if (grammar_->nodes[node_of(caller)].kind == Kind::kAccept) {
+      const std::span<const Place> theirs = callers(calls);
+      merged_.insert(merged_.end(), theirs.begin(), theirs.end());
+    } else {
+      merged_.push_back(place(node_of(caller), calls));
+    }
+  }
+  if (!missing.empty()) return false;
+  work_left_ -= std::min<uint64_t>(work_left_, merged_.size());
+  std::sort(merged_.begin(), merged_.end());
+  merged_.erase(std::unique(merged_.begin(), merged_.end()), merged_.end());
+  here.calls = intern_calls(merged_);
+  return true;
+}
+
+// The calls of the places that were found become sets. No rule begins with itself: none waits for itself.
+Status Automaton::settle() {
+  std::vector<uint32_t> waiting, missing;
+  size_t n_callers = 0;
+  for (Place& at : found_) {
+    if ((calls_of(at) & kHere) == 0) continue;
+    const uint32_t wanted = calls_of(at) & ~kHere;
+    if ((here_[wanted].calls & kHere) != 0) waiting.push_back(wanted);
+    while (!waiting.empty()) {
+      if (work_left_ == 0 || n_callers > limits_.n_places) {
+        return make_error(ErrorCode::kTooLarge,
+                          "the constraint is too ambiguous: too many ways to read the text so far");
+      }
+      --work_left_;
+      Here& here = here_[waiting.back()];
+      missing.clear();
+      if ((here.calls & kHere) == 0) {
+        waiting.pop_back();
+      } else if (settle(here, missing)) {
+        n_callers += call_sets_[here.calls].n;
+        waiting.pop_back();
+      } else {
+        waiting.insert(waiting.end(), missing.begin(), missing.end());
+      }
+    }
+    at = place(node_of(at), here_[wanted].calls);
   }
   return {};
 }
@@ -132,14 +233,14 @@ Result<Automaton::State> Automaton::intern() {
   places_.insert(places_.end(), found_.begin(), found_.end());
   next_.resize(next_.size() + kByteValues, kUnknown);
   state_ids_.emplace(hash, state);
-  n_bytes_ += sizeof(Info) + kStateBytes + kByteValues * sizeof(uint32_t) + found_.size() * sizeof(Place);
+  n_bytes_ += sizeof(Info) + kEntryBytes + kByteValues * sizeof(uint32_t) + found_.size() * sizeof(Place);
   return state;
 }
 
 Result<Automaton::State> Automaton::start() {
   work_left_ = limits_.work;
   begin();
-  open(place(grammar_->starts[grammar_->root], 0));
+  open(place(grammar_->starts[grammar_->root], kNoCalls));
   GLIMPSE_TRY(close());
   return intern();
 }
@@ -153,7 +254,7 @@ Result<Automaton::State> Automaton::step(State state, uint8_t byte) {
   for (const Place at : here) {
     const Grammar::Node& node = grammar_->nodes[node_of(at)];
     if (node.kind == Kind::kBytes && has_byte(grammar_->sets[node.data], byte)) {
-      open(place(node.next, stack_of(at)));
+      open(place(node.next, calls_of(at)));
     }
   }
   GLIMPSE_TRY(close());
@@ -180,7 +281,7 @@ Result<Automaton::State> Automaton::next_token(State state, TokenId id, std::str
     const Grammar::Node& node = grammar_->nodes[node_of(at)];
     if (node.kind != Kind::kToken) continue;
     const TokenTerminal& terminal = grammar_->terminals[node.data];
-    if (terminal.matches(id) && !(terminal.any_but && bytes.empty())) open(place(node.next, stack_of(at)));
+    if (terminal.matches(id) && !(terminal.any_but && bytes.empty())) open(place(node.next, calls_of(at)));
   }
   GLIMPSE_TRY(close());
   const std::span<const Place> also = places(by_bytes);
@@ -278,18 +379,28 @@ Result<std::shared_ptr<const TokenMask>> Automaton::mask(State state) {
 Automaton::Exported Automaton::export_state(State state) const {
   Exported result;
   result.can_end = states_[state].can_end;
-  std::unordered_map<uint32_t, uint32_t> index;  // stack to frame plus 1
-  std::vector<uint32_t> chain;
+  result.calls.emplace_back();
+  std::unordered_map<uint32_t, uint32_t> index = {{kNoCalls, 0}};
+  std::vector<uint32_t> waiting;
   for (const Place at : places(state)) {
-    for (uint32_t stack = stack_of(at); stack != 0 && index.count(stack) == 0; stack = stacks_[stack].parent) {
-      chain.push_back(stack);
+    waiting.push_back(calls_of(at));
+    while (!waiting.empty()) {
+      const uint32_t calls = waiting.back();
+      const size_t n_waiting = waiting.size();
+      if (index.count(calls) == 0) {
+        for (const Place caller : callers(calls)) {
+          if (caller != kEnd && index.count(calls_of(caller)) == 0) waiting.push_back(calls_of(caller));
+        }
+      }
+      if (waiting.size() > n_waiting) continue;
+      waiting.pop_back();
+      if (!index.emplace(calls, static_cast<uint32_t>(result.calls.size())).second) continue;
+      std::vector<Exported::Place>& members = result.calls.emplace_back();
+      for (const Place caller : callers(calls)) {
+        members.emplace_back(node_of(caller), caller == kEnd ? 0 : index.at(calls_of(caller)));
+      }
     }
-    for (; !chain.empty(); chain.pop_back()) {
-      const Stack& frame = stacks_[chain.back()];
-      result.frames.push_back({frame.node, frame.parent == 0 ? 0 : index.at(frame.parent)});
-      index[chain.back()] = static_cast<uint32_t>(result.frames.size());
-    }
-    result.places.emplace_back(node_of(at), stack_of(at) == 0 ? 0 : index.at(stack_of(at)));
+    result.places.emplace_back(node_of(at), index.at(calls_of(at)));
   }
   return result;
 }
@@ -297,10 +408,15 @@ Automaton::Exported Automaton::export_state(State state) const {
 Result<Automaton::State> Automaton::import_state(const Exported& from) {
   work_left_ = limits_.work;
   begin();
-  std::vector<uint32_t> stacks = {0};
-  for (const Exported::Frame& frame : from.frames) stacks.push_back(push(frame.node, stacks[frame.parent]));
-  for (const auto& [node, frame] : from.places) {
-    found_.push_back(place(node, stacks[frame]));
+  std::vector<uint32_t> sets = {kNoCalls};
+  for (size_t i = 1; i < from.calls.size(); ++i) {
+    merged_.clear();
+    for (const auto& [node, calls] : from.calls[i]) merged_.push_back(place(node, sets[calls]));
+    std::sort(merged_.begin(), merged_.end());
+    sets.push_back(intern_calls(merged_));
+  }
+  for (const auto& [node, calls] : from.places) {
+    found_.push_back(place(node, sets[calls]));
     has_tokens_ |= grammar_->nodes[node].kind == Kind::kToken;
   }
   can_end_ = from.can_end;
