@@ -58,4 +58,9 @@ TokenTrie::TokenTrie(const Tokenizer& tokenizer) : n_tokens_(tokenizer.size()) {
   nodes_.shrink_to_fit();
 }
 
+int64_t fewest_tokens(const Tokenizer& tokenizer, size_t n_bytes) {
+  constexpr size_t kUsual = 64, kComposed = 4;  // bytes of a token; that become one when a text is composed
+  return static_cast<int64_t>(n_bytes / (kComposed * std::max(kUsual, tokenizer.trie()->n_levels())));
+}
+
 }  // namespace glimpse

@@ -54,4 +54,8 @@ class TokenTrie {
   uint64_t fingerprint_ = 0;
 };
 
+/// At least so many tokens has a text of n_bytes, be it composed (NFC) first or not. Taking a text apart costs many
+/// times its bytes: what cannot fit is refused before.
+int64_t fewest_tokens(const Tokenizer& tokenizer, size_t n_bytes);
+
 }  // namespace glimpse

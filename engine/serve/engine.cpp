@@ -22,6 +22,7 @@ bool is_folder(const std::string& path) {
   return stat(path.c_str(), &about) == 0 && S_ISDIR(about.st_mode);
 }
 
+constexpr size_t kLongText = 64 << 10;                   // bytes of one request
 constexpr uint64_t kMostCacheBytes = uint64_t{1} << 50;  // sums with it do not overflow
 
 Status check_options(const EngineOptions& options) {
@@ -174,6 +175,9 @@ Status Engine::Impl::check(const Request& request) const {
     return make_error(ErrorCode::kInvalidArgument, "a raw message stands alone: %d messages were given", chat.size());
   }
   GLIMPSE_TRY(check_text(n_bytes));
+  // Forty times its bytes: long ones are taken apart one after another, whoever brings them.
+  std::unique_lock alone(long_text_mutex, std::defer_lock);
+  if (n_bytes > kLongText) alone.lock();
   const ChatOptions how = chat_options(model->chat_format(), request.prompt);
   GLIMPSE_ASSIGN(const TokenizedChat prompt, raw ? tokenize_raw(model->tokenizer(), chat[0].parts, how)
                                                  : tokenize_chat(model->tokenizer(), chat, how));
@@ -181,12 +185,10 @@ Status Engine::Impl::check(const Request& request) const {
   return check_size(n, n_pictures, request.generate.max_tokens);
 }
 
-// To take a text apart costs forty times its bytes; what cannot fit is refused before.
+// What cannot fit is refused before it is taken apart.
 Status Engine::Impl::check_text(size_t n_bytes) const {
-  constexpr size_t kUsual = 64, kComposed = 4;  // bytes of a token; that become one when a text is normalised
-  if (n_bytes / kUsual <= static_cast<size_t>(context)) return {};
-  const size_t most = kComposed * std::max(kUsual, model->tokenizer().trie()->n_levels());
-  return check_size(static_cast<int64_t>(n_bytes / most), 1, 0);
+  if (n_bytes <= static_cast<size_t>(context)) return {};
+  return check_size(fewest_tokens(model->tokenizer(), n_bytes), 1, 0);
 }
 
 // n: tokens of the prompt, at least.

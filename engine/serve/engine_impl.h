@@ -105,6 +105,7 @@ struct Engine::Impl {
   int n_stopping = 0;  // calls of stop() that see to the end of all requests
   EngineStats counted;
   OwnThread thread;
+  mutable std::mutex long_text_mutex;
 
   // -- of the thread that runs the engine
   std::mutex step_mutex;

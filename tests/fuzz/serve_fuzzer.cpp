@@ -62,8 +62,9 @@ void read_chat(std::string_view text) {
 
 void read_completion(std::string_view text) {
   FormatCache formats;
+  const glimpse::ChatStyle style;
   for (const CompletionKind kind : {CompletionKind::kLlama, CompletionKind::kOpenAi}) {
-    const CompletionRequest request = read_completion_request(text, policy(), tokenizer(), formats, kind);
+    const CompletionRequest request = read_completion_request(text, policy(), {tokenizer(), style, formats}, kind);
     require(!request.prompts.empty() && request.picture_paths.size() <= 4);
   }
 }

@@ -2,8 +2,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+#include <stdexcept>
+
 #include "engine/model/model.h"
+#include "tests/capi/allocation_faults.h"
 #include "tests/serve/server_process.h"
+#include "tools/serve/answers.h"
 #include "tools/serve/base64.h"
 #include "tools/serve/chat_request.h"
 #include "tools/serve/chat_response.h"
@@ -139,6 +144,31 @@ TEST(ChatRequest, ReferencesOfToolsAreFoundInTheSchemaOfTheirCalls) {
   EXPECT_NE(request.tools.schema.find(R"({"$ref": "#/x"})"), std::string::npos) << "a value is a value";
 }
 
+// Which of two counts is the parser's business; that all who look take the same one is ours.
+TEST(ChatRequest, KeysThatComeTwiceAreOne) {
+  const std::string tool = R"({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}})";
+  const std::string other = R"({"type": "function", "function": {"name": "g"}})";
+  const auto body = [](const std::string& fields) {
+    return R"({"messages": [{"role": "user", "content": "x"}], "tool_choice": "required", )" + fields + "}";
+  };
+  std::string many = tool;
+  for (int i = 0; i < 100; ++i) many += ", " + tool;
+  for (const std::string& first : {many, std::string(R"("none")"), std::string("{}")}) {
+    for (const char* const key : {"tools", R"(to\u006fls)"}) {
+      const ChatRequest request = read_text(body(
+          format("\"tools\": %s, \"%s\": [%s, %s]", first[0] == '"' ? first : "[" + first + "]", key, tool, other)));
+      ASSERT_EQ(request.prompt.tools.size(), 2u) << first;
+      EXPECT_THAT(request.prompt.tools[1], HasSubstr("\"g\""));
+      EXPECT_THAT(request.tools.schema, HasSubstr("{\"const\": \"g\"}"));
+    }
+  }
+  // As it was written, where that is what was read.
+  const ChatRequest plain = read_text(body(R"("json_schema": {"enum": [1]}, "tools": [], "tool_choice": "none",
+      "json_schema": {"enum": ["b"]})"));
+  ConstraintState state = plain.generation.options.constraint->start().value();
+  EXPECT_EQ(state.forced_text(8).value(), "\"b\"");
+}
+
 TEST(FormatCache, KeepsNoMoreThanItsBytes) {
   FormatCache cache(1 << 20), roomy;
   const auto find = [](FormatCache& in, int n) {
@@ -149,6 +179,22 @@ TEST(FormatCache, KeepsNoMoreThanItsBytes) {
   for (int n = 2; n <= 8; ++n) find(cache, n), find(roomy, n);
   EXPECT_TRUE(first.expired());
   EXPECT_FALSE(kept.expired());
+  // They grow as answers go through them, and are looked at when one is asked for.
+  constexpr size_t kMost = size_t{4} << 20;
+  FormatCache grown(kMost);
+  const std::weak_ptr<const Constraint> large =
+      grown.find(demo().tokenizer(), FormatCache::Kind::kGrammar, "root ::= \"(\" root \")\" | \"x\"").value();
+  const std::weak_ptr<const Constraint> small = find(grown, 1);
+  ASSERT_FALSE(large.expired());
+  {
+    const Constraint::Ptr walked = large.lock();
+    ConstraintState state = walked->start().value();
+    const TokenId open = demo().tokenizer().find("(");
+    for (int i = 0; i < 10000 && walked->memory_bytes() < kMost; ++i) ASSERT_TRUE(state.accept(open).ok());
+    EXPECT_GE(walked->memory_bytes(), kMost);
+  }
+  EXPECT_EQ(find(grown, 1), small.lock());
+  EXPECT_TRUE(large.expired());
   FormatCache tiny(1);
   const std::weak_ptr<const Constraint> only = find(tiny, 1);
   EXPECT_FALSE(only.expired()) << "the last one stays";
@@ -221,6 +267,72 @@ TEST(ChatResponse, TellsForcedCalls) {
   EXPECT_EQ(last[0]["delta"]["tool_calls"][0]["function"], (Json{{"name", "hear"}, {"arguments", R"({"b": [2]})"}}));
   EXPECT_EQ(last[0]["delta"]["reasoning_content"], "that one");
   EXPECT_EQ(last[1]["finish_reason"], "tool_calls");
+}
+
+EngineOptions small_engine() {
+  EngineOptions options;
+  options.n_threads = 1;
+  options.context = 128;
+  options.n_parallel = 2;
+  return options;
+}
+
+// The engine's thread tells of the end even when there is no memory to tell anything with.
+TEST(Answers, EndsAreToldWithoutMemory) {
+  const auto model = std::shared_ptr<const Model>(std::shared_ptr<void>(), &demo());
+  const auto engine = Engine::create(model, small_engine()).value();
+  Request request;
+  request.messages = {{"user", {{"a circle", nullptr}}}};
+  request.generate.max_tokens = 4;
+  for (const bool throws : {false, true}) {
+    std::optional<Answers> answers;
+    answers.emplace(*engine, [&](const RequestResult&) {
+      if (throws) throw std::runtime_error("nobody counts");
+      arm_allocation_faults(1, true);
+    });
+    for (int i = 0; i < 2; ++i) ASSERT_TRUE(answers->submit(request).ok());
+    int n_ends = 0;
+    while (engine->step()) disarm_allocation_faults();
+    disarm_allocation_faults();
+    for (std::optional<AnswerEvent> event; (event = answers->next(std::chrono::milliseconds(0)));) {
+      if (!event->result) continue;
+      ++n_ends;
+      if (event->result->status.ok()) {
+        EXPECT_EQ(event->result->answer.tokens.size(), 4u);
+      } else {  // the second in the pass whose first one took the memory
+        EXPECT_EQ(event->result->status.error().code, ErrorCode::kOutOfMemory);
+        EXPECT_EQ(event->choice, 1);
+      }
+    }
+    EXPECT_EQ(n_ends, 2) << "somebody waits for ever";
+    EXPECT_TRUE(answers->finished());
+  }
+}
+
+// Where it runs out in the midst of an answer that answer ends with an error, and others go on.
+TEST(Answers, TokensWithoutMemoryAreAnError) {
+  const auto model = std::shared_ptr<const Model>(std::shared_ptr<void>(), &demo());
+  const auto engine = Engine::create(model, small_engine()).value();
+  Answers answers(*engine, [](const RequestResult&) {});
+  Request request;
+  request.messages = {{"user", {{"a circle", nullptr}}}};
+  request.generate.max_tokens = 8;
+  ASSERT_TRUE(answers.submit(request).ok());
+  int n_steps = 0, n_out_of_memory = 0;
+  for (bool more = true; more; ++n_steps) {
+    if (n_steps == 2) arm_allocation_faults(1, true);
+    more = engine->step();
+    disarm_allocation_faults();
+  }
+  while (!answers.finished()) {
+    const std::optional<AnswerEvent> event = answers.next(std::chrono::milliseconds(0));
+    ASSERT_TRUE(event.has_value()) << "it waits for ever";
+    if (event->result && !event->result->status.ok()) {
+      EXPECT_EQ(event->result->status.error().code, ErrorCode::kOutOfMemory);
+      ++n_out_of_memory;
+    }
+  }
+  EXPECT_EQ(n_out_of_memory, 1);
 }
 
 class Nobody : public HttpClient {

@@ -108,7 +108,7 @@ std::string request_text(const std::string& method, const std::string& path, con
   return text + "\r\n" + body;
 }
 
-Server::Server(const std::vector<std::string>& extra) {
+Server::Server(const std::vector<std::string>& extra, const std::vector<std::string>& environment) {
   int log[2];
   if (pipe2(log, O_CLOEXEC) != 0) throw std::runtime_error("pipe2");
   std::vector<std::string> arguments = {GLIMPSE_BINARY, "serve",
@@ -120,11 +120,16 @@ Server::Server(const std::vector<std::string>& extra) {
   std::vector<char*> argv;
   for (std::string& argument : arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
+  std::vector<std::string> given = environment;
+  std::vector<char*> envp;
+  for (std::string& variable : given) envp.push_back(variable.data());  // the first of a name counts
+  for (char** variable = environ; *variable != nullptr; ++variable) envp.push_back(*variable);
+  envp.push_back(nullptr);
   pid_ = fork();
   if (pid_ < 0) throw std::runtime_error("fork");
   if (pid_ == 0) {
     dup2(log[1], STDERR_FILENO);
-    execv(argv[0], argv.data());
+    execve(argv[0], argv.data(), envp.data());
     _exit(127);
   }
   ::close(log[1]);
@@ -171,19 +176,26 @@ Reply Server::post(const std::string& path, const std::string& body, const std::
   return raw(request_text("POST", path, body, fields));
 }
 
+std::optional<long> Server::peak_growth_kib(const std::function<void()>& work) const {
+  const auto peak = [&] {
+    std::ifstream in(format("/proc/%d/status", pid_));
+    for (std::string line; std::getline(in, line);) {
+      if (line.rfind("VmHWM:", 0) == 0) return std::stol(line.substr(6));
+    }
+    return 0L;
+  };
+  std::ofstream reset(format("/proc/%d/clear_refs", pid_));
+  const bool counts = static_cast<bool>(reset << "5" << std::flush);  // from what is resident now
+  const long before = peak();
+  work();
+  return counts && before > 0 ? std::optional(peak() - before) : std::nullopt;
+}
+
 double Server::metric(const std::string& name) const {
   const std::string text = format("\n%s", get("/metrics").body);
   const size_t at = text.find("\n" + name + "{");
   if (at == std::string::npos) throw std::runtime_error("no metric " + name);
   return std::stod(text.substr(text.find("} ", at) + 2));
-}
-
-long Server::resident_kib() const {
-  std::ifstream in(format("/proc/%d/status", pid_));
-  for (std::string line; std::getline(in, line);) {
-    if (line.rfind("VmRSS:", 0) == 0) return std::stol(line.substr(6));
-  }
-  return 0;
 }
 
 std::string data_url(const std::string& path) {

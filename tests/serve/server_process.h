@@ -3,8 +3,10 @@
 
 #include <sys/types.h>
 
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -49,8 +51,8 @@ std::string request_text(const std::string& method, const std::string& path, con
 
 class Server {
  public:
-  /// extra: options behind the model's. Waits until the server is ready.
-  explicit Server(const std::vector<std::string>& extra);
+  /// extra: options behind the model's. environment: "NAME=value", beside our own. Waits until the server is ready.
+  explicit Server(const std::vector<std::string>& extra, const std::vector<std::string>& environment = {});
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
@@ -61,10 +63,11 @@ class Server {
   Reply post(const std::string& path, const std::string& body, const std::vector<std::string>& fields = {}) const;
   Reply post(const std::string& path, const Json& body) const { return post(path, body.dump()); }
   Reply raw(std::string_view bytes) const;
+  /// By how many KiB its resident memory is larger at the most, during `work`, than before; nothing where the system
+  /// does not say.
+  std::optional<long> peak_growth_kib(const std::function<void()>& work) const;
   /// A number of /metrics.
   double metric(const std::string& name) const;
-  /// Resident memory in KiB.
-  long resident_kib() const;
   void signal(int number) const;
   /// Exit status; -1: a signal killed it.
   int wait();

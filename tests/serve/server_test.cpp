@@ -1,64 +1,18 @@
-// The protocol, against one server process with the demo model.
+// The protocol, against one server process with the demo model: what it answers.
 #include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
-#include <fstream>
-#include <memory>
 #include <set>
 #include <sstream>
-#include <thread>
 
-#include "engine/base/format.h"
-#include "tests/serve/server_process.h"
+#include "tests/serve/protocol.h"
 
 namespace glimpse::serve_test {
 namespace {
 
 using testing::HasSubstr;
-using Clock = std::chrono::steady_clock;
 using namespace std::string_literals;
-
-const char* const kChat = "/v1/chat/completions";
-const char* const kSampleAnswer =
-    "An orange ring, a green square, a blue heart and a green circle on a yellow background.";
-
-class ServeProtocol : public testing::Test {
- protected:
-  static void SetUpTestSuite() {
-    media_ = std::filesystem::temp_directory_path() / format("glimpse-media-%d", getpid());
-    std::filesystem::create_directories(media_ / "below");
-    std::filesystem::copy_file(GLIMPSE_SOURCE_DIR "/models/sample.png", media_ / "below" / "a sample.png");
-    std::filesystem::create_symlink("/etc/passwd", media_ / "link");
-    std::filesystem::create_symlink("/etc", media_ / "linked");
-    std::filesystem::create_symlink("below", media_ / "inside");
-    mkfifo((media_ / "pipe").c_str(), 0600);
-    server_ = std::make_unique<Server>(std::vector<std::string>{
-        "--media-path", media_, "--max-body", "8", "--max-images", "4", "--timeout", "2", "--parallel", "4"});
-  }
-  static void TearDownTestSuite() {
-    server_.reset();
-    std::filesystem::remove_all(media_);
-  }
-  static Json question(const std::string& text) { return {{"messages", {{{"role", "user"}, {"content", text}}}}}; }
-  static Json picture(const std::string& url) {
-    return {{"messages", {picture_question(url, "Describe this picture.")}}};
-  }
-  static void expect_ok() {
-    const Reply reply = server_->post(kChat, picture(sample_url()));
-    ASSERT_EQ(reply.status, 200) << reply.body;
-    EXPECT_EQ(reply.json()["choices"][0]["message"]["content"], kSampleAnswer);
-  }
-
-  static std::unique_ptr<Server> server_;
-  static std::filesystem::path media_;
-};
-std::unique_ptr<Server> ServeProtocol::server_;
-std::filesystem::path ServeProtocol::media_;
 
 TEST_F(ServeProtocol, AnswersAboutAPicture) {
   const Reply reply = server_->post(kChat, picture(sample_url()));
@@ -114,6 +68,54 @@ TEST_F(ServeProtocol, GivesSeveralChoicesThatASeedRepeats) {
   EXPECT_EQ(server_->post(kChat, body).json()["choices"][0], first["choices"][0]);
   body["seed"] = 8;
   EXPECT_EQ(server_->post(kChat, body).json()["choices"][0]["message"], first["choices"][1]["message"]);
+}
+
+TEST_F(ServeProtocol, TakesSeedsOfSixtyFourBits) {
+  Json body = question("Tell me about a circle.");
+  body.update({{"temperature", 3}, {"max_tokens", 12}});
+  std::set<std::string> said;
+  for (const Json& seed : {Json(INT64_MAX), Json(INT64_MIN), Json(UINT64_MAX - 1), Json((int64_t{1} << 53) + 1)}) {
+    body["seed"] = seed;
+    const Reply reply = server_->post(kChat, body), again = server_->post(kChat, body);
+    ASSERT_EQ(reply.status, 200) << reply.body;
+    EXPECT_EQ(reply.json()["choices"], again.json()["choices"]) << seed;
+    said.insert(reply.json()["choices"].dump());
+  }
+  EXPECT_GT(said.size(), 1u);
+}
+
+// Of several prompts each counts, of the choices of one only one.
+TEST_F(ServeProtocol, CountsPromptsOnce) {
+  const auto usage = [](const Json& prompt, int n) {
+    const Json body = {{"prompt", prompt}, {"n", n}, {"max_tokens", 2}};
+    return server_->post("/v1/completions", body).json()["usage"]["prompt_tokens"].get<int>();
+  };
+  const int a = usage("A circle", 1), b = usage("A heart and a square are here", 1);
+  EXPECT_NE(a, b);
+  EXPECT_EQ(usage("A circle", 3), a);
+  EXPECT_EQ(usage({"A circle", "A heart and a square are here"}, 2), a + b);
+}
+
+TEST_F(ServeProtocol, AssistantsMaySpeakTwice) {
+  const Json said = {{"role", "assistant"}, {"content", "I see."}}, asked = {{"role", "user"}, {"content", "And?"}};
+  Json body = question("Hello");
+  body["messages"].insert(body["messages"].end(), {said, said, asked});
+  EXPECT_EQ(server_->post(kChat, body).status, 200);
+  body["messages"].erase(3);
+  EXPECT_THAT(server_->post(kChat, body).error(), HasSubstr("messages[2]: two messages of the assistant at the end"));
+}
+
+// What a proxy speaks that does not know chunks.
+TEST_F(ServeProtocol, StreamsToOldClientsUntilTheConnectionEnds) {
+  Json body = picture(sample_url());
+  body["stream"] = true;
+  std::string request = request_text("POST", kChat, body.dump());
+  const Reply chunked = server_->raw(request);
+  request.replace(request.find("HTTP/1.1"), 8, "HTTP/1.0");
+  const Reply plain = server_->raw(request);
+  EXPECT_EQ(plain.status, 200);
+  EXPECT_EQ(plain.fields.count("transfer-encoding") + plain.fields.count("content-length"), 0u);
+  EXPECT_EQ(events_of(plain.body).size(), events_of(chunked.body).size());
 }
 
 TEST_F(ServeProtocol, TellsLogProbabilities) {
@@ -261,11 +263,19 @@ TEST_F(ServeProtocol, ControlTokensInTextsStayText) {
 TEST_F(ServeProtocol, TokenizesWithPieces) {
   const Json json = server_->post("/tokenize", {{"content", "a red 媽 🤗"}, {"with_pieces", true}}).json();
   std::string text;
+  size_t n_bytes = 0;
   for (const Json& token : json["tokens"]) {
     EXPECT_GE(token["id"], 0);
-    text += token["piece"].get<std::string>();
+    const Json& piece = token["piece"];
+    if (piece.is_string()) {
+      text += piece.get<std::string>();
+    } else {
+      for (const Json& byte : piece) text += static_cast<char>(byte.get<int>()), ++n_bytes;
+    }
   }
-  EXPECT_THAT(text, testing::StartsWith("a red "));
+  EXPECT_EQ(text, "a red 媽 🤗");
+  EXPECT_GT(n_bytes, 0u) << "half a character is no text";
+  EXPECT_EQ(json["count"], json["tokens"].size());
   EXPECT_EQ(server_->post("/detokenize", Json{{"tokens", {-1}}}).status, 400);
   EXPECT_EQ(server_->post("/detokenize", Json{{"tokens", {1 << 30}}}).status, 400);
 }
@@ -275,7 +285,9 @@ TEST_F(ServeProtocol, SaysWhatItIs) {
   const Json models = server_->get("/v1/models").json();
   EXPECT_EQ(models["data"][0]["id"], "demo-Q8_0");
   EXPECT_EQ(server_->get("/v1/models/demo-Q8_0").json(), models["data"][0]);
+  EXPECT_EQ(server_->get("/v1/models/demo%2DQ8%5F0").json(), models["data"][0]);
   EXPECT_EQ(server_->get("/v1/models/gpt-4").status, 404);
+  EXPECT_EQ(server_->get("/v1/models/gpt%4").status, 404);
   const Reply page = server_->get("/");
   EXPECT_THAT(page.fields.at("content-type"), HasSubstr("text/html"));
   const std::string policy = page.fields.at("content-security-policy");
@@ -423,223 +435,6 @@ TEST_F(ServeProtocol, ReadsFilesOfItsDirectoryAlone) {
     EXPECT_EQ(reply.status, 400) << url;
     EXPECT_THAT(reply.error(), testing::AnyOf(HasSubstr("no such picture file"), HasSubstr("bad %-escape"))) << url;
   }
-}
-
-TEST_F(ServeProtocol, RefusesWhatIsNoJson) {
-  const std::string whole = picture(sample_url()).dump();
-  // Cut anywhere: before, between and in the middle of everything there is.
-  for (size_t n = 0; n < 60; ++n) EXPECT_EQ(server_->post(kChat, whole.substr(0, n)).status, 400) << n;
-  for (const size_t n : {whole.size() / 2, whole.size() - 3, whole.size() - 1})
-    EXPECT_EQ(server_->post(kChat, whole.substr(0, n)).status, 400);
-  EXPECT_THAT(server_->post(kChat, "{\"messages\": nonsense}"s).error(), HasSubstr("no JSON (at byte 15)"));
-  EXPECT_EQ(server_->post(kChat, "[1]"s).error(), "the body is an array: want an object");
-  EXPECT_THAT(server_->post(kChat, std::string(100000, '[')).error(), HasSubstr("more than 64 deep"));
-  std::string deep = "{\"messages\": ";
-  for (int i = 0; i < 5000; ++i) deep += "{\"a\":";
-  EXPECT_THAT(server_->post(kChat, deep).error(), HasSubstr("more than 64 deep"));
-  std::string wide = "{\"messages\": [";
-  for (int i = 0; i < 2000000; ++i) wide += "0,";
-  EXPECT_THAT(server_->post(kChat, wide).error(), HasSubstr("values"));
-  EXPECT_EQ(server_->post(kChat, "{\"messages\": \"\xff\xfe\"}"s).status, 400);
-  EXPECT_EQ(server_->post(kChat, "{\"a\": \"\\ud800\"}"s).status, 400);
-  EXPECT_EQ(server_->post(kChat, "{\"n\": 1e999}"s).status, 400);
-  Json parts = question("x");
-  parts["messages"][0]["content"] = Json::array();
-  for (int i = 0; i < 10000; ++i) parts["messages"][0]["content"].push_back({{"type", "text"}, {"text", "x"}});
-  EXPECT_THAT(server_->post(kChat, parts).error(), HasSubstr("at most 4096 parts"));
-  expect_ok();
-}
-
-TEST_F(ServeProtocol, RefusesWhatIsTooLong) {
-  std::string text;
-  for (int i = 0; i < 9000; ++i) text += "circle ";
-  const Reply reply = server_->post(kChat, question(text));
-  EXPECT_EQ(reply.status, 400);
-  EXPECT_EQ(reply.json()["error"]["code"], "context_length_exceeded");
-  const Json count = server_->post("/tokenize", Json{{"content", text}}).json();
-  EXPECT_THAT(reply.error(), testing::ContainsRegex("[0-9]{4,}.*4096")) << count["count"];
-  // 100 MB: refused by its head, whether the client waits for leave or sends at once.
-  Socket socket(server_->port());
-  socket.send(
-      "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: "
-      "104857600\r\n\r\n");
-  EXPECT_EQ(parse_reply(socket.receive_all()).status, 413);
-  Socket hasty(server_->port());
-  hasty.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 104857600\r\n\r\n");
-  const std::string megabyte(1 << 20, 'x');
-  for (int i = 0; i < 100 && hasty.send(megabyte); ++i) {
-  }
-  EXPECT_EQ(parse_reply(hasty.receive_all()).status, 413);
-  EXPECT_THAT(server_->raw(request_text("POST", kChat, "{}", {"Expect: 100-continue"})).error(), HasSubstr("messages"));
-  expect_ok();
-}
-
-TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
-  const std::string post = "POST /v1/chat/completions HTTP/1.1\r\n";
-  const std::pair<std::string, int> heads[] = {
-      {post + "Host: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411},
-      {post + "Host: localhost\r\nContent-Length : 2\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nContent-Length: +2\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nContent-Length: 2,2\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nContent-Length: 99999999999999999999\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\n{}", 400},
-      {post + "Host: localhost\nContent-Length: 2\n\n{}", 400},
-      {post + "Host: localhost\r\nX: a\rb\r\n\r\n", 400},
-      {post + "Host: localhost\r\nX: a\x01\r\n\r\n", 400},
-      {post + "Content-Length: 2\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nHost: y\r\n\r\n", 400},
-      {post + "Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}", 415},
-      {"POST  /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
-      {"GET http://x/health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
-      {"GET /health HTTP/2.0\r\nHost: localhost\r\n\r\n", 505},
-      {"G\xc3\x84T /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 400},
-      {"BREW /health HTTP/1.1\r\nHost: localhost\r\n\r\n", 405},
-      {format("GET /%s HTTP/1.1\r\nHost: localhost\r\n\r\n", std::string(3000, 'a')), 414},
-      {format("GET / HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", std::string(20000, 'a')), 431},
-      {"\x16\x03\x01\x02\x01\r\n\r\n", 400},
-      {"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403},
-      {"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\n\r\n", 403}};
-  for (const auto& [head, status] : heads) {
-    const Reply reply = server_->raw(head);
-    EXPECT_EQ(reply.status, status) << head.substr(0, 200);
-    EXPECT_NE(reply.error(), "") << head.substr(0, 200);
-  }
-  // What follows a request is no second one.
-  Socket socket(server_->port());
-  socket.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\nGET /v1/models HTTP/1.1\r\nHost: localhost\r\n\r\n");
-  const std::string all = socket.receive_all();
-  EXPECT_EQ(all.find("HTTP/1.1", 8), std::string::npos) << all;
-}
-
-TEST_F(ServeProtocol, SaysWhatIsNotThere) {
-  EXPECT_EQ(server_->get("/v1/nothing").status, 404);
-  EXPECT_EQ(server_->post("/v1/embeddings", "{}"s).status, 501);
-  EXPECT_EQ(server_->post("/v1/nothing", "{}"s).json()["error"]["type"], "not_found_error");
-  const Reply reply = server_->get(kChat);
-  EXPECT_EQ(reply.status, 405);
-  EXPECT_EQ(reply.fields.at("allow"), "POST");
-  EXPECT_EQ(server_->raw(request_text("HEAD", "/health", "")).status, 200);
-  EXPECT_EQ(server_->raw(request_text("HEAD", "/health", "")).body, "");
-  EXPECT_EQ(server_->get("/health", {"Origin: http://localhost"}).status, 200);
-}
-
-TEST_F(ServeProtocol, CutsOffClientsThatKeepItWaiting) {
-  Socket silent(server_->port()), half(server_->port()), body(server_->port());
-  half.send("POST /v1/chat/completions HTT");
-  body.send("POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{\"mess");
-  expect_ok();
-  EXPECT_EQ(silent.receive_all(), "");
-  EXPECT_EQ(parse_reply(half.receive_all()).status, 408);
-  EXPECT_EQ(parse_reply(body.receive_all()).status, 408);
-}
-
-TEST_F(ServeProtocol, CancelsForClientsThatLeave) {
-  const double before = server_->metric("glimpse:requests_cancelled_total");
-  Json body = question("Count.");
-  body.update({{"max_tokens", 4000}, {"logit_bias", Json::object()}, {"temperature", 50}, {"stream", true}});
-  const int end = server_->post("/tokenize", {{"content", "<|im_end|>"}, {"parse_special", true}}).json()["tokens"][0];
-  const int end_of_text =
-      server_->post("/tokenize", {{"content", "<|endoftext|>"}, {"parse_special", true}}).json()["tokens"][0];
-  body["logit_bias"] = Json::array({Json::array({end, false}), Json::array({end_of_text, false})});
-  for (const bool stream : {true, false}) {
-    body["stream"] = stream;
-    Socket socket(server_->port());
-    socket.send(request_text("POST", kChat, body.dump()));
-    if (stream) {
-      EXPECT_THAT(socket.receive(), HasSubstr("200 OK"));
-    }
-    while (server_->metric("vllm:num_requests_running") < 1) std::this_thread::yield();
-    socket.close();
-  }
-  const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
-  while (server_->metric("glimpse:requests_cancelled_total") < before + 2 && Clock::now() < deadline) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(20));
-  }
-  EXPECT_EQ(server_->metric("glimpse:requests_cancelled_total"), before + 2);
-  EXPECT_EQ(server_->metric("vllm:num_requests_running"), 0);
-  expect_ok();
-}
-
-TEST_F(ServeProtocol, CutsOffSlowReaders) {
-  const double slow = server_->metric("glimpse:slow_readers_total");
-  Json body = question("Count.");
-  body.update({{"max_tokens", 2000},
-               {"n", 4},
-               {"temperature", 30},
-               {"stream", true},
-               {"logprobs", true},
-               {"top_logprobs", 20}});
-  Socket socket(server_->port(), 30, 2048);
-  socket.send(request_text("POST", kChat, body.dump()));
-  EXPECT_THAT(socket.receive(64), HasSubstr("200 OK"));
-  const Clock::time_point deadline = Clock::now() + std::chrono::seconds(20);
-  while (server_->metric("glimpse:slow_readers_total") == slow && Clock::now() < deadline) {
-    expect_ok();  // others are served meanwhile
-  }
-  EXPECT_EQ(server_->metric("glimpse:slow_readers_total"), slow + 1);
-}
-
-// A server of its own: keys, few of everything, its end.
-TEST_F(ServeProtocol, AsksForKeysAndAllowsSites) {
-  const std::string keys = (media_ / "keys").string();
-  std::ofstream(keys) << "# ours\nsecret-one\n\nsecret-two  \n";
-  const serve_test::Server server(
-      {"--api-key-file", keys, "--cors-origin", "https://example.org", "--allowed-host", "glimpse.lan"});
-  EXPECT_EQ(server.get("/health").status, 200);
-  EXPECT_EQ(server.get("/").status, 200);
-  const Reply reply = server.get("/v1/models");
-  EXPECT_EQ(reply.status, 401);
-  EXPECT_EQ(reply.json()["error"]["type"], "authentication_error");
-  EXPECT_EQ(reply.fields.at("www-authenticate"), "Bearer");
-  for (const char* const field :
-       {"Authorization: Bearer secret", "Authorization: Bearer secret-one-more", "Authorization: secret-one",
-        "Authorization: Bearer ", "Authorization: Bearer # ours"}) {
-    EXPECT_EQ(server.get("/v1/models", {field}).status, 401) << field;
-  }
-  for (const char* const field :
-       {"Authorization: Bearer secret-one", "Authorization: Bearer secret-two", "X-Api-Key: secret-two"}) {
-    EXPECT_EQ(server.get("/v1/models", {field}).status, 200) << field;
-  }
-  const std::string origin = "Origin: https://example.org";
-  const Reply allowed = server.raw(request_text("OPTIONS", kChat, "", {origin, "Access-Control-Request-Method: POST"}));
-  EXPECT_EQ(allowed.status, 204);
-  EXPECT_EQ(allowed.fields.at("access-control-allow-origin"), "https://example.org");
-  EXPECT_THAT(allowed.fields.at("access-control-allow-headers"), HasSubstr("Authorization"));
-  EXPECT_EQ(server.get("/v1/models", {origin}).fields.at("access-control-allow-origin"), "https://example.org");
-  EXPECT_EQ(server.get("/v1/models", {"Origin: https://example.org.evil"}).status, 403);
-  EXPECT_EQ(server.raw("GET /health HTTP/1.1\r\nHost: glimpse.lan:80\r\n\r\n").status, 200);
-}
-
-TEST_F(ServeProtocol, TurnsAwayWhatIsTooMuchAndFinishesWhatRuns) {
-  serve_test::Server server({"--max-connections", "3", "--parallel", "1", "--queue", "1", "--grace", "20"});
-  Json body = question("Count.");
-  body.update({{"max_tokens", 3000}, {"temperature", 50}, {"stream", true}});
-  const int end = server.post("/tokenize", {{"content", "<|im_end|>"}, {"parse_special", true}}).json()["tokens"][0];
-  const int end_of_text =
-      server.post("/tokenize", {{"content", "<|endoftext|>"}, {"parse_special", true}}).json()["tokens"][0];
-  body["logit_bias"] = Json::array({Json::array({end, false}), Json::array({end_of_text, false})});
-  const std::string request = request_text("POST", kChat, body.dump());
-  Socket first(server.port()), second(server.port());
-  first.send(request);
-  EXPECT_THAT(first.receive(64), HasSubstr("200 OK"));
-  second.send(request);  // it waits in the queue
-  while (server.metric("vllm:num_requests_waiting") < 1) std::this_thread::yield();
-  const Reply third = server.post(kChat, body);
-  EXPECT_EQ(third.status, 429) << third.body;
-  EXPECT_EQ(third.fields.at("retry-after"), "1");
-  Socket fourth(server.port()), fifth(server.port());  // fourth: the third connection, which says nothing
-  fifth.send("GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n");
-  const Reply reply = parse_reply(fifth.receive_all());
-  EXPECT_EQ(reply.status, 503);
-  EXPECT_EQ(reply.fields.at("retry-after"), "1");
-  second.close();
-  server.signal(SIGTERM);
-  const std::string rest = first.receive_all();
-  EXPECT_THAT(rest, HasSubstr("\"finish_reason\":\"length\""));
-  EXPECT_THAT(rest, HasSubstr("data: [DONE]"));
-  EXPECT_EQ(server.wait(), 0);
 }
 
 }  // namespace

@@ -54,6 +54,7 @@ class Served {
   }
   ~Served() { service_.close(); }
 
+  VectorMaker& vectors_maker() { return *serving_.vectors; }
   HttpResponse ask(const std::string& path, const Json& body) {
     HttpRequest request;
     request.head.method = "POST";
@@ -159,6 +160,18 @@ TEST(Vectors, WhatCannotBeIsRefusedByName) {
   EXPECT_THAT(served.error("/v1/rerank", {{"query", "a"}, {"documents", {"b"}}}, 501), HasSubstr("--reranking"));
   EXPECT_EQ(served.get("/tokenize", {{"content", "the cat"}})["count"],
             served.get("/tokenize", {{"content", "the cat"}})["tokens"].size());
+}
+
+TEST(Vectors, EndWithTheServer) {
+  ModelEditor editor("qwen3/model.gguf");
+  editor.set("qwen3.pooling_type", static_cast<uint64_t>(Pooling::kMean));
+  Served served(load(editor), {});
+  served.vectors_maker().stop(3600000);
+  EXPECT_EQ(served.vectors("the cat").size(), 1u);
+  served.vectors_maker().stop(0);
+  Json inputs = Json::array();
+  for (int i = 0; i < 200; ++i) inputs.push_back(std::string(400, 'x'));
+  EXPECT_THAT(served.error("/v1/embeddings", {{"input", inputs}}, 503), HasSubstr("the server is being stopped"));
 }
 
 TEST(Vectors, ChatModelsMakeThemWhenTheyAreTold) {

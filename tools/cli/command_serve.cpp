@@ -156,6 +156,7 @@ serve::ServerOptions server_options(const ServeOptions& o) {
   options.requests.media.video.limits = {video.min_pixels, video.max_pixels, video.max_tokens};
   options.requests.media.video.memory =
       std::make_shared<serve::MemoryBudget>(static_cast<uint64_t>(o.video_memory_mib) << 20);
+  options.requests.media.video.patience.cancel = interrupt_flag();  // what is not read by then is not asked any more
   options.vectors.embeddings = o.embeddings;
   options.vectors.reranking = o.reranking;
   options.vectors.pooling = o.pooling == "mean"   ? Pooling::kMean

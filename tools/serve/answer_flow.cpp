@@ -98,7 +98,7 @@ class Stream {
 
   std::string end() {
     Json json = chunk_of(plan_.head, Json::array());
-    json["usage"] = usage_of(results_);
+    json["usage"] = usage_of(results_, plan_.head.n_choices);
     json["timings"] = timings_of(results_.front());
     return format("%s%s", plan_.include_usage ? event_of(json) : "",
                   plan_.style->says_done() ? "data: [DONE]\n\n" : "");
@@ -153,12 +153,12 @@ void check_result(const RequestResult& result) {
 
 HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client) {
   auto answers = std::make_unique<Answers>(engine, [&metrics](const RequestResult& r) { metrics.observe(r); });
-  const size_t n = plan.requests.size();
-  for (Request& request : plan.requests) {
-    const Status status = answers->submit(std::move(request));
+  const size_t n = plan.n_requests;
+  for (size_t i = 0; i < n; ++i) {
+    const Status status = answers->submit(plan.request(i));
     if (!status.ok()) throw api_error(status.error());
   }
-  plan.requests.clear();
+  plan.request = nullptr;
   try {
     if (plan.stream) return stream_of(std::move(plan), std::move(answers), n, metrics, client);
     return whole_of(plan, *answers, n, metrics, client);

@@ -1,6 +1,7 @@
 // From requests of the engine to the response of a client: waiting, streaming, giving up.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -37,7 +38,9 @@ class AnswerStyle {
 };
 
 struct AnswerPlan {
-  std::vector<Request> requests;  // one per choice
+  size_t n_requests = 0;  // one per choice
+  /// Makes each in its turn, from the first: what is refused costs no copies of the others. Gone when they are made.
+  std::function<Request(size_t index)> request;
   std::shared_ptr<AnswerStyle> style;
   ResponseHead head;
   bool stream = false;

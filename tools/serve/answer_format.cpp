@@ -48,8 +48,7 @@ class Reader {
     if (schema == nullptr) return;
     if (schema->is_string()) return add(Kind::kJsonSchema, schema->get<std::string>(), fields.path(name));
     if (!schema->is_object() && !schema->is_boolean()) refuse_field(fields.path(name), "want a JSON schema");
-    const std::string_view written = member_text(object, name);
-    add(Kind::kJsonSchema, written.empty() ? dump(*schema) : std::string(written), fields.path(name));
+    add(Kind::kJsonSchema, written_member(object, name, *schema), fields.path(name));
   }
 
   void read_text(Fields& fields, const char* name, Kind kind) {
@@ -125,19 +124,25 @@ Result<Constraint::Ptr> FormatCache::find(const Tokenizer& tokenizer, Kind kind,
     for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
       if (entry->kind != kind || entry->source != source) continue;
       entries_.splice(entries_.begin(), entries_, entry);
-      return entry->constraint;
+      trim();
+      return entries_.front().constraint;
     }
   }
   GLIMPSE_ASSIGN(Constraint::Ptr made, compile(tokenizer, kind, source));
   const std::lock_guard lock(mutex_);
   entries_.push_front({kind, std::move(source), made});
-  const auto n_bytes = [&] {
-    size_t sum = 0;
-    for (const Entry& entry : entries_) sum += entry.source.size() + entry.constraint->memory_bytes();
-    return sum;
-  };
-  while (entries_.size() > kMostKept || (entries_.size() > 1 && n_bytes() > most_bytes_)) entries_.pop_back();
+  trim();
   return made;
+}
+
+// They grow as answers go through them.
+void FormatCache::trim() {
+  size_t n_bytes = 0;
+  for (const Entry& entry : entries_) n_bytes += entry.source.size() + entry.constraint->memory_bytes();
+  while (entries_.size() > kMostKept || (entries_.size() > 1 && n_bytes > most_bytes_)) {
+    n_bytes -= std::min(n_bytes, entries_.back().source.size() + entries_.back().constraint->memory_bytes());
+    entries_.pop_back();
+  }
 }
 
 Constraint::Ptr read_answer_format(Fields& body, std::string_view text, const Tokenizer& tokenizer,

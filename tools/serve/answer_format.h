@@ -15,7 +15,7 @@ namespace glimpse::serve {
 /// Constraints that were compiled lately, by what they were compiled from. Used by any thread.
 class FormatCache {
  public:
-  /// most_bytes: of all kept together; the one used last stays.
+  /// most_bytes: of all kept together, when one is asked for; the one used last stays.
   explicit FormatCache(size_t most_bytes = size_t{256} << 20) : most_bytes_(most_bytes) {}
   enum class Kind { kJsonObject, kJsonSchema, kRegex, kChoice, kGrammar };
 
@@ -28,6 +28,7 @@ class FormatCache {
     std::string source;
     Constraint::Ptr constraint;
   };
+  void trim();
   const size_t most_bytes_;
   std::mutex mutex_;
   std::list<Entry> entries_;  // the last used first

@@ -3,8 +3,8 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -24,7 +24,8 @@ struct AnswerEvent {
 /// Used by one thread; what it holds is cancelled when it goes.
 class Answers {
  public:
-  /// observe: called by the engine's thread with the end of every choice, also after we are gone.
+  /// observe: called by the engine's thread with the end of every choice, also after we are gone; what it throws is
+  /// ignored.
   Answers(Engine& engine, std::function<void(const RequestResult&)> observe)
       : engine_(engine), observe_(std::move(observe)), box_(std::make_shared<Mailbox>()) {}
   ~Answers() { cancel(); }
@@ -43,8 +44,10 @@ class Answers {
   struct Mailbox {
     std::mutex mutex;
     std::condition_variable arrived;
-    std::deque<AnswerEvent> events;
-    void put(AnswerEvent event);
+    std::list<AnswerEvent> events;
+    std::list<AnswerEvent> ends;  // of choices that go on: to tell of an end takes no memory, and always succeeds
+    void put(int choice, const Session::Step& step);
+    void end(int choice, RequestResult result) noexcept;
   };
   Engine& engine_;
   const std::function<void(const RequestResult&)> observe_;

@@ -53,9 +53,10 @@ std::vector<RequestMessage> read_messages(Fields& body, const RequestPolicy& pol
   for (size_t i = 0; i < list.size(); ++i) {
     const std::string at = format("%s[%d]", path, i);
     messages.push_back(read_message(list[i], at, style, reader));
-    if (i > 0 && messages[i].role == "assistant" && messages[i - 1].role == "assistant") {
-      refuse_field(at, "two messages of the assistant in a row");
-    }
+  }
+  const size_t n = messages.size();
+  if (n > 1 && messages[n - 1].role == "assistant" && messages[n - 2].role == "assistant") {
+    refuse_field(format("%s[%d]", path, n - 1), "two messages of the assistant at the end");
   }
   return messages;
 }

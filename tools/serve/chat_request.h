@@ -28,6 +28,7 @@ struct ChatContext {
   const ChatStyle& style;  // of the model's chat template
   FormatCache& formats;
   VisionConfig::Family family = VisionConfig::Family::kQwen2;  // of its vision encoder
+  int64_t n_positions = INT64_MAX;                             // that a request may have
 };
 
 /// text: the body. Throws ApiError, which names the field, and for a picture its message and part.

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "tokenizer/token_trie.h"
+
 namespace glimpse::serve {
 namespace {
 
@@ -13,10 +15,17 @@ bool is_token_list(const Json& json) {
   return json.is_array() && !json.empty() && json[0].is_number();
 }
 
+TokenId read_token_id(const Json& json, const std::string& path, const Tokenizer& tokenizer) {
+  const bool is_id = json.is_number_integer() && json.get<int64_t>() >= 0 && json.get<int64_t>() < tokenizer.size();
+  if (!is_id) refuse_field(path, format("want a token id from 0 to %d", tokenizer.size() - 1));
+  return json.get<TokenId>();
+}
+
 /// Reads prompts, and counts their pictures.
 class PromptReader {
  public:
-  PromptReader(const RequestPolicy& policy, const Tokenizer& tokenizer) : policy_(policy), tokenizer_(tokenizer) {}
+  PromptReader(const RequestPolicy& policy, const ChatContext& context)
+      : policy_(policy), tokenizer_(context.tokenizer), n_positions_(context.n_positions) {}
 
   std::vector<CompletionPrompt> read(Fields& body, bool* is_list) {
     const Json& prompt = body.need("prompt");
@@ -36,32 +45,41 @@ class PromptReader {
   static CompletionPrompt of_text(std::string text) { return {text, {{text, nullptr}}}; }
 
   CompletionPrompt read_one(const Json& prompt, const std::string& path) {
-    if (prompt.is_string()) return of_text(prompt.get<std::string>());
+    if (prompt.is_string()) return of_text(take(prompt));
     if (is_token_list(prompt)) return of_text(read_tokens(prompt, path));
     if (!prompt.is_object()) refuse_field(path, "want a string, an array of token ids or an object with prompt_string");
     Fields fields(prompt, path);
-    const std::string text = fields.need_text("prompt_string");
+    const Json& given = fields.need("prompt_string");
+    if (!given.is_string()) refuse_field(fields.path("prompt_string"), "want a string");
+    const std::string text = take(given);
     const Json* const media = fields.find("multimodal_data");
     if (media == nullptr) return of_text(text);
     return with_pictures(text, *media, path, fields.path("multimodal_data"));
   }
 
+  // A string, unless it is too long.
+  std::string take(const Json& text) const {
+    check_positions(fewest_tokens(tokenizer_, text.get_ref<const std::string&>().size()), n_positions_);
+    return text.get<std::string>();
+  }
+
   // Ids with texts between them: what they are together, where it has these very tokens.
   std::string read_tokens(const Json& list, const std::string& path) const {
+    check_positions(static_cast<int64_t>(list.size()), n_positions_);
     std::string text;
     std::vector<TokenId> ids;
     for (size_t i = 0; i < list.size(); ++i) {
       const std::string at = format("%s[%d]", path, i);
       if (list[i].is_string()) {
-        const std::string piece = list[i].get<std::string>();
+        const std::string piece = take(list[i]);
         const auto own = tokenizer_.encode(piece, {.parse_special = true, .normalize_nfc = true});
         if (!own.ok()) refuse_field(at, own.error().message);
         text += piece;
         ids.insert(ids.end(), own.value().begin(), own.value().end());
+        check_positions(static_cast<int64_t>(ids.size()), n_positions_);
       } else {
-        const std::vector<TokenId> one = read_token_ids(Json::array({list[i]}), path, tokenizer_);
-        text += tokenizer_.decode(one, true);
-        ids.push_back(one[0]);
+        ids.push_back(read_token_id(list[i], at, tokenizer_));
+        text += tokenizer_.token_bytes(ids.back(), true);
       }
     }
     const auto again = tokenizer_.encode(text, {.parse_special = true, .normalize_nfc = true});
@@ -102,6 +120,7 @@ class PromptReader {
 
   const RequestPolicy& policy_;
   const Tokenizer& tokenizer_;
+  const int64_t n_positions_;
   std::vector<std::string> picture_paths_;
 };
 
@@ -321,22 +340,23 @@ std::vector<TokenId> read_token_ids(const Json& list, const std::string& path, c
   if (!list.is_array()) refuse_field(path, "want an array of token ids");
   std::vector<TokenId> ids;
   ids.reserve(list.size());
-  for (size_t i = 0; i < list.size(); ++i) {
-    const bool is_id =
-        list[i].is_number_integer() && list[i].get<int64_t>() >= 0 && list[i].get<int64_t>() < tokenizer.size();
-    if (!is_id) refuse_field(format("%s[%d]", path, i), format("want a token id from 0 to %d", tokenizer.size() - 1));
-    ids.push_back(list[i].get<TokenId>());
-  }
+  for (size_t i = 0; i < list.size(); ++i) ids.push_back(read_token_id(list[i], format("%s[%d]", path, i), tokenizer));
   return ids;
 }
 
+void check_positions(int64_t n_tokens, int64_t n_positions) {
+  if (n_tokens <= n_positions) return;
+  throw api_error(make_error(ErrorCode::kContextFull, "the prompt has at least %d tokens; the context holds %d",
+                             n_tokens, n_positions));
+}
+
 CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
-                                          const Tokenizer& tokenizer, FormatCache& formats, CompletionKind kind) {
+                                          const ChatContext& context, CompletionKind kind) {
   const Json json = parse_json(text);
   Fields body(json, "");
   CompletionRequest request;
   Generation& generation = request.generation;
-  generation = read_generation(body, policy, tokenizer);
+  generation = read_generation(body, policy, context.tokenizer);
   check_model_name(body, policy, generation.warnings);
   if (kind == CompletionKind::kOpenAi) {
     read_openai_fields(body, policy, request);
@@ -344,13 +364,13 @@ CompletionRequest read_completion_request(std::string_view text, const RequestPo
     read_llama_fields(body, request);
   }
   if (generation.logprobs) generation.options.n_top_logprobs = std::max(1, generation.n_top_logprobs);
-  PromptReader prompts(policy, tokenizer);
+  PromptReader prompts(policy, context);
   request.prompts = prompts.read(body, &request.is_list);
   request.picture_paths = prompts.picture_paths();
   if (static_cast<int64_t>(request.prompts.size()) * generation.n_choices > policy.max_choices * 4) {
     refuse_field("prompt", format("prompts and choices together are more than %d answers", policy.max_choices * 4));
   }
-  generation.options.constraint = read_answer_format(body, text, tokenizer, formats);
+  generation.options.constraint = read_answer_format(body, text, context.tokenizer, context.formats);
   body.report_unknown(generation.warnings);
   return request;
 }

@@ -7,8 +7,7 @@
 #include <vector>
 
 #include "tools/serve/answer_flow.h"
-#include "tools/serve/answer_format.h"
-#include "tools/serve/generation.h"
+#include "tools/serve/chat_request.h"
 
 namespace glimpse::serve {
 
@@ -33,14 +32,16 @@ enum class CompletionKind { kOpenAi, kLlama };
 
 /// Control tokens in a prompt count. A prompt is a text, token ids (taken where they are those of the text that they
 /// stand for) with texts between them, or {"prompt_string", "multimodal_data"}: pictures in base64 for the places in
-/// the text. Throws ApiError.
+/// the text. Throws ApiError, also for what has more tokens than there may be positions.
 CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
-                                          const Tokenizer& tokenizer, FormatCache& formats, CompletionKind kind);
+                                          const ChatContext& context, CompletionKind kind);
 
 std::shared_ptr<AnswerStyle> completion_style(const CompletionRequest& request, const Tokenizer& tokenizer,
                                               CompletionKind kind);
 
-/// A list of token ids as text. Throws ApiError for what is no list of ids of the vocabulary.
+/// Throws ApiError for what is no list of ids of the vocabulary.
 std::vector<TokenId> read_token_ids(const Json& list, const std::string& path, const Tokenizer& tokenizer);
+/// Throws ApiError (the context is exceeded, with both numbers) for a prompt of at least n_tokens.
+void check_positions(int64_t n_tokens, int64_t n_positions);
 
 }  // namespace glimpse::serve

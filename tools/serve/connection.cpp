@@ -19,14 +19,15 @@ using std::chrono::milliseconds;
 
 constexpr milliseconds kSlice{200};  // how long a wait may go on after the server is told to stop
 
-milliseconds time_for(uint64_t n_bytes, uint64_t speed) {
-  return milliseconds(n_bytes * 1000 / speed);
-}
-
 }  // namespace
 
+void Connection::Credit::earn(size_t n_bytes) {
+  const std::chrono::duration<double> seconds(static_cast<double>(n_bytes) / static_cast<double>(speed_));
+  left_ = std::min(most_, left_ + std::chrono::duration_cast<Clock::duration>(seconds));
+}
+
 Connection::Connection(int socket, const ConnectionLimits& limits, const std::atomic<bool>& stopping)
-    : socket_(socket), limits_(limits), stopping_(stopping) {
+    : socket_(socket), limits_(limits), stopping_(stopping), reading_(limits), writing_(limits) {
   fcntl(socket_, F_SETFL, fcntl(socket_, F_GETFL) | O_NONBLOCK);
   const int on = 1;
   setsockopt(socket_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
@@ -86,8 +87,7 @@ std::string Connection::read_head() {
 }
 
 void Connection::begin_body(uint64_t n_bytes) {
-  body_begin_ = Clock::now();
-  n_body_ = 0;
+  reading_ = Credit(limits_);
   if (ahead_.size() > n_bytes) ahead_.resize(n_bytes);
 }
 
@@ -96,28 +96,30 @@ ssize_t Connection::read(char* bytes, size_t n) {
     const size_t taken = std::min(n, ahead_.size());
     std::copy_n(ahead_.data(), taken, bytes);
     ahead_.erase(0, taken);
-    n_body_ += taken;
     return static_cast<ssize_t>(taken);
   }
-  const ssize_t got = receive(bytes, n, body_begin_ + limits_.stall + time_for(n_body_, limits_.least_speed));
-  if (got > 0) n_body_ += static_cast<uint64_t>(got);
+  const Clock::time_point begin = Clock::now();
+  const ssize_t got = receive(bytes, n, reading_.deadline());
+  reading_.spend(Clock::now() - begin);
+  if (got > 0) reading_.earn(static_cast<size_t>(got));
   return got;
 }
 
 bool Connection::write(std::string_view bytes) {
-  const Clock::time_point deadline = Clock::now() + limits_.stall + time_for(bytes.size(), limits_.least_speed);
   while (!bytes.empty()) {
     const ssize_t n = send(socket_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n > 0) {
+      has_written_ = true;
+      writing_.earn(static_cast<size_t>(n));
       bytes.remove_prefix(static_cast<size_t>(n));
       continue;
     }
     if (n < 0 && errno == EINTR) continue;
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK) return false;
-    if (!wait(POLLOUT, deadline)) {
-      was_slow_ = true;
-      return false;
-    }
+    const Clock::time_point begin = Clock::now();
+    was_slow_ = !wait(POLLOUT, writing_.deadline());
+    writing_.spend(Clock::now() - begin);
+    if (was_slow_) return false;
   }
   return true;
 }

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <random>
 
 namespace glimpse::serve {
@@ -11,6 +12,7 @@ constexpr int64_t kLargest = int64_t{1} << 53;  // integers that every JSON writ
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 constexpr size_t kMostStops = 64;
 constexpr size_t kMostBiases = 4096;
+constexpr size_t kMostBiasText = 1024;  // bytes of a text whose tokens are meant
 
 std::vector<std::string> read_stops(Fields& body) {
   const Json* const stop = body.find("stop");
@@ -38,6 +40,9 @@ TokenId read_token_id(const Json& value, const std::string& path) {
 std::vector<TokenId> tokens_of_key(const std::string& key, const std::string& path, const Tokenizer& tokenizer) {
   if (!key.empty() && key.size() <= 9 && key.find_first_not_of("0123456789") == std::string::npos) {
     return {static_cast<TokenId>(std::stol(key))};
+  }
+  if (key.size() > kMostBiasText) {
+    refuse_field(path, format("a text of %d bytes; at most %d are taken", key.size(), kMostBiasText));
   }
   const auto ids = tokenizer.encode(key, {.parse_special = true, .normalize_nfc = true});
   if (!ids.ok()) refuse_field(path, ids.error().message);
@@ -94,6 +99,18 @@ int64_t read_max_tokens(Fields& body, int64_t otherwise) {
   return n;
 }
 
+// Any integer of 64 bits, as OpenAI has it; -1, as llama.cpp's clients say it, is any.
+std::optional<uint64_t> read_seed(Fields& body) {
+  const Json* const given = body.find("seed");
+  if (given != nullptr && given->is_number_unsigned()) return given->get<uint64_t>();
+  if (given != nullptr && given->is_number_integer()) {
+    if (*given == -1) return std::nullopt;
+    return static_cast<uint64_t>(given->get<int64_t>());
+  }
+  const int64_t seed = body.integer("seed", -kLargest, kLargest, -1);
+  return seed == -1 ? std::nullopt : std::optional(static_cast<uint64_t>(seed));
+}
+
 uint64_t random_seed() {
   std::random_device device;
   return uint64_t{device()} << 21 ^ device();
@@ -114,9 +131,8 @@ void read_sampler(Fields& body, const RequestPolicy& policy, const Tokenizer& to
   constexpr int64_t kInt32 = std::numeric_limits<int32_t>::max();
   sampler.top_k = static_cast<int32_t>(std::max<int64_t>(0, body.integer("top_k", -1, kInt32, sampler.top_k)));
   sampler.penalty_last_n = static_cast<int32_t>(body.integer("repeat_last_n", -1, kInt32, sampler.penalty_last_n));
-  const int64_t seed = body.integer("seed", -kLargest, kLargest, -1);
-  if (seed != -1) {  // which llama.cpp's clients say for any
-    sampler.seed = static_cast<uint64_t>(seed);
+  if (const std::optional<uint64_t> seed = read_seed(body)) {
+    sampler.seed = *seed;
   } else if (!policy.has_seed) {
     sampler.seed = random_seed();
   }

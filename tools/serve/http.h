@@ -42,7 +42,7 @@ class HttpHandler {
   virtual ~HttpHandler() = default;
   /// Looks at the head before the body is read. Throws ApiError.
   virtual void admit(const HttpHead& head) = 0;
-  /// Throws nothing but std::bad_alloc.
+  /// Throws nothing but, where there is no memory for a word about it, std::bad_alloc.
   virtual HttpResponse handle(HttpRequest request, const HttpClient& client) = 0;
   /// An error that ended a request before handle().
   virtual HttpResponse refuse(const HttpHead& head, const struct ApiError& error) = 0;

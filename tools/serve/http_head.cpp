@@ -63,6 +63,7 @@ void parse_request_line(std::string_view line, HttpHead& out) {
     if (static_cast<unsigned char>(c) <= 32 || static_cast<unsigned char>(c) > 126) malformed("the path");
   }
   out.method = method;
+  out.knows_chunks = version == "HTTP/1.1";
   const size_t mark = target.find('?');
   out.path = target.substr(0, mark);
   if (mark != std::string_view::npos) out.query = target.substr(mark + 1);
@@ -103,6 +104,29 @@ void check_fields(HttpHead& head) {
 }
 
 }  // namespace
+
+std::optional<std::string> percent_decoded(std::string_view text) {
+  const auto digit = [](char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
+    return -1;
+  };
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (text[i] != '%') {
+      out += text[i];
+      continue;
+    }
+    if (i + 2 >= text.size()) return std::nullopt;
+    const int high = digit(text[i + 1]), low = digit(text[i + 2]);
+    if (high < 0 || low < 0) return std::nullopt;
+    out += static_cast<char>(high << 4 | low);
+    i += 2;
+  }
+  if (out.find('\0') != std::string::npos) return std::nullopt;
+  return out;
+}
 
 std::string_view HttpHead::find(std::string_view name) const {
   for (const auto& [key, value] : fields) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,7 @@ struct HttpHead {
   std::vector<std::pair<std::string, std::string>> fields;  // names in lower case, in order
   uint64_t content_length = 0;
   bool expects_continue = false;
+  bool knows_chunks = true;  // HTTP/1.1
 
   /// The value, or "".
   std::string_view find(std::string_view name) const;
@@ -28,6 +30,9 @@ constexpr size_t kMostPathBytes = 2 << 10;
 /// bytes that may not be there, a Host that is missing or given twice, two lengths, a length beside Transfer-Encoding;
 /// 411 for Transfer-Encoding, 414, 431, 505.
 HttpHead parse_head(std::string_view head);
+
+/// Of a path or a URL; nothing when a percent sign stands for no byte, or for a zero.
+std::optional<std::string> percent_decoded(std::string_view text);
 
 /// The same request as cpp-httplib gets it: only what it needs to know, in one spelling.
 std::string plain_head(const HttpHead& head);

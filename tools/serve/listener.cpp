@@ -46,19 +46,25 @@ class ConnectionStream : public httplib::Stream {
   size_t at_ = 0;
 };
 
-void copy_response(HttpResponse from, httplib::Response& to) {
+// A stream goes in chunks, to clients that know them.
+void copy_response(HttpResponse from, bool knows_chunks, httplib::Response& to) {
   to.status = from.status;
   for (const auto& [name, value] : from.fields) to.set_header(name, value);
   if (!from.stream) {
-    to.set_content(from.body, from.content_type);
+    to.body = std::move(from.body);
+    to.set_header("Content-Type", from.content_type);
     return;
   }
-  to.set_chunked_content_provider(
-      from.content_type, [stream = std::move(from.stream)](size_t, httplib::DataSink& sink) {
-        stream([&](std::string_view piece) { return sink.write(piece.data(), piece.size()); });
-        sink.done();
-        return true;
-      });
+  httplib::ContentProviderWithoutLength provide = [stream = std::move(from.stream)](size_t, httplib::DataSink& sink) {
+    stream([&](std::string_view piece) { return sink.write(piece.data(), piece.size()); });
+    sink.done();
+    return true;
+  };
+  if (knows_chunks) {
+    to.set_chunked_content_provider(from.content_type, std::move(provide));
+  } else {
+    to.set_content_provider(from.content_type, std::move(provide));
+  }
 }
 
 /// One request of one connection; everything that is known of it is in a variable of its thread, for cpp-httplib's
@@ -85,12 +91,14 @@ class Protocol : public httplib::Server {
   }
 
   void run(Exchange& exchange) {
-    current = &exchange;
+    const struct Here {  // an exception ends it, too
+      explicit Here(Exchange& here) { current = &here; }
+      ~Here() { current = nullptr; }
+    } here(exchange);
     exchange.connection.begin_body(exchange.head.content_length);
     ConnectionStream stream(exchange.connection, plain_head(exchange.head));
     bool closed = false;
     process_request(stream, true, closed, nullptr);
-    current = nullptr;
   }
 
  private:
@@ -102,11 +110,14 @@ class Protocol : public httplib::Server {
       return true;
     });
     if (complete && body.size() == current->head.content_length) return answer(std::move(body), response);
-    copy_response(handler_.refuse(current->head, ApiError(408, "the body took too long, or ended early")), response);
+    give(handler_.refuse(current->head, ApiError(408, "the body took too long, or ended early")), response);
   }
 
   void answer(std::string body, httplib::Response& response) {
-    copy_response(handler_.handle({current->head, std::move(body)}, current->connection), response);
+    give(handler_.handle({current->head, std::move(body)}, current->connection), response);
+  }
+  void give(HttpResponse from, httplib::Response& to) {
+    copy_response(std::move(from), current->head.knows_chunks, to);
   }
 
   HttpHandler& handler_;
@@ -297,10 +308,13 @@ void Listener::Impl::turn_away(int client) {
   ConnectionLimits limits = options.connection;
   limits.linger = std::min(limits.linger, std::chrono::milliseconds(500));
   Connection connection(client, limits, stopping);
-  ApiError error(503, format("%d clients are connected already: try again", options.max_connections), "",
-                 "too_many_connections");
-  error.retry_after_s = 1;
-  connection.write(plain_response(handler.refuse({}, error), true));
+  try {
+    ApiError error(503, format("%d clients are connected already: try again", options.max_connections), "",
+                   "too_many_connections");
+    error.retry_after_s = 1;
+    connection.write(plain_response(handler.refuse({}, error), true));
+  } catch (const std::exception&) {  // no memory for a word about it: the connection is closed
+  }
   connection.finish();
 }
 
@@ -311,13 +325,16 @@ void Listener::Impl::reply(Connection& connection, const HttpHead& head, const A
 void Listener::Impl::serve(int client) {
   Connection connection(client, options.connection, stopping);
   try {
-    exchange(connection);
-  } catch (const ApiError& error) {
-    reply(connection, {}, error);
-  } catch (const std::exception&) {
-    reply(connection, {}, ApiError(500, "out of memory"));
+    try {
+      exchange(connection);
+    } catch (const ApiError& error) {
+      reply(connection, {}, error);
+    } catch (const std::exception&) {  // memory ran out; what has begun ends where it is
+      if (!connection.has_written()) reply(connection, {}, ApiError(503, "out of memory", "", "out_of_memory"));
+    }
+    if (connection.was_slow()) handler.note(HttpHandler::Event::kSlowReader);
+  } catch (const std::exception&) {  // no memory for a word about it: the connection is closed
   }
-  if (connection.was_slow()) handler.note(HttpHandler::Event::kSlowReader);
   n_clients.fetch_sub(1);
   connection.finish();
 }

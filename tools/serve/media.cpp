@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 #include <utility>
@@ -11,6 +12,7 @@
 
 #include "tools/serve/api_error.h"
 #include "tools/serve/base64.h"
+#include "tools/serve/http_head.h"
 #include "tools/serve/json_body.h"
 #include "tools/video/request_video.h"
 
@@ -44,30 +46,6 @@ bool starts_with_word(std::string_view text, std::string_view word) {  // withou
     if (c != word[i]) return false;
   }
   return true;
-}
-
-// "%20" and the like; nothing when a percent sign stands for no byte, or for a zero.
-std::optional<std::string> percent_decoded(std::string_view text) {
-  const auto digit = [](char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-  };
-  std::string out;
-  for (size_t i = 0; i < text.size(); ++i) {
-    if (text[i] != '%') {
-      out += text[i];
-      continue;
-    }
-    if (i + 2 >= text.size()) return std::nullopt;
-    const int high = digit(text[i + 1]), low = digit(text[i + 2]);
-    if (high < 0 || low < 0) return std::nullopt;
-    out += static_cast<char>(high << 4 | low);
-    i += 2;
-  }
-  if (out.find('\0') != std::string::npos) return std::nullopt;
-  return out;
 }
 
 // The names between the slashes; nothing when one of them leads upwards.
@@ -215,16 +193,19 @@ struct BudgetedVideo : RequestVideo {
   uint64_t n_bytes = 0;
 };
 
+ApiError busy(const std::string& path, const char* what) {
+  ApiError error(429, format("%s: %s", path, what), path, "queue_full");
+  error.retry_after_s = 1;
+  return error;
+}
+
 void reserve(uint64_t n, const VideoPolicy& policy, const std::string& path, BudgetedVideo& video) {
   if (n > policy.memory->n_bytes()) {
     refuse_field(path, format("the frames of the video that would be seen have %d bytes; at most %d are allowed: fewer "
                               "(fps), or smaller ones",
                               n, policy.memory->n_bytes()));
   }
-  if (video.take(policy.memory, n)) return;
-  ApiError busy(429, format("%s: the memory for frames of videos is in use", path), path, "queue_full");
-  busy.retry_after_s = 1;
-  throw busy;
+  if (!video.take(policy.memory, n)) throw busy(path, "the memory for frames of videos is in use");
 }
 
 // data:video/jpeg;base64,A,B,...: the frames themselves, as vLLM's clients send them.
@@ -234,14 +215,15 @@ void read_frame_list(std::string_view url, const MediaPolicy& policy, const std:
   DecodeOptions options;
   options.limits = policy.limits;
   std::vector<std::string_view> pieces;
+  const auto n_frames = static_cast<int64_t>(std::count(url.begin() + static_cast<ptrdiff_t>(comma), url.end(), ','));
+  if (n_frames > policy.video.sampling.max_frames) {
+    refuse_field(path,
+                 format("the video has %d frames; at most %d are seen", n_frames, policy.video.sampling.max_frames));
+  }
   for (size_t at = comma + 1; at <= url.size();) {
     const size_t end = std::min(url.find(',', at), url.size());
     pieces.push_back(url.substr(at, end - at));
     at = end + 1;
-  }
-  if (pieces.size() > static_cast<size_t>(policy.video.sampling.max_frames)) {
-    refuse_field(
-        path, format("the video has %d frames; at most %d are seen", pieces.size(), policy.video.sampling.max_frames));
   }
   for (size_t i = 0; i < pieces.size(); ++i) {
     const std::string bytes = bytes_of_data_url(head + std::string(pieces[i]), path);
@@ -266,12 +248,21 @@ void read_film(const video::MemoryFile& file, const MediaPolicy& policy, const V
   options.patience = policy.video.patience;
   options.ffmpeg = policy.video.ffmpeg;
   options.ffprobe = policy.video.ffprobe;
+  // Each may take a program of its own, and a processor.
+  if (!policy.video.readers->try_acquire_for(policy.video.turn)) {
+    throw busy(path, "the videos of others are being read");
+  }
+  const struct Turn {
+    std::counting_semaphore<>& readers;
+    ~Turn() { readers.release(); }
+  } turn{*policy.video.readers};
   const auto fits = [&](uint64_t n) -> Status {
     reserve(n, policy.video, path, video);
     return {};
   };
   const Status read = video::read_request_video(file.path(), options, {sampling, family, fits}, video);
   if (read.ok()) return;
+  if (read.error().code == ErrorCode::kCancelled) throw api_error(read.error());
   std::string said = read.error().message;
   for (const std::string& name : {"file:" + file.path(), file.path()}) {  // of which the client knows nothing
     for (size_t at = 0; (at = said.find(name, at)) != std::string::npos;) said.replace(at, name.size(), "it");

@@ -2,8 +2,10 @@
 // fetched.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
+#include <semaphore>
 #include <string>
 #include <string_view>
 
@@ -34,6 +36,9 @@ struct VideoPolicy {
   /// For the frames of all videos that are being answered.
   std::shared_ptr<MemoryBudget> memory = std::make_shared<MemoryBudget>(uint64_t{512} << 20);
   video::Patience patience{20, 60, nullptr};  // with the programs
+  /// So many videos are read at once; others wait for their turn, so long.
+  std::shared_ptr<std::counting_semaphore<>> readers = std::make_shared<std::counting_semaphore<>>(2);
+  std::chrono::milliseconds turn{30000};
   std::string ffmpeg = "ffmpeg", ffprobe = "ffprobe";
 };
 

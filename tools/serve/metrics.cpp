@@ -1,6 +1,7 @@
 #include "tools/serve/metrics.h"
 
 #include "engine/base/format.h"
+#include "tools/serve/process_memory.h"
 
 namespace glimpse::serve {
 namespace {
@@ -153,6 +154,11 @@ std::string Metrics::write(const EngineStats& s, const std::string& model_name) 
   counter("glimpse:connections_refused_total", "Connections beyond the limit.", n_connections_refused_);
   counter("glimpse:clients_left_total", "Clients that left before their answer.", n_clients_left_);
   counter("glimpse:slow_readers_total", "Clients that were cut off.", n_slow_readers_);
+  const ProcessMemory memory = process_memory();
+  number("process_resident_memory_bytes", "gauge", "Resident memory.", static_cast<double>(memory.resident));
+  number("glimpse:heap_held_bytes", "gauge", "Memory that malloc has from the system.",
+         static_cast<double>(memory.heap_held));
+  number("glimpse:heap_used_bytes", "gauge", "Of that, what is in use.", static_cast<double>(memory.heap_used));
   head("glimpse:http_responses_total", "counter", "Responses by route and status.", out);
   for (const auto& [key, n] : responses_) {
     sample("glimpse:http_responses_total",

@@ -37,14 +37,20 @@ const char* finish_reason(const Answer& answer) {
   return answer.reason == FinishReason::kStop || answer.reason == FinishReason::kStopString ? "stop" : "length";
 }
 
-Json usage_of(const std::vector<RequestResult>& results) {
+Json usage_of(const std::vector<RequestResult>& results, size_t n_choices) {
   int64_t n_prompt = 0, n_cached = 0, n_image = 0, n_generated = 0;
-  for (const RequestResult& result : results) {
-    const Timings& t = result.answer.timings;
-    n_prompt = std::max(n_prompt, t.n_prompt_tokens + t.n_cached_tokens);
-    n_cached = std::max(n_cached, t.n_cached_tokens);
-    n_image = std::max(n_image, t.n_image_tokens);
-    n_generated += t.n_generated_tokens;
+  for (size_t begin = 0; begin < results.size(); begin += n_choices) {
+    Timings most;
+    for (size_t i = begin; i < std::min(begin + n_choices, results.size()); ++i) {
+      const Timings& t = results[i].answer.timings;
+      most.n_prompt_tokens = std::max(most.n_prompt_tokens, t.n_prompt_tokens + t.n_cached_tokens);
+      most.n_cached_tokens = std::max(most.n_cached_tokens, t.n_cached_tokens);
+      most.n_image_tokens = std::max(most.n_image_tokens, t.n_image_tokens);
+      n_generated += t.n_generated_tokens;
+    }
+    n_prompt += most.n_prompt_tokens;
+    n_cached += most.n_cached_tokens;
+    n_image += most.n_image_tokens;
   }
   return {{"prompt_tokens", n_prompt},
           {"completion_tokens", n_generated},
@@ -140,7 +146,7 @@ Json response_of(const ResponseHead& head, Json choices, const std::vector<Reque
                  const std::vector<std::string>& warnings) {
   Json response = head_of(head, head.object);
   response["choices"] = std::move(choices);
-  response["usage"] = usage_of(results);
+  response["usage"] = usage_of(results, head.n_choices);
   if (!results.empty()) response["timings"] = timings_of(results.front());
   if (!warnings.empty()) response["warnings"] = warnings;
   return response;

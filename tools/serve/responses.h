@@ -18,13 +18,14 @@ struct ResponseHead {
   std::string object;   // "chat.completion", "text_completion"
   int64_t created = 0;  // seconds since 1970
   std::string model;
+  size_t n_choices = 1;  // of each prompt
 };
 
 /// "stop" or "length".
 const char* finish_reason(const Answer& answer);
 
-/// Sums over the choices; prompts count once per choice.
-Json usage_of(const std::vector<RequestResult>& results);
+/// Sums over the choices; a prompt counts once, however many choices it has: n_choices each, one after another.
+Json usage_of(const std::vector<RequestResult>& results, size_t n_choices);
 /// Milliseconds and speeds of one choice, under the names of llama.cpp where they mean the same.
 Json timings_of(const RequestResult& result);
 /// What an answer points at: kind, label, the number of its picture (or null) and its points, in pixels of that picture

@@ -14,13 +14,13 @@ void sleep_briefly() {
 class ListeningThread {
  public:
   explicit ListeningThread(Listener& listener) : listener_(listener), thread_([&listener] { listener.run(); }) {}
-  ~ListeningThread() { stop(); }
+  ~ListeningThread() {
+    begin_stop();
+    thread_.join();
+  }
   ListeningThread(const ListeningThread&) = delete;
   ListeningThread& operator=(const ListeningThread&) = delete;
-  void stop() {
-    listener_.stop();
-    if (thread_.joinable()) thread_.join();
-  }
+  void begin_stop() { listener_.stop(); }
 
  private:
   Listener& listener_;
@@ -50,6 +50,7 @@ Result<Serving> load(const ServerOptions& options, const ServerEvents& events, S
 }  // namespace
 
 Status run_server(const ServerOptions& options, const ServerEvents& events) {
+  Serving serving;  // outlives all who may use it
   Service service(options.requests, options.access);
   GLIMPSE_ASSIGN(const std::unique_ptr<Listener> listener, Listener::create(options.listener, service));
   events.listening(listener->port());
@@ -59,18 +60,16 @@ Status run_server(const ServerOptions& options, const ServerEvents& events) {
     if (loaded.error().code == ErrorCode::kCancelled && events.interrupted()) return {};
     return std::move(loaded).error();
   }
-  const Serving serving = std::move(loaded).value();
+  serving = std::move(loaded).value();
   if (serving.engine != nullptr) GLIMPSE_TRY(serving.engine->start());
   service.open(serving);
   events.ready();
   while (!events.interrupted()) sleep_briefly();
   events.stopping();
   service.close();
-  std::thread ending([&] {
-    if (serving.engine != nullptr) serving.engine->stop(options.grace_ms);
-  });  // answers go on while connections are closed to others
-  listening.stop();
-  ending.join();
+  serving.vectors->stop(options.grace_ms);
+  listening.begin_stop();  // answers go on while connections are closed to others
+  if (serving.engine != nullptr) serving.engine->stop(options.grace_ms);
   return {};
 }
 

@@ -3,8 +3,10 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <new>
 #include <random>
 
+#include "tokenizer/utf8.h"
 #include "tools/serve/answer_flow.h"
 #include "tools/serve/chat_request.h"
 #include "tools/serve/chat_response.h"
@@ -43,10 +45,26 @@ bool is_address(std::string_view name) {
   return name.substr(0, 1) == "[" || (!name.empty() && name.find_first_not_of("0123456789.") == std::string_view::npos);
 }
 
+// Names of header lines with commas between them.
+bool is_name_list(std::string_view text) {
+  return !text.empty() && text.size() <= 2048 && std::all_of(text.begin(), text.end(), [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' || c == '_' ||
+           c == ',' || c == ' ';
+  });
+}
+
 HttpResponse json_response(const Json& json) {
   HttpResponse response;
   response.body = dump(json);
   return response;
+}
+
+// A token's text; bytes where it is no valid UTF-8, as llama.cpp has it.
+Json piece_of(std::string_view bytes) {
+  if (find_invalid_utf8(bytes) == std::string_view::npos) return std::string(bytes);
+  Json list = Json::array();
+  for (const char c : bytes) list.push_back(static_cast<unsigned char>(c));
+  return list;
 }
 
 // The pictures with the sizes that the encoder will see: what some models count in. None where that cannot be said.
@@ -174,6 +192,12 @@ HttpResponse Service::handle(HttpRequest request, const HttpClient& client) {
     }
   } catch (const ApiError& error) {
     return refuse(request.head, error);
+  } catch (const std::bad_alloc&) {
+    ApiError error(503, "out of memory", "", "out_of_memory");
+    error.retry_after_s = 5;
+    return refuse(request.head, error);
+  } catch (const std::exception&) {
+    return refuse(request.head, ApiError(500, "the server made a mistake: the request was not answered"));
   }
   add_access_fields(request.head, response);
   metrics_.count_response(route->path, response.status);
@@ -221,8 +245,9 @@ void Service::check_origin(const HttpHead& head) const {
 void Service::check_key(const HttpHead& head) const {
   if (access_.api_keys.empty()) return;
   std::string_view given = head.find("authorization");
-  const std::string_view scheme = "Bearer ";
-  if (given.substr(0, scheme.size()) == scheme) {
+  const std::string_view scheme = "bearer ";  // in any case
+  const auto alike = [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b + 32 : b); };
+  if (given.size() >= scheme.size() && std::equal(scheme.begin(), scheme.end(), given.begin(), alike)) {
     given.remove_prefix(scheme.size());
   } else {
     given = head.find("x-api-key");
@@ -241,7 +266,10 @@ void Service::add_access_fields(const HttpHead& head, HttpResponse& response) co
     if (allowed != "*") response.fields.emplace_back("Vary", "Origin");
     if (head.method == "OPTIONS") {
       response.fields.emplace_back("Access-Control-Allow-Methods", "GET, POST, OPTIONS");
-      response.fields.emplace_back("Access-Control-Allow-Headers", "Authorization, Content-Type, X-Api-Key");
+      // Whatever the page wants to send: OpenAI's own client adds a dozen of its own.
+      const std::string_view wanted = head.find("access-control-request-headers");
+      response.fields.emplace_back("Access-Control-Allow-Headers",
+                                   is_name_list(wanted) ? wanted : "Authorization, Content-Type, X-Api-Key");
       response.fields.emplace_back("Access-Control-Max-Age", "600");
     }
     return;
@@ -302,17 +330,23 @@ HttpResponse Service::models(const HttpRequest&, const HttpClient&) {
 }
 
 HttpResponse Service::model(const HttpRequest& request, const HttpClient& client) {
-  const std::string name = request.head.path.substr(std::string_view("/v1/models/").size());
+  const std::string_view given = std::string_view(request.head.path).substr(std::string_view("/v1/models/").size());
+  const std::string name = percent_decoded(given).value_or("");
   const Json list = Json::parse(models(request, client).body);
   if (name == requests_.model_name) return json_response(list["data"][0]);
   throw ApiError(404, format("there is no model \"%s\" here", name.substr(0, 64)), "model", "model_not_found");
 }
 
 ChatRequest Service::read_chat(const HttpRequest& request) {
+  return read_chat_request(request.body, requests_, chat_context());
+}
+
+ChatContext Service::chat_context() {
   const Model& model = *serving().model;
   ChatContext context{model.tokenizer(), model.chat_format().style, formats_};
   if (model.has_vision()) context.family = model.vision().family();
-  return read_chat_request(request.body, requests_, context);
+  context.n_positions = serving().context;
+  return context;
 }
 
 HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client) {
@@ -320,20 +354,21 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
   const Model& model = engine.model();
   ChatRequest chat = read_chat(request);
   AnswerPlan plan;
-  plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name};
+  plan.n_requests = static_cast<size_t>(chat.generation.n_choices);
+  plan.head = {next_id("chatcmpl-"), "chat.completion", now_seconds(), requests_.model_name, plan.n_requests};
   plan.style = chat_style(chat, model, shape_pictures(chat, engine, requests_.pictures),
                           plan.head.id.substr(plan.head.id.find('-') + 1));
   plan.stream = chat.generation.stream;
   plan.include_usage = chat.generation.include_usage;
   plan.warnings = std::move(chat.generation.warnings);
-  for (int i = 0; i < chat.generation.n_choices; ++i) {
+  plan.request = [&chat, n = plan.n_requests](size_t i) {
     Request asked;
     // What is left here would live as long as the answers: frames of videos are large.
-    asked.messages = i + 1 < chat.generation.n_choices ? chat.messages : std::move(chat.messages);
+    asked.messages = i + 1 < n ? chat.messages : std::move(chat.messages);
     asked.prompt = chat.prompt;
-    asked.generate = options_of_choice(chat.generation, i);
-    plan.requests.push_back(std::move(asked));
-  }
+    asked.generate = options_of_choice(chat.generation, static_cast<int>(i));
+    return asked;
+  };
   try {
     return answer_plan(engine, metrics_, std::move(plan), client);
   } catch (ApiError& error) {
@@ -353,22 +388,23 @@ HttpResponse Service::llama_completion(const HttpRequest& request, const HttpCli
 HttpResponse Service::complete(const HttpRequest& request, const HttpClient& client, CompletionKind kind) {
   Engine& engine = this->engine();
   const Tokenizer& tokenizer = engine.model().tokenizer();
-  CompletionRequest completion = read_completion_request(request.body, requests_, tokenizer, formats_, kind);
+  CompletionRequest completion = read_completion_request(request.body, requests_, chat_context(), kind);
   AnswerPlan plan;
+  const auto n = static_cast<size_t>(completion.generation.n_choices);
+  plan.n_requests = completion.prompts.size() * n;
   plan.style = completion_style(completion, tokenizer, kind);
-  plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name};
+  plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name, n};
   plan.stream = completion.generation.stream;
   plan.include_usage = completion.generation.include_usage && kind == CompletionKind::kOpenAi;
   plan.warnings = completion.generation.warnings;
-  for (CompletionPrompt& prompt : completion.prompts) {
-    for (int i = 0; i < completion.generation.n_choices; ++i) {
-      Request asked;
-      asked.messages = {{kRawRole, prompt.parts}};
-      asked.generate = options_of_choice(completion.generation, i);
-      plan.requests.push_back(std::move(asked));
-    }
-    prompt.parts.clear();
-  }
+  plan.request = [&completion, n](size_t i) {
+    CompletionPrompt& prompt = completion.prompts[i / n];
+    Request asked;
+    asked.messages = {{kRawRole, prompt.parts}};
+    asked.generate = options_of_choice(completion.generation, static_cast<int>(i % n));
+    if (i % n == n - 1) prompt.parts.clear();
+    return asked;
+  };
   try {
     return answer_plan(engine, metrics_, std::move(plan), client);
   } catch (ApiError& error) {
@@ -383,13 +419,14 @@ TokenizedChat Service::tokenize_question(const HttpRequest& request) {
   const std::vector<ShapePicture> seen = shape_pictures(chat, engine, requests_.pictures);
   const int64_t merge = engine.model().has_vision() ? engine.model().vision().resize_factor() : 1;
   std::vector<ChatMessage> messages;
-  size_t picture = 0;
+  size_t picture = 0, n_bytes = 0;
   for (const RequestMessage& message : chat.messages) {
     ChatMessage& to = messages.emplace_back();
     to.role = message.role;
     for (const RequestPart& part : message.parts) {
       ChatPart& piece = to.parts.emplace_back();
       piece.text = part.text;
+      n_bytes += part.text.size();
       if (part.image == nullptr) continue;
       const std::string& path = chat.picture_paths[picture];
       if (part.image->video != nullptr) refuse_field(path, "the tokens of a video are known when it is encoded");
@@ -400,6 +437,7 @@ TokenizedChat Service::tokenize_question(const HttpRequest& request) {
       ++picture;
     }
   }
+  const auto held = texts_.enter(n_bytes, serving().context, "messages");
   auto tokenized =
       tokenize_chat(engine.model().tokenizer(), messages, chat_options(engine.model().chat_format(), chat.prompt));
   if (!tokenized.ok()) throw api_error(tokenized.error());
@@ -470,20 +508,30 @@ HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
   if (body.find("content") == nullptr && body.find("prompt") == nullptr) refuse_field("content", "is missing");
   const bool parse_special = body.flag("parse_special", false), with_pieces = body.flag("with_pieces", false);
   body.flag("add_special", false);  // Qwen's vocabularies have no token that begins a text
+  const auto held = texts_.enter(text.size(), serving.context, body.find("content") != nullptr ? "content" : "prompt");
   const auto ids = tokenizer.encode(text, {.parse_special = parse_special, .normalize_nfc = true});
   if (!ids.ok()) throw api_error(ids.error());
-  Json tokens = ids.value();
-  for (size_t i = 0; with_pieces && i < tokens.size(); ++i) {
-    tokens[i] = {{"id", ids.value()[i]}, {"piece", std::string(tokenizer.token_bytes(ids.value()[i], true))}};
+  // As text: a million tokens as values of JSON would take a hundred times as much.
+  HttpResponse response;
+  response.body = format("{\"count\":%d,\"max_model_len\":%d,\"tokens\":[", ids.value().size(), serving.context);
+  for (const TokenId& id : ids.value()) {
+    if (&id != ids.value().data()) response.body += ',';
+    response.body +=
+        with_pieces ? dump({{"id", id}, {"piece", piece_of(tokenizer.token_bytes(id, true))}}) : std::to_string(id);
   }
-  return json_response({{"tokens", tokens}, {"count", tokens.size()}, {"max_model_len", serving.context}});
+  response.body += "]}";
+  return response;
 }
 
 HttpResponse Service::detokenize(const HttpRequest& request, const HttpClient&) {
   const Tokenizer& tokenizer = serving().model->tokenizer();
   const Json json = parse_json(request.body);
   Fields body(json, "");
-  const std::string text = tokenizer.decode(read_token_ids(body.need("tokens"), "tokens", tokenizer), true);
+  const std::vector<TokenId> ids = read_token_ids(body.need("tokens"), "tokens", tokenizer);
+  size_t n_bytes = 0;  // a token of two digits may be a hundred blanks
+  for (const TokenId id : ids) n_bytes += tokenizer.token_bytes(id, true).size();
+  const auto held = texts_.enter(n_bytes, serving().context, "tokens");
+  const std::string text = tokenizer.decode(ids, true);
   return json_response({{"content", text}, {"prompt", text}});
 }
 

@@ -14,6 +14,7 @@
 #include "tools/serve/generation.h"
 #include "tools/serve/http.h"
 #include "tools/serve/metrics.h"
+#include "tools/serve/text_gate.h"
 #include "tools/serve/vectors.h"
 
 namespace glimpse::serve {
@@ -79,6 +80,7 @@ class Service : public HttpHandler {
   HttpResponse tokenize(const HttpRequest& request, const HttpClient& client);
   HttpResponse detokenize(const HttpRequest& request, const HttpClient& client);
 
+  ChatContext chat_context();
   ChatRequest read_chat(const HttpRequest& request);
   /// A chat request's prompt, with as many tokens for each picture as it will have.
   TokenizedChat tokenize_question(const HttpRequest& request);
@@ -94,6 +96,7 @@ class Service : public HttpHandler {
   const AccessPolicy access_;
   Metrics metrics_;
   FormatCache formats_;
+  TextGate texts_;
   std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<bool> closing_ = false;
   std::atomic<uint64_t> n_ids_ = 0;

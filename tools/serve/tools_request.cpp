@@ -120,6 +120,11 @@ std::string_view member_text(std::string_view object, std::string_view key) {
   return {};
 }
 
+std::string written_member(std::string_view object, std::string_view key, const Json& value) {
+  const std::string_view text = member_text(object, key);
+  return !text.empty() && Json::parse(text, nullptr, false) == value ? std::string(text) : dump(value);
+}
+
 ToolChoice read_tools(Fields& body, std::string_view text) {
   const Json* const tools = body.find("tools");
   const std::string path = body.path("tools");
@@ -133,9 +138,7 @@ ToolChoice read_tools(Fields& body, std::string_view text) {
   ToolChoice choice;
   if (n_tools == 0 || !wanted.any) return choice;
   // As the client wrote them: templates show definitions with their keys in that order.
-  std::string_view written = member_text(text, "tools");
-  const std::string sorted = written.empty() ? dump(*tools) : "";
-  if (written.empty()) written = sorted;
+  const std::string written = written_member(text, "tools", *tools);
   if (written.size() > kMostToolBytes) refuse_field(path, format("have more than %d bytes", kMostToolBytes));
   const Result<JsonValue> list = glimpse::parse_json(written);
   if (!list.ok()) refuse_field(path, list.error().message);

@@ -28,7 +28,10 @@ ToolChoice read_tools(Fields& body, std::string_view text);
 std::string assistant_text(Fields& message, const std::string& content, bool keep_reasoning);
 
 /// The bytes of the value of a key of the object that a valid JSON text is; "" when the key is not there, or spelled
-/// with escapes.
+/// with escapes. Of a key that comes twice, the first.
 std::string_view member_text(std::string_view object, std::string_view key);
+/// What was read of it, as the client wrote it, its keys in their order; where that cannot be found in the text (a key
+/// that comes twice, or is spelled with escapes) as we write it.
+std::string written_member(std::string_view object, std::string_view key, const Json& value);
 
 }  // namespace glimpse::serve

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <iterator>
 #include <optional>
 
@@ -30,7 +29,8 @@ VisionConfig::Family family_of(const Model& model) {
 // Inputs are texts, lists of token ids, or objects with the parts of a message: an array of such, or one alone.
 class InputReader {
  public:
-  InputReader(ContentReader& content, const Tokenizer& tokenizer) : content_(content), tokenizer_(tokenizer) {}
+  InputReader(ContentReader& content, const Tokenizer& tokenizer, int64_t n_positions)
+      : content_(content), tokenizer_(tokenizer), n_positions_(n_positions) {}
 
   std::vector<Input> read(const Json& json, const std::string& path) {
     if (!json.is_array() || is_tokens(json)) return {read_one(json, path)};
@@ -59,6 +59,7 @@ class InputReader {
 
   // The text that they stand for: a text is data here, and has tokens of its own.
   RequestPart read_tokens(const Json& list, const std::string& path) {
+    check_positions(static_cast<int64_t>(list.size()), n_positions_);
     const std::vector<TokenId> ids = read_token_ids(list, path, tokenizer_);
     std::string text = tokenizer_.decode(ids, true);
     const auto again = tokenizer_.encode(text, {.parse_markup = false});
@@ -70,6 +71,7 @@ class InputReader {
 
   ContentReader& content_;
   const Tokenizer& tokenizer_;
+  const int64_t n_positions_;
 };
 
 // As those of answers, together with them.
@@ -110,11 +112,11 @@ Json vector_of(const std::vector<float>& values, bool as_base64) {
 
 /// What both endpoints read with.
 struct VectorMaker::Body {
-  Body(std::string_view text, const RequestPolicy& policy, const Model& model)
+  Body(std::string_view text, const RequestPolicy& policy, const Model& model, int64_t n_positions)
       : json(parse_json(text)),
         fields(json, ""),
         content(policy, family_of(model), warnings),
-        inputs(content, model.tokenizer()) {
+        inputs(content, model.tokenizer(), n_positions) {
     check_model_name(fields, policy, warnings);
     fields.ignore({"user", "metadata", "truncate", "return_documents"});
   }
@@ -148,21 +150,31 @@ Result<std::unique_ptr<VectorMaker>> VectorMaker::create(const std::shared_ptr<c
 // When its turn comes; given up when the client leaves.
 template <typename Work>
 auto VectorMaker::alone(const HttpClient& client, Work&& work) {
+  const auto goes_on = [&] { return !client.has_left() && Clock::now().time_since_epoch() < end_.load(); };
+  const auto give_up = [&] {
+    if (client.has_left()) throw ClientLeft();
+    throw api_error(make_error(ErrorCode::kCancelled, "the server is being stopped"));
+  };
   std::unique_lock lock(mutex_, std::defer_lock);
   while (!lock.try_lock_for(kLook)) {
-    if (client.has_left()) throw ClientLeft();
+    if (!goes_on()) give_up();
   }
-  auto looked = std::chrono::steady_clock::now();
+  if (!goes_on()) give_up();
+  auto looked = Clock::now();
   const ProgressSink progress = [&](std::string_view, double) {
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = Clock::now();
     if (now - looked < kLook) return true;
     looked = now;
-    return !client.has_left();
+    return goes_on();
   };
   auto made = work(progress);
   if (made.ok()) return std::move(made).value();
-  if (made.error().code == ErrorCode::kCancelled) throw ClientLeft();
+  if (made.error().code == ErrorCode::kCancelled) give_up();
   throw api_error(made.error());
+}
+
+void VectorMaker::stop(int64_t grace_ms) {
+  end_.store((Clock::now() + std::chrono::milliseconds(grace_ms)).time_since_epoch());
 }
 
 VectorMaker::Pictures VectorMaker::encode(const std::vector<RequestPart>& parts, const HttpClient& client) {
@@ -186,15 +198,11 @@ VectorMaker::Pictures VectorMaker::encode(const std::vector<RequestPart>& parts,
   });
 }
 
-// To take a text apart costs many times its bytes: what cannot fit is refused before.
+// What cannot fit is refused before it is taken apart.
 void VectorMaker::check_text(const Input& input) const {
-  constexpr size_t kUsual = 64, kComposed = 4;  // bytes of a token; that become one when a text is normalised
   size_t n_bytes = 0;
   for (const RequestPart& part : input) n_bytes += part.text.size();
-  const size_t most = kComposed * std::max(kUsual, model_->tokenizer().trie()->n_levels());
-  if (n_bytes / most <= static_cast<size_t>(context_)) return;
-  throw api_error(make_error(ErrorCode::kContextFull, "an input has at least %d tokens; the context holds %d",
-                             n_bytes / most, context_));
+  check_positions(fewest_tokens(model_->tokenizer(), n_bytes), context_);
 }
 
 // paths: of the fields of all pictures.
@@ -238,7 +246,7 @@ HttpResponse VectorMaker::embeddings(std::string_view text, const RequestPolicy&
   if (!embeds_) {
     throw ApiError(501, "this server makes no embeddings: it was started without --embeddings", "", "not_supported");
   }
-  Body body(text, policy, *model_);
+  Body body(text, policy, *model_, context_);
   Fields& fields = body.fields;
   const char* const name = fields.find("input") == nullptr && fields.find("content") != nullptr ? "content" : "input";
   std::vector<Input> inputs = body.inputs.read(fields.need(name), fields.path(name));
@@ -284,7 +292,7 @@ HttpResponse VectorMaker::rerank(std::string_view text, const RequestPolicy& pol
   if (!ranks_) {
     throw ApiError(501, "this server ranks no documents: it was started without --reranking", "", "not_supported");
   }
-  Body body(text, policy, *model_);
+  Body body(text, policy, *model_, context_);
   Fields& fields = body.fields;
   // Jina's form, or that of text-embeddings-inference.
   const bool of_tei = fields.find("documents") == nullptr && fields.find("texts") != nullptr;

@@ -2,6 +2,8 @@
 // rerank say of the same, bit for bit.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -36,8 +38,11 @@ class VectorMaker {
   /// are encoded here. Throws ApiError.
   HttpResponse embeddings(std::string_view text, const RequestPolicy& policy, Engine* engine, const HttpClient& client);
   HttpResponse rerank(std::string_view text, const RequestPolicy& policy, Engine* engine, const HttpClient& client);
+  /// From any thread: what is not made by then ends with an error.
+  void stop(int64_t grace_ms);
 
  private:
+  using Clock = std::chrono::steady_clock;
   struct Body;
   using Pictures = std::vector<std::shared_ptr<const ImageEmbedding>>;
   explicit VectorMaker(std::shared_ptr<const Model> model) : model_(std::move(model)) {}
@@ -52,7 +57,8 @@ class VectorMaker {
   bool embeds_ = false, ranks_ = false;
   int64_t context_ = 0;
   Pooling pooling_ = Pooling::kNone;
-  std::timed_mutex mutex_;  // of what follows
+  std::atomic<Clock::duration> end_ = Clock::duration::max();  // since the clock's epoch
+  std::timed_mutex mutex_;                                     // of what follows
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<PictureEncoder> encoder_;  // where there is no engine
 };

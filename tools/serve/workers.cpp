@@ -1,20 +1,18 @@
 #include "tools/serve/workers.h"
 
-#include <system_error>
+#include <exception>
 
 namespace glimpse::serve {
 
 bool Workers::start(std::function<void()> job) {
   const std::lock_guard lock(mutex_);
   if (ending_ || n_busy_ >= most_) return false;
-  if (n_busy_ == threads_.size()) {
-    try {
-      threads_.emplace_back([this] { work(); });
-    } catch (const std::system_error&) {
-      return false;
-    }
+  try {
+    if (n_busy_ == threads_.size()) threads_.emplace_back([this] { work(); });
+    jobs_.push_back(std::move(job));
+  } catch (const std::exception&) {  // no thread, or no memory
+    return false;
   }
-  jobs_.push_back(std::move(job));
   ++n_busy_;
   changed_.notify_one();
   return true;

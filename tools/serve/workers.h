@@ -17,7 +17,8 @@ class Workers {
   Workers(const Workers&) = delete;
   Workers& operator=(const Workers&) = delete;
 
-  /// False, and nothing done: as many jobs as there may be threads, or no thread to be had.
+  /// False, and nothing done: as many jobs as there may be threads, or no thread or memory to be had. job: throws
+  /// nothing.
   bool start(std::function<void()> job);
   /// Waits for all jobs; none may be started any more.
   void join();
