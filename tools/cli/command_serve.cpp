@@ -15,6 +15,7 @@
 #include "tools/cli/sampling_choice.h"
 #include "tools/cli/terminal.h"
 #include "tools/cli/video_choice.h"
+#include "tools/serve/process_memory.h"
 #include "tools/serve/server.h"
 
 namespace glimpse::cli {
@@ -188,6 +189,7 @@ serve::ServerOptions server_options(const ServeOptions& o) {
 int run(const ServeOptions& o) {
   const serve::ServerOptions options = server_options(o);
   catch_interrupts();
+  serve::bound_heaps();
   ProgressLine line(false);
   serve::ServerEvents events;
   events.listening = [&](int port) {

@@ -46,8 +46,6 @@ ProcessMemory process_memory() {
 void bound_heaps() {
 #ifdef __GLIBC__
   mallopt(M_ARENA_MAX, 4);
-  // Given once, it does not grow with what is freed: bodies and pictures are not put between small pieces.
-  mallopt(M_MMAP_THRESHOLD, 256 << 10);
 #endif
 }
 
