@@ -52,7 +52,8 @@ void store_tile_ref(const ProductTile& tile, Activation activation, float* out, 
   for (int64_t c = 0; c < tile.n_columns; ++c) {
     float* to = out + c * ld_out;
     for (int64_t r = 0; r < tile.n_rows; ++r) {
-      to[r] = activated(activation, tile.values[c * tile.ld + r] + (tile.bias != nullptr ? tile.bias[r] : 0.0f));
+      const float value = tile.values[c * tile.ld + r];
+      to[r] = activated(activation, tile.bias != nullptr ? value + tile.bias[r] : value);  // -0 + 0 would be 0
     }
   }
 }
