@@ -7,13 +7,18 @@
 
 #include "support.h"
 
-static glimpse_engine* create_engine(const glimpse_model* model, int n_parallel) {
-  glimpse_engine* engine = NULL;
+static glimpse_engine_params tiny_engine_params(void) {
   glimpse_engine_params params;
   glimpse_engine_params_init(&params);
   params.n_threads = 1;
   params.n_ctx = 256;
   params.n_batch = 32;
+  return params;
+}
+
+static glimpse_engine* create_engine(const glimpse_model* model, int n_parallel) {
+  glimpse_engine* engine = NULL;
+  glimpse_engine_params params = tiny_engine_params();
   params.n_parallel = n_parallel;
   params.kv_type = GLIMPSE_KV_F32;
   if (!CHECK_OK(glimpse_engine_create(model, &params, &engine))) exit(1);
@@ -302,15 +307,11 @@ static void the_folder_of_embeddings_keeps_to_its_bytes(void) {
   int i, n_files = 0;
   if (!CHECK(mkdtemp(directory) != NULL)) exit(1);
   for (i = 0; i < 4; ++i) { /* the first says what a file has; the next may have two; the last as many as they like */
-    glimpse_engine_params params;
+    glimpse_engine_params params = tiny_engine_params();
     glimpse_engine* engine = NULL;
     glimpse_picture picture;
     glimpse_ticket* ticket;
     Question q;
-    glimpse_engine_params_init(&params);
-    params.n_threads = 1;
-    params.n_ctx = 256;
-    params.n_batch = 32;
     params.image_cache_dir = directory;
     if (i > 0) params.image_cache_dir_bytes = i < 3 ? of_one + of_one / 2 : 0;
     if (!CHECK_OK(glimpse_engine_create(model, &params, &engine))) exit(1);

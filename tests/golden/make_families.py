@@ -397,13 +397,18 @@ def text_config(cls, **sizes):
 PROMPT = "<|im_start|>user\nwhat is 7?<|im_end|>"
 
 
+def text_files(at, name, cls, config, arch, tokenizer, f16, keys=()):
+    """A decoder alone and its case."""
+    model = text_model(cls, config, SEEDS[name], f16)
+    write_text(at(name, "model.gguf"), model, arch, tokenizer, np.float16 if f16 else np.float32, keys)
+    run_case(at(name, "case-text.gguf"), model, tokenizer, PROMPT)
+
+
 def qwen3(at, tokenizer):
     config = text_config(
         transformers.Qwen3Config, hidden_size=48, intermediate_size=92, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, head_dim=24, tie_word_embeddings=True, rope_parameters=dict(rope_type="default", rope_theta=1e6))
-    model = text_model(transformers.Qwen3ForCausalLM, config, SEEDS["qwen3"], False)
-    write_text(at("qwen3", "model.gguf"), model, "qwen3", tokenizer, np.float32)
-    run_case(at("qwen3", "case-text.gguf"), model, tokenizer, PROMPT)
+    text_files(at, "qwen3", transformers.Qwen3ForCausalLM, config, "qwen3", tokenizer, False)
 
 
 def qwen3_f16(at, tokenizer):
@@ -411,9 +416,7 @@ def qwen3_f16(at, tokenizer):
         transformers.Qwen3Config, hidden_size=72, intermediate_size=101, num_hidden_layers=3, num_attention_heads=3,
         num_key_value_heads=1, head_dim=32, tie_word_embeddings=False,
         rope_parameters=dict(rope_type="yarn", rope_theta=1e4, factor=4.0, original_max_position_embeddings=128))
-    model = text_model(transformers.Qwen3ForCausalLM, config, SEEDS["qwen3-f16"], True)
-    write_text(at("qwen3-f16", "model.gguf"), model, "qwen3", tokenizer, np.float16)
-    run_case(at("qwen3-f16", "case-text.gguf"), model, tokenizer, PROMPT)
+    text_files(at, "qwen3-f16", transformers.Qwen3ForCausalLM, config, "qwen3", tokenizer, True)
 
 
 def qwen2moe(at, tokenizer):
@@ -422,11 +425,9 @@ def qwen2moe(at, tokenizer):
         num_key_value_heads=2, tie_word_embeddings=False, num_experts=6, num_experts_per_tok=2, moe_intermediate_size=37,
         shared_expert_intermediate_size=45, norm_topk_prob=False, experts_implementation="eager",
         rope_parameters=dict(rope_type="default", rope_theta=1e6))
-    model = text_model(transformers.Qwen2MoeForCausalLM, config, SEEDS["qwen2moe"], False)
     keys = [("expert_count", 6), ("expert_used_count", 2), ("expert_feed_forward_length", 37),
             ("expert_shared_feed_forward_length", 45)]
-    write_text(at("qwen2moe", "model.gguf"), model, "qwen2moe", tokenizer, np.float32, keys)
-    run_case(at("qwen2moe", "case-text.gguf"), model, tokenizer, PROMPT)
+    text_files(at, "qwen2moe", transformers.Qwen2MoeForCausalLM, config, "qwen2moe", tokenizer, False, keys)
 
 
 def qwen3moe_f16(at, tokenizer):
@@ -435,10 +436,8 @@ def qwen3moe_f16(at, tokenizer):
         num_key_value_heads=1, head_dim=24, tie_word_embeddings=False, num_experts=9, num_experts_per_tok=3,
         moe_intermediate_size=34, norm_topk_prob=True, experts_implementation="eager",
         rope_parameters=dict(rope_type="default", rope_theta=1e6))
-    model = text_model(transformers.Qwen3MoeForCausalLM, config, SEEDS["qwen3moe-f16"], True)
     keys = [("expert_count", 9), ("expert_used_count", 3), ("expert_feed_forward_length", 34)]
-    write_text(at("qwen3moe-f16", "model.gguf"), model, "qwen3moe", tokenizer, np.float16, keys)
-    run_case(at("qwen3moe-f16", "case-text.gguf"), model, tokenizer, PROMPT)
+    text_files(at, "qwen3moe-f16", transformers.Qwen3MoeForCausalLM, config, "qwen3moe", tokenizer, True, keys)
 
 
 def vision_model(cls, config_cls, tokenizer, text, vision, tied, seed, text_f16, vision_f16):
