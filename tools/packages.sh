@@ -23,8 +23,8 @@ jobs=$(nproc)
 version=$(sed -n 's/^project(glimpse VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 mirror=${GLIMPSE_DEBIAN_MIRROR:-http://deb.debian.org/debian}
 launcher=()
-command -v ccache >/dev/null && launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache -DCMAKE_C_COMPILER_LAUNCHER=ccache)
-[[ -z ${GLIMPSE_LAUNCHER:-} ]] || launcher=(-DCMAKE_CXX_COMPILER_LAUNCHER="$GLIMPSE_LAUNCHER" -DCMAKE_C_COMPILER_LAUNCHER="$GLIMPSE_LAUNCHER")
+command -v ccache >/dev/null && launcher=(-DCMAKE_{C,CXX,CUDA}_COMPILER_LAUNCHER=ccache)
+[[ -z ${GLIMPSE_LAUNCHER:-} ]] || launcher=(-DCMAKE_{C,CXX,CUDA}_COMPILER_LAUNCHER="$GLIMPSE_LAUNCHER")
 tools/install_deps.sh
 
 # apt with lists of its own, of one suite: what the machine is set to stays as it is.
@@ -87,7 +87,7 @@ make_static() {
 }
 
 make_debian() {
-  cmake --preset release "${launcher[@]}" >/dev/null
+  cmake --preset release "${launcher[@]}" -DGLIMPSE_BUILD_TESTS=OFF >/dev/null
   cmake --build --preset release -j "$jobs" -- --quiet
   (cd build/release && cpack -B "$work/cpack" >/dev/null)
   cp "$work"/cpack/glimpse_"$version"*.deb "$work"/cpack/glimpse-"$version"-Linux-x86_64.tar.gz "$out/"
