@@ -277,7 +277,7 @@ TEST(Bench, WrongFilesAndSettingsAreNamed) {
   const std::string half = dir.write("half.jpg", read_all(GLIMPSE_TEST_DIR "/data/chelsea.jpg").substr(0, 9000));
   const std::pair<std::vector<std::string>, const char*> bad[] = {
       {{"bench", "-m", "/no/such/model.gguf"}, "/no/such/model.gguf"},
-      {{"bench", "-m", dir.path()}, "glimpse-cli-"},
+      {{"bench", "-m", dir.path()}, "glimpse-test-"},
       {{"bench", "-m", cut}, "cut.gguf"},
       {{"bench", "-m", mmproj}, "mmproj.gguf"},
       {{"bench", "-m", model, "--mmproj", model, "--image", "28x28"}, "model.gguf"},
@@ -296,7 +296,7 @@ TEST(Bench, WrongFilesAndSettingsAreNamed) {
       {bench({"-pg", "12"}), "'12'"},
       {bench({"-p", "16777216", "-n", "0"}), "positions"},
       {bench({"-p", "8", "--trace", dir.file("no/such/dir/trace.json")}), "no/such/dir"},
-      {bench({"-p", "8", "--trace", dir.path(), "--force"}), "glimpse-cli-"},
+      {bench({"-p", "8", "--trace", dir.path(), "--force"}), "glimpse-test-"},
   };
   const std::vector<std::string> before = dir.list();
   for (const auto& [arguments, word] : bad) {

@@ -89,6 +89,9 @@ def test_pictures_of_every_kind_are_the_same_picture(model: glimpse.Model, pictu
     assert numpy.array_equal(session.encode(pixels).numpy(), want) and numpy.array_equal(
         session.encode(data).numpy(), want
     )
+    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
+    assert model.ask([{"role": "user", "content": content}]).text == DESCRIPTION
+    assert model.ask([{"role": "user", "content": [pixels, QUESTION]}]).text == DESCRIPTION
 
 
 def test_repeated_blocks_are_left_out_on_request(model: glimpse.Model) -> None:
@@ -96,9 +99,6 @@ def test_repeated_blocks_are_left_out_on_request(model: glimpse.Model) -> None:
     whole, some = model.encode(white), model.encode(white, image_dedup=True)
     assert whole.n_left_out == 0 and some.n_tokens == 1 and some.n_left_out == whole.n_tokens - 1
     assert glimpse.Embedding.load(some.tobytes()).n_left_out == some.n_left_out
-    content = [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": QUESTION}]
-    assert model.ask([{"role": "user", "content": content}]).text == DESCRIPTION
-    assert model.ask([{"role": "user", "content": [pixels, QUESTION]}]).text == DESCRIPTION
 
 
 def test_what_is_turned_or_transparent_is_as_the_library_reads_it(
