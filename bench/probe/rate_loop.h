@@ -23,9 +23,17 @@ GLIMPSE_INLINE double rate_of(double operations, int per_instruction, float* sin
     }
     done += static_cast<double>(per_instruction) * kChains * kSteps;
   }
-  // In lanes of 64 bits where they are integers: the lowest bits are those of narrower lanes.
+  // In unsigned lanes of 64 bits where they are integers: the lowest bits are those of narrower lanes.
 #pragma GCC unroll 16
-  for (int c = 1; c < kChains; ++c) sums[0] = sums[0] + sums[c];
+  for (int c = 1; c < kChains; ++c) {
+    if constexpr (static_cast<Lane>(0.5f) != 0) {
+      sums[0] = sums[0] + sums[c];
+    } else {
+      typedef unsigned long long Words __attribute__((vector_size(sizeof sums[0])));
+      const Words sum = __builtin_bit_cast(Words, sums[0]) + __builtin_bit_cast(Words, sums[c]);
+      __builtin_memcpy(&sums[0], &sum, sizeof sum);
+    }
+  }
   Lane lane;
   __builtin_memcpy(&lane, &sums[0], sizeof lane);
   *sink = static_cast<float>(lane);

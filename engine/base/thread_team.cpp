@@ -18,6 +18,10 @@
 #include <omp.h>
 #endif
 
+#ifndef GLIMPSE_TEAM_STALLS
+#define GLIMPSE_TEAM_STALLS  // a test lets the calling thread be put off there
+#endif
+
 namespace glimpse {
 namespace {
 
@@ -98,7 +102,7 @@ struct ThreadTeam::Shared {
 
   alignas(64) std::atomic<uint32_t> epoch{0};
   std::atomic<bool> stop{false};
-  alignas(64) std::atomic<uint32_t> n_sleeping{0};  // since the last call that woke them
+  alignas(64) std::atomic<uint32_t> n_sleeping{0};  // or about to, or waking up
   std::atomic<bool> caller_sleeps{false};
   // The phase at hand.
   alignas(64) int64_t count = 0;
@@ -143,6 +147,7 @@ void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
     if (!(spins ? spin_until(changed) : changed())) {
       n_sleeping.fetch_add(1, std::memory_order_seq_cst);
       epoch.wait(seen, std::memory_order_seq_cst);
+      n_sleeping.fetch_sub(1, std::memory_order_relaxed);
     }
     seen = epoch.load(std::memory_order_acquire);
     if (stop.load(std::memory_order_acquire))
@@ -155,10 +160,13 @@ void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
   }
 }
 
-// step: 1 opens a phase, 2 leaves it at that.
+// step: 1 opens a phase, 2 leaves it at that. Whoever sleeps is counted until it is awake: were the count cleared here,
+// a worker that has seen the new epoch, found nothing to do and gone to sleep before the count is looked at would be
+// cleared with the others, and nothing would ever wake it.
 void ThreadTeam::Shared::wake(uint32_t step) {
   epoch.fetch_add(step, std::memory_order_seq_cst);
-  if (n_sleeping.exchange(0, std::memory_order_seq_cst) != 0) epoch.notify_all();
+  GLIMPSE_TEAM_STALLS;
+  if (n_sleeping.load(std::memory_order_seq_cst) != 0) epoch.notify_all();
 }
 
 void ThreadTeam::Shared::close_phase() {

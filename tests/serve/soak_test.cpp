@@ -250,7 +250,7 @@ TEST(ServeSoak, AnswersAsAloneWhateverOthersDo) {
   std::vector<Client> clients;
   for (unsigned i = 0; i < kClients; ++i) clients.emplace_back(server, questions, i + 1);
   std::vector<Memory> memory;
-  int n_compared = 0, n_left = 0, n_refused = 0;
+  int n_compared = 0, compared_before = 0, n_left = 0, n_refused = 0;
   for (const double share : {0.4, 0.3, 0.3}) {  // to warm up; to measure
     const auto end = Clock::now() +
                      std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(soak_seconds() * share));
@@ -258,6 +258,7 @@ TEST(ServeSoak, AnswersAsAloneWhateverOthersDo) {
     for (Client& client : clients) threads.emplace_back([&] { client.run(end); });
     for (std::thread& thread : threads) thread.join();
     memory.push_back(memory_of(server));
+    compared_before = n_compared;
     n_compared = n_left = n_refused = 0;
     for (const Client& client : clients) {
       n_compared += client.n_compared;
@@ -273,7 +274,10 @@ TEST(ServeSoak, AnswersAsAloneWhateverOthersDo) {
   EXPECT_GT(n_left, 5);
   EXPECT_GT(n_refused, 5);
   if (!GLIMPSE_SANITIZED) {  // sanitizers keep what was freed
-    EXPECT_LT(memory[2].used, memory[1].used + 64);
+    // What caches hold differs by tens of KiB from one moment to the next. Whatever were lost, malloc gives 32 bytes
+    // for it at least: once in four of the phase's answers would be seen.
+    const double noise = 64, lost = 32.0 / 1024 / 4 * (n_compared - compared_before);
+    EXPECT_LT(memory[2].used, memory[1].used + noise + lost);
     EXPECT_LT(memory[2].resident, memory[0].resident + (24 << 10));
   }
   // Nothing of those who left runs on.
