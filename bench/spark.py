@@ -3,9 +3,9 @@
 
 spark.py GLIMPSE [PAIRS [ROWS]]      GLIMPSE: the command; PYTHONPATH or an installed wheel has the package
 
-Both read the held-out pictures (copies of them, as many as ROWS) and answer with the demo model, 4 rows under way for each of the CPUs that Spark
-gives a worker; loading and the start of Spark are not counted: of Spark, because a first pass over all rows comes before, and of the command,
-because its time with one row is subtracted.
+Both read the held-out pictures (as many as ROWS, each with a pixel of its own, so that no cache knows one) and answer with the demo model, 4 rows under
+way for each of the CPUs that Spark gives a worker; loading and the start of Spark are not counted: of Spark, because a pass over other pictures comes
+before, and of the command, because its time with one row is subtracted.
 """
 
 import os
@@ -19,6 +19,7 @@ import time
 
 import glimpse
 from glimpse.spark import VisionModel, load_images
+from PIL import Image
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import lit
 
@@ -45,29 +46,38 @@ def by_command(folder: pathlib.Path) -> float:
 
 
 with tempfile.TemporaryDirectory() as scratch:
-    many, one = pathlib.Path(scratch) / "many", pathlib.Path(scratch) / "one"
-    many.mkdir(), one.mkdir()
-    for i in range(n_rows):
-        shutil.copy(heldout[i % len(heldout)], many / f"{i:05}.png")
+    one = pathlib.Path(scratch) / "one"
+    one.mkdir()
     shutil.copy(heldout[0], one)
+
+    def pictures(number: int) -> pathlib.Path:
+        folder = pathlib.Path(scratch) / f"many{number}"
+        folder.mkdir()
+        for i in range(n_rows):
+            picture = Image.open(heldout[i % len(heldout)]).convert("RGB")
+            picture.putpixel((0, 0), (number, i // 256, i % 256))
+            picture.save(folder / f"{i:05}.png")
+        return folder
+
     os.environ["PYSPARK_PYTHON"] = sys.executable
     spark = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false").getOrCreate()
     spark.sparkContext.setLogLevel("ERROR")
     model = VisionModel.loadSavedModel(files["model"], files["mmproj"]).setInputCols(["caption", "image"])
     model.setNPredict(40).setBatchSize(4).setNCtx(1024)
-    data = load_images(spark, str(many)).withColumn("caption", lit(caption)).repartition(2).cache()
-    assert data.count() == n_rows
-    table = model.transform(data)
 
-    def by_spark() -> float:
+    def by_spark(folder: pathlib.Path) -> float:
+        data = load_images(spark, str(folder)).withColumn("caption", lit(caption)).repartition(2).cache()
+        assert data.count() == n_rows
+        table = model.transform(data)
         begin = time.perf_counter()
         table.write.format("noop").mode("overwrite").save()
         return time.perf_counter() - begin
 
-    by_spark()
+    by_spark(pictures(0))
     ratios = []
     for pair in range(n_pairs):
-        batch, sparks = by_command(many) - by_command(one), by_spark()
+        many = pictures(pair + 1)
+        batch, sparks = by_command(many) - by_command(one), by_spark(many)
         ratios.append(batch / sparks)
         print(f"glimpse batch {n_rows / batch:.1f} rows/s, Spark {n_rows / sparks:.1f} rows/s: {ratios[-1]:.2f}", flush=True)
     print(f"median {statistics.median(ratios):.2f} ({min(ratios):.2f} - {max(ratios):.2f})")
