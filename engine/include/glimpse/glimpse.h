@@ -830,7 +830,7 @@ typedef struct glimpse_engine_params {
   const char* image_cache_dir;
   glimpse_log_callback log;
   void* log_user;
-  int32_t image_dedup; /* as in glimpse_session_params */
+  int32_t image_dedup;           /* as in glimpse_session_params */
   int64_t image_cache_dir_bytes; /* of the files there, at most: those used longest ago go first; 0: no limit */
 } glimpse_engine_params;
 GLIMPSE_API void glimpse_engine_params_init(glimpse_engine_params* params);
