@@ -221,7 +221,9 @@ TEST_P(Speculation, EveryStepShowsTheSameSession) {
     both([](Session& s) { EXPECT_OK(s.begin_answer(coin(30, 8))); });
     for (int i = 0; i < 31; ++i) expect_the_same_step(*plain, *speculating);  // the last is refused
     // Another model's drafts may all be wrong, and it is then asked more rarely.
-    EXPECT_GT(speculating->timings().n_accepted_tokens, way.draft_model == Way::kOther ? -1 : 0);
+    if (way.draft_model != Way::kOther) {
+      EXPECT_GT(speculating->timings().n_accepted_tokens, 0);
+    }
 
     // Another answer, other messages or a reset while drafts wait.
     for (int given_up = 1; given_up < 6; ++given_up) {
