@@ -46,10 +46,10 @@ bool spin_until(Done&& done) {
 // reset every part before each phase: whoever comes first does.
 class Cursor {
  public:
-  /// The next items of `part`, at most grain.most; empty when all are taken. phase: differs from that of the phase
-  /// before, in which each cursor was looked at until it was empty.
-  WorkRange take(uint32_t phase, WorkRange part, Grain grain) {
-    const uint64_t tag = static_cast<uint64_t>(phase & 0xffff) << kTagShift;
+  /// The next items of `part`, at most grain.most; empty when all are taken. phase: not 0, and another than that of the
+  /// phase before, in which each cursor was looked at until it was empty.
+  WorkRange take(uint16_t phase, WorkRange part, Grain grain) {
+    const uint64_t tag = uint64_t{phase} << kTagShift;
     for (uint64_t old = value_.load(std::memory_order_relaxed);;) {
       const bool is_current = (old & ~kPositionMask) == tag;
       const int64_t position = is_current ? static_cast<int64_t>(old & kPositionMask) : part.begin;
@@ -62,7 +62,7 @@ class Cursor {
     }
   }
 
-  /// Makes it fit any phase: their numbers are odd.
+  /// Makes it fit any phase.
   void reset() { value_.store(0, std::memory_order_relaxed); }
 
  private:
@@ -91,7 +91,7 @@ struct ThreadTeam::Shared {
   void reset(int n_threads);
 
   void worker_loop(int thread, uint32_t seen);
-  void take_pieces(int thread, uint32_t phase);
+  void take_pieces(int thread);
   void wake(uint32_t step);
   void close_phase();
   void wait_until_out(Seat& seat);
@@ -106,6 +106,7 @@ struct ThreadTeam::Shared {
   std::atomic<bool> caller_sleeps{false};
   // The phase at hand.
   alignas(64) int64_t count = 0;
+  uint16_t phase = 0;  // counts phases alone: the epoch also moves where there is none, and would meet old cursors again
   Grain grain;
   const FunctionRef<void(int, int64_t, int64_t)>* work = nullptr;
 
@@ -127,9 +128,8 @@ void ThreadTeam::Shared::reset(int n_threads) {
   }
 }
 
-// phase: as it was seen open, not as the epoch is now: it may have been closed since, and a cursor that is asked for
-// another number than its own begins anew.
-void ThreadTeam::Shared::take_pieces(int thread, uint32_t phase) {
+// Of the phase at hand, which stays what it is while this thread is inside.
+void ThreadTeam::Shared::take_pieces(int thread) {
   for (int i = 0; i < n_running; ++i) {
     const int part = (thread + i) % n_running;
     const WorkRange items = split_work(count, part, n_running);
@@ -154,7 +154,7 @@ void ThreadTeam::Shared::worker_loop(int thread, uint32_t seen) {
       return;  // after the epoch: the last change of it comes with the order to stop
     if (seen % 2 == 0) continue;
     mine.inside.store(1, std::memory_order_seq_cst);
-    if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread, seen);
+    if (epoch.load(std::memory_order_seq_cst) == seen) take_pieces(thread);
     mine.inside.store(0, std::memory_order_seq_cst);
     if (caller_sleeps.load(std::memory_order_seq_cst)) mine.inside.notify_one();
   }
@@ -339,10 +339,11 @@ void ThreadTeam::for_ranges(int64_t count, Grain grain, FunctionRef<void(int, in
   }
   Shared& s = *shared_;
   s.count = count;
+  s.phase = s.phase == UINT16_MAX ? uint16_t{1} : static_cast<uint16_t>(s.phase + 1);
   s.grain = grain;
   s.work = &work;
   s.wake(1);
-  s.take_pieces(0, s.epoch.load(std::memory_order_relaxed));
+  s.take_pieces(0);
   s.close_phase();
 }
 

@@ -76,6 +76,20 @@ TEST(ThreadTeam, TagsOfPhasesMayComeAgain) {
   EXPECT_EQ(sum, 3 * (60000 + 45000));
 }
 
+#if !GLIMPSE_USE_OPENMP  // there each pass begins anew, and costs a parallel region
+// Passes whose work is too little to share move the epoch as well: no number of them between two phases may make the
+// second take the first one's cursors for its own.
+TEST(ThreadTeam, PassesWithoutPhasesMayBeAnyNumber) {
+  ThreadTeam team(2);
+  std::atomic<int64_t> sum{0};
+  const auto phase = [&] { team.for_each(8, [&](int, int64_t) { ++sum; }); };
+  phase();
+  for (int pass = 1; pass < 1 << 15; ++pass) team.pass([] {});
+  phase();
+  EXPECT_EQ(sum, 16);
+}
+#endif
+
 TEST(ThreadTeam, AllThreadsTakePart) {
   ThreadTeam team(4);
   if (team.start() < 4) GTEST_SKIP() << "no four threads to be had";
