@@ -85,8 +85,8 @@ Result<PromptOptions> prompt_options(const char* const* tools, size_t n_tools, i
 
 extern "C" {
 
-void glimpse_prompt_params_init(glimpse_prompt_params* params) {
-  clear_params(params);
+size_t glimpse_prompt_params_init(glimpse_prompt_params* params, size_t struct_size) {
+  return init_params(params, struct_size, [](auto*) {});
 }
 
 glimpse_status glimpse_session_set_prompt_params(glimpse_session* session, const glimpse_prompt_params* given) {
@@ -100,8 +100,8 @@ glimpse_status glimpse_session_set_prompt_params(glimpse_session* session, const
   });
 }
 
-void glimpse_splitter_params_init(glimpse_splitter_params* params) {
-  clear_params(params);
+size_t glimpse_splitter_params_init(glimpse_splitter_params* params, size_t struct_size) {
+  return init_params(params, struct_size, [](auto*) {});
 }
 
 glimpse_status glimpse_splitter_create(const glimpse_splitter_params* given, glimpse_splitter** out) {

@@ -56,7 +56,7 @@ Result<std::optional<Pooling>> read_pooling(int32_t pooling) {
 
 Result<glimpse_embed_params> read_embed_params(const glimpse_embed_params* given) {
   glimpse_embed_params params;
-  glimpse_embed_params_init(&params);
+  glimpse_embed_params_init(&params, sizeof params);
   if (given != nullptr) GLIMPSE_TRY(read_params(given, &params));
   return params;
 }
@@ -65,8 +65,8 @@ Result<glimpse_embed_params> read_embed_params(const glimpse_embed_params* given
 
 extern "C" {
 
-void glimpse_embed_params_init(glimpse_embed_params* params) {
-  clear_params(params);
+size_t glimpse_embed_params_init(glimpse_embed_params* params, size_t struct_size) {
+  return init_params(params, struct_size, [](auto*) {});
 }
 
 glimpse_status glimpse_embedder_create(const glimpse_model* model, const glimpse_session_params* params,

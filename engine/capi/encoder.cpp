@@ -109,7 +109,7 @@ Status encode_all(PictureEncoder& encoder, const glimpse_picture* pictures, size
 class GivenVideo {
  public:
   Status read(const glimpse_video* given, const DecodeOptions& options) {
-    glimpse_video_init(&video_);
+    glimpse_video_init(&video_, sizeof video_);
     GLIMPSE_TRY(read_params(given, &video_));
     if ((video_.frames != nullptr) == (video_.frame != nullptr)) {
       return make_error(ErrorCode::kInvalidArgument, "want one of a video's frames and its callback");
@@ -145,17 +145,17 @@ class GivenVideo {
 
 extern "C" {
 
-void glimpse_video_init(glimpse_video* video) {
-  if (!clear_params(video)) return;
-  video->fps = VideoFrames().fps;
+size_t glimpse_video_init(glimpse_video* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* video) { video->fps = VideoFrames().fps; });
 }
 
-void glimpse_video_sampling_init(glimpse_video_sampling* sampling) {
-  if (!clear_params(sampling)) return;
-  const VideoSampling defaults;
-  sampling->fps = defaults.fps;
-  sampling->min_frames = static_cast<int32_t>(defaults.min_frames);
-  sampling->max_frames = static_cast<int32_t>(defaults.max_frames);
+size_t glimpse_video_sampling_init(glimpse_video_sampling* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* sampling) {
+    const VideoSampling defaults;
+    sampling->fps = defaults.fps;
+    sampling->min_frames = static_cast<int32_t>(defaults.min_frames);
+    sampling->max_frames = static_cast<int32_t>(defaults.max_frames);
+  });
 }
 
 glimpse_status glimpse_encode_video(glimpse_session* session, const glimpse_video* video,
@@ -197,7 +197,7 @@ glimpse_status glimpse_sample_video(const glimpse_model* model, size_t n_frames,
       return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see videos");
     }
     glimpse_video_sampling params;
-    glimpse_video_sampling_init(&params);
+    glimpse_video_sampling_init(&params, sizeof params);
     if (sampling != nullptr) GLIMPSE_TRY(read_params(sampling, &params));
     const int64_t n_given = n_frames > INT64_MAX ? INT64_MAX : static_cast<int64_t>(n_frames);
     GLIMPSE_ASSIGN(const std::vector<int64_t> seen,
@@ -234,9 +234,8 @@ glimpse_status glimpse_encode_image_rgb(glimpse_session* session, const uint8_t*
   return encode(session, picture, rgb, "rgb", progress, progress_user, out);
 }
 
-void glimpse_encoder_params_init(glimpse_encoder_params* params) {
-  if (!clear_params(params)) return;
-  init_picture_params(params);
+size_t glimpse_encoder_params_init(glimpse_encoder_params* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* params) { init_picture_params(params); });
 }
 
 glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,

@@ -239,18 +239,19 @@ Status wait_for(const glimpse_ticket& ticket, size_t n_seen, int64_t timeout_ms)
 
 extern "C" {
 
-void glimpse_engine_params_init(glimpse_engine_params* params) {
-  if (!clear_params(params)) return;
-  const EngineOptions defaults;
-  params->n_ctx = static_cast<int32_t>(defaults.context);
-  params->n_batch = static_cast<int32_t>(defaults.batch);
-  params->n_parallel = defaults.n_parallel;
-  params->n_queued = static_cast<int32_t>(defaults.n_queued);
-  params->kv_type = GLIMPSE_KV_F16;
-  params->prompt_cache = defaults.prompt_cache ? 1 : 0;
-  params->image_cache_bytes = static_cast<int64_t>(defaults.image_cache_bytes);
-  params->image_cache_dir_bytes = static_cast<int64_t>(defaults.image_cache_dir_bytes);
-  init_picture_params(params);
+size_t glimpse_engine_params_init(glimpse_engine_params* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* params) {
+    const EngineOptions defaults;
+    params->n_ctx = static_cast<int32_t>(defaults.context);
+    params->n_batch = static_cast<int32_t>(defaults.batch);
+    params->n_parallel = defaults.n_parallel;
+    params->n_queued = static_cast<int32_t>(defaults.n_queued);
+    params->kv_type = GLIMPSE_KV_F16;
+    params->prompt_cache = defaults.prompt_cache ? 1 : 0;
+    params->image_cache_bytes = static_cast<int64_t>(defaults.image_cache_bytes);
+    params->image_cache_dir_bytes = static_cast<int64_t>(defaults.image_cache_dir_bytes);
+    init_picture_params(params);
+  });
 }
 
 glimpse_status glimpse_plan_engine(const glimpse_model* model, const glimpse_engine_params* params,
@@ -296,8 +297,8 @@ glimpse_status glimpse_engine_step(glimpse_engine* engine, int32_t* more) {
   });
 }
 
-void glimpse_request_init(glimpse_request* request) {
-  clear_params(request);
+size_t glimpse_request_init(glimpse_request* params, size_t struct_size) {
+  return init_params(params, struct_size, [](auto*) {});
 }
 
 glimpse_status glimpse_engine_submit(glimpse_engine* engine, const glimpse_request* request, glimpse_ticket** out) {

@@ -135,14 +135,26 @@ void free_handle(Handle* handle) {
   if (handle->use.exchange(Usable::kFreedWhileBusy) == Usable::kIdle) delete handle;
 }
 
+/// No struct is longer: more is a struct_size that nobody set.
+inline constexpr size_t kLongestStruct = size_t{1} << 16;
+
 /// Copies a caller's struct over the defaults: only as many bytes as the caller's version has.
-/// Errors: kInvalidArgument when the pointer is null or struct_size was not set.
+/// Errors: kInvalidArgument when the pointer is null or struct_size was not set; kUnsupported when the caller, built
+/// for a later version, sets what this one does not know.
 template <typename Params>
 Status read_params(const Params* given, Params* params) {
   if (given == nullptr) return make_error(ErrorCode::kInvalidArgument, "the parameters are NULL");
   const size_t size = given->struct_size;
-  if (size < sizeof(size_t) || size > (size_t{1} << 16)) {
+  if (size < sizeof(size_t) || size > kLongestStruct) {
     return make_error(ErrorCode::kInvalidArgument, "struct_size is not set: call the matching init function first");
+  }
+  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
+  for (size_t i = sizeof(Params); i < size; ++i) {
+    if (bytes[i] == 0) continue;
+    return make_error(ErrorCode::kUnsupported,
+                      "a parameter at byte %zu of its struct is set, of which this library knows %zu: the program was "
+                      "built for a newer glimpse",
+                      i, sizeof(Params));
   }
   __builtin_memcpy(params, given, size < sizeof(Params) ? size : sizeof(Params));
   params->struct_size = sizeof(Params);
@@ -151,9 +163,9 @@ Status read_params(const Params* given, Params* params) {
 
 /// The same on what `init` sets.
 template <typename Params>
-Result<Params> given_params(const Params* given, void (*init)(Params*)) {
+Result<Params> given_params(const Params* given, size_t (*init)(Params*, size_t)) {
   Params params;
-  init(&params);
+  init(&params, sizeof params);
   GLIMPSE_TRY(read_params(given, &params));
   return params;
 }
@@ -163,7 +175,7 @@ template <typename Info>
 Status check_info(const Info* out) {
   if (out == nullptr) return make_error(ErrorCode::kInvalidArgument, "the result struct is NULL");
   const size_t room = out->struct_size;
-  if (room < sizeof(size_t) || room > (size_t{1} << 16)) {
+  if (room < sizeof(size_t) || room > kLongestStruct) {
     return make_error(ErrorCode::kInvalidArgument, "struct_size of the result struct is not set");
   }
   return {};
@@ -229,13 +241,17 @@ glimpse_status give_made(const glimpse_model* model, const Params* params, Handl
   });
 }
 
-/// What parameters begin as: zeros, and their size. False for NULL.
-template <typename Params>
-bool clear_params(Params* params) {
-  if (params == nullptr) return false;
-  *params = Params{};
-  params->struct_size = sizeof *params;
-  return true;
+/// What parameters begin as: zeros but for what fill(&params) sets, in as many bytes as the caller's struct has.
+template <typename Params, typename Fill>
+size_t init_params(Params* out, size_t struct_size, Fill&& fill) {
+  if (out == nullptr || struct_size < sizeof(size_t) || struct_size > kLongestStruct) return sizeof(Params);
+  Params params;
+  __builtin_memset(&params, 0, sizeof params);  // gaps between fields too
+  __builtin_memset(static_cast<void*>(out), 0, struct_size);
+  fill(&params);
+  params.struct_size = struct_size;
+  __builtin_memcpy(out, &params, struct_size < sizeof(Params) ? struct_size : sizeof(Params));
+  return sizeof(Params);
 }
 
 /// The convention of results in the caller's memory: *n is how many there are, and they are copied unless capacity is

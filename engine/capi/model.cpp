@@ -31,8 +31,8 @@ Result<const Metadata*> metadata_of(const glimpse_model* model, int32_t file) {
 
 extern "C" {
 
-void glimpse_model_params_init(glimpse_model_params* params) {
-  clear_params(params);
+size_t glimpse_model_params_init(glimpse_model_params* params, size_t struct_size) {
+  return init_params(params, struct_size, [](auto*) {});
 }
 
 glimpse_status glimpse_model_load(const glimpse_model_params* given, glimpse_model** out) {

@@ -171,14 +171,15 @@ Result<std::vector<Message>> read_messages(const glimpse_message* messages, size
 
 extern "C" {
 
-void glimpse_session_params_init(glimpse_session_params* params) {
-  if (!clear_params(params)) return;
-  const SessionOptions defaults;
-  params->n_ctx = static_cast<int32_t>(defaults.context);
-  params->n_batch = static_cast<int32_t>(defaults.batch);
-  params->kv_type = GLIMPSE_KV_F16;
-  params->n_draft = defaults.n_draft;
-  init_picture_params(params);
+size_t glimpse_session_params_init(glimpse_session_params* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* params) {
+    const SessionOptions defaults;
+    params->n_ctx = static_cast<int32_t>(defaults.context);
+    params->n_batch = static_cast<int32_t>(defaults.batch);
+    params->kv_type = GLIMPSE_KV_F16;
+    params->n_draft = defaults.n_draft;
+    init_picture_params(params);
+  });
 }
 
 glimpse_status glimpse_plan_session(const glimpse_model* model, const glimpse_session_params* params,
@@ -228,16 +229,17 @@ glimpse_status glimpse_session_reset(glimpse_session* session) {
   });
 }
 
-void glimpse_generate_params_init(glimpse_generate_params* params) {
-  if (!clear_params(params)) return;
-  const GenerateOptions defaults;
-  params->max_tokens = static_cast<int32_t>(defaults.max_tokens);
-  params->temperature = defaults.sampler.temperature;
-  params->top_k = defaults.sampler.top_k;
-  params->top_p = defaults.sampler.top_p;
-  params->min_p = defaults.sampler.min_p;
-  params->repetition_penalty = defaults.sampler.repetition_penalty;
-  params->penalty_last_n = defaults.sampler.penalty_last_n;
+size_t glimpse_generate_params_init(glimpse_generate_params* out, size_t struct_size) {
+  return init_params(out, struct_size, [](auto* params) {
+    const GenerateOptions defaults;
+    params->max_tokens = static_cast<int32_t>(defaults.max_tokens);
+    params->temperature = defaults.sampler.temperature;
+    params->top_k = defaults.sampler.top_k;
+    params->top_p = defaults.sampler.top_p;
+    params->min_p = defaults.sampler.min_p;
+    params->repetition_penalty = defaults.sampler.repetition_penalty;
+    params->penalty_last_n = defaults.sampler.penalty_last_n;
+  });
 }
 
 glimpse_status glimpse_generate(glimpse_session* session, const glimpse_message* messages, size_t n_messages,

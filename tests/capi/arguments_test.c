@@ -24,12 +24,12 @@ static void model_calls_refuse_null(const Fixture* f) {
   size_t n = 9;
   const char* bytes = "kept";
 
-  glimpse_model_params_init(NULL);
-  glimpse_session_params_init(NULL);
-  glimpse_generate_params_init(NULL);
+  glimpse_model_params_init(NULL, sizeof(size_t));
+  glimpse_session_params_init(NULL, sizeof(size_t));
+  glimpse_generate_params_init(NULL, sizeof(size_t));
   CHECK_FAILS(glimpse_model_load(NULL, &model), INVALID);
   CHECK(model == NULL);
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   model = MARKED(glimpse_model);
   CHECK_FAILS(glimpse_model_load(&params, &model), INVALID); /* no path */
   CHECK(model == NULL);
@@ -178,7 +178,7 @@ static void unset_sizes_are_refused(const Fixture* f) {
     glimpse_answer_info answer;
     glimpse_timings timings;
     glimpse_step_result step;
-    glimpse_model_params_init(&model_params);
+    glimpse_model_params_init(&model_params, sizeof model_params);
     model_params.model_path = test_path("golden/tied/model.gguf");
     model_params.struct_size = session_params.struct_size = generate_params.struct_size = kSizes[i];
     model_info.struct_size = plan.struct_size = embedding_info.struct_size = kSizes[i];
@@ -244,7 +244,7 @@ static void older_programs_still_work(const Fixture* f) {
   glimpse_session* session = NULL;
   glimpse_step_result step;
   if (!model_params || !session_params || !generate_params || !info || !timings) exit(1);
-  model_params->struct_size = sizeof *model_params;
+  glimpse_model_params_init((glimpse_model_params*)(void*)model_params, sizeof *model_params);
   model_params->model_path = test_path("golden/tied/model.gguf");
   model_params->mmproj_path = NULL;
   if (CHECK_OK(glimpse_model_load((const glimpse_model_params*)(void*)model_params, &model))) {
@@ -254,11 +254,11 @@ static void older_programs_still_work(const Fixture* f) {
     CHECK_TEXT(info->architecture, "qwen2vl");
     CHECK(info->struct_size == sizeof *info);
 
-    session_params->struct_size = sizeof *session_params;
+    glimpse_session_params_init((glimpse_session_params*)(void*)session_params, sizeof *session_params);
     session_params->n_threads = 1;
     session_params->n_ctx = 256;
     CHECK_OK(glimpse_session_create(model, (const glimpse_session_params*)(void*)session_params, &session));
-    generate_params->struct_size = sizeof *generate_params;
+    glimpse_generate_params_init((glimpse_generate_params*)(void*)generate_params, sizeof *generate_params);
     generate_params->max_tokens = 3;
     generate_params->temperature = 0;
     CHECK_OK(glimpse_generate(session, &f->message, 1, (const glimpse_generate_params*)(void*)generate_params));
@@ -286,7 +286,32 @@ static void older_programs_still_work(const Fixture* f) {
   glimpse_model_free(model);
 }
 
-/* A program built with a later header: what this library does not know is left alone. */
+/* Nothing is written behind the struct of an older program, nothing is left as it lay there in that of a newer one. */
+static void parameters_begin_in_the_callers_size(void) {
+  const size_t known = glimpse_session_params_init(NULL, 0);
+  const size_t sizes[] = {sizeof(OldSessionParams), known, known + 32};
+  size_t i, k;
+  CHECK(known == sizeof(glimpse_session_params));
+  for (i = 0; i < 3; ++i) {
+    glimpse_session_params whole;
+    unsigned char* params = malloc(sizes[i]);
+    if (params == NULL) exit(1);
+    memset(params, 0x55, sizes[i]);
+    memset(&whole, 0x55, sizeof whole);
+    CHECK(glimpse_session_params_init((glimpse_session_params*)(void*)params, sizeof(size_t) - 1) == known);
+    CHECK(glimpse_session_params_init((glimpse_session_params*)(void*)params, ((size_t)1 << 16) + 1) == known);
+    for (k = 0; k < sizes[i]; ++k) CHECK(params[k] == 0x55);
+    CHECK(glimpse_session_params_init((glimpse_session_params*)(void*)params, sizes[i]) == known);
+    glimpse_session_params_init(&whole, sizeof whole);
+    whole.struct_size = sizes[i];
+    CHECK(memcmp(params, &whole, sizes[i] < known ? sizes[i] : known) == 0);
+    for (k = known; k < sizes[i]; ++k) CHECK(params[k] == 0);
+    free(params);
+  }
+}
+
+/* A program built with a later header: results that this library does not know are left alone, parameters are refused
+ * where they ask for something. */
 static void newer_programs_work(const Fixture* f) {
   struct {
     glimpse_model_info known;
@@ -307,6 +332,10 @@ static void newer_programs_work(const Fixture* f) {
   params.known.struct_size = sizeof params;
   CHECK_OK(glimpse_session_create(f->model, &params.known, &session));
   glimpse_session_free(session);
+  params.unknown[3] = UINT64_C(1) << 40;
+  CHECK_FAILS(glimpse_session_create(f->model, &params.known, &session), GLIMPSE_ERROR_UNSUPPORTED);
+  CHECK_ERROR_HAS("newer");
+  CHECK(session == NULL);
 }
 
 /* A step whose result has no place must not advance the answer. */
@@ -347,6 +376,7 @@ int main(void) {
   embedding_calls_refuse_null(&f);
   unset_sizes_are_refused(&f);
   older_programs_still_work(&f);
+  parameters_begin_in_the_callers_size();
   newer_programs_work(&f);
   a_refused_step_takes_no_token(&f);
 

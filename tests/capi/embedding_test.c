@@ -193,7 +193,7 @@ static void refuses_embeddings_of_another_model(void) {
   glimpse_part part;
   uint8_t* rgb = make_rgb(28, 28);
   CHECK_OK(glimpse_encode_image_rgb(session, rgb, 28, 28, 0, NULL, NULL, &embedding));
-  glimpse_model_params_init(&model_params);
+  glimpse_model_params_init(&model_params, sizeof model_params);
   model_params.model_path = test_path("golden/untied/model.gguf");
   if (CHECK_OK(glimpse_model_load(&model_params, &untied))) {
     glimpse_message message;

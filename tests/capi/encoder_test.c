@@ -3,7 +3,7 @@
 
 static glimpse_encoder_params tiny_params(void) {
   glimpse_encoder_params params;
-  glimpse_encoder_params_init(&params);
+  glimpse_encoder_params_init(&params, sizeof params);
   params.n_threads = 1;
   params.image_min_tokens = 1;
   params.image_max_tokens = 64;
@@ -254,7 +254,7 @@ static void videos_by_list_and_by_callback(const Tiny* tiny) {
     pictures[i].height = 28;
   }
   CHECK_OK(glimpse_encoder_create(tiny->model, &params, &encoder));
-  glimpse_video_init(&video);
+  glimpse_video_init(&video, sizeof video);
   CHECK(video.fps == 2);
   video.n_frames = 3;
   video.frames = pictures;
@@ -313,8 +313,8 @@ static void leaves_out_what_repeats(void) {
   unsigned char bytes[4096];
   size_t n = 0;
   int i;
-  glimpse_session_params_init(&session_params);
-  glimpse_engine_params_init(&engine_params);
+  glimpse_session_params_init(&session_params, sizeof session_params);
+  glimpse_engine_params_init(&engine_params, sizeof engine_params);
   CHECK(params.image_dedup == 0 && session_params.image_dedup == 0 && engine_params.image_dedup == 0);
   memset(&picture, 0, sizeof picture);
   picture.width = picture.height = 112;
@@ -346,7 +346,7 @@ static void samples_videos(void) {
   glimpse_model* blind = load_tiny(0);
   glimpse_video_sampling sampling;
   size_t indices[8], n = 0;
-  glimpse_video_sampling_init(&sampling);
+  glimpse_video_sampling_init(&sampling, sizeof sampling);
   CHECK(sampling.fps == 2 && sampling.min_frames == 4 && sampling.max_frames == 768);
   CHECK_OK(glimpse_sample_video(model, 10, 25, NULL, NULL, 0, &n));
   CHECK(n == 4);

@@ -9,7 +9,7 @@
 
 static glimpse_engine_params tiny_engine_params(void) {
   glimpse_engine_params params;
-  glimpse_engine_params_init(&params);
+  glimpse_engine_params_init(&params, sizeof params);
   params.n_threads = 1;
   params.n_ctx = 256;
   params.n_batch = 32;
@@ -345,12 +345,12 @@ static void nonsense_is_refused_at_once(void) {
   glimpse_ticket* ticket = NULL;
   glimpse_picture empty;
   Question q;
-  glimpse_engine_params_init(&params);
+  glimpse_engine_params_init(&params, sizeof params);
   params.n_parallel = 0;
   CHECK_FAILS(glimpse_engine_create(model, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);
   CHECK_ERROR_HAS("n_parallel");
   CHECK(none == NULL);
-  glimpse_engine_params_init(&params);
+  glimpse_engine_params_init(&params, sizeof params);
   CHECK(params.image_cache_dir_bytes > 0);
   params.image_cache_dir_bytes = -1;
   CHECK_FAILS(glimpse_engine_create(model, &params, &none), GLIMPSE_ERROR_INVALID_ARGUMENT);

@@ -12,7 +12,7 @@ static int check_outcome(glimpse_status status, const char* call, long number, i
 
 static glimpse_model_params model_params(int n_threads) {
   glimpse_model_params params;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = test_path("golden/tied/model.gguf");
   params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.n_threads = n_threads;
@@ -73,7 +73,7 @@ static glimpse_status encode(Host* host) {
 
 static glimpse_status create_encoder(Host* host) {
   glimpse_encoder_params params;
-  glimpse_encoder_params_init(&params);
+  glimpse_encoder_params_init(&params, sizeof params);
   params.n_threads = host->n_threads;
   params.image_min_tokens = 1;
   params.image_max_tokens = 64;
@@ -408,7 +408,7 @@ static glimpse_status ask_engine(glimpse_engine* engine, const glimpse_picture* 
   message.role = "user";
   message.parts = parts;
   message.n_parts = 2;
-  glimpse_request_init(&request);
+  glimpse_request_init(&request, sizeof request);
   request.messages = &message;
   request.n_messages = 1;
   request.generate = &params;
@@ -444,7 +444,7 @@ static void an_engine(int n_threads) {
       Answer want, got;
       int hit = 1;
       long number;
-      glimpse_engine_params_init(&params);
+      glimpse_engine_params_init(&params, sizeof params);
       params.n_threads = n_threads;
       params.n_ctx = 256;
       params.n_parallel = 2;
@@ -499,7 +499,7 @@ static void a_split_answer(int sticky) {
   glimpse_answer_parts parts;
   long number;
   int over = 0;
-  glimpse_splitter_params_init(&params);
+  glimpse_splitter_params_init(&params, sizeof params);
   params.tool_calls = 1;
   begin_info(&parts, sizeof parts);
   for (number = 1; !over; ++number) {

@@ -34,7 +34,7 @@ static void loads_and_tells_facts(void) {
   glimpse_model_info info;
   Progress progress = {"load", NULL, 0, 0, 0};
   int n_logs = 0;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   CHECK(params.struct_size == sizeof params);
   CHECK(params.vision_precision == GLIMPSE_VISION_AUTO);
   CHECK(params.device == GLIMPSE_DEVICE_CPU);
@@ -82,7 +82,7 @@ static void cancelling_a_load_leaves_nothing(void) {
   glimpse_model_params params;
   glimpse_model* model = (glimpse_model*)1;
   Progress progress = {"load", NULL, 0, 1, 0};
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = test_path("golden/tied/model.gguf");
   params.progress = on_progress;
   params.progress_user = &progress;
@@ -94,7 +94,7 @@ static void cancelling_a_load_leaves_nothing(void) {
 static void load_must_fail(const char* model_path, const char* mmproj_path, glimpse_status status, const char* word) {
   glimpse_model_params params;
   glimpse_model* model = (glimpse_model*)1;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = model_path;
   params.mmproj_path = mmproj_path;
   CHECK_FAILS(glimpse_model_load(&params, &model), status);
@@ -116,7 +116,7 @@ static void refuses_files_that_do_not_fit(void) {
   load_must_fail(text, test_path("golden/untied/mmproj.gguf"), GLIMPSE_ERROR_MISMATCH, "do not belong together");
   load_must_fail(test_path("golden/tied/case-text.gguf"), NULL, GLIMPSE_ERROR_UNSUPPORTED, "golden");
 
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = text;
   params.vision_precision = 17;
   CHECK_FAILS(glimpse_model_load(&params, &model), GLIMPSE_ERROR_INVALID_ARGUMENT);
@@ -337,7 +337,7 @@ static void reads_shapes_in_pixels(void) {
   glimpse_shapes_info info;
   glimpse_shapes* shapes;
   glimpse_shape shape;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = test_path("golden/qwen25vl/model.gguf");
   params.mmproj_path = test_path("golden/qwen25vl/mmproj.gguf");
   if (!CHECK_OK(glimpse_model_load(&params, &model))) return;

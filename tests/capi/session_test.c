@@ -83,7 +83,7 @@ static void create_must_fail(const glimpse_model* model, const glimpse_session_p
 static void refuses_bad_sizes(void) {
   glimpse_model* model = load_tiny(1);
   glimpse_session_params params;
-  glimpse_session_params_init(&params);
+  glimpse_session_params_init(&params, sizeof params);
   CHECK(params.struct_size == sizeof params);
   CHECK(params.kv_type == GLIMPSE_KV_F16);
   CHECK(params.n_ctx > 0 && params.n_batch > 0 && params.image_max_pixels > params.image_min_pixels);
@@ -689,7 +689,7 @@ static void splits_answers(void) {
   size_t n_calls = 0, i;
   begin_info(&parts, sizeof parts);
   delta = parts;
-  glimpse_splitter_params_init(&params);
+  glimpse_splitter_params_init(&params, sizeof params);
   params.thinking_open = 1;
   params.tool_calls = 1;
   if (!CHECK_OK(glimpse_splitter_create(&params, &splitter))) return;
@@ -731,7 +731,7 @@ static void prompts_take_what_the_template_has(const Tiny* tiny) {
   glimpse_part part = text_part("the cat");
   glimpse_message message = user_message(&part, 1);
   glimpse_prompt_params params;
-  glimpse_prompt_params_init(&params);
+  glimpse_prompt_params_init(&params, sizeof params);
   CHECK(params.struct_size == sizeof params && params.tools == NULL && params.thinking == GLIMPSE_THINKING_DEFAULT);
   params.thinking = GLIMPSE_THINKING_OFF; /* the model never thinks */
   CHECK_OK(glimpse_session_set_prompt_params(session, &params));
@@ -771,7 +771,7 @@ static void embeds(void) {
   inputs[0].n_parts = 1;
   inputs[1].parts = parts + 1;
   inputs[1].n_parts = 2;
-  glimpse_embed_params_init(&embed);
+  glimpse_embed_params_init(&embed, sizeof embed);
   CHECK(embed.struct_size == sizeof embed && embed.pooling == GLIMPSE_POOLING_FILE);
   CHECK_OK(glimpse_embedder_embed(embedder, inputs, 2, &embed, NULL, 0, &n));
   CHECK(n == 128);

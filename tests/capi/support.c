@@ -69,7 +69,7 @@ static void must(glimpse_status status, const char* what) {
 glimpse_model* load_tiny(int with_vision) {
   glimpse_model* model = NULL;
   glimpse_model_params params;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = test_path("golden/tied/model.gguf");
   if (with_vision) params.mmproj_path = test_path("golden/tied/mmproj.gguf");
   params.n_threads = 1;
@@ -79,7 +79,7 @@ glimpse_model* load_tiny(int with_vision) {
 
 glimpse_session_params tiny_session_params(void) {
   glimpse_session_params params;
-  glimpse_session_params_init(&params);
+  glimpse_session_params_init(&params, sizeof params);
   params.n_threads = 1;
   params.n_ctx = 256;
   params.n_batch = 32;
@@ -97,7 +97,7 @@ glimpse_session* create_tiny(const glimpse_model* model) {
 
 glimpse_generate_params tiny_generate_params(void) {
   glimpse_generate_params params;
-  glimpse_generate_params_init(&params);
+  glimpse_generate_params_init(&params, sizeof params);
   params.max_tokens = 12;
   params.temperature = 0;
   return params;

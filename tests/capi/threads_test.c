@@ -21,7 +21,7 @@ static void* fail_over_and_over(void* argument) {
   for (i = 0; i < kRounds; ++i) {
     glimpse_model_params params;
     glimpse_model* model = NULL;
-    glimpse_model_params_init(&params);
+    glimpse_model_params_init(&params, sizeof params);
     snprintf(path, sizeof path, "/no/such/file-%d-%d.gguf", job->number, i);
     params.model_path = path;
     job->n_wrong += glimpse_model_load(&params, &model) != GLIMPSE_ERROR_NOT_FOUND;

@@ -99,7 +99,7 @@ static void keep_warnings(void* user, glimpse_log_level level, const char* messa
 
 static glimpse_status load(int n_threads, glimpse_model** model) {
   glimpse_model_params params;
-  lib.glimpse_model_params_init_(&params);
+  lib.glimpse_model_params_init_(&params, sizeof params);
   params.model_path = model_path;
   params.n_threads = n_threads;
   params.log = keep_warnings;
@@ -108,7 +108,7 @@ static glimpse_status load(int n_threads, glimpse_model** model) {
 
 static glimpse_status create_session(const glimpse_model* model, int n_threads, glimpse_session** session) {
   glimpse_session_params params;
-  lib.glimpse_session_params_init_(&params);
+  lib.glimpse_session_params_init_(&params, sizeof params);
   params.n_threads = n_threads;
   params.n_ctx = 256;
   params.n_batch = 32;
@@ -136,7 +136,7 @@ static glimpse_status ask(glimpse_session* session, Tokens* tokens) {
   message.parts = &part;
   message.n_parts = 1;
   memset(tokens, 0, sizeof *tokens);
-  lib.glimpse_generate_params_init_(&params);
+  lib.glimpse_generate_params_init_(&params, sizeof params);
   params.max_tokens = kMaxTokens;
   params.on_text = on_text;
   params.on_text_user = on_text_user;

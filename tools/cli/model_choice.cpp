@@ -87,7 +87,7 @@ void add_model_options(CLI::App& command, ModelChoice& c, const std::string& con
 
 glimpse_model_params model_params(const ModelChoice& c) {
   glimpse_model_params params;
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = c.model.c_str();
   if (!c.mmproj.empty()) params.mmproj_path = c.mmproj.c_str();
   params.n_threads = c.n_threads;
@@ -102,7 +102,7 @@ glimpse_model_params model_params(const ModelChoice& c) {
 
 glimpse_session_params session_params(const ModelChoice& c, int32_t context_length) {
   glimpse_session_params params;
-  glimpse_session_params_init(&params);
+  glimpse_session_params_init(&params, sizeof params);
   params.n_threads = c.n_threads;
   params.n_ctx = static_cast<int32_t>(context_of(c, context_length));
   params.n_batch = c.n_batch;

@@ -15,7 +15,7 @@ struct GenerateOptions;
 namespace glimpse::cli {
 
 struct SamplingChoice {
-  SamplingChoice() { glimpse_generate_params_init(&params); }
+  SamplingChoice() { glimpse_generate_params_init(&params, sizeof params); }
   glimpse_generate_params params;  // numbers alone: texts and biases are below
   std::vector<std::string> stop, logit_bias;
 };

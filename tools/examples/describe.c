@@ -33,12 +33,12 @@ static int describe(const char* const* argv, glimpse_model** model, glimpse_sess
   glimpse_part parts[2] = {{NULL, NULL, 0}, {NULL, NULL, 0}};
   glimpse_message message;
 
-  glimpse_model_params_init(&model_params);
+  glimpse_model_params_init(&model_params, sizeof model_params);
   model_params.model_path = argv[1];
   model_params.mmproj_path = argv[2];
   if (glimpse_model_load(&model_params, model) != GLIMPSE_OK) return failed("loading");
 
-  glimpse_session_params_init(&session_params);
+  glimpse_session_params_init(&session_params, sizeof session_params);
   session_params.cancel = &g_cancel;
   if (glimpse_session_create(*model, &session_params, session) != GLIMPSE_OK) return failed("session");
 
@@ -49,7 +49,7 @@ static int describe(const char* const* argv, glimpse_model** model, glimpse_sess
   message.role = "user";
   message.parts = parts;
   message.n_parts = 2;
-  glimpse_generate_params_init(&generate_params);
+  glimpse_generate_params_init(&generate_params, sizeof generate_params);
   generate_params.max_tokens = 200;
   generate_params.on_text = on_text;
   if (glimpse_generate(*session, &message, 1, &generate_params) != GLIMPSE_OK) return failed("answer");

@@ -52,11 +52,11 @@ static int embed(const char* const* argv, size_t n, glimpse_model** model, glimp
   size_t i;
   int status = 0;
 
-  glimpse_model_params_init(&model_params);
+  glimpse_model_params_init(&model_params, sizeof model_params);
   model_params.model_path = argv[1];
   model_params.mmproj_path = argv[2];
   if (glimpse_model_load(&model_params, model) != GLIMPSE_OK) return failed("loading");
-  glimpse_encoder_params_init(&encoder_params);
+  glimpse_encoder_params_init(&encoder_params, sizeof encoder_params);
   if (glimpse_encoder_create(*model, &encoder_params, encoder) != GLIMPSE_OK) return failed("encoder");
 
   memset(pictures, 0, sizeof pictures);

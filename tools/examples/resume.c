@@ -24,10 +24,10 @@ static int go_on(const char* const* argv, glimpse_model** model, glimpse_session
   glimpse_message message;
   glimpse_status status;
 
-  glimpse_model_params_init(&model_params);
+  glimpse_model_params_init(&model_params, sizeof model_params);
   model_params.model_path = argv[1];
   if (glimpse_model_load(&model_params, model) != GLIMPSE_OK) return failed("loading");
-  glimpse_session_params_init(&session_params);
+  glimpse_session_params_init(&session_params, sizeof session_params);
   session_params.n_ctx = 2048;
   if (glimpse_session_create(*model, &session_params, session) != GLIMPSE_OK) return failed("session");
 
@@ -39,7 +39,7 @@ static int go_on(const char* const* argv, glimpse_model** model, glimpse_session
   message.role = "user";
   message.parts = &part;
   message.n_parts = 1;
-  glimpse_generate_params_init(&generate_params);
+  glimpse_generate_params_init(&generate_params, sizeof generate_params);
   generate_params.max_tokens = 200;
   generate_params.on_text = on_text;
   if (glimpse_generate(*session, &message, 1, &generate_params) != GLIMPSE_OK) return failed("answer");

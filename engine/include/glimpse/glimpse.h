@@ -8,9 +8,12 @@
  * Whatever makes a call fail, its objects are afterwards as they were before it.
  *
  * Growth: parameter and result structs start with their own size: initialise parameters with the matching
- * glimpse_*_params_init() and set struct_size of results, so that fields can be added at their ends without breaking
- * programs built before. Within a major version no function, field or number goes or changes its meaning; what is to go
- * is marked "deprecated" here one minor version before. New status codes may come: treat an unknown one as a failure.
+ * glimpse_*_init(&params, sizeof params) and set struct_size of results, so that fields can be added at their ends
+ * without breaking programs built before. A program may be newer than the library, too: parameters that the library
+ * does not know must then be zero (GLIMPSE_ERROR_UNSUPPORTED), results that it does not know stay as they were. The
+ * init functions return the size that this library knows, and do nothing but that when given NULL or no room. Within a
+ * major version no function, field or number goes or changes its meaning; what is to go is marked "deprecated" here one
+ * minor version before. New status codes may come: treat an unknown one as a failure.
  *
  * Threads: a model is immutable and may be used by any number of sessions in any threads at the same time; so is an
  * embedding once it is made. A session belongs to one call at a time: while one is under way any other, from another
@@ -164,7 +167,7 @@ typedef struct glimpse_model_params {
   const char* device_options;
 } glimpse_model_params;
 
-GLIMPSE_API void glimpse_model_params_init(glimpse_model_params* params);
+GLIMPSE_API size_t glimpse_model_params_init(glimpse_model_params* params, size_t struct_size);
 /* On error *out is NULL; so it is with every call that creates something. */
 GLIMPSE_API glimpse_status glimpse_model_load(const glimpse_model_params* params, glimpse_model** out);
 GLIMPSE_API void glimpse_model_free(glimpse_model* model);
@@ -293,7 +296,7 @@ typedef struct glimpse_session_params {
   int32_t image_dedup;
 } glimpse_session_params;
 
-GLIMPSE_API void glimpse_session_params_init(glimpse_session_params* params);
+GLIMPSE_API size_t glimpse_session_params_init(glimpse_session_params* params, size_t struct_size);
 
 /* Bytes that a session would use, before anything is allocated. */
 typedef struct glimpse_memory_plan {
@@ -379,7 +382,7 @@ typedef struct glimpse_encoder_params {
   const volatile int* cancel;
   int32_t image_dedup; /* as in glimpse_session_params */
 } glimpse_encoder_params;
-GLIMPSE_API void glimpse_encoder_params_init(glimpse_encoder_params* params);
+GLIMPSE_API size_t glimpse_encoder_params_init(glimpse_encoder_params* params, size_t struct_size);
 /* Bytes that an encoder would use. GLIMPSE_ERROR_MISMATCH for a model without a vision file. */
 GLIMPSE_API glimpse_status glimpse_plan_encoder(const glimpse_model* model, const glimpse_encoder_params* params,
                                                 glimpse_memory_plan* plan);
@@ -415,7 +418,7 @@ typedef struct glimpse_video {
   int64_t max_pixels;
   int32_t max_tokens; /* of the video; 0: what the pixels come to. No slice exceeds image_max_tokens */
 } glimpse_video;
-GLIMPSE_API void glimpse_video_init(glimpse_video* video);
+GLIMPSE_API size_t glimpse_video_init(glimpse_video* video, size_t struct_size);
 /* The embedding stands for the whole video: a part of a message like that of a picture. */
 GLIMPSE_API glimpse_status glimpse_encode_video(glimpse_session* session, const glimpse_video* video,
                                                 glimpse_progress_callback progress, void* progress_user,
@@ -430,7 +433,7 @@ typedef struct glimpse_video_sampling {
   int32_t min_frames;
   int32_t max_frames;
 } glimpse_video_sampling;
-GLIMPSE_API void glimpse_video_sampling_init(glimpse_video_sampling* sampling);
+GLIMPSE_API size_t glimpse_video_sampling_init(glimpse_video_sampling* sampling, size_t struct_size);
 /* Which of n_frames frames, taken at `fps`, the model's family is shown: indices in ascending order. Pass capacity 0 to
  * ask for their number n; those seen then have n / n_frames * fps frames per second. sampling: NULL for the defaults.
  */
@@ -498,7 +501,7 @@ typedef struct glimpse_prompt_params {
   size_t n_tools;
   int32_t thinking; /* glimpse_thinking */
 } glimpse_prompt_params;
-GLIMPSE_API void glimpse_prompt_params_init(glimpse_prompt_params* params);
+GLIMPSE_API size_t glimpse_prompt_params_init(glimpse_prompt_params* params, size_t struct_size);
 /* Of the session's prompts from now on; forks have them too. Tools are written where a conversation begins. Earlier
  * answers lose what they thought when the next question comes, where the template has it so. */
 GLIMPSE_API glimpse_status glimpse_session_set_prompt_params(glimpse_session* session,
@@ -555,7 +558,7 @@ typedef struct glimpse_generate_params {
    * beginning of one otherwise. GLIMPSE_ERROR_MISMATCH for one made for another model's tokenizer. */
   const glimpse_constraint* constraint;
 } glimpse_generate_params;
-GLIMPSE_API void glimpse_generate_params_init(glimpse_generate_params* params);
+GLIMPSE_API size_t glimpse_generate_params_init(glimpse_generate_params* params, size_t struct_size);
 
 typedef enum glimpse_finish_reason {
   GLIMPSE_FINISH_STOP = 0, /* the model ended its turn */
@@ -633,7 +636,7 @@ typedef struct glimpse_embed_params {
   glimpse_progress_callback progress;
   void* progress_user;
 } glimpse_embed_params;
-GLIMPSE_API void glimpse_embed_params_init(glimpse_embed_params* params);
+GLIMPSE_API size_t glimpse_embed_params_init(glimpse_embed_params* params, size_t struct_size);
 /* Vectors of hidden_size floats (glimpse_model_info), one behind the other. Each is what it is alone, bit for bit. Pass
  * capacity 0 to ask for the count. params may be NULL. */
 GLIMPSE_API glimpse_status glimpse_embedder_embed(glimpse_embedder* embedder, const glimpse_input* inputs,
@@ -693,7 +696,7 @@ typedef struct glimpse_splitter_params {
   int32_t thinking_open; /* 1: the answer begins inside of a think block: glimpse_answer_info, glimpse_model_info */
   int32_t tool_calls;    /* 1: tools were given: calls are looked for */
 } glimpse_splitter_params;
-GLIMPSE_API void glimpse_splitter_params_init(glimpse_splitter_params* params);
+GLIMPSE_API size_t glimpse_splitter_params_init(glimpse_splitter_params* params, size_t struct_size);
 typedef struct glimpse_tool_call {
   const char* name;
   const char* arguments; /* a JSON object */
@@ -833,7 +836,7 @@ typedef struct glimpse_engine_params {
   int32_t image_dedup;           /* as in glimpse_session_params */
   int64_t image_cache_dir_bytes; /* of the files there, at most: those used longest ago go first; 0: no limit */
 } glimpse_engine_params;
-GLIMPSE_API void glimpse_engine_params_init(glimpse_engine_params* params);
+GLIMPSE_API size_t glimpse_engine_params_init(glimpse_engine_params* params, size_t struct_size);
 /* Bytes that an engine would use. */
 GLIMPSE_API glimpse_status glimpse_plan_engine(const glimpse_model* model, const glimpse_engine_params* params,
                                                glimpse_memory_plan* plan);
@@ -890,7 +893,7 @@ typedef struct glimpse_request {
   size_t n_tools;
   int32_t thinking; /* glimpse_thinking */
 } glimpse_request;
-GLIMPSE_API void glimpse_request_init(glimpse_request* request);
+GLIMPSE_API size_t glimpse_request_init(glimpse_request* request, size_t struct_size);
 
 /* Everything in the request is copied, pixels and bytes of pictures too; of embeddings a share is kept. out may be NULL
  * when on_done is set. Fails at once, and nothing is called back, when the queue is full (GLIMPSE_ERROR_BUSY), when the

@@ -118,9 +118,9 @@ std::vector<T> counted(Call call, const Args&... args) {
   return values;
 }
 template <typename Params>
-Params initial(void (*init)(Params*)) {
+Params initial(size_t (*init)(Params*, size_t)) {
   Params params;
-  init(&params);
+  init(&params, sizeof params);
   return params;
 }
 // call(callback, user) reports to progress.

@@ -10,7 +10,7 @@ int main(int argc, char** argv) {
   glimpse_status status;
   if (argc != 2) return 2;
 
-  glimpse_model_params_init(&params);
+  glimpse_model_params_init(&params, sizeof params);
   params.model_path = "/no/such/model.gguf";
   status = glimpse_model_load(&params, &model);
   if (status != GLIMPSE_ERROR_NOT_FOUND || model != NULL || strstr(glimpse_last_error(), "no/such") == NULL) {

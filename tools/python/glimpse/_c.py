@@ -120,12 +120,10 @@ def _load() -> Tuple[Declarations, ctypes.CDLL]:
     for name, struct in declared.structs.items():
         if name + "_init" not in declared.functions:
             continue
-        # A library of another version could write past the end of ours.
-        room = (ctypes.c_size_t * 1024)()
-        getattr(library, name + "_init")(ctypes.addressof(room))
-        if room[0] != ctypes.sizeof(struct):
+        known = getattr(library, name + "_init")(None, 0)
+        if known != ctypes.sizeof(struct):
             raise ImportError(
-                f"{library_path} has {name} of {room[0]} bytes, {header_path} of {ctypes.sizeof(struct)}: "
+                f"{library_path} has {name} of {known} bytes, {header_path} of {ctypes.sizeof(struct)}: "
                 "they do not belong together"
             )
     return declared, library
@@ -156,7 +154,7 @@ def new(name: str, **values: Any) -> Any:
     """A parameter struct with its defaults, or a cleared result struct with its size, then the values."""
     struct = structs[name]()
     if hasattr(library, name + "_init"):
-        getattr(library, name + "_init")(ctypes.byref(struct))
+        getattr(library, name + "_init")(ctypes.byref(struct), ctypes.sizeof(struct))
     elif hasattr(struct, "struct_size"):
         struct.struct_size = ctypes.sizeof(struct)
     for key, value in values.items():
