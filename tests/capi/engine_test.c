@@ -35,7 +35,7 @@ typedef struct Question {
 
 static void ask(Question* q, const char* text, const glimpse_picture* picture) {
   memset(q, 0, sizeof *q);
-  glimpse_request_init(&q->request);
+  glimpse_request_init(&q->request, sizeof q->request);
   q->parts[0].picture = picture;
   q->parts[1].text = text;
   q->message.role = "user";
