@@ -78,14 +78,14 @@ int n_load_threads(const ModelOptions& options) {
 }
 
 PackCache open_cache(const ModelOptions& options, const GgufFile& file, WeightPrecision precision,
-                     const WeightReader& checked, uint64_t n_promised = 0) {
+                     const WeightReader& checked, const PackCache* beside = nullptr) {
   if (options.pack_cache_dir.empty()) return {};
   if (checked.pack_records().empty()) {
     log(options.log, LogLevel::kWarning, "this backend keeps no packed weights: the directory for them is not used");
     return {};
   }
   return PackCache::open(options.pack_cache_dir, file, precision, checked.pack_records(),
-                         options.map_packs ? PackUse::kMap : PackUse::kRead, n_promised, n_load_threads(options),
+                         options.map_packs ? PackUse::kMap : PackUse::kRead, beside, n_load_threads(options),
                          options.log);
 }
 
@@ -180,7 +180,7 @@ Status Model::read_weights(const ModelOptions& options, const Files& files, Ops&
   PackCache text_cache = open_cache(options, files.text, options.text_precision, text_check), vision_cache;
   uint64_t to_be_mapped = text_cache.is_mapped() ? text_check.n_packed_bytes() : 0;
   if (vision_check) {
-    vision_cache = open_cache(options, *files.vision, vision_precision, *vision_check, text_cache.promised_bytes());
+    vision_cache = open_cache(options, *files.vision, vision_precision, *vision_check, &text_cache);
     if (vision_cache.is_mapped()) to_be_mapped += vision_check->n_packed_bytes();
   }
   GLIMPSE_TRY(check_memory(ops.available_bytes(), text_check.n_bytes(), vision_bytes, to_be_mapped));

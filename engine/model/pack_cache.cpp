@@ -24,12 +24,13 @@ std::string pack_file_path(const std::string& directory, const std::string& gguf
 }
 
 PackCache PackCache::open(const std::string& folder, const GgufFile& file, WeightPrecision precision,
-                          std::vector<PackRecord> records, PackUse use, uint64_t n_promised, int n_threads,
+                          std::vector<PackRecord> records, PackUse use, const PackCache* beside, int n_threads,
                           const LogSink& log) {
   PackCache cache;
   cache.log_ = log;
   cache.use_ = use;
-  cache.n_promised_ = n_promised;
+  if (beside != nullptr && beside->writer_) cache.n_promised_ = beside->header_.file_bytes;
+  if (beside != nullptr && beside->file_) cache.needed_ = beside->path_;
   cache.header_.layout_version = kPanelLayoutVersion;
   cache.header_.records = std::move(records);
   auto found_folder = find_pack_folder(folder);
@@ -68,8 +69,8 @@ PackCache PackCache::open(const std::string& folder, const GgufFile& file, Weigh
 }
 
 void PackCache::begin_writing() {
-  if (const Status room = make_room(folder_, n_promised_ + header_.file_bytes); !room.ok())
-    return give_up(room.error());
+  const Status room = make_room(folder_, n_promised_ + header_.file_bytes, needed_);
+  if (!room.ok()) return give_up(room.error());
   auto writer = PackFileWriter::create(path_, header_);
   if (writer.ok()) {
     writer_ = std::move(writer).value();

@@ -25,16 +25,14 @@ class PackCache {
   PackCache() = default;
 
   /// Looks for the side file in `folder` (find_pack_folder()), or starts to write it. records: the matrices in the
-  /// order in which they are loaded, without places. n_threads: that read and check. n_promised: bytes of the folder
-  /// and its disk that other side files of this load will take.
+  /// order in which they are loaded, without places. n_threads: that read and check. beside: of the other file of this
+  /// load, opened before; room is made for both, nullptr: there is none.
   static PackCache open(const std::string& folder, const GgufFile& file, WeightPrecision precision,
-                        std::vector<PackRecord> records, PackUse use, uint64_t n_promised, int n_threads,
+                        std::vector<PackRecord> records, PackUse use, const PackCache* beside, int n_threads,
                         const LogSink& log);
 
   /// True when the matrices come from a map of the side file.
   bool is_mapped() const { return file_ && use_ == PackUse::kMap; }
-  /// Bytes of the file that is being written.
-  uint64_t promised_bytes() const { return writer_ ? header_.file_bytes : 0; }
   /// Bytes of what find() gave that are a map of the side file.
   uint64_t mapped_bytes() const { return mapped_bytes_; }
   /// The next matrix, or nothing: then it is packed, and goes to keep(). A damaged side file is given up at the first
@@ -54,7 +52,9 @@ class PackCache {
   LogSink log_;
   PackHeader header_;
   PackUse use_ = PackUse::kRead;
-  uint64_t n_promised_ = 0;  // of others
+  // Of the other file of this load: bytes that are being written, or the side file that is there.
+  uint64_t n_promised_ = 0;
+  std::string needed_;
   std::unique_ptr<ThreadTeam> team_;
   std::optional<PackFile> file_;
   size_t next_ = 0;  // matrix, of those in file_

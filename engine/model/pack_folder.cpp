@@ -103,20 +103,21 @@ Result<PackFolder> find_pack_folder(const std::string& choice) {
   return PackFolder{path, kAutoPackBytes};
 }
 
-Status make_room(const PackFolder& folder, uint64_t n_bytes) {
+Status make_room(const PackFolder& folder, uint64_t n_bytes, const std::string& needed) {
   if (folder.most_bytes == 0) return {};
   GLIMPSE_ASSIGN(const std::vector<SideFile> files, list_side_files(folder.path));
   GLIMPSE_ASSIGN(uint64_t free, free_bytes(folder.path));
-  uint64_t used = 0;
-  for (const SideFile& file : files) used += file.n_bytes;
-  if (n_bytes > folder.most_bytes || n_bytes + kFreeDiskBytes > free + used) {
-    return make_error(ErrorCode::kTooLarge,
-                      "%.1f GB do not fit into %s, which may take %.1f GB of %.1f GB of free disk",
-                      static_cast<double>(n_bytes) / 1e9, folder.path, static_cast<double>(folder.most_bytes) / 1e9,
-                      static_cast<double>(free + used) / 1e9);
+  uint64_t used = 0, kept = 0;
+  for (const SideFile& file : files) (file.path == needed ? kept : used) += file.n_bytes;
+  if (n_bytes + kept > folder.most_bytes || n_bytes + kFreeDiskBytes > free + used) {
+    const auto gb = [](uint64_t n) { return static_cast<double>(n) / 1e9; };
+    return make_error(ErrorCode::kTooLarge, "%.1f GB do not fit into %s, which may take %.1f GB of %.1f GB of disk%s",
+                      gb(n_bytes), folder.path, gb(folder.most_bytes), gb(free + used + kept),
+                      kept == 0 ? "" : format(" and has %.1f GB of the same model", gb(kept)));
   }
   for (const SideFile& file : files) {
-    if (used + n_bytes <= folder.most_bytes && n_bytes + kFreeDiskBytes <= free) break;
+    if (used + kept + n_bytes <= folder.most_bytes && n_bytes + kFreeDiskBytes <= free) break;
+    if (file.path == needed) continue;
     if (unlink(file.path.c_str()) != 0 && errno != ENOENT) return system_error("delete", file.path, errno);
     used -= file.n_bytes;
     free += file.n_bytes;

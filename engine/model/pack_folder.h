@@ -29,8 +29,9 @@ Result<PackFolder> find_pack_folder(const std::string& choice);
 
 /// Deletes side files, those first that were not used for the longest time, until n_bytes more fit the bound and the
 /// disk; what killed processes left of some are such files too. Processes that have one open keep what they have.
-/// Nothing else in the folder is touched. Does nothing in a folder without a bound. Errors: kTooLarge (n_bytes alone
-/// are too many; nothing is deleted then), kIo.
-Status make_room(const PackFolder& folder, uint64_t n_bytes);
+/// Nothing else in the folder is touched, nor is the file `needed`, whose loss the next load would have to make good.
+/// Does nothing in a folder without a bound. Errors: kTooLarge (n_bytes, with what is needed, are too many; nothing is
+/// deleted then), kIo.
+Status make_room(const PackFolder& folder, uint64_t n_bytes, const std::string& needed = {});
 
 }  // namespace glimpse

@@ -169,6 +169,35 @@ TEST_F(PackFolderTest, APairKeepsWithinTheBound) {
   EXPECT_EQ(names().size(), 2u);
 }
 
+// Or a pair that does not fit would be written anew at every load, one file in the place of the other.
+TEST_F(PackFolderTest, OneOfAPairIsNotDeletedForTheOther) {
+  leave("text.gguf.pack", 6, 30);
+  leave("other.gguf.pack", 2, 1);
+  const uint64_t mib = 1 << 20;
+  const PackFolder bounded{own(), 10 * mib};
+  const std::string text = own() + "/text.gguf.pack";
+  EXPECT_EQ(make_room(bounded, 5 * mib, text).error().code, ErrorCode::kTooLarge);
+  EXPECT_EQ(names().size(), 2u);
+  EXPECT_OK(make_room(bounded, 4 * mib, text));
+  EXPECT_EQ(names(), std::vector<std::string>{"text.gguf.pack"});
+
+  ModelOptions options;
+  options.model_path = golden_path("tied/model.gguf");
+  options.mmproj_path = golden_path("tied/mmproj.gguf");
+  options.n_threads = 1;
+  options.pack_cache_dir = "auto";
+  fs::remove(text);
+  must(Model::load(options));
+  const std::vector<std::string> pair = names();
+  ASSERT_EQ(pair.size(), 2u);
+  const uint64_t of_text = fs::file_size(fs::path(own()) / pair[1]);
+  fs::remove(fs::path(own()) / pair[0]);
+  leave("other.gguf.pack", 1, -1);  // another program has just used it
+  fs::resize_file(fs::path(own()) / "other.gguf.pack", kAutoPackBytes - of_text);
+  must(Model::load(options));
+  EXPECT_EQ(names(), pair);
+}
+
 TEST_F(PackFolderTest, MoreThanTheDiskHoldsIsNotBegun) {
   leave("a.gguf.pack", 3, 1);
   const PackFolder unbounded{own(), uint64_t{1} << 61};
