@@ -345,10 +345,12 @@ Status synth_text(const SynthText& t, const SynthOptions& options, const std::st
                               {"head_dim", t.head_dim},
                               {"intermediate_size", t.intermediate_size},
                               {"vocab_size", t.vocab_size}}));
-  if (t.num_experts > 0 && (t.num_experts_per_tok < 1 || t.num_experts_per_tok > t.num_experts ||
-                            t.moe_intermediate_size < 1 || !t.architecture.ends_with("moe"))) {
-    return make_error(ErrorCode::kInvalidArgument, "%d of %d experts of %d activations in a %s model",
-                      t.num_experts_per_tok, t.num_experts, t.moe_intermediate_size, t.architecture);
+  if (t.num_experts != 0) {
+    if (t.num_experts_per_tok < 1 || t.num_experts_per_tok > t.num_experts || !t.architecture.ends_with("moe")) {
+      return make_error(ErrorCode::kInvalidArgument, "%d of %d experts in a %s model", t.num_experts_per_tok,
+                        t.num_experts, t.architecture);
+    }
+    GLIMPSE_TRY(check_positive({{"num_experts", t.num_experts}, {"moe_intermediate_size", t.moe_intermediate_size}}));
   }
   if (t.num_attention_heads % t.num_key_value_heads != 0) {
     return make_error(ErrorCode::kInvalidArgument, "%d attention heads are no multiple of %d key/value heads",
