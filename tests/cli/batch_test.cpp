@@ -383,6 +383,15 @@ TEST(Batch, IsInterruptedWhileItWaitsForAPipe) {
   EXPECT_EQ(pipe.finish(), 128 + SIGTERM) << pipe.said();
 }
 
+TEST(Batch, AsManyAtOnceAsAreWantedFindAPlace) {
+  RunSetup setup;
+  for (int i = 0; i < 700; ++i) setup.input += json{{"prompt", "Hello " + std::to_string(i)}}.dump() + "\n";
+  const RunResult result =
+      run_batch({"-", "--parallel", "200", "-c", "64", "-n", "1", "--output-format", "jsonl"}, setup);
+  EXPECT_EQ(result.exit_code, 0) << result.err << result.out.substr(0, 1000);
+  EXPECT_EQ(rows_of(result.out).size(), 700u);
+}
+
 TEST(Batch, PagesOfPdfFilesAreRows) {
   const ScratchDir dir, bin;
   const std::string ppm = "P6\\n60 40\\n255\\n";

@@ -57,8 +57,8 @@ class Runner {
 
   // Enough rows for the engine to choose from; and no more answers are kept for a slow one before them than that.
   void admit() {
-    const size_t most_running = 2 * static_cast<size_t>(settings_.n_parallel), most_waiting = 64 * most_running;
-    while (status_.ok() && n_running_ < most_running && waiting_.size() < most_waiting) {
+    const auto most = static_cast<size_t>(most_running(settings_.n_parallel)), most_waiting = 64 * most;
+    while (status_.ok() && n_running_ < most && waiting_.size() < most_waiting) {
       std::optional<PreparedRow> row = reader_.take();
       if (!row) return;
       const uint64_t number = next_number_++;

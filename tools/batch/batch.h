@@ -37,6 +37,11 @@ struct Settings {
   std::function<void(const Progress&)> progress;
 };
 
+/// Rows that are with the engine at once, under way or waiting there: its queue holds so many.
+constexpr int64_t most_running(int n_parallel) {
+  return 2 * int64_t{n_parallel};
+}
+
 struct Report {
   Progress progress;
   bool interrupted = false;  // rows are left

@@ -231,6 +231,7 @@ int run(BatchOptions& o) {
   const std::shared_ptr<const Model> model = value_or_throw(std::move(loaded));
   EngineOptions engine_choice = engine_options(o.model, model->text().max_position_embeddings);
   engine_choice.n_parallel = o.n_parallel;
+  engine_choice.n_queued = batch::most_running(o.n_parallel);
   if (o.no_cache) {
     engine_choice.prompt_cache = false;
     engine_choice.image_cache_bytes = 0;
