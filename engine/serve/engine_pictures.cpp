@@ -76,6 +76,11 @@ bool is_video(const JobPicture& picture) {
   return picture.source != nullptr && picture.source->video != nullptr;
 }
 
+// Of a pass that it shares with others; a video shares none.
+int64_t n_rows_of(const JobPicture& picture) {
+  return is_video(picture) ? 0 : picture.prepared->patches.n_rows();
+}
+
 Error about_picture(const Job& job, const JobPicture& picture, Error error) {
   return with_context(std::move(error), format("picture %d", &picture - job.pictures.data() + 1));
 }
@@ -209,7 +214,7 @@ bool Engine::Impl::gather(Job& job, PictureGroup& group, Status& status) {
     }
     const auto alike = [&](const auto& other) { return other.second->content == picture.content; };
     if (picture.embedding != nullptr || std::any_of(group.members.begin(), group.members.end(), alike)) continue;
-    const int64_t n = is_video(picture) ? 0 : picture.prepared->patches.n_rows();
+    const int64_t n = n_rows_of(picture);
     const bool apart = picture.alone || group.alone || is_video(picture);
     if (!group.members.empty() && (apart || group.n_patches + n > bench->encoder->sizes().max_image_patches)) {
       return false;
@@ -233,7 +238,7 @@ bool Engine::Impl::encode_pictures() {
     if (status.ok()) continue;
     std::erase_if(group.members, [&](const auto& member) {
       if (member.first != job.get()) return false;
-      group.n_patches -= member.second->prepared->patches.n_rows();
+      group.n_patches -= n_rows_of(*member.second);
       return true;
     });
     finish(*job, std::move(status));

@@ -22,7 +22,7 @@ bool Engine::Impl::step() {
       youngest = running.back();
     } else {
       const std::lock_guard lock(mutex);
-      if (!waiting.empty()) youngest = std::move(waiting.back()), waiting.pop_back();
+      if (!waiting.empty()) youngest = waiting.back();
     }
     if (youngest != nullptr) finish(*youngest, std::move(done));
   }
@@ -52,13 +52,9 @@ void Engine::Impl::drop_ended() {
   std::copy_if(running.begin(), running.end(), std::back_inserter(ended), over);
   {
     const std::lock_guard lock(mutex);
-    std::vector<std::shared_ptr<Job>> left;
-    left.reserve(waiting.size());
-    ended.reserve(ended.size() + waiting.size());
-    for (const auto& job : waiting) (job->over() ? ended : left).push_back(job);
-    waiting = std::move(left);
+    std::copy_if(waiting.begin(), waiting.end(), std::back_inserter(ended), over);
   }
-  for (const auto& job : ended) {
+  for (const auto& job : ended) {  // whose words take memory: until there are some it is where it was
     finish(*job, job->cancelled
                      ? make_error(ErrorCode::kCancelled, "the request was cancelled")
                      : make_error(ErrorCode::kCancelled, "the deadline of %d ms has passed", job->request.deadline_ms));
@@ -140,6 +136,7 @@ void Engine::Impl::finish(Job& job, Status status) {
   }
   {
     const std::lock_guard lock(mutex);
+    std::erase_if(waiting, [&](const auto& other) { return other.get() == &job; });
     ++(good ? counted.n_finished : cancelled ? counted.n_cancelled : counted.n_failed);
     if (const auto found = jobs.find(job.id); found != jobs.end()) {
       last = std::move(found->second);

@@ -414,6 +414,28 @@ TEST(Engine, VideosAreSeenAsASessionSeesThem) {
   EXPECT_EQ(engine->ask(asking({spoilt})).status.error().code, ErrorCode::kInvalidArgument);
 }
 
+// A video waits for a pass of its own, with nothing prepared, when a picture behind it turns out to be bad.
+TEST(Engine, AVideoLeavesWithItsRequest) {
+  const auto video = std::make_shared<RequestVideo>();
+  for (uint32_t i = 0; i < 3; ++i) video->frames.push_back(noise(84, 56, i));
+  video->limits.min_pixels = 784;
+  const auto film = std::make_shared<RequestImage>(), bad = std::make_shared<RequestImage>();
+  film->video = video;
+  bad->bytes = "P6\n60 60\n255\n";
+  Request spoilt = ask_for("what happens?", 6);
+  spoilt.messages[0].parts.insert(spoilt.messages[0].parts.begin(), {RequestPart{"", film}, RequestPart{"", bad}});
+  const auto engine = make_engine();
+  const std::vector<Image> pictures = {noise(56, 56, 3), noise(84, 84, 4)};
+  RequestResult failed, good;
+  submit(*engine, spoilt, failed);
+  submit(*engine, ask_for("the cat", 3, pictures), good);
+  engine->run();
+  ASSERT_FALSE(failed.status.ok());
+  EXPECT_NE(failed.status.error().message.find("picture 2: "), std::string::npos) << failed.status.error().message;
+  EXPECT_OK(good.status);
+  EXPECT_TRUE(same(good.answer, alone(ask_for("the cat", 3, pictures), pictures)));
+}
+
 TEST(Engine, EmbeddingsOutliveTheProcessAndDamagedOnesAreReplaced) {
   const Folder folder;
   EngineOptions options = small_engine();
