@@ -228,10 +228,12 @@ Result<Automaton::State> Automaton::intern() {
     }
   }
   if (is_full()) return make_error(ErrorCode::kTooLarge, "the constraint has too many states");
+  // Where memory runs out there is no such state: what it has comes first.
   const auto state = static_cast<State>(states_.size());
-  states_.push_back({places_.size(), static_cast<uint32_t>(found_.size()), can_end_, has_tokens_, nullptr});
+  next_.resize((size_t{state} + 1) * kByteValues, kUnknown);
+  const size_t first = places_.size();
   places_.insert(places_.end(), found_.begin(), found_.end());
-  next_.resize(next_.size() + kByteValues, kUnknown);
+  states_.push_back({first, static_cast<uint32_t>(found_.size()), can_end_, has_tokens_, nullptr});
   state_ids_.emplace(hash, state);
   n_bytes_ += sizeof(Info) + kEntryBytes + kByteValues * sizeof(uint32_t) + found_.size() * sizeof(Place);
   return state;
