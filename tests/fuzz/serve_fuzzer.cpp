@@ -1,8 +1,9 @@
-// What strangers send to the server: the head of a request (first byte 'h'), or the body of one ('c' chat, 'p' raw
-// completion, 'b' base64). Besides not crashing: what is refused is refused with a status of the client's fault and a
-// message that is JSON; a head that is taken says the same when it is read again.
+// What strangers send to the server: the head of a request (first byte 'h'), the body of one ('c' chat, 'p' raw
+// completion, 'b' base64), or its chunks ('k'). Besides not crashing: what is refused is refused with a status of the
+// client's fault and a message that is JSON; a head that is taken says the same when it is read again.
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -10,6 +11,7 @@
 #include "tokenizer/tokenizer.h"
 #include "tools/serve/base64.h"
 #include "tools/serve/chat_request.h"
+#include "tools/serve/chunked_body.h"
 #include "tools/serve/completion.h"
 #include "tools/serve/http_head.h"
 
@@ -50,7 +52,8 @@ void read_chat(std::string_view text) {
   glimpse::ChatStyle style;
   style.thinking = glimpse::ChatStyle::Thinking::kLastMessage;
   FormatCache formats;
-  const ChatRequest request = read_chat_request(text, policy(), {tokenizer(), style, formats});
+  glimpse::serve::TextGate texts;
+  const ChatRequest request = read_chat_request(text, policy(), {tokenizer(), style, formats, texts});
   require(!request.messages.empty() && request.generation.n_choices >= 1 && request.generation.n_choices <= 16);
   size_t n_pictures = 0;
   for (const glimpse::RequestMessage& message : request.messages) {
@@ -62,11 +65,26 @@ void read_chat(std::string_view text) {
 
 void read_completion(std::string_view text) {
   FormatCache formats;
+  glimpse::serve::TextGate texts;
   const glimpse::ChatStyle style;
   for (const CompletionKind kind : {CompletionKind::kLlama, CompletionKind::kOpenAi}) {
-    const CompletionRequest request = read_completion_request(text, policy(), {tokenizer(), style, formats}, kind);
+    const CompletionRequest request =
+        read_completion_request(text, policy(), {tokenizer(), style, formats, texts}, kind);
     require(!request.prompts.empty() && request.picture_paths.size() <= 4);
   }
+}
+
+void read_chunks(std::string_view text) {
+  std::optional<std::string> whole;
+  {
+    ChunkedBody body(64);
+    if (body.push(text)) whole = body.take();
+  }
+  require(!whole || whole->size() <= 64);
+  ChunkedBody body(64);
+  bool done = false;
+  for (size_t i = 0; i < text.size() && !done; ++i) done = body.push(text.substr(i, 1));
+  require(done == whole.has_value() && (!done || body.take() == *whole));
 }
 
 void read_base64(std::string_view text) {
@@ -92,6 +110,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* bytes, size_t size) {
         break;
       case 'p':
         read_completion(text);
+        break;
+      case 'k':
+        read_chunks(text);
         break;
       default:
         read_base64(text);

@@ -2,8 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <barrier>
+#include <future>
 #include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include "engine/model/model.h"
 #include "tests/capi/allocation_faults.h"
@@ -12,6 +15,7 @@
 #include "tools/serve/base64.h"
 #include "tools/serve/chat_request.h"
 #include "tools/serve/chat_response.h"
+#include "tools/serve/chunked_body.h"
 #include "tools/serve/service.h"
 #include "tools/serve/tools_request.h"
 
@@ -43,6 +47,94 @@ TEST(Base64, IsThatOfTheRfc) {
   EXPECT_EQ(bad, 4u);
 }
 
+TEST(ChunkedBody, IsPutTogetherFromPiecesOfAnySize) {
+  const std::string text = "5;name=\"x\"\r\nhello\r\n1a\r\n" + std::string(26, 'z') + "\r\n0\r\nTrailer: x\r\n\r\n";
+  for (size_t n = 1; n <= text.size(); ++n) {
+    ChunkedBody body(31);
+    for (size_t at = 0; at < text.size(); at += n) ASSERT_EQ(body.push(text.substr(at, n)), at + n >= text.size()) << n;
+    EXPECT_EQ(body.take(), "hello" + std::string(26, 'z'));
+  }
+  EXPECT_TRUE(ChunkedBody(0).push("0\r\n\r\nPOST / HTTP/1.1")) << "what follows is not looked at";
+  const std::string long_line(2000, '0');
+  const std::pair<std::string, int> wrong[] = {{"x\r\n", 400},
+                                               {"\r\n", 400},
+                                               {"0x1\r\n", 400},
+                                               {"-1\r\n", 400},
+                                               {" 1\r\n", 400},
+                                               {"1 \r\n", 400},
+                                               {"1\n", 400},
+                                               {"1\r2\r\n", 400},
+                                               {"1;a\rb\r\n", 400},
+                                               {"1\r\nab\r\n", 400},
+                                               {"1\r\na\n", 400},
+                                               {long_line, 400},
+                                               {"21\r\n", 413},
+                                               {"10000000000000000\r\n", 400},
+                                               {"fffffffffffffff\r\n", 413}};
+  for (const auto& [bytes, status] : wrong) {
+    try {
+      ChunkedBody(32).push(bytes);
+      ADD_FAILURE() << bytes;
+    } catch (const ApiError& error) {
+      EXPECT_EQ(error.status, status) << bytes;
+    }
+  }
+  std::string trailers = "0\r\n";
+  for (int i = 0; i < 300; ++i) trailers += "X: " + std::string(100, 'x') + "\r\n";
+  EXPECT_THROW(ChunkedBody(32).push(trailers), ApiError);
+}
+
+// A value costs a hundred bytes and is written with three: where there are many they are a part of what all may have.
+TEST(JsonBody, ManyValuesShareWhatThereIs) {
+  const auto budget = std::make_shared<MemoryBudget>(2 << 20);
+  std::string many = "[0";
+  for (int i = 0; i < 5000; ++i) many += ",{}";
+  many += "]";
+  {
+    const JsonBody first(many, budget);
+    EXPECT_EQ(first.json().size(), 5001u);
+    try {
+      const JsonBody second(many, budget);
+      ADD_FAILURE();
+    } catch (const ApiError& error) {
+      EXPECT_EQ(error.status, 503);
+      EXPECT_EQ(error.retry_after_s, 1);
+    }
+    EXPECT_EQ(JsonBody("[1, 2]", budget).json().size(), 2u);
+    EXPECT_THROW(JsonBody("[1, 2", budget), ApiError);
+  }
+  EXPECT_EQ(JsonBody(many, budget).json().size(), 5001u);
+  EXPECT_THROW(JsonBody(many.substr(1), budget), ApiError);
+  EXPECT_TRUE(budget->take(2 << 20)) << "all is given back";
+}
+
+// A request names them with a few bytes.
+TEST(Media, FilesShareWhatThereIs) {
+  MediaPolicy policy;
+  policy.directory = GLIMPSE_SOURCE_DIR "/models";
+  const auto read = [&] { return read_picture("file:///sample.png", policy, "here").image; };
+  const size_t n_bytes = read()->bytes.size();
+  policy.files = std::make_shared<MemoryBudget>(2 * n_bytes - 1);
+  {
+    const auto first = read();
+    try {
+      read();
+      ADD_FAILURE();
+    } catch (const ApiError& error) {
+      EXPECT_EQ(error.status, 429);
+      EXPECT_EQ(error.param, "here");
+    }
+  }
+  EXPECT_EQ(read()->bytes.size(), n_bytes);
+  policy.files = std::make_shared<MemoryBudget>(n_bytes - 1);
+  try {
+    read();
+    ADD_FAILURE();
+  } catch (const ApiError& error) {
+    EXPECT_EQ(error.status, 400) << "it will never be read";
+  }
+}
+
 TEST(MemberText, IsWhatTheClientWrote) {
   const char* const body = R"({"a": {"tools": 1}, "b": "x\"tools\":", "tools": [{"z": 1.50, "a": "},]"}] , "c": 2})";
   EXPECT_EQ(member_text(body, "tools"), R"( [{"z": 1.50, "a": "},]"}] )");
@@ -68,7 +160,8 @@ ChatRequest read_text(std::string_view body) {
   style.tools = ChatStyle::Tools::kJson;
   style.thinking = ChatStyle::Thinking::kSinceQuestion;
   static FormatCache formats;
-  return read_chat_request(body, policy, {demo().tokenizer(), style, formats});
+  static TextGate texts;
+  return read_chat_request(body, policy, {demo().tokenizer(), style, formats, texts});
 }
 ChatRequest read(const Json& body) {
   return read_text(dump(body));
@@ -200,6 +293,81 @@ TEST(FormatCache, KeepsNoMoreThanItsBytes) {
   EXPECT_FALSE(only.expired()) << "the last one stays";
 }
 
+// To compile one may take a hundred megabytes.
+TEST(FormatCache, CompilesOnceWhatSeveralAskForAtOnce) {
+  FormatCache cache;
+  constexpr int kThreads = 4;
+  std::barrier all(kThreads);
+  std::vector<Constraint::Ptr> made(kThreads);
+  std::vector<std::thread> threads;
+  for (Constraint::Ptr& one : made) {
+    threads.emplace_back([&] {
+      all.arrive_and_wait();
+      one = cache.find(demo().tokenizer(), FormatCache::Kind::kRegex, "(a|bc){20000}").value();
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (const Constraint::Ptr& one : made) EXPECT_EQ(one, made[0]);
+}
+
+// What token ids stand for may be many times as long as they are.
+TEST(Completion, LongPromptsOfTokensAreTakenApartOneAfterAnother) {
+  RequestPolicy policy;
+  const ChatStyle style;
+  FormatCache formats;
+  TextGate texts;
+  Json prompt = Json::array();
+  const auto word = demo().tokenizer().encode(" background", {}).value();
+  for (size_t n = 0; n < 100000; n += 11) {
+    for (const TokenId id : word) prompt.push_back(id);
+  }
+  const std::string body = dump({{"prompt", prompt}});
+  const auto read = [&] {
+    const ChatContext context{demo().tokenizer(), style, formats, texts};
+    return read_completion_request(body, policy, context, CompletionKind::kOpenAi).prompts[0].text.size();
+  };
+  std::future<size_t> reading;
+  {
+    const auto held = texts.enter(1 << 20);
+    reading = std::async(std::launch::async, read);
+    EXPECT_EQ(reading.wait_for(std::chrono::milliseconds(200)), std::future_status::timeout);
+  }
+  EXPECT_GT(reading.get(), 99000u);
+}
+
+// Memory that runs out while a state is made leaves those there are as they were.
+TEST(FormatCache, ConstraintsStayWholeWithoutMemory) {
+  const Tokenizer& tokenizer = demo().tokenizer();
+  const auto make = [&] {
+    return Constraint::compile_gbnf(tokenizer, "root ::= \"(\" root \")\" | \"[\" root \"]\" | \"x\"").value();
+  };
+  const auto masks_of = [&](const Constraint& constraint) {
+    std::vector<std::vector<uint64_t>> masks;
+    ConstraintState state = constraint.start().value();
+    for (const char c : std::string("([[x]])")) {
+      masks.push_back(state.mask().value()->words);
+      EXPECT_TRUE(state.accept(tokenizer.find(std::string(1, c))).ok());
+    }
+    masks.push_back(state.mask().value()->words);
+    return masks;
+  };
+  const auto want = masks_of(*make());
+  long first = 1;
+  for (bool ran_out = true; ran_out; ++first) {
+    ran_out = false;
+    const Constraint::Ptr shaken = make();
+    arm_allocation_faults(first, false);
+    try {
+      masks_of(*shaken);
+    } catch (const std::bad_alloc&) {
+      ran_out = true;
+    }
+    disarm_allocation_faults();
+    ASSERT_EQ(masks_of(*shaken), want) << first;
+  }
+  EXPECT_GT(first, 20);
+}
+
 // An answer that thinks, speaks and calls, whole and in pieces of every size.
 TEST(ChatResponse, TakesAnswersApart) {
   const Json tool = {{"type", "function"}, {"function", {{"name", "look"}}}};
@@ -306,6 +474,31 @@ TEST(Answers, EndsAreToldWithoutMemory) {
     }
     EXPECT_EQ(n_ends, 2) << "somebody waits for ever";
     EXPECT_TRUE(answers->finished());
+  }
+}
+
+// Nor are those forgotten whose clients left while they waited.
+TEST(Answers, CancelledOnesEndWithoutMemory) {
+  const auto model = std::shared_ptr<const Model>(std::shared_ptr<void>(), &demo());
+  Request request;
+  request.messages = {{"user", {{"a circle", nullptr}}}};
+  request.generate.max_tokens = 2;
+  for (long first = 1; first <= 8; ++first) {
+    auto engine = Engine::create(model, small_engine()).value();
+    int n_ends = 0;
+    request.on_done = [&](const RequestResult&) { ++n_ends; };
+    std::vector<RequestId> ids;
+    for (int i = 0; i < 5; ++i) ids.push_back(engine->submit(request).value());
+    engine->step();
+    for (const RequestId id : ids) engine->cancel(id);
+    arm_allocation_faults(first, true);
+    engine->step();
+    disarm_allocation_faults();
+    for (int i = 0; i < 100 && engine->step(); ++i) {
+    }
+    EXPECT_EQ(n_ends, 5) << first;
+    EXPECT_EQ(engine->stats().n_running + engine->stats().n_waiting, 0);
+    if (n_ends < 5) (void)engine.release();  // it never ends
   }
 }
 

@@ -1,4 +1,5 @@
 // glimpse serve: many questions of many clients at once, over OpenAI's interface, with a page for people.
+#include <algorithm>
 #include <chrono>
 #include <cstdlib>
 #include <fstream>
@@ -179,6 +180,8 @@ serve::ServerOptions server_options(const ServeOptions& o) {
   options.listener.max_connections = o.max_connections;
   options.listener.max_body = static_cast<uint64_t>(o.max_body_mib) << 20;
   options.listener.max_bodies = options.listener.max_body * 4;
+  options.requests.media.files = std::make_shared<serve::MemoryBudget>(
+      std::max(options.requests.media.limits.max_bytes, options.listener.max_bodies));
   const auto timeout = std::chrono::milliseconds(static_cast<int64_t>(o.timeout_s * 1000));
   options.listener.connection.head = timeout;
   options.listener.connection.stall = timeout;

@@ -119,20 +119,26 @@ Result<Constraint::Ptr> compile(const Tokenizer& tokenizer, Kind kind, const std
 }  // namespace
 
 Result<Constraint::Ptr> FormatCache::find(const Tokenizer& tokenizer, Kind kind, std::string source) {
-  {
-    const std::lock_guard lock(mutex_);
-    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
-      if (entry->kind != kind || entry->source != source) continue;
-      entries_.splice(entries_.begin(), entries_, entry);
-      trim();
-      return entries_.front().constraint;
-    }
-  }
+  if (Constraint::Ptr known = look(kind, source)) return known;
+  // A few letters may take a hundred megabytes to compile: one after another, whoever asks.
+  const std::lock_guard alone(compiling_);
+  if (Constraint::Ptr known = look(kind, source)) return known;  // somebody else's
   GLIMPSE_ASSIGN(Constraint::Ptr made, compile(tokenizer, kind, source));
   const std::lock_guard lock(mutex_);
   entries_.push_front({kind, std::move(source), made});
   trim();
   return made;
+}
+
+Constraint::Ptr FormatCache::look(Kind kind, const std::string& source) {
+  const std::lock_guard lock(mutex_);
+  for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+    if (entry->kind != kind || entry->source != source) continue;
+    entries_.splice(entries_.begin(), entries_, entry);
+    trim();
+    return entries_.front().constraint;
+  }
+  return nullptr;
 }
 
 // They grow as answers go through them.

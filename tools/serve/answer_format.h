@@ -28,8 +28,10 @@ class FormatCache {
     std::string source;
     Constraint::Ptr constraint;
   };
+  Constraint::Ptr look(Kind kind, const std::string& source);
   void trim();
   const size_t most_bytes_;
+  std::mutex compiling_;  // taken before the other
   std::mutex mutex_;
   std::list<Entry> entries_;  // the last used first
 };

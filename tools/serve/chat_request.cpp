@@ -106,8 +106,8 @@ void read_constraint(Fields& body, std::string_view text, const ChatContext& con
 }  // namespace
 
 ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy, const ChatContext& context) {
-  const Json json = parse_json(text);
-  Fields body(json, "");
+  const JsonBody parsed(text, policy.values);
+  Fields body(parsed.json(), "");
   ChatRequest request;
   request.generation = read_generation(body, policy, context.tokenizer);
   check_model_name(body, policy, request.generation.warnings);

@@ -9,6 +9,7 @@
 #include "tokenizer/chat.h"
 #include "tools/serve/answer_format.h"
 #include "tools/serve/generation.h"
+#include "tools/serve/text_gate.h"
 #include "tools/serve/tools_request.h"
 
 namespace glimpse::serve {
@@ -27,6 +28,7 @@ struct ChatContext {
   const Tokenizer& tokenizer;
   const ChatStyle& style;  // of the model's chat template
   FormatCache& formats;
+  TextGate& texts;
   VisionConfig::Family family = VisionConfig::Family::kQwen2;  // of its vision encoder
   int64_t n_positions = INT64_MAX;                             // that a request may have
 };

@@ -25,7 +25,7 @@ TokenId read_token_id(const Json& json, const std::string& path, const Tokenizer
 class PromptReader {
  public:
   PromptReader(const RequestPolicy& policy, const ChatContext& context)
-      : policy_(policy), tokenizer_(context.tokenizer), n_positions_(context.n_positions) {}
+      : policy_(policy), tokenizer_(context.tokenizer), texts_(context.texts), n_positions_(context.n_positions) {}
 
   std::vector<CompletionPrompt> read(Fields& body, bool* is_list) {
     const Json& prompt = body.need("prompt");
@@ -63,9 +63,21 @@ class PromptReader {
     return text.get<std::string>();
   }
 
+  // A token of two digits may be a hundred blanks.
+  size_t n_bytes_of(const Json& list, const std::string& path) const {
+    size_t n = 0;
+    for (size_t i = 0; i < list.size(); ++i) {
+      n += list[i].is_string()
+               ? list[i].get_ref<const std::string&>().size()
+               : tokenizer_.token_bytes(read_token_id(list[i], format("%s[%d]", path, i), tokenizer_), true).size();
+    }
+    return n;
+  }
+
   // Ids with texts between them: what they are together, where it has these very tokens.
   std::string read_tokens(const Json& list, const std::string& path) const {
     check_positions(static_cast<int64_t>(list.size()), n_positions_);
+    const auto held = texts_.enter(n_bytes_of(list, path));
     std::string text;
     std::vector<TokenId> ids;
     for (size_t i = 0; i < list.size(); ++i) {
@@ -120,6 +132,7 @@ class PromptReader {
 
   const RequestPolicy& policy_;
   const Tokenizer& tokenizer_;
+  TextGate& texts_;
   const int64_t n_positions_;
   std::vector<std::string> picture_paths_;
 };
@@ -352,8 +365,8 @@ void check_positions(int64_t n_tokens, int64_t n_positions) {
 
 CompletionRequest read_completion_request(std::string_view text, const RequestPolicy& policy,
                                           const ChatContext& context, CompletionKind kind) {
-  const Json json = parse_json(text);
-  Fields body(json, "");
+  const JsonBody parsed(text, policy.values);
+  Fields body(parsed.json(), "");
   CompletionRequest request;
   Generation& generation = request.generation;
   generation = read_generation(body, policy, context.tokenizer);

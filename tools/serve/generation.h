@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,8 @@ struct RequestPolicy {
   GenerateOptions defaults;  // what a body does not say
   bool has_seed = false;     // defaults.sampler.seed counts, too; otherwise such a seed is drawn
   MediaPolicy media;
+  /// For the values of all bodies that are being read; of one at least.
+  std::shared_ptr<MemoryBudget> values = std::make_shared<MemoryBudget>(uint64_t{256} << 20);
   PictureOptions pictures;  // the engine's
   int64_t max_messages = 1024;
   int64_t max_parts = 4096;  // of all messages together

@@ -8,9 +8,13 @@ namespace glimpse::serve {
 namespace {
 
 constexpr size_t kMostReported = 16;  // unknown fields in one answer
+constexpr int kMostDepth = 64;        // arrays and objects inside one another
+constexpr int64_t kMostValues = int64_t{1} << 20;
+constexpr int64_t kFewValues = int64_t{1} << 12;  // whoever has no more is not counted
+constexpr uint64_t kValueBytes = 128;             // of an empty object in an array
 
-// Depth and number of values, counted before a parser allocates for them. What is no JSON is counted somehow.
-void check_shape(std::string_view body, const JsonLimits& limits) {
+// The number of values, counted before a parser allocates for them. What is no JSON is counted somehow.
+int64_t count_values(std::string_view body) {
   int depth = 0;
   int64_t n_values = 1;
   for (size_t i = 0; i < body.size(); ++i) {
@@ -23,9 +27,9 @@ void check_shape(std::string_view body, const JsonLimits& limits) {
       case '{':
       case '[':
         ++n_values;
-        if (++depth > limits.depth) {
+        if (++depth > kMostDepth) {
           throw ApiError(400,
-                         format("the body nests arrays and objects more than %d deep (at byte %d)", limits.depth, i));
+                         format("the body nests arrays and objects more than %d deep (at byte %d)", kMostDepth, i));
         }
         break;
       case '}':
@@ -38,10 +42,11 @@ void check_shape(std::string_view body, const JsonLimits& limits) {
       default:
         break;
     }
-    if (n_values > limits.values) {
-      throw ApiError(400, format("the body has more than %d values (at byte %d)", limits.values, i));
+    if (n_values > kMostValues) {
+      throw ApiError(400, format("the body has more than %d values (at byte %d)", kMostValues, i));
     }
   }
+  return n_values;
 }
 
 // What nlohmann says after its own prefix, without the text that it quotes (which is the client's, and any length).
@@ -72,11 +77,7 @@ const char* kind_of(const Json& value) {
   }
 }
 
-}  // namespace
-
-Json parse_json(std::string_view body, const JsonLimits& limits) {
-  if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) throw ApiError(400, "the body is empty: want JSON");
-  check_shape(body, limits);
+Json parse(std::string_view body) {
   try {
     return Json::parse(body.begin(), body.end());
   } catch (const Json::parse_error& error) {
@@ -84,6 +85,20 @@ Json parse_json(std::string_view body, const JsonLimits& limits) {
   } catch (const Json::exception&) {  // a number beyond every range
     throw ApiError(400, "the body has a number that no number can hold");
   }
+}
+
+}  // namespace
+
+JsonBody::JsonBody(std::string_view text, const std::shared_ptr<MemoryBudget>& memory) {
+  if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) throw ApiError(400, "the body is empty: want JSON");
+  const int64_t n_values = count_values(text);
+  if (n_values > kFewValues && !share_.take(memory, kValueBytes * static_cast<uint64_t>(n_values))) {
+    ApiError error(503, "the bodies of all requests together have too many values now: try again", "",
+                   "too_many_values");
+    error.retry_after_s = 1;
+    throw error;
+  }
+  json_ = parse(text);
 }
 
 std::string dump(const Json& json) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 #include <string>
@@ -9,18 +10,25 @@
 #include <vector>
 
 #include "tools/serve/api_error.h"
+#include "tools/serve/memory_budget.h"
 
 namespace glimpse::serve {
 
 using Json = nlohmann::json;
 
-struct JsonLimits {
-  int depth = 64;                     // arrays and objects inside one another
-  int64_t values = int64_t{1} << 20;  // of all kinds: what one costs in memory is many times its bytes
-};
+/// What a body says: at most 2^20 values, 64 deep. What one costs in memory is many times its bytes: where there are
+/// many it is a part of what all bodies may take together.
+class JsonBody {
+ public:
+  /// memory: of the values of all bodies. Throws ApiError 400, with the byte where it stops being JSON; 503 when others
+  /// have too many values now.
+  JsonBody(std::string_view text, const std::shared_ptr<MemoryBudget>& memory);
+  const Json& json() const { return json_; }
 
-/// Throws ApiError 400, with the byte where it stops being JSON.
-Json parse_json(std::string_view body, const JsonLimits& limits = {});
+ private:
+  BudgetShare share_;
+  Json json_;
+};
 
 /// One line; what is no UTF-8 is replaced.
 std::string dump(const Json& json);

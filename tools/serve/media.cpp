@@ -66,13 +66,28 @@ Error no_such_file() {
   return make_error(ErrorCode::kNotFound, "there is no such picture file below the server's media directory");
 }
 
-Result<std::string> read_regular_file(int fd, uint64_t max_bytes) {
+ApiError busy(const std::string& path, const char* what) {
+  ApiError error(429, format("%s: %s", path, what), path, "queue_full");
+  error.retry_after_s = 1;
+  return error;
+}
+
+/// A picture, and the part of the budget that its file takes.
+struct BudgetedImage : RequestImage {
+  BudgetShare file;
+};
+
+Result<std::string> read_regular_file(int fd, const MediaPolicy& policy, const std::string& path, BudgetShare& share) {
   struct stat info {};
   if (fstat(fd, &info) != 0) return no_such_file();
-  if (static_cast<uint64_t>(info.st_size) > max_bytes) {
-    return make_error(ErrorCode::kTooLarge, "the file has %d bytes; at most %d are allowed", info.st_size, max_bytes);
+  const auto size = static_cast<uint64_t>(info.st_size);
+  const uint64_t most = std::min(policy.limits.max_bytes, policy.files->n_bytes());
+  if (size > most) {
+    return make_error(ErrorCode::kTooLarge, "the file has %d bytes; at most %d are allowed", size, most);
   }
-  std::string bytes(static_cast<size_t>(info.st_size), '\0');
+  if (!share.take(policy.files, size))
+    throw busy(path, "the memory for files of pictures is in use: try again, or with fewer");
+  std::string bytes(static_cast<size_t>(size), '\0');
   size_t n = 0;
   while (n < bytes.size()) {
     const ssize_t got = read(fd, bytes.data() + n, bytes.size() - n);
@@ -100,7 +115,8 @@ std::string bytes_of_data_url(std::string_view url, const std::string& path) {
   return std::move(*bytes);
 }
 
-// A regular file below the directory.
+// What a file:// URL names: a regular file below the directory, reached through no symbolic link and no "..".
+// "file:///cat.png", "file://cat.png" and, with its absolute path, "file:///media/cat.png" are the same file of /media.
 Result<Descriptor> open_media_file(std::string_view url, const std::string& directory) {
   url.remove_prefix(std::string_view("file://").size());
   if (starts_with_word(url, "localhost/")) url.remove_prefix(9);
@@ -148,17 +164,14 @@ Scheme scheme_of(std::string_view url, const MediaPolicy& policy, const char* ex
 
 }  // namespace
 
-Result<std::string> read_media_file(std::string_view url, const std::string& directory, uint64_t max_bytes) {
-  GLIMPSE_ASSIGN(const Descriptor file, open_media_file(url, directory));
-  return read_regular_file(file.get(), max_bytes);
-}
-
 MediaPicture read_picture(std::string_view url, const MediaPolicy& policy, const std::string& path) {
-  auto image = std::make_shared<RequestImage>();
+  auto image = std::make_shared<BudgetedImage>();
   if (scheme_of(url, policy, "data:image/png;base64,...", path) == Scheme::kData) {
     image->bytes = bytes_of_data_url(url, path);
   } else {
-    Result<std::string> bytes = read_media_file(url, policy.directory, policy.limits.max_bytes);
+    const Result<Descriptor> file = open_media_file(url, policy.directory);
+    if (!file.ok()) refuse_field(path, file.error().message);
+    Result<std::string> bytes = read_regular_file(file.value().get(), policy, path, image->file);
     if (!bytes.ok()) refuse_field(path, bytes.error().message);
     image->bytes = std::move(bytes).value();
   }
@@ -177,27 +190,22 @@ namespace {
 
 /// Frames, and the part of the budget that they take.
 struct BudgetedVideo : RequestVideo {
-  ~BudgetedVideo() { give_back(); }
-  bool take(std::shared_ptr<MemoryBudget> from, uint64_t n) {
-    give_back();
-    if (!from->take(n)) return false;
-    budget = std::move(from);
-    n_bytes = n;
-    return true;
-  }
-  void give_back() {
-    if (budget != nullptr) budget->give_back(n_bytes);
-    budget = nullptr;
-  }
-  std::shared_ptr<MemoryBudget> budget;
-  uint64_t n_bytes = 0;
+  BudgetShare memory;
 };
 
-ApiError busy(const std::string& path, const char* what) {
-  ApiError error(429, format("%s: %s", path, what), path, "queue_full");
-  error.retry_after_s = 1;
-  return error;
-}
+/// To read a video may take a program of its own, and a processor: only so many do at once.
+class Turn {
+ public:
+  Turn(const VideoPolicy& policy, const std::string& path) : readers_(policy.readers) {
+    if (!readers_->try_acquire_for(policy.turn)) throw busy(path, "the videos of others are being read");
+  }
+  ~Turn() { readers_->release(); }
+  Turn(const Turn&) = delete;
+  Turn& operator=(const Turn&) = delete;
+
+ private:
+  const std::shared_ptr<std::counting_semaphore<>> readers_;
+};
 
 void reserve(uint64_t n, const VideoPolicy& policy, const std::string& path, BudgetedVideo& video) {
   if (n > policy.memory->n_bytes()) {
@@ -205,7 +213,7 @@ void reserve(uint64_t n, const VideoPolicy& policy, const std::string& path, Bud
                               "(fps), or smaller ones",
                               n, policy.memory->n_bytes()));
   }
-  if (!video.take(policy.memory, n)) throw busy(path, "the memory for frames of videos is in use");
+  if (!video.memory.take(policy.memory, n)) throw busy(path, "the memory for frames of videos is in use");
 }
 
 // data:video/jpeg;base64,A,B,...: the frames themselves, as vLLM's clients send them.
@@ -225,16 +233,25 @@ void read_frame_list(std::string_view url, const MediaPolicy& policy, const std:
     pieces.push_back(url.substr(at, end - at));
     at = end + 1;
   }
+  const Turn turn(policy.video, path);
   for (size_t i = 0; i < pieces.size(); ++i) {
     const std::string bytes = bytes_of_data_url(head + std::string(pieces[i]), path);
     check_bytes(bytes.size(), policy, path);
-    Result<Image> image = decode_image(std::as_bytes(std::span(bytes)), options);
-    if (!image.ok()) refuse_field(path, format("frame %d: %s", i + 1, image.error().message));
-    if (i == 0) reserve(image.value().pixels.size() * pieces.size(), policy.video, path, video);
-    const Image& first = i == 0 ? image.value() : video.frames[0];
-    if (image.value().width != first.width || image.value().height != first.height) {
+    const auto bad_frame = [&](const Error& error) {
+      refuse_field(path, format("frame %d: %s", i + 1, error.message));
+    };
+    const auto reader = open_image(std::as_bytes(std::span(bytes)), options);
+    if (!reader.ok()) bad_frame(reader.error());
+    // By what its header says: a frame of a few bytes may be hundreds of megabytes large.
+    const ImageInfo& info = reader.value()->info();
+    if (i == 0) {
+      reserve(3 * static_cast<uint64_t>(info.width) * static_cast<uint64_t>(info.height) * pieces.size(), policy.video,
+              path, video);
+    } else if (info.upright_width() != video.frames[0].width || info.upright_height() != video.frames[0].height) {
       refuse_field(path, format("frame %d has another size than the first", i + 1));
     }
+    Result<Image> image = read_image(*reader.value());
+    if (!image.ok()) bad_frame(image.error());
     video.frames.push_back(std::move(image).value());
   }
 }
@@ -248,14 +265,7 @@ void read_film(const video::MemoryFile& file, const MediaPolicy& policy, const V
   options.patience = policy.video.patience;
   options.ffmpeg = policy.video.ffmpeg;
   options.ffprobe = policy.video.ffprobe;
-  // Each may take a program of its own, and a processor.
-  if (!policy.video.readers->try_acquire_for(policy.video.turn)) {
-    throw busy(path, "the videos of others are being read");
-  }
-  const struct Turn {
-    std::counting_semaphore<>& readers;
-    ~Turn() { readers.release(); }
-  } turn{*policy.video.readers};
+  const Turn turn(policy.video, path);
   const auto fits = [&](uint64_t n) -> Status {
     reserve(n, policy.video, path, video);
     return {};
@@ -271,18 +281,6 @@ void read_film(const video::MemoryFile& file, const MediaPolicy& policy, const V
 }
 
 }  // namespace
-
-bool MemoryBudget::take(uint64_t n) {
-  const std::lock_guard lock(mutex_);
-  if (n > n_bytes_ - used_) return false;
-  used_ += n;
-  return true;
-}
-
-void MemoryBudget::give_back(uint64_t n) {
-  const std::lock_guard lock(mutex_);
-  used_ -= n;
-}
 
 MediaPicture read_video(std::string_view url, const MediaPolicy& policy, double fps, VisionConfig::Family family,
                         const std::string& path) {

@@ -4,7 +4,6 @@
 
 #include <chrono>
 #include <memory>
-#include <mutex>
 #include <semaphore>
 #include <string>
 #include <string_view>
@@ -12,23 +11,10 @@
 #include "engine/generate/video.h"
 #include "engine/serve/engine.h"
 #include "loaders/image/image.h"
+#include "tools/serve/memory_budget.h"
 #include "tools/video/program.h"
 
 namespace glimpse::serve {
-
-/// Bytes that several threads share.
-class MemoryBudget {
- public:
-  explicit MemoryBudget(uint64_t n_bytes) : n_bytes_(n_bytes) {}
-  uint64_t n_bytes() const { return n_bytes_; }
-  bool take(uint64_t n);
-  void give_back(uint64_t n);
-
- private:
-  const uint64_t n_bytes_;
-  std::mutex mutex_;
-  uint64_t used_ = 0;
-};
 
 struct VideoPolicy {
   VideoSampling sampling{2, 4, 64};  // where requests do not say how many frames a second they mean
@@ -46,6 +32,8 @@ struct MediaPolicy {
   std::string directory;  // of file:// URLs; "": there are none
   ImageLimits limits;
   size_t max_pictures = 64;  // of one request, videos with them
+  /// For the files of all pictures that are being answered.
+  std::shared_ptr<MemoryBudget> files = std::make_shared<MemoryBudget>(uint64_t{256} << 20);
   VideoPolicy video;
 };
 
@@ -64,10 +52,5 @@ MediaPicture read_picture(std::string_view url, const MediaPolicy& policy, const
 /// memory for frames is in use.
 MediaPicture read_video(std::string_view url, const MediaPolicy& policy, double fps, VisionConfig::Family family,
                         const std::string& path);
-
-/// The bytes of a file:// URL: a regular file below the directory, reached through no symbolic link and no "..".
-/// "file:///cat.png", "file://cat.png" and, with its absolute path, "file:///media/cat.png" are the same file of
-/// /media.
-Result<std::string> read_media_file(std::string_view url, const std::string& directory, uint64_t max_bytes);
 
 }  // namespace glimpse::serve

@@ -225,8 +225,12 @@ void Service::check_host(const HttpHead& head) const {
   if (access_.any_host) return;
   const std::string_view name = host_name(head.find("host"));
   const auto& hosts = access_.hosts;
-  if (name == "localhost" || is_address(name) || std::find(hosts.begin(), hosts.end(), name) != hosts.end()) return;
-  throw ApiError(403, format("this server is not called %s", name.substr(0, 64)), "", "unknown_host");
+  // No browser leaves it out.
+  if (name.empty() || name == "localhost" || is_address(name) ||
+      std::find(hosts.begin(), hosts.end(), name) != hosts.end())
+    return;
+  throw ApiError(403, format("this server is not called %s (it would be with --allowed-host)", name.substr(0, 64)), "",
+                 "unknown_host");
 }
 
 // Pages of other sites get nothing done here, whatever their browsers would let them read.
@@ -239,7 +243,9 @@ void Service::check_origin(const HttpHead& head) const {
   for (const std::string& allowed : access_.cors_origins) {
     if (allowed == "*" || allowed == origin) return;
   }
-  throw ApiError(403, format("pages of %s may not use this server", origin.substr(0, 128)), "", "unknown_origin");
+  throw ApiError(403,
+                 format("pages of %s may not use this server (they might with --cors-origin)", origin.substr(0, 128)),
+                 "", "unknown_origin");
 }
 
 void Service::check_key(const HttpHead& head) const {
@@ -343,7 +349,7 @@ ChatRequest Service::read_chat(const HttpRequest& request) {
 
 ChatContext Service::chat_context() {
   const Model& model = *serving().model;
-  ChatContext context{model.tokenizer(), model.chat_format().style, formats_};
+  ChatContext context{model.tokenizer(), model.chat_format().style, formats_, texts_};
   if (model.has_vision()) context.family = model.vision().family();
   context.n_positions = serving().context;
   return context;
@@ -502,8 +508,8 @@ HttpResponse Service::rerank(const HttpRequest& request, const HttpClient& clien
 HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
   const Serving& serving = this->serving();
   const Tokenizer& tokenizer = serving.model->tokenizer();
-  const Json json = parse_json(request.body);
-  Fields body(json, "");
+  const JsonBody parsed(request.body, requests_.values);
+  Fields body(parsed.json(), "");
   const std::string text = body.text("content", body.text("prompt", ""));
   if (body.find("content") == nullptr && body.find("prompt") == nullptr) refuse_field("content", "is missing");
   const bool parse_special = body.flag("parse_special", false), with_pieces = body.flag("with_pieces", false);
@@ -525,8 +531,8 @@ HttpResponse Service::tokenize(const HttpRequest& request, const HttpClient&) {
 
 HttpResponse Service::detokenize(const HttpRequest& request, const HttpClient&) {
   const Tokenizer& tokenizer = serving().model->tokenizer();
-  const Json json = parse_json(request.body);
-  Fields body(json, "");
+  const JsonBody parsed(request.body, requests_.values);
+  Fields body(parsed.json(), "");
   const std::vector<TokenId> ids = read_token_ids(body.need("tokens"), "tokens", tokenizer);
   size_t n_bytes = 0;  // a token of two digits may be a hundred blanks
   for (const TokenId id : ids) n_bytes += tokenizer.token_bytes(id, true).size();

@@ -13,11 +13,15 @@ size_t TextGate::most_bytes(int64_t context) {
 }
 
 std::unique_lock<std::mutex> TextGate::enter(size_t n_bytes, int64_t context, const std::string& field) {
-  constexpr size_t kShort = 64 << 10;
   if (n_bytes > most_bytes(context)) {
     throw ApiError(
         413, format("%s: a text of %d bytes; at most %d are taken apart", field, n_bytes, most_bytes(context)), field);
   }
+  return enter(n_bytes);
+}
+
+std::unique_lock<std::mutex> TextGate::enter(size_t n_bytes) {
+  constexpr size_t kShort = 64 << 10;
   return n_bytes > kShort ? std::unique_lock(mutex_) : std::unique_lock<std::mutex>();
 }
 

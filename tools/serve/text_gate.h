@@ -15,6 +15,8 @@ class TextGate {
   static size_t most_bytes(int64_t context);
   /// Hold it while the text is at work. field: for the error. Throws ApiError 413.
   std::unique_lock<std::mutex> enter(size_t n_bytes, int64_t context, const std::string& field);
+  /// The same for a text whose size is known to be in order.
+  std::unique_lock<std::mutex> enter(size_t n_bytes);
 
  private:
   std::mutex mutex_;

@@ -29,8 +29,8 @@ VisionConfig::Family family_of(const Model& model) {
 // Inputs are texts, lists of token ids, or objects with the parts of a message: an array of such, or one alone.
 class InputReader {
  public:
-  InputReader(ContentReader& content, const Tokenizer& tokenizer, int64_t n_positions)
-      : content_(content), tokenizer_(tokenizer), n_positions_(n_positions) {}
+  InputReader(ContentReader& content, const Tokenizer& tokenizer, TextGate& texts, int64_t n_positions)
+      : content_(content), tokenizer_(tokenizer), texts_(texts), n_positions_(n_positions) {}
 
   std::vector<Input> read(const Json& json, const std::string& path) {
     if (!json.is_array() || is_tokens(json)) return {read_one(json, path)};
@@ -62,6 +62,7 @@ class InputReader {
     check_positions(static_cast<int64_t>(list.size()), n_positions_);
     const std::vector<TokenId> ids = read_token_ids(list, path, tokenizer_);
     std::string text = tokenizer_.decode(ids, true);
+    const auto held = texts_.enter(text.size());
     const auto again = tokenizer_.encode(text, {.parse_markup = false});
     if (!again.ok() || again.value() != ids) {
       refuse_field(path, "these token ids are not those of the text that they stand for: send the text");
@@ -71,6 +72,7 @@ class InputReader {
 
   ContentReader& content_;
   const Tokenizer& tokenizer_;
+  TextGate& texts_;
   const int64_t n_positions_;
 };
 
@@ -112,15 +114,15 @@ Json vector_of(const std::vector<float>& values, bool as_base64) {
 
 /// What both endpoints read with.
 struct VectorMaker::Body {
-  Body(std::string_view text, const RequestPolicy& policy, const Model& model, int64_t n_positions)
-      : json(parse_json(text)),
-        fields(json, ""),
+  Body(std::string_view text, const RequestPolicy& policy, const Model& model, TextGate& texts, int64_t n_positions)
+      : parsed(text, policy.values),
+        fields(parsed.json(), ""),
         content(policy, family_of(model), warnings),
-        inputs(content, model.tokenizer(), n_positions) {
+        inputs(content, model.tokenizer(), texts, n_positions) {
     check_model_name(fields, policy, warnings);
     fields.ignore({"user", "metadata", "truncate", "return_documents"});
   }
-  const Json json;
+  const JsonBody parsed;
   Fields fields;
   std::vector<std::string> warnings;
   ContentReader content;
@@ -246,7 +248,7 @@ HttpResponse VectorMaker::embeddings(std::string_view text, const RequestPolicy&
   if (!embeds_) {
     throw ApiError(501, "this server makes no embeddings: it was started without --embeddings", "", "not_supported");
   }
-  Body body(text, policy, *model_, context_);
+  Body body(text, policy, *model_, texts_, context_);
   Fields& fields = body.fields;
   const char* const name = fields.find("input") == nullptr && fields.find("content") != nullptr ? "content" : "input";
   std::vector<Input> inputs = body.inputs.read(fields.need(name), fields.path(name));
@@ -292,7 +294,7 @@ HttpResponse VectorMaker::rerank(std::string_view text, const RequestPolicy& pol
   if (!ranks_) {
     throw ApiError(501, "this server ranks no documents: it was started without --reranking", "", "not_supported");
   }
-  Body body(text, policy, *model_, context_);
+  Body body(text, policy, *model_, texts_, context_);
   Fields& fields = body.fields;
   // Jina's form, or that of text-embeddings-inference.
   const bool of_tei = fields.find("documents") == nullptr && fields.find("texts") != nullptr;

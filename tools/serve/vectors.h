@@ -15,6 +15,7 @@
 #include "engine/serve/engine.h"
 #include "tools/serve/generation.h"
 #include "tools/serve/http.h"
+#include "tools/serve/text_gate.h"
 
 namespace glimpse::serve {
 
@@ -58,7 +59,8 @@ class VectorMaker {
   int64_t context_ = 0;
   Pooling pooling_ = Pooling::kNone;
   std::atomic<Clock::duration> end_ = Clock::duration::max();  // since the clock's epoch
-  std::timed_mutex mutex_;                                     // of what follows
+  TextGate texts_;
+  std::timed_mutex mutex_;  // of what follows
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<PictureEncoder> encoder_;  // where there is no engine
 };
