@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "tests/serve/protocol.h"
+#include "tools/serve/base64.h"
 
 namespace glimpse::serve_test {
 namespace {
@@ -70,7 +71,12 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
   const std::pair<std::string, int> heads[] = {
       {post + "Host: localhost\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}", 400},
       {post + "Host: localhost\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n{}", 400},
-      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411},
+      {post + "Host: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 411},
+      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\n{}\r\n0\r\n\r\n", 400},
+      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n", 400},
+      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\n-2\r\n{}\r\n0\r\n\r\n", 400},
+      {post + "Host: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffff\r\n{}", 413},
+      {"POST /v1/chat/completions HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n", 400},
       {post + "Host: localhost\r\nContent-Length : 2\r\n\r\n{}", 400},
       {post + "Host: localhost\r\nContent-Length: +2\r\n\r\n{}", 400},
       {post + "Host: localhost\r\nContent-Length: 2,2\r\n\r\n{}", 400},
@@ -217,6 +223,15 @@ TEST_F(ServeProtocol, ShortBodiesDoNotMakeLongTexts) {
   frames["messages"][0]["content"] = Json::array(
       {{{"type", "video_url"}, {"video_url", {{"url", "data:video/jpeg;base64" + std::string(3 << 20, ',')}}}}});
   expect_at_most(40, kChat, frames, 400, "3145728 frames; at most 64");
+  // Frames are looked at before they are read.
+  const std::string bomb = "iVBORw0KGgoAAAANSUhEUgAALuAAAC7gAQAAAAB5PrFc" +  // a PNG of 12000 x 12000 pixels
+                           serve::encode_base64("\0\0\x46\x50IDAT"s + std::string(0x4650, 'x') + "\0\0\0\0"s);
+  const std::string sample = sample_url().substr(sample_url().find(',') + 1);
+  Json& url = frames["messages"][0]["content"][0]["video_url"]["url"];
+  url = format("data:video/jpeg;base64,%s,%s", bomb, bomb);
+  expect_at_most(40, kChat, frames, 400, "the frames of the video that would be seen have 864000000 bytes");
+  url = format("data:video/jpeg;base64,%s,%s", sample, bomb);
+  expect_at_most(40, kChat, frames, 400, "frame 2 has another size than the first");
   expect_ok();
 }
 

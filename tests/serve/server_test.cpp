@@ -118,6 +118,47 @@ TEST_F(ServeProtocol, StreamsToOldClientsUntilTheConnectionEnds) {
   EXPECT_EQ(events_of(plain.body).size(), events_of(chunked.body).size());
 }
 
+// As .NET and Spring send bodies.
+TEST_F(ServeProtocol, TakesBodiesInChunks) {
+  const std::string body = picture(sample_url()).dump();
+  const std::string head = format("POST %s HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n", kChat);
+  std::string chunks;
+  for (size_t at = 0, n = 1; at < body.size(); at += n, n = n * 3 + 1) {
+    const std::string piece = body.substr(at, n);
+    chunks += format("%x\r\n%s\r\n", piece.size(), piece);
+  }
+  chunks += "0\r\n\r\n";
+  const Json want = server_->post(kChat, body).json()["choices"];
+  for (const std::string& more : {"\r\n"s, "Expect: 100-continue\r\n\r\n"s}) {
+    Socket socket(server_->port());
+    socket.send(head + more);
+    if (more.size() > 2) {
+      EXPECT_THAT(socket.receive(), HasSubstr("100 Continue"));
+    }
+    socket.send(chunks);
+    const Reply reply = parse_reply(socket.receive_all());
+    ASSERT_EQ(reply.status, 200) << reply.body;
+    EXPECT_EQ(reply.json()["choices"], want);
+  }
+  // They are bounded as others are, and may not stop in the middle either.
+  Socket large(server_->port()), halted(server_->port());
+  large.send(head + "\r\n");
+  const std::string megabyte = format("100000\r\n%s\r\n", std::string(1 << 20, ' '));
+  for (int i = 0; i < 20 && large.send(megabyte); ++i) {
+  }
+  EXPECT_EQ(parse_reply(large.receive_all()).status, 413);
+  halted.send(head + "\r\n5\r\nabc");
+  EXPECT_EQ(parse_reply(halted.receive_all()).status, 408);
+  expect_ok();
+}
+
+// Proxies look whether it lives with the fewest words.
+TEST_F(ServeProtocol, OldClientsNeedNotNameIt) {
+  EXPECT_EQ(server_->raw("GET /health HTTP/1.0\r\n\r\n").status, 200);
+  EXPECT_EQ(server_->raw("OPTIONS / HTTP/1.0\r\n\r\n").status, 204);
+  EXPECT_EQ(server_->raw("GET /health HTTP/1.0\r\nHost: evil.example\r\n\r\n").status, 403);
+}
+
 TEST_F(ServeProtocol, TellsLogProbabilities) {
   Json body = picture(sample_url());
   body.update({{"logprobs", true}, {"top_logprobs", 3}, {"max_tokens", 5}});

@@ -85,10 +85,13 @@ void check_fields(HttpHead& head) {
   for (const char* const single : {"content-length", "transfer-encoding", "host", "authorization", "content-type"}) {
     if (count(single) > 1) malformed(std::string("a second ").append(single).c_str());
   }
-  if (count("host") == 0) malformed("no Host");
+  const bool is_new = head.knows_chunks;
+  if (count("host") == 0 && is_new) malformed("no Host");
   if (count("transfer-encoding") > 0) {
     if (count("content-length") > 0) malformed("both Content-Length and Transfer-Encoding");
-    throw ApiError(411, "Transfer-Encoding is not taken: send the body with Content-Length");
+    if (!is_new) malformed("Transfer-Encoding in HTTP/1.0");
+    head.is_chunked = lower(head.find("transfer-encoding")) == "chunked";
+    if (!head.is_chunked) throw ApiError(411, "want Content-Length, or no Transfer-Encoding but chunked");
   }
   const std::string_view length = head.find("content-length");
   if (count("content-length") > 0) {

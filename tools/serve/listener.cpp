@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "tools/serve/api_error.h"
+#include "tools/serve/chunked_body.h"
 #include "tools/serve/workers.h"
 
 namespace glimpse::serve {
@@ -20,7 +21,7 @@ namespace {
 constexpr size_t kSpareWorkers = 32;  // they tell clients beyond the limit so
 constexpr uint64_t kSmallBody = 64 << 10;
 
-/// What cpp-httplib reads and writes: the head in our spelling, then the body.
+/// What cpp-httplib reads and writes: the head in our spelling, with what was read of the body, then the rest of it.
 class ConnectionStream : public httplib::Stream {
  public:
   ConnectionStream(Connection& connection, std::string head) : connection_(connection), head_(std::move(head)) {}
@@ -72,8 +73,13 @@ void copy_response(HttpResponse from, bool knows_chunks, httplib::Response& to) 
 struct Exchange {
   Connection& connection;
   HttpHead head;
+  std::string body;  // what was read of it
 };
 thread_local Exchange* current = nullptr;
+
+ApiError too_slow_body() {
+  return ApiError(408, "the body took too long, or ended early");
+}
 
 class Protocol : public httplib::Server {
  public:
@@ -95,8 +101,10 @@ class Protocol : public httplib::Server {
       explicit Here(Exchange& here) { current = &here; }
       ~Here() { current = nullptr; }
     } here(exchange);
-    exchange.connection.begin_body(exchange.head.content_length);
-    ConnectionStream stream(exchange.connection, plain_head(exchange.head));
+    exchange.connection.begin_body(exchange.head.content_length - exchange.body.size());
+    std::string begin = plain_head(exchange.head);
+    begin += std::exchange(exchange.body, {});
+    ConnectionStream stream(exchange.connection, std::move(begin));
     bool closed = false;
     process_request(stream, true, closed, nullptr);
   }
@@ -110,7 +118,7 @@ class Protocol : public httplib::Server {
       return true;
     });
     if (complete && body.size() == current->head.content_length) return answer(std::move(body), response);
-    give(handler_.refuse(current->head, ApiError(408, "the body took too long, or ended early")), response);
+    give(handler_.refuse(current->head, too_slow_body()), response);
   }
 
   void answer(std::string body, httplib::Response& response) {
@@ -130,8 +138,9 @@ class Reservation {
   ~Reservation() { sum_.fetch_sub(n_); }
   Reservation(const Reservation&) = delete;
   Reservation& operator=(const Reservation&) = delete;
+  /// n more.
   bool take(uint64_t n, uint64_t most) {
-    n_ = n;
+    n_ += n;
     return sum_.fetch_add(n) + n <= most;
   }
 
@@ -234,6 +243,8 @@ struct Listener::Impl {
   void take(int client);
   void serve(int client);
   void exchange(Connection& connection);
+  void read_chunks(Exchange& exchange, Reservation& bytes);
+  void reserve(uint64_t n, Reservation& bytes) const;
   void turn_away(int client);
   void reply(Connection& connection, const HttpHead& head, const ApiError& error);
 
@@ -339,10 +350,34 @@ void Listener::Impl::serve(int client) {
   connection.finish();
 }
 
+void Listener::Impl::reserve(uint64_t n, Reservation& bytes) const {
+  if (bytes.take(n, options.max_bodies)) return;
+  ApiError error(503, "the bodies of all requests together are too large now: try again", "", "too_many_bytes");
+  error.retry_after_s = 1;
+  throw error;
+}
+
+// All of it, so that it is a body like others.
+void Listener::Impl::read_chunks(Exchange& exchange, Reservation& bytes) {
+  Connection& connection = exchange.connection;
+  if (std::exchange(exchange.head.expects_continue, false)) connection.write("HTTP/1.1 100 Continue\r\n\r\n");
+  connection.begin_body(UINT64_MAX);
+  ChunkedBody body(options.max_body);
+  for (bool whole = false; !whole;) {
+    char buffer[1 << 14];
+    const ssize_t n = connection.read(buffer, sizeof buffer);
+    if (n <= 0) throw too_slow_body();
+    reserve(static_cast<uint64_t>(n), bytes);
+    whole = body.push({buffer, static_cast<size_t>(n)});
+  }
+  exchange.body = body.take();
+  exchange.head.content_length = exchange.body.size();
+}
+
 void Listener::Impl::exchange(Connection& connection) {
   const std::string text = connection.read_head();
   if (text.empty()) return;
-  Exchange exchange{connection, parse_head(text)};
+  Exchange exchange{connection, parse_head(text), ""};
   const uint64_t n = exchange.head.content_length;
   Reservation bytes(n_body_bytes);
   try {
@@ -350,11 +385,8 @@ void Listener::Impl::exchange(Connection& connection) {
     if (n > options.max_body) {
       throw ApiError(413, format("the body has %d bytes; at most %d are allowed", n, options.max_body));
     }
-    if (n > kSmallBody && !bytes.take(n, options.max_bodies)) {
-      ApiError error(503, "the bodies of all requests together are too large now: try again", "", "too_many_bytes");
-      error.retry_after_s = 1;
-      throw error;
-    }
+    if (n > kSmallBody) reserve(n, bytes);
+    if (exchange.head.is_chunked) read_chunks(exchange, bytes);
   } catch (const ApiError& error) {
     return reply(connection, exchange.head, error);
   }
