@@ -106,7 +106,7 @@ struct ThreadTeam::Shared {
   std::atomic<bool> caller_sleeps{false};
   // The phase at hand.
   alignas(64) int64_t count = 0;
-  uint16_t phase = 0;  // counts phases alone: the epoch also moves where there is none, and would meet old cursors again
+  uint16_t phase = 0;  // its number; the epoch, which moves without one as well, would meet old cursors again
   Grain grain;
   const FunctionRef<void(int, int64_t, int64_t)>* work = nullptr;
 
