@@ -177,8 +177,9 @@ Result<ImageEmbedding> read_fields(std::span<const std::byte> bytes) {
   const auto tokens = checked_mul(static_cast<uint64_t>(e.grid.t),
                                   static_cast<uint64_t>(e.grid.h / e.merge_size * (e.grid.w / e.merge_size)));
   const auto n_tokens = static_cast<uint64_t>(e.n_tokens);
-  const bool fits =
-      whole && tokens && (version == kCellsVersion ? e.grid.t == 1 && n_tokens < *tokens : n_tokens == *tokens);
+  const bool some = version == kCellsVersion;  // whose numbers have 32 bits
+  const bool fits = whole && tokens && (some ? e.grid.t == 1 && n_tokens < *tokens : n_tokens == *tokens) &&
+                    (!some || *tokens <= INT32_MAX);
   if (!fits) {
     return make_error(ErrorCode::kCorrupt, "image embedding: %d tokens do not fit a grid of %d x %d x %d", e.n_tokens,
                       e.grid.t, e.grid.h, e.grid.w);

@@ -261,6 +261,9 @@ TEST(RepeatedCells, AnEmbeddingKeepsThemAsBytes) {
   EXPECT_EQ(changed(1, picture->cells[0]).code, ErrorCode::kCorrupt);
   EXPECT_EQ(changed(picture->cells.size() - 1, 12).code, ErrorCode::kCorrupt);
   EXPECT_EQ(load_embedding(std::span(bytes).first(cells_at + 3)).error().code, ErrorCode::kTruncated);
+  ImageEmbedding vast = *picture;  // of more cells than there are numbers, and than can be said to be left out
+  vast.grid = {1, 1 << 20, 1 << 20};
+  EXPECT_EQ(load_embedding(save_embedding(vast)).error().code, ErrorCode::kCorrupt);
 }
 
 // Embeddings come from the host: nothing in them is taken on trust.
