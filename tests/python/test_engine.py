@@ -72,12 +72,13 @@ def test_a_bad_row_costs_one_row(model: glimpse.Model, picture: str, tmp_path: P
         """A picture whose decoder raises what no picture's should."""
 
         def getexif(self) -> None:
-            raise SyntaxError("not a picture")
+            raise EOFError
 
         convert = load = getexif
 
     found = list(model.batch([Broken(), picture], prompt=QUESTION, on_error="row"))
-    assert isinstance(found[0].error, SyntaxError) and found[1].text == DESCRIPTION
+    assert isinstance(found[0].error, EOFError) and found[1].text == DESCRIPTION
+    assert [row.problem for row in found] == ["EOFError", None], "it is not silent"
     odd = tmp_path / "odd.pcx"
     PIL.Image.open(picture).convert("RGB").save(odd)
     assert [row.text for row in model.batch([odd, {"prompt": "?", "image": None}], prompt=QUESTION)][0] == DESCRIPTION

@@ -270,6 +270,11 @@ class Row:
     def text(self) -> Optional[str]:
         return None if self.answer is None else self.answer.text
 
+    @property
+    def problem(self) -> Optional[str]:
+        """The error in words: its kind where it says nothing itself."""
+        return None if self.error is None else str(self.error) or type(self.error).__name__
+
 
 class Engine:
     """Answers many requests together: they share passes over the weights, and what their prompts have in common. An

@@ -57,7 +57,7 @@ class Answers:
             )
         )
         batch[self._result] = numpy.array([row.text for row in rows], dtype=object)
-        batch[self._error] = numpy.array([None if row.error is None else str(row.error) for row in rows], dtype=object)
+        batch[self._error] = numpy.array([row.problem for row in rows], dtype=object)
         return batch
 
     def _rows(self, batch: Dict[str, Any]) -> Iterator[Dict[str, Any]]:

@@ -334,7 +334,7 @@ class _Job:
                 ]
             )
             answers = pyarrow.array([None if row.answer is None else _answer(row.answer) for row in rows], kind)
-            errors = pyarrow.array([None if row.error is None else str(row.error) for row in rows], pyarrow.string())
+            errors = pyarrow.array([row.problem for row in rows], pyarrow.string())
             yield pyarrow.RecordBatch.from_arrays(
                 batch.columns + [answers, errors], batch.schema.names + [self.output, self.error]
             )
