@@ -145,6 +145,27 @@ TEST_F(Warpgroups, ChunksOfLongRowsGiveTheSameBitsWhoeverAddsThem) {
   }
 }
 
+// Several blocks of rows and of columns, each with sums and a ticket of its own, some of them cut off at the edges:
+// whole numbers, so that the bits are the oracle's.
+TEST_F(Warpgroups, EveryBlockSharesItsOwnChunks) {
+  Random random(14);
+  const int64_t k = 49 * kTileColumns, rows = 135, n = 130;
+  ASSERT_EQ(gemm_splits(4, 49, 132), 5);
+  std::vector<float> values = random.gaussian(rows * k), x = random.gaussian(n * k);
+  for (float& v : values) v = std::round(v);
+  for (float& v : x) v = std::round(v);
+  const auto product_on = [&](Side& s) {
+    EXPECT_OK(s->reserve_attention(1, 16, 64));  // the memory of sums
+    const Linear w = s.linear(quantized(DType::kBF16, values, rows, k), DType::kBF16, rows, k, {});
+    const Mat in = s.mat(x, n), out = s.poisoned(n, rows);
+    s.run([&] { s->norm_linear(in, Norm{}, w, Activation::kNone, out); });
+    return s.values(out);
+  };
+  const std::shared_ptr<Device> device = test_device({.warpgroups = true});
+  Side oracle(make_ref_ops()), shared(must(CudaOps::create(std::make_shared<OtherDevice>(device, true, 132), 1)));
+  EXPECT_EQ(product_on(shared), product_on(oracle));
+}
+
 TEST(CudaChunks, AreSharedOutWhereThatIsSoonerDone) {
   const auto splits = [](int64_t row_groups, int64_t n, int k_tiles) {
     return gemm_splits(row_groups * ((n + 127) / 128), k_tiles, 132);
