@@ -1,8 +1,10 @@
-// Documents name scripts as commands: what begins with "#!" can be run.
+// What documents name as commands can be run, and does what it says.
 #include <gtest/gtest.h>
 
 #include <filesystem>
 #include <fstream>
+#include <regex>
+#include <sstream>
 
 namespace glimpse::tree_test {
 namespace {
@@ -21,6 +23,22 @@ TEST(Scripts, CanBeRun) {
     }
   }
   EXPECT_GT(n, 10);
+}
+
+// ctest is content with no test at all: of a misspelt -R, of a build that was configured without.
+TEST(Scripts, APresetThatFindsNoTestsFails) {
+  std::ostringstream text;
+  text << std::ifstream(fs::path(GLIMPSE_SOURCE_DIR) / "CMakePresets.json").rdbuf();
+  std::string presets = text.str();
+  presets.erase(0, presets.find("\"testPresets\""));
+  const std::regex base(R"("name": "base", "hidden": true[^\n]*"noTestsAction": "error")"), name("\"name\""),
+      heir("\"inherits\": \"base\"");
+  const auto count = [&](const std::regex& word) {
+    return std::distance(std::sregex_iterator(presets.begin(), presets.end(), word), std::sregex_iterator());
+  };
+  EXPECT_EQ(count(base), 1);
+  EXPECT_GT(count(name), 4);
+  EXPECT_EQ(count(heir), count(name) - 1);
 }
 
 }  // namespace
