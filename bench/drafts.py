@@ -120,11 +120,11 @@ def report(args, runs):
     print("\n| prompt | way | tokens/s | times plain | drafted | accepted |\n|---|---|---|---|---|---|")
     for (name, way), results in runs.items():
         rate = statistics.median(r["rate"] for r in results)
-        plain = runs[(name, "llama plain" if way.startswith("llama") else "plain")]
-        ratio = rate / statistics.median(r["rate"] for r in plain)
+        plain = runs.get((name, "llama plain" if way.startswith("llama") else "plain"))
+        ratio = f"{rate / statistics.median(r['rate'] for r in plain):.2f}" if plain else "-"
         drafted, accepted = results[0]["drafted"], results[0]["accepted"]
         share = f" ({100 * accepted / drafted:.0f} %)" if drafted else ""
-        print(f"| {name} | {way} | {rate:.1f} | {ratio:.2f} | {drafted} | {accepted}{share} |")
+        print(f"| {name} | {way} | {rate:.1f} | {ratio} | {drafted} | {accepted}{share} |")
     for name in args.prompts.split(","):
         said = [r["tokens"] for (prompt, _), results in runs.items() if prompt == name for r in results if "tokens" in r]
         if any(tokens != said[0] for tokens in said):
@@ -150,6 +150,9 @@ def main():
     parser.add_argument("-n", "--n-predict", type=int, default=200)
     parser.add_argument("-t", "--threads", type=int, default=2)
     args = parser.parse_args()
+    for word, known in [(word, PROMPTS) for word in args.prompts.split(",")] + [(word, ways(args)) for word in args.ways.split(",")]:
+        if word not in known:
+            parser.error(f"{word!r} is none of {', '.join(known)}")
     report(args, measure(args))
 
 

@@ -80,6 +80,9 @@ def main():
     options = parser.parse_args()
     if options.prompt:
         options.generate = 0
+    for item in options.peer:
+        if "=" not in item:
+            parser.error(f"--peer {item}: want NAME=FILE")
     peers = dict(item.split("=", 1) for item in options.peer)
     for model in options.model:
         for threads in options.threads.split(","):
