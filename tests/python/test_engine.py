@@ -153,6 +153,28 @@ def test_what_a_ticket_tells_is_there_while_it_is_read(
     reader.join()
 
 
+def test_a_signals_handler_may_ask(model: glimpse.Model, engine: glimpse.Engine) -> None:
+    story, seen = engine.submit("Tell me a story.", **endless(model)), []
+
+    def ask(*_) -> None:
+        try:
+            seen.append((story.done, len(story.partial().tokens)))
+        except glimpse.BusyError:
+            pass
+        if len(seen) == 3:
+            story.cancel()
+
+    before = signal.signal(signal.SIGALRM, ask)
+    signal.setitimer(signal.ITIMER_REAL, 0.002, 0.002)
+    try:
+        with pytest.raises(glimpse.CancelledError):
+            list(story)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not seen[0][0] and seen[2][1] > 0 and len(story.partial().tokens) >= seen[2][1]
+
+
 def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine) -> None:
     ticket = engine.submit("Tell me a story.", **endless(model))
     next(ticket)

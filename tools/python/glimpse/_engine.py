@@ -31,7 +31,7 @@ from typing import (
 
 from . import _c
 from ._answer import Answer, make_answer, read_timings, read_top_logprobs
-from ._errors import GlimpseError, InvalidArgumentError, Status, error_of
+from ._errors import BusyError, GlimpseError, InvalidArgumentError, Status, error_of
 from ._messages import Message, Part, c_request_messages, read_messages
 from ._options import fill
 from ._parts import fill_prompt
@@ -115,7 +115,8 @@ class EngineStats:
 
 class Ticket(Iterator[str], AsyncIterator[str]):
     """A request that was submitted. Iterate over its pieces of text (`for`, `async for`), or take its answer() (`await`
-    does it, too). Any thread may ask it. It is cancelled when the last reference to it goes.
+    does it, too). Any thread may ask it, and a signal's handler: BusyError where it interrupts who is reading just then.
+    It is cancelled when the last reference to it goes.
     """
 
     def __init__(
@@ -131,26 +132,45 @@ class Ticket(Iterator[str], AsyncIterator[str]):
         self._n_top_logprobs, self._has_tools, self._wake = n_top_logprobs, has_tools, wake
         self._n_seen, self._n_said = 0, 0
         # A result points at what the ticket keeps until its next call: nobody else asks while one is read. Who wants to
-        # has `asked`, and comes before the next slice of a thread that waits.
-        self._read, self._asked = threading.Lock(), threading.Lock()
+        # has `asked`, and comes before the next slice of a thread that waits. A signal's handler is run by that thread.
+        self._read, self._asked = threading.RLock(), threading.RLock()
+        self._n_waits, self._in_use = 0, False
 
     def _wait(self, n_seen: int, timeout_ms: int) -> Any:
         result = _c.new("glimpse_request_result")
         _c.call("glimpse_ticket_wait", self._handle, n_seen, timeout_ms, ctypes.byref(result))
         return result
 
+    def _look(self, n_seen: int, timeout_ms: int, use: Callable[[Any], Any], as_it_is: bool = False) -> Tuple[bool, Any]:
+        """Whether there are more tokens, or it is finished; then, or as it is, use() of the result."""
+        with self._read:
+            if self._in_use:
+                raise BusyError("the signal interrupted who reads the ticket: all that its handler may do now is cancel() it")
+            while True:
+                self._n_waits += 1
+                number = self._n_waits
+                result = self._wait(n_seen, timeout_ms)
+                try:
+                    self._in_use = True
+                    if number != self._n_waits:  # a handler has asked meanwhile: this result is gone
+                        timeout_ms = 0
+                        continue
+                    there = bool(result.finished or result.n_tokens > n_seen)
+                    return there, use(result) if there or as_it_is else None
+                finally:
+                    self._in_use = False
+
     def _now(self, use: Callable[[Any], Any]) -> Any:
         """use() of what there is."""
-        with self._asked, self._read:
-            return use(self._wait(_ALL_TOKENS, 0))
+        with self._asked:
+            return self._look(_ALL_TOKENS, 0, use, as_it_is=True)[1]
 
     def _when(self, n_seen: int, use: Callable[[Any], Any]) -> Any:
         """use() of the result once there are more tokens, or it is finished."""
         while True:  # in slices: between them signals are handled
-            with self._read:
-                result = self._wait(n_seen, _SLICE_MS)
-                if result.finished or result.n_tokens > n_seen:
-                    return use(result)
+            there, used = self._look(n_seen, _SLICE_MS, use)
+            if there:
+                return used
             with self._asked:
                 pass
 
@@ -168,10 +188,10 @@ class Ticket(Iterator[str], AsyncIterator[str]):
                 return await loop.run_in_executor(None, self._when, n_seen, use)
             while True:
                 self._wake[1].clear()
-                with self._asked, self._read:
-                    result = self._wait(n_seen, 0)
-                    if result.finished or result.n_tokens > n_seen:
-                        return use(result)
+                with self._asked:
+                    there, used = self._look(n_seen, 0, use)
+                if there:
+                    return used
                 await self._wake[1].wait()
         except BaseException:
             self.cancel()
