@@ -10,16 +10,20 @@ namespace {
 constexpr size_t kMostReported = 16;  // unknown fields in one answer
 constexpr int kMostDepth = 64;        // arrays and objects inside one another
 constexpr int64_t kMostValues = int64_t{1} << 20;
-constexpr int64_t kFewValues = int64_t{1} << 12;  // whoever has no more is not counted
-constexpr uint64_t kValueBytes = 128;             // of an empty object in an array
+constexpr uint64_t kFewBytes = 512 << 10;  // whoever needs no more is not counted
+// What a value costs, besides the bytes of its text, where it stands, where it is a container or a string, and where it
+// has a name.
+constexpr uint64_t kPlaceBytes = 32, kContainerBytes = 64, kStringBytes = 48, kNameBytes = 64;
 
-// The number of values, counted before a parser allocates for them. What is no JSON is counted somehow.
-int64_t count_values(std::string_view body) {
+// Memory for the values, counted before a parser allocates it. What is no JSON is counted somehow.
+uint64_t memory_of(std::string_view body) {
   int depth = 0;
   int64_t n_values = 1;
+  uint64_t n_bytes = 0;
   for (size_t i = 0; i < body.size(); ++i) {
     switch (body[i]) {
       case '"':
+        n_bytes += kStringBytes;
         for (++i; i < body.size() && body[i] != '"'; ++i) {
           if (body[i] == '\\') ++i;
         }
@@ -27,6 +31,7 @@ int64_t count_values(std::string_view body) {
       case '{':
       case '[':
         ++n_values;
+        n_bytes += kContainerBytes;
         if (++depth > kMostDepth) {
           throw ApiError(400,
                          format("the body nests arrays and objects more than %d deep (at byte %d)", kMostDepth, i));
@@ -38,6 +43,10 @@ int64_t count_values(std::string_view body) {
         break;
       case ',':
         ++n_values;
+        n_bytes += kPlaceBytes;
+        break;
+      case ':':
+        n_bytes += kNameBytes;
         break;
       default:
         break;
@@ -46,7 +55,7 @@ int64_t count_values(std::string_view body) {
       throw ApiError(400, format("the body has more than %d values (at byte %d)", kMostValues, i));
     }
   }
-  return n_values;
+  return n_bytes;
 }
 
 // What nlohmann says after its own prefix, without the text that it quotes (which is the client's, and any length).
@@ -91,8 +100,8 @@ Json parse(std::string_view body) {
 
 JsonBody::JsonBody(std::string_view text, const std::shared_ptr<MemoryBudget>& memory) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) throw ApiError(400, "the body is empty: want JSON");
-  const int64_t n_values = count_values(text);
-  if (n_values > kFewValues && !share_.take(memory, kValueBytes * static_cast<uint64_t>(n_values))) {
+  const uint64_t n_bytes = memory_of(text);
+  if (n_bytes > kFewBytes && !share_.take(memory, n_bytes)) {
     ApiError error(503, "the bodies of all requests together have too many values now: try again", "",
                    "too_many_values");
     error.retry_after_s = 1;
