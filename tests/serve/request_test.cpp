@@ -86,13 +86,13 @@ TEST(ChunkedBody, IsPutTogetherFromPiecesOfAnySize) {
 
 // A value costs a hundred bytes and is written with three: where there are many they are a part of what all may have.
 TEST(JsonBody, ManyValuesShareWhatThereIs) {
-  const auto budget = std::make_shared<MemoryBudget>(2 << 20);
+  const auto budget = std::make_shared<MemoryBudget>(1 << 20);
   std::string many = "[0";
-  for (int i = 0; i < 5000; ++i) many += ",{}";
+  for (int i = 0; i < 10000; ++i) many += ",{}";
   many += "]";
   {
     const JsonBody first(many, budget);
-    EXPECT_EQ(first.json().size(), 5001u);
+    EXPECT_EQ(first.json().size(), 10001u);
     try {
       const JsonBody second(many, budget);
       ADD_FAILURE();
@@ -103,9 +103,9 @@ TEST(JsonBody, ManyValuesShareWhatThereIs) {
     EXPECT_EQ(JsonBody("[1, 2]", budget).json().size(), 2u);
     EXPECT_THROW(JsonBody("[1, 2", budget), ApiError);
   }
-  EXPECT_EQ(JsonBody(many, budget).json().size(), 5001u);
+  EXPECT_EQ(JsonBody(many, budget).json().size(), 10001u);
   EXPECT_THROW(JsonBody(many.substr(1), budget), ApiError);
-  EXPECT_TRUE(budget->take(2 << 20)) << "all is given back";
+  EXPECT_TRUE(budget->take(1 << 20)) << "all is given back";
 }
 
 // A request names them with a few bytes.
@@ -408,6 +408,22 @@ TEST(ChatResponse, TakesAnswersApart) {
     for (const Json& choice : last) add(choice);
     EXPECT_EQ(last.back()["finish_reason"], "tool_calls");
     for (const auto& field : sum.items()) EXPECT_EQ(field.value(), whole["message"][field.key()]) << n;
+  }
+}
+
+TEST(ChatRequest, OneCallIsOneWhereSeveralAreNotWanted) {
+  const Json tool = {{"type", "function"}, {"function", {{"name", "f"}}}};
+  Json other = tool;
+  other["function"]["name"] = "g";
+  Json body = {
+      {"messages", {{{"role", "user"}, {"content", "x"}}}}, {"tools", {tool, other}}, {"tool_choice", "required"}};
+  for (const bool parallel : {true, false}) {
+    body["parallel_tool_calls"] = parallel;
+    ConstraintState state = read(body).generation.options.constraint->start().value();
+    const auto ids = demo().tokenizer().encode(R"([{"name": "f", "arguments": {}})", {}).value();
+    for (const TokenId id : ids) ASSERT_TRUE(state.accept(id).ok()) << demo().tokenizer().token_bytes(id, true);
+    EXPECT_EQ(state.allows(demo().tokenizer().find(",")).value(), parallel);
+    EXPECT_TRUE(state.allows(demo().tokenizer().find("]")).value());
   }
 }
 

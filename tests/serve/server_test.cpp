@@ -101,6 +101,11 @@ TEST_F(ServeProtocol, AssistantsMaySpeakTwice) {
   Json body = question("Hello");
   body["messages"].insert(body["messages"].end(), {said, said, asked});
   EXPECT_EQ(server_->post(kChat, body).status, 200);
+  body["messages"][1]["content"] = nullptr;
+  EXPECT_EQ(server_->post(kChat, body).status, 200) << "as llama.cpp's server takes it";
+  body["messages"][1].erase("content");
+  EXPECT_THAT(server_->post(kChat, body).error(), HasSubstr("messages[1].content: is missing"));
+  body["messages"][1] = said;
   body["messages"].erase(3);
   EXPECT_THAT(server_->post(kChat, body).error(), HasSubstr("messages[2]: two messages of the assistant at the end"));
 }

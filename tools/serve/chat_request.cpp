@@ -7,9 +7,10 @@
 namespace glimpse::serve {
 namespace {
 
-// What it said, thought and called as one text.
-void read_assistant(Fields& message, const ChatStyle& style, ContentReader& reader, RequestMessage& result) {
-  if (message.find("content") != nullptr || message.find("tool_calls") == nullptr) {
+// What it said, thought and called as one text. Content that is null is none: clients send back what they got.
+void read_assistant(const Json& json, Fields& message, const ChatStyle& style, ContentReader& reader,
+                    RequestMessage& result) {
+  if (message.find("content") != nullptr || (!json.contains("content") && message.find("tool_calls") == nullptr)) {
     result.parts = reader.read(message.need("content"), message.path("content"));
   }
   std::string content;
@@ -27,7 +28,7 @@ RequestMessage read_message(const Json& json, const std::string& path, const Cha
   result.role = message.need_text("role");
   if (result.role == "developer") result.role = "system";
   if (result.role == "assistant") {
-    read_assistant(message, style, reader, result);
+    read_assistant(json, message, style, reader, result);
   } else if (result.role == "system" || result.role == "user" || result.role == "tool") {
     result.parts = reader.read(message.need("content"), message.path("content"));
     message.refuse({"tool_calls"});
@@ -122,7 +123,7 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   }
   request.prompt.enable_thinking = read_thinking(body, request.generation.warnings);
   body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
-  body.ignore({"add_generation_prompt", "parallel_tool_calls"});
+  body.ignore({"add_generation_prompt"});
   ContentReader reader(policy, context.family, request.generation.warnings);
   request.messages = read_messages(body, policy, context.style, reader);
   request.pictures = reader.pictures();

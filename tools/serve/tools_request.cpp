@@ -70,7 +70,7 @@ std::string parameters_of(const JsonValue& tool, const std::string& place) {
 
 // Of an answer that is calls and nothing else.
 std::string schema_of(const std::vector<JsonValue>& tools, const std::vector<std::string>& names,
-                      const std::string& only) {
+                      const std::string& only, bool parallel) {
   std::string any;
   for (size_t i = 0; i < tools.size(); ++i) {
     if (names[i] == only) return parameters_of(tools[i], "#");
@@ -80,7 +80,8 @@ std::string schema_of(const std::vector<JsonValue>& tools, const std::vector<std
         "\"required\": [\"name\", \"arguments\"], \"additionalProperties\": false}",
         json_quoted(names[i]), parameters_of(tools[i], format("#/items/anyOf/%d/properties/arguments", i)));
   }
-  return format("{\"type\": \"array\", \"minItems\": 1, \"items\": {\"anyOf\": [%s]}}", any);
+  return format("{\"type\": \"array\", \"minItems\": 1, %s\"items\": {\"anyOf\": [%s]}}",
+                parallel ? "" : "\"maxItems\": 1, ", any);
 }
 
 ToolCall read_call(const Json& json, const std::string& path) {
@@ -135,6 +136,7 @@ ToolChoice read_tools(Fields& body, std::string_view text) {
   const size_t n_tools = tools == nullptr ? 0 : tools->size();
   for (size_t i = 0; i < n_tools; ++i) check_tool((*tools)[i], format("%s[%d]", path, i), names);
   const Wanted wanted = read_tool_choice(body, names);
+  const bool parallel = body.flag("parallel_tool_calls", true);  // false: a call that must be made is one
   ToolChoice choice;
   if (n_tools == 0 || !wanted.any) return choice;
   // As the client wrote them: templates show definitions with their keys in that order.
@@ -145,7 +147,7 @@ ToolChoice read_tools(Fields& body, std::string_view text) {
   for (const JsonValue& tool : list.value().items) choice.definitions.push_back(to_python_json(tool));
   if (!wanted.must) return choice;
   choice.only = wanted.only;
-  choice.schema = schema_of(list.value().items, names, wanted.only);
+  choice.schema = schema_of(list.value().items, names, wanted.only, parallel);
   return choice;
 }
 
