@@ -163,6 +163,24 @@ TEST_F(ServeProtocol, CancelsForClientsThatLeave) {
   expect_ok();
 }
 
+// Some close their side when they have asked, and read on.
+TEST_F(ServeProtocol, TellsClientsThatHangUpHalf) {
+  Json body = question("Count.");
+  body.update({{"max_tokens", 4000}, {"temperature", 50}, {"ignore_eos", true}});
+  for (const bool stream : {false, true}) {
+    body["stream"] = stream;
+    Socket socket(server_->port());
+    socket.send(request_text("POST", kChat, body.dump()));
+    if (stream) {
+      EXPECT_THAT(socket.receive(64), HasSubstr("200 OK"));
+    }
+    socket.send_no_more();
+    const std::string all = socket.receive_all();
+    EXPECT_EQ(all.find("HTTP/1.1 400") == 0, !stream) << all.substr(0, 100);
+    EXPECT_THAT(all, HasSubstr("\"code\":\"client_left\""));
+  }
+}
+
 TEST_F(ServeProtocol, CutsOffSlowReaders) {
   const double slow = server_->metric("glimpse:slow_readers_total");
   Json body = question("Count.");

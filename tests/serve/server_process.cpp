@@ -55,6 +55,10 @@ Socket::Socket(int port, double timeout_s, int receive_buffer) : fd_(socket(AF_I
   if (connect(fd_, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) close();
 }
 
+void Socket::send_no_more() {
+  shutdown(fd_, SHUT_WR);
+}
+
 bool Socket::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);

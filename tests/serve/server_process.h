@@ -38,6 +38,8 @@ class Socket {
   std::string receive(size_t most = 1 << 16);
   /// All until the server closes.
   std::string receive_all();
+  /// Closes this end for sending alone.
+  void send_no_more();
   void close();
 
  private:

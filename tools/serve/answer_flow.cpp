@@ -10,9 +10,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kLook{100};  // how often a waiting client is looked at
 
-/// The client is gone: there is nobody to tell.
-struct ClientLeft {};
-
 /// Waits for events on behalf of a client, which is looked at now and then, however busy the events are.
 class Watch {
  public:
@@ -25,7 +22,7 @@ class Watch {
         looked_ = now;
         if (client_.has_left()) {
           metrics_.count_client_left();
-          throw ClientLeft();
+          throw client_left();
         }
       }
       if (event) return std::move(*event);
@@ -60,8 +57,9 @@ class Stream {
       if (answers_->finished()) break;
       try {
         event = watch_.next(*answers_);
-      } catch (const ClientLeft&) {
+      } catch (const ApiError& left) {
         answers_->cancel();
+        write(error_event(left));
         return;
       }
     }
@@ -75,6 +73,8 @@ class Stream {
     if (!plan_.warnings.empty()) json["warnings"] = std::exchange(plan_.warnings, {});
     return event_of(json);
   }
+
+  static std::string error_event(const ApiError& error) { return format("data: %s\n\n", error_body(error)); }
 
   std::string tell(const AnswerEvent& event) {
     const auto at = static_cast<size_t>(event.choice);
@@ -90,7 +90,7 @@ class Stream {
     }
     results_[at] = *event.result;
     if (!event.result->status.ok()) {
-      return format("%sdata: %s\n\n", text, error_body(api_error(event.result->status.error())));
+      return text + error_event(api_error(event.result->status.error()));
     }
     for (Json& last : plan_.style->last(event.choice, *event.result)) text += chunk(std::move(last));
     return text;
@@ -159,12 +159,9 @@ HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, cons
     if (!status.ok()) throw api_error(status.error());
   }
   plan.request = nullptr;
-  try {
-    if (plan.stream) return stream_of(std::move(plan), std::move(answers), n, metrics, client);
-    return whole_of(plan, *answers, n, metrics, client);
-  } catch (const ClientLeft&) {
-    return {};  // nobody reads it; what was asked for is cancelled with the answers
-  }
+  // When the client leaves, what was asked for is cancelled with the answers.
+  if (plan.stream) return stream_of(std::move(plan), std::move(answers), n, metrics, client);
+  return whole_of(plan, *answers, n, metrics, client);
 }
 
 }  // namespace glimpse::serve

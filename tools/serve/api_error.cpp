@@ -70,6 +70,11 @@ ApiError api_error(const Error& error) {
   }
 }
 
+ApiError client_left() {
+  return ApiError(400, "the client closed its side of the connection before its answer was there: keep it open", "",
+                  "client_left");
+}
+
 void place_picture_error(const std::vector<std::string>& paths, ApiError& error) {
   const std::string_view word = "picture ";
   if (error.message.compare(0, word.size(), word) != 0) return;

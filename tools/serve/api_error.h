@@ -28,6 +28,8 @@ struct ApiError : std::exception {
 
 /// What an error of the engine is to a client.
 ApiError api_error(const Error& error);
+/// It closed its side of the connection. Most who do have gone; others still read.
+ApiError client_left();
 /// The engine counts pictures ("picture 2: ..."); clients want to know the part. paths: of all pictures of the request.
 void place_picture_error(const std::vector<std::string>& paths, ApiError& error);
 /// The body: one line of JSON.

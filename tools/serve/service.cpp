@@ -490,7 +490,6 @@ HttpResponse Service::embeddings(const HttpRequest& request, const HttpClient& c
 
 HttpResponse Service::llama_embeddings(const HttpRequest& request, const HttpClient& client) {
   HttpResponse response = embeddings(request, client);
-  if (response.body.empty()) return response;
   Json list = Json::array();
   const Json answer = Json::parse(response.body);
   for (const Json& one : answer.at("data")) {

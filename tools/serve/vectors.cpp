@@ -19,9 +19,6 @@ constexpr std::chrono::milliseconds kLook{100};  // how often a waiting client i
 
 using Input = std::vector<RequestPart>;
 
-/// The client is gone: there is nobody to tell.
-struct ClientLeft {};
-
 VisionConfig::Family family_of(const Model& model) {
   return model.has_vision() ? model.vision().family() : VisionConfig::Family::kQwen2;
 }
@@ -87,7 +84,7 @@ std::vector<std::shared_ptr<const ImageEmbedding>> encode_with(Engine& engine, s
   if (!submitted.ok()) throw api_error(submitted.error());
   for (;;) {
     std::optional<AnswerEvent> event = answers.next(kLook);
-    if (!event && client.has_left()) throw ClientLeft();
+    if (!event && client.has_left()) throw client_left();
     if (!event || !event->result) continue;
     if (!event->result->status.ok()) throw api_error(event->result->status.error());
     return std::move(event->result->embeddings);
@@ -154,7 +151,7 @@ template <typename Work>
 auto VectorMaker::alone(const HttpClient& client, Work&& work) {
   const auto goes_on = [&] { return !client.has_left() && Clock::now().time_since_epoch() < end_.load(); };
   const auto give_up = [&] {
-    if (client.has_left()) throw ClientLeft();
+    if (client.has_left()) throw client_left();
     throw api_error(make_error(ErrorCode::kCancelled, "the server is being stopped"));
   };
   std::unique_lock lock(mutex_, std::defer_lock);
@@ -267,26 +264,21 @@ HttpResponse VectorMaker::embeddings(std::string_view text, const RequestPolicy&
   if (norm != 2 && norm != -1) refuse_field("embd_normalize", "only 2 (to length 1) and -1 (not) are supported");
   options.normalize = norm == 2;
   fields.report_unknown(body.warnings);
-  try {
-    int64_t n_tokens = 0;
-    const std::vector<EmbedInput> seen = see(std::move(inputs), body.content.picture_paths(), engine, client);
-    const std::vector<std::vector<float>> vectors = alone(client, [&](const ProgressSink& progress) {
-      auto made = embedder_->embed(seen, options, progress);
-      n_tokens = embedder_->n_tokens();
-      return made;
-    });
-    Json data = Json::array();
-    for (size_t i = 0; i < vectors.size(); ++i) {
-      data.push_back(
-          {{"object", "embedding"}, {"index", i}, {"embedding", vector_of(vectors[i], encoding == "base64")}});
-    }
-    Json response = {
-        {"object", "list"}, {"data", std::move(data)}, {"model", policy.model_name}, {"usage", usage_of(n_tokens)}};
-    if (!body.warnings.empty()) response["warnings"] = body.warnings;
-    return respond(response);
-  } catch (const ClientLeft&) {
-    return {};
+  int64_t n_tokens = 0;
+  const std::vector<EmbedInput> seen = see(std::move(inputs), body.content.picture_paths(), engine, client);
+  const std::vector<std::vector<float>> vectors = alone(client, [&](const ProgressSink& progress) {
+    auto made = embedder_->embed(seen, options, progress);
+    n_tokens = embedder_->n_tokens();
+    return made;
+  });
+  Json data = Json::array();
+  for (size_t i = 0; i < vectors.size(); ++i) {
+    data.push_back({{"object", "embedding"}, {"index", i}, {"embedding", vector_of(vectors[i], encoding == "base64")}});
   }
+  Json response = {
+      {"object", "list"}, {"data", std::move(data)}, {"model", policy.model_name}, {"usage", usage_of(n_tokens)}};
+  if (!body.warnings.empty()) response["warnings"] = body.warnings;
+  return respond(response);
 }
 
 HttpResponse VectorMaker::rerank(std::string_view text, const RequestPolicy& policy, Engine* engine,
@@ -313,33 +305,27 @@ HttpResponse VectorMaker::rerank(std::string_view text, const RequestPolicy& pol
   const bool with_text = fields.flag("return_text", false);
   const RankOptions options{fields.text("instruction", "")};
   fields.report_unknown(body.warnings);
-  try {
-    int64_t n_tokens = 0;
-    const std::vector<EmbedInput> seen = see(std::move(inputs), body.content.picture_paths(), engine, client);
-    const std::vector<float> scores = alone(client, [&](const ProgressSink& progress) {
-      auto made = embedder_->rank(seen[0], std::span(seen).subspan(1), options, progress);
-      n_tokens = embedder_->n_tokens();
-      return made;
-    });
-    std::vector<size_t> order(scores.size());
-    for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
-    order.resize(std::min(order.size(), most));
-    Json results = Json::array();
-    for (const size_t i : order) {
-      results.push_back({{"index", i}, {of_tei ? "score" : "relevance_score", scores[i]}});
-      if (of_tei && with_text) results.back()["text"] = list[i];
-    }
-    if (of_tei) return respond(results);
-    Json response = {{"object", "list"},
-                     {"model", policy.model_name},
-                     {"results", std::move(results)},
-                     {"usage", usage_of(n_tokens)}};
-    if (!body.warnings.empty()) response["warnings"] = body.warnings;
-    return respond(response);
-  } catch (const ClientLeft&) {
-    return {};
+  int64_t n_tokens = 0;
+  const std::vector<EmbedInput> seen = see(std::move(inputs), body.content.picture_paths(), engine, client);
+  const std::vector<float> scores = alone(client, [&](const ProgressSink& progress) {
+    auto made = embedder_->rank(seen[0], std::span(seen).subspan(1), options, progress);
+    n_tokens = embedder_->n_tokens();
+    return made;
+  });
+  std::vector<size_t> order(scores.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return scores[a] > scores[b]; });
+  order.resize(std::min(order.size(), most));
+  Json results = Json::array();
+  for (const size_t i : order) {
+    results.push_back({{"index", i}, {of_tei ? "score" : "relevance_score", scores[i]}});
+    if (of_tei && with_text) results.back()["text"] = list[i];
   }
+  if (of_tei) return respond(results);
+  Json response = {
+      {"object", "list"}, {"model", policy.model_name}, {"results", std::move(results)}, {"usage", usage_of(n_tokens)}};
+  if (!body.warnings.empty()) response["warnings"] = body.warnings;
+  return respond(response);
 }
 
 }  // namespace glimpse::serve
