@@ -122,7 +122,7 @@ device_facts() {
 part_right() {
   device_facts
   start_model
-  tests device 20 'Device.*:DevicePack.*:*DeviceWeight*'
+  tests device 20 'Device.*:DevicePack.*:*DeviceWeight*:*DevicePlanes*'
   tests exact 30 '*CudaTypes.AreExact*'
   tests oracle 40 '*CudaTypes.Multiply*'
   tests ring 40 'CudaRing*'
@@ -130,6 +130,7 @@ part_right() {
   tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*'
   tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*'
   tests attention 30 'CudaAttention.*:CudaCacheQ8.*'
+  tests experts 30 'CudaExperts.*'
   tests sample 20 'DeviceSample.*'
   tests step 30 'CudaStep.*:CudaRecording.*-CudaRecording.NothingBut*'
   tests golden 30 'Conversations*:*GoldenModel*'

@@ -220,11 +220,6 @@ Result<std::shared_ptr<const Model>> Model::load(const ModelOptions& options, Gg
   GLIMPSE_TRY(model->read_headers(options, files, words));
   const TextConfig& text = model->text_config_;
   GLIMPSE_ASSIGN(const std::unique_ptr<Ops> ops, model->make_ops(options.n_threads, options.log));
-  if (text.num_experts > 0 && !ops->runs_experts()) {
-    return make_error(ErrorCode::kUnsupported,
-                      "%s: models of experts (%s) do not run on a GPU yet: choose the device cpu", files.text.path(),
-                      text.architecture);
-  }
   const Status weights = model->read_weights(options, files, *ops, words.failed());
   GLIMPSE_ASSIGN(model->tokenizer_, words.finish());  // before the weights' error, which may be its consequence
   if (!weights.ok()) return weights.error();

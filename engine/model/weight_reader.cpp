@@ -122,6 +122,15 @@ Result<Linear> WeightReader::expert(const std::string& stem, int64_t expert, int
   return rows_of(tensor, expert * total_rows + first, rows, cols, precision);
 }
 
+Status WeightReader::index_experts(ExpertWeights& w) {
+  n_bytes_ += ops_.expert_index_bytes(w.n_experts());
+  if (progress_ == nullptr) return {};
+  auto index = ops_.index_experts(w);
+  if (!index.ok()) return with_context(index.error(), file_.path());
+  w.index = std::move(index).value();
+  return {};
+}
+
 Result<Linear> WeightReader::row(const std::string& stem, int64_t cols, WeightPrecision precision) {
   GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(stem + ".weight", {static_cast<uint64_t>(cols)}, true));
   return rows_of(tensor, 0, 1, cols, precision);

@@ -64,6 +64,8 @@ class WeightReader {
   /// Rows [first, first + rows) of matrix `expert` of `stem`.weight, which has n_experts of (total_rows, cols).
   Result<Linear> expert(const std::string& stem, int64_t expert, int64_t n_experts, int64_t first, int64_t rows,
                         int64_t total_rows, int64_t cols, WeightPrecision precision);
+  /// Fills in w.index. Everything else has been read.
+  Status index_experts(ExpertWeights& w);
   /// Vector `stem`.weight (cols) as a matrix of one row.
   Result<Linear> row(const std::string& stem, int64_t cols, WeightPrecision precision);
   /// Vectors `stem`.weight and, for kLayer, `stem`.bias (width each).

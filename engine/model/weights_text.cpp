@@ -55,11 +55,13 @@ Result<ExpertWeights> read_experts(WeightReader& in, const TextConfig& c, const 
     w.down.push_back(std::move(down));
   }
   const int64_t s = c.shared_expert_intermediate_size;
-  if (s == 0) return w;
-  GLIMPSE_ASSIGN(w.shared_router, in.row(block + "ffn_gate_inp_shexp", h, WeightPrecision::kF32));
-  GLIMPSE_ASSIGN(w.shared_gate, in.linear(block + "ffn_gate_shexp", s, h, precision, Presence::kNone));
-  GLIMPSE_ASSIGN(w.shared_up, in.linear(block + "ffn_up_shexp", s, h, precision, Presence::kNone));
-  GLIMPSE_ASSIGN(w.shared_down, in.linear(block + "ffn_down_shexp", h, s, precision, Presence::kNone));
+  if (s > 0) {
+    GLIMPSE_ASSIGN(w.shared_router, in.row(block + "ffn_gate_inp_shexp", h, WeightPrecision::kF32));
+    GLIMPSE_ASSIGN(w.shared_gate, in.linear(block + "ffn_gate_shexp", s, h, precision, Presence::kNone));
+    GLIMPSE_ASSIGN(w.shared_up, in.linear(block + "ffn_up_shexp", s, h, precision, Presence::kNone));
+    GLIMPSE_ASSIGN(w.shared_down, in.linear(block + "ffn_down_shexp", h, s, precision, Presence::kNone));
+  }
+  GLIMPSE_TRY(in.index_experts(w));
   return w;
 }
 

@@ -99,9 +99,10 @@ struct ExpertWeights {
   int64_t n_used = 0;                  // experts that a row goes through
   bool normalize = false;              // their weights are made to add up to 1
   // An expert that all rows go through, its weight sigmoid(shared_router h). Without weights: there is none.
-  Linear shared_router;           // (1, hidden_size)
-  Linear shared_gate, shared_up;  // (shared_width, hidden_size)
-  Linear shared_down;             // (hidden_size, shared_width)
+  Linear shared_router;                        // (1, hidden_size)
+  Linear shared_gate, shared_up;               // (shared_width, hidden_size)
+  Linear shared_down;                          // (hidden_size, shared_width)
+  std::shared_ptr<const BackendBuffer> index;  // Ops::index_experts() of all the others
 
   int64_t n_experts() const { return static_cast<int64_t>(gate.size()); }
   int64_t width() const { return gate[0].weight->rows; }
@@ -290,8 +291,12 @@ class Ops : public virtual PassOps {
   virtual uint64_t reserve_bytes(int64_t max_rows, int64_t max_cols) const = 0;
   /// Passes of up to so many rows give a row the same bits; passes of more may give it others (engine/runtime/cuda).
   virtual int64_t most_rows_alike() const { return INT64_MAX; }
-  /// Whether norm_experts() and experts_add() are there.
-  virtual bool runs_experts() const { return true; }
+  /// What the backend's device finds the matrices of a network in; nullptr: it needs nothing. Errors: kOutOfMemory,
+  /// kUnsupported.
+  virtual Result<std::shared_ptr<const BackendBuffer>> index_experts(const ExpertWeights& /*w*/) {
+    return std::shared_ptr<const BackendBuffer>();
+  }
+  virtual uint64_t expert_index_bytes(int64_t /*n_experts*/) const { return 0; }
   /// As reserve(), for operations with experts on top.
   virtual Status reserve_experts(int64_t /*max_rows*/, const ExpertWeights& /*w*/) { return {}; }
   virtual uint64_t reserve_experts_bytes(int64_t /*max_rows*/, const ExpertWeights& /*w*/) const { return 0; }

@@ -145,7 +145,10 @@ class ProfiledOps final : public Ops {
   void linear_add(Mat in, const Linear& w, Mat x) override;
   void norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Linear& up, Mat out) override;
   void norm_linear(Mat x, const Norm& norm, const Linear& w, Activation activation, Mat out) override;
-  bool runs_experts() const override { return inner_.runs_experts(); }
+  Result<std::shared_ptr<const BackendBuffer>> index_experts(const ExpertWeights& w) override {
+    return inner_.index_experts(w);
+  }
+  uint64_t expert_index_bytes(int64_t n_experts) const override { return inner_.expert_index_bytes(n_experts); }
   Status reserve_experts(int64_t max_rows, const ExpertWeights& w) override {
     return mode_ == Mode::kCount ? Status() : inner_.reserve_experts(max_rows, w);
   }

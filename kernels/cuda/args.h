@@ -63,6 +63,7 @@ struct Segment {
   int32_t half_tiles = 0;  // kRope*: row tiles in half a head
   float* out = nullptr;    // element (column, row) at out[column * ld + row]
   int64_t ld = 0;
+  int64_t slot_ld = 0;  // of experts: at out[place.row * ld + place.slot * slot_ld + row]
   OperandView operand;  // when set, of matrix-matrix kernels, kStore and kSwiglu: column `column` of y goes to its row
 };
 
@@ -133,6 +134,26 @@ struct KvParts {
 
 constexpr int kMaxSegments = 3;
 
+/// Columns [first, first + n) of a launch, n <= 0: none, all multiplied with the matrices of one expert.
+struct ColumnGroup {
+  int32_t expert = 0;
+  int32_t first = 0, n = 0;
+};
+constexpr int kMostGroupColumns = 128;
+/// What a column of a product of experts is: a row of the pass in one of its slots. row < 0: nothing.
+struct ColumnPlace {
+  int32_t row = 0, slot = 0;
+};
+/// Columns that go through different experts, as the device has sorted them (experts.cuh): the launch does not know
+/// which. groups: nullptr where there are no experts, otherwise there is one segment, and WeightView::data is not used.
+struct ExpertsView {
+  const uint8_t* const* data[2] = {nullptr, nullptr};  // by expert, of w[0] and of w[1]
+  const ColumnGroup* groups = nullptr;                 // (n_groups), of at most group_columns <= kMostGroupColumns
+  const ColumnPlace* places = nullptr;                 // by column
+  int32_t n_groups = 0, group_columns = 0;
+  int64_t slot_ld_x = 0;  // of LinearArgs::x: floats from one slot of a row to the next; 0: all slots read the row
+};
+
 /// Products of the same columns with up to three matrices of one format.
 struct LinearArgs {
   Segment segment[kMaxSegments];
@@ -156,6 +177,7 @@ struct LinearArgs {
   RowPositions at;
   KvView kv;
   KvParts more;
+  ExpertsView experts;
   uint64_t* best = nullptr;  // when set: n is 1, kStore; becomes the greatest of itself and ranked(output, row)
 };
 
@@ -202,6 +224,8 @@ struct EmbedArgs {
 struct RowsArgs {
   const float* x = nullptr;
   int64_t ld_x = 0;
+  const ColumnPlace* places = nullptr;  // when set: row i is that of places[i], at x[row * ld_x + slot * slot_ld_x]
+  int64_t slot_ld_x = 0;
   int32_t n = 0, k = 0;
   NormView norm;
   uint16_t* out = nullptr;
@@ -237,13 +261,33 @@ struct LevelArgs {
   float* out = nullptr;
 };
 
-/// Rows into others: add_rows adds them; swiglu_rows makes silu(from) * to of gates and what holds up.
+/// Rows into others: add_rows adds them, or the sum of n_slots neighbouring pieces times their weights; swiglu_rows
+/// makes silu(from) * to of gates and what holds up.
 struct IntoRowsArgs {
   const float* from = nullptr;
   int64_t ld_from = 0;
   float* to = nullptr;
   int64_t ld_to = 0;
   int32_t n = 0, width = 0;
+  const float* weights = nullptr;  // add_rows: (n, n_slots)
+  int64_t ld_weights = 0;
+  int32_t n_slots = 0;
+};
+
+/// Which experts each row goes through (Routing in engine/runtime/ops.h), and the columns that makes.
+struct RouteArgs {
+  const float* scores = nullptr;  // (n, n_experts)
+  int64_t ld_scores = 0;
+  float* expert = nullptr;  // (n, n_used)
+  int64_t ld_expert = 0;
+  float* weight = nullptr;  // (n, n_used), and where `shared` the score of the shared expert, which becomes its weight
+  int64_t ld_weight = 0;
+  int32_t n = 0, n_experts = 0, n_used = 0;
+  int32_t normalize = 0, shared = 0;
+  ColumnGroup* groups = nullptr;  // (n_groups): room for those of any choice
+  ColumnPlace* places = nullptr;  // (n_columns)
+  int32_t n_groups = 0, n_columns = 0;
+  int32_t group_columns = 0, align = 1;  // the columns of an expert begin at a multiple of align
 };
 
 struct AttentionArgs {

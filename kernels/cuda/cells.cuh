@@ -36,6 +36,14 @@ GLIMPSE_DEVICE void load_words(const uint8_t* from, uint32_t* to, int n) {
   }
 }
 
+/// A little-endian number of so many bytes, 1, 2 or 4.
+template <int n_bytes>
+GLIMPSE_DEVICE uint32_t load_number(const uint8_t* from) {
+  if constexpr (n_bytes == 1) return *from;
+  if constexpr (n_bytes == 2) return *reinterpret_cast<const uint16_t*>(from);
+  return *reinterpret_cast<const uint32_t*>(from);
+}
+
 /// Loads cell (row, t) of a tile. stream: the weights are read by nobody else on this multiprocessor.
 template <Format format, bool stream>
 GLIMPSE_DEVICE void load_cell(const WeightView& w, int row_tile, int column_tile, int part, int row, int t,
@@ -53,19 +61,10 @@ GLIMPSE_DEVICE void load_cell(const WeightView& w, int row_tile, int column_tile
     const uint8_t* record = w.data + scales_offset<format>(w, row_tile, column_tile, row, t);
     const int k = column_tile % 2 * 4 + t;  // the cell in its super-block
     if constexpr (!p.super) {
-      if constexpr (p.scale_bytes == 2) {
-        raw.d = *reinterpret_cast<const uint16_t*>(record);
-      } else {
-        raw.d = *reinterpret_cast<const uint32_t*>(record);
-      }
+      raw.d = load_number<p.scale_bytes>(record);
     } else if constexpr (p.d_bytes > 0) {
-      raw.scales[0] = *reinterpret_cast<const uint16_t*>(record + 2 * k);
-      const uint8_t* d = w.data + d_offset<format>(w, row_tile, column_tile, row);
-      if constexpr (p.d_bytes == 2) {
-        raw.d = *reinterpret_cast<const uint16_t*>(d);
-      } else {
-        raw.d = *reinterpret_cast<const uint32_t*>(d);
-      }
+      raw.scales[0] = load_number<p.cell_scale_bytes()>(record + p.cell_scale_bytes() * k);
+      raw.d = load_number<p.d_bytes>(w.data + d_offset<format>(w, row_tile, column_tile, row));
     } else {
       load_words<false>(record, raw.scales, p.scale_bytes / 4);
     }
@@ -87,7 +86,7 @@ struct CellWalk {
     if constexpr (kPlanes.high_bits > 0) high = w.data + high_offset<format>(w, tile, row, t);
     scales = w.data + scales_offset<format>(w, row_tile, column_tile, row, t);
     if constexpr (kPlanes.super && kPlanes.d_bytes > 0) {
-      scales += 2 * (column_tile % 2 * 4 + t);
+      scales += kPlanes.cell_scale_bytes() * (column_tile % 2 * 4 + t);
       d = w.data + d_offset<format>(w, row_tile, column_tile, row);
     }
   }
@@ -100,7 +99,8 @@ struct CellWalk {
       scales += kStep * kCellsPerTile * kPlanes.scale_bytes;
     } else {
       const bool other_record = kStep > 1 || from % 2 != 0;
-      constexpr int records = (kStep + 1) / 2 * kTileRows, in_record = kStep == 1 && kPlanes.d_bytes > 0 ? 8 : 0;
+      constexpr int records = (kStep + 1) / 2 * kTileRows;
+      constexpr int in_record = kStep == 1 && kPlanes.d_bytes > 0 ? 4 * kPlanes.cell_scale_bytes() : 0;
       scales += other_record ? records * kPlanes.scale_bytes - in_record : in_record;
       if constexpr (kPlanes.d_bytes > 0) d += other_record ? records * kPlanes.d_bytes : 0;
     }
@@ -116,11 +116,10 @@ struct CellWalk {
     if constexpr (RawCell<format>::kLowWords == 8) load_words<stream>(low + kCellsPerTile * 16, raw.low + 4, 4);
     if constexpr (kPlanes.high_bits > 0) load_words<false>(high, raw.high, kPlanes.high_bits);
     if constexpr (!kPlanes.super) {
-      raw.d = kPlanes.scale_bytes == 2 ? *reinterpret_cast<const uint16_t*>(scales)
-                                       : *reinterpret_cast<const uint32_t*>(scales);
+      raw.d = load_number<kPlanes.scale_bytes>(scales);
     } else if constexpr (kPlanes.d_bytes > 0) {
-      raw.scales[0] = *reinterpret_cast<const uint16_t*>(scales);
-      raw.d = kPlanes.d_bytes == 2 ? *reinterpret_cast<const uint16_t*>(d) : *reinterpret_cast<const uint32_t*>(d);
+      raw.scales[0] = load_number<kPlanes.cell_scale_bytes()>(scales);
+      raw.d = load_number<kPlanes.d_bytes>(d);
     } else {
       load_words<false>(scales, raw.scales, kPlanes.scale_bytes / 4);
     }
@@ -135,6 +134,27 @@ struct CellScales {
   float minus;
 };
 
+/// d of a block, from its stored bits.
+template <Format format>
+GLIMPSE_DEVICE float block_d(uint32_t bits) {
+  constexpr BlockFormat f = block_format(format);
+  if constexpr (f.d_type == ScaleType::kPower) {
+    // 2^(e - 128); below 2^-126 the bits of the fraction take over.
+    return bits_to_float(bits < 2 ? 0x00200000u << bits : (bits - 1) << 23);
+  }
+  const float d = half_bits_to_float(bits);
+  return f.d_shift == 0 ? d : d * (1.0f / static_cast<float>(1 << f.d_shift));
+}
+
+/// The integer that multiplies d, of half u of a cell. bits: the cell's scales.
+template <Format format>
+GLIMPSE_DEVICE int half_scale(uint32_t bits, int u) {
+  constexpr ScaleKind kind = block_format(format).scales;
+  if constexpr (planes_of(format).shared) return static_cast<int>(2 * (bits >> (8 * u) & 7u) + 1);
+  if constexpr (kind == ScaleKind::kOdd16) return static_cast<int>(2 * (bits >> (4 * u) & 15u) + 1);
+  return static_cast<int8_t>(bits >> (8 * u) & 255u);
+}
+
 /// k: the cell in its super-block, 0..7.
 template <Format format>
 GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
@@ -144,7 +164,7 @@ GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
   if constexpr (!p.integer()) {
     return s;
   } else if constexpr (!p.super) {
-    s.scale[0] = s.scale[1] = half_bits_to_float(raw.d & 0xffffu);
+    s.scale[0] = s.scale[1] = block_d<format>(raw.d & 0xffffu);
     if constexpr (p.mins) {
       s.min[0] = s.min[1] = 1;
       s.minus = half_bits_to_float(raw.d >> 16);
@@ -160,6 +180,9 @@ GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
     const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
     const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[0] >> (16 + 2 * k) & 3u) << 4;
     s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale) - 32);
+  } else if constexpr (kind == ScaleKind::kOdd8) {
+    const float d = block_d<format>(raw.scales[0] & 0xffffu);
+    s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(2 * (raw.scales[1] >> (4 * k) & 15u) + 1));
   } else if constexpr (p.mins) {
     const float d = half_bits_to_float(raw.d & 0xffffu);
     s.minus = -half_bits_to_float(raw.d >> 16);
@@ -170,27 +193,32 @@ GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
       s.min[u] = static_cast<int>(byte >> 4);
     }
   } else if constexpr (p.d_bytes == 2) {
-    const float d = half_bits_to_float(raw.d);
+    const float d = block_d<format>(raw.d);
     GLIMPSE_UNROLL
-    for (int u = 0; u < 2; ++u) {
-      s.scale[u] = d * static_cast<float>(static_cast<int8_t>(raw.scales[0] >> (8 * u) & 255u));
-    }
+    for (int u = 0; u < 2; ++u) s.scale[u] = d * static_cast<float>(half_scale<format>(raw.scales[0], u));
   }
   return s;
 }
 
-/// The 16 values of IQ4_NL and IQ4_XS, one byte each.
-GLIMPSE_DEVICE uint32_t iq4_values(uint32_t indices) {
-  // -127 -104 -83 -65 -49 -35 -22 -10 and 1 13 25 38 53 69 89 113 as bytes, lowest first.
-  constexpr uint64_t low = 0xf6eaddcfbfad9881u, high = 0x7159453526190d01u;
-  uint32_t values = 0;
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    const uint32_t index = indices >> (8 * i) & 15u;
-    const uint64_t table = index < 8 ? low : high;
-    values |= (static_cast<uint32_t>(table >> (8 * (index & 7u))) & 255u) << (8 * i);
-  }
-  return values;
+/// Values 4i .. 4i + 3 of a table as bytes, the first lowest.
+GLIMPSE_HD constexpr uint32_t table_word(const CodeTable& table, int i) {
+  uint32_t word = 0;
+  for (int j = 0; j < 4; ++j) word |= static_cast<uint32_t>(static_cast<uint8_t>(table.value[4 * i + j])) << (8 * j);
+  return word;
+}
+/// The values of four codes, one byte each: a byte permutation looks up four of eight at once.
+template <Format format>
+GLIMPSE_DEVICE uint32_t table_values(uint32_t codes) {
+  constexpr Planes p = planes_of(format);
+  constexpr CodeTable table = block_format(format).table;
+  constexpr uint32_t w0 = table_word(table, 0), w1 = table_word(table, 1), w2 = table_word(table, 2),
+                     w3 = table_word(table, 3);
+  // Codes as nibbles: the first two are in byte 0 now, the others in byte 2.
+  const uint32_t pairs = codes | codes >> 4, selector = select_bytes(pairs, 0, 0x4420);
+  const uint32_t low = select_bytes(w0, w1, selector & 0x7777u);
+  if constexpr (p.low_bits + p.high_bits + (p.shared ? 1 : 0) < 4) return low;
+  const uint32_t high = select_bytes(w2, w3, selector & 0x7777u), is_high = (codes >> 3 & 0x01010101u) * 255u;
+  return (low & ~is_high) | (high & is_high);
 }
 
 /// Four codes of step 0..7, one per byte: unsigned, or signed bytes where the format is_signed.
@@ -202,7 +230,8 @@ GLIMPSE_DEVICE uint32_t cell_codes(const RawCell<format>& raw, int step) {
   uint32_t codes = raw.low[step / per_word] >> (p.low_bits * (step % per_word)) & mask;
   if constexpr (p.high_bits == 1) codes |= (raw.high[0] >> step & 0x01010101u) << p.low_bits;
   if constexpr (p.high_bits == 2) codes |= (raw.high[step / 4] >> (2 * (step % 4)) & 0x03030303u) << p.low_bits;
-  if constexpr (p.table) codes = iq4_values(codes);
+  if constexpr (p.shared) codes |= (raw.scales[0] >> (8 * (step / 4) + 3 + step / 2 % 2) & 1u) * 0x04040404u;
+  if constexpr (p.table) codes = table_values<format>(codes);
   return codes;
 }
 

@@ -118,6 +118,37 @@ GLIMPSE_DEVICE const Segment& find_segment(const LinearArgs& args, int& group) {
   return args.segment[segment];
 }
 
+/// Whether blocks of so many columns multiply with experts. The widest have no registers for it.
+template <int kColumns>
+constexpr bool kTakesExperts = kColumns <= kMostGroupColumns;
+/// The columns of block `index` of those that take kColumns each.
+template <int kColumns>
+GLIMPSE_DEVICE ColumnGroup group_of(const LinearArgs& args, int index) {
+  ColumnGroup group{0, index * kColumns, args.n - index * kColumns};
+  if (kTakesExperts<kColumns> && args.experts.groups != nullptr) {
+    const int parts = args.experts.group_columns / kColumns, part = index % parts * kColumns;
+    group = args.experts.groups[index / parts];
+    group.first += part;
+    group.n -= part;
+  }
+  if (group.n > kColumns) group.n = kColumns;
+  return group;
+}
+GLIMPSE_DEVICE ColumnPlace place_of(const LinearArgs& args, int column) {
+  return args.experts.groups != nullptr ? args.experts.places[column] : ColumnPlace{column, 0};
+}
+/// A matrix of a segment, of one expert where there are experts.
+template <bool kExperts = true>
+GLIMPSE_DEVICE WeightView weight_of(const LinearArgs& args, const Segment& s, int matrix, int expert) {
+  WeightView w = s.w[matrix];
+  if (kExperts && args.experts.groups != nullptr) w.data = args.experts.data[matrix][expert];
+  return w;
+}
+/// Where the outputs of a column begin.
+GLIMPSE_DEVICE float* out_of(const Segment& s, const ColumnPlace& column) {
+  return s.out + column.row * s.ld + column.slot * s.slot_ld;
+}
+
 /// What a product is combined with, of kRows neighbouring rows of both tiles of a pair: loaded before the product is
 /// known, so that the loads are under way together and nobody waits for them one after another.
 template <int kRows>
@@ -150,7 +181,7 @@ GLIMPSE_DEVICE void store_kv_rows(const KvView& kv, void* base, int head, int64_
 /// steps in kernels that no step runs fused.
 template <int kRows>
 GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const RowPositions& at, const Segment& s,
-                                                 int p, int g, int column) {
+                                                 int p, int g, const ColumnPlace& column) {
   const PairTiles pair = pair_tiles(s, p);
   Companions<kRows> with;
   int row[2], left[2];
@@ -162,10 +193,10 @@ GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const R
   }
   if (s.output == Output::kAdd) {
     GLIMPSE_UNROLL
-    for (int h = 0; h < 2; ++h) load_rows<kRows>(s.out + column * s.ld + row[h], left[h], with.other[h]);
+    for (int h = 0; h < 2; ++h) load_rows<kRows>(out_of(s, column) + row[h], left[h], with.other[h]);
   } else if (s.output == Output::kRopeQuery || s.output == Output::kRopeKey) {
     const int dim = p % s.half_tiles * kTileRows + g;
-    const int64_t angle = rope_row_of(at, column) * args.ld_rope + dim;
+    const int64_t angle = rope_row_of(at, column.row) * args.ld_rope + dim;
     load_rows<kRows>(args.cos + angle, kRows, with.other[0]);
     load_rows<kRows>(args.sin + angle, kRows, with.other[1]);
   }
@@ -174,17 +205,19 @@ GLIMPSE_DEVICE Companions<kRows> load_companions(const LinearArgs& args, const R
 
 /// Rows [row, row + kRows) of an output of kStore or kSwiglu, `left` of which exist.
 template <int kRows>
-GLIMPSE_DEVICE void store_product(const Segment& s, int column, int row, int left, const float (&values)[kRows]) {
+GLIMPSE_DEVICE void store_product(const Segment& s, const ColumnPlace& column, int row, int left,
+                                  const float (&values)[kRows]) {
   if constexpr (kRows == 4) {  // matrix-matrix kernels
-    if (s.operand.data != nullptr) return store_operand<kRows>(s.operand, column, row, left, values);
+    if (s.operand.data != nullptr) return store_operand<kRows>(s.operand, column.row, row, left, values);
   }
-  store_rows<kRows>(s.out + column * s.ld + row, left, values);
+  store_rows<kRows>(out_of(s, column) + row, left, values);
 }
 
 /// a, b: the products of these rows of the first and of the second tile.
 template <int kRows>
-GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const Segment& s, int p, int g, int column,
-                           const Companions<kRows>& with, float (&a)[kRows], float (&b)[kRows]) {
+GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const Segment& s, int p, int g,
+                           const ColumnPlace& column, const Companions<kRows>& with, float (&a)[kRows],
+                           float (&b)[kRows]) {
   const PairTiles pair = pair_tiles(s, p);
   const int row_a = pair.tile[0] * kTileRows + g, row_b = pair.tile[1] * kTileRows + g;
   const int left_a = s.w[0].rows - row_a, left_b = s.w[0].rows - row_b;
@@ -197,7 +230,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
     GLIMPSE_UNROLL
     for (int i = 0; i < kRows; ++i) b[i] += with.bias[1][i];
   }
-  float* const out = s.out + column * s.ld;
+  float* const out = out_of(s, column);
   switch (s.output) {
     case Output::kStore:
       GLIMPSE_UNROLL
@@ -226,7 +259,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
       } else {
         const int half = s.half_tiles * kTileRows, head = p / s.half_tiles, dim = p % s.half_tiles * kTileRows + g;
         KvView kv;
-        const int64_t slot = find_slot(args, at, column, kv);
+        const int64_t slot = find_slot(args, at, column.row, kv);
         store_kv_rows<kRows>(kv, kv.keys, head, slot, dim, kRows, a);
         store_kv_rows<kRows>(kv, kv.keys, head, slot, dim + half, kRows, b);
       }
@@ -235,7 +268,7 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
     case Output::kValue: {
       const int d = args.kv.head_dim;
       KvView kv;
-      const int64_t slot = find_slot(args, at, column, kv);
+      const int64_t slot = find_slot(args, at, column.row, kv);
       if (d % kTileRows == 0) {  // a tile is of one head
         if (left_a > 0) store_kv_rows<kRows>(kv, kv.values, row_a / d, slot, row_a % d, left_a, a);
         if (left_b > 0) store_kv_rows<kRows>(kv, kv.values, row_b / d, slot, row_b % d, left_b, b);
@@ -254,29 +287,30 @@ GLIMPSE_DEVICE void finish(const LinearArgs& args, const RowPositions& at, const
 /// Results of a block of a matrix product, in shared memory as [column][pair of the block][tile][row], to where they
 /// belong. Columns lie `stride` floats apart (a multiple of 4). A thread takes four rows of both tiles of a pair, for
 /// two columns at a time (four would save round trips of residuals, and make kernels twice as large).
-template <int kColumns, int kPairs, int kThreads>
-GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int first_pair, int first_column,
+template <int kPairs, int kThreads>
+GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int first_pair, const ColumnGroup& columns,
                                  const float* results, int stride) {
   constexpr int kQuads = kPairs * 2, kTogether = 2;
-  const int columns = args.n - first_column < kColumns ? args.n - first_column : kColumns;
   GLIMPSE_NO_UNROLL
-  for (int first = thread_index(); first < columns * kQuads; first += kTogether * kThreads) {
+  for (int first = thread_index(); first < columns.n * kQuads; first += kTogether * kThreads) {
     Companions<4> with[kTogether];
+    ColumnPlace place[kTogether];
     GLIMPSE_UNROLL
     for (int u = 0; u < kTogether; ++u) {
       const int i = first + u * kThreads, pair = first_pair + i % kQuads / 2;
-      if (i >= columns * kQuads || pair >= s.n_pairs) continue;
-      with[u] = load_companions<4>(args, RowPositions{args.at.n_past}, s, pair, i % 2 * 4, first_column + i / kQuads);
+      if (i >= columns.n * kQuads || pair >= s.n_pairs) continue;
+      place[u] = place_of(args, columns.first + i / kQuads);
+      with[u] = load_companions<4>(args, RowPositions{args.at.n_past}, s, pair, i % 2 * 4, place[u]);
     }
     GLIMPSE_UNROLL
     for (int u = 0; u < kTogether; ++u) {
       const int i = first + u * kThreads, column = i / kQuads, pair = i % kQuads / 2, row = i % 2 * 4;
-      if (i >= columns * kQuads || first_pair + pair >= s.n_pairs) continue;
+      if (i >= columns.n * kQuads || first_pair + pair >= s.n_pairs) continue;
       const float* const from = results + column * stride + pair * 16 + row;
       float a[4], b[4];
       load_rows<4>(from, 4, a);
       load_rows<4>(from + kTileRows, 4, b);
-      finish<4>(args, RowPositions{args.at.n_past}, s, first_pair + pair, row, first_column + column, with[u], a, b);
+      finish<4>(args, RowPositions{args.at.n_past}, s, first_pair + pair, row, place[u], with[u], a, b);
     }
   }
 }

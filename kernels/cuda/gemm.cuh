@@ -52,7 +52,8 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
 
   int group = block_x();
   const Segment& s = find_segment<kGemmPairs>(args, group);
-  const int first_column = block_y() * kGemmColumns;
+  const ColumnGroup columns = group_of<kGemmColumns>(args, block_y());
+  if (columns.n <= 0) return;
   const int first_pair = group * kGemmPairs + warp % 4 * kFragments;
   const int warp_column = warp / 4 * kColumnTiles * 8;
   const int k_tiles = s.w[0].column_tiles;
@@ -61,9 +62,9 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
   const auto load_columns = [&](int kt) {
     uint8_t* const stage = stages + kt % kGemmStages * kGemmColumns * kGemmStride;
     for (int i = thread_index(); i < kGemmColumns * 16; i += kGemmThreads) {
-      const int column = first_column + i / 16;
-      const bool valid = column < args.n;
-      const uint16_t* from = args.act + (valid ? column : 0) * args.ld_act + kt * kTileColumns + i % 16 * 8;
+      const bool valid = i / 16 < columns.n;
+      const int column = valid ? columns.first + i / 16 : 0;
+      const uint16_t* from = args.act + column * args.ld_act + kt * kTileColumns + i % 16 * 8;
       cp_async(stage + i / 16 * kGemmStride + i % 16 * 16, from, valid);
     }
   };
@@ -80,7 +81,8 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
     for (int f = 0; f < kFragments; ++f) {
       GLIMPSE_UNROLL
       for (int h = 0; h < 2; ++h) {
-        load_cell<format, false>(s.w[tiles[f].matrix[h]], tiles[f].tile[h], kt, part, g, t, next[f][h]);
+        load_cell<format, false>(weight_of(args, s, tiles[f].matrix[h], columns.expert), tiles[f].tile[h], kt, part, g,
+                                 t, next[f][h]);
       }
     }
   };
@@ -139,8 +141,7 @@ GLIMPSE_DEVICE void gemm(const LinearArgs& args) {
   auto* const results = reinterpret_cast<float*>(stages);
   leave_results(acc, results + warp_column * kResultStride + warp % 4 * kFragments * 16);
   barrier();
-  finish_block<kGemmColumns, kGemmPairs, kGemmThreads>(args, s, group * kGemmPairs, first_column, results,
-                                                       kResultStride);
+  finish_block<kGemmPairs, kGemmThreads>(args, s, group * kGemmPairs, columns, results, kResultStride);
 }
 
 }  // namespace glimpse::cuda

@@ -36,16 +36,14 @@ GLIMPSE_DEVICE void add_chunks(const float (&sum)[n], float (&acc)[n]) {
   for (int i = 0; i < n; ++i) acc[i] = sum[i] + acc[i];
 }
 
-/// Results of a block over its chunk, in shared memory as finish_block() has them, become those of all chunks: true.
-/// False: another block will have them. wait: a barrier of the kThreads threads, which has passed since the results
-/// were stored. args.n_splits == 1: they are what they are.
+/// Results of a block of `columns` over its chunk, in shared memory as finish_block() has them, become those of all
+/// chunks: true. False: another block will have them. wait: a barrier of the kThreads threads, which has passed since
+/// the results were stored. args.n_splits == 1: they are what they are.
 template <int kColumns, int kPairs, int kThreads, typename Wait>
-GLIMPSE_DEVICE bool merge_chunks(const LinearArgs& args, int first_column, float* results, int stride,
-                                 const Wait& wait) {
+GLIMPSE_DEVICE bool merge_chunks(const LinearArgs& args, int columns, float* results, int stride, const Wait& wait) {
   if (args.n_splits <= 1) return true;
   constexpr int kRows = kPairs * 16, kQuads = kRows / 4;
   const int tile = block_y() * grid_x() + block_x(), n_chunks = args.n_splits;
-  const int columns = args.n - first_column < kColumns ? args.n - first_column : kColumns;
   float* const partial = args.partial + static_cast<int64_t>(tile) * n_chunks * kColumns * kRows;
   const auto place = [&](int i) { return results + i / kQuads * stride + i % kQuads * 4; };
   auto* const mine = reinterpret_cast<Vec16*>(partial + block_z() * kColumns * kRows);

@@ -73,13 +73,14 @@ GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
 /// Asks for the weights of a group of pairs to be brought into L2, ascending in k, a lane for each row tile:
 /// multipliers load a tile ahead, which is too late for what lies in DRAM.
 template <Format format>
-GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair, const TileRange& range) {
+GLIMPSE_DEVICE void prefetch_pairs_of_block(const LinearArgs& args, const Segment& s, int expert, int first_pair,
+                                            const TileRange& range) {
   constexpr Planes p = planes_of(format);
   const int lane = lane_index(), pair = first_pair + lane / 2;
   if (lane >= 2 * kWgPairs || pair >= s.n_pairs) return;
   const PairTiles tiles = pair_tiles(s, pair);
   const bool second = lane % 2 != 0;
-  const WeightView& w = s.w[second ? tiles.matrix[1] : tiles.matrix[0]];
+  const WeightView w = weight_of(args, s, second ? tiles.matrix[1] : tiles.matrix[0], expert);
   const int n = w.column_tiles, tile = second ? tiles.tile[1] : tiles.tile[0];
   const auto plane = [&](int kt, int count, int64_t at, int tile_bytes) {
     if (tile_bytes == 0) return;
@@ -97,14 +98,13 @@ GLIMPSE_DEVICE void prefetch_pairs_of_block(const Segment& s, int first_pair, co
 
 /// The warp that copies: its first lane fills the stages, in order, as they become free.
 template <int kColumns>
-GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, const TileRange& range, uint8_t* ring,
+GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, const ColumnGroup& columns, const TileRange& range, uint8_t* ring,
                               Mbarrier* full, Mbarrier* empty) {
   using Ring = WgRing<kColumns>;
   if (lane_index() == 0) {
     const int64_t rows = tiled_rows(args.n);
-    const int64_t left = rows - first_column;
-    const int n_bytes = static_cast<int>(left < kColumns ? left : kColumns) * kAtomColumns * 2;
-    const uint16_t* from = args.act + first_column * kAtomColumns + range.begin * rows * kTileColumns;
+    const int n_bytes = static_cast<int>(tiled_rows(columns.n)) * kAtomColumns * 2;
+    const uint16_t* from = args.act + columns.first * kAtomColumns + range.begin * rows * kTileColumns;
     const int n_tiles = range.end - range.begin;
     GLIMPSE_NO_UNROLL
     for (int i = 0; i < n_tiles; ++i) {
@@ -125,8 +125,9 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, int first_column, const Ti
 
 /// A warp of the two warpgroups: its pair of row tiles by the columns of the block, into acc, which is zero.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, const TileRange& range, const uint8_t* ring,
-                                  Mbarrier* full, Mbarrier* empty, float (&acc)[kColumns / 2]) {
+GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int expert, int pair,
+                                  const TileRange& range, const uint8_t* ring, Mbarrier* full, Mbarrier* empty,
+                                  float (&acc)[kColumns / 2]) {
   using Ring = WgRing<kColumns>;
   constexpr Planes p = planes_of(format);
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
@@ -140,7 +141,10 @@ GLIMPSE_DEVICE void multiply_ring(const Segment& s, int pair, const TileRange& r
     for (int h = 0; h < 2; ++h) walk[h].template load<false>(part, raw[h][part]);
   };
   GLIMPSE_UNROLL
-  for (int h = 0; h < 2; ++h) walk[h].start(s.w[tiles.matrix[h]], tiles.tile[h], range.begin, g, t);
+  for (int h = 0; h < 2; ++h) {
+    walk[h].start(weight_of<kTakesExperts<kColumns>>(args, s, tiles.matrix[h], expert), tiles.tile[h], range.begin, g,
+                  t);
+  }
   const uint32_t zero = static_cast<uint32_t>(range.end) >> 31;
   uint32_t a[2][kGroup][4];                  // of the group under way, of the next
   constexpr bool kChunks = kColumns <= 128;  // wide blocks have no registers for the sums, and one chunk
@@ -213,7 +217,8 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
   int group = block_x();
   const Segment& s = find_segment<kWgPairs>(args, group);
-  const int first_column = block_y() * kColumns;
+  const ColumnGroup columns = group_of<kColumns>(args, block_y());
+  if (kTakesExperts<kColumns> && columns.n <= 0) return;
   const TileRange range = tile_range(args, s);
 
   uint8_t* const ring = shared() + (kAtomBytes - shared_address(shared()) % kAtomBytes) % kAtomBytes;
@@ -231,7 +236,7 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   if (warp < kWgMultipliers / kWarp) {
     take_registers<kWgMultiplierRegisters>();
     float acc[kColumns / 2] = {};
-    multiply_ring<format, kColumns>(s, group * kWgPairs + warp, range, ring, full, empty, acc);
+    multiply_ring<format, kColumns>(args, s, columns.expert, group * kWgPairs + warp, range, ring, full, empty, acc);
     part_barrier(1, kWgMultipliers);  // nobody reads the ring any more
     // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
     auto* const results = reinterpret_cast<float*>(ring);
@@ -245,16 +250,16 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
     part_barrier(1, kWgMultipliers);
     if constexpr (kColumns <= 128) {
       const auto all = [] { part_barrier(1, kWgMultipliers); };
-      if (!merge_chunks<kColumns, kWgPairs, kWgMultipliers>(args, first_column, results, kWgResultStride, all)) return;
+      if (!merge_chunks<kColumns, kWgPairs, kWgMultipliers>(args, columns.n, results, kWgResultStride, all)) return;
     }
-    finish_block<kColumns, kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, first_column, results, kWgResultStride);
+    finish_block<kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, columns, results, kWgResultStride);
   } else {
     give_registers<kWgCopierRegisters>();
     // Two warps, so that the first stages are not filled behind a hundred requests for weights.
     if (warp == kWgMultipliers / kWarp) {
-      fill_ring<kColumns>(args, first_column, range, ring, full, empty);
-    } else if (warp == kWgMultipliers / kWarp + 1 && block_y() == 0) {
-      prefetch_pairs_of_block<format>(s, group * kWgPairs, range);
+      fill_ring<kColumns>(args, columns, range, ring, full, empty);
+    } else if (warp == kWgMultipliers / kWarp + 1 && (block_y() == 0 || args.experts.groups != nullptr)) {
+      prefetch_pairs_of_block<format>(args, s, columns.expert, group * kWgPairs, range);
     }
   }
 }

@@ -273,15 +273,15 @@ GLIMPSE_DEVICE void multiply_raw(const RawCell<format> (&raw)[2], int kt, const 
 
 /// The same for float formats, whose cells are loaded in parts.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void multiply_cells(const Segment& s, const PairTiles& pair, int kt, const GemvShared& layout,
-                                   const uint8_t* columns, float (&acc)[2][kColumns]) {
+GLIMPSE_DEVICE void multiply_cells(const WeightView (&weight)[2], const PairTiles& pair, int kt,
+                                   const GemvShared& layout, const uint8_t* columns, float (&acc)[2][kColumns]) {
   constexpr Planes p = planes_of(format);
   const int g = lane_index() / 4, t = lane_index() % 4;
   GLIMPSE_UNROLL
   for (int part = 0; part < p.parts(); ++part) {
     RawCell<format> raw[2];
     GLIMPSE_UNROLL
-    for (int h = 0; h < 2; ++h) load_cell<format, true>(s.w[pair.matrix[h]], pair.tile[h], kt, part, g, t, raw[h]);
+    for (int h = 0; h < 2; ++h) load_cell<format, true>(weight[h], pair.tile[h], kt, part, g, t, raw[h]);
     GLIMPSE_UNROLL
     for (int step = 0; step < RawCell<format>::kSteps; ++step) {
       float w[2][4];
@@ -309,13 +309,14 @@ struct PairWalk {
   CellWalk<format, kGemvWarps> cell[2];
   RawCell<format> ahead[2];
 
-  GLIMPSE_DEVICE void start(const LinearArgs& args, int index) {
+  GLIMPSE_DEVICE void start(const LinearArgs& args, int expert, int index) {
     const PairPlace place = find_pair(args, index);
     const Segment& s = args.segment[place.segment];
     const PairTiles pair = pair_tiles(s, place.pair);
     GLIMPSE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      cell[h].start(s.w[pair.matrix[h]], pair.tile[h], warp_index(), lane_index() / 4, lane_index() % 4);
+      cell[h].start(weight_of(args, s, pair.matrix[h], expert), pair.tile[h], warp_index(), lane_index() / 4,
+                    lane_index() % 4);
     }
   }
   GLIMPSE_DEVICE void next() {
@@ -343,14 +344,14 @@ constexpr int kGemvPairsAhead = 5;
 /// Asks for all planes of a running pair number to be brought into L2: threads `first` to `first` + 7 of the block, or
 /// all where the architecture has no instruction for it.
 template <Format format>
-GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int index, int first) {
+GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int expert, int index, int first) {
   constexpr Planes p = planes_of(format);
   const PairPlace place = find_pair(args, index);
   const Segment& s = args.segment[place.segment];
   const PairTiles pair = pair_tiles(s, place.pair);
   GLIMPSE_UNROLL
   for (int h = 0; h < 2; ++h) {
-    const WeightView& w = s.w[pair.matrix[h]];
+    const WeightView w = weight_of(args, s, pair.matrix[h], expert);
     const int tile = pair.tile[h], n = w.column_tiles;
     const auto plane = [&](int number, int64_t at, int tile_bytes) {
       if (tile_bytes == 0) return;
@@ -373,42 +374,43 @@ GLIMPSE_DEVICE void publish_best(const uint64_t* best, uint64_t* of_all) {
   atomic_max(of_all, most);
 }
 
-/// The products themselves. at: x: block of those that share the pairs of all segments, y: group of kColumns columns.
+/// The products themselves. at: x: block of those that share the pairs of all segments.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, const NormEight& norm, uint8_t* columns) {
+GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, const ColumnGroup& group,
+                               const NormEight& norm, uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
   constexpr bool of_step = kColumns == 1;  // of one row; products of steps of several rotate and store nothing
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
-  const int first_column = at.y * kColumns;
   const int n_pairs = count_pairs_of(args);
   for (int c = 0; c < kColumns; ++c) {
     // A block of fewer columns computes the last one several times and stores it once.
-    const int column = first_column + c < args.n ? first_column + c : args.n - 1;
-    prepare_column<format>(args, args.x + column * args.ld_x, column_tiles * kTileColumns, norm, layout,
-                           columns + c * layout.record, scratch);
+    const ColumnPlace from = place_of(args, group.first + (c < group.n ? c : group.n - 1));
+    const float* const x = args.x + from.row * args.ld_x + from.slot * args.experts.slot_ld_x;
+    prepare_column<format>(args, x, column_tiles * kTileColumns, norm, layout, columns + c * layout.record, scratch);
     barrier();
   }
 
   PairWalk<format> walk;
   if constexpr (planes_of(format).integer()) {
     if (at.x < n_pairs && warp < column_tiles) {
-      walk.start(args, at.x);
+      walk.start(args, group.expert, at.x);
       walk.load();
     }
   }
   const RowPositions positions{args.at.n_past, of_step ? args.at.steps : nullptr};
-  const int my_row = thread_index() % kTileRows, my_column = first_column + thread_index() / kTileRows;
-  const bool finishes = thread_index() < kColumns * kTileRows && my_column < args.n;
+  const int my_row = thread_index() % kTileRows;
+  const bool finishes = thread_index() < group.n * kTileRows;
+  const ColumnPlace my_column = finishes ? place_of(args, group.first + thread_index() / kTileRows) : ColumnPlace{};
   auto* const best = reinterpret_cast<uint64_t*>(scratch + 32);  // of the rows that a thread finishes
   if (of_step && args.best != nullptr && finishes) best[my_row] = 0;
   int buffer = 0;
   GLIMPSE_NO_UNROLL
   for (int index = at.x; index < n_pairs; index += at.grid_x) {
     const int ahead = index + kGemvPairsAhead * at.grid_x;
-    if (ahead < n_pairs) prefetch_pair<format>(args, ahead, kGemvThreads - 8);
+    if (ahead < n_pairs) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
     const PairPlace place = find_pair(args, index);
     const Segment& s = args.segment[place.segment];
     Companions<1> with{};
@@ -425,13 +427,15 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
         multiply_raw<format, kColumns>(raw, kt, layout, columns, acc);
       }
       if (index + at.grid_x < n_pairs && warp < column_tiles) {
-        walk.start(args, index + at.grid_x);
+        walk.start(args, group.expert, index + at.grid_x);
         walk.load();
       }
     } else {
       const PairTiles pair = pair_tiles(s, place.pair);
+      const WeightView weight[2] = {weight_of(args, s, pair.matrix[0], group.expert),
+                                    weight_of(args, s, pair.matrix[1], group.expert)};
       for (int kt = warp; kt < column_tiles; kt += kGemvWarps) {
-        multiply_cells<format, kColumns>(s, pair, kt, layout, columns, acc);
+        multiply_cells<format, kColumns>(weight, pair, kt, layout, columns, acc);
       }
     }
     // [buffer][warp][tile][column][row]; two buffers, so that one barrier per pair is enough.
@@ -475,15 +479,25 @@ template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
   constexpr bool of_step = kColumns == 1;
   if constexpr (of_step) launch_dependents();
-  // The weights do not depend on what the previous kernel made: they come while the columns are prepared.
+  const bool chosen = args.experts.groups != nullptr;  // which weights is known when earlier kernels have ended
+  ColumnGroup group;
+  if (chosen) {
+    if constexpr (of_step) dependency_wait();
+    group = group_of<kColumns>(args, block_y());
+    if (group.n <= 0) return;
+  }
+  // Others do not depend on what the previous kernel made: they come while the columns are prepared.
   const int n_pairs = count_pairs_of(args);
   GLIMPSE_NO_UNROLL
   for (int i = 0, index = block_x(); index < n_pairs && i < kGemvPairsAhead; ++i, index += grid_x()) {
-    prefetch_pair<format>(args, index, 8 * i);
+    prefetch_pair<format>(args, group.expert, index, 8 * i);
   }
   const NormEight norm = load_norm<format>(args, 8 * thread_index());
-  if constexpr (of_step) dependency_wait();
-  gemv_block<format, kColumns>(args, this_block(), norm, shared());
+  if (!chosen) {
+    if constexpr (of_step) dependency_wait();
+    group = group_of<kColumns>(args, block_y());
+  }
+  gemv_block<format, kColumns>(args, this_block(), group, norm, shared());
 }
 
 }  // namespace glimpse::cuda

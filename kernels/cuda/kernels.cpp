@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "kernels/cuda/device_blocks.h"
 #include "kernels/cuda/kernels_all.cuh"
 
 namespace glimpse::cuda {
@@ -49,6 +50,16 @@ constexpr GemmKernels kGemms[] = {
 #undef GLIMPSE_CUDA_WITHOUT_F32
 };
 
+constexpr bool has_kernels(Format format) {
+  for (const FormatKernels& row : kFormats) {
+    if (row.format == format) return true;
+  }
+  return false;
+}
+#define GLIMPSE_BLOCK_32(type, name) static_assert(has_kernels(device_format(DType::type)));
+#define GLIMPSE_BLOCK_256 GLIMPSE_BLOCK_32
+#include "kernels/quant/block_formats.inc"
+
 template <class Row, size_t n>
 Row find(const Row (&rows)[n], Format format) {
   for (const Row& row : rows) {
@@ -68,9 +79,6 @@ Kernel gemv_kernel(Format format, int columns) {
 }
 Kernel pack_kernel(Format format) {
   return find(kFormats, format).pack;
-}
-bool is_device_format(Format format) {
-  return pack_kernel(format) != Kernel::kCount;
 }
 Kernel embed_kernel(Format format) {
   return find(kFormats, format).embed;
@@ -168,6 +176,9 @@ int attend_tiles_shared_bytes(int padded_dim) {
   if (padded_dim <= 32) return attend_tiles_shared<32>();
   if (padded_dim <= 64) return attend_tiles_shared<64>();
   return padded_dim <= 80 ? attend_tiles_shared<80>() : attend_tiles_shared<128>();
+}
+int route_shared_bytes(int n_experts) {
+  return 2 * n_experts * static_cast<int>(sizeof(int));
 }
 int sample_shared_bytes() {
   return static_cast<int>(sizeof(SampleShared));

@@ -29,7 +29,7 @@ struct KernelInfo {
 };
 const KernelInfo& kernel_info(Kernel kernel);
 
-/// Kernels of a format. columns: 1 or 4. There is no gemm_kernel of F32.
+/// Kernels of a format, one of device_format(). columns: 1 or 4. There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
@@ -44,8 +44,6 @@ int gemm_chunk_tiles(int column_tiles);
 /// Blocks that are to share the chunks of each output, of `blocks` that otherwise have all of them.
 int gemm_splits(int64_t blocks, int column_tiles, int n_multiprocessors);
 Kernel pack_kernel(Format format);
-/// True for the formats that devices multiply with: those of formats.inc.
-bool is_device_format(Format format);
 Kernel embed_kernel(Format format);
 /// Blocks that share the pairs of a launch of matrix-vector products, for each of `groups` groups of columns: together
 /// two to a multiprocessor, which leaves room for one of the launch behind, and does not prepare columns too often.
@@ -70,6 +68,8 @@ int64_t rows_blocks(int64_t n);
 int attend_rows_shared_bytes(int heads, int padded_dim);
 int attend_tiles_shared_bytes(int padded_dim);
 int sample_shared_bytes();
+/// Of choose_experts and sort_columns.
+int route_shared_bytes(int n_experts);
 
 /// The kernel as the CUDA runtime launches it: the address of its __global__ function. In builds with CUDA only.
 const void* device_function(Kernel kernel);

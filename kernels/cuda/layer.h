@@ -183,6 +183,11 @@ GLIMPSE_DEVICE int dp4a_us(uint32_t a, uint32_t b, int c) {
   asm("dp4a.u32.s32 %0, %1, %2, %3;" : "=r"(d) : "r"(a), "r"(b), "r"(c));
   return d;
 }
+/// Bytes of b and a, of which a's have the numbers 0 to 3: byte i of the result is that which nibble i of the selector,
+/// below 8, names.
+GLIMPSE_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t selector) {
+  return __byte_perm(a, b, selector);
+}
 GLIMPSE_DEVICE float half_bits_to_float(uint32_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<uint16_t>(bits)));
@@ -380,6 +385,14 @@ inline int dp4a(uint32_t a, uint32_t b, int c) {
 inline int dp4a_us(uint32_t a, uint32_t b, int c) {
   for (int i = 0; i < 4; ++i) c += static_cast<uint8_t>(a >> (8 * i)) * static_cast<int8_t>(b >> (8 * i));
   return c;
+}
+inline uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t selector) {
+  const uint64_t bytes = static_cast<uint64_t>(b) << 32 | a;
+  uint32_t selected = 0;
+  for (int i = 0; i < 4; ++i) {
+    selected |= (static_cast<uint32_t>(bytes >> (8 * (selector >> (4 * i) & 7u))) & 255u) << (8 * i);
+  }
+  return selected;
 }
 inline float half_bits_to_float(uint32_t bits) {
   return half_to_float(static_cast<uint16_t>(bits));

@@ -68,7 +68,9 @@ template <typename Layout>
 GLIMPSE_DEVICE void rows_for_products(const RowsArgs& args) {
   const int row = block_x() * (n_threads() / kWarp) + warp_index();
   if (row >= args.n) return;
-  const float* const x = args.x + row * args.ld_x;
+  const ColumnPlace from = args.places != nullptr ? args.places[row] : ColumnPlace{row, 0};
+  if (from.row < 0) return;
+  const float* const x = args.x + from.row * args.ld_x + from.slot * args.slot_ld_x;
   const bool has_norm = args.norm.kind != NormKind::kNone;
   const int width = norm_width(args.norm, args.k);
   // Lane p: the moments of piece p.

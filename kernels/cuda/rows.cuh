@@ -124,11 +124,20 @@ GLIMPSE_DEVICE void swiglu_rows(const IntoRowsArgs& args) {
   swiglu_row(args, block_x());
 }
 
-/// Grid: x: rows.
+/// Grid: x: rows, y: pieces of as many columns as a block has threads. Weighted pieces are summed in ascending order.
 GLIMPSE_DEVICE void add_rows(const IntoRowsArgs& args) {
-  const float* const from = args.from + block_x() * args.ld_from;
-  float* const to = args.to + block_x() * args.ld_to;
-  for (int i = thread_index(); i < args.width; i += n_threads()) to[i] += from[i];
+  launch_dependents();
+  dependency_wait();
+  const int i = block_y() * n_threads() + thread_index();
+  if (i >= args.width) return;
+  const float* const from = args.from + block_x() * args.ld_from + i;
+  float sum = 0;
+  if (args.weights == nullptr) sum = *from;
+  GLIMPSE_UNROLL_BY(4)
+  for (int s = 0; s < args.n_slots; ++s) {
+    sum = fmaf(args.weights[block_x() * args.ld_weights + s], from[int64_t{s} * args.width], sum);
+  }
+  args.to[block_x() * args.ld_to + i] += sum;
 }
 
 GLIMPSE_DEVICE void find_non_finite(const FiniteArgs& args) {

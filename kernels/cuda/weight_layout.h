@@ -12,13 +12,19 @@
 //             4p..
 //   high    [row][cell]: 1 bit: one word, bit s of each byte: step s; 2 bits: two words, as 2-bit codes above
 //   scales  32-column blocks: [row][cell] of 2 (d) or 4 bytes (d, m)
-//           256-column blocks: [row tile][super-block][row] of 16 bytes (IQ4_XS: 8):
+//           MXFP4: 1 byte, the exponent
+//           256-column blocks: [row tile][super-block][row] of 16 bytes (IQ4_XS, IQ2, IQ3: 8):
 //             Q4_K Q5_K  d | dmin << 16; then words A, B, H: A bits 4j = sc_j & 15, B bits 4j = mn_j & 15,
 //                        H bits 2j = sc_j >> 4, H bits 16+2j = mn_j >> 4
 //             Q6_K Q3_K  16 signed scales (Q3_K: minus 32)      Q2_K  16 bytes scale | min << 4
 //             IQ4_XS     d | scales_h << 16; then scales_l
-//   d       Q6_K Q3_K: [row tile][super-block][row] of 2 bytes (d); Q2_K: 4 (d, dmin)
-// Everything but Q3_K (16 scale bytes instead of 12) takes exactly the bytes of its GGUF blocks, padding aside.
+//             IQ3        d; then bits 4j = sc_j               IQ2  bits 4j = sc_j
+//             IQ1        16 bytes sc | high << 3 | high' << 4: the high bits of the codes of both eights of its
+//             sub-block
+//   d       Q6_K Q3_K IQ2 IQ1: [row tile][super-block][row] of 2 bytes (d); Q2_K: 4 (d, dmin)
+// Everything but Q3_K (16 scale bytes instead of 12) takes exactly the bytes of its GGUF blocks, padding aside, and but
+// the types whose files hold no planes: those arrive as blocks of another arrangement (device_blocks.h, which says what
+// they take).
 #pragma once
 
 #include <cstdint>
@@ -46,13 +52,15 @@ struct Planes {
   int sub = 32;            // columns that share a scale
   int offset = 0;          // weight = scale * (code - offset)
   bool is_signed = false;  // codes are signed bytes
-  bool table = false;      // codes are indices into kIq4Table
+  bool table = false;      // codes are indices into a table
+  bool shared = false;     // the high bit of eight codes is beside their scale
   bool mins = false;       // weight = scale * code - min (or + m)
 
   constexpr bool integer() const { return low_bits <= 8; }
   constexpr int low_bytes() const { return low_bits * kCell / 8; }  // per cell
   constexpr int parts() const { return low_bits < 4 ? 1 : low_bits / 4; }
   constexpr int high_bytes() const { return high_bits * kCell / 8; }
+  constexpr int cell_scale_bytes() const { return scale_bytes / 8; }  // super, with d apart: of a cell in its record
 };
 
 GLIMPSE_HD constexpr Planes planes_of(Format format) {
@@ -63,12 +71,18 @@ GLIMPSE_HD constexpr Planes planes_of(Format format) {
     p.low_bits = 8 * f.bytes();
     return p;
   }
-  const bool keeps_d = f.scales == ScaleKind::kSix8 || f.scales == ScaleKind::kSix8Split;  // beside the scales
+  const bool words = f.scales == ScaleKind::kSix8Split || f.scales == ScaleKind::kOdd8;
+  const bool keeps_d = words || f.scales == ScaleKind::kSix8;  // beside the scales
   const int halves = f.mins == MinKind::kNone ? 2 : 4;
   p.low_bits = f.low.bits;
-  p.high_bits = f.high.bits;
+  p.shared = f.shared != 0;
+  p.high_bits = p.shared ? 0 : f.high.bits;
   p.super = f.length() == 256;
-  p.scale_bytes = !p.super ? halves : f.scales == ScaleKind::kSix8Split ? 8 : 16;
+  if (!p.super) {
+    p.scale_bytes = f.d_type == ScaleType::kPower ? 1 : halves;
+  } else {
+    p.scale_bytes = words || (f.scales == ScaleKind::kOdd16 && !p.shared) ? 8 : 16;
+  }
   p.d_bytes = p.super && !keeps_d ? halves : 0;
   p.sub = f.sub;
   p.is_signed = f.offset == 128;

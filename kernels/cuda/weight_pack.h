@@ -1,10 +1,25 @@
-// Rows of GGUF blocks into the planes of weight_layout.h: one call packs one cell (32 columns of one row). Used by the
-// packing kernel; tests unpack on the host (tests/cuda/weight_unpack.cpp).
+// Rows of blocks (packed_block() says how they lie) into the planes of weight_layout.h: one call packs one cell (32
+// columns of one row). Used by the packing kernel; tests unpack on the host (tests/cuda/weight_unpack.cpp).
 #pragma once
 
 #include "kernels/cuda/weight_layout.h"
 
 namespace glimpse::cuda {
+
+/// A block as the packing kernel takes it: that of files, or, where these hold entries of codebooks, what
+/// to_device_blocks() (device_blocks.h) makes of it: d; the codes of the scales, 4 bits each, or 8 with the high bits
+/// that the codes share; the codes, 4 bits each.
+GLIMPSE_HD constexpr BlockFormat packed_block(Format format) {
+  BlockFormat f = block_format(format);
+  if (!f.codebook) return f;
+  const int scale_bytes = f.shared != 0 ? 16 : f.subs() / 2;
+  f.d_at = 0;
+  f.scales_at = 2;
+  f.low = {f.scales_at + scale_bytes, 4, 256};
+  f.high = {};
+  f.info.block_bytes = static_cast<uint32_t>(f.low.at + 128);
+  return f;
+}
 
 namespace pack {
 
@@ -24,7 +39,7 @@ GLIMPSE_DEVICE void put32(uint8_t* to, uint32_t value) {
 // The code of element e of a block, unsigned (Q8_0: the bits of the int8).
 template <Format format>
 GLIMPSE_DEVICE uint32_t code_at(const uint8_t* b, int e) {
-  constexpr BlockFormat f = block_format(format);
+  constexpr BlockFormat f = packed_block(format);
   constexpr BlockPlane low = f.low, high = f.high;
   constexpr int low_bytes = low.run * low.bits / 8;
   const int i = e % low.run;
@@ -42,15 +57,19 @@ GLIMPSE_DEVICE uint32_t code_at(const uint8_t* b, int e) {
 // d, and dmin or m behind it.
 template <Format format>
 GLIMPSE_DEVICE void pack_d(const uint8_t* b, uint8_t* to) {
-  constexpr BlockFormat f = block_format(format);
-  put16(to, u16_at(b + f.d_at));
+  constexpr BlockFormat f = packed_block(format);
+  if constexpr (f.d_type == ScaleType::kPower) {
+    *to = b[f.d_at];
+  } else {
+    put16(to, u16_at(b + f.d_at));
+  }
   if constexpr (f.m_at >= 0) put16(to + 2, u16_at(b + f.m_at));
 }
 
 // The scale record of a super-block (see weight_layout.h).
 template <Format format>
 GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t* d) {
-  constexpr BlockFormat f = block_format(format);
+  constexpr BlockFormat f = packed_block(format);
   const uint8_t* s = b + f.scales_at;
   if constexpr (f.scales == ScaleKind::kSix8) {
     uint32_t low_scales = 0, low_mins = 0, high = 0;
@@ -67,8 +86,8 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
     put32(record + 4, low_scales);
     put32(record + 8, low_mins);
     put32(record + 12, high);
-  } else if constexpr (f.scales == ScaleKind::kBytes16) {
-    for (int i = 0; i < 16; ++i) record[i] = s[i];
+  } else if constexpr (f.scales == ScaleKind::kBytes16 || f.scales == ScaleKind::kOdd16) {
+    for (int i = 0; i < planes_of(format).scale_bytes; ++i) record[i] = s[i];
     pack_d<format>(b, d);
   } else if constexpr (f.scales == ScaleKind::kSix16) {
     GLIMPSE_NO_UNROLL
@@ -82,16 +101,20 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
     pack_d<format>(b, record);
     put16(record + 2, u16_at(s));
     put32(record + 4, u32_at(s + 2));
+  } else if constexpr (f.scales == ScaleKind::kOdd8) {
+    pack_d<format>(b, record);
+    put16(record + 2, 0);
+    put32(record + 4, u32_at(s));
   }
 }
 
 }  // namespace pack
 
-/// row_bytes of GGUF blocks at `from` (nullptr: a padding row of zeros); row: of the matrix; cell: columns 32 cell ...
+/// row_bytes of blocks at `from` (nullptr: a padding row of zeros); row: of the matrix; cell: columns 32 cell ...
 template <Format format>
 GLIMPSE_DEVICE void pack_cell(const uint8_t* from, int row, int cell, const WeightView& w, uint8_t* to) {
   constexpr Planes p = planes_of(format);
-  constexpr int block_bytes = block_format(format).bytes();
+  constexpr int block_bytes = packed_block(format).bytes();
   const int row_tile = row / kTileRows, r = row % kTileRows, column_tile = cell / 4, t = cell % 4;
   const int64_t tile = tile_index(w, row_tile, column_tile);
   const bool inside = from != nullptr && cell * kCell < w.cols;

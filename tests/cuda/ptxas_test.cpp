@@ -128,7 +128,7 @@ TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
     EXPECT_EQ(body.find("LDL"), std::string::npos);
     EXPECT_EQ(body.find("STL"), std::string::npos);
   }
-  EXPECT_EQ(n_kernels, 3 * 14);
+  EXPECT_EQ(n_kernels, 3 * 19);
 #endif
 }
 

@@ -50,7 +50,8 @@ struct Reader {
 };
 
 // Every way of a product (float, half, quantised; heads that are whole tiles and that are not; fused and unfused
-// SwiGLU) is in one of the three models. 128 keys are a chunk of attention: the steps cross its border.
+// SwiGLU) is in one of the first three models; the last chooses experts. 128 keys are a chunk of attention: the steps
+// cross its border.
 TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
   struct Case {
     const char* folder;
@@ -62,7 +63,8 @@ TEST(CudaStep, GreedyTokensAndLogitsAreThoseOfLaunches) {
                         Case{"untied", KvElement::kBf16, cuda::host::Order::kForward},
                         Case{"tied", KvElement::kQ8_0, cuda::host::Order::kForward},
                         Case{"quantized", KvElement::kQ8_0, cuda::host::Order::kRandom},
-                        Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse}}) {
+                        Case{"quantized", KvElement::kF16, cuda::host::Order::kReverse},
+                        Case{"qwen2moe", KvElement::kF16, cuda::host::Order::kRandom}}) {
     SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
     const std::string path = golden_path(c.folder + std::string("/model.gguf"));
     const auto model = load_on(path, "", CudaDecode::kGraph, {.order = c.order});
@@ -93,7 +95,8 @@ TEST(CudaStep, SeveralTextsInOneStepAreEachWhatTheyAreAlone) {
     KvElement kv;
     size_t n_texts;
   };
-  for (const Case& c : {Case{"tied", KvElement::kF16, 3}, Case{"quantized", KvElement::kQ8_0, 2}}) {
+  for (const Case& c : {Case{"tied", KvElement::kF16, 3}, Case{"quantized", KvElement::kQ8_0, 2},
+                        Case{"qwen2moe", KvElement::kF16, 2}}) {
     SCOPED_TRACE(std::string(c.folder) + ", cache of " + kv_element_name(c.kv));
     const auto model = load_on(golden_path(c.folder + std::string("/model.gguf")), "", CudaDecode::kGraph);
     const int64_t vocab = model->text().vocab_size;

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "engine/base/half.h"
+#include "kernels/cuda/device_blocks.h"
 #include "tests/cuda/cuda_support.h"
 #include "tests/cuda/weight_unpack.h"
 
@@ -11,6 +12,7 @@ namespace glimpse::cuda {
 namespace {
 
 class DeviceWeight : public ::testing::TestWithParam<DType> {};
+class DevicePlanes : public ::testing::TestWithParam<DType> {};  // of types whose blocks are planes in the file, too
 
 // Random bytes: every code and every scale occurs. Scales are kept finite, as pack() demands.
 std::vector<std::byte> random_blocks(DType type, int64_t rows, int64_t cols, Random& random) {
@@ -30,7 +32,7 @@ std::vector<std::byte> random_blocks(DType type, int64_t rows, int64_t cols, Ran
   return out;
 }
 
-TEST_P(DeviceWeight, UnpacksToTheBytesOfTheFile) {
+TEST_P(DevicePlanes, UnpacksToTheBytesOfTheFile) {
   const DType type = GetParam();
   Random random(7);
   for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>(1, 256), {17, 512}, {8, 1280}, {40, 256}}) {
@@ -74,8 +76,18 @@ TEST_P(DeviceWeight, TakesTheBytesOfItsBlocks) {
   const auto ops = host_ops();
   const uint64_t file = 128 * dtype_row_bytes(type, 1024);
   const uint64_t device = ops->packed_bytes(type, 128, 1024, WeightPrecision::kAsStored);
-  // Q3_K's scales are a byte each instead of six bits.
-  EXPECT_EQ(device, type == DType::kQ3_K ? file + 128 * 4 * 4 : file);
+  constexpr uint64_t kBlocks = 128 * 4;
+  if (has_device_blocks(type)) {
+    const Format format = device_format(type);
+    const uint64_t block = format == DType::kIQ1_M   ? 82
+                           : format == DType::kIQ2_S ? 106
+                           : format == DType::kQ2_K  ? 84
+                                                     : 136;
+    EXPECT_EQ(device, kBlocks * block);
+  } else {
+    // Q3_K's scales are a byte each instead of six bits.
+    EXPECT_EQ(device, type == DType::kQ3_K ? file + kBlocks * 4 : file);
+  }
 }
 
 TEST_P(DeviceWeight, PadsWithZeroWeights) {
@@ -86,25 +98,23 @@ TEST_P(DeviceWeight, PadsWithZeroWeights) {
   const auto ops = host_ops();
   const auto bytes = random_blocks(type, rows, cols, random);
   const auto packed = must(ops->pack(source_of(bytes, type, rows, cols), WeightPrecision::kAsStored));
-  CudaWeight padded;
+  CudaWeight padded;  // the same memory, as if the padding were weights
   padded.format = static_cast<const CudaWeight&>(*packed).format;
-  const HostCopy copy(static_cast<const CudaWeight&>(*packed));
-  padded.view = copy.view;
+  padded.view = static_cast<const CudaWeight&>(*packed).view;
   padded.view.rows = padded.view.row_tiles * kTileRows;
   padded.view.cols = padded.view.column_tiles * kTileColumns;
+  padded.cols = padded.view.cols;
   EXPECT_EQ(padded.view.rows, 16);
-  std::vector<std::byte> row(dtype_row_bytes(type, static_cast<uint64_t>(padded.view.cols)));
   std::vector<float> values(static_cast<size_t>(padded.view.cols));
   for (int64_t r = 0; r < padded.view.rows; ++r) {
-    unpack_device_row(padded.format, padded.view, r, row.data());
-    dequantize_row_ref(type, row.data(), values.data(), padded.view.cols);
+    ops->unpack_row(padded, r, values.data());
     for (int64_t i = r < rows ? cols : 0; i < padded.view.cols; ++i) ASSERT_EQ(values[static_cast<size_t>(i)], 0);
   }
 }
 
 // Every byte of every plane belongs to exactly one lane's loads.
 TEST_P(DeviceWeight, PlanesDoNotOverlap) {
-  const Format format = GetParam();
+  const Format format = device_format(GetParam());
   WeightView w;
   const uint64_t total = lay_out(format, 24, 512, w);
   EXPECT_LE(w.high_at, w.scales_at);
@@ -113,8 +123,14 @@ TEST_P(DeviceWeight, PlanesDoNotOverlap) {
   for (const int64_t at : {w.high_at, w.scales_at, w.d_at}) EXPECT_EQ(at % 16, 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(Types, DeviceWeight, ::testing::ValuesIn(weight_types()),
-                         [](const auto& type) { return std::string(dtype_name(type.param)); });
+const auto kNameOfType = [](const auto& type) { return std::string(dtype_name(type.param)); };
+std::vector<DType> types_of_planes() {
+  std::vector<DType> types = weight_types();
+  std::erase_if(types, has_device_blocks);
+  return types;
+}
+INSTANTIATE_TEST_SUITE_P(Types, DeviceWeight, ::testing::ValuesIn(weight_types()), kNameOfType);
+INSTANTIATE_TEST_SUITE_P(Types, DevicePlanes, ::testing::ValuesIn(types_of_planes()), kNameOfType);
 
 TEST(DevicePack, ConvertsToTheWantedPrecision) {
   Random random(10);

@@ -49,7 +49,7 @@ void read_scales(const WeightView& w, int row, int cell, BlockCodes& codes) {
   const int row_tile = row / kTileRows, r = row % kTileRows;
   const uint8_t* record = w.data + scales_offset<format>(w, row_tile, cell / 4, r, cell % 4);
   if constexpr (!p.super) {
-    codes.d = half_at(record);
+    codes.d = p.scale_bytes == 1 ? *record : half_at(record);
     if constexpr (p.scale_bytes == 4) codes.m = half_at(record + 2);
   } else if constexpr (kind == ScaleKind::kSix8) {
     codes.d = half_at(record);
@@ -111,9 +111,10 @@ void unpack_device_row(Format format, const WeightView& weight, int64_t row, std
   auto* const bytes = reinterpret_cast<uint8_t*>(out);
   const int r = static_cast<int>(row);
   switch (format) {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  case Format::format:                    \
-    return unpack<Format::format>(weight, r, bytes);
+#define GLIMPSE_CUDA_FORMAT(name, format)                                                           \
+  case Format::format:                                                                              \
+    if constexpr (!block_format(Format::format).codebook) unpack<Format::format>(weight, r, bytes); \
+    return;
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
     default:

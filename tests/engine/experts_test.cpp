@@ -5,11 +5,10 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 
 #include "engine/base/half.h"
 #include "engine/runtime/routing.h"
-#include "kernels/quant/quant.h"
+#include "tests/engine/expert_network.h"
 #include "tests/engine/golden_support.h"
 
 namespace glimpse {
@@ -17,6 +16,7 @@ namespace {
 
 using testing::ForcedIsa;
 using testing::must;
+using testing::Network;
 
 struct Choice {
   std::vector<float> expert, weight;
@@ -56,62 +56,6 @@ TEST(ChooseExperts, ExtremesAreSafe) {
   EXPECT_EQ(far.expert, (std::vector<float>{0, 2}));
   EXPECT_EQ(far.weight, (std::vector<float>{1, 0}));
 }
-
-// A network of experts in host memory, packed for any backend.
-struct Network {
-  int64_t hidden, width, shared_width, n_experts, n_used;
-  bool normalize;
-  DType gate, down;
-  std::mt19937 random{11};
-
-  std::vector<float> gaussian(int64_t n, float deviation) {
-    std::normal_distribution<float> normal(0, deviation);
-    std::vector<float> out(static_cast<size_t>(n));
-    for (float& v : out) v = normal(random);
-    return out;
-  }
-
-  Linear matrix(Ops& ops, DType type, int64_t rows, int64_t cols, float gain = 1) {
-    const std::vector<float> values = gaussian(rows * cols, gain / std::sqrt(static_cast<float>(cols)));
-    const uint64_t row_bytes = dtype_row_bytes(type, static_cast<uint64_t>(cols));
-    std::vector<std::byte> bytes(static_cast<size_t>(rows) * row_bytes);
-    for (int64_t r = 0; r < rows; ++r) {
-      quantize_row_ref(type, values.data() + r * cols, bytes.data() + static_cast<uint64_t>(r) * row_bytes, cols,
-                       nullptr);
-    }
-    WeightSource source;
-    source.name = "some.weight";
-    source.type = type;
-    source.rows = rows;
-    source.cols = cols;
-    source.read_rows = [bytes, row_bytes](int64_t first, int64_t count, std::span<std::byte> out) {
-      std::memcpy(out.data(), bytes.data() + static_cast<uint64_t>(first) * row_bytes,
-                  static_cast<uint64_t>(count) * row_bytes);
-      return Status();
-    };
-    return {must(ops.pack(source, WeightPrecision::kAsStored)), nullptr};
-  }
-
-  ExpertWeights pack(Ops& ops) {
-    random.seed(11);
-    ExpertWeights w;
-    w.n_used = n_used;
-    w.normalize = normalize;
-    w.router = matrix(ops, DType::kF32, n_experts, hidden, 3);
-    for (int64_t e = 0; e < n_experts; ++e) {
-      w.gate.push_back(matrix(ops, gate, width, hidden));
-      w.up.push_back(matrix(ops, gate, width, hidden));
-      w.down.push_back(matrix(ops, down, hidden, width));
-    }
-    if (shared_width > 0) {
-      w.shared_router = matrix(ops, DType::kF32, 1, hidden);
-      w.shared_gate = matrix(ops, gate, shared_width, hidden);
-      w.shared_up = matrix(ops, down, shared_width, hidden);
-      w.shared_down = matrix(ops, down, hidden, shared_width);
-    }
-    return w;
-  }
-};
 
 struct Outcome {
   std::vector<float> x, activations, weights;

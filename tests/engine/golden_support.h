@@ -306,28 +306,13 @@ struct CaseName {
 };
 inline const std::vector<CaseName>& golden_cases() {
   static const std::vector<CaseName> cases = {
-    {"tied", "case-text.gguf"},
-    {"tied", "case-image.gguf"},
-    {"tied", "case-images.gguf"},
-    {"tied", "case-video.gguf"},
-    {"tied", "case-resize.gguf"},
-    {"untied", "case-image.gguf"},
-    {"untied", "case-images.gguf"},
-    {"quantized", "case-text.gguf"},
-    {"qwen3", "case-text.gguf"},
-    {"qwen3-f16", "case-text.gguf"},
-    {"qwen25vl", "case-image.gguf"},
-    {"qwen25vl", "case-images.gguf"},
-    {"qwen25vl", "case-video.gguf"},
-    {"qwen3vl", "case-image.gguf"},
-    {"qwen3vl", "case-images.gguf"},
-    {"qwen3vl", "case-video.gguf"},
-    {"qwen3vl", "case-text.gguf"},
-#if !defined(GLIMPSE_TEST_CUDA_HOST)  // CudaOps runs no experts yet
-    {"qwen2moe", "case-text.gguf"},
-    {"qwen3moe-f16", "case-text.gguf"},
-    {"qwen3vlmoe-f16", "case-image.gguf"},
-#endif
+      {"tied", "case-text.gguf"},         {"tied", "case-image.gguf"},           {"tied", "case-images.gguf"},
+      {"tied", "case-video.gguf"},        {"tied", "case-resize.gguf"},          {"untied", "case-image.gguf"},
+      {"untied", "case-images.gguf"},     {"quantized", "case-text.gguf"},       {"qwen3", "case-text.gguf"},
+      {"qwen3-f16", "case-text.gguf"},    {"qwen25vl", "case-image.gguf"},       {"qwen25vl", "case-images.gguf"},
+      {"qwen25vl", "case-video.gguf"},    {"qwen3vl", "case-image.gguf"},        {"qwen3vl", "case-images.gguf"},
+      {"qwen3vl", "case-video.gguf"},     {"qwen3vl", "case-text.gguf"},         {"qwen2moe", "case-text.gguf"},
+      {"qwen3moe-f16", "case-text.gguf"}, {"qwen3vlmoe-f16", "case-image.gguf"},
   };
   return cases;
 }

@@ -11,6 +11,7 @@
 #include "engine/base/first_failure.h"
 #include "engine/base/half.h"
 #include "engine/runtime/begin_weight.h"
+#include "kernels/cuda/device_blocks.h"
 #include "kernels/quant/quant.h"
 
 namespace glimpse::cuda {
@@ -27,6 +28,19 @@ DType stored_type(DType type, WeightPrecision precision) {
 
 Error numeric_error(const WeightSource& source, int64_t row, int64_t block) {
   return make_error(ErrorCode::kNumeric, "%s: row %d holds a NaN or an infinity (block %d)", source.name, row, block);
+}
+
+// Turns a row of the source into one of `stored` as packing kernels take it. floats: (cols), scratch. Returns the first
+// block that is not finite any more, for the largest floats round up; -1: all are.
+int64_t convert_row(DType type, DType stored, const std::byte* row, std::vector<float>& floats, std::byte* out) {
+  const auto cols = static_cast<int64_t>(floats.size());
+  if (type == stored) {
+    to_device_blocks(type, row, cols, out);
+    return -1;
+  }
+  dequantize_row_ref(type, row, floats.data(), cols);
+  quantize_row_ref(stored, floats.data(), out, cols, nullptr);
+  return find_non_finite_block(stored, out, cols);
 }
 
 }  // namespace
@@ -80,7 +94,7 @@ Status CudaContext::grow(Memory& memory, uint64_t n_bytes, const char* purpose) 
 
 uint64_t CudaOps::packed_bytes(DType type, int64_t rows, int64_t cols, WeightPrecision precision) const {
   WeightView view;
-  return lay_out(stored_type(type, precision), rows, cols, view);
+  return lay_out(device_format(stored_type(type, precision)), rows, cols, view);
 }
 
 // What a thread reads at once.
@@ -89,27 +103,26 @@ constexpr int64_t kPieceBytes = int64_t{1} << 20;
 // Reads, checks and converts rows [first, first + count); all threads take a share.
 Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to) {
   const auto cols = static_cast<uint64_t>(source.cols);
-  const uint64_t source_row = dtype_row_bytes(source.type, cols), stored_row = dtype_row_bytes(stored, cols);
+  const uint64_t source_row = dtype_row_bytes(source.type, cols), stored_row = device_row_bytes(stored, source.cols);
+  const bool as_is = stored == source.type && !has_device_blocks(stored);
   const auto work = [&](int64_t begin, int64_t end) -> Status {
     std::vector<std::byte> raw;
     std::vector<float> floats;
     std::span<std::byte> rows(to + static_cast<uint64_t>(begin) * stored_row,
                               static_cast<uint64_t>(end - begin) * stored_row);
-    if (stored != source.type) {
+    if (!as_is) {
       raw.resize(static_cast<uint64_t>(end - begin) * source_row);
       floats.resize(cols);
     }
-    const std::span<std::byte> in = stored == source.type ? rows : std::span(raw);
+    const std::span<std::byte> in = as_is ? rows : std::span(raw);
     GLIMPSE_TRY(source.read_rows(first + begin, end - begin, in));
     for (int64_t i = 0; i < end - begin; ++i) {
       const std::byte* row = in.data() + static_cast<uint64_t>(i) * source_row;
       const int64_t bad = find_non_finite_block(source.type, row, source.cols);
       if (bad >= 0) return numeric_error(source, first + begin + i, bad);
-      if (stored == source.type) continue;
+      if (as_is) continue;
       std::byte* out = rows.data() + static_cast<uint64_t>(i) * stored_row;
-      dequantize_row_ref(source.type, row, floats.data(), source.cols);
-      quantize_row_ref(stored, floats.data(), out, source.cols, nullptr);
-      const int64_t rounded = find_non_finite_block(stored, out, source.cols);  // the largest floats round up
+      const int64_t rounded = convert_row(source.type, stored, row, floats, out);
       if (rounded >= 0) return numeric_error(source, first + begin + i, rounded);
     }
     return {};
@@ -124,11 +137,7 @@ Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t firs
 Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& source, WeightPrecision precision) {
   GLIMPSE_ASSIGN(const std::shared_ptr<CudaWeight> weight, begin_weight<CudaWeight>(source));
   const DType stored = stored_type(source.type, precision);
-  if (!is_device_format(stored)) {
-    return make_error(ErrorCode::kUnsupported, "%s has type %s, which glimpse multiplies on the CPU only", source.name,
-                      dtype_name(stored));
-  }
-  weight->format = stored;
+  weight->format = device_format(stored);
   weight->n_bytes = lay_out(weight->format, source.rows, source.cols, weight->view);
   if (gemv_shared_bytes(weight->format, 1, weight->view.column_tiles) > device_->max_shared_bytes()) {
     return make_error(ErrorCode::kUnsupported, "%s has %d columns: too many for the shared memory of %s", source.name,
@@ -137,7 +146,7 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
   GLIMPSE_ASSIGN(weight->memory, Memory::on_device(device_, weight->n_bytes, source.name.c_str()));
   weight->view.data = weight->memory.as<uint8_t>();
 
-  const uint64_t row_bytes = dtype_row_bytes(stored, static_cast<uint64_t>(source.cols));
+  const uint64_t row_bytes = device_row_bytes(stored, source.cols);
   const int64_t step = std::clamp<int64_t>(static_cast<int64_t>(kRingBytes / row_bytes) / kTileRows * kTileRows,
                                            kTileRows, round_up(source.rows, kTileRows));
   const uint64_t slot_bytes = std::max<uint64_t>(kRingBytes, static_cast<uint64_t>(step) * row_bytes);

@@ -43,6 +43,22 @@ struct CudaKv final : KvStore {
   void read(int64_t kv_head, int64_t position, float* key, float* value) const override;
 };
 
+inline const CudaWeight& cuda_weight(const Linear& linear) {
+  return static_cast<const CudaWeight&>(*linear.weight);
+}
+NormView norm_view(const Norm& norm);
+
+/// The memory of networks of experts for some rows: what the choice makes of them, and values on their way.
+struct ExpertRoom {
+  ColumnGroup* groups = nullptr;
+  ColumnPlace* places = nullptr;
+  uint16_t* act = nullptr;    // inputs of the columns, for matrix-matrix kernels
+  float* products = nullptr;  // (rows, n_slots * hidden_size)
+  int64_t n_groups = 0, n_columns = 0;
+  int group_columns = 0, align = 0;
+  uint64_t n_bytes = 0;
+};
+
 /// Segments from the first on that go into one launch: their rows follow one another, and none meets other kernels
 /// than it would alone.
 Segments taken_together(Segments segments);
@@ -62,6 +78,7 @@ class CudaContext {
   const std::shared_ptr<Stream> stream_;
   Memory act_, spare_, ids_;     // of reserve(): bfloat16 rows, unfused products, token ids
   Memory partials_, tickets_;    // of reserve_attention(): attention, and products whose chunks are shared out
+  Memory experts_;               // of reserve_experts()
   std::vector<Memory> retired_;  // was too small for a later user, but recordings point at it
   bool recorded_ = false;
   Status status_;
@@ -88,8 +105,8 @@ class CudaPass : public virtual PassOps {
   CudaPass(CudaContext& context, Launcher& launcher, const StepState* steps = nullptr)
       : context_(context), launcher_(launcher), steps_(steps) {}
   void launch(Kernel kernel, const LaunchShape& shape, const void* args);
-  /// swiglu_rows or add_rows.
-  void launch_rows(Kernel kernel, Mat from, Mat to);
+  static IntoRowsArgs into_rows(Mat from, Mat to);
+  void launch_add(const IntoRowsArgs& args);
   void launch_embed(const CudaWeight& table, const int32_t* ids, int32_t id_stride, Mat x);
   void launch_sample(Mat logits, const DrawOptions& options, SampleArgs args);
   /// Where a product of one row leaves its greatest value, for a draw; nullptr: nowhere.
@@ -105,7 +122,22 @@ class CudaPass : public virtual PassOps {
     int32_t half_tiles = 0;
     Mat out;
   };
+  /// A product with the matrices of all experts, of which those of the first are named.
+  struct ExpertProduct {
+    const Linear* first[2] = {nullptr, nullptr};
+    int matrix[2] = {0, 0};  // their places in ExpertWeights::index
+    Output output = Output::kStore;
+    Mat out;
+    int64_t slot_ld = 0;  // from one slot of a row of out to the next
+  };
   void multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common);
+  void multiply_experts(const ExpertWeights& w, const ExpertRoom& room, Mat in, int64_t slot_ld, const Norm& norm,
+                        std::span<const ExpertProduct> products);
+  ExpertRoom expert_room(const ExpertWeights& w, int64_t n);
+  void launch_route(Kernel kernel, int64_t blocks, const ExpertWeights& w, const Routing& routing,
+                    const ExpertRoom& room);
+  void sort_columns(const ExpertWeights& w, const Routing& routing, const ExpertRoom& room);
+  void gate_experts(const ExpertWeights& w, const ExpertRoom& room, Mat x, const Norm& norm, Mat out);
   void multiply_group(Format format, LinearArgs& args);
   int share_out(LinearArgs& args, int64_t n_groups);
   void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
@@ -115,13 +147,16 @@ class CudaPass : public virtual PassOps {
   bool is_operand(const Mat& m) const;
   /// The memory of such a Mat, and its padding zeroed.
   OperandView start_operand(const Mat& m);
-  /// values, which are floats, become such a Mat.
-  void make_operand(Mat values, const Norm& norm, const OperandView& operand);
+  /// values, which are floats, become such a Mat. operand.n: rows of it. places: where each of them is; nullptr: as
+  /// they come.
+  void make_operand(Mat values, const Norm& norm, const OperandView& operand, const ColumnPlace* places = nullptr,
+                    int64_t slot_ld = 0);
   Mat spare(int64_t rows, int64_t cols);
 
   CudaContext& context_;
   Launcher& launcher_;
   const StepState* const steps_;
+  const float* sorted_ = nullptr;  // the choice whose columns are in the room of experts
 };
 
 class CudaOps final : private CudaContext, public Ops, public CudaPass {
@@ -156,7 +191,10 @@ class CudaOps final : private CudaContext, public Ops, public CudaPass {
 
   Status run(FunctionRef<void()> body) override;
   void embed(const PackedWeight& table, std::span<const int32_t> ids, Mat x) override;
-  bool runs_experts() const override { return false; }
+  Result<std::shared_ptr<const BackendBuffer>> index_experts(const ExpertWeights& w) override;
+  uint64_t expert_index_bytes(int64_t n_experts) const override;
+  Status reserve_experts(int64_t max_rows, const ExpertWeights& w) override;
+  uint64_t reserve_experts_bytes(int64_t max_rows, const ExpertWeights& w) const override;
   bool all_finite(Mat x) override;
   void wait() override { fail(stream_->synchronize()); }
   bool records_steps() const override { return decode_ != CudaDecode::kLaunches; }

@@ -6,11 +6,6 @@
 #include "engine/runtime/cuda/cuda_ops.h"
 
 namespace glimpse::cuda {
-namespace {
-
-const CudaWeight& cuda_weight(const Linear& linear) {
-  return static_cast<const CudaWeight&>(*linear.weight);
-}
 
 NormView norm_view(const Norm& norm) {
   NormView view;
@@ -24,8 +19,6 @@ NormView norm_view(const Norm& norm) {
 }
 static_assert(static_cast<int>(NormKind::kRms) == static_cast<int>(Norm::Kind::kRms) &&
               static_cast<int>(NormKind::kLayer) == static_cast<int>(Norm::Kind::kLayer));
-
-}  // namespace
 
 bool CudaPass::is_operand(const Mat& m) const {
   if (m.read_by == nullptr || m.rows <= kFewRows || m.ld != m.cols) return false;
@@ -50,17 +43,19 @@ OperandView CudaPass::start_operand(const Mat& m) {
   return view;
 }
 
-void CudaPass::make_operand(Mat values, const Norm& norm, const OperandView& operand) {
+void CudaPass::make_operand(Mat values, const Norm& norm, const OperandView& operand, const ColumnPlace* places,
+                            int64_t slot_ld) {
   RowsArgs rows;
   rows.x = values.data;
   rows.ld_x = values.ld;
-  rows.n = static_cast<int32_t>(values.rows);
+  rows.places = places;
+  rows.slot_ld_x = slot_ld;
+  rows.n = static_cast<int32_t>(operand.n);
   rows.k = static_cast<int32_t>(values.cols);
   rows.norm = norm_view(norm);
   rows.out = operand.data;
   rows.ld_out = operand.ld;
-  launch(operand.tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(values.rows), 1, 1}, 0},
-         &rows);
+  launch(operand.tiled ? Kernel::rows_tiled : Kernel::rows_bf16, LaunchShape{{rows_blocks(operand.n), 1, 1}, 0}, &rows);
 }
 
 // Until the next who asks.
@@ -75,6 +70,7 @@ int CudaPass::share_out(LinearArgs& args, int64_t n_groups) {
   if (!context_.device_->has_warpgroups()) return kGemmColumnsPerBlock;
   const int n_multiprocessors = context_.device_->n_multiprocessors(), k_tiles = args.segment[0].w[0].column_tiles;
   args.chunk_tiles = gemm_chunk_tiles(k_tiles);
+  if (args.experts.groups != nullptr) return args.experts.group_columns;
   if (args.chunk_tiles == k_tiles) return gemm_warpgroup_columns(n_groups, args.n, n_multiprocessors);
   const int64_t blocks = n_groups * ceil_div(args.n, kGemmColumnsPerBlock);
   const int splits = gemm_splits(blocks, k_tiles, n_multiprocessors);
@@ -98,18 +94,24 @@ void CudaPass::multiply_group(Format format, LinearArgs& args) {
     n_groups += ceil_div(s.n_pairs, kGemmPairsPerBlock);
   }
   const int column_tiles = args.segment[0].w[0].column_tiles;
+  const ExpertsView& experts = args.experts;
+  const auto column_groups = [&](int columns) {
+    return experts.groups != nullptr ? int64_t{experts.n_groups} * (experts.group_columns / columns)
+                                     : ceil_div(args.n, columns);
+  };
   if (args.act != nullptr) {
     const bool warpgroups = context_.device_->has_warpgroups();
     const int columns = share_out(args, n_groups);
-    const LaunchShape shape{{n_groups, ceil_div(args.n, columns), args.n_splits},
+    const LaunchShape shape{{n_groups, column_groups(columns), args.n_splits},
                             warpgroups ? gemm_warpgroup_shared_bytes(columns) : gemm_shared_bytes()};
     launch(warpgroups ? gemm_warpgroup_kernel(format, columns) : gemm_kernel(format), shape, &args);
     return;
   }
-  const bool four = args.n > 1 && gemv_shared_bytes(format, 4, column_tiles) <= context_.device_->max_shared_bytes();
+  const bool several = experts.groups != nullptr ? experts.group_columns > 1 : args.n > 1;
+  const bool four = several && gemv_shared_bytes(format, 4, column_tiles) <= context_.device_->max_shared_bytes();
   const int columns = four ? 4 : 1;
   const Kernel kernel = gemv_kernel(format, columns);
-  const int64_t groups = ceil_div(args.n, columns);
+  const int64_t groups = column_groups(columns);
   launch(kernel,
          LaunchShape{{gemv_blocks(n_pairs, groups, context_.device_->n_multiprocessors()), groups, 1},
                      gemv_shared_bytes(format, columns, column_tiles)},
@@ -126,6 +128,7 @@ void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> produc
   common.norm = norm_view(norm);
   const bool ready = is_operand(x);
   OperandView act;
+  act.n = x.rows;
   act.ld = round_up(x.cols, kTileColumns);
   act.tiled = context_.device_->has_warpgroups();
   const auto fragments = [&](const Product& p) { return x.rows > kFewRows && p.weights[0]->format != Format::kF32; };
@@ -221,16 +224,16 @@ void CudaPass::norm_swiglu(Mat x, const Norm& norm, const Linear& gate, const Li
   p[1].out = apart ? waiting : out;
   p[1].out.read_by = nullptr;
   multiply(x, norm, p, LinearArgs{});
-  launch_rows(Kernel::swiglu_rows, p[0].out, p[1].out);
+  const IntoRowsArgs args = into_rows(p[0].out, p[1].out);
+  launch(Kernel::swiglu_rows, LaunchShape{{args.n, 1, 1}, 0}, &args);
   if (apart) make_operand(p[1].out, Norm{}, start_operand(out));
 }
 
 void CudaPass::add(Mat in, Mat x) {
-  if (!context_.status_.ok() || x.rows == 0) return;
-  launch_rows(Kernel::add_rows, in, x);
+  if (x.rows > 0) launch_add(into_rows(in, x));
 }
 
-void CudaPass::launch_rows(Kernel kernel, Mat from, Mat to) {
+IntoRowsArgs CudaPass::into_rows(Mat from, Mat to) {
   IntoRowsArgs args;
   args.from = from.data;
   args.ld_from = from.ld;
@@ -238,15 +241,12 @@ void CudaPass::launch_rows(Kernel kernel, Mat from, Mat to) {
   args.ld_to = to.ld;
   args.n = static_cast<int32_t>(to.rows);
   args.width = static_cast<int32_t>(to.cols);
-  launch(kernel, LaunchShape{{to.rows, 1, 1}, 0}, &args);
+  return args;
 }
 
-// runs_experts() says so before a model is loaded.
-void CudaPass::norm_experts(Mat, const Norm&, const ExpertWeights&, const Routing&, Mat) {
-  context_.fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
-}
-void CudaPass::experts_add(Mat, const ExpertWeights&, const Routing&, Mat) {
-  context_.fail(make_error(ErrorCode::kUnsupported, "models of experts do not run on CUDA yet"));
+void CudaPass::launch_add(const IntoRowsArgs& args) {
+  const int64_t pieces = ceil_div(args.width, kernel_info(Kernel::add_rows).n_threads);
+  launch(Kernel::add_rows, LaunchShape{{args.n, pieces, 1}, 0}, &args);
 }
 
 void CudaPass::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q) {
