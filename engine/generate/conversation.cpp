@@ -279,6 +279,10 @@ Status Conversation::check(const State& state) const {
          state.greatest >= -1 && state.greatest < (has_video ? kMostPosition : std::max(state.next_position, 0)) &&
          state.jump.by >= 0 && state.jump.by <= kMostPosition && (has_video || state.jump == Jump{}) &&
          state.jump.slot >= -1 && state.jump.slot <= static_cast<int64_t>(tokens.size());
+  // A jump that is still to come ends behind the greatest time; one that was made is part of what came after it.
+  const bool to_come = state.jump.slot >= n_cached;
+  sane = sane && (state.jump.by == 0 ||
+                  state.jump.by <= (to_come ? state.greatest + 1 - state.next_position : state.next_position));
   if (!sane) return make_error(ErrorCode::kCorrupt, "session state: its tokens contradict its turn or its positions");
   return {};
 }

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "engine/base/hash.h"
+#include "engine/generate/conversation.h"
 #if defined(GLIMPSE_TEST_CUDA_HOST)
 #include "tests/cuda/step_support.h"
 #else
@@ -494,6 +495,26 @@ TEST_F(SessionState, LiesUnderAChecksumThatFitsAreFound) {
   refuse_lie(48, int64_t{7}, ErrorCode::kCorrupt, "n_logits");
   refuse_lie(kHeader + 8, int32_t{-1}, ErrorCode::kCorrupt, "a token");
   refuse_lie(kHeader + 8, int32_t{320}, ErrorCode::kCorrupt, "a token");
+}
+
+// Or positions behind it would be below zero, or beyond what numbers hold.
+TEST_F(SessionState, AJumpFitsTheTimesOfItsVideos) {
+  const Conversation conversation(model_->tokenizer(), model_->chat_format());
+  const auto checked = [&](int32_t next, int64_t slot, int32_t by) {
+    Conversation::State state;
+    state.cached = {model_->tokenizer().find("<|video_pad|>"), 5, 6};
+    state.turn = Conversation::Turn::kOpen;
+    state.next_position = next;
+    state.greatest = 20;
+    state.jump = {slot, by};
+    return conversation.check(state);
+  };
+  EXPECT_OK(checked(5, 3, 16));  // to come
+  EXPECT_OK(checked(23, 2, 18));
+  EXPECT_OK(checked(5, -1, 0));
+  EXPECT_FALSE(checked(5, 3, 17).ok());
+  EXPECT_FALSE(checked(23, 2, 24).ok());
+  EXPECT_FALSE(checked(kMostPosition, 3, kMostPosition).ok());
 }
 
 TEST_F(SessionState, IsOfOneModelCacheAndDevice) {
