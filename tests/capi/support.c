@@ -2,25 +2,30 @@
 
 static int n_checks, n_failures;
 
+/* Checks are made in callbacks too, which other threads run. */
+static void count(int* n) {
+  __atomic_fetch_add(n, 1, __ATOMIC_RELAXED);
+}
+
 int check_true(int holds, const char* condition, const char* file, int line) {
-  ++n_checks;
+  count(&n_checks);
   if (!holds) {
-    ++n_failures;
+    count(&n_failures);
     fprintf(stderr, "%s:%d: does not hold: %s\n", file, line, condition);
   }
   return holds;
 }
 
 int check_status(glimpse_status got, glimpse_status want, const char* call, const char* file, int line) {
-  ++n_checks;
+  count(&n_checks);
   if (got != want) {
-    ++n_failures;
+    count(&n_failures);
     fprintf(stderr, "%s:%d: %s\n  returned %d (%s), want %d (%s); message: %s\n", file, line, call, (int)got,
             glimpse_status_name(got), (int)want, glimpse_status_name(want), glimpse_last_error());
     return 0;
   }
   if (want != GLIMPSE_OK && glimpse_last_error()[0] == '\0') {
-    ++n_failures;
+    count(&n_failures);
     fprintf(stderr, "%s:%d: %s\n  failed without a message\n", file, line, call);
     return 0;
   }
@@ -28,9 +33,9 @@ int check_status(glimpse_status got, glimpse_status want, const char* call, cons
 }
 
 int check_error_has(const char* text, const char* file, int line) {
-  ++n_checks;
+  count(&n_checks);
   if (strstr(glimpse_last_error(), text) == NULL) {
-    ++n_failures;
+    count(&n_failures);
     fprintf(stderr, "%s:%d: the message lacks '%s': %s\n", file, line, text, glimpse_last_error());
     return 0;
   }
@@ -38,9 +43,9 @@ int check_error_has(const char* text, const char* file, int line) {
 }
 
 int check_text(const char* got, const char* want, const char* expression, const char* file, int line) {
-  ++n_checks;
+  count(&n_checks);
   if (got == NULL || strcmp(got, want) != 0) {
-    ++n_failures;
+    count(&n_failures);
     fprintf(stderr, "%s:%d: %s is '%s', want '%s'\n", file, line, expression, got == NULL ? "(null)" : got, want);
     return 0;
   }

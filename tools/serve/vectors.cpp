@@ -154,11 +154,22 @@ auto VectorMaker::alone(const HttpClient& client, Work&& work) {
     if (client.has_left()) throw client_left();
     throw api_error(make_error(ErrorCode::kCancelled, "the server is being stopped"));
   };
-  std::unique_lock lock(mutex_, std::defer_lock);
-  while (!lock.try_lock_for(kLook)) {
+  std::unique_lock lock(mutex_);
+  while (!free_.wait_for(lock, kLook, [this] { return !busy_; })) {
     if (!goes_on()) give_up();
   }
   if (!goes_on()) give_up();
+  busy_ = true;
+  lock.unlock();
+  struct Leave {
+    VectorMaker* maker;
+    ~Leave() {
+      const std::lock_guard leaving(maker->mutex_);
+      maker->busy_ = false;
+      maker->free_.notify_one();
+    }
+  };
+  const Leave leave{this};
   auto looked = Clock::now();
   const ProgressSink progress = [&](std::string_view, double) {
     const auto now = Clock::now();

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -60,7 +61,9 @@ class VectorMaker {
   Pooling pooling_ = Pooling::kNone;
   std::atomic<Clock::duration> end_ = Clock::duration::max();  // since the clock's epoch
   TextGate texts_;
-  std::timed_mutex mutex_;  // of what follows
+  std::mutex mutex_;
+  std::condition_variable free_;
+  bool busy_ = false;  // somebody uses what follows
   std::unique_ptr<Embedder> embedder_;
   std::unique_ptr<PictureEncoder> encoder_;  // where there is no engine
 };
