@@ -124,8 +124,8 @@ void CudaPass::launch_route(Kernel kernel, int64_t blocks, const ExpertWeights& 
   args.normalize = w.normalize ? 1 : 0;
   args.shared = w.has_shared() ? 1 : 0;
   args.groups = room.groups;
-  args.places = room.places;
   args.n_groups = static_cast<int32_t>(room.n_groups);
+  args.places = room.places;
   args.n_columns = static_cast<int32_t>(room.n_columns);
   args.group_columns = room.group_columns;
   args.align = room.align;
