@@ -386,8 +386,7 @@ TEST(Batch, IsInterruptedWhileItWaitsForAPipe) {
 TEST(Batch, AsManyAtOnceAsAreWantedFindAPlace) {
   RunSetup setup;
   for (int i = 0; i < 700; ++i) setup.input += json{{"prompt", "Hello " + std::to_string(i)}}.dump() + "\n";
-  const RunResult result =
-      run_batch({"-", "--parallel", "200", "-c", "64", "-n", "1", "--output-format", "jsonl"}, setup);
+  const RunResult result = run_batch({"-", "--parallel", "200", "-c", "64", "--output-format", "jsonl"}, setup);
   EXPECT_EQ(result.exit_code, 0) << result.err << result.out.substr(0, 1000);
   EXPECT_EQ(rows_of(result.out).size(), 700u);
 }
