@@ -26,6 +26,12 @@ def engine(model: glimpse.Model) -> glimpse.Engine:
     return model.engine(n_parallel=3)
 
 
+@pytest.fixture(scope="module")
+def long_engine(model: glimpse.Model) -> glimpse.Engine:
+    """Where an answer that fills the context lasts for seconds: nobody who looks at it meanwhile comes too late."""
+    return model.engine(n_ctx=32768)
+
+
 def test_answers_are_those_of_a_session(model: glimpse.Model, engine: glimpse.Engine, picture: str) -> None:
     rows = [
         {"image": str(path), "prompt": prompt}
@@ -127,7 +133,11 @@ def test_tickets_are_read_in_pieces(engine: glimpse.Engine, picture: str) -> Non
 
 
 def test_what_a_ticket_tells_is_there_while_it_is_read(
-    model: glimpse.Model, engine: glimpse.Engine, picture: str, monkeypatch: pytest.MonkeyPatch
+    model: glimpse.Model,
+    engine: glimpse.Engine,
+    long_engine: glimpse.Engine,
+    picture: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another thread's question replaces it: that waits, but not for the end of the answer."""
     ticket = engine.submit(QUESTION, picture)
@@ -145,7 +155,7 @@ def test_what_a_ticket_tells_is_there_while_it_is_read(
     others[0].join()
     assert others[1] is True
     monkeypatch.undo()
-    story = engine.submit("Tell me a story.", **endless(model))
+    story = long_engine.submit("Tell me a story.", **endless(model))
     reader = threading.Thread(target=lambda: pytest.raises(glimpse.CancelledError, story.answer))
     reader.start()
     assert [story.done for _ in range(3)] == [False] * 3 and story.partial().finish_reason != "stop"
@@ -153,8 +163,8 @@ def test_what_a_ticket_tells_is_there_while_it_is_read(
     reader.join()
 
 
-def test_a_signals_handler_may_ask(model: glimpse.Model, engine: glimpse.Engine) -> None:
-    story, seen = engine.submit("Tell me a story.", **endless(model)), []
+def test_a_signals_handler_may_ask(model: glimpse.Model, long_engine: glimpse.Engine) -> None:
+    story, seen = long_engine.submit("Tell me a story.", **endless(model)), []
 
     def ask(*_) -> None:
         try:
@@ -175,8 +185,8 @@ def test_a_signals_handler_may_ask(model: glimpse.Model, engine: glimpse.Engine)
     assert not seen[0][0] and seen[2][1] > 0 and len(story.partial().tokens) >= seen[2][1]
 
 
-def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine) -> None:
-    ticket = engine.submit("Tell me a story.", **endless(model))
+def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine, long_engine: glimpse.Engine) -> None:
+    ticket = long_engine.submit("Tell me a story.", **endless(model))
     next(ticket)
     assert not ticket.done
     ticket.cancel()
