@@ -83,8 +83,8 @@ class AttentionRun : public KernelRun {
     const std::vector<float> q = gaussian_numbers(shape_.n_rows * shape_.head_dim, 2);
     if (kernel_.int8) {
       const SegmentQueries queries{q.data(), shape_.head_dim, shape_.n_rows, 1};
-      estimate_int8(queries, shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
-      quantize_segment(shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
+      estimate_int8(detect_isa(), queries, shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
+      quantize_segment(detect_isa(), shape_.head_dim, n_keys_, keys(0, 0), values(0, 0), scratch_.data());
     }
     for (uint64_t i = 1; i < static_cast<uint64_t>(n_copies_) * n_heads; ++i) {
       std::memcpy(kv_.data() + i * 2 * head_bytes_, kv_.data(), 2 * head_bytes_);
@@ -93,7 +93,7 @@ class AttentionRun : public KernelRun {
     std::vector<const float*> q_rows;
     for (int64_t r = 0; r < shape_.n_rows; ++r) q_rows.push_back(q.data() + r * shape_.head_dim);
     if (kernel_.int8) {
-      prepare_queries_int8(q_rows.data(), shape_.n_rows, shape_.head_dim, keys(0, 0), queries_.data());
+      prepare_queries_int8(detect_isa(), q_rows.data(), shape_.n_rows, shape_.head_dim, keys(0, 0), queries_.data());
     } else {
       prepare_queries(isa, kernel_.element, q_rows.data(), shape_.n_rows, shape_.head_dim, queries_.data());
     }

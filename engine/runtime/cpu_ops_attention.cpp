@@ -67,7 +67,7 @@ class Panels {
         kernel_(select_attention_kernel(kv_.element, isa, kv_.is_int8(head, first_key_))) {}
   void prepare(Isa isa, const float* const* q, int64_t n_rows, std::byte* queries) const {
     if (kernel_.int8) {
-      prepare_queries_int8(q, n_rows, kv_.head_dim, kv_.head_keys(head_, first_key_), queries);
+      prepare_queries_int8(isa, q, n_rows, kv_.head_dim, kv_.head_keys(head_, first_key_), queries);
     } else {
       prepare_queries(isa, kv_.element, q, n_rows, kv_.head_dim, queries, kv_.head_wide(head_));
     }
@@ -163,9 +163,9 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
     std::fill_n(zero, kv.head_dim, 0.0f);
     kv.clear(isa_, head, zero, round_up(s.n_rows, kKeyBlock) - s.n_rows, s.first_key + s.n_rows);
     const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
-    const Int8Estimate estimate = estimate_int8(queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+    const Int8Estimate estimate = estimate_int8(isa_, queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
     if (!fits_int8(estimate)) return;
-    quantize_segment(kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+    quantize_segment(isa_, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
     kv.begins_at(head, s.first_key) = CpuKv::Begins::kInt8;
   });
 }

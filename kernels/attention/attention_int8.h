@@ -53,11 +53,12 @@ inline bool fits_int8(const Int8Estimate& estimate) {
 uint64_t int8_scratch_bytes(int64_t d);
 /// Looks at the kBf16 panels of n_keys positions (from 0 on) and at a sample of the queries; leaves in scratch what
 /// quantize_segment needs. The same bits whatever the ISA.
-Int8Estimate estimate_int8(const SegmentQueries& queries, int64_t head_dim, int64_t n_keys, const std::byte* keys,
-                           const std::byte* values, std::byte* scratch);
+Int8Estimate estimate_int8(Isa isa, const SegmentQueries& queries, int64_t head_dim, int64_t n_keys,
+                           const std::byte* keys, const std::byte* values, std::byte* scratch);
 /// Turns the panels into int8. Preconditions: estimate_int8() of the same panels has just filled the scratch and said
-/// finite.
-void quantize_segment(int64_t head_dim, int64_t n_keys, std::byte* keys, std::byte* values, std::byte* scratch);
+/// finite. The same bits whatever the ISA.
+void quantize_segment(Isa isa, int64_t head_dim, int64_t n_keys, std::byte* keys, std::byte* values,
+                      std::byte* scratch);
 
 namespace {  // internal linkage: files of every instruction set call these
 
@@ -92,8 +93,9 @@ constexpr float kLog2Of255 = 0x1.ffa37cp+2f;
 }  // namespace
 
 /// As prepare_queries(), for the kernels of int8. keys: the panels of the head that the queries will look at, whose
-/// factors they take over. out: n_rows times int8_query_bytes(), at most max_query_row_bytes().
-void prepare_queries_int8(const float* const* q_rows, int64_t n_rows, int64_t head_dim, const std::byte* keys,
+/// factors they take over. out: n_rows times int8_query_bytes(), at most max_query_row_bytes(). The same bits whatever
+/// the ISA.
+void prepare_queries_int8(Isa isa, const float* const* q_rows, int64_t n_rows, int64_t head_dim, const std::byte* keys,
                           void* out);
 /// Read back as floats: position is that in the segment.
 void load_key_int8(const std::byte* keys, int64_t head_dim, int64_t position, float* key);

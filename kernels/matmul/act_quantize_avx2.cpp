@@ -7,11 +7,9 @@ namespace glimpse {
 namespace {
 
 struct Quantizer : Vec256 {
-  static GLIMPSE_INLINE int32_t reduce_max(I v) {
-    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
-    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0x4e));
-    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 0xb1));
-    return _mm_cvtsi128_si32(m);
+  template <class Op>
+  static GLIMPSE_INLINE __m256i fold(I v, Op) {
+    return v;
   }
 
   /// The value of lane i ^ step.
@@ -32,22 +30,17 @@ struct Quantizer : Vec256 {
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), packed);
   }
 
-  /// 16 floats to int8, and to 8 sums of two.
-  static GLIMPSE_INLINE __m128i quantize16(std::byte* to, const float* x, F inverse) {
-    const I a = _mm256_cvtps_epi32(mul(load_f(x), inverse));
-    const I b = _mm256_cvtps_epi32(mul(load_f(x + 8), inverse));
-    const __m128i a16 = _mm_packs_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
-    const __m128i b16 = _mm_packs_epi32(_mm256_castsi256_si128(b), _mm256_extracti128_si256(b, 1));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm_packs_epi16(a16, b16));
-    return _mm_add_epi16(a16, b16);
+  /// 32 floats, those of `usable` lanes, to int8; sums: partial ones of the first and of the last 16.
+  static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, I usable, I& first, I& last) {
+    I q[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) q[i] = _mm256_cvtps_epi32(mul(as_float(and_(load(x + 8 * i), usable)), inverse));
+    first = add32(q[0], q[1]);
+    last = add32(q[2], q[3]);
+    const I bytes = _mm256_packs_epi16(_mm256_packs_epi32(q[0], q[1]), _mm256_packs_epi32(q[2], q[3]));
+    const I order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_permutevar8x32_epi32(bytes, order));
   }
-  static GLIMPSE_INLINE int32_t sum_of(__m128i words) {
-    __m128i sum = _mm_madd_epi16(words, _mm_set1_epi16(1));
-    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0x4e));
-    sum = _mm_add_epi32(sum, _mm_shuffle_epi32(sum, 0xb1));
-    return _mm_cvtsi128_si32(sum);
-  }
-  static GLIMPSE_INLINE __m128i add_sums(__m128i a, __m128i b) { return _mm_add_epi16(a, b); }
 };
 
 }  // namespace

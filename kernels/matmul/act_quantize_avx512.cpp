@@ -7,7 +7,10 @@ namespace glimpse {
 namespace {
 
 struct Quantizer : Vec512 {
-  static GLIMPSE_INLINE int32_t reduce_max(I v) { return _mm512_reduce_max_epi32(v); }
+  template <class Op>
+  static GLIMPSE_INLINE __m256i fold(I v, Op op) {
+    return op(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+  }
 
   /// The value of lane i ^ step.
   template <int step>
@@ -27,14 +30,13 @@ struct Quantizer : Vec512 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtepi32_epi16(result));
   }
 
-  /// 16 floats to int8, and to integers.
-  static GLIMPSE_INLINE I quantize16(std::byte* to, const float* x, F inverse) {
-    const I q = _mm512_cvtps_epi32(mul(load_f(x), inverse));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(q));
-    return q;
+  /// 32 floats, those of `usable` lanes, to int8; sums: partial ones of the first and of the last 16.
+  static GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, F inverse, I usable, I& first, I& last) {
+    first = _mm512_cvtps_epi32(mul(as_float(and_(load(x), usable)), inverse));
+    last = _mm512_cvtps_epi32(mul(as_float(and_(load(x + 16), usable)), inverse));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(first));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 16), _mm512_cvtepi32_epi8(last));
   }
-  static GLIMPSE_INLINE I add_sums(I a, I b) { return add32(a, b); }
-  static GLIMPSE_INLINE int32_t sum_of(I words) { return _mm512_reduce_add_epi32(words); }
 };
 
 }  // namespace

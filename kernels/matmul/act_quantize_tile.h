@@ -2,6 +2,8 @@
 // the same bits. Q adds to Vec512 or Vec256 what is needed here. Included only by ISA-specific files; internal linkage.
 #pragma once
 
+#include <immintrin.h>
+
 #include "kernels/matmul/act_mix.h"
 #include "kernels/matmul/act_view.h"
 #include "kernels/simd/inline.h"
@@ -59,64 +61,117 @@ GLIMPSE_INLINE void mix32(const float* x, float* to) {
   for (int i = 0; i < n; ++i) Q::store_f(to + Q::kLanes * i, v[i]);
 }
 
-/// 32 floats to int8 and the sums of each 16, or the sum of all.
-template <class Q>
-GLIMPSE_INLINE void quantize32(std::byte* to, const float* x, typename Q::F inverse, int32_t* sums) {
-  for (int h = 0; h < 2; ++h) sums[h] = Q::sum_of(Q::quantize16(to + 16 * h, x + 16 * h, inverse));
+/// Lane b: what op makes of all lanes of v[b].
+template <class Q, class Op>
+GLIMPSE_INLINE __m256i reduce8(const typename Q::I (&v)[8], Op op) {
+  __m256i h[8], q[4], e[2];
+#pragma GCC unroll 8
+  for (int b = 0; b < 8; ++b) h[b] = Q::fold(v[b], op);
+#pragma GCC unroll 4
+  for (int b = 0; b < 4; ++b) {
+    q[b] = op(_mm256_unpacklo_epi32(h[2 * b], h[2 * b + 1]), _mm256_unpackhi_epi32(h[2 * b], h[2 * b + 1]));
+  }
+#pragma GCC unroll 2
+  for (int b = 0; b < 2; ++b) {
+    e[b] = op(_mm256_unpacklo_epi64(q[2 * b], q[2 * b + 1]), _mm256_unpackhi_epi64(q[2 * b], q[2 * b + 1]));
+  }
+  return op(_mm256_permute2x128_si256(e[0], e[1], 0x20), _mm256_permute2x128_si256(e[0], e[1], 0x31));
 }
-template <class Q>
-GLIMPSE_INLINE int32_t quantize32(std::byte* to, const float* x, typename Q::F inverse) {
-  return Q::sum_of(Q::add_sums(Q::quantize16(to, x, inverse), Q::quantize16(to + 16, x + 16, inverse)));
+constexpr auto kAdd8 = [](__m256i a, __m256i b) GLIMPSE_INLINE_LAMBDA { return _mm256_add_epi32(a, b); };
+constexpr auto kMax8 = [](__m256i a, __m256i b) GLIMPSE_INLINE_LAMBDA { return _mm256_max_epi32(a, b); };
+
+GLIMPSE_INLINE void store8(std::byte* to, __m256i v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v);
 }
 
-/// One block of `length` values (32 or 128) at value `first` of the record.
-template <class Q, ActFormat format, int length>
-GLIMPSE_INLINE void convert_int8_block(const ActView& view, std::byte* record, int64_t first, const float* x) {
-  typename Q::I largest = Q::zero();
-  for (int i = 0; i < length; i += Q::kLanes) {
-    largest = Q::max32(largest, Q::and_(Q::load(x + i), Q::set32(0x7fffffff)));
+/// How 8 blocks of 32 values become int8: lane b is block b's.
+struct BlockScales {
+  alignas(32) float inverse[8];
+  alignas(32) int32_t usable[8];  // all ones, or zero: the block's values become zero
+};
+
+/// From the greatest magnitudes' bits: scales (at view.scales_at) and what values are multiplied with.
+template <ActFormat format>
+GLIMPSE_INLINE BlockScales block_scales(__m256i largest, std::byte* scales) {
+  if constexpr (format == ActFormat::kInt8x128K) {  // of 128: of four lanes
+    largest = kMax8(largest, _mm256_shuffle_epi32(largest, 0x4e));
+    largest = kMax8(largest, _mm256_shuffle_epi32(largest, 0xb1));
   }
-  const int32_t max_bits = Q::reduce_max(largest);
-  float max;
-  __builtin_memcpy(&max, &max_bits, 4);
-  const bool usable = max_bits >= (27 << 23) && max_bits < 0x7f800000;
-  const float scale = usable ? max / 127.0f : max_bits >= 0x7f800000 ? __builtin_nanf("") : 0.0f;
-  __builtin_memcpy(record + view.scales_at + first / length * 4, &scale, 4);
-  const typename Q::F inverse = Q::set_f(usable ? 127.0f / max : 0.0f);
-  for (int i = 0; i < length; i += 32) {
-    const int64_t at = first + i;
-    int32_t sums[2] = {0, 0};  // kInt8x128K: of 16 each, otherwise of all
-    if (!usable) {
-      __builtin_memset(record + at, 0, 32);
-    } else if constexpr (format == ActFormat::kInt8x128K) {
-      quantize32<Q>(record + at, x + i, inverse, sums);
-    } else {
-      sums[0] = quantize32<Q>(record + at, x + i, inverse);
+  const __m256i not_tiny = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32((27 << 23) - 1));
+  const __m256i not_finite = _mm256_cmpgt_epi32(largest, _mm256_set1_epi32(0x7f7fffff));
+  const __m256i usable = _mm256_andnot_si256(not_finite, not_tiny);
+  const __m256 max = _mm256_castsi256_ps(largest), most = _mm256_set1_ps(127.0f), keep = _mm256_castsi256_ps(usable);
+  const __m256 nan = _mm256_castsi256_ps(_mm256_and_si256(not_finite, _mm256_set1_epi32(0x7fc00000)));
+  const __m256 scale = _mm256_or_ps(_mm256_and_ps(_mm256_div_ps(max, most), keep), nan);
+  BlockScales out;
+  _mm256_store_ps(out.inverse, _mm256_and_ps(_mm256_div_ps(most, max), keep));
+  store8(reinterpret_cast<std::byte*>(out.usable), usable);
+  if constexpr (format == ActFormat::kInt8x128K) {
+    const __m256 pair = _mm256_permutevar8x32_ps(scale, _mm256_setr_epi32(0, 4, 0, 0, 0, 0, 0, 0));
+    _mm_storel_pi(reinterpret_cast<__m64*>(scales), _mm256_castps256_ps128(pair));
+  } else {
+    store8(scales, _mm256_castps_si256(scale));
+  }
+  return out;
+}
+
+/// The sums of a kInt8x128K record for 256 values from `first` on. sums[h]: of half h of each block of 32.
+GLIMPSE_INLINE void store_sums(const ActView& view, std::byte* record, int64_t first, const __m256i (&sums)[2]) {
+  const __m256i low = _mm256_unpacklo_epi32(sums[0], sums[1]), high = _mm256_unpackhi_epi32(sums[0], sums[1]);
+  const __m256i a = _mm256_permute2x128_si256(low, high, 0x20), b = _mm256_permute2x128_si256(low, high, 0x31);
+  const __m256i minus128 = _mm256_set1_epi32(-128), all = kAdd8(sums[0], sums[1]);
+  store8(record + view.bias16_at + first / 4, _mm256_mullo_epi32(a, minus128));
+  store8(record + view.bias16_at + first / 4 + 32, _mm256_mullo_epi32(b, minus128));
+  store8(record + view.sums16_at + first / 8, _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8));
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_packs_epi32(all, all), 0x08);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(record + view.sums32_at + first / 16), _mm256_castsi256_si128(words));
+}
+
+/// 256 values at value `first` of the record. Eight blocks of 32 at once: what one block's values have to be reduced to
+/// would take as long as all the rest.
+template <class Q, ActFormat format>
+GLIMPSE_INLINE void convert_int8_256(const ActView& view, std::byte* record, int64_t first, const float* x) {
+  using I = typename Q::I;
+  I largest[8];
+#pragma GCC unroll 8
+  for (int b = 0; b < 8; ++b) {
+    largest[b] = Q::zero();
+#pragma GCC unroll 4
+    for (int i = 32 * b; i < 32 * (b + 1); i += Q::kLanes) {
+      largest[b] = Q::max32(largest[b], Q::and_(Q::load(x + i), Q::set32(0x7fffffff)));
     }
-    const int32_t sum = sums[0] + sums[1], bias = -128 * sum;
-    __builtin_memcpy(record + view.bias32_at + at / 32 * 4, &bias, 4);
-    if constexpr (format == ActFormat::kInt8x128K) {
-      const auto sum32 = static_cast<int16_t>(sum);
-      __builtin_memcpy(record + view.sums32_at + at / 32 * 2, &sum32, 2);
-      const int32_t biases[2] = {-128 * sums[0], -128 * sums[1]};
-      const int16_t sums16[2] = {static_cast<int16_t>(sums[0]), static_cast<int16_t>(sums[1])};
-      __builtin_memcpy(record + view.bias16_at + at / 16 * 4, biases, 8);
-      __builtin_memcpy(record + view.sums16_at + at / 16 * 2, sums16, 4);
-    }
+  }
+  constexpr int64_t scaled = format == ActFormat::kInt8x128K ? 128 : 32;
+  const BlockScales by = block_scales<format>(reduce8<Q>(largest, kMax8), record + view.scales_at + first / scaled * 4);
+  I sums[2][8];
+#pragma GCC unroll 8
+  for (int b = 0; b < 8; ++b) {
+    Q::quantize32(record + first + 32 * b, x + 32 * b, Q::broadcast_f(by.inverse + b), Q::broadcast32(by.usable + b),
+                  sums[0][b], sums[1][b]);
+  }
+  if constexpr (format == ActFormat::kInt8x128K) {
+    const __m256i halves[2] = {reduce8<Q>(sums[0], kAdd8), reduce8<Q>(sums[1], kAdd8)};
+    store_sums(view, record, first, halves);
+    store8(record + view.bias32_at + first / 8,
+           _mm256_mullo_epi32(kAdd8(halves[0], halves[1]), _mm256_set1_epi32(-128)));
+  } else {
+#pragma GCC unroll 8
+    for (int b = 0; b < 8; ++b) sums[0][b] = Q::add32(sums[0][b], sums[1][b]);
+    store8(record + view.bias32_at + first / 8,
+           _mm256_mullo_epi32(reduce8<Q>(sums[0], kAdd8), _mm256_set1_epi32(-128)));
   }
 }
 
 template <class Q, ActFormat format>
 GLIMPSE_INLINE void convert_int8(const ActView& view, std::byte* record, const float* x) {
-  constexpr int length = format == ActFormat::kInt8x128K ? 128 : 32;
-  alignas(64) float buffer[length];
-  for (int64_t i = 0; i < view.k_padded; i += length) {
-    const float* from = padded(x + (i < view.k ? i : 0), view.k - i, length, buffer);
+  alignas(64) float buffer[256];
+  for (int64_t i = 0; i < view.k_padded; i += 256) {
+    const float* from = padded(x + (i < view.k ? i : 0), view.k - i, 256, buffer);
     if constexpr (format == ActFormat::kInt8x32Mixed) {
-      mix32<Q>(from, buffer);
+      for (int b = 0; b < 256; b += 32) mix32<Q>(from + b, buffer + b);
       from = buffer;
     }
-    convert_int8_block<Q, format, length>(view, record, i, from);
+    convert_int8_256<Q, format>(view, record, i, from);
   }
 }
 

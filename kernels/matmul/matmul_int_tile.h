@@ -112,6 +112,31 @@ struct Expanded {
   }
 };
 
+/// Two strips as they lie in their panels: 8-bit codes need no unpacking, and scratch would only be a copy of them.
+template <class K, PanelFormat format>
+struct InPlace {
+  using V = typename K::V;
+  static constexpr PanelLayout L = panel_layout(format);
+  static constexpr bool kPossible = L.own;
+  static constexpr int kOffset = L.offset;
+  static constexpr int kHalves = 1, kStrips = kExpandedStrips;
+  static constexpr bool kUnrollSubs = false;
+  struct Block {
+    Unpacker<format, V, K::kSign> strip[kStrips];
+    GLIMPSE_INLINE typename V::I codes(int g, int r) const {
+      typename V::I v = strip[r].codes(g);
+      asm("" : "+v"(v));  // as in Expanded
+      return v;
+    }
+    GLIMPSE_INLINE typename V::F scale(int s, int r) const { return strip[r].scale(s); }
+    GLIMPSE_INLINE typename V::F min_scale(int) const { return V::zero_f(); }
+  };
+  const uint8_t* panel[kStrips];
+  GLIMPSE_INLINE Block block(int64_t b, int) const {
+    return {{{panel[0] + b * L.bytes, 0}, {panel[1] + b * L.bytes, V::kHalves - 1}}};
+  }
+};
+
 /// Blocks [begin, end) of the reduction; past 0, the totals so far lie in the output.
 struct BlockRange {
   int64_t begin, end;
@@ -404,7 +429,8 @@ GLIMPSE_INLINE void run_direct(const uint8_t* panels, uint64_t panel_stride, int
   }
 }
 
-/// Many columns: pieces of a panel, or of two, are expanded once, then all columns run over them.
+/// Many columns: pieces of a panel, or of two, are expanded once where their format is not one that tiles read, then
+/// all columns run over them.
 template <class K, PanelFormat format>
 GLIMPSE_INLINE void run_expanded(const uint8_t* panels, uint64_t panel_stride, int64_t n_panels, const ActView& act,
                                  float* out, int64_t ld_out, std::byte* scratch) {
@@ -421,15 +447,21 @@ GLIMPSE_INLINE void run_expanded(const uint8_t* panels, uint64_t panel_stride, i
       const BlockRange range{first, first + chunk < n_blocks ? first + chunk : n_blocks};
       for (int64_t p = 0; p < n_panels; p += together) {
         const bool alone = p + together > n_panels;  // both strips are the last panel
-        for (int strip = 0; strip < kExpandedStrips; ++strip) {
+        const auto piece = [&](int strip) GLIMPSE_INLINE_LAMBDA {
           const int64_t which = alone ? p : p + strip / V::kHalves;
-          const uint8_t* panel = panels + static_cast<uint64_t>(which) * panel_stride;
-          expand<K, format>(panel + first * L.bytes, strip % V::kHalves, range.end - first, at,
-                            scratch + 4 * V::kLanes * strip);
-        }
+          return panels + static_cast<uint64_t>(which) * panel_stride + first * L.bytes;
+        };
         const TileColumns columns{act, begin, 0, out + 16 * p, ld_out, alone ? 0 : V::kLanes};
         const NextWeights next(panels, panel_stride, L, {p, together, n_panels, range, n_blocks, end == act.n});
-        expanded_columns<K, Source, K::kTileColumns>(Source{scratch, at}, range, columns, end, next);
+        if constexpr (InPlace<K, format>::kPossible) {
+          const InPlace<K, format> source{{piece(0), piece(1)}};
+          expanded_columns<K, InPlace<K, format>, K::kTileColumns>(source, range, columns, end, next);
+        } else {
+          for (int strip = 0; strip < kExpandedStrips; ++strip) {
+            expand<K, format>(piece(strip), strip % V::kHalves, range.end - first, at, scratch + 4 * V::kLanes * strip);
+          }
+          expanded_columns<K, Source, K::kTileColumns>(Source{scratch, at}, range, columns, end, next);
+        }
       }
     }
   }

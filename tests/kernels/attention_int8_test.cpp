@@ -73,6 +73,27 @@ TEST(AttentionInt8, ConversionIsTheSameWhateverStoredThePanels) {
     const uint64_t bytes = 700 / kKeyBlock * static_cast<uint64_t>(int8_value_block_bytes(80));
     EXPECT_EQ(std::memcmp(panels.keys.data(), reference.keys.data(), bytes), 0) << isa_name(isa);
     EXPECT_EQ(std::memcmp(panels.values.data(), reference.values.data(), bytes), 0) << isa_name(isa);
+    EXPECT_EQ(panels.estimate.score, reference.estimate.score) << isa_name(isa);
+    EXPECT_EQ(panels.estimate.value, reference.estimate.value) << isa_name(isa);
+  }
+}
+
+TEST(AttentionInt8, QueriesAreTheSameOnEveryInstructionSet) {
+  for (const int64_t head_dim : {24, 72, 80, 128}) {
+    Head head(head_dim, 6, 300, Scores::kRealistic, 5);
+    std::fill_n(head.q.begin() + head_dim, head_dim, 0.0f);
+    head.q[2 * static_cast<size_t>(head_dim)] = std::numeric_limits<float>::quiet_NaN();
+    head.q[4 * static_cast<size_t>(head_dim) - 1] = -std::numeric_limits<float>::infinity();
+    const Panels panels = int8_panels(Isa::kRef, Head(head_dim, 6, 300, Scores::kRealistic, 5));
+    const auto rows = row_pointers(head.q, head_dim, {0, 1, 2, 3, 4, 5});
+    const auto n_bytes = static_cast<size_t>(6 * int8_query_bytes(padded_head_dim(head_dim)));
+    std::vector<std::byte> want(n_bytes), got(n_bytes);
+    prepare_queries_int8(Isa::kRef, rows.data(), 6, head_dim, panels.keys.data(), want.data());
+    for (const Isa isa : all_isas()) {
+      if (!detect_isa().has(isa)) continue;
+      prepare_queries_int8(isa, rows.data(), 6, head_dim, panels.keys.data(), got.data());
+      EXPECT_EQ(got, want) << isa_name(isa) << " " << head_dim;
+    }
   }
 }
 

@@ -240,20 +240,20 @@ struct Panels {
   Panels(const AttentionKernel& kernel, const Head& head, float stale = 0.0f, int64_t positions = 0,
          std::vector<int32_t> wide_ = {})
       : Panels(kernel.isa, kernel.element, head, stale, positions, std::move(wide_)) {
-    if (kernel.int8) to_int8(head);
+    if (kernel.int8) to_int8(kernel.isa, head);
   }
-  void to_int8(const Head& head) {
+  void to_int8(Isa isa, const Head& head) {
     const SegmentQueries queries{head.q.data(), head_dim, head.n_rows, 1};
     const int64_t d = padded_head_dim(head_dim);
     row_test::Guarded<std::byte> scratch(static_cast<int64_t>(int8_scratch_bytes(d)));
-    estimate = estimate_int8(queries, head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
-    if (estimate.finite) quantize_segment(head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
+    estimate = estimate_int8(isa, queries, head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
+    if (estimate.finite) quantize_segment(isa, head_dim, head.n_keys, keys.data(), values.data(), scratch.data());
   }
 };
 
 inline Panels int8_panels(Isa isa, const Head& head, float stale = 0.0f) {
   Panels panels(isa, KvElement::kBf16, head, stale);
-  panels.to_int8(head);
+  panels.to_int8(isa, head);
   return panels;
 }
 
@@ -297,7 +297,7 @@ inline void attend(const AttentionKernel& kernel, const Head& head, const Panels
   row_test::Guarded<std::byte> scratch(static_cast<int64_t>(attention_scratch_bytes(d)));
   const auto rows = row_pointers(head.q, head.head_dim, order);
   if (kernel.int8) {
-    prepare_queries_int8(rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
+    prepare_queries_int8(kernel.isa, rows.data(), n, head.head_dim, panels.keys.data(), queries.data());
   } else {
     prepare_queries(kernel.isa, kernel.element, rows.data(), n, head.head_dim, queries.data(), panels.wide);
   }
