@@ -11,6 +11,16 @@
 #include "kernels/rope/rope.h"
 
 namespace glimpse {
+namespace {
+
+// Where a chunk begins: between groups of keys, which are stored faster whole. No chunk is longer for it than kChunk,
+// a multiple of kKeyAlign.
+int64_t chunk_row(int64_t n_rows, int64_t chunk, int64_t n_chunks) {
+  return std::min(n_rows, round_up(n_rows * chunk / n_chunks, kKeyAlign));
+}
+
+}  // namespace
+
 void CpuOps::FormatList::add(ActFormat format) {
   for (int i = 0; i < count; ++i) {
     if (formats[static_cast<size_t>(i)] == format) return;
@@ -37,7 +47,7 @@ void CpuOps::for_each_chunk(Mat x, const Norm& norm, const FormatList& formats,
   }
   const int64_t n_chunks = ceil_div(x.rows, kChunk);  // of equal size: the last one costs a pass over the weights too
   for (int64_t chunk = 0; chunk < n_chunks; ++chunk) {
-    const int64_t first = x.rows * chunk / n_chunks, count = x.rows * (chunk + 1) / n_chunks - first;
+    const int64_t first = chunk_row(x.rows, chunk, n_chunks), count = chunk_row(x.rows, chunk + 1, n_chunks) - first;
     Acts acts;
     acts.count = formats.count;
     for (size_t i = 0; i < static_cast<size_t>(formats.count); ++i) {
@@ -166,7 +176,10 @@ void CpuOps::norm_qkv(Mat x, const Norm& norm, const QkvWeights& w, const RopeTa
                         });
       }
     });
-    team_.for_ranges(n_rows, Grain{.most = 32, .least = 4}, [&](int thread, int64_t begin, int64_t end) {
+    const int64_t unit = n_rows >= 4 * kKeyAlign ? kKeyAlign : 1;  // whole groups of keys, where there are many rows
+    const Grain row_grain = grain_of({.most = 32, .least = 4}, unit);
+    team_.for_ranges(ceil_div(n_rows, unit), row_grain, [&](int thread, int64_t begin_unit, int64_t end_unit) {
+      const int64_t begin = begin_unit * unit, end = std::min(end_unit * unit, n_rows);
       for (int64_t r = begin; r < end; ++r) {
         const float* const cos = rope.cos.row(first + r);
         const float* const sin = rope.sin.row(first + r);

@@ -30,6 +30,13 @@ inline Grain panel_grain(const ActView& act, uint64_t bytes_per_panel) {
           .alone = kAloneBytes / (static_cast<int64_t>(bytes_per_panel) * act.n)};
 }
 
+// The same grain for ranges of `unit` things each.
+inline Grain grain_of(const Grain& grain, int64_t unit) {
+  return {.most = std::max<int64_t>(1, grain.most / unit),
+          .least = std::max<int64_t>(1, grain.least / unit),
+          .alone = grain.alone / unit};
+}
+
 // Normalising and quantising as many elements as this takes about as long as handing half of them to another thread.
 inline constexpr int64_t kAloneElements = 4096;
 

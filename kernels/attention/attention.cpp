@@ -199,6 +199,7 @@ void prepare_queries(Isa isa, KvElement element, const float* const* q_rows, int
   const float scale = score_scale(head_dim);
   for (int64_t r = 0; r < n_rows; ++r) {
     std::byte* row = static_cast<std::byte*>(out) + r * row_bytes;
+    if (r + kQueriesAhead < n_rows) prefetch_query(q_rows[r + kQueriesAhead], head_dim);
     if (element == KvElement::kQ8_0) {
       prepare_query_q8(q_rows[r], scale, head_dim, wide, row);
     } else {

@@ -31,10 +31,14 @@ inline float query_scale(const std::byte* row, int64_t d) {
   return scale;
 }
 
-// scores (R, 256) = float(q . k) * scale of the key, for the first n_keys keys, a multiple of 64.
+// scores (R, 256) = float(q . k) * scale of the key, for the first n_keys keys, a multiple of 64. best: the greatest
+// score in each lane of the first n_whole keys, which every row sees.
 template <int D, int R>
-void score_tile(const std::byte* queries, int64_t d_any, const std::byte* block, int64_t n_keys, float* scores) {
+void score_tile(const std::byte* queries, int64_t d_any, const std::byte* block, int64_t n_keys, int64_t n_whole,
+                float* scores, __m512 (&best)[R]) {
   constexpr int kVectors = R <= 2 ? 4 : 2;  // chains enough to hide the latency
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) best[r] = _mm512_set1_ps(-__builtin_inff());
   const int64_t d = D != 0 ? D : d_any, row_bytes = int8_query_bytes(d);
   const auto* scales = reinterpret_cast<const float*>(block);
   const std::byte* keys = block + kKeyBlock * 4;
@@ -61,26 +65,23 @@ void score_tile(const std::byte* queries, int64_t d_any, const std::byte* block,
 #pragma GCC unroll 4
     for (int v = 0; v < kVectors; ++v) {
       const __m512 scale = _mm512_load_ps(scales + k + 16 * v);
+      const __mmask16 seen = k + 16 * v < n_whole ? 0xffff : 0;
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r) {
-        _mm512_store_ps(scores + r * kKeyBlock + k + 16 * v, _mm512_mul_ps(to_float(dot[r][v]), scale));
+        const __m512 score = _mm512_mul_ps(to_float(dot[r][v]), scale);
+        best[r] = _mm512_mask_max_ps(best[r], seen, best[r], score);
+        _mm512_store_ps(scores + r * kKeyBlock + k + 16 * v, score);
       }
     }
   }
 }
 
-inline float row_max(const float* scores, int64_t n_visible) {
-  __m512 max = _mm512_set1_ps(-__builtin_inff()), max1 = max;
-  int64_t k = 0;
-  for (; k + 32 <= n_visible; k += 32) {
-    max = _mm512_max_ps(max, _mm512_load_ps(scores + k));
-    max1 = _mm512_max_ps(max1, _mm512_load_ps(scores + k + 16));
-  }
-  for (; k < n_visible; k += 16) {
+inline float row_max(__m512 max, const float* scores, int64_t first, int64_t n_visible) {
+  for (int64_t k = first; k < n_visible; k += 16) {
     const __mmask16 seen = lanes_below_avx512(n_visible - k);
     max = _mm512_mask_max_ps(max, seen, max, _mm512_load_ps(scores + k));
   }
-  return _mm512_reduce_max_ps(_mm512_max_ps(max, max1));
+  return _mm512_reduce_max_ps(max);
 }
 
 // 255 * 2^(scale * (score - max)) as integers; far below, the power of two becomes zero by itself.
@@ -176,8 +177,12 @@ void value_rows(const uint8_t* p, const std::byte* values, const float* scales, 
 template <int D, int R>
 void attend_group(const std::byte* queries, int64_t d, const std::byte* keys, const std::byte* values,
                   const int32_t* n_visible, const AttentionState& state, std::byte* scratch) {
-  int64_t n_seen = 0;
-  for (int r = 0; r < R; ++r) n_seen = n_visible[r] > n_seen ? n_visible[r] : n_seen;
+  int64_t n_seen = 0, n_whole = kKeyBlock;
+  for (int r = 0; r < R; ++r) {
+    n_seen = n_visible[r] > n_seen ? n_visible[r] : n_seen;
+    n_whole = n_visible[r] < n_whole ? n_visible[r] : n_whole;
+  }
+  n_whole = n_whole / 16 * 16;
   if (n_seen == 0) return;
   const int64_t n_keys = (n_seen + 63) / 64 * 64;
   auto* scores = reinterpret_cast<float*>(scratch + kScratchScores);
@@ -185,12 +190,13 @@ void attend_group(const std::byte* queries, int64_t d, const std::byte* keys, co
   const AttentionState block = {reinterpret_cast<float*>(scratch + kScratchMax),
                                 reinterpret_cast<float*>(scratch + kScratchSum),
                                 reinterpret_cast<float*>(scratch + kScratchAcc)};
-  score_tile<D, R>(queries, d, keys, n_keys, scores);
+  __m512 best[R];
+  score_tile<D, R>(queries, d, keys, n_keys, n_whole, scores, best);
   float sums[R];
   for (int r = 0; r < R; ++r) {
     const float scale = query_scale(queries + r * int8_query_bytes(d), d);
     const float* row = scores + r * kKeyBlock;
-    const float max = row_max(row, n_visible[r]);
+    const float max = row_max(best[r], row, n_whole, n_visible[r]);
     sums[r] = static_cast<float>(probabilities(row, scale, max, n_visible[r], n_keys, p + r * kKeyBlock));
     block.max[r] = max * scale;
     block.sum[r] = scale * 0.0f + sums[r];  // a scale that is NaN makes the row NaN

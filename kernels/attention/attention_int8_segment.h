@@ -358,6 +358,7 @@ void prepare_rows(const float* const* q_rows, int64_t n_rows, int64_t head_dim, 
   const int64_t row_bytes = int8_query_bytes(padded_head_dim(head_dim));
   const float scale = score_scale(head_dim);
   for (int64_t r = 0; r < n_rows; ++r) {
+    if (r + kQueriesAhead < n_rows) prefetch_query(q_rows[r + kQueriesAhead], head_dim);
     prepare_query(q_rows[r], scale, head_dim, keys, static_cast<std::byte*>(out) + r * row_bytes);
   }
 }

@@ -45,6 +45,12 @@ constexpr int kRowGroup = 8;
 /// 13.6 GB/s without, 19 to 21 GB/s with 8 to 32 KiB, no gain when the lines are asked into L1.
 constexpr int64_t kPrefetchBytes = 16384;
 
+/// One head's queries lie whole rows apart, each in a few lines of its own that nothing brings in time.
+constexpr int64_t kQueriesAhead = 8;
+[[gnu::always_inline]] inline void prefetch_query(const float* q, int64_t head_dim) {
+  for (int64_t c = 0; c < head_dim; c += 16) __builtin_prefetch(q + c);
+}
+
 /// Scratch of the vector kernels, in bytes from its start; d is a multiple of 16, so every part is 64-byte aligned.
 constexpr int64_t kScratchMax = 0;                                       // (8) float: maxima of the block
 constexpr int64_t kScratchSum = 64;                                      // (8) float: sums of the block
