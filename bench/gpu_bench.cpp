@@ -132,56 +132,97 @@ class Bench {
         Timing::kLaunches);
   }
 
-  void attention(const char* label, int64_t heads, int64_t kv_heads, int64_t dim, int64_t rows, int64_t keys,
-                 CacheType type = CacheType::kBf16) {
-    AttentionArgs args;
-    args.kv.type = type;
-    args.kv.head_dim = static_cast<int32_t>(dim);
-    args.kv.padded_dim = static_cast<int32_t>(padded_head_dim(dim));
-    args.kv.n_heads = static_cast<int32_t>(kv_heads);
-    args.kv.capacity = (keys + 255) / 256 * 256;
-    const bool q8 = type == CacheType::kQ8_0;
-    const int64_t row_bytes = q8 ? args.kv.padded_dim + 2 * scale_blocks(args.kv.padded_dim) : 2 * args.kv.padded_dim;
+  struct Attention {
+    const char* label;
+    int64_t heads, kv_heads, dim, rows, keys;
+    CacheType type = CacheType::kBf16;
+    bool causal = false;
+  };
+  // warpgroups: many rows by the kernels of devices that have them.
+  void attention(const Attention& a, bool warpgroups = false) {
+    AttentionArgs args = attention_args(a);
+    const bool q8 = a.type == CacheType::kQ8_0;
+    const int padded = args.kv.padded_dim;
+    const int64_t row_bytes = q8 ? padded + 2 * scale_blocks(padded) : 2 * padded;
     // Another cache each time, as a decoder's layers have their own: one alone would stay in L2.
-    const int64_t half_bytes = (kv_heads * args.kv.capacity * row_bytes + 255) / 256 * 256;
+    const int64_t half_bytes = (a.kv_heads * args.kv.capacity * row_bytes + 255) / 256 * 256;
     const uint64_t copies = std::max<uint64_t>(1, pool_.size() / (2 * static_cast<uint64_t>(half_bytes)));
-    args.q = floats_.as<float>();
-    args.ld_q = heads * dim;
-    args.out = floats_.as<float>() + kFloats / 2;
-    args.ld_out = heads * dim;
-    args.n_heads = static_cast<int32_t>(heads);
-    args.group = static_cast<int32_t>(heads / kv_heads);
-    args.n = static_cast<int32_t>(rows);
-    args.n_keys = keys;
-    args.scale = 0.1f;
     const auto launch = [&](uint64_t i) {
       args.kv.keys = pool_.as<std::byte>() + i % copies * 2 * static_cast<uint64_t>(half_bytes);
       args.kv.values = static_cast<std::byte*>(args.kv.keys) + half_bytes;
-      const int padded = args.kv.padded_dim;
-      if (rows > CudaOps::kFewRows) {
-        need(launcher_->launch(attend_tiles_kernel(args.kv.type, padded),
-                               LaunchShape{{(rows + kRowsPerTileGroup - 1) / kRowsPerTileGroup, heads, 1},
-                                           attend_tiles_shared_bytes(padded)},
-                               &args));
-        return;
-      }
-      args.n_splits = static_cast<int32_t>((keys + kKeysPerSplit - 1) / kKeysPerSplit);
+      if (a.rows > CudaOps::kFewRows) return attend_many_rows(args, warpgroups);
+      args.n_splits = static_cast<int32_t>((a.keys + kKeysPerSplit - 1) / kKeysPerSplit);
       args.partial = floats_.as<float>() + kFloats / 4;
       args.tickets = tickets();
       const int group =
-          attend_heads(args.kv.type, args.group, rows * kv_heads * args.n_splits, device_->n_multiprocessors());
-      need(launcher_->launch(attend_rows_kernel(args.kv.type, group),
-                             LaunchShape{{rows, kv_heads * ((args.group + group - 1) / group), args.n_splits},
+          attend_heads(a.type, args.group, a.rows * a.kv_heads * args.n_splits, device_->n_multiprocessors());
+      need(launcher_->launch(attend_rows_kernel(a.type, group),
+                             LaunchShape{{a.rows, a.kv_heads * ((args.group + group - 1) / group), args.n_splits},
                                          attend_rows_shared_bytes(group, padded)},
                              &args));
     };
-    report("attention", label, q8 ? "Q8_0" : "BF16", heads, keys, rows, launch,
-           2.0 * static_cast<double>(row_bytes * kv_heads * keys),
-           4.0 * static_cast<double>(rows * keys * heads * dim));
+    const int64_t hidden = a.causal ? a.rows * (a.rows - 1) / 2 : 0;
+    report(warpgroups ? "attend_wg" : "attention", a.label,
+           q8                          ? "Q8_0"
+           : a.type == CacheType::kF16 ? "F16"
+                                       : "BF16",
+           a.heads, a.keys, a.rows, launch, 2.0 * static_cast<double>(row_bytes * a.kv_heads * a.keys),
+           4.0 * static_cast<double>((a.rows * a.keys - hidden) * a.heads * a.dim));
+    if (warpgroups) compare_attention(a, args);
   }
+  bool all_same() const { return all_same_; }
 
  private:
   static constexpr uint64_t kFloats = 256u << 20;
+
+  AttentionArgs attention_args(const Attention& a) const {
+    AttentionArgs args;
+    args.kv.type = a.type;
+    args.kv.head_dim = static_cast<int32_t>(a.dim);
+    args.kv.padded_dim = static_cast<int32_t>(padded_head_dim(a.dim));
+    args.kv.n_heads = static_cast<int32_t>(a.kv_heads);
+    args.kv.capacity = (a.keys + 255) / 256 * 256;
+    args.q = floats_.as<float>();
+    args.out = floats_.as<float>() + kFloats / 2;
+    args.ld_q = args.ld_out = a.heads * a.dim;
+    args.n_heads = static_cast<int32_t>(a.heads);
+    args.group = static_cast<int32_t>(a.heads / a.kv_heads);
+    args.n = static_cast<int32_t>(a.rows);
+    args.n_keys = a.keys;
+    args.causal = a.causal ? 1 : 0;
+    args.at.n_past = a.keys - a.rows;
+    args.scale = 0.1f;
+    return args;
+  }
+  void attend_many_rows(const AttentionArgs& args, bool warpgroups) {
+    const AttendMany many = attend_many(args.kv.type, args.kv.padded_dim, warpgroups);
+    need(launcher_->launch(
+        many.kernel, LaunchShape{{(args.n + many.rows - 1) / many.rows, args.n_heads, 1}, many.shared_bytes}, &args));
+  }
+  // Both kernels on the same values: order of sums and rounding of weights leave less than a millionth.
+  void compare_attention(const Attention& a, const AttentionArgs& args) {
+    std::vector<float> out[2];
+    for (const bool warpgroups : {false, true}) {
+      out[warpgroups].resize(static_cast<size_t>(a.rows * args.ld_out));
+      const uint64_t n_bytes = out[warpgroups].size() * sizeof(float);
+      need(stream_->zero(args.out, n_bytes));
+      attend_many_rows(args, warpgroups);
+      need(stream_->copy_out(out[warpgroups].data(), args.out, n_bytes));
+      need(stream_->synchronize());
+    }
+    double error = 0, norm = 0;
+    for (size_t i = 0; i < out[0].size(); ++i) {
+      const double difference = static_cast<double>(out[1][i]) - out[0][i];
+      error += difference * difference;
+      norm += static_cast<double>(out[0][i]) * out[0][i];
+    }
+    const double nmse = error / norm;
+    const bool same = nmse < 1e-6;  // not NaN either
+    all_same_ = all_same_ && same;
+    std::puts(json({{"kind", "same"}, {"name", a.label}, {"n", a.rows}, {"nmse", nmse}}).dump().c_str());
+    std::fprintf(stderr, "%-10s %-22s n %5lld  %s other devices' kernel, nmse %.1e\n", "attend_wg", a.label,
+                 static_cast<long long>(a.rows), same ? "as" : "DIFFERS from", nmse);
+  }
 
   LinearArgs linear_args(const WeightView& view, uint64_t at, int64_t rows, int64_t cols, int64_t n) const {
     LinearArgs args;
@@ -301,6 +342,7 @@ class Bench {
   Launcher* launcher_ = stream_.get();  // or a recorder
   const bench::GpuRates rates_;
   Memory pool_, floats_, tickets_, partials_;
+  bool all_same_ = true;
 };
 
 int run(uint64_t pool_bytes) {
@@ -360,12 +402,18 @@ int run(uint64_t pool_bytes) {
       }
     }
   }
-  for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys);
-  b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024);
-  for (const int64_t keys : {1024, 16384}) b.attention("decode 12/2 hd 128", 12, 2, 128, 1, keys, CacheType::kQ8_0);
-  b.attention("prefill 12/2 hd 128", 12, 2, 128, 1024, 1024, CacheType::kQ8_0);
-  for (const int64_t n : {1024, 5184}) b.attention("vit 16 hd 80", 16, 16, 80, n, n);
-  return 0;
+  for (const int64_t keys : {128, 1024, 4096, 16384}) b.attention({"decode 12/2 hd 128", 12, 2, 128, 1, keys});
+  for (const int64_t keys : {1024, 16384}) {
+    b.attention({"decode 12/2 hd 128", 12, 2, 128, 1, keys, CacheType::kQ8_0});
+  }
+  b.attention({"prefill 12/2 hd 128", 12, 2, 128, 1024, 1024, CacheType::kQ8_0});
+  for (const bool warpgroups : {false, true}) {
+    if (warpgroups && !device->has_warpgroups()) break;
+    b.attention({"prefill 12/2 hd 128", 12, 2, 128, 1024, 1024}, warpgroups);
+    b.attention({"causal 12/2 hd 128", 12, 2, 128, 1024, 1024, CacheType::kF16, true}, warpgroups);
+    for (const int64_t n : {1024, 5184}) b.attention({"vit 16 hd 80", 16, 16, 80, n, n}, warpgroups);
+  }
+  return b.all_same() ? 0 : 1;
 }
 
 }  // namespace

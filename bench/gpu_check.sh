@@ -128,8 +128,8 @@ part_right() {
   tests ring 40 'CudaRing*'
   tests cut 30 '*CudaTypes.Rows*'
   tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*'
-  tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*'
-  tests attention 30 'CudaAttention.*:CudaCacheQ8.*'
+  tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*:CudaOperands.*'
+  tests attention 30 'CudaAttention.*:CudaCacheQ8.*:WarpgroupAttention.*'
   tests experts 30 'CudaExperts.*'
   tests sample 20 'DeviceSample.*'
   tests step 30 'CudaStep.*:CudaRecording.*-CudaRecording.NothingBut*'
@@ -173,6 +173,8 @@ part_fast() {
   shown bench_prefill 40 "$row" "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda -n 0 -p $prompts -b 1024 \
     --image $images "${more[@]}"
   shown kernels 90 'roofline|copy' bash -c '"$0" 2>&1 >"$1"' "$gpu_bench" "$out/kernels.jsonl"
+  [[ ! -f $scratch/kernels.txt ]] || while IFS= read -r line; do say "    ${line:0:170}"; done < <(
+    grep -E '^(attention|attend_wg)' "$scratch/kernels.txt" | sed 's/  */ /g')
   if command -v python3 >/dev/null && python3 -c 'import torch' 2>/dev/null; then
     shown library 40 'us$' python3 "$(dirname "$0")/gpu_library.py"
   fi
@@ -186,7 +188,7 @@ part_why() {
   if command -v ncu >/dev/null; then
     step ncu_decode 40 "${counters[@]}" -s 400 -c 8 "${run[@]}" -p hi -n 8 --cuda-decode launches
     say "ncu_decode $verdict, $took s"
-    step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
+    step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|attend_wa|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
       --image "$root/tests/data/chelsea.jpg" -p x -n 1
     say "ncu_picture $verdict, $took s"
     step ncu_prefill 40 "${counters[@]}" -k 'regex:gemm_wa' -s 40 -c 5 "$glimpse" bench -m "$model" --device cuda -n 0 \

@@ -295,7 +295,7 @@ struct AttentionArgs {
   int64_t ld_q = 0;
   float* out = nullptr;
   int64_t ld_out = 0;
-  OperandView operand;      // when set, of attend_tiles: instead of out
+  OperandView operand;      // when set, of kernels for many rows: instead of out
   int32_t operand_row = 0;  // that of the first row
   KvView kv;
   KvParts more;                    // kernels that go row by row

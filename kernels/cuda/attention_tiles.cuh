@@ -55,6 +55,12 @@ GLIMPSE_DEVICE uint32_t pack_two(Bf16, float low, float high) {
 GLIMPSE_DEVICE uint32_t pack_two(Half, float low, float high) {
   return pack_half(low, high);
 }
+GLIMPSE_DEVICE uint32_t pack_weight_pair(Bf16, float low, float high) {
+  return pack_bf16(low, high);
+}
+GLIMPSE_DEVICE uint32_t pack_weight_pair(Half, float low, float high) {
+  return pack_half_in_range(low, high);
+}
 GLIMPSE_DEVICE void multiply_add(Bf16, float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
   mma_bf16(c, a, b);
 }
@@ -204,45 +210,22 @@ struct TileBlock {
   }
 };
 
-/// What a warp has of its 16 rows: rows g and g + 8 of its lanes, as fragments hold them.
-template <typename T, int kDim>
-struct TileRows {
-  using Block = TileBlock<T, kDim>;
-  using F = typename Block::F;
-  static constexpr int stride = Block::stride, value_tiles = Block::value_tiles, key_tiles = Block::key_tiles;
+/// What a warp has of its 16 rows of a head: rows g and g + 8 of its lanes, as fragments hold them; and all of
+/// attention but the products.
+template <int kDim>
+struct TileState {
+  static constexpr int value_tiles = kDim / 8, key_tiles = kTileKeys / 8;
 
-  uint32_t q[Block::k_steps][4];
   float out[value_tiles][4] = {};
   float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // sums of this lane's keys
   int64_t visible[2];
   int64_t all_visible;  // every row of the warp sees at least these
 
-  GLIMPSE_DEVICE void start(const Block& block) {
-    const int lane = lane_index(), warp = warp_index();
+  /// first_row: of the warp.
+  GLIMPSE_DEVICE void look(const AttentionArgs& args, int first_row) {
     GLIMPSE_UNROLL
-    for (int s = 0; s < Block::k_steps; ++s) {
-      load_matrices(q[s], block.query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
-    }
-    GLIMPSE_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      visible[r] = visible_keys(block.args, block.first_row + warp * 16 + lane / 4 + 8 * r);
-    }
-    all_visible = visible_keys(block.args, block.first_row + warp * 16);
-  }
-
-  GLIMPSE_DEVICE void score_keys(const uint8_t* key_tile, float (&score)[key_tiles][4]) const {
-    const int lane = lane_index();
-    GLIMPSE_UNROLL
-    for (int s = 0; s < Block::k_steps; ++s) {
-      GLIMPSE_UNROLL
-      for (int j = 0; j < key_tiles; j += 2) {
-        uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
-        load_matrices(k, key_tile + (8 * j + lane / 16 * 8 + lane % 8) * stride + (s * 16 + lane / 8 % 2 * 8) * 2);
-        const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
-        multiply_add(F{}, score[j], q[s], low);
-        multiply_add(F{}, score[j + 1], q[s], high);
-      }
-    }
+    for (int r = 0; r < 2; ++r) visible[r] = visible_keys(args, first_row + lane_index() / 4 + 8 * r);
+    all_visible = visible_keys(args, first_row);
   }
   /// first: the number of the tile's first key.
   GLIMPSE_DEVICE void hide_keys(int64_t first, float (&score)[key_tiles][4]) const {
@@ -260,9 +243,8 @@ struct TileRows {
       }
     }
   }
-  /// Scores become weights relative to the greatest so far, and what there is follows it.
-  GLIMPSE_DEVICE void weigh_keys(float (&score)[key_tiles][4]) {
-    float old[2];
+  /// Scores become weights relative to the greatest so far; behind it what there is has to follow by `factor`.
+  GLIMPSE_DEVICE void weigh_keys(float (&score)[key_tiles][4], float (&factor)[2]) {
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
       float most = max[r];
@@ -270,30 +252,120 @@ struct TileRows {
       for (int j = 0; j < key_tiles; ++j) most = fmaxf(most, fmaxf(score[j][2 * r], score[j][2 * r + 1]));
       most = fmaxf(most, shuffle_xor(most, 1));
       most = fmaxf(most, shuffle_xor(most, 2));
-      old[r] = exp2_fast(max[r] - most);  // 0 in the first block
+      factor[r] = exp2_fast(max[r] - most);  // 0 in the first block
       max[r] = most;
-    }
-    // Behind the first blocks a greater score is rare, and a factor of 1 changes nothing.
-    if (ballot(old[0] != 1.0f || old[1] != 1.0f) != 0) {
-      GLIMPSE_UNROLL
-      for (int r = 0; r < 2; ++r) {
-        sum[r] *= old[r];
-        GLIMPSE_UNROLL
-        for (int j = 0; j < value_tiles; ++j) {
-          out[j][2 * r] *= old[r];
-          out[j][2 * r + 1] *= old[r];
-        }
-      }
-    }
-    GLIMPSE_UNROLL
-    for (int r = 0; r < 2; ++r) {
+      sum[r] *= factor[r];
       GLIMPSE_UNROLL
       for (int j = 0; j < key_tiles; ++j) {
         GLIMPSE_UNROLL
         for (int e = 0; e < 2; ++e) {
-          score[j][2 * r + e] = exp2_fast(score[j][2 * r + e] - max[r]);
+          score[j][2 * r + e] = exp2_fast(score[j][2 * r + e] - most);
           sum[r] += score[j][2 * r + e];
         }
+      }
+    }
+  }
+  /// Behind the first blocks a greater score is rare, and a factor of 1 changes nothing. The sums, which are never
+  /// below zero, are asked so that a compiler does not put the question before the exponentials.
+  GLIMPSE_DEVICE bool has_to_follow(const float (&factor)[2]) const {
+    return ballot(factor[0] != 1.0f || factor[1] != 1.0f || sum[0] + sum[1] < 0) != 0;
+  }
+  GLIMPSE_DEVICE void follow(const float (&factor)[2]) {
+    GLIMPSE_UNROLL
+    for (int j = 0; j < value_tiles; ++j) {
+      GLIMPSE_UNROLL
+      for (int e = 0; e < 4; ++e) out[j][e] *= factor[e / 2];
+    }
+  }
+  /// first_row: of the warp.
+  GLIMPSE_DEVICE void store(const AttentionArgs& args, int head, int first_row) const {
+    const int dim = args.kv.head_dim, lane = lane_index(), t = lane % 4;
+    GLIMPSE_UNROLL
+    for (int r = 0; r < 2; ++r) {
+      const int row = first_row + lane / 4 + 8 * r;
+      float total = sum[r];
+      total += shuffle_xor(total, 1);
+      total += shuffle_xor(total, 2);
+      if (row >= args.n) continue;
+      const float inverse = 1.0f / total;
+      // put(j, two): dimensions 8j + 2t and the next.
+      const auto each = [&](const auto& put) {
+        GLIMPSE_UNROLL
+        for (int j = 0; j < value_tiles; ++j) {
+          const float two[2] = {out[j][2 * r] * inverse, out[j][2 * r + 1] * inverse};
+          if (8 * j + 2 * t < dim) put(j, two);
+        }
+      };
+      const OperandView& operand = args.operand;  // set: dim is even
+      if (operand.data != nullptr && operand.tiled && dim % 8 == 0) {
+        const auto first = static_cast<uint32_t>(head * (dim / 8));
+        uint16_t* even = operand.data + TiledRow::of_row(args.operand_row + row, t, first % 2);
+        uint16_t* odd = operand.data + TiledRow::of_row(args.operand_row + row, t, 1 - first % 2);
+        GLIMPSE_UNROLL
+        for (int j = 0; j < value_tiles; ++j) {
+          uint16_t* const at =
+              (j % 2 == 0 ? even : odd) + TiledRow::of_columns(operand.n, first + static_cast<uint32_t>(j));
+          const uint32_t two = pack_bf16(out[j][2 * r] * inverse, out[j][2 * r + 1] * inverse);
+          if (8 * j < dim) *reinterpret_cast<uint32_t*>(at) = two;
+        }
+      } else if (operand.data != nullptr) {
+        each([&](int j, const float(&two)[2]) {
+          store_operand<2>(operand, args.operand_row + row, head * dim + 8 * j + 2 * t, 2, two);
+        });
+      } else {
+        float* const to = args.out + row * args.ld_out + head * dim + 2 * t;
+        const bool in_twos = dim % 2 == 0 && args.ld_out % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
+        each([&](int j, const float(&two)[2]) {
+          if (in_twos) {
+            *reinterpret_cast<Vec8*>(to + 8 * j) = Vec8{{float_to_bits(two[0]), float_to_bits(two[1])}};
+          } else {
+            store_rows<2>(to + 8 * j, dim - (8 * j + 2 * t), two);
+          }
+        });
+      }
+    }
+  }
+};
+/// A step of 16 keys of a warp's weights as operand A: those of keys 16u to 16u + 15. They are at most 1.
+template <typename F, int n>
+GLIMPSE_DEVICE void pack_weights(const float (&weight)[n][4], int u, uint32_t (&a)[4]) {
+  GLIMPSE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    const float(&two)[4] = weight[2 * u + i / 2];
+    a[i] = pack_weight_pair(F{}, two[2 * (i % 2)], two[2 * (i % 2) + 1]);
+  }
+}
+
+/// The state with products of warps (mma.sync).
+template <typename T, int kDim>
+struct TileRows : TileState<kDim> {
+  using Block = TileBlock<T, kDim>;
+  using F = typename Block::F;
+  using TileState<kDim>::out, TileState<kDim>::value_tiles, TileState<kDim>::key_tiles;
+  static constexpr int stride = Block::stride;
+
+  uint32_t q[Block::k_steps][4];
+
+  GLIMPSE_DEVICE void start(const Block& block) {
+    const int lane = lane_index(), warp = warp_index();
+    GLIMPSE_UNROLL
+    for (int s = 0; s < Block::k_steps; ++s) {
+      load_matrices(q[s], block.query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
+    }
+    this->look(block.args, block.first_row + warp * 16);
+  }
+
+  GLIMPSE_DEVICE void score_keys(const uint8_t* key_tile, float (&score)[key_tiles][4]) const {
+    const int lane = lane_index();
+    GLIMPSE_UNROLL
+    for (int s = 0; s < Block::k_steps; ++s) {
+      GLIMPSE_UNROLL
+      for (int j = 0; j < key_tiles; j += 2) {
+        uint32_t k[4];  // keys 8j.. and 8j+8.., dimensions 16s.. and 16s+8..
+        load_matrices(k, key_tile + (8 * j + lane / 16 * 8 + lane % 8) * stride + (s * 16 + lane / 8 % 2 * 8) * 2);
+        const uint32_t low[2] = {k[0], k[1]}, high[2] = {k[2], k[3]};
+        multiply_add(F{}, score[j], q[s], low);
+        multiply_add(F{}, score[j + 1], q[s], high);
       }
     }
   }
@@ -301,10 +373,8 @@ struct TileRows {
     const int lane = lane_index();
     GLIMPSE_UNROLL
     for (int u = 0; u < kTileKeys / 16; ++u) {
-      const uint32_t p[4] = {pack_two(F{}, weight[2 * u][0], weight[2 * u][1]),
-                             pack_two(F{}, weight[2 * u][2], weight[2 * u][3]),
-                             pack_two(F{}, weight[2 * u + 1][0], weight[2 * u + 1][1]),
-                             pack_two(F{}, weight[2 * u + 1][2], weight[2 * u + 1][3])};
+      uint32_t p[4];
+      pack_weights<F>(weight, u, p);
       GLIMPSE_UNROLL
       for (int j = 0; j < value_tiles; j += 2) {
         uint32_t v[4];  // keys 16u.. and 16u+8.., dimensions 8j.. and 8j+8..
@@ -312,34 +382,6 @@ struct TileRows {
         const uint32_t low[2] = {v[0], v[1]}, high[2] = {v[2], v[3]};
         multiply_add(F{}, out[j], p, low);
         multiply_add(F{}, out[j + 1], p, high);
-      }
-    }
-  }
-  GLIMPSE_DEVICE void store(const Block& block) const {
-    const AttentionArgs& args = block.args;
-    const int dim = args.kv.head_dim, lane = lane_index();
-    const bool in_twos = dim % 2 == 0 && args.ld_out % 2 == 0 && reinterpret_cast<uintptr_t>(args.out) % 8 == 0;
-    GLIMPSE_UNROLL
-    for (int r = 0; r < 2; ++r) {
-      const int row = block.first_row + warp_index() * 16 + lane / 4 + 8 * r;
-      float total = sum[r];
-      total += shuffle_xor(total, 1);
-      total += shuffle_xor(total, 2);
-      if (row >= args.n) continue;
-      float* const to = args.out + row * args.ld_out + block.head * dim;
-      GLIMPSE_UNROLL
-      for (int j = 0; j < value_tiles; ++j) {
-        const float a = out[j][2 * r] / total, b = out[j][2 * r + 1] / total;
-        const int d = 8 * j + 2 * (lane % 4);
-        if (args.operand.data != nullptr) {  // dim is even
-          const float two[2] = {a, b};
-          if (d < dim) store_operand<2>(args.operand, args.operand_row + row, block.head * dim + d, 2, two);
-        } else if (in_twos && d < dim) {
-          *reinterpret_cast<Vec8*>(to + d) = Vec8{{float_to_bits(a), float_to_bits(b)}};
-        } else {
-          if (d < dim) to[d] = a;
-          if (d + 1 < dim) to[d + 1] = b;
-        }
       }
     }
   }
@@ -377,11 +419,13 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     float score[Block::key_tiles][4] = {};
     rows.score_keys(keys, score);
     rows.hide_keys(static_cast<int64_t>(tile) * kTileKeys, score);
-    rows.weigh_keys(score);
+    float factor[2];
+    rows.weigh_keys(score, factor);
+    if (rows.has_to_follow(factor)) rows.follow(factor);
     rows.add_values(keys + kTileKeys * Block::stride, score);
     if constexpr (!Block::q8) barrier();  // the stage is free; Q8: it was after unpack_keys()
   }
-  rows.store(block);
+  rows.store(args, block.head, first_row + warp_index() * 16);
 }
 
 }  // namespace glimpse::cuda

@@ -15,7 +15,7 @@ constexpr KernelInfo kInfo[] = {
 #include "kernels/cuda/kernels.inc"
 #undef GLIMPSE_CUDA_KERNEL
 };
-static_assert(kRowsPerTileGroup == kTileQueries && kKeysPerSplit == kChunkKeys);
+static_assert(kKeysPerSplit == kChunkKeys);
 static_assert(kMaxDeviceHeadDim == kMaxHeadDim);
 static_assert(kGemmPairsPerBlock == kGemmPairs && kGemmColumnsPerBlock == kGemmColumns);
 static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColumns);
@@ -117,17 +117,29 @@ Kernel attend_rows_kernel(CacheType type, int heads) {
   }
   return heads == 1 ? Kernel::attend_rows_f32_1 : Kernel::attend_rows_f32_8;
 }
-Kernel attend_tiles_kernel(CacheType type, int padded_dim) {
-  if (type == CacheType::kQ8_0) {
-    if (padded_dim <= 32) return Kernel::attend_tiles_q8_32;
-    if (padded_dim <= 64) return Kernel::attend_tiles_q8_64;
-    return padded_dim <= 80 ? Kernel::attend_tiles_q8_80 : Kernel::attend_tiles_q8_128;
+AttendMany attend_many(CacheType type, int padded_dim, bool warpgroups) {
+  const bool half = type == CacheType::kF16, q8 = type == CacheType::kQ8_0;
+  const auto tiles = [&](Kernel of_bf16, Kernel of_f16, Kernel of_q8, int shared_bytes) {
+    return AttendMany{q8 ? of_q8 : half ? of_f16 : of_bf16, kTileQueries, shared_bytes};
+  };
+  const auto wide = [&](Kernel of_bf16, Kernel of_f16, int shared_bytes) {
+    return AttendMany{half ? of_f16 : of_bf16, kAwQueries, shared_bytes};
+  };
+  using enum Kernel;
+  if (padded_dim <= 32) {
+    return tiles(attend_tiles_bf16_32, attend_tiles_f16_32, attend_tiles_q8_32, attend_tiles_shared<32>());
   }
-  const bool half = type == CacheType::kF16;
-  if (padded_dim <= 32) return half ? Kernel::attend_tiles_f16_32 : Kernel::attend_tiles_bf16_32;
-  if (padded_dim <= 64) return half ? Kernel::attend_tiles_f16_64 : Kernel::attend_tiles_bf16_64;
-  if (padded_dim <= 80) return half ? Kernel::attend_tiles_f16_80 : Kernel::attend_tiles_bf16_80;
-  return half ? Kernel::attend_tiles_f16_128 : Kernel::attend_tiles_bf16_128;
+  const bool wg = warpgroups && !q8;  // their ring holds a cache's own bits
+  if (padded_dim <= 64) {
+    if (wg) return wide(attend_warpgroup_bf16_64, attend_warpgroup_f16_64, AwRing<64>::kSharedBytes);
+    return tiles(attend_tiles_bf16_64, attend_tiles_f16_64, attend_tiles_q8_64, attend_tiles_shared<64>());
+  }
+  if (padded_dim <= 80) {
+    if (wg) return wide(attend_warpgroup_bf16_80, attend_warpgroup_f16_80, AwRing<80>::kSharedBytes);
+    return tiles(attend_tiles_bf16_80, attend_tiles_f16_80, attend_tiles_q8_80, attend_tiles_shared<80>());
+  }
+  if (wg) return wide(attend_warpgroup_bf16_128, attend_warpgroup_f16_128, AwRing<128>::kSharedBytes);
+  return tiles(attend_tiles_bf16_128, attend_tiles_f16_128, attend_tiles_q8_128, attend_tiles_shared<128>());
 }
 
 int gemv_shared_bytes(Format format, int columns, int column_tiles) {
@@ -171,11 +183,6 @@ int64_t rows_blocks(int64_t n) {
 }
 int attend_rows_shared_bytes(int heads, int padded_dim) {
   return attend_shared(heads, padded_dim).total;
-}
-int attend_tiles_shared_bytes(int padded_dim) {
-  if (padded_dim <= 32) return attend_tiles_shared<32>();
-  if (padded_dim <= 64) return attend_tiles_shared<64>();
-  return padded_dim <= 80 ? attend_tiles_shared<80>() : attend_tiles_shared<128>();
 }
 int route_shared_bytes(int n_experts) {
   return 2 * n_experts * static_cast<int>(sizeof(int));

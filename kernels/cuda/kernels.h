@@ -54,8 +54,13 @@ int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors);
 int attend_heads(CacheType type, int group, int64_t blocks, int n_multiprocessors);
 /// heads: of attend_heads().
 Kernel attend_rows_kernel(CacheType type, int heads);
-/// The smallest kernel for rows of padded_dim values (at most 128).
-Kernel attend_tiles_kernel(CacheType type, int padded_dim);
+/// Attention of many rows: the smallest kernel for rows of padded_dim values (at most 128), the rows of a block, and
+/// its shared memory. warpgroups: for devices that have them.
+struct AttendMany {
+  Kernel kernel;
+  int rows, shared_bytes;
+};
+AttendMany attend_many(CacheType type, int padded_dim, bool warpgroups);
 
 /// Dynamic shared memory that a launch needs.
 int gemv_shared_bytes(Format format, int columns, int column_tiles);
@@ -66,7 +71,6 @@ int64_t rows_size(bool tiled, int64_t n, int64_t ld);
 /// Blocks of a launch of rows_bf16 or rows_tiled.
 int64_t rows_blocks(int64_t n);
 int attend_rows_shared_bytes(int heads, int padded_dim);
-int attend_tiles_shared_bytes(int padded_dim);
 int sample_shared_bytes();
 /// Of choose_experts and sort_columns.
 int route_shared_bytes(int n_experts);
@@ -78,7 +82,6 @@ using HostFunction = void (*)(const void* args);
 HostFunction host_function(Kernel kernel);
 
 // Shapes of launches, for those who split work.
-constexpr int kRowsPerTileGroup = 64;      // rows of attend_tiles per block
 constexpr int kKeysPerSplit = 128;         // keys of a chunk of attend_rows
 constexpr int kGemmPairsPerBlock = 8;      // pairs of row tiles; of both kinds of matrix products
 constexpr int kGemmColumnsPerBlock = 128;  // of gemm_kernel()

@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/attention_rows.cuh"
 #include "kernels/cuda/attention_tiles.cuh"
+#include "kernels/cuda/attention_warpgroup.cuh"
 #include "kernels/cuda/experts.cuh"
 #include "kernels/cuda/gemm.cuh"
 #include "kernels/cuda/gemm_warpgroup.cuh"

@@ -210,10 +210,10 @@ GLIMPSE_DEVICE uint32_t pack_bf16(float low, float high) {
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
-/// The same to binary16. Infinities stay; other values outside the range become the greatest of it.
-GLIMPSE_DEVICE uint32_t pack_half(float low, float high) {
+/// The same to binary16, of values within its range.
+GLIMPSE_DEVICE uint32_t pack_half_in_range(float low, float high) {
   uint32_t packed;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(saturate_half(high)), "f"(saturate_half(low)));
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
   return packed;
 }
 GLIMPSE_DEVICE int round_to_int(float value) {
@@ -409,8 +409,8 @@ inline float byte_over_128(uint32_t word, int i) {
 inline uint32_t pack_bf16(float low, float high) {
   return float_to_bf16(low) | static_cast<uint32_t>(float_to_bf16(high)) << 16;
 }
-inline uint32_t pack_half(float low, float high) {
-  return float_to_half(saturate_half(low)) | static_cast<uint32_t>(float_to_half(saturate_half(high))) << 16;
+inline uint32_t pack_half_in_range(float low, float high) {
+  return float_to_half(low) | static_cast<uint32_t>(float_to_half(high)) << 16;
 }
 inline int round_to_int(float value) {
   return static_cast<int>(std::lrint(value));
@@ -448,6 +448,10 @@ inline void load_matrices_transposed(uint32_t (&out)[4], const void* row) {
 #endif
 
 // -- of both --------------------------------------------------------------------------------------------------------
+/// Two floats to binary16, `low` in the low half. Infinities stay; others outside the range become the greatest of it.
+GLIMPSE_DEVICE uint32_t pack_half(float low, float high) {
+  return pack_half_in_range(saturate_half(low), saturate_half(high));
+}
 /// Which block of a grid some code is.
 struct BlockIndex {
   int x = 0, y = 0, z = 0;

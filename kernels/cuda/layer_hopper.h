@@ -10,6 +10,8 @@
 //   - before the products of a group, warpgroup_fence(); they are closed by warpgroup_commit();
 //   - until warpgroup_wait() has let a group go, nobody touches its accumulators, its register operands or its shared
 //   memory: the executor multiplies as late as that, and accumulators hold NaN in between;
+//   - what cp_async() brings may be read by products behind shared_fence() of the thread that waited for it, and a
+//   barrier;
 //   - what bulk_copy() brings may be read after mbarrier_wait() for the phase that counts its bytes: until then the
 //   target holds NaN patterns on the host.
 #pragma once
@@ -32,9 +34,12 @@ constexpr int kWarpgroup = 4 * kWarp;
 using Mbarrier = uint64_t;
 
 // -- operands in shared memory ---------------------------------------------------------------------------------------
-// A matrix of 16-bit values whose rows run along k: pieces of 64 values (128 bytes) per row; eight rows one after
-// another are an atom of 1024 bytes, aligned to 1024, and the atoms of further rows follow. Inside an atom the eight
-// 16-byte chunks of row r are exchanged: chunk c lies at c ^ r ("128-byte swizzle").
+// A matrix of 16-bit values lies in panels, one behind the other: 64 or 16 values (128 or 32 bytes) of each row, row
+// after row. Eight rows of a panel are an atom, aligned to its size. Inside it 16-byte chunks are exchanged, so that a
+// chunk of eight rows falls into all banks: with bits 4-6 of its address go bits 7-9 ("128-byte swizzle"), or with bit
+// 4 bit 7 ("32-byte swizzle"), by an exclusive or.
+// Such a matrix is operand B in two ways: rows run along k, and its rows are columns of B ("K-major"); or its rows are
+// those of B, and k runs down ("MN-major", here `transposed`).
 constexpr int kAtomRows = 8;
 constexpr int kAtomColumns = 64;
 constexpr int kAtomBytes = kAtomRows * kAtomColumns * 2;
@@ -47,12 +52,50 @@ GLIMPSE_HD constexpr int atom_index(int row, int k) {
 GLIMPSE_HD constexpr uint32_t swizzled(uint32_t address) {
   return address ^ (address >> 7 & 7u) << 4;
 }
-/// The descriptor of such a matrix, from its `address` in shared memory: the start of an atom, or 32 bytes more for
-/// each 16 values of k to be skipped. Bits 0-13 address / 16; 16-29 the leading offset, which this layout does not use;
-/// 32-45 bytes from atom to atom of rows / 16; 49-51 zero because atoms are aligned; 62-63 1: 128-byte swizzle.
-GLIMPSE_HD constexpr uint64_t swizzled_descriptor(uint32_t address) {
-  return (address & 0x3ffffu) >> 4 | uint64_t{1} << 16 | uint64_t{kAtomBytes / 16} << 32 | uint64_t{1} << 62;
+
+/// Bits 62-63 of a descriptor.
+enum class Swizzle : uint32_t { k128Bytes = 1, k64Bytes = 2, k32Bytes = 3 };
+/// The descriptor of a matrix at `address`. Bits 0-13 address / 16; 16-29 leading / 16; 32-45 stride / 16; 49-51 zero,
+/// because atoms are aligned. stride: bytes from one atom to the next in its panel. leading: transposed, bytes from
+/// one panel to the next; else not used.
+GLIMPSE_HD constexpr uint64_t matrix_descriptor(uint32_t address, int leading, int stride, Swizzle swizzle) {
+  return (address & 0x3ffffu) >> 4 | uint64_t{static_cast<uint32_t>(leading) / 16} << 16 |
+         uint64_t{static_cast<uint32_t>(stride) / 16} << 32 | uint64_t{static_cast<uint32_t>(swizzle)} << 62;
 }
+/// That of a panel of 64 columns whose rows run along k, from the start of an atom, or 32 bytes more for each 16 values
+/// of k to be skipped.
+GLIMPSE_HD constexpr uint64_t swizzled_descriptor(uint32_t address) {
+  return matrix_descriptor(address, 16, kAtomBytes, Swizzle::k128Bytes);
+}
+
+/// A matrix of kRows x kColumns values in panels: of 64 columns where that divides them, else of 16.
+template <int kRows, int kColumns>
+struct Panels {
+  static_assert(kRows % kAtomRows == 0 && kColumns % 16 == 0);
+  static constexpr int kWidth = kColumns % kAtomColumns == 0 ? kAtomColumns : 16;
+  static constexpr Swizzle kSwizzle = kWidth == kAtomColumns ? Swizzle::k128Bytes : Swizzle::k32Bytes;
+  static constexpr int kRowBytes = kWidth * 2, kPanelBytes = kRows * kRowBytes, kBytes = kRows * kColumns * 2;
+
+  /// Where chunk c (columns 8c to 8c + 7) of a row lies, in bytes.
+  GLIMPSE_HD static constexpr int chunk_at(int row, int c) {
+    constexpr int kChunks = kWidth / 8;
+    const int exchanged = kChunks == 8 ? row % 8 : row / 4 % 2;
+    return c / kChunks * kPanelBytes + row * kRowBytes + ((c % kChunks) ^ exchanged) * 16;
+  }
+  /// As operand B whose columns are the rows, k from column 0 on.
+  GLIMPSE_HD static constexpr uint64_t by_rows(uint32_t address) {
+    return matrix_descriptor(address, 16, kAtomRows * kRowBytes, kSwizzle);
+  }
+  /// What is to be added for k from column 16 s on, and to the other from row 16 s on.
+  GLIMPSE_HD static constexpr uint64_t column_step(int s) {
+    return static_cast<uint64_t>(16 * s / kWidth * kPanelBytes + 16 * s % kWidth * 2) / 16;
+  }
+  /// As operand B, transposed: its rows are the rows, from row 0 on.
+  GLIMPSE_HD static constexpr uint64_t by_columns(uint32_t address) {
+    return matrix_descriptor(address, kPanelBytes, kAtomRows * kRowBytes, kSwizzle);
+  }
+  GLIMPSE_HD static constexpr uint64_t row_step(int s) { return static_cast<uint64_t>(16 * s * kRowBytes) / 16; }
+};
 
 #if defined(__CUDACC__)
 #if GLIMPSE_HAS_WARPGROUPS
@@ -120,6 +163,12 @@ GLIMPSE_DEVICE void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier*
                : "memory");
 }
 
+/// What this thread wrote to shared memory, copies of cp_async() that it has waited for too, may be read by products
+/// that others start behind a barrier.
+GLIMPSE_DEVICE void shared_fence() {
+  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
 /// Asks for bytes (address and number multiples of 16) to be brought into L2.
 GLIMPSE_DEVICE void prefetch_bulk(const void* from, int n_bytes) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
@@ -153,68 +202,97 @@ GLIMPSE_DEVICE void warpgroup_wait() {
 #define GLIMPSE_ACC_8(at)                                                                                            \
   "+f"(d[at]), "+f"(d[at + 1]), "+f"(d[at + 2]), "+f"(d[at + 3]), "+f"(d[at + 4]), "+f"(d[at + 5]), "+f"(d[at + 6]), \
       "+f"(d[at + 7])
-#define GLIMPSE_ACC_32(at) GLIMPSE_ACC_8(at), GLIMPSE_ACC_8(at + 8), GLIMPSE_ACC_8(at + 16), GLIMPSE_ACC_8(at + 24)
-#define GLIMPSE_ACC_64(at) GLIMPSE_ACC_32(at), GLIMPSE_ACC_32(at + 32)
+#define GLIMPSE_ACC_32 GLIMPSE_ACC_8(0), GLIMPSE_ACC_8(8), GLIMPSE_ACC_8(16), GLIMPSE_ACC_8(24)
+#define GLIMPSE_ACC_40 GLIMPSE_ACC_32, GLIMPSE_ACC_8(32)
+#define GLIMPSE_ACC_64 GLIMPSE_ACC_40, GLIMPSE_ACC_8(40), GLIMPSE_ACC_8(48), GLIMPSE_ACC_8(56)
+#define GLIMPSE_ACC_128                                                                                          \
+  GLIMPSE_ACC_64, GLIMPSE_ACC_8(64), GLIMPSE_ACC_8(72), GLIMPSE_ACC_8(80), GLIMPSE_ACC_8(88), GLIMPSE_ACC_8(96), \
+      GLIMPSE_ACC_8(104), GLIMPSE_ACC_8(112), GLIMPSE_ACC_8(120)
 
-/// Waits for all groups; only now the accumulators may be read. They are named so that no read moves ahead of the wait.
-GLIMPSE_DEVICE void warpgroup_finish(float (&d)[32]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_32(0)::"memory");
+/// Waits until at most `pending` groups are under way: accumulators d of the others may be read. They are named so that
+/// no read moves ahead of the wait.
+template <int pending, int n>
+GLIMPSE_DEVICE void warpgroup_wait(float (&d)[n]) {
+  static_assert(n == 32 || n == 40 || n == 64 || n == 128);
+  if constexpr (n == 32) {
+    asm volatile("wgmma.wait_group.sync.aligned %32;" : GLIMPSE_ACC_32 : "n"(pending) : "memory");
+  } else if constexpr (n == 40) {
+    asm volatile("wgmma.wait_group.sync.aligned %40;" : GLIMPSE_ACC_40 : "n"(pending) : "memory");
+  } else if constexpr (n == 64) {
+    asm volatile("wgmma.wait_group.sync.aligned %64;" : GLIMPSE_ACC_64 : "n"(pending) : "memory");
+  } else {
+    asm volatile("wgmma.wait_group.sync.aligned %128;" : GLIMPSE_ACC_128 : "n"(pending) : "memory");
+  }
 }
-GLIMPSE_DEVICE void warpgroup_finish(float (&d)[64]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0)::"memory");
+template <int n>
+GLIMPSE_DEVICE void warpgroup_finish(float (&d)[n]) {
+  warpgroup_wait<0>(d);
 }
-GLIMPSE_DEVICE void warpgroup_finish(float (&d)[128]) {
-  asm volatile("wgmma.wait_group.sync.aligned 0;" : GLIMPSE_ACC_64(0), GLIMPSE_ACC_64(64)::"memory");
-}
-/// d += a b, under way until waited for. 64 x 16 by 16 x 64, 16 x 128 or 16 x 256, bfloat16. Warp w of the warpgroup,
-/// with g = lane / 4, t = lane % 4:
+
+#define GLIMPSE_D_32                                                                      \
+  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, " \
+  "%19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define GLIMPSE_D_40 GLIMPSE_D_32 ", %32, %33, %34, %35, %36, %37, %38, %39"
+#define GLIMPSE_D_64                                                                       \
+  GLIMPSE_D_40                                                                             \
+      ", %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, %51, %52, %53, %54, %55, " \
+      "%56, %57, %58, %59, %60, %61, %62, %63"
+#define GLIMPSE_D_128                                                                          \
+  GLIMPSE_D_64                                                                                 \
+      ", %64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "     \
+      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "       \
+      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, " \
+      "%111, %112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, "   \
+      "%125, %126, %127"
+// n accumulators, then the numbers of the operands behind them: a, b, add, transposed.
+#define GLIMPSE_WGMMA(type, n, columns, a0, a1, a2, a3, at_b, at_add, at_transposed)                           \
+  asm volatile("{\n.reg .pred add;\nsetp.ne.b32 add, %" #at_add                                                \
+               ", 0;\n"                                                                                        \
+               "wgmma.mma_async.sync.aligned.m64n" #columns "k16.f32." #type "." #type " {" GLIMPSE_D_##n      \
+               "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #at_b ", add, 1, 1, %" #at_transposed ";\n}"   \
+               : GLIMPSE_ACC_##n                                                                               \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(add ? 1 : 0), "n"(transposed ? 1 : 0) \
+               : "memory")
+/// d += a b, under way until waited for; not `add`: d = a b. 64 x 16 by 16 x 64, 80, 128 or 256, bfloat16. Warp w of
+/// the warpgroup, with g = lane / 4, t = lane % 4:
 ///   a     as for mma_bf16(), of rows 16w..16w+15
-///   b     its columns are the rows of a matrix in shared memory (above); the same descriptor in all threads
+///   b     a matrix in shared memory (above); the same descriptor in all threads
 ///   d     d[4j], d[4j + 1]: row 16w + g, columns 8j + 2t, 8j + 2t + 1; d[4j + 2], d[4j + 3]: row 16w + g + 8
-GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[32], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}, "
-      "{%32, %33, %34, %35}, %36, add, 1, 1, 0;\n}"
-      : GLIMPSE_ACC_32(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-      : "memory");
+template <bool transposed = false, bool add = true, int n>
+GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(n == 32 || n == 40 || n == 64 || n == 128);
+  if constexpr (n == 32) {
+    GLIMPSE_WGMMA(bf16, 32, 64, 32, 33, 34, 35, 36, 37, 38);
+  } else if constexpr (n == 40) {
+    GLIMPSE_WGMMA(bf16, 40, 80, 40, 41, 42, 43, 44, 45, 46);
+  } else if constexpr (n == 64) {
+    GLIMPSE_WGMMA(bf16, 64, 128, 64, 65, 66, 67, 68, 69, 70);
+  } else {
+    GLIMPSE_WGMMA(bf16, 128, 256, 128, 129, 130, 131, 132, 133, 134);
+  }
 }
-GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[64], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "{%64, %65, %66, %67}, %68, add, 1, 1, 0;\n}"
-      : GLIMPSE_ACC_64(0)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-      : "memory");
+/// The same with binary16.
+template <bool transposed = false, bool add = true, int n>
+GLIMPSE_DEVICE void warpgroup_mma_half(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
+  static_assert(n == 32 || n == 40 || n == 64);
+  if constexpr (n == 32) {
+    GLIMPSE_WGMMA(f16, 32, 64, 32, 33, 34, 35, 36, 37, 38);
+  } else if constexpr (n == 40) {
+    GLIMPSE_WGMMA(f16, 40, 80, 40, 41, 42, 43, 44, 45, 46);
+  } else {
+    GLIMPSE_WGMMA(f16, 64, 128, 64, 65, 66, 67, 68, 69, 70);
+  }
 }
-GLIMPSE_DEVICE void warpgroup_mma_bf16(float (&d)[128], const uint32_t (&a)[4], uint64_t b) {
-  asm volatile(
-      "{\n.reg .pred add;\nsetp.eq.u32 add, 0, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n256k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
-      "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-      "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-      "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63, "
-      "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "
-      "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "
-      "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, "
-      "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, %127}, "
-      "{%128, %129, %130, %131}, %132, add, 1, 1, 0;\n}"
-      : GLIMPSE_ACC_64(0), GLIMPSE_ACC_64(64)
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b)
-      : "memory");
-}
+#undef GLIMPSE_WGMMA
 #undef GLIMPSE_ACC_8
 #undef GLIMPSE_ACC_32
+#undef GLIMPSE_ACC_40
 #undef GLIMPSE_ACC_64
+#undef GLIMPSE_ACC_128
+#undef GLIMPSE_D_32
+#undef GLIMPSE_D_40
+#undef GLIMPSE_D_64
+#undef GLIMPSE_D_128
 
 #endif
 
@@ -249,6 +327,9 @@ inline void mbarrier_wait_limited(Mbarrier* m, int parity) {
 inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
   host::bulk_copy(to, from, n_bytes, m);
 }
+inline void shared_fence() {
+  host::shared_fence();
+}
 inline void prefetch_bulk(const void*, int) {}
 template <int n>
 void take_registers() {}
@@ -264,13 +345,21 @@ template <int pending>
 void warpgroup_wait() {
   host::warpgroup_wait(pending);
 }
+template <int pending, int n>
+void warpgroup_wait(float (&)[n]) {
+  host::warpgroup_wait(pending);
+}
 template <int n>
 void warpgroup_finish(float (&)[n]) {
   host::warpgroup_wait(0);
 }
-template <int n>
+template <bool transposed = false, bool add = true, int n>
 void warpgroup_mma_bf16(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
-  host::warpgroup_mma(d, 2 * n, a, b, [](uint32_t bits) { return bf16_bits_to_float(bits); });
+  host::warpgroup_mma({d, 2 * n, a, b, transposed, add, [](uint32_t bits) { return bf16_bits_to_float(bits); }});
+}
+template <bool transposed = false, bool add = true, int n>
+void warpgroup_mma_half(float (&d)[n], const uint32_t (&a)[4], uint64_t b) {
+  host::warpgroup_mma({d, 2 * n, a, b, transposed, add, half_bits_to_float});
 }
 inline void trap() {
   host::fail("reached what must not be reached");

@@ -55,4 +55,15 @@ GLIMPSE_DEVICE void store_operand(const OperandView& to, int64_t row, int k, int
   }
 }
 
+/// A row of a tiled matrix of n rows for threads that each have columns 8 e + 2 t and the next, t < 4, of many e:
+/// tiled_index() is of_row() of the parity of e, plus of_columns(), which all threads share.
+struct TiledRow {
+  GLIMPSE_HD static constexpr int64_t of_row(int64_t row, int t, uint32_t parity) {
+    return row * kAtomColumns + ((static_cast<int>(parity) * 4 + t) ^ static_cast<int>(row % kAtomRows)) * 8;
+  }
+  GLIMPSE_HD static constexpr uint32_t of_columns(int64_t n, uint32_t e) {
+    return (e / 16 * 2 + e % 4 / 2) * static_cast<uint32_t>(tiled_rows(n) * kAtomColumns) + e / 4 % 4 * 2;
+  }
+};
+
 }  // namespace glimpse::cuda

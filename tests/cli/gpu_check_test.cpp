@@ -28,7 +28,8 @@ class GpuCheck : public ::testing::Test {
 [       OK ] A.B (3 ms)
 $1")");
     program("bin/bench/gpu_bench", R"(echo '{"kind": "device"}'
-echo 'linear 3 us 4% of roofline' >&2)");
+echo 'linear 3 us 4% of roofline' >&2
+echo 'attend_wg  as other kernels' >&2)");
     program("ncu", "echo \"  gemv Context 1\n  Duration us 4 $*\"");
     program("compute-sanitizer", "echo \"ERROR SUMMARY: 0 errors $2\"");
   }
@@ -59,7 +60,7 @@ TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
   }
   EXPECT_THAT(text_, testing::ContainsRegex("\nrun_drawn +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches: the same tokens"));
-  for (const char* row : {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "Duration us 4", "0 errors"}) {
+  for (const char* row : {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "attend_wg as other", "Duration us 4", "0 errors"}) {
     EXPECT_THAT(text_, HasSubstr(row));
   }
   EXPECT_THAT(log("why.log"), HasSubstr("Duration us 4 --clock-control none"));

@@ -1,4 +1,5 @@
-// Attention on the host executor against RefOps: both kernels, both kinds of cache, every way to share the keys out.
+// Attention on the host executor against RefOps: every kernel, every kind of cache, every way to share the keys out;
+// that of warpgroups also against that of other devices, whose sums it has.
 #include <gtest/gtest.h>
 
 #include "tests/cuda/cuda_support.h"
@@ -10,11 +11,12 @@ using Shape = HeadShape;
 
 constexpr int64_t kWidth = 32;  // of the rows that queries, keys and values are projections of
 
-// Queries, keys and values written through norm_qkv: x (n_positions, kWidth).
+// Queries, keys and values written through norm_qkv: x (n_positions, kWidth). paged: into the pages of a pool, the
+// later positions in the earlier pages.
 class Attention {
  public:
   Attention(std::unique_ptr<Ops> ops, const Shape& shape, KvElement element, const std::vector<float>& x,
-            int64_t n_positions)
+            int64_t n_positions, bool paged = false)
       : ops_(std::move(ops)), shape_(shape) {
     const int64_t q_rows = shape.n_heads * shape.head_dim;
     Random random(77);
@@ -25,13 +27,23 @@ class Attention {
                     nullptr};
     };
     const QkvWeights w = qkv_weights(shape, projection);
-    kv_ = must(ops_->make_kv(shape.n_kv_heads, shape.head_dim, n_positions, element));
+    if (paged) {
+      const KvShape layer{shape.n_kv_heads, shape.head_dim, element, {}};
+      const auto n_pages = static_cast<int32_t>((n_positions + kKeyBlock - 1) / kKeyBlock);
+      pool_ = must(ops_->make_kv_pool(std::span(&layer, 1), n_pages));
+      table_ = must(pool_->make_table(n_pages));
+      for (int32_t i = 0; i < n_pages; ++i) EXPECT_OK(table_->set(i, n_pages - 1 - i));
+      kv_ = table_->layer(0);
+    } else {
+      own_kv_ = must(ops_->make_kv(shape.n_kv_heads, shape.head_dim, n_positions, element));
+      kv_ = own_kv_.get();
+    }
     in_ = buffer(*ops_, x);
     q_ = must(ops_->allocate(n_positions * q_rows, "q"));
     const int64_t half = shape.head_dim / 2;
     const auto one = buffer(*ops_, std::vector<float>(static_cast<size_t>(n_positions * half), 1.0f));
     const auto zero = buffer(*ops_, std::vector<float>(static_cast<size_t>(n_positions * half), 0.0f));
-    const glimpse::Segment all{.kv = kv_.get(), .n_rows = n_positions};
+    const glimpse::Segment all{.kv = kv_, .n_rows = n_positions};
     EXPECT_OK(ops_->run([&] {
       ops_->norm_qkv(
           Mat::contiguous(in_->data, n_positions, kWidth), Norm{}, w,
@@ -42,22 +54,52 @@ class Attention {
 
   /// Rows [first, first + count) of the positions as queries.
   std::vector<float> attend(int64_t first, int64_t count, bool causal = true) {
+    const glimpse::Segment rows{.kv = kv_, .n_rows = count, .n_past = first, .causal = causal};
     const int64_t width = shape_.n_heads * shape_.head_dim;
-    const auto out = buffer(*ops_, std::vector<float>(static_cast<size_t>(count * width), NAN));
-    const glimpse::Segment rows{.kv = kv_.get(), .n_rows = count, .n_past = first, .causal = causal};
-    EXPECT_OK(ops_->run([&] {
-      ops_->attention(Mat::contiguous(q_->data + first * width, count, width), shape_.n_heads, std::span(&rows, 1),
-                      Mat::contiguous(out->data, count, width));
-    }));
-    std::vector<float> values(static_cast<size_t>(count * width));
-    ops_->download(out->data, count * width, values.data());
-    return values;
+    return attend(std::span(&rows, 1), Mat::contiguous(q_->data + first * width, count, width));
+  }
+  /// All positions, in pieces of so many (but for the last, multiples of 8) that see themselves alone.
+  std::vector<float> attend_windows(const std::vector<int64_t>& counts) {
+    std::vector<glimpse::Segment> windows;
+    int64_t first = 0;
+    for (const int64_t count : counts) {
+      windows.push_back(
+          {.kv = kv_, .first_row = first, .n_rows = count, .n_past = first, .first_key = first, .causal = false});
+      first += count;
+    }
+    return attend(windows, Mat::contiguous(q_->data, first, shape_.n_heads * shape_.head_dim));
+  }
+  /// All n positions, from queries whose rows do not begin at even addresses.
+  std::vector<float> attend_oddly(int64_t n) {
+    const int64_t width = shape_.n_heads * shape_.head_dim;
+    std::vector<float> values(static_cast<size_t>(n * width)), apart(static_cast<size_t>(n * (width + 1) + 1));
+    ops_->download(q_->data, n * width, values.data());
+    for (int64_t i = 0; i < n * width; ++i) {
+      apart[static_cast<size_t>(1 + i / width * (width + 1) + i % width)] = values[static_cast<size_t>(i)];
+    }
+    const auto odd = buffer(*ops_, apart);
+    Mat q = Mat::contiguous(odd->data + 1, n, width);
+    q.ld = width + 1;
+    const glimpse::Segment rows{.kv = kv_, .n_rows = n};
+    return attend(std::span(&rows, 1), q);
   }
 
  private:
+  std::vector<float> attend(Segments segments, Mat q) {
+    const auto out = buffer(*ops_, std::vector<float>(static_cast<size_t>(q.rows * q.cols), NAN));
+    EXPECT_OK(
+        ops_->run([&] { ops_->attention(q, shape_.n_heads, segments, Mat::contiguous(out->data, q.rows, q.cols)); }));
+    std::vector<float> values(static_cast<size_t>(q.rows * q.cols));
+    ops_->download(out->data, q.rows * q.cols, values.data());
+    return values;
+  }
+
   std::unique_ptr<Ops> ops_;
   Shape shape_;
-  std::unique_ptr<KvStore> kv_;
+  std::unique_ptr<KvPool> pool_;
+  std::unique_ptr<KvTable> table_;
+  std::unique_ptr<KvStore> own_kv_;
+  KvStore* kv_ = nullptr;
   std::shared_ptr<const BackendBuffer> in_;
   std::unique_ptr<BackendBuffer> q_;
 };
@@ -141,6 +183,123 @@ TEST(CudaAttention, LargeScoresDoNotOverflow) {
       // Scores of millions leave one key each: every output is somebody's value.
       for (const float v : out) EXPECT_TRUE(std::isfinite(v) && std::abs(v) < 30000);
     }
+  }
+}
+
+class WarpgroupAttention : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (!test_device({.warpgroups = true})->has_warpgroups()) GTEST_SKIP() << "this GPU has no warpgroups";
+  }
+  // On a GPU the sum inside a step of 16 has an order of its own, and weights and queries are rounded behind it.
+  static void expect_same(const std::vector<float>& got, const std::vector<float>& portable) {
+    if (on_gpu()) {
+      EXPECT_LE(nmse(got, portable), 1e-6);
+    } else {
+      EXPECT_EQ(got, portable);
+    }
+  }
+};
+
+// Rows that end inside a block, and a warpgroup without any; query heads that share keys; heads that fill their
+// kernel's width and others; rings that begin anew.
+TEST_F(WarpgroupAttention, HasTheBitsOfOtherDevices) {
+  Random random(11);
+  struct Case {
+    Shape shape;
+    int64_t n, rows;
+    bool causal;
+    KvElement element;
+  };
+  constexpr KvElement kBf16 = KvElement::kBf16, kF16 = KvElement::kF16;
+  const Case cases[] = {
+      {{1, 1, 64}, 200, 200, true, kBf16},  {{6, 1, 128}, 70, 61, true, kF16},   {{8, 1, 64}, 33, 20, false, kF16},
+      {{2, 2, 80}, 130, 130, false, kBf16}, {{4, 2, 72}, 65, 65, true, kBf16},   {{1, 1, 128}, 420, 10, true, kBf16},
+      {{1, 1, 80}, 600, 9, false, kF16},    {{1, 1, 96}, 129, 129, false, kF16}, {{2, 1, 40}, 100, 66, true, kBf16},
+      {{1, 1, 80}, 64, 64, false, kBf16},   {{1, 1, 64}, 128, 128, true, kF16}};
+  for (const Case& c : cases) {
+    SCOPED_TRACE("head_dim " + std::to_string(c.shape.head_dim) + ", " + std::to_string(c.n) + " keys, " +
+                 std::to_string(c.rows) + " rows");
+    const std::vector<float> x = random.gaussian(c.n * kWidth);
+    const auto rows_of = [&](std::unique_ptr<Ops> ops, KvElement element) {
+      return Attention(std::move(ops), c.shape, element, x, c.n).attend(c.n - c.rows, c.rows, c.causal);
+    };
+    const std::vector<float> got = rows_of(warpgroup_ops(), c.element), want = rows_of(make_ref_ops(), KvElement::kF32);
+    expect_same(got, rows_of(portable_ops(), c.element));
+    EXPECT_LE(nmse(got, want), limit_of(c.element));
+  }
+}
+
+TEST_F(WarpgroupAttention, RowsDoNotDependOnTheBatch) {
+  Random random(12);
+  constexpr int64_t kPositions = 210;
+  const Shape shape{2, 1, 80};
+  const std::vector<float> x = random.gaussian(kPositions * kWidth);
+  const auto rows = [&](host::Order order, const std::vector<int64_t>& cuts, bool paged = false) {
+    Attention a(warpgroup_ops({.order = order}), shape, KvElement::kBf16, x, kPositions, paged);
+    std::vector<float> all;
+    int64_t first = 0;
+    for (const int64_t count : cuts) {
+      const auto part = a.attend(first, count);
+      all.insert(all.end(), part.begin(), part.end());
+      first += count;
+    }
+    return all;
+  };
+  const std::vector<float> whole = rows(host::Order::kForward, {kPositions});
+  EXPECT_EQ(rows(host::Order::kReverse, {64, 9, 137}), whole);
+  EXPECT_EQ(rows(host::Order::kRandom, {129, 81}, true), whole);
+}
+
+// Keys in two pages, and unwritten slots between them and the end of a block of keys.
+TEST_F(WarpgroupAttention, CrossesPages) {
+  Random random(13);
+  constexpr int64_t kPositions = 330;
+  for (const Shape& shape : {Shape{2, 1, 128}, Shape{1, 1, 80}}) {
+    const std::vector<float> x = random.gaussian(kPositions * kWidth);
+    std::vector<float> results[2];
+    for (const bool paged : {false, true}) {
+      Attention a(warpgroup_ops(), shape, KvElement::kF16, x, kPositions, paged);
+      results[paged] = a.attend(kPositions - 80, 80);
+    }
+    EXPECT_EQ(results[1], results[0]);
+  }
+}
+
+TEST_F(WarpgroupAttention, WindowsSeeThemselvesAlone) {
+  Random random(14);
+  const std::vector<int64_t> counts = {64, 24, 136, 13};
+  const int64_t n = 237;
+  const std::vector<float> x = random.gaussian(n * kWidth);
+  for (const Shape& shape : {Shape{2, 2, 80}, Shape{1, 1, 64}}) {
+    const auto windows_of = [&](std::unique_ptr<Ops> ops, KvElement element) {
+      return Attention(std::move(ops), shape, element, x, n).attend_windows(counts);
+    };
+    const std::vector<float> got = windows_of(warpgroup_ops(), KvElement::kBf16);
+    expect_same(got, windows_of(portable_ops(), KvElement::kBf16));
+    EXPECT_LE(nmse(got, windows_of(make_ref_ops(), KvElement::kF32)), limit_of(KvElement::kBf16));
+  }
+}
+
+TEST_F(WarpgroupAttention, TakesQueriesAtAnyAddress) {
+  Random random(15);
+  const std::vector<float> x = random.gaussian(20 * kWidth);
+  Attention a(warpgroup_ops(), {2, 1, 80}, KvElement::kF16, x, 20);
+  EXPECT_EQ(a.attend_oddly(20), a.attend(0, 20));
+}
+
+// Keys and values that no row of the launch sees may be anything, those in the same block of keys too.
+TEST_F(WarpgroupAttention, IgnoresWhatNoRowSees) {
+  Random random(16);
+  constexpr int64_t kPositions = 160, kSeen = 77;
+  std::vector<float> x = random.gaussian(kPositions * kWidth);
+  for (const Shape& shape : {Shape{1, 1, 80}, Shape{1, 1, 128}}) {
+    std::vector<float> results[2];
+    for (const bool poisoned : {false, true}) {
+      for (size_t i = kSeen * kWidth; i < x.size(); ++i) x[i] = poisoned ? NAN : 1.0f;
+      results[poisoned] = Attention(warpgroup_ops(), shape, KvElement::kBf16, x, kPositions).attend(0, kSeen);
+    }
+    EXPECT_EQ(results[1], results[0]);
   }
 }
 

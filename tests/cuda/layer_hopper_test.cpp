@@ -7,9 +7,11 @@
 #include <functional>
 #include <random>
 #include <set>
+#include <type_traits>
 #include <vector>
 
 #include "engine/base/half.h"
+#include "kernels/cuda/attention_warpgroup.cuh"
 #include "kernels/cuda/gemm_warpgroup.cuh"
 
 namespace glimpse::cuda {
@@ -69,6 +71,37 @@ TEST(Swizzle, DescriptorsHaveTheirFields) {
   }
 }
 
+// "Strides" and "Canonical layouts" of the PTX ISA, in bytes: a panel of 128 or 32 bytes a row, rows one behind the
+// other, then the address bits that the swizzle exchanges.
+uint32_t place_in_panels(int n_rows, int n_columns, int row, int column) {
+  const int row_bytes = n_columns % 64 == 0 ? 128 : 32, byte = column * 2;
+  const auto address =
+      static_cast<uint32_t>(byte / row_bytes * n_rows * row_bytes + row * row_bytes + byte % row_bytes);
+  return address ^ (address >> 7 & (row_bytes == 128 ? 7u : 1u)) << 4;
+}
+template <int kRows, int kColumns>
+void expect_panels_hold_each_chunk_once() {
+  using Matrix = Panels<kRows, kColumns>;
+  std::set<int> seen;
+  for (int row = 0; row < kRows; ++row) {
+    std::set<int> banks;
+    for (int chunk = 0; chunk < kColumns / 8; ++chunk) {
+      const int at = Matrix::chunk_at(row, chunk);
+      EXPECT_EQ(static_cast<uint32_t>(at), place_in_panels(kRows, kColumns, row, chunk * 8));
+      EXPECT_TRUE(seen.insert(at).second && at >= 0 && at + 16 <= Matrix::kBytes) << row << ", " << chunk;
+    }
+    if (row % 8 != 0) continue;
+    for (int i = 0; i < 8; ++i) banks.insert(Matrix::chunk_at(row + i, 1) / 16 % 8);
+    EXPECT_EQ(banks.size(), 8u) << "eight rows of a chunk fall into all banks";
+  }
+}
+TEST(Swizzle, PanelsHoldEachChunkOnce) {
+  expect_panels_hold_each_chunk_once<64, 64>();
+  expect_panels_hold_each_chunk_once<64, 80>();
+  expect_panels_hold_each_chunk_once<64, 128>();
+  expect_panels_hold_each_chunk_once<16, 16>();
+}
+
 // Every element of a tiled matrix has a place of its own, and what one stage of one block needs is contiguous.
 TEST(TiledRows, HoldEachElementOnce) {
   for (const int64_t n : {9, 16, 131, 300}) {
@@ -94,6 +127,18 @@ TEST(TiledRows, HoldEachElementOnce) {
       filled += count;
     }
     EXPECT_EQ(filled, n * k);
+  }
+}
+
+TEST(TiledRows, RowsFindTheirElements) {
+  for (const int64_t n : {9, 131}) {
+    for (int64_t row = 0; row < n; ++row) {
+      for (int k = 0; k < 3 * kTileColumns; k += 2) {
+        const auto e = static_cast<uint32_t>(k / 8);
+        ASSERT_EQ(TiledRow::of_row(row, k % 8 / 2, e % 2) + TiledRow::of_columns(n, e), tiled_index(n, row, k))
+            << row << ", " << k;
+      }
+    }
   }
 }
 
@@ -130,6 +175,15 @@ TEST(Ring, StagesAndParitiesFollowThePhases) {
   expect_ring_follows_the_phases<64>();
   expect_ring_follows_the_phases<128>();
   expect_ring_follows_the_phases<256>();
+}
+
+TEST(Ring, PlacesFollowThePhases) {
+  RingPlace<6> place;
+  for (int i = 0; i < 50; ++i) {
+    EXPECT_EQ(place.stage, i % 6);
+    EXPECT_EQ(place.parity, i / 6 % 2);
+    place.next();
+  }
 }
 
 TEST(Bytes, BecomeFloatsOverTwoToThe23) {
@@ -321,6 +375,110 @@ TEST(HostHopper, WarpgroupsMultiplyAsDocumented) {
   }
 }
 
+// Operand B of n columns from a matrix of 64 x kColumns in panels: transposed, its rows are those of B and n is
+// kColumns; else they are its columns, n is 64. 64 x k by k x n, twice: the second time the sum begins anew.
+template <int kColumns, bool transposed, bool half>
+void expect_products_from_panels(Order order) {
+  using Matrix = Panels<64, kColumns>;
+  constexpr int kDepth = transposed ? 64 : kColumns, kN = transposed ? kColumns : 64;
+  const auto bits_of = [](float v) { return half ? float_to_half(v) : float_to_bf16(v); };
+  std::mt19937 random(3);
+  std::uniform_int_distribution<int> small(-9, 9);
+  std::vector<float> a(64 * kDepth), b(64 * kColumns), out(64 * kN);  // [row][k]; as it lies
+  for (float& v : a) v = static_cast<float>(small(random));
+  for (float& v : b) v = static_cast<float>(small(random));
+  expect_ok(run(
+      [&] {
+        uint8_t* const memory = aligned_matrix();
+        for (int i = thread_index(); i < 64 * kColumns; i += n_threads()) {
+          const uint32_t at = place_in_panels(64, kColumns, i / kColumns, i % kColumns);
+          *reinterpret_cast<uint16_t*>(memory + at) = bits_of(b[static_cast<size_t>(i)]);
+        }
+        barrier();
+        const int w = warp_index(), g = lane_index() / 4, t = lane_index() % 4;
+        uint32_t operand[kDepth / 16][4];
+        for (int i = 0; i < kDepth / 4; ++i) {
+          const float* p =
+              &a[static_cast<size_t>((16 * w + g + i % 2 * 8) * kDepth + i / 4 * 16 + i % 4 / 2 * 8 + 2 * t)];
+          operand[i / 4][i % 4] = bits_of(p[0]) | static_cast<uint32_t>(bits_of(p[1])) << 16;
+        }
+        float d[kN / 2];
+        for (float& v : d) v = 1e9f;
+        const auto multiply = [&](const uint32_t(&one)[4], uint64_t descriptor, [[maybe_unused]] auto add) {
+          if constexpr (half) {
+            warpgroup_mma_half<transposed, decltype(add)::value>(d, one, descriptor);
+          } else {
+            warpgroup_mma_bf16<transposed, decltype(add)::value>(d, one, descriptor);
+          }
+        };
+        for (int turn = 0; turn < 2; ++turn) {
+          warpgroup_fence();
+          for (int s = 0; s < kDepth / 16; ++s) {
+            const uint32_t address = shared_address(memory);
+            const uint64_t descriptor = transposed ? Matrix::by_columns(address) + Matrix::row_step(s)
+                                                   : Matrix::by_rows(address) + Matrix::column_step(s);
+            s == 0 ? multiply(operand[s], descriptor, std::false_type{})
+                   : multiply(operand[s], descriptor, std::true_type{});
+          }
+          warpgroup_commit();
+        }
+        warpgroup_wait<0>(d);
+        for (int i = 0; i < kN / 2; ++i) {
+          const int row = 16 * w + g + i % 4 / 2 * 8, column = i / 4 * 8 + 2 * t + i % 2;
+          out[static_cast<size_t>(row * kN + column)] = d[i];
+        }
+      },
+      Shape{{1, 1, 1}, kWarpgroup, kAtomBytes + Matrix::kBytes}, order));
+  for (int row = 0; row < 64; ++row) {
+    for (int column = 0; column < kN; ++column) {
+      float want = 0;
+      for (int k = 0; k < kDepth; ++k) {
+        const int at = transposed ? k * kColumns + column : column * kColumns + k;
+        want += a[static_cast<size_t>(row * kDepth + k)] * b[static_cast<size_t>(at)];
+      }
+      ASSERT_EQ(out[static_cast<size_t>(row * kN + column)], want) << row << ", " << column;
+    }
+  }
+}
+TEST(HostHopper, WarpgroupsMultiplyPanels) {
+  expect_products_from_panels<64, false, false>(Order::kForward);
+  expect_products_from_panels<64, true, true>(Order::kReverse);
+  expect_products_from_panels<80, false, true>(Order::kRandom);
+  expect_products_from_panels<80, true, false>(Order::kForward);
+  expect_products_from_panels<128, false, false>(Order::kReverse);
+  expect_products_from_panels<128, true, true>(Order::kRandom);
+}
+
+// What cp_async() copied, whoever multiplies: a fence of the thread that copied, then a barrier.
+TEST(HostHopper, ProductsWantCopiesToBeFenced) {
+  const std::vector<uint16_t> zeros(kWgColumns * kAtomColumns);
+  for (const bool fenced : {true, false}) {
+    const Status status = run(
+        [&] {
+          fill_matrix(zeros);
+          if (thread_index() == 40) {
+            cp_async(aligned_matrix() + 2 * kAtomBytes, zeros.data(), true);
+            cp_async_commit();
+            cp_async_wait<0>();
+            if (fenced) shared_fence();
+          }
+          barrier();
+          float d[64] = {};
+          const uint32_t a[4] = {};
+          warpgroup_fence();
+          warpgroup_mma_bf16(d, a, swizzled_descriptor(shared_address(aligned_matrix())));
+          warpgroup_commit();
+          warpgroup_finish(d);
+        },
+        Shape{{1, 1, 1}, kWarpgroup, kProductShared});
+    if (fenced) {
+      expect_ok(status);
+    } else {
+      expect_error(status, "shared memory that was copied to, and not fenced");
+    }
+  }
+}
+
 TEST(HostHopper, FindsWrongProducts) {
   const std::vector<uint16_t> zeros(kWgColumns * kAtomColumns);
   struct Case {
@@ -358,7 +516,12 @@ TEST(HostHopper, FindsWrongProducts) {
        }},
       {"not start at an atom", [&](auto& d, auto& a, uint64_t b) { start(d, a, b + 8); }},
       {"out of shared memory", [&](auto& d, auto& a, uint64_t b) { start(d, a, b + kAtomBytes / 16 * 2); }},
-      {"not that of 128 bytes", [&](auto& d, auto& a, uint64_t b) { start(d, a, b ^ uint64_t{3} << 62); }},
+      {"without a swizzle", [&](auto& d, auto& a, uint64_t b) { start(d, a, b & ~(uint64_t{3} << 62)); }},
+      {"not start at an atom",  // transposed
+       [](auto& d, auto& a, uint64_t b) {
+         warpgroup_fence();
+         warpgroup_mma_bf16<true>(d, a, b + 2);
+       }},
       {"base offset", [&](auto& d, auto& a, uint64_t b) { start(d, a, b | uint64_t{1} << 49); }},
       {"the lanes of a warp multiply by different matrices",
        [&](auto& d, auto& a, uint64_t b) { start(d, a, b + (lane_index() == 9 ? 2 : 0)); }},

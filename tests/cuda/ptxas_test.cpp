@@ -111,24 +111,42 @@ TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
 #else
   std::map<std::string, std::string> functions;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
-    if (entry.path().filename() == "kernels_warpgroup.cu.o") functions = disassemble(entry.path().string());
+    for (const char* const unit : {"kernels_warpgroup.cu.o", "kernels_attention.cu.o"}) {
+      if (entry.path().filename() == unit) functions.merge(disassemble(entry.path().string()));
+    }
   }
   if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
-  int n_kernels = 0;
+  int n_products = 0, n_attention = 0;
+  const auto expect_in = [](const std::string& body, const std::string& text) {
+    EXPECT_NE(body.find(text), std::string::npos) << text;
+  };
   for (const auto& [name, body] : functions) {
-    if (name.find("gemm_warpgroup_") == std::string::npos) continue;
-    ++n_kernels;
     SCOPED_TRACE(name);
-    const std::string columns = name.find("_64_kernel") != std::string::npos    ? "64"
-                                : name.find("_128_kernel") != std::string::npos ? "128"
-                                                                                : "256";
-    EXPECT_NE(body.find("HGMMA.64x" + columns + "x16.F32.BF16"), std::string::npos);
-    EXPECT_NE(body.find("UBLKCP"), std::string::npos);
-    EXPECT_NE(body.find("SYNCS"), std::string::npos) << "barriers in shared memory";
+    const auto has = [&](const char* part) { return name.find(part) != std::string::npos; };
+    if (has("gemm_warpgroup_")) {
+      ++n_products;
+      expect_in(body, std::string("HGMMA.64x") +
+                          (has("_64_kernel")    ? "64"
+                           : has("_128_kernel") ? "128"
+                                                : "256") +
+                          "x16.F32.BF16");
+      expect_in(body, "UBLKCP");
+    } else if (has("attend_warpgroup_")) {
+      ++n_attention;
+      const std::string type = has("_bf16_") ? "x16.F32.BF16" : "x16.F32";
+      expect_in(body, "HGMMA.64x64" + type);
+      expect_in(body, std::string("HGMMA.64x") + (has("_64_kernel") ? "64" : has("_80_kernel") ? "80" : "128") + type);
+      expect_in(body, "tnspB");
+      expect_in(body, "LDGSTS");
+    } else {
+      continue;
+    }
+    expect_in(body, "SYNCS");  // barriers in shared memory
     EXPECT_EQ(body.find("LDL"), std::string::npos);
     EXPECT_EQ(body.find("STL"), std::string::npos);
   }
-  EXPECT_EQ(n_kernels, 3 * 19);
+  EXPECT_EQ(n_attention, 6);
+  EXPECT_EQ(n_products, 3 * 19);
 #endif
 }
 

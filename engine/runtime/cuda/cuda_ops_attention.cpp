@@ -117,8 +117,8 @@ void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat ou
   }
   const int padded = args.kv.padded_dim;
   if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
-    launch(attend_tiles_kernel(args.kv.type, padded),
-           LaunchShape{{ceil_div(q.rows, kRowsPerTileGroup), n_heads, 1}, attend_tiles_shared_bytes(padded)}, &args);
+    const AttendMany many = attend_many(args.kv.type, padded, context_.device_->has_warpgroups());
+    launch(many.kernel, LaunchShape{{ceil_div(q.rows, many.rows), n_heads, 1}, many.shared_bytes}, &args);
     return;
   }
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);

@@ -176,6 +176,7 @@ Executor::Impl::Block Executor::Impl::begin_block(const Shape& shape, int number
     Fiber& fiber = fiber_of(of, i);
     fiber.wait = Wait::kNothing;
     fiber.copies.clear();
+    fiber.unfenced.clear();
     fiber.open_group = 0;
     fiber.waited = false;
     fiber_prepare(fiber.context, stacks + static_cast<size_t>(first + i) * kStackBytes, kStackBytes, fiber_main,

@@ -71,6 +71,10 @@ void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);
 void copy_later(void* to, const void* from, bool valid);
 void close_copies();
 void wait_copies(int pending);
+/// What the thread's copies brought may be read by products of warpgroups.
+void shared_fence();
+/// Whether a copy that has arrived here was not followed by shared_fence() of its thread.
+bool copied_without_fence(const void* in_shared);
 /// Lets others run until ready(argument), which is asked between their turns. what: is waited for, for messages.
 void wait_until(bool (*ready)(void* argument), void* argument, const char* what);
 /// The launch ends here with an error that says this and which thread of which block it was.

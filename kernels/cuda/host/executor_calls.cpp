@@ -5,6 +5,13 @@
 
 namespace glimpse::cuda::host {
 
+namespace {
+// Of 16 bytes of the block's shared memory.
+size_t chunk_of(const void* in_shared) {
+  return static_cast<size_t>(static_cast<const uint8_t*>(in_shared) - t_current.shared) / 16;
+}
+}  // namespace
+
 // The running thread waits; returns when it has been let go.
 void Executor::Impl::pause(Wait wait) {
   Fiber& fiber = me();
@@ -90,6 +97,10 @@ void load_matrices(uint32_t (&out)[4], const void* row, bool transposed) {
 }
 
 void copy_later(void* to, const void* from, bool valid) {
+  const auto* const bytes = static_cast<const uint8_t*>(to);
+  if (bytes < t_current.shared || bytes + 16 > t_current.shared + t_current.shared_bytes) {
+    fail("a copy to outside of shared memory");
+  }
   Fiber& fiber = t_impl->me();
   Copy copy{to, {}, fiber.open_group};
   if (valid) std::memcpy(copy.bytes, from, sizeof copy.bytes);
@@ -103,10 +114,26 @@ void close_copies() {
 void wait_copies(int pending) {
   Fiber& fiber = t_impl->me();
   const auto done = [&](const Copy& copy) { return copy.group < fiber.open_group - pending; };
+  std::vector<bool>& unfenced = t_impl->block->unfenced;
+  unfenced.resize(chunk_of(t_current.shared + t_current.shared_bytes) + 1);
   for (const Copy& copy : fiber.copies) {
-    if (done(copy)) std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
+    if (!done(copy)) continue;
+    std::memcpy(copy.to, copy.bytes, sizeof copy.bytes);
+    fiber.unfenced.push_back(chunk_of(copy.to));
+    unfenced[chunk_of(copy.to)] = true;
   }
   std::erase_if(fiber.copies, done);
+}
+
+bool copied_without_fence(const void* in_shared) {
+  const std::vector<bool>& unfenced = t_impl->block->unfenced;
+  return !unfenced.empty() && unfenced[chunk_of(in_shared)];
+}
+
+void shared_fence() {
+  Fiber& fiber = t_impl->me();
+  for (const size_t chunk : fiber.unfenced) t_impl->block->unfenced[chunk] = false;
+  fiber.unfenced.clear();
 }
 
 void wait_until(bool (*ready)(void*), void* argument, const char* what) {

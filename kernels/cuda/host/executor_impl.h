@@ -42,6 +42,7 @@ struct Fiber {
   const char* what = "";
   int part = 0;  // kPart
   std::vector<Copy> copies;
+  std::vector<size_t> unfenced;  // chunks of 16 bytes of shared memory that its copies reached
   int open_group = 0;
   bool waited = false;  // said dependency_wait()
 };
@@ -54,6 +55,7 @@ struct Executor::Impl {
     std::vector<Warp> warps;
     int n_live = 0, at_barrier = 0, n_waits = 0;
     int at_part[kParts] = {};
+    std::vector<bool> unfenced;  // by chunks of 16 bytes; empty without copies
   };
 
   Impl(Order o, uint64_t seed) : order(o), random(seed * 2 + 1) {}

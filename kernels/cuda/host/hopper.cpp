@@ -32,9 +32,8 @@ struct Barrier {
 
 // A product of one warp: what its lanes brought, and B as it was then.
 struct Product {
-  int n_columns = 0, group = 0;
-  uint64_t descriptor = 0;
-  float (*value)(uint32_t) = nullptr;
+  WarpgroupProduct of_lane;  // of its first: d and a are each lane's own
+  int group = 0;
   std::array<float*, kLanes> d{};
   std::array<const uint32_t*, kLanes> a{};
   std::array<std::array<uint32_t, 4>, kLanes> a_then{};
@@ -106,30 +105,59 @@ void deliver(Barrier& b) {
   end_phase(b);
 }
 
-// A matrix of 16-bit values in shared memory, by its descriptor ("Matrix Descriptor Format" of the PTX ISA): element
-// (row, k) of rows that run along k in swizzled pieces of 128 bytes. Null where it lies outside of shared memory.
-const uint16_t* element(uint64_t descriptor, int row, int k) {
-  const auto start = static_cast<uint32_t>((descriptor & 0x3fff) << 4);
-  const auto stride = static_cast<uint32_t>((descriptor >> 32 & 0x3fff) << 4);
-  uint32_t address = start + static_cast<uint32_t>(row / 8) * stride + static_cast<uint32_t>(row % 8 * 128 + k * 2);
-  address ^= (address >> 7 & 7) << 4;
-  if (address < kSharedWindow || address + 2 > kSharedWindow + static_cast<uint32_t>(current().shared_bytes)) {
-    return nullptr;
+// What a descriptor says ("Matrix Descriptor Format" and "Strides" of the PTX ISA), in bytes.
+struct Matrix {
+  uint32_t start, leading, stride, swizzle;
+  bool transposed;
+
+  explicit Matrix(const WarpgroupProduct& p)
+      : start(static_cast<uint32_t>(p.descriptor & 0x3fff) << 4),
+        leading(static_cast<uint32_t>(p.descriptor >> 16 & 0x3fff) << 4),
+        stride(static_cast<uint32_t>(p.descriptor >> 32 & 0x3fff) << 4),
+        swizzle(static_cast<uint32_t>(p.descriptor >> 62)),
+        transposed(p.transposed) {}
+  // Of a row of an atom; 1, 2 and 3 are swizzles of 128, 64 and 32 bytes.
+  uint32_t row_bytes() const { return 256u >> swizzle; }
+
+  // Element (k, column) of operand B. Null where it lies outside of shared memory.
+  const uint16_t* element(uint32_t k, uint32_t column) const {
+    // Along a row of an atom, from row to row, from atom to atom.
+    const uint32_t along = transposed ? column : k, down = transposed ? k : column;
+    const uint32_t width = row_bytes() / 2;
+    uint32_t address = start + along / width * leading + along % width * 2 + down / 8 * stride + down % 8 * row_bytes();
+    address ^= (address >> 7 & (row_bytes() / 16 - 1)) << 4;
+    if (address < kSharedWindow || address + 2 > kSharedWindow + static_cast<uint32_t>(current().shared_bytes)) {
+      return nullptr;
+    }
+    return reinterpret_cast<const uint16_t*>(current().shared + (address - kSharedWindow));
   }
-  return reinterpret_cast<const uint16_t*>(current().shared + (address - kSharedWindow));
-}
+};
 
 // The first reason why a device would not multiply what the descriptor says, or null.
-const char* complaint(uint64_t descriptor, int n_columns) {
-  if (descriptor >> 62 != 1) return "a descriptor whose swizzle is not that of 128 bytes";
-  if ((descriptor >> 49 & 7) != 0) return "a descriptor with a base offset";
-  if ((descriptor & 0x3fff) % 64 >= 8) return "a descriptor that does not start at an atom of 1024 bytes";
-  for (int row = 0; row < n_columns; ++row) {
-    for (const int k : {0, kDepth / 2}) {
-      if (element(descriptor, row, k) == nullptr) return "a descriptor that reaches out of shared memory";
+const char* complaint(const WarpgroupProduct& p) {
+  const Matrix m(p);
+  if (m.swizzle == 0) return "a descriptor without a swizzle";
+  if ((p.descriptor >> 49 & 7) != 0) return "a descriptor with a base offset";
+  const uint32_t in_atom = m.start % (8 * m.row_bytes()), used = p.transposed ? m.row_bytes() : 2 * kDepth;
+  if (in_atom + used > m.row_bytes()) return "a descriptor that does not start at an atom";
+  for (uint32_t column = 0; column < static_cast<uint32_t>(p.n_columns); ++column) {
+    for (uint32_t k = 0; k < kDepth; ++k) {
+      const uint16_t* const at = m.element(k, column);
+      if (at == nullptr) return "a descriptor that reaches out of shared memory";
+      if (copied_without_fence(at)) return "shared memory that was copied to, and not fenced";
     }
   }
   return nullptr;
+}
+
+// (16, n_columns), as shared memory holds it now.
+std::vector<uint16_t> operand_b(const WarpgroupProduct& p) {
+  const Matrix m(p);
+  std::vector<uint16_t> b;
+  for (uint32_t k = 0; k < kDepth; ++k) {
+    for (uint32_t column = 0; column < static_cast<uint32_t>(p.n_columns); ++column) b.push_back(*m.element(k, column));
+  }
+  return b;
 }
 
 // The 64 x n product is four of 16 x n, one per warp.
@@ -140,17 +168,13 @@ void multiply(Warp& w, const Product& p) {
     for (int i = 0; i < 4; ++i) {
       const uint32_t bits = p.a_then[static_cast<size_t>(lane)][static_cast<size_t>(i)];
       const int row = g + 8 * (i % 2), column = 2 * t + 8 * (i / 2);
-      a[row][column] = p.value(bits & 0xffffu);
-      a[row][column + 1] = p.value(bits >> 16);
+      a[row][column] = p.of_lane.value(bits & 0xffffu);
+      a[row][column + 1] = p.of_lane.value(bits >> 16);
     }
   }
-  const auto n = static_cast<size_t>(p.n_columns);
+  const auto n = static_cast<size_t>(p.of_lane.n_columns);
   std::vector<double> b(kDepth * n), sums(n);
-  for (size_t k = 0; k < kDepth; ++k) {
-    for (size_t column = 0; column < n; ++column) {
-      b[k * n + column] = static_cast<double>(p.value(p.b_then[column * kDepth + k]));
-    }
-  }
+  for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<double>(p.of_lane.value(p.b_then[i]));
   for (size_t row = 0; row < kDepth; ++row) {
     // Row g or g + 8 of the four lanes of a group; the sum over k in double, rounded once.
     float* of_lane[4];
@@ -158,7 +182,9 @@ void multiply(Warp& w, const Product& p) {
     const auto sum_of = [&](size_t column) -> float& {
       return of_lane[column % 8 / 2][column / 8 * 4 + row / 8 * 2 + column % 2];
     };
-    for (size_t column = 0; column < n; ++column) sums[column] = static_cast<double>(sum_of(column));
+    for (size_t column = 0; column < n; ++column) {
+      sums[column] = p.of_lane.add ? static_cast<double>(sum_of(column)) : 0;
+    }
     for (size_t k = 0; k < kDepth; ++k) {
       const auto factor = static_cast<double>(a[row][k]);
       for (size_t column = 0; column < n; ++column) sums[column] += factor * b[k * n + column];
@@ -184,13 +210,7 @@ const char* finish_products(Warp& w, int pending) {
         return "register operands of a product under way were changed";
       }
     }
-    for (int row = 0; row < p.n_columns; ++row) {
-      for (int k = 0; k < kDepth; ++k) {
-        if (*element(p.descriptor, row, k) != p.b_then[static_cast<size_t>(row * kDepth + k)]) {
-          return "shared memory that a product under way reads was changed";
-        }
-      }
-    }
+    if (operand_b(p.of_lane) != p.b_then) return "shared memory that a product under way reads was changed";
     multiply(w, p);
   }
   std::erase_if(w.started, is_due);
@@ -214,21 +234,19 @@ const char* start_product(Warp& w) {
   if (w.wrong) return "the lanes of a warp multiply by different matrices";
   if (!w.fenced) return "a product without a fence before its group";
   Product& p = w.next;
-  if (const char* why = complaint(p.descriptor, p.n_columns)) return why;
+  if (const char* why = complaint(p.of_lane)) return why;
   const size_t n_warps = state().warps.size();
   if (warp_number() / 4 * 4 + 4 > n_warps) return "a product of a warpgroup that is not complete";
   std::vector<uint64_t>& of_group = state().descriptors[warp_number() / 4];
-  if (w.n_products == of_group.size()) of_group.push_back(p.descriptor);
-  if (of_group[w.n_products++] != p.descriptor) return "the warps of a warpgroup multiply by different matrices";
+  if (w.n_products == of_group.size()) of_group.push_back(p.of_lane.descriptor);
+  if (of_group[w.n_products++] != p.of_lane.descriptor)
+    return "the warps of a warpgroup multiply by different matrices";
   p.group = w.open_group;
-  p.b_then.resize(static_cast<size_t>(p.n_columns) * kDepth);
-  for (int row = 0; row < p.n_columns; ++row) {
-    for (int k = 0; k < kDepth; ++k) p.b_then[static_cast<size_t>(row * kDepth + k)] = *element(p.descriptor, row, k);
-  }
+  p.b_then = operand_b(p.of_lane);
   for (size_t lane = 0; lane < kLanes; ++lane) {
     std::copy_n(p.a[lane], 4, p.a_then[lane].begin());
     float* const d = p.d[lane];
-    const size_t n = static_cast<size_t>(p.n_columns) / 2;
+    const size_t n = static_cast<size_t>(p.of_lane.n_columns) / 2;
     const auto [it, fresh] = w.sums.try_emplace(d);
     if (fresh) {
       it->second.assign(d, d + n);
@@ -318,20 +336,18 @@ void warpgroup_wait(int pending) {
   warp_barrier();
 }
 
-void warpgroup_mma(float* d, int n_columns, const uint32_t* a, uint64_t descriptor, float (*value)(uint32_t bits)) {
+void warpgroup_mma(const WarpgroupProduct& product) {
   const auto lane = static_cast<size_t>(current().thread % kLanes);
   Warp& w = warp();
   warp_barrier();
   if (lane == 0) {
-    w.next.n_columns = n_columns;
-    w.next.descriptor = descriptor;
-    w.next.value = value;
+    w.next.of_lane = product;
     w.wrong = false;
   }
-  w.next.d[lane] = d;
-  w.next.a[lane] = a;
+  w.next.d[lane] = product.d;
+  w.next.a[lane] = product.a;
   warp_barrier();
-  if (w.next.descriptor != descriptor || w.next.n_columns != n_columns) w.wrong = true;
+  if (w.next.of_lane.descriptor != product.descriptor || w.next.of_lane.n_columns != product.n_columns) w.wrong = true;
   warp_barrier();
   if (lane == 0) {
     if (const char* why = start_product(w)) fail(why);

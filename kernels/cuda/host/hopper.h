@@ -23,7 +23,16 @@ void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m);
 void warpgroup_fence();
 void warpgroup_commit();
 void warpgroup_wait(int pending);
+
 /// d: n_columns / 2 floats; a: four registers of two 16-bit elements; value: of the 16 bits of an element.
-void warpgroup_mma(float* d, int n_columns, const uint32_t* a, uint64_t descriptor, float (*value)(uint32_t bits));
+struct WarpgroupProduct {
+  float* d = nullptr;
+  int n_columns = 0;
+  const uint32_t* a = nullptr;
+  uint64_t descriptor = 0;
+  bool transposed = false, add = true;
+  float (*value)(uint32_t bits) = nullptr;
+};
+void warpgroup_mma(const WarpgroupProduct& product);
 
 }  // namespace glimpse::cuda::host
