@@ -187,20 +187,20 @@ Result<ToolCall> parse_tool_call(std::string_view text) {
   return ToolCall{name->text, to_python_json(*arguments)};
 }
 
-Result<std::string> join_answer(const AnswerParts& parts) {
+Result<std::string> join_answer(const AnswerParts& parts, bool quote_arguments) {
   std::string text;
   if (!parts.reasoning.empty()) text.append("<think>\n").append(parts.reasoning).append("\n</think>\n\n");
   text += parts.content;
   const char* separator = parts.content.empty() ? "" : "\n";
   for (const ToolCall& call : parts.tool_calls) {
     if (call.name.empty()) return make_error(ErrorCode::kInvalidArgument, "a tool call has no name");
-    Result<JsonValue> arguments = parse_json(call.arguments);
-    if (!arguments.ok()) return with_context(arguments.error(), format("arguments of %.80s", call.name));
-    if (arguments.value().kind != JsonValue::Kind::kObject) {
-      return make_error(ErrorCode::kInvalidArgument, "arguments of %.80s: want a JSON object", call.name);
-    }
+    const Result<JsonValue> object = parse_json(call.arguments);
+    const bool is_object = object.ok() && object.value().kind == JsonValue::Kind::kObject;
+    const std::string arguments = is_object         ? to_python_json(object.value())
+                                  : quote_arguments ? json_quoted(call.arguments)
+                                                    : call.arguments;
     text.append(std::exchange(separator, "\n")).append("<tool_call>\n{\"name\": ").append(json_quoted(call.name));
-    text.append(", \"arguments\": ").append(to_python_json(arguments.value())).append("}\n</tool_call>");
+    text.append(", \"arguments\": ").append(arguments).append("}\n</tool_call>");
   }
   return text;
 }

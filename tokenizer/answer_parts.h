@@ -73,7 +73,8 @@ AnswerParts split_answer(std::string_view text, AnswerSplitter::Options options)
 Result<ToolCall> parse_tool_call(std::string_view text);
 
 /// The way back: the text of an assistant's message whose parts are known. Leave the reasoning out for a template that
-/// knows no thinking (ChatStyle). Errors: kInvalidArgument: arguments that are no JSON object, a call without a name.
-Result<std::string> join_answer(const AnswerParts& parts);
+/// knows no thinking (ChatStyle). Arguments that are no JSON object, as an answer that was cut off leaves them, stand
+/// as they are or, as quote_arguments says, as a JSON string. Errors: kInvalidArgument: a call without a name.
+Result<std::string> join_answer(const AnswerParts& parts, bool quote_arguments);
 
 }  // namespace glimpse

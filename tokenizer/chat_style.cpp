@@ -73,6 +73,7 @@ ChatStyle read_style(std::string_view text) {
   ChatStyle style;
   if (has(text, kJsonTools)) {
     style.tools = ChatStyle::Tools::kJson;
+    style.quotes_arguments = !has(text, "arguments is string");
     style.tools_after_blank = has(text, std::string("\n\n").append(kJsonTools));
   } else if (has(text, "<function=")) {
     style.tools = ChatStyle::Tools::kXml;

@@ -21,6 +21,7 @@ struct ChatStyle {
   };
   Tools tools = Tools::kNone;
   bool tools_after_blank = false;  // the part about tools stands behind a blank line also without a system text
+  bool quotes_arguments = false;   // of an earlier call that are a text and no JSON: a JSON string, not as they stand
   Thinking thinking = Thinking::kNone;
   bool opens_thinking = false;     // the generation prompt ends with <think>
   bool can_skip_thinking = false;  // ... or, when asked to, with an empty <think></think>

@@ -189,12 +189,22 @@ def test_earlier_answers_are_written_as_the_model_said_them(thinks: glimpse.Mode
     text = thinks.render_chat(messages)
     assert '<tool_call>\n{"name": "look", "arguments": {"at": [1, "é"]}}\n</tool_call>' in text
     assert "<tool_response>\n7\n</tool_response>" in text
+    parts = [{"type": "text", "text": "I "}, "look."]
+    assert thinks.render_chat([messages[0], {"role": "assistant", "content": parts, "tool_calls": [call]}]) == (
+        thinks.render_chat([messages[0], {"role": "assistant", "content": "I look.", "tool_calls": [call]}])
+    )
+    assert thinks.render_chat([messages[0], {"role": "assistant", "content": None}, messages[0]]) == (
+        thinks.render_chat([messages[0], {"role": "assistant", "content": ""}, messages[0]])
+    )
+    call["function"] = {"name": "look", "arguments": '{"at": [1, "'}  # of an answer that was cut off
+    assert '<tool_call>\n{"name": "look", "arguments": {"at": [1, "}\n</tool_call>' in thinks.render_chat(messages)
     said = '<think>\nso\n</think>\n\n<tool_call>\n{"name": "look", "arguments": {"at": [1, "é"]}}\n</tool_call>'
     assert text == thinks.render_chat([messages[0], {"role": "assistant", "content": said}, messages[2]])
     for wrong in (
         [{"role": "user", "content": "a", "tool_calls": [call]}],
         [{"role": "assistant", "tool_calls": [{"function": {"name": "a"}}]}],
-        [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": "{"}}]}],
+        [{"role": "assistant", "tool_calls": [{"function": {"name": "a", "arguments": 3}}]}],
+        [{"role": "assistant", "tool_calls": ["a"]}],
         [{"content": "a"}],
         ["a"],
     ):

@@ -194,6 +194,30 @@ TEST(ChatRequest, WritesWhatAnAssistantCalled) {
 }
 
 TEST(ChatRequest, RefusesToolsThatAreNone) {
+// Half an object is what an answer that was cut off leaves.
+TEST(ChatRequest, TakesBackCallsThatWereCutOff) {
+  for (const Json& arguments : {Json(R"({"z": "a)"), Json("3"), Json(3)}) {
+    const Json call = {{"id", "1"}, {"type", "function"}, {"function", {{"name", "look"}, {"arguments", arguments}}}};
+    const ChatRequest request = read({{"messages",
+                                       {{{"role", "user"}, {"content", "x"}},
+                                        {{"role", "assistant"}, {"content", nullptr}, {"tool_calls", {call}}},
+                                        {{"role", "tool"}, {"tool_call_id", "1"}, {"content", "no"}}}}});
+    const std::string written = arguments.is_string() ? arguments.get<std::string>() : "3";
+    EXPECT_EQ(request.messages[1].parts[0].text,
+              "<tool_call>\n{\"name\": \"look\", \"arguments\": " + written + "}\n</tool_call>");
+  }
+}
+
+TEST(ChatRequest, EmptyStopsEndNoAnswer) {
+  Json body = {{"messages", {{{"role", "user"}, {"content", "x"}}}}, {"stop", ""}};
+  EXPECT_THAT(read(body).generation.options.stop, ElementsAre());
+  EXPECT_THAT(read(body).generation.warnings, ElementsAre("stop is empty: it ends no answer"));
+  body["stop"] = {"", "a", ""};
+  EXPECT_THAT(read(body).generation.options.stop, ElementsAre("a"));
+  EXPECT_THAT(read(body).generation.warnings,
+              ElementsAre("stop[0] is empty: it ends no answer", "stop[2] is empty: it ends no answer"));
+}
+
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
   const Json tool = {{"type", "function"}, {"function", {{"name", "f"}}}};
   const std::pair<Json, const char*> wrong[] = {

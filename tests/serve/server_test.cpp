@@ -399,7 +399,6 @@ TEST_F(ServeProtocol, RefusesWrongBodies) {
                                                  {"n", 1000},
                                                  {"stop", 5},
                                                  {"stop", {1, 2}},
-                                                 {"stop", ""},
                                                  {"max_tokens", -7},
                                                  {"logit_bias", "x"},
                                                  {"logit_bias", {{"", 1}}},

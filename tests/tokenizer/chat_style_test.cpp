@@ -46,10 +46,13 @@ ChatMessage message_of(const JsonValue& json, const ChatStyle& style) {
   if (const JsonValue* calls = json.find("tool_calls")) {
     for (const JsonValue& call : calls->items) {
       const JsonValue& function = *call.find("function");
-      parts.tool_calls.push_back({text_at(function, "name"), to_python_json(*function.find("arguments"))});
+      const JsonValue& arguments = *function.find("arguments");
+      parts.tool_calls.push_back({text_at(function, "name"), arguments.kind == JsonValue::Kind::kString
+                                                                 ? arguments.text
+                                                                 : to_python_json(arguments)});
     }
   }
-  const Result<std::string> text = join_answer(parts);
+  const Result<std::string> text = join_answer(parts, style.quotes_arguments);
   EXPECT_TRUE(text.ok());
   message.parts.push_back({ChatPart::Kind::kText, text.ok() ? text.value() : "", 0});
   return message;
@@ -129,6 +132,7 @@ TEST(ChatStyle, TellsTheFamilysTemplatesApart) {
     EXPECT_EQ(format.style.opens_thinking, row.opens) << row.name;
     EXPECT_EQ(format.style.can_skip_thinking, row.can_skip) << row.name;
     EXPECT_EQ(format.default_system, row.system) << row.name;
+    EXPECT_EQ(format.style.quotes_arguments, row.name == std::string("qwen25") || row.name == std::string("qwq"));
   }
   EXPECT_EQ(format_of("qwen3").name,
             "ChatML, tools as JSON, thinking that can be switched off, no default system text");
@@ -149,6 +153,7 @@ TEST(ChatStyle, PublishedTemplatesAreRecognisedAsTheirTwins) {
     EXPECT_EQ(published.style.opens_thinking, twin.style.opens_thinking);
     EXPECT_EQ(published.style.thinking, twin.style.thinking);
     EXPECT_EQ(published.style.tools_after_blank, twin.style.tools_after_blank);
+    EXPECT_EQ(published.style.quotes_arguments, twin.style.quotes_arguments);
   }
 }
 

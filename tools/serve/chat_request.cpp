@@ -18,8 +18,7 @@ void read_assistant(const Json& json, Fields& message, const ChatStyle& style, C
     if (part.image != nullptr) refuse_field(message.path("content"), "an assistant's message has no pictures");
     content += part.text;
   }
-  const bool thinks = style.thinking != ChatStyle::Thinking::kNone;
-  result.parts = {{assistant_text(message, content, thinks), nullptr}};
+  result.parts = {{assistant_text(message, content, style), nullptr}};
 }
 
 RequestMessage read_message(const Json& json, const std::string& path, const ChatStyle& style, ContentReader& reader) {

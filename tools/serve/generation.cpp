@@ -14,18 +14,29 @@ constexpr size_t kMostStops = 64;
 constexpr size_t kMostBiases = 4096;
 constexpr size_t kMostBiasText = 1024;  // bytes of a text whose tokens are meant
 
-std::vector<std::string> read_stops(Fields& body) {
+// An empty one, which forms with nothing in the field send, ends no answer: it is told of and left out.
+std::vector<std::string> read_stops(Fields& body, std::vector<std::string>& warnings) {
   const Json* const stop = body.find("stop");
   if (stop == nullptr) return {};
   const std::string path = body.path("stop");
-  if (stop->is_string()) return {stop->get<std::string>()};
+  std::vector<std::string> stops;
+  const auto add = [&](const Json& text, const std::string& at) {
+    stops.push_back(text.get<std::string>());
+    if (!stops.back().empty()) return;
+    stops.pop_back();
+    warnings.push_back(at + " is empty: it ends no answer");
+  };
+  if (stop->is_string()) {
+    add(*stop, path);
+    return stops;
+  }
   if (!stop->is_array()) refuse_field(path, "want a string or an array of strings");
   if (stop->size() > kMostStops)
     refuse_field(path, format("has %d strings; at most %d are allowed", stop->size(), kMostStops));
-  std::vector<std::string> stops;
   for (size_t i = 0; i < stop->size(); ++i) {
-    if (!(*stop)[i].is_string()) refuse_field(format("%s[%d]", path, i), "want a string");
-    stops.push_back((*stop)[i].get<std::string>());
+    const std::string at = format("%s[%d]", path, i);
+    if (!(*stop)[i].is_string()) refuse_field(at, "want a string");
+    add((*stop)[i], at);
   }
   return stops;
 }
@@ -165,7 +176,7 @@ Generation read_generation(Fields& body, const RequestPolicy& policy, const Toke
       (generation.options.max_tokens < 0 || generation.options.max_tokens > policy.max_tokens)) {
     generation.options.max_tokens = policy.max_tokens;
   }
-  generation.options.stop = read_stops(body);
+  generation.options.stop = read_stops(body, generation.warnings);
   generation.options.render_special = !body.flag("skip_special_tokens", !policy.defaults.render_special);
   generation.n_choices = static_cast<int>(body.integer("n", 1, policy.max_choices, 1));
   read_stream_options(body, generation);

@@ -164,11 +164,11 @@ std::vector<ToolCall> forced_calls(const ToolChoice& choice, std::string_view an
   return calls;
 }
 
-std::string assistant_text(Fields& message, const std::string& content, bool keep_reasoning) {
+std::string assistant_text(Fields& message, const std::string& content, const ChatStyle& style) {
   AnswerParts parts;
   parts.content = content;
   const std::string reasoning = message.text("reasoning_content", message.text("reasoning", ""));
-  if (keep_reasoning) parts.reasoning = reasoning;
+  if (style.thinking != ChatStyle::Thinking::kNone) parts.reasoning = reasoning;
   if (const Json* const calls = message.find("tool_calls"); calls != nullptr) {
     const std::string path = message.path("tool_calls");
     if (!calls->is_array()) refuse_field(path, "want an array");
@@ -177,7 +177,7 @@ std::string assistant_text(Fields& message, const std::string& content, bool kee
     }
   }
   if (parts.tool_calls.empty() && parts.reasoning.empty()) return content;
-  Result<std::string> text = join_answer(parts);
+  Result<std::string> text = join_answer(parts, style.quotes_arguments);
   if (!text.ok()) refuse_field(message.path("tool_calls"), text.error().message);
   return std::move(text).value();
 }

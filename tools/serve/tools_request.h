@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "tokenizer/answer_parts.h"
+#include "tokenizer/chat_style.h"
 #include "tools/serve/json_body.h"
 
 namespace glimpse::serve {
@@ -25,7 +26,7 @@ std::vector<ToolCall> forced_calls(const ToolChoice& choice, std::string_view an
 ToolChoice read_tools(Fields& body, std::string_view text);
 
 /// The text of an assistant's message that thought, spoke and called tools, as chat templates have it. Throws ApiError.
-std::string assistant_text(Fields& message, const std::string& content, bool keep_reasoning);
+std::string assistant_text(Fields& message, const std::string& content, const ChatStyle& style);
 
 /// The bytes of the value of a key of the object that a valid JSON text is; "" when the key is not there, or spelled
 /// with escapes. Of a key that comes twice, the first.

@@ -29,8 +29,9 @@ def say(role, content, **more):
     return {"role": role, "content": content, **more}
 
 
-def call(name, **arguments):
-    return {"type": "function", "function": {"name": name, "arguments": arguments}}
+def call(name, cut=None, **arguments):
+    """cut: what an answer that was cut off has left of them."""
+    return {"type": "function", "function": {"name": name, "arguments": arguments if cut is None else cut}}
 
 
 def think(reasoning, content):
@@ -71,6 +72,9 @@ CASES = [
                         say("tool", "1"), say("assistant", "It is 1.", reasoning_content="done"), say("user", "Sure?")]),
     (TOOLS, {}, [], [say("user", "A"), say("assistant", "x", reasoning_content="r"), say("tool", "late"),
                      say("user", "<tool_response>\nby hand\n</tool_response>")]),
+    (TOOLS, {}, [ADD], [say("user", "1 + 1"),
+                        say("assistant", "", tool_calls=[call("add", cut='{"a": 1, "b": "é\\"'), call("add", cut="3")]),
+                        say("tool", "cut"), say("user", "Go on")]),
     # pictures
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "What?"}, {"type": "video"}])]),
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "and"}, {"type": "image"}]),

@@ -59,14 +59,15 @@ def _message(message: Mapping[str, Any]) -> Message:
         raise InvalidArgumentError(f'a message is {message!r:.80}: want {{"role": ..., "content": ...}}')
     content, calls = message.get("content"), message.get("tool_calls") or ()
     reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    is_answer = message["role"] == "assistant"
+    said = read_parts("" if content is None and is_answer else content)  # none: programs send back what they got
     if not calls and not reasoning:
-        return str(message["role"]), read_parts(content)
-    said = "" if content is None else content
-    if message["role"] != "assistant" or not isinstance(said, str):
+        return str(message["role"]), said
+    if not is_answer or any(part.text is None for part in said):
         raise InvalidArgumentError("tool_calls and reasoning_content: want them in an assistant message of text")
     try:
-        return "assistant", [Part(text=joined_answer(said, reasoning, calls))]
-    except (KeyError, TypeError, ValueError) as failure:
+        return "assistant", [Part(text=joined_answer("".join(str(part.text) for part in said), reasoning, calls))]
+    except (AttributeError, KeyError, TypeError, ValueError) as failure:
         raise InvalidArgumentError(
             f'tool_calls: want {{"function": {{"name": ..., "arguments": "{{...}}"}}}} each ({failure!r})'
         ) from None

@@ -89,19 +89,27 @@ def split_answer(text: str, thinking_open: bool, tool_calls: bool) -> AnswerPart
 
 
 def joined_answer(content: str, reasoning: str, calls: Sequence[Mapping[str, Any]]) -> str:
-    """An earlier answer as the model said it, of the parts that OpenAI's messages have. Raises KeyError, ValueError."""
+    """An earlier answer as the model said it, of the parts that OpenAI's messages have. Arguments that are no JSON object,
+    as an answer that was cut off leaves them, stand as they are. Raises KeyError, TypeError, ValueError.
+    """
     text = f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content
     separator = "\n" if content else ""
     for call in calls:
         function = call.get("function", call)
-        arguments = function["arguments"]
-        called = {
-            "name": function["name"],
-            "arguments": json.loads(arguments) if isinstance(arguments, str) else dict(arguments),
-        }
-        text += f"{separator}<tool_call>\n{json.dumps(called, ensure_ascii=False)}\n</tool_call>"
+        name, arguments = json.dumps(function["name"], ensure_ascii=False), _arguments(function["arguments"])
+        text += f'{separator}<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
         separator = "\n"
     return text
+
+
+def _arguments(given: Any) -> str:
+    if not isinstance(given, str):
+        return json.dumps(dict(given), ensure_ascii=False)
+    try:
+        read = json.loads(given) if given else {}
+    except (ValueError, RecursionError):
+        return given
+    return json.dumps(read, ensure_ascii=False) if isinstance(read, dict) else given
 
 
 _THINKING = {None: "GLIMPSE_THINKING_DEFAULT", True: "GLIMPSE_THINKING_ON", False: "GLIMPSE_THINKING_OFF"}
