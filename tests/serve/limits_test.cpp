@@ -217,6 +217,17 @@ TEST_F(ServeProtocol, ShortBodiesDoNotMakeLongTexts) {
       EXPECT_LT(*kib, most_mib << 10) << path << " " << text.substr(0, 40);
     }
   };
+  // Values are in memory once, which is forty times their bytes.
+  Json values = question("x");
+  Json& parameters = values["tools"][0]["function"]["parameters"];
+  values["tools"][0]["type"] = "function";
+  values["tools"][0]["function"]["name"] = "f";
+  for (int i = 0; i < 500000; ++i) parameters["x"].push_back(Json::object());
+  expect_at_most(75, kChat, values, 400, "tools: have more than 131072 bytes");
+  const Json schema = parameters;
+  values = question("x");
+  values["response_format"] = {{"type", "json_schema"}, {"json_schema", {{"name", "f"}, {"schema", schema}}}};
+  expect_at_most(75, kChat, values, 400, "the JSON schema has ");
   const std::string run(3 << 20, 'a');
   expect_at_most(40, "/tokenize", {{"content", run}}, 413, "content: a text of 3145728 bytes; at most 1048576");
   expect_at_most(40, "/apply-template", question(run), 413, "messages: a text of 3145728 bytes");

@@ -48,7 +48,7 @@ class Reader {
     if (schema == nullptr) return;
     if (schema->is_string()) return add(Kind::kJsonSchema, schema->get<std::string>(), fields.path(name));
     if (!schema->is_object() && !schema->is_boolean()) refuse_field(fields.path(name), "want a JSON schema");
-    add(Kind::kJsonSchema, written_member(object, name, *schema), fields.path(name));
+    add(Kind::kJsonSchema, written_member(object, name, *schema, Constraint::kMaxSourceBytes), fields.path(name));
   }
 
   void read_text(Fields& fields, const char* name, Kind kind) {

@@ -121,9 +121,10 @@ std::string_view member_text(std::string_view object, std::string_view key) {
   return {};
 }
 
-std::string written_member(std::string_view object, std::string_view key, const Json& value) {
+std::string written_member(std::string_view object, std::string_view key, const Json& value, size_t most) {
   const std::string_view text = member_text(object, key);
-  return !text.empty() && Json::parse(text, nullptr, false) == value ? std::string(text) : dump(value);
+  const bool is_it = !text.empty() && text.size() <= most && Json::parse(text, nullptr, false) == value;
+  return is_it ? std::string(text) : dump(value);
 }
 
 ToolChoice read_tools(Fields& body, std::string_view text) {
@@ -140,7 +141,7 @@ ToolChoice read_tools(Fields& body, std::string_view text) {
   ToolChoice choice;
   if (n_tools == 0 || !wanted.any) return choice;
   // As the client wrote them: templates show definitions with their keys in that order.
-  const std::string written = written_member(text, "tools", *tools);
+  const std::string written = written_member(text, "tools", *tools, kMostToolBytes);
   if (written.size() > kMostToolBytes) refuse_field(path, format("have more than %d bytes", kMostToolBytes));
   const Result<JsonValue> list = glimpse::parse_json(written);
   if (!list.ok()) refuse_field(path, list.error().message);

@@ -32,7 +32,8 @@ std::string assistant_text(Fields& message, const std::string& content, const Ch
 /// with escapes. Of a key that comes twice, the first.
 std::string_view member_text(std::string_view object, std::string_view key);
 /// What was read of it, as the client wrote it, its keys in their order; where that cannot be found in the text (a key
-/// that comes twice, or is spelled with escapes) as we write it.
-std::string written_member(std::string_view object, std::string_view key, const Json& value);
+/// that comes twice, or is spelled with escapes), or has more than `most` bytes, as we write it: values that are many
+/// would be in memory twice.
+std::string written_member(std::string_view object, std::string_view key, const Json& value, size_t most);
 
 }  // namespace glimpse::serve
