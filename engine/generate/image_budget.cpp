@@ -100,8 +100,10 @@ Result<PictureSizes> picture_sizes(const PictureOptions& options, const VisionCo
   GLIMPSE_ASSIGN(sizes.image_limits,
                  effective_limits(options.image_limits, options.min_image_tokens, options.max_image_tokens, *vision));
   const int64_t factor = vision->resize_factor(), merge = vision->patch.merge_size;
-  sizes.max_image_tokens = std::min(sizes.image_limits.max_pixels / (factor * factor), most_tokens);
-  sizes.max_image_patches = sizes.max_image_tokens * merge * merge;
+  const int64_t largest = sizes.image_limits.max_pixels / (factor * factor);
+  sizes.max_image_tokens = std::min(largest, most_tokens);
+  // What is left out is known when all of it is there.
+  sizes.max_image_patches = (options.dedup_patches ? largest : sizes.max_image_tokens) * merge * merge;
   return sizes;
 }
 

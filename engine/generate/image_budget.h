@@ -24,8 +24,8 @@ struct PictureOptions {
 struct PictureSizes {
   ResizeLimits image_limits;
   ImageLimits source_limits;
-  int64_t max_image_tokens = 0;  // of one picture; 0 without vision
-  int64_t max_image_patches = 0;
+  int64_t max_image_tokens = 0;   // of one picture; 0 without vision
+  int64_t max_image_patches = 0;  // of one picture, with those that dedup_patches will leave out
   bool dedup_patches = false;
 };
 /// vision: nullptr when there is none: then only source_limits are looked at. most_tokens: that there is room for.

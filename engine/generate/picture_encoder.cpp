@@ -57,6 +57,39 @@ Error about_pictures(Error error, size_t first, size_t n, size_t n_all) {
   return error;
 }
 
+// That reading and resizing the picture stays within the limit, and within what the machine has.
+Status check_reading(const ImageInfo& info, ImageSize resized, const ImageLimits& limits) {
+  const uint64_t needed = info.memory + read_resized_bytes(info, resized);
+  const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
+  if (needed > limits.max_memory) {
+    return make_error(ErrorCode::kTooLarge,
+                      "reading a picture of %d x %d pixels takes %.1f MiB of memory; the limit is %.1f MiB", info.width,
+                      info.height, mib(needed), mib(limits.max_memory));
+  }
+  if (const uint64_t available = available_memory_bytes(); needed > available) {
+    return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",
+                      mib(needed), mib(available));
+  }
+  return {};
+}
+
+void add_times(const PreparedPicture& picture, PictureEncoder::Times& sum) {
+  sum.decode += picture.decode_ms;
+  sum.resize += picture.resize_ms + picture.patches_ms;
+}
+
+// Where they are to be left out.
+void leave_out(const PictureSizes& sizes, const PatchConfig& config, PreparedPicture& prepared) {
+  if (!sizes.dedup_patches) return;
+  const Clock::time_point start = Clock::now();
+  leave_out_repeated_cells(prepared.patches, config.merge_size);
+  prepared.patches_ms += ms_since(start);
+}
+
+int64_t n_tokens_of(const PreparedPicture& prepared, const PatchConfig& config) {
+  return prepared.patches.n_rows() / (config.merge_size * config.merge_size);
+}
+
 struct EncoderSetup {
   PictureSizes sizes;
   std::unique_ptr<Ops> ops;
@@ -79,6 +112,17 @@ Result<EncoderSetup> set_up(const Model& model, const EncoderOptions& options) {
 }
 
 }  // namespace
+
+Result<int64_t> count_image_tokens(ImageReader& picture, const VisionConfig& vision, const PictureSizes& sizes) {
+  const ImageInfo& info = picture.info();
+  GLIMPSE_ASSIGN(const ImageCost cost,
+                 effective_image_size(info.upright_width(), info.upright_height(), vision, sizes.image_limits));
+  if (!sizes.dedup_patches) return int64_t{cost.n_tokens};
+  GLIMPSE_TRY(check_reading(info, cost.resized, sizes.source_limits));
+  GLIMPSE_ASSIGN(PreparedPicture prepared, prepare_picture(picture, cost, vision.patch, nullptr, PatchForm::kBytes));
+  leave_out(sizes, vision.patch, prepared);
+  return n_tokens_of(prepared, vision.patch);
+}
 
 Result<MemoryPlan> plan_encoder(const Model& model, const EncoderOptions& options) {
   GLIMPSE_ASSIGN(const EncoderSetup setup, set_up(model, options));
@@ -124,25 +168,21 @@ Result<ImageCost> PictureEncoder::cost(int64_t width, int64_t height) const {
   return effective_image_size(width, height, model_->vision(), sizes_.image_limits);
 }
 
-// That reading and resizing the picture stays within the limit, and within what the machine has.
-Status PictureEncoder::check_reading(const ImageInfo& info, ImageSize resized) const {
-  const uint64_t needed = info.memory + read_resized_bytes(info, resized);
-  const auto mib = [](uint64_t n) { return static_cast<double>(n) / (1 << 20); };
-  if (needed > sizes_.source_limits.max_memory) {
-    return make_error(ErrorCode::kTooLarge,
-                      "reading a picture of %d x %d pixels takes %.1f MiB of memory; the limit is %.1f MiB", info.width,
-                      info.height, mib(needed), mib(sizes_.source_limits.max_memory));
-  }
-  if (const uint64_t available = available_memory_bytes(); needed > available) {
-    return make_error(ErrorCode::kOutOfMemory, "reading the picture takes %.1f MiB of memory, %.1f MiB are available",
-                      mib(needed), mib(available));
-  }
-  return {};
+Result<ImageEmbedding> PictureEncoder::encode(ImageReader& picture, Times* times, const ProgressSink& progress) {
+  return encode(
+      picture, [](int64_t) { return Status(); }, times, progress);
 }
 
-Result<ImageEmbedding> PictureEncoder::encode(ImageReader& picture, Times* times, const ProgressSink& progress) {
-  ImageReader* const readers[] = {&picture};
-  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> one, encode(readers, times, progress));
+Result<ImageEmbedding> PictureEncoder::encode(ImageReader& picture, Fits fits, Times* times,
+                                              const ProgressSink& progress) {
+  std::vector<PreparedPicture> prepared(1);
+  GLIMPSE_ASSIGN(prepared[0], prepare(picture, fits));
+  Times sum;
+  add_times(prepared[0], sum);
+  const Clock::time_point start = Clock::now();
+  GLIMPSE_ASSIGN(std::vector<ImageEmbedding> one, encode(std::move(prepared), watched(progress)));
+  sum.encode = ms_since(start);
+  if (times != nullptr) *times = sum;
   return std::move(one[0]);
 }
 
@@ -154,8 +194,8 @@ Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::span<ImageReader
     const ImageInfo& info = pictures[i]->info();
     Result<ImageCost> one = cost(info.upright_width(), info.upright_height());
     if (!one.ok()) return about_pictures(std::move(one).error(), i, 1, pictures.size());
-    Status fits = check_reading(info, one.value().resized);
-    if (!fits.ok()) return about_pictures(std::move(fits).error(), i, 1, pictures.size());
+    Status readable = check_reading(info, one.value().resized, sizes_.source_limits);
+    if (!readable.ok()) return about_pictures(std::move(readable).error(), i, 1, pictures.size());
     costs.push_back(one.value());
     n_patches += costs.back().grid.n_patches();
   }
@@ -182,20 +222,20 @@ Result<std::vector<ImageEmbedding>> PictureEncoder::encode(std::span<ImageReader
   return embeddings;
 }
 
-Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture) const {
+Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture, Fits fits) const {
   const ImageInfo& info = picture.info();
   GLIMPSE_ASSIGN(const ImageCost one, cost(info.upright_width(), info.upright_height()));
-  GLIMPSE_TRY(check_reading(info, one.resized));
-  return prepare(picture, one);
+  if (!sizes_.dedup_patches) GLIMPSE_TRY(fits(one.n_tokens));
+  GLIMPSE_TRY(check_reading(info, one.resized, sizes_.source_limits));
+  GLIMPSE_ASSIGN(PreparedPicture prepared, prepare(picture, one));
+  if (sizes_.dedup_patches) GLIMPSE_TRY(fits(n_tokens_of(prepared, model_->vision().patch)));
+  return prepared;
 }
 
 Result<PreparedPicture> PictureEncoder::prepare(ImageReader& picture, const ImageCost& cost) const {
   const PatchConfig& config = model_->vision().patch;
   GLIMPSE_ASSIGN(PreparedPicture prepared, prepare_picture(picture, cost, config, ops_.team(), vision_->patch_form()));
-  if (!sizes_.dedup_patches) return prepared;
-  const Clock::time_point start = Clock::now();
-  leave_out_repeated_cells(prepared.patches, config.merge_size);
-  prepared.patches_ms += ms_since(start);
+  leave_out(sizes_, config, prepared);
   return prepared;
 }
 
@@ -217,8 +257,7 @@ Status PictureEncoder::encode_group(std::span<ImageReader* const> pictures, std:
     auto read = prepare(*pictures[i], costs[i]);
     if (!read.ok()) return about_pictures(std::move(read).error(), i, 1, pictures.size());
     prepared.push_back(std::move(read).value());
-    sum.decode += prepared.back().decode_ms;
-    sum.resize += prepared.back().resize_ms + prepared.back().patches_ms;
+    add_times(prepared.back(), sum);
   }
   const Clock::time_point start = Clock::now();
   auto encoded = encode(std::move(prepared), progress);
@@ -249,12 +288,11 @@ Status PictureEncoder::read_frames(const VideoFrames& video, const ImageCost& co
                                     info.upright_width(), info.upright_height(), original.width, original.height),
                          i);
     }
-    Status fits = check_reading(info, cost.resized);
-    if (!fits.ok()) return about_frame(std::move(fits).error(), i);
+    Status readable = check_reading(info, cost.resized, sizes_.source_limits);
+    if (!readable.ok()) return about_frame(std::move(readable).error(), i);
     auto read = prepare_picture(*reader, cost, model_->vision().patch, ops_.team(), vision_->patch_form());
     if (!read.ok()) return about_frame(std::move(read).error(), i);
-    sum.decode += read.value().decode_ms;
-    sum.resize += read.value().resize_ms + read.value().patches_ms;
+    add_times(read.value(), sum);
     out.push_back(std::move(read).value().patches);
   }
   return {};

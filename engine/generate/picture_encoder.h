@@ -40,6 +40,11 @@ Result<PreparedPicture> prepare_picture(ImageReader& picture, const ImageCost& c
 Result<PreparedPicture> prepare_picture(const Image& image, const ImageCost& cost, const PatchConfig& config,
                                         ThreadTeam* team, PatchForm form = PatchForm::kValues);
 
+/// Tokens that the decoder will see of a picture: of its size or, where repeated cells are left out, of its pixels,
+/// which are read then, by one thread. Errors: those of effective_image_size() and of prepare_picture(); kTooLarge
+/// (more memory than the limit to read it), kOutOfMemory.
+Result<int64_t> count_image_tokens(ImageReader& picture, const VisionConfig& vision, const PictureSizes& sizes);
+
 struct EncoderOptions : PictureOptions {
   int n_threads = 0;  // 0: available_cpus()
   LogSink log;
@@ -72,12 +77,17 @@ class PictureEncoder {
   DecodeOptions decode_options(const ProgressSink& progress) const;
   /// What a picture of this size, upright, will cost. Errors: those of effective_image_size().
   Result<ImageCost> cost(int64_t width, int64_t height) const;
-  /// Errors: those of the reader and of cost(); kTooLarge (more memory than the limit to read it), kOutOfMemory, those
-  /// of VisionEncoder::encode().
+  /// Whether there is room for so many tokens, which are those that the decoder will see.
+  using Fits = FunctionRef<Status(int64_t n_tokens)>;
+  /// fits: asked before anything is read or, where repeated cells are left out, when it is known which. Errors: those
+  /// of the reader, of cost() and of `fits`; kTooLarge (more memory than the limit to read it), kOutOfMemory, those of
+  /// VisionEncoder::encode().
+  Result<ImageEmbedding> encode(ImageReader& picture, Fits fits, Times* times, const ProgressSink& progress);
+  /// The same where there is room for any.
   Result<ImageEmbedding> encode(ImageReader& picture, Times* times, const ProgressSink& progress);
   /// encode() in two parts: what comes before the encoder proper, and that. Errors: as of encode(), in the one or the
   /// other.
-  Result<PreparedPicture> prepare(ImageReader& picture) const;
+  Result<PreparedPicture> prepare(ImageReader& picture, Fits fits) const;
   Result<std::vector<ImageEmbedding>> encode(std::vector<PreparedPicture> pictures, const ProgressSink& progress);
   /// Several at once: small ones share passes, and no more are read ahead than a pass takes. The same embeddings as one
   /// by one. Errors: of the first bad picture, "picture 2 of 5: ..."; the sizes of all are checked before the first is
@@ -97,7 +107,6 @@ class PictureEncoder {
       : model_(std::move(model)), ops_(ops), sizes_(sizes), vision_(std::move(vision)) {}
   ProgressSink watched(const ProgressSink& progress) const;
   Result<PreparedPicture> prepare(ImageReader& picture, const ImageCost& cost) const;
-  Status check_reading(const ImageInfo& info, ImageSize resized) const;
   Status read_frames(const VideoFrames& video, const ImageCost& cost, int64_t begin, int64_t end,
                      std::unique_ptr<ImageReader> first, ImageSize& original, Times& sum, std::vector<Patches>& out);
   Status encode_group(std::span<ImageReader* const> pictures, std::span<const ImageCost> costs, size_t first, size_t n,

@@ -74,16 +74,14 @@ Result<std::shared_ptr<const ImageEmbedding>> Session::encode_image(ImageReader&
   if (!s.model->has_vision()) {
     return make_error(ErrorCode::kMismatch, "the model was loaded without an mmproj file: it cannot see pictures");
   }
-  const ImageInfo info = picture.info();
-  GLIMPSE_ASSIGN(const ImageCost cost, s.bench->encoder->cost(info.upright_width(), info.upright_height()));
-  if (cost.n_tokens > s.sizes.context) {
-    return make_error(ErrorCode::kContextFull, "the picture needs %lld tokens; the context holds %lld%s",
-                      static_cast<long long>(cost.n_tokens), static_cast<long long>(s.sizes.context),
-                      s.advice(cost.n_tokens, s.fewest_image_tokens() <= s.sizes.context).c_str());
-  }
-
+  const auto fits = [&](int64_t n_tokens) -> Status {
+    if (n_tokens <= s.sizes.context) return {};
+    return make_error(ErrorCode::kContextFull, "the picture needs %d tokens; the context holds %d%s", n_tokens,
+                      s.sizes.context, s.advice(n_tokens, s.fewest_image_tokens() <= s.sizes.context));
+  };
   PictureEncoder::Times times;
-  GLIMPSE_ASSIGN(ImageEmbedding embedding, s.bench->encoder->encode(picture, &times, s.watched(progress, nullptr)));
+  GLIMPSE_ASSIGN(ImageEmbedding embedding,
+                 s.bench->encoder->encode(picture, fits, &times, s.watched(progress, nullptr)));
   log(s.log_sink, LogLevel::kDebug,
       format("picture: %d x %d, resized to %d x %d, %d tokens", embedding.original.width, embedding.original.height,
              embedding.resized.width, embedding.resized.height, embedding.n_tokens));

@@ -168,7 +168,11 @@ Status Engine::Impl::open_picture(Job& job, JobPicture& picture) {
     }
     reader = std::move(opened).value();
   }
-  GLIMPSE_ASSIGN(picture.prepared, bench->encoder->prepare(*reader));
+  const auto fits = [&](int64_t n_tokens) -> Status {
+    if (n_tokens <= context) return {};
+    return make_error(ErrorCode::kContextFull, "it needs %d tokens; the context holds %d", n_tokens, context);
+  };
+  GLIMPSE_ASSIGN(picture.prepared, bench->encoder->prepare(*reader, fits));
   picture.content = content_of(*picture.prepared, encoder_name);
   const double resize_ms = picture.prepared->resize_ms + picture.prepared->patches_ms;
   job.spent.image_decode += picture.prepared->decode_ms;

@@ -243,6 +243,44 @@ TEST(RepeatedCells, AConversationGoesOnSavesAndLoads) {
   EXPECT_EQ(must(other->generate({}, greedy(8))).tokens, must(session->generate({}, greedy(8))).tokens);
 }
 
+// The context has to hold what is shown of a picture, however large its grid; where that is too much, too.
+TEST(RepeatedCells, TakeNoRoom) {
+  SessionOptions options = small_session(60);
+  options.dedup_patches = true;
+  const auto session = make_session(tied_model(false), options);
+  EngineOptions engine_options = small_engine();
+  engine_options.context = 60;
+  engine_options.dedup_patches = true;
+  const auto engine = make_engine(engine_options);
+  const Image flat = painted(std::vector<std::string>(8, "aaaaaaaa")), busy = noise(8 * 28, 8 * 28, 3);
+  EXPECT_EQ(encode(*session, flat)->n_tokens, 1);
+  const RequestResult answered = engine->ask(ask_for("the cat", 2, {flat}));
+  EXPECT_OK(answered.status);
+  EXPECT_EQ(answered.answer.timings.n_image_tokens, 1);
+  const Error refused = session->encode_image(busy, nullptr, {}).error();
+  EXPECT_EQ(refused.code, ErrorCode::kContextFull);
+  EXPECT_EQ(refused.message.find("the picture needs 64 tokens; the context holds 60"), 0u) << refused.message;
+  const Error failed = engine->ask(ask_for("the cat", 2, {busy})).status.error();
+  EXPECT_EQ(failed.code, ErrorCode::kContextFull);
+  EXPECT_EQ(failed.message, "picture 1: it needs 64 tokens; the context holds 60");
+}
+
+TEST(RepeatedCells, AreCountedAsTheyAreLeftOut) {
+  const auto model = model_of("qwen25vl", false);
+  const int64_t side = model->vision().resize_factor();
+  PictureOptions options;
+  options.image_limits = {784, 1024 * 64};
+  for (const Image& image : {painted({"aaaaaaab", "aaacaaab", "aaaaaaab", "dddddddd"}, side), noise(90, 170, 5)}) {
+    for (const bool dedup : {false, true}) {
+      options.dedup_patches = dedup;
+      const auto reader =
+          read_pixels_of(image.pixels.data(), image.width, image.height, 3 * static_cast<size_t>(image.width));
+      const PictureSizes sizes = must(picture_sizes(options, &model->vision(), 4096));
+      EXPECT_EQ(must(count_image_tokens(*reader, model->vision(), sizes)), embedding_of(model, image, dedup)->n_tokens);
+    }
+  }
+}
+
 TEST(RepeatedCells, AnEmbeddingKeepsThemAsBytes) {
   const auto picture = embedding_of(tied_model(false), painted({"aaab", "aaab", "cccc"}), true);
   const std::vector<std::byte> bytes = save_embedding(*picture);
