@@ -317,8 +317,17 @@ TEST_F(ServeProtocol, TurnsAwayWhatIsTooMuchAndFinishesWhatRuns) {
   const Clock::time_point begin = Clock::now();
   first.send(request);
   EXPECT_THAT(first.receive(64), HasSubstr("200 OK"));
-  second.send(request);  // it waits in the queue
-  while (server.metric("vllm:num_requests_waiting") < 1) std::this_thread::yield();
+  Json patient = body;
+  patient["sse_ping_interval"] = 0.05;
+  second.send(request_text("POST", kChat, patient.dump()));  // it waits in the queue, and is told so
+  std::string told;
+  for (std::string piece = second.receive(); told.find(": waiting") == std::string::npos; piece = second.receive()) {
+    ASSERT_NE(piece, "") << told;
+    told += piece;
+  }
+  EXPECT_EQ(told.find("HTTP/1.1 200 OK"), 0u) << told;
+  EXPECT_EQ(told.find("data: "), std::string::npos) << told;
+  EXPECT_EQ(server.metric("vllm:num_requests_waiting"), 1);
   const Reply third = server.post(kChat, body);
   EXPECT_EQ(third.status, 429) << third.body;
   EXPECT_EQ(third.fields.at("retry-after"), "1");

@@ -11,6 +11,7 @@
 #include "engine/model/model.h"
 #include "tests/capi/allocation_faults.h"
 #include "tests/serve/server_process.h"
+#include "tools/serve/answer_flow.h"
 #include "tools/serve/answers.h"
 #include "tools/serve/base64.h"
 #include "tools/serve/chat_request.h"
@@ -193,7 +194,6 @@ TEST(ChatRequest, WritesWhatAnAssistantCalled) {
   EXPECT_TRUE(request.generation.warnings.empty());
 }
 
-TEST(ChatRequest, RefusesToolsThatAreNone) {
 // Half an object is what an answer that was cut off leaves.
 TEST(ChatRequest, TakesBackCallsThatWereCutOff) {
   for (const Json& arguments : {Json(R"({"z": "a)"), Json("3"), Json(3)}) {
@@ -218,6 +218,7 @@ TEST(ChatRequest, EmptyStopsEndNoAnswer) {
               ElementsAre("stop[0] is empty: it ends no answer", "stop[2] is empty: it ends no answer"));
 }
 
+TEST(ChatRequest, RefusesToolsThatAreNone) {
   const Json messages = {{{"role", "user"}, {"content", "x"}}};
   const Json tool = {{"type", "function"}, {"function", {{"name", "f"}}}};
   const std::pair<Json, const char*> wrong[] = {
@@ -572,6 +573,51 @@ class Nobody : public HttpClient {
   bool has_left() const override { return false; }
 };
 
+// Nobody runs the engine: what it was asked waits.
+TEST(AnswerPlan, StreamsThatWaitSaySo) {
+  const auto model = std::shared_ptr<const Model>(std::shared_ptr<void>(), &demo());
+  const auto engine = Engine::create(model, small_engine()).value();
+  const ChatRequest chat = read(
+      {{"messages", {{{"role", "user"}, {"content", "a circle"}}}}, {"max_tokens", 2}, {"sse_ping_interval", 0.01}});
+  EXPECT_TRUE(chat.generation.warnings.empty());
+  Metrics metrics;
+  const Nobody client;
+  for (const bool fails : {false, true}) {
+    AnswerPlan plan;
+    plan.n_requests = 1;
+    plan.style = chat_style(chat, demo(), {}, "7");
+    plan.head.n_choices = 1;
+    plan.stream = true;
+    plan.ping = chat.generation.ping;
+    plan.picture_paths = {"messages[0].content[0].image_url.url"};
+    plan.request = [&](size_t) {
+      Request request;
+      request.messages = chat.messages;
+      request.generate = chat.generation.options;
+      if (!fails) return request;
+      auto image = std::make_shared<RequestImage>();
+      image->bytes = "a cat";
+      request.messages[0].parts.push_back({"", image});
+      return request;
+    };
+    const HttpResponse response = answer_plan(*engine, metrics, std::move(plan), client);
+    EXPECT_EQ(response.status, 200);
+    std::string all;
+    int n_waits = 0;
+    response.stream([&](std::string_view piece) {
+      all += piece;
+      if (piece == ": waiting\n\n" && ++n_waits == 3) engine->run();
+      return true;
+    });
+    EXPECT_GE(n_waits, 3);
+    EXPECT_EQ(all.find(": waiting\n\n: waiting\n\n: waiting\n\ndata: "), 0u) << all;
+    EXPECT_EQ(all.find("\"finish_reason\":\"length\"") != std::string::npos, !fails) << all;
+    EXPECT_EQ(all.find("\"param\":\"messages[0].content[0].image_url.url\"") != std::string::npos, fails) << all;
+    EXPECT_EQ(all.find("\"role\"") == std::string::npos, fails) << "an error is no answer";
+    EXPECT_TRUE(all.ends_with("data: [DONE]\n\n")) << all;
+  }
+}
+
 HttpRequest request_of(const std::string& method, const std::string& path) {
   HttpRequest request;
   request.head.method = method;
@@ -579,6 +625,55 @@ HttpRequest request_of(const std::string& method, const std::string& path) {
   request.head.fields = {{"host", "localhost"}};
   request.body = "{}";
   return request;
+}
+
+// Blocks that are left out take no room, and are not counted.
+TEST(Service, CountsWhatIsShownOfAPicture) {
+  ModelOptions files;
+  files.model_path = GLIMPSE_SOURCE_DIR "/models/demo-Q8_0.gguf";
+  files.mmproj_path = GLIMPSE_SOURCE_DIR "/models/mmproj-demo-f16.gguf";
+  files.n_threads = 1;
+  const auto model = Model::load(files).value();
+  std::string pictures[2];  // blank, noise
+  for (std::string& picture : pictures) picture = "P6\n224 224\n255\n" + std::string(3 * 224 * 224, 'w');
+  uint32_t random = 1;
+  for (size_t i = 15; i < pictures[1].size(); ++i) {
+    pictures[1][i] = static_cast<char>((random = random * 1664525 + 1013904223) >> 24);
+  }
+  int64_t seen[2][2];
+  for (const bool dedup : {false, true}) {
+    EngineOptions options = small_engine();
+    options.dedup_patches = dedup;
+    options.context = 160;
+    RequestPolicy policy;
+    policy.pictures = options;
+    Serving serving;
+    serving.model = model;
+    serving.engine = Engine::create(model, options).value();
+    serving.context = options.context;
+    ASSERT_TRUE(serving.engine->start().ok());
+    Service service(policy, {});
+    service.open(serving);
+    for (const int i : {0, 1}) {
+      const std::string url = "data:image/x-portable-pixmap;base64," + encode_base64(pictures[i]);
+      HttpRequest request = request_of("POST", "/v1/chat/completions/input_tokens");
+      const Json image = {{"type", "image_url"}, {"image_url", {{"url", url}}}};
+      request.body = dump({{"messages", {{{"role", "user"}, {"content", {image}}}}}, {"max_tokens", 1}});
+      const HttpResponse counted = service.handle(request, Nobody());
+      ASSERT_EQ(counted.status, 200) << counted.body;
+      request.head.path = "/v1/chat/completions";
+      const HttpResponse answered = service.handle(request, Nobody());
+      ASSERT_EQ(answered.status, 200) << answered.body;
+      const int64_t n = Json::parse(counted.body)["input_tokens"];
+      EXPECT_EQ(Json::parse(answered.body)["usage"]["prompt_tokens"], n);
+      seen[dedup ? 1 : 0][i] = n;
+    }
+    service.close();
+    serving.engine->stop(1000);
+  }
+  EXPECT_EQ(seen[0][0], seen[0][1]);
+  EXPECT_EQ(seen[1][1], seen[0][1]);
+  EXPECT_LT(seen[1][0], seen[0][0] - 50);
 }
 
 TEST(Service, TellsWhenTheModelIsNotThere) {

@@ -30,7 +30,7 @@ struct ServeOptions {
   std::vector<std::string> cors_origins, allowed_hosts;
   int port = 8080, n_parallel = 4, n_queued = 256, max_connections = 64, max_choices = 16, max_pictures = 64;
   int64_t pool_slots = 0, max_tokens = -1, max_body_mib = 64, image_cache_mib = 256, image_cache_dir_mib = 4096;
-  double grace_s = 30, timeout_s = 10;
+  double grace_s = 30, timeout_s = 10, ping_s = 15;
   int64_t video_memory_mib = 512;
   bool no_prompt_cache = false, embeddings = false, reranking = false;
   std::string pooling = "file";
@@ -95,6 +95,11 @@ void add_limit_options(CLI::App& serve, ServeOptions& o) {
           "seconds for the header lines, and what a body or an answer may fall behind 16 KiB a second; then the "
           "client is cut off")
       ->check(CLI::Range(0.1, 3600.0))
+      ->capture_default_str();
+  serve
+      .add_option("--sse-ping-interval", o.ping_s,
+                  "seconds of silence before a stream says that it waits, so that proxies keep it; -1: never")
+      ->check(CLI::Range(-1.0, 86400.0))
       ->capture_default_str();
   serve.add_option("--grace", o.grace_s, "seconds that answers under way may take when the server is told to stop")
       ->check(CLI::Range(0.0, 86400.0))
@@ -168,6 +173,7 @@ serve::ServerOptions server_options(const ServeOptions& o) {
   options.requests.media.max_pictures = static_cast<size_t>(o.max_pictures);
   if (!o.media_path.empty()) options.requests.media.directory = real_directory(o.media_path);
   options.requests.max_choices = o.max_choices;
+  options.requests.ping_s = o.ping_s;
   options.requests.max_tokens = o.max_tokens;
   options.requests.n_parallel = o.n_parallel;
   options.requests.model_name = o.alias.empty() ? name_of_file(o.model.model) : o.alias;

@@ -1,5 +1,6 @@
 #include "tools/serve/answer_flow.h"
 
+#include <algorithm>
 #include <optional>
 
 #include "tools/serve/answers.h"
@@ -8,29 +9,35 @@
 namespace glimpse::serve {
 namespace {
 
-constexpr std::chrono::milliseconds kLook{100};  // how often a waiting client is looked at
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::milliseconds kLook{100};       // how often a waiting client is looked at
+constexpr std::chrono::milliseconds kPatience{2000};  // for the first event of a stream
+constexpr Clock::time_point kForEver = Clock::time_point::max();
 
 /// Waits for events on behalf of a client, which is looked at now and then, however busy the events are.
 class Watch {
  public:
   Watch(const HttpClient& client, Metrics& metrics) : client_(client), metrics_(metrics) {}
 
-  AnswerEvent next(Answers& answers) {
+  /// Nothing when none comes until then.
+  std::optional<AnswerEvent> next(Answers& answers, Clock::time_point end = kForEver) {
     for (;;) {
-      std::optional<AnswerEvent> event = answers.next(kLook);
-      if (const auto now = Clock::now(); now - looked_ >= kLook) {
+      const Clock::duration left = std::clamp<Clock::duration>(end - Clock::now(), Clock::duration(0), kLook);
+      std::optional<AnswerEvent> event = answers.next(std::chrono::ceil<std::chrono::milliseconds>(left));
+      const Clock::time_point now = Clock::now();
+      if (now - looked_ >= kLook) {
         looked_ = now;
         if (client_.has_left()) {
           metrics_.count_client_left();
           throw client_left();
         }
       }
-      if (event) return std::move(*event);
+      if (event || now >= end) return event;
     }
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
   const HttpClient& client_;
   Metrics& metrics_;
   Clock::time_point looked_ = Clock::now();
@@ -47,16 +54,20 @@ class Stream {
         results_(n_choices),
         watch_(client, metrics) {}
 
-  void run(AnswerEvent event, const StreamWriter& write) {
-    for (;;) {
-      const std::string text = tell(event);
-      if (!text.empty() && !write(text)) {
-        answers_->cancel();
-        return;
+  /// event: the first, where it is there.
+  void run(std::optional<AnswerEvent> event, const StreamWriter& write) {
+    for (Clock::time_point said = Clock::now();;) {
+      const std::string text = event ? tell(*event) : ": waiting\n\n";
+      if (!text.empty()) {
+        if (!write(text)) {
+          answers_->cancel();
+          return;
+        }
+        said = Clock::now();
       }
       if (answers_->finished()) break;
       try {
-        event = watch_.next(*answers_);
+        event = watch_.next(*answers_, plan_.ping.count() > 0 ? said + plan_.ping : kForEver);
       } catch (const ApiError& left) {
         answers_->cancel();
         write(error_event(left));
@@ -74,11 +85,18 @@ class Stream {
     return event_of(json);
   }
 
-  static std::string error_event(const ApiError& error) { return format("data: %s\n\n", error_body(error)); }
+  std::string error_event(ApiError error) const {
+    place_picture_error(plan_.picture_paths, error);
+    return format("data: %s\n\n", error_body(error));
+  }
 
   std::string tell(const AnswerEvent& event) {
     const auto at = static_cast<size_t>(event.choice);
     std::string text;
+    if (event.result && !event.result->status.ok()) {
+      results_[at] = *event.result;
+      return error_event(api_error(event.result->status.error()));
+    }
     if (!begun_[at]) {
       begun_[at] = true;
       Json first = plan_.style->first(event.choice);
@@ -89,9 +107,6 @@ class Stream {
       return step.is_null() ? text : text + chunk(std::move(step));
     }
     results_[at] = *event.result;
-    if (!event.result->status.ok()) {
-      return text + error_event(api_error(event.result->status.error()));
-    }
     for (Json& last : plan_.style->last(event.choice, *event.result)) text += chunk(std::move(last));
     return text;
   }
@@ -113,13 +128,14 @@ class Stream {
 
 HttpResponse stream_of(AnswerPlan plan, std::unique_ptr<Answers> answers, size_t n_choices, Metrics& metrics,
                        const HttpClient& client) {
-  AnswerEvent event = Watch(client, metrics).next(*answers);
-  if (event.result) check_result(*event.result);
+  const Clock::time_point end = plan.ping.count() > 0 ? Clock::now() + std::min(plan.ping, kPatience) : kForEver;
+  std::optional<AnswerEvent> event = Watch(client, metrics).next(*answers, end);
+  if (event && event->result) check_result(*event->result);
   HttpResponse response;
   response.content_type = "text/event-stream";
   response.fields = {{"Cache-Control", "no-store"}, {"X-Accel-Buffering", "no"}};
   const auto stream = std::make_shared<Stream>(std::move(plan), std::move(answers), n_choices, metrics, client);
-  const auto first = std::make_shared<AnswerEvent>(std::move(event));
+  const auto first = std::make_shared<std::optional<AnswerEvent>>(std::move(event));
   response.stream = [stream, first](const StreamWriter& write) { stream->run(std::move(*first), write); };
   return response;
 }
@@ -129,7 +145,7 @@ HttpResponse whole_of(const AnswerPlan& plan, Answers& answers, size_t n_choices
   std::vector<RequestResult> results(n_choices);
   Watch watch(client, metrics);
   while (!answers.finished()) {
-    AnswerEvent event = watch.next(answers);
+    AnswerEvent event = *watch.next(answers);
     if (!event.result) continue;
     check_result(*event.result);
     results[static_cast<size_t>(event.choice)] = std::move(*event.result);
@@ -151,7 +167,9 @@ void check_result(const RequestResult& result) {
   throw stopped;
 }
 
-HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client) {
+namespace {
+
+HttpResponse answer(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client) {
   auto answers = std::make_unique<Answers>(engine, [&metrics](const RequestResult& r) { metrics.observe(r); });
   const size_t n = plan.n_requests;
   for (size_t i = 0; i < n; ++i) {
@@ -162,6 +180,18 @@ HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, cons
   // When the client leaves, what was asked for is cancelled with the answers.
   if (plan.stream) return stream_of(std::move(plan), std::move(answers), n, metrics, client);
   return whole_of(plan, *answers, n, metrics, client);
+}
+
+}  // namespace
+
+HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client) {
+  const std::vector<std::string> picture_paths = plan.picture_paths;
+  try {
+    return answer(engine, metrics, std::move(plan), client);
+  } catch (ApiError& error) {
+    place_picture_error(picture_paths, error);
+    throw;
+  }
 }
 
 }  // namespace glimpse::serve

@@ -1,6 +1,7 @@
 // From requests of the engine to the response of a client: waiting, streaming, giving up.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -45,11 +46,16 @@ struct AnswerPlan {
   ResponseHead head;
   bool stream = false;
   bool include_usage = false;
+  /// A stream that has been silent for so long says ": waiting", which clients read over and proxies count as life; 0:
+  /// it does not.
+  std::chrono::milliseconds ping{0};
+  std::vector<std::string> picture_paths;  // of all pictures of the request: for errors
   std::vector<std::string> warnings;
 };
 
 /// Submits the plan's requests and waits: for all answers, or for the first event of a stream, so that what fails
-/// before has a status of its own. Throws ApiError. client: looked at while we wait; when it leaves, its requests are
+/// before has a status of its own; where that takes longer than two seconds or `ping` the stream begins without, and
+/// what fails is an event of it. Throws ApiError. client: looked at while we wait; when it leaves, its requests are
 /// cancelled. engine, metrics and client outlive the response.
 HttpResponse answer_plan(Engine& engine, Metrics& metrics, AnswerPlan plan, const HttpClient& client);
 

@@ -155,8 +155,10 @@ void read_sampler(Fields& body, const RequestPolicy& policy, const Tokenizer& to
   }
 }
 
-void read_stream_options(Fields& body, Generation& generation) {
+void read_stream_options(Fields& body, double ping_s, Generation& generation) {
   generation.stream = body.flag("stream", false);
+  const double ping = std::max(0.0, body.number("sse_ping_interval", -1, 86400, ping_s));  // as llama.cpp has it
+  generation.ping = std::chrono::ceil<std::chrono::milliseconds>(std::chrono::duration<double>(ping));
   const Json* const field = body.find("stream_options");
   if (field == nullptr) return;
   Fields options(*field, body.path("stream_options"));
@@ -179,7 +181,7 @@ Generation read_generation(Fields& body, const RequestPolicy& policy, const Toke
   generation.options.stop = read_stops(body, generation.warnings);
   generation.options.render_special = !body.flag("skip_special_tokens", !policy.defaults.render_special);
   generation.n_choices = static_cast<int>(body.integer("n", 1, policy.max_choices, 1));
-  read_stream_options(body, generation);
+  read_stream_options(body, policy.ping_s, generation);
   body.ignore({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "cache_prompt",
                "timings_per_token", "prompt_cache_retention", "id_slot", "n_keep"});
   return generation;

@@ -1,6 +1,7 @@
 // What a request's body asks of the sampler and of the answer, for every endpoint that generates.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -25,6 +26,7 @@ struct RequestPolicy {
   int64_t max_choices = 16;
   int64_t max_tokens = -1;  // no answer may be longer; -1: what the context holds
   int n_parallel = 1;       // requests that are under way at once
+  double ping_s = 15;       // silence of a stream before it says that it waits; not above 0: it does not
   std::string model_name;
 };
 
@@ -33,6 +35,7 @@ struct Generation {
   int n_choices = 1;
   bool stream = false;
   bool include_usage = false;  // of a stream: a last chunk with the usage
+  std::chrono::milliseconds ping{0};
   bool logprobs = false;
   int n_top_logprobs = 0;  // to show; options.n_top_logprobs is at least 1 where log-probabilities are wanted
   std::vector<std::string> warnings;  // of the body: told in the answer

@@ -6,6 +6,8 @@
 #include <new>
 #include <random>
 
+#include "engine/generate/picture_encoder.h"
+#include "loaders/image/image.h"
 #include "tokenizer/utf8.h"
 #include "tools/serve/answer_flow.h"
 #include "tools/serve/chat_request.h"
@@ -366,6 +368,8 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
                           plan.head.id.substr(plan.head.id.find('-') + 1));
   plan.stream = chat.generation.stream;
   plan.include_usage = chat.generation.include_usage;
+  plan.ping = chat.generation.ping;
+  plan.picture_paths = chat.picture_paths;
   plan.warnings = std::move(chat.generation.warnings);
   plan.request = [&chat, n = plan.n_requests](size_t i) {
     Request asked;
@@ -375,12 +379,7 @@ HttpResponse Service::chat(const HttpRequest& request, const HttpClient& client)
     asked.generate = options_of_choice(chat.generation, static_cast<int>(i));
     return asked;
   };
-  try {
-    return answer_plan(engine, metrics_, std::move(plan), client);
-  } catch (ApiError& error) {
-    place_picture_error(chat.picture_paths, error);
-    throw;
-  }
+  return answer_plan(engine, metrics_, std::move(plan), client);
 }
 
 HttpResponse Service::completions(const HttpRequest& request, const HttpClient& client) {
@@ -402,6 +401,8 @@ HttpResponse Service::complete(const HttpRequest& request, const HttpClient& cli
   plan.head = {next_id("cmpl-"), "text_completion", now_seconds(), requests_.model_name, n};
   plan.stream = completion.generation.stream;
   plan.include_usage = completion.generation.include_usage && kind == CompletionKind::kOpenAi;
+  plan.ping = completion.generation.ping;
+  plan.picture_paths = completion.picture_paths;
   plan.warnings = completion.generation.warnings;
   plan.request = [&completion, n](size_t i) {
     CompletionPrompt& prompt = completion.prompts[i / n];
@@ -411,19 +412,30 @@ HttpResponse Service::complete(const HttpRequest& request, const HttpClient& cli
     if (i % n == n - 1) prompt.parts.clear();
     return asked;
   };
-  try {
-    return answer_plan(engine, metrics_, std::move(plan), client);
-  } catch (ApiError& error) {
-    place_picture_error(completion.picture_paths, error);
-    throw;
-  }
+  return answer_plan(engine, metrics_, std::move(plan), client);
+}
+
+// Where blocks of it are left out its pixels are read to know which: one picture after another, whoever asks.
+int64_t Service::count_tokens(const RequestImage& image, const std::string& path) {
+  const Engine& engine = this->engine();
+  if (!engine.model().has_vision()) refuse_field(path, "the model was loaded without an mmproj file: it cannot see");
+  const VisionConfig& vision = engine.model().vision();
+  const Result<PictureSizes> sizes = picture_sizes(requests_.pictures, &vision, engine.context());
+  if (!sizes.ok()) throw api_error(sizes.error());
+  std::unique_lock alone(counting_, std::defer_lock);
+  if (sizes.value().dedup_patches) alone.lock();
+  DecodeOptions options;
+  options.limits = sizes.value().source_limits;
+  const auto reader = open_image(std::as_bytes(std::span(image.bytes)), options);
+  if (!reader.ok()) refuse_field(path, reader.error().message);
+  const Result<int64_t> n = count_image_tokens(*reader.value(), vision, sizes.value());
+  if (!n.ok()) refuse_field(path, n.error().message);
+  return n.value();
 }
 
 TokenizedChat Service::tokenize_question(const HttpRequest& request) {
   Engine& engine = this->engine();
   const ChatRequest chat = read_chat(request);
-  const std::vector<ShapePicture> seen = shape_pictures(chat, engine, requests_.pictures);
-  const int64_t merge = engine.model().has_vision() ? engine.model().vision().resize_factor() : 1;
   std::vector<ChatMessage> messages;
   size_t picture = 0, n_bytes = 0;
   for (const RequestMessage& message : chat.messages) {
@@ -436,10 +448,8 @@ TokenizedChat Service::tokenize_question(const HttpRequest& request) {
       if (part.image == nullptr) continue;
       const std::string& path = chat.picture_paths[picture];
       if (part.image->video != nullptr) refuse_field(path, "the tokens of a video are known when it is encoded");
-      if (picture >= seen.size()) refuse_field(path, "the model was loaded without an mmproj file: it cannot see");
       piece.kind = ChatPart::Kind::kImage;
-      // All blocks of it: which ones dedup_patches leaves out is known when its pixels are read.
-      piece.n_tokens = (seen[picture].resized_width / merge) * (seen[picture].resized_height / merge);
+      piece.n_tokens = count_tokens(*part.image, path);
       ++picture;
     }
   }

@@ -84,6 +84,7 @@ class Service : public HttpHandler {
   ChatRequest read_chat(const HttpRequest& request);
   /// A chat request's prompt, with as many tokens for each picture as it will have.
   TokenizedChat tokenize_question(const HttpRequest& request);
+  int64_t count_tokens(const RequestImage& image, const std::string& path);
   HttpResponse complete(const HttpRequest& request, const HttpClient& client, CompletionKind kind);
 
   void check_host(const HttpHead& head) const;
@@ -97,6 +98,7 @@ class Service : public HttpHandler {
   Metrics metrics_;
   FormatCache formats_;
   TextGate texts_;
+  std::mutex counting_;  // of who reads a picture to count its tokens
   std::atomic<const Serving*> serving_ = nullptr;
   std::atomic<bool> closing_ = false;
   std::atomic<uint64_t> n_ids_ = 0;
