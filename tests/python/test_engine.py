@@ -195,6 +195,8 @@ def test_requests_end_early(model: glimpse.Model, engine: glimpse.Engine, long_e
     assert ticket.done and ticket.partial().tokens
     with pytest.raises(glimpse.CancelledError):
         engine.submit("Tell me a story.", deadline=0.005, **endless(model)).answer()
+    with pytest.raises(glimpse.CancelledError):
+        engine.submit("Tell me a story.", deadline=0.0001, **endless(model)).answer()  # of no whole millisecond
     closed = model.engine()
     late = closed.submit("Tell me a story.", **endless(model))
     closed.close()

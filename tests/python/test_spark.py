@@ -250,6 +250,12 @@ def test_a_worker_loads_the_weights_once(tmp_path: Path, monkeypatch: pytest.Mon
         del loads[:]
         job = _Job(None, "image", None, "completions", "error", {}, {}, model, str(tmp_path), 1)
         assert job._load(1).mapped_bytes > 0 and len(loads) == n
+    # What keeps no packed weights, as GPUs do not, has left nothing to be mapped.
+    del loads[:]
+    (tmp_path / "none").mkdir()
+    reference = dict(model, use_reference=True)
+    job = _Job(None, "image", None, "completions", "error", {}, {}, reference, str(tmp_path / "none"), 1)
+    assert job._load(1).mapped_bytes == 0 and len(loads) == 1
 
 
 def test_packed_weights_may_be_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import dataclasses
 import itertools
+import math
 import os
 import threading
 import weakref
@@ -362,7 +363,7 @@ class Engine:
             n_messages=len(messages),
             generate=ctypes.addressof(generate),
             priority=priority,
-            deadline_ms=int(1000 * deadline),
+            deadline_ms=math.ceil(1000 * deadline),  # 0 would be never
         )
         keep.append(fill_prompt(request, tools, thinking))
         engine = self._open()

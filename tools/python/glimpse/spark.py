@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple
 
 from pyspark import keyword_only
 from pyspark.ml import Transformer
@@ -368,11 +368,24 @@ class _Job:
             os.makedirs(folder, exist_ok=True)
         model.update(pack_cache_dir=folder, pack_cache_map=True)
         with _lock(os.path.join(_files_root() if folder == "auto" else folder, "lock")):
+            before = _packed_in(folder)
             loaded = Model(**model)
-            if loaded.mapped_bytes == 0:  # it has left them there, for the next one
+            if loaded.mapped_bytes == 0 and _packed_in(folder) != before:  # it has left them there, for the next one
                 del loaded  # and its copy goes before that
                 loaded = Model(**model)
             return loaded
+
+
+def _packed_in(folder: str) -> Set[Tuple[str, int]]:
+    """The files of packed weights there and their times. On a GPU a model leaves none, nor where there is no room."""
+    if folder == "auto":
+        cache = os.environ.get("XDG_CACHE_HOME", "")
+        folder = os.path.join(cache if os.path.isabs(cache) else os.path.expanduser("~/.cache"), "glimpse")
+    try:
+        with os.scandir(folder) as entries:
+            return {(entry.name, entry.stat().st_mtime_ns) for entry in entries if entry.name.endswith(".pack")}
+    except OSError:
+        return set()
 
 
 @contextlib.contextmanager
