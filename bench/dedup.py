@@ -21,6 +21,9 @@ WORDS = ("the engine reads a page of text and answers what stands on it in plain
          "at once and what is white between the lines need not be looked at again").split()
 
 
+PICTURES = ("page", "screen", "sheet", "noise", "page, JPEG 90", "page, resized")
+
+
 def sentence(rng, n):
     return " ".join(rng.choice(WORDS) for _ in range(n))
 
@@ -102,7 +105,7 @@ def savings(args):
         if args.keep:
             for path in paths.values():
                 (Path(args.keep) / path.name).write_bytes(path.read_bytes())
-        wanted = {name: path for name, path in paths.items() if not args.only or name in args.only.split(";")}
+        wanted = {name: paths[name] for name in (args.only.split(";") if args.only else PICTURES)}
         runs = {}
         for _ in range(args.rounds):
             for name, path in wanted.items():
@@ -163,6 +166,9 @@ def main():
     parser.add_argument("--keep", help="folder for the pictures")
     parser.add_argument("-t", "--threads", type=int, default=2)
     args = parser.parse_args()
+    for name in args.only.split(";") if args.only else ():
+        if name not in PICTURES:
+            parser.error(f"--only {name}: the pictures are {'; '.join(PICTURES)}")
     savings(args) if args.what == "savings" else answers(args)
 
 

@@ -81,9 +81,11 @@ def main():
     if options.prompt:
         options.generate = 0
     for item in options.peer:
-        if "=" not in item:
-            parser.error(f"--peer {item}: want NAME=FILE")
+        if "=" not in item or item.startswith(("=", "glimpse=")):
+            parser.error(f"--peer {item}: want NAME=FILE, and another name than glimpse")
     peers = dict(item.split("=", 1) for item in options.peer)
+    if len(peers) < len(options.peer):
+        parser.error("two peers of one name")
     for model in options.model:
         for threads in options.threads.split(","):
             report(options, model, int(threads), measure(options, model, int(threads), peers), peers)

@@ -17,6 +17,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
@@ -164,3 +165,19 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_outputs_are_compared() -> None:
     assert matches(["a", "b", "c"], ["...", "c"]) and matches(["ab"], ["a..."]) and not matches(["a"], ["b"])
     assert not matches(["a", "b"], ["a"]) and matches([], ["..."]) and not matches([], ["a"])
+
+
+@pytest.mark.parametrize(
+    "command, said",
+    [
+        ("peers.py -m x --peer llama", "NAME=FILE"),
+        ("peers.py -m x --peer glimpse=y", "another name than glimpse"),
+        ("peers.py -m x --peer a=y --peer a=z", "two peers"),
+        ("drafts.py --glimpse x -m x -md x --prompts code,poem", "'poem'"),
+        ("dedup.py savings --glimpse x -m x --mmproj x --only page;letter", "letter"),
+    ],
+)
+def test_yardsticks_refuse_what_they_cannot_report(command: str, said: str) -> None:
+    name, *rest = command.split()
+    done = subprocess.run([sys.executable, str(ROOT / "bench" / name), *rest], capture_output=True, text=True)
+    assert done.returncode == 2 and said in done.stderr
