@@ -20,11 +20,12 @@ class AlignedBuffer {
   }
   ~AlignedBuffer();
 
-  /// kQuick: huge pages only where they are to be had quickly (huge_pages.h), for what is written at once and stays.
+  /// kQuick: huge pages only where they are to be had quickly (huge_pages.h), for what is written soon: weights, and
+  /// scratch, whose first use they would delay. kHuge: for what fills up slowly and is read again and again.
   enum class Pages { kHuge, kQuick };
   /// Errors: kOutOfMemory, with the number of bytes and what they were for. Pages are zero and (kQuick: all but a few)
   /// untouched, so that the thread that first writes a page decides where it lives.
-  static Result<AlignedBuffer> allocate(uint64_t n_bytes, const char* purpose, Pages pages = Pages::kHuge);
+  static Result<AlignedBuffer> allocate(uint64_t n_bytes, const char* purpose, Pages pages = Pages::kQuick);
   /// The memory that allocate() takes for n_bytes: what is large ends at a huge page.
   static uint64_t memory_bytes(uint64_t n_bytes);
 

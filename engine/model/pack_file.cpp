@@ -206,8 +206,7 @@ Result<PackFile::Matrix> PackFile::matrix(size_t i, ThreadTeam& team) const {
   if (map_ != nullptr) {
     matrix = {map_->bytes().subspan(record.offset, record.n_bytes), map_};
   } else {
-    GLIMPSE_ASSIGN(AlignedBuffer allocated,
-                   AlignedBuffer::allocate(record.n_bytes, "packed weights", AlignedBuffer::Pages::kQuick));
+    GLIMPSE_ASSIGN(AlignedBuffer allocated, AlignedBuffer::allocate(record.n_bytes, "packed weights"));
     buffer = std::make_shared<AlignedBuffer>(std::move(allocated));
     own = buffer->data();
     matrix = {{own, static_cast<size_t>(record.n_bytes)}, buffer};

@@ -133,7 +133,7 @@ Result<std::unique_ptr<KvPool>> make_cpu_pool(std::span<const KvShape> layers, i
   }
   const auto bytes = checked_mul(pool->page_bytes, static_cast<uint64_t>(n_pages));
   if (!bytes) return make_error(ErrorCode::kTooLarge, "%d pages of keys and values", n_pages);
-  GLIMPSE_ASSIGN(pool->memory, AlignedBuffer::allocate(*bytes, "keys and values"));
+  GLIMPSE_ASSIGN(pool->memory, AlignedBuffer::allocate(*bytes, "keys and values", AlignedBuffer::Pages::kHuge));
   return std::unique_ptr<KvPool>(std::move(pool));
 }
 

@@ -156,8 +156,7 @@ Result<std::shared_ptr<const PackedWeight>> CpuOps::adopt(const WeightSource& so
 
 Result<std::shared_ptr<const PackedWeight>> CpuOps::pack(const WeightSource& source, WeightPrecision precision) {
   GLIMPSE_ASSIGN(const std::shared_ptr<CpuWeight> weight, outline(source, precision));
-  GLIMPSE_ASSIGN(weight->storage,
-                 AlignedBuffer::allocate(weight->n_bytes, source.name.c_str(), AlignedBuffer::Pages::kQuick));
+  GLIMPSE_ASSIGN(weight->storage, AlignedBuffer::allocate(weight->n_bytes, source.name.c_str()));
   weight->panels.data = weight->storage.data();
 
   std::vector<PanelPacker> packers;

@@ -21,7 +21,8 @@ constexpr int kPasses = 6;
 }  // namespace
 
 Result<double> probe_bandwidth(int n_threads) {
-  GLIMPSE_ASSIGN(AlignedBuffer buffer, AlignedBuffer::allocate(kProbeBytes, "the memory probe"));
+  GLIMPSE_ASSIGN(AlignedBuffer buffer,
+                 AlignedBuffer::allocate(kProbeBytes, "the memory probe", AlignedBuffer::Pages::kHuge));
   ThreadTeam team(n_threads);
   constexpr int64_t kWords = kProbeBytes / sizeof(uint64_t);
   constexpr Grain kPieces{.most = 1 << 14, .least = 1 << 10};  // of 8 words
