@@ -100,12 +100,13 @@ Result<Linear> WeightReader::linear_part(const std::string& stem, int64_t first,
 }
 
 Result<Linear> WeightReader::rows_of(const GgufTensor* tensor, int64_t first, int64_t rows, int64_t cols,
-                                     WeightPrecision precision) {
+                                     WeightPrecision precision, int64_t n_alike) {
   WeightSource source;
   source.name = tensor->name;
   source.type = tensor->type;
   source.rows = rows;
   source.cols = cols;
+  source.n_alike = n_alike;
   source.read_rows = [&file = file_, tensor, first](int64_t row, int64_t, std::span<std::byte> out) {
     return file.read(*tensor, static_cast<uint64_t>(first + row) * tensor->row_bytes(), out);
   };
@@ -119,7 +120,8 @@ Result<Linear> WeightReader::expert(const std::string& stem, int64_t expert, int
   const std::vector<uint64_t> dims = {static_cast<uint64_t>(cols), static_cast<uint64_t>(total_rows),
                                       static_cast<uint64_t>(n_experts)};
   GLIMPSE_ASSIGN(const GgufTensor* tensor, expect(stem + ".weight", dims, false));
-  return rows_of(tensor, expert * total_rows + first, rows, cols, precision);
+  const int64_t n_parts = rows > 0 ? total_rows / rows : 1;  // gate and up in one tensor
+  return rows_of(tensor, expert * total_rows + first, rows, cols, precision, n_experts * n_parts);
 }
 
 Status WeightReader::index_experts(ExpertWeights& w) {

@@ -89,8 +89,8 @@ class WeightReader {
  private:
   WeightReader(const GgufFile& file, Ops& ops, LoadProgress* progress, PackCache* cache)
       : file_(file), ops_(ops), progress_(progress), cache_(cache) {}
-  Result<Linear> rows_of(const GgufTensor* tensor, int64_t first, int64_t rows, int64_t cols,
-                         WeightPrecision precision);
+  Result<Linear> rows_of(const GgufTensor* tensor, int64_t first, int64_t rows, int64_t cols, WeightPrecision precision,
+                         int64_t n_alike = 1);
   Result<const GgufTensor*> expect(const std::string& name, const std::vector<uint64_t>& dims, bool float_type);
   Result<std::shared_ptr<const PackedWeight>> pack(const WeightSource& source, WeightPrecision precision);
 

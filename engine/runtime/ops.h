@@ -44,6 +44,8 @@ struct WeightSource {
   DType type = DType::kF32;
   int64_t rows = 0;
   int64_t cols = 0;
+  /// Matrices of this name, type and shape that are packed in all, this one among them: they may share their memory.
+  int64_t n_alike = 1;
   /// Reads rows [first, first + count) as stored (dtype_row_bytes each) into out. Called from several threads.
   std::function<Status(int64_t first, int64_t count, std::span<std::byte> out)> read_rows;
 };

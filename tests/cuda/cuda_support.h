@@ -7,7 +7,9 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "engine/runtime/cuda/cuda_ops.h"
@@ -72,6 +74,51 @@ class OtherDevice final : public ForwardingDevice {
   const int n_multiprocessors_;
 };
 
+/// A device that notes what it is asked for: allocations by their purposes, launches of its streams.
+class NotingDevice final : public ForwardingDevice {
+ public:
+  struct Launch {
+    Kernel kernel;
+    LaunchShape shape;
+  };
+  using ForwardingDevice::ForwardingDevice;
+  Result<void*> allocate(uint64_t n_bytes, const char* purpose) override {
+    auto memory = ForwardingDevice::allocate(n_bytes, purpose);
+    if (memory.ok()) ++allocations[purpose];
+    return memory;
+  }
+  Result<std::unique_ptr<Stream>> make_stream() override {
+    GLIMPSE_ASSIGN(std::unique_ptr<Stream> stream, ForwardingDevice::make_stream());
+    return std::unique_ptr<Stream>(std::make_unique<NotingStream>(std::move(stream), launches));
+  }
+  std::map<std::string, int> allocations;
+  std::vector<Launch> launches;  // not those of recordings
+
+ private:
+  class NotingStream final : public Stream {
+   public:
+    NotingStream(std::unique_ptr<Stream> stream, std::vector<Launch>& launches)
+        : stream_(std::move(stream)), launches_(launches) {}
+    Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+      launches_.push_back({kernel, shape});
+      return stream_->launch(kernel, shape, args);
+    }
+    Status copy_in(void* to, const void* from, uint64_t n) override { return stream_->copy_in(to, from, n); }
+    Status copy_out(void* to, const void* from, uint64_t n) override { return stream_->copy_out(to, from, n); }
+    Status copy(void* to, const void* from, uint64_t n) override { return stream_->copy(to, from, n); }
+    Status zero(void* to, uint64_t n) override { return stream_->zero(to, n); }
+    Status synchronize() override { return stream_->synchronize(); }
+    Result<std::unique_ptr<LaunchRecorder>> record() override { return stream_->record(); }
+    Status play(const std::shared_ptr<const Recording>& recording) override { return stream_->play(recording); }
+    Status mark(int number) override { return stream_->mark(number); }
+    Status wait_for(int number) override { return stream_->wait_for(number); }
+
+   private:
+    const std::unique_ptr<Stream> stream_;
+    std::vector<Launch>& launches_;
+  };
+};
+
 /// Operations whose products of many rows are those of warpgroups; of a GPU, what it has.
 inline std::unique_ptr<CudaOps> warpgroup_ops(HostDeviceOptions options = {}) {
   options.warpgroups = true;
@@ -92,7 +139,7 @@ inline std::unique_ptr<CudaOps> wide_warpgroup_ops(HostDeviceOptions options = {
 struct HostCopy {
   std::vector<uint8_t> bytes;
   WeightView view;
-  explicit HostCopy(const CudaWeight& weight) : bytes(weight.memory.size()), view(weight.view) {
+  explicit HostCopy(const CudaWeight& weight) : bytes(weight.n_bytes), view(weight.view) {
     const auto stream = must(test_device({})->make_stream());
     EXPECT_OK(stream->copy_out(bytes.data(), weight.view.data, bytes.size()));
     EXPECT_OK(stream->synchronize());

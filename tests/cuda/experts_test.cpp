@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "engine/model/model.h"
 #include "engine/runtime/routing.h"
 #include "tests/cuda/side.h"
 #include "tests/engine/expert_network.h"
@@ -224,6 +225,26 @@ TEST(CudaExperts, TakeTheMemoryThatWasReserved) {
       EXPECT_EQ(s->available_bytes(), left) << n << " rows";
     }
   }
+}
+
+TEST(CudaExperts, OfATensorShareAnAllocation) {
+  const auto device = std::make_shared<NotingDevice>(test_device({}));
+  ModelOptions options;
+  options.model_path = glimpse::testing::golden_path("qwen2moe/model.gguf");
+  options.n_threads = 1;
+  options.ops_factory = [&](int n_threads) -> Result<std::unique_ptr<Ops>> {
+    GLIMPSE_ASSIGN(std::unique_ptr<CudaOps> ops, CudaOps::create(device, n_threads));
+    return std::unique_ptr<Ops>(std::move(ops));
+  };
+  const auto model = must(Model::load(options));
+  ASSERT_GT(model->text().num_experts, 1);
+  int64_t n_tensors = 0;
+  for (const auto& [purpose, n] : device->allocations) {
+    if (purpose.find("_exps") == std::string::npos) continue;
+    ++n_tensors;
+    EXPECT_EQ(n, 1) << purpose;
+  }
+  EXPECT_EQ(n_tensors, 3 * model->text().num_hidden_layers);
 }
 
 TEST(CudaExperts, RefuseWidthsThatAreNoWholeVectors) {

@@ -197,6 +197,86 @@ TEST(DevicePack, OutOfDeviceMemoryNamesTheSizes) {
   }
 }
 
+// Experts of one tensor: as many bytes as planned in as few pieces, with the values of each, until the last of them
+// goes.
+TEST(DevicePack, MatricesThatAreAlikeShareTheirMemory) {
+  if (on_gpu()) GTEST_SKIP() << "others use its memory, too";
+  constexpr int64_t kRows = 24, kCols = 256, kAlike = 5;
+  constexpr DType kType = DType::kQ6_K;
+  Random random(14);
+  std::vector<std::vector<std::byte>> bytes;
+  for (int64_t i = 0; i < 2 * kAlike; ++i) bytes.push_back(random_blocks(kType, kRows, kCols, random));
+  const auto device = std::make_shared<NotingDevice>(make_host_device({}));
+  const auto ops = must(CudaOps::create(device, 1));
+  const auto pack = [&](int64_t i, const std::string& name) {
+    WeightSource source = source_of(bytes[static_cast<size_t>(i)], kType, kRows, kCols);
+    source.name = name;
+    source.n_alike = kAlike;
+    return ops->pack(source, WeightPrecision::kAsStored);
+  };
+  std::vector<std::shared_ptr<const PackedWeight>> all;
+  all.push_back(must(pack(0, "a")));  // and memory for loading
+  const uint64_t planned = ops->packed_bytes(kType, kRows, kCols, WeightPrecision::kAsStored);
+  all.clear();
+  const uint64_t before = device->free_bytes();
+  device->allocations.clear();
+  for (int64_t i = 0; i < kAlike; ++i) {  // two tensors in turn
+    all.push_back(must(pack(i, "a")));
+    all.push_back(must(pack(kAlike + i, "b")));
+    EXPECT_EQ(all.back()->n_bytes, planned);
+  }
+  EXPECT_EQ(device->allocations, (std::map<std::string, int>{{"a", 1}, {"b", 1}}));
+  EXPECT_EQ(before - device->free_bytes(), 2 * kAlike * planned);
+  std::vector<float> got(kCols), want(kCols);
+  for (size_t i = 0; i < all.size(); ++i) {
+    const auto& from = bytes[i % 2 * kAlike + i / 2];
+    for (int64_t r = 0; r < kRows; ++r) {
+      dequantize_row_ref(kType, from.data() + static_cast<uint64_t>(r) * dtype_row_bytes(kType, kCols), want.data(),
+                         kCols);
+      ops->unpack_row(*all[i], r, got.data());
+      ASSERT_EQ(got, want) << "matrix " << i << ", row " << r;
+    }
+  }
+  all.resize(1);
+  EXPECT_EQ(before - device->free_bytes(), kAlike * planned) << "b's went with its last";
+  all.push_back(must(pack(0, "a")));
+  EXPECT_EQ(device->allocations["a"], 2) << "that of the first tensor is full";
+  all.clear();
+  EXPECT_EQ(device->free_bytes(), before);
+}
+
+// What was begun and failed leaves nothing behind, and the next load nothing to trip over.
+TEST(DevicePack, ATensorThatFailsGivesItsMemoryBack) {
+  if (on_gpu()) GTEST_SKIP() << "needs a device that is almost full";
+  constexpr int64_t kRows = 16, kCols = 64;
+  const auto ops = must(CudaOps::create(make_host_device({.memory_bytes = 40 << 20}), 1));
+  const auto pack = [&](float value, int64_t n_alike) {
+    WeightSource source = source_of(quantized(DType::kF32, std::vector<float>(kRows * kCols, value), kRows, kCols),
+                                    DType::kF32, kRows, kCols);
+    source.n_alike = n_alike;
+    return ops->pack(source, WeightPrecision::kAsStored);
+  };
+  EXPECT_TRUE(pack(1, 1).ok());
+  const uint64_t before = ops->available_bytes();
+  for (const int64_t n_alike : {int64_t{2} << 20, int64_t{1} << 60}) {
+    const auto result = pack(1, n_alike);
+    ASSERT_FALSE(result.ok());
+    EXPECT_EQ(result.error().code, ErrorCode::kOutOfMemory);
+    EXPECT_NE(result.error().message.find("some.weight"), std::string::npos) << result.error().message;
+  }
+  {
+    const auto first = must(pack(1, 3));
+    EXPECT_EQ(pack(NAN, 3).error().code, ErrorCode::kNumeric);
+    EXPECT_LT(ops->available_bytes(), before);
+  }
+  EXPECT_EQ(ops->available_bytes(), before);
+  std::vector<float> row(kCols);
+  const auto again = must(pack(2, 3));
+  ops->unpack_row(*again, kRows - 1, row.data());
+  EXPECT_EQ(row, std::vector<float>(kCols, 2));
+  EXPECT_EQ(before - ops->available_bytes(), 3 * again->n_bytes);
+}
+
 TEST(DevicePack, RefusesRowsThatNoBlockCanHold) {
   if (on_gpu()) GTEST_SKIP() << "needs a device of little shared memory";
   HostDeviceOptions options;

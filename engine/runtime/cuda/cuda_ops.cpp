@@ -134,6 +134,26 @@ Status CudaOps::pack_slot(const WeightSource& source, DType stored, int64_t firs
   return failure.status(source.name);
 }
 
+Status CudaOps::place_weight(const WeightSource& source, CudaWeight& weight) {
+  const uint64_t n_bytes = weight.n_bytes;
+  std::erase_if(shared_, [](const Shared& s) { return s.memory.expired(); });
+  auto found = std::find_if(shared_.begin(), shared_.end(),
+                            [&](const Shared& s) { return s.name == source.name && s.matrix_bytes == n_bytes; });
+  std::shared_ptr<const Memory> memory = found != shared_.end() ? found->memory.lock() : nullptr;
+  if (memory == nullptr) {
+    const std::optional<uint64_t> all = checked_mul(n_bytes, static_cast<uint64_t>(source.n_alike));
+    if (!all) return make_error(ErrorCode::kOutOfMemory, "%s: %d matrices are too many", source.name, source.n_alike);
+    GLIMPSE_ASSIGN(Memory whole, Memory::on_device(device_, *all, source.name.c_str()));
+    memory = std::make_shared<const Memory>(std::move(whole));
+    found = shared_.insert(shared_.end(), {source.name, n_bytes, 0, memory});
+  }
+  weight.view.data = memory->as<uint8_t>() + found->used;
+  found->used += n_bytes;
+  if (found->used + n_bytes > memory->size()) shared_.erase(found);
+  weight.memory = std::move(memory);
+  return {};
+}
+
 Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& source, WeightPrecision precision) {
   GLIMPSE_ASSIGN(const std::shared_ptr<CudaWeight> weight, begin_weight<CudaWeight>(source));
   const DType stored = stored_type(source.type, precision);
@@ -143,8 +163,7 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
     return make_error(ErrorCode::kUnsupported, "%s has %d columns: too many for the shared memory of %s", source.name,
                       source.cols, device_->describe());
   }
-  GLIMPSE_ASSIGN(weight->memory, Memory::on_device(device_, weight->n_bytes, source.name.c_str()));
-  weight->view.data = weight->memory.as<uint8_t>();
+  GLIMPSE_TRY(place_weight(source, *weight));
 
   const uint64_t row_bytes = device_row_bytes(stored, source.cols);
   const int64_t step = std::clamp<int64_t>(static_cast<int64_t>(kRingBytes / row_bytes) / kTileRows * kTileRows,
@@ -175,7 +194,7 @@ Result<std::shared_ptr<const PackedWeight>> CudaOps::pack(const WeightSource& so
     const bool last = first + count == source.rows;
     args.padded_rows = static_cast<int32_t>(last ? weight->view.row_tiles * kTileRows - first : count);
     args.w = weight->view;
-    args.to = weight->memory.as<uint8_t>();
+    args.to = const_cast<uint8_t*>(weight->view.data);
     GLIMPSE_TRY(stream_->copy_in(const_cast<uint8_t*>(args.from), ring_[slot].as<void>(),
                                  static_cast<uint64_t>(count) * row_bytes));
     GLIMPSE_TRY(stream_->launch(pack_kernel(weight->format), LaunchShape{{args.padded_rows, 1, 1}, 0}, &args));

@@ -19,7 +19,7 @@ namespace glimpse::cuda {
 struct CudaWeight final : PackedWeight {
   Format format = Format::kF32;
   WeightView view;
-  Memory memory;
+  std::shared_ptr<const Memory> memory;  // around view.data: of all matrices that are alike
 };
 
 struct CudaBuffer final : BackendBuffer {
@@ -210,6 +210,9 @@ class CudaOps final : private CudaContext, public Ops, public CudaPass {
  private:
   CudaOps(std::shared_ptr<Device> device, std::shared_ptr<Stream> stream, int n_threads, CudaDecode decode,
           const LogSink& log);
+  /// Device memory for a matrix of n_bytes. Those that are alike share one piece: a driver gives whole megabytes, and a
+  /// model may have thousands of experts.
+  Status place_weight(const WeightSource& source, CudaWeight& weight);
   Status pack_slot(const WeightSource& source, DType stored, int64_t first, int64_t count, std::byte* to);
   const void* stage(const void* host, uint64_t n_bytes);
   void copy_in(void* device, const void* host, uint64_t n_bytes);
@@ -220,6 +223,13 @@ class CudaOps final : private CudaContext, public Ops, public CudaPass {
   Memory staging_;  // pinned, in both directions
   uint64_t staged_ = 0;
   Memory ring_[2], raw_;  // packing: pinned, on the device
+  /// Memory of matrices that are alike, of which some have not come yet. It is the matrices'.
+  struct Shared {
+    std::string name;
+    uint64_t matrix_bytes = 0, used = 0;
+    std::weak_ptr<const Memory> memory;
+  };
+  std::vector<Shared> shared_;
   Memory flag_;
 };
 
