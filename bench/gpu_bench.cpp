@@ -253,7 +253,7 @@ class Bench {
   }
 
   void gemv(Format format, const LinearArgs& args) {
-    const int columns = args.n == 1 ? 1 : 4;
+    const int columns = gemv_columns(format, args.n, args.segment[0].w[0].column_tiles, device_->max_shared_bytes());
     const int n_pairs = args.segment[0].n_pairs;
     const Kernel kernel = gemv_kernel(format, columns);
     const int64_t groups = (args.n + columns - 1) / columns;

@@ -126,7 +126,7 @@ part_right() {
   tests exact 30 '*CudaTypes.AreExact*'
   tests oracle 40 '*CudaTypes.Multiply*'
   tests ring 40 'CudaRing*'
-  tests cut 30 '*CudaTypes.Rows*'
+  tests cut 40 '*CudaTypes.Rows*'
   tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*'
   tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*:CudaOperands.*'
   tests attention 30 'CudaAttention.*:CudaCacheQ8.*:WarpgroupAttention.*'
@@ -169,6 +169,7 @@ part_fast() {
   for way in graph launches; do
     shown "bench_$way" 30 "$row" "$glimpse" bench -m "$model" --device cuda --cuda-decode $way -n 128 -p 0 -d $depths ${quick:+--no-roofline}
   done
+  [[ -n $quick ]] || shown bench_together 25 "$row" "$glimpse" bench -m "$model" --device cuda --no-roofline -n 64 -p 0 -np 2,4,8
   shown bench_q8 25 "$row" "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 --no-roofline -n 128 -p 0 -d ${depths#0,}
   shown bench_prefill 40 "$row" "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda -n 0 -p $prompts -b 1024 \
     --image $images "${more[@]}"

@@ -105,6 +105,19 @@ struct CellWalk {
       if constexpr (kPlanes.d_bytes > 0) d += other_record ? records * kPlanes.d_bytes : 0;
     }
   }
+  /// n column tiles on in the order of the planes, in which the last of a row tile is followed by the first of the
+  /// next. Of super-blocks: n is even.
+  GLIMPSE_DEVICE void move(int64_t n) {
+    low += n * (kCellsPerTile * kPlanes.low_bytes());
+    if constexpr (!kPlanes.integer()) return;
+    if constexpr (kPlanes.high_bits > 0) high += n * (kCellsPerTile * kPlanes.high_bytes());
+    if constexpr (!kPlanes.super) {
+      scales += n * (kCellsPerTile * kPlanes.scale_bytes);
+    } else {
+      scales += n / 2 * (kTileRows * kPlanes.scale_bytes);
+      if constexpr (kPlanes.d_bytes > 0) d += n / 2 * (kTileRows * kPlanes.d_bytes);
+    }
+  }
   /// part: of a cell of a float format.
   template <bool stream>
   GLIMPSE_DEVICE void load(int part, RawCell<format>& raw) const {
@@ -112,16 +125,25 @@ struct CellWalk {
       load_words<stream>(low + part * kCellsPerTile * 16, raw.low, 4);
       return;
     }
-    load_words<stream>(low, raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
-    if constexpr (RawCell<format>::kLowWords == 8) load_words<stream>(low + kCellsPerTile * 16, raw.low + 4, 4);
-    if constexpr (kPlanes.high_bits > 0) load_words<false>(high, raw.high, kPlanes.high_bits);
+    load_ahead<stream, 0>(raw);
+  }
+  /// That n steps ahead; of integer formats, n = 0 or an even kStep.
+  template <bool stream, int n>
+  GLIMPSE_DEVICE void load_ahead(RawCell<format>& raw) const {
+    constexpr int cells = n * kStep * kCellsPerTile, records = n * kStep / 2 * kTileRows;
+    const uint8_t* const from = low + cells * kPlanes.low_bytes();
+    load_words<stream>(from, raw.low, RawCell<format>::kLowWords < 4 ? 2 : 4);
+    if constexpr (RawCell<format>::kLowWords == 8) load_words<stream>(from + kCellsPerTile * 16, raw.low + 4, 4);
+    if constexpr (kPlanes.high_bits > 0) {
+      load_words<false>(high + cells * kPlanes.high_bytes(), raw.high, kPlanes.high_bits);
+    }
     if constexpr (!kPlanes.super) {
-      raw.d = load_number<kPlanes.scale_bytes>(scales);
+      raw.d = load_number<kPlanes.scale_bytes>(scales + cells * kPlanes.scale_bytes);
     } else if constexpr (kPlanes.d_bytes > 0) {
-      raw.scales[0] = load_number<kPlanes.cell_scale_bytes()>(scales);
-      raw.d = load_number<kPlanes.d_bytes>(d);
+      raw.scales[0] = load_number<kPlanes.cell_scale_bytes()>(scales + records * kPlanes.scale_bytes);
+      raw.d = load_number<kPlanes.d_bytes>(d + records * kPlanes.d_bytes);
     } else {
-      load_words<false>(scales, raw.scales, kPlanes.scale_bytes / 4);
+      load_words<false>(scales + records * kPlanes.scale_bytes, raw.scales, kPlanes.scale_bytes / 4);
     }
   }
 };
@@ -172,8 +194,9 @@ GLIMPSE_DEVICE CellScales cell_scales(const RawCell<format>& raw, int k) {
   } else if constexpr (kind == ScaleKind::kSix8) {
     const float d = half_bits_to_float(raw.scales[0] & 0xffffu);
     s.minus = -half_bits_to_float(raw.scales[0] >> 16);
-    const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (raw.scales[3] >> (2 * k) & 3u) << 4;
-    const uint32_t min = (raw.scales[2] >> (4 * k) & 15u) | (raw.scales[3] >> (16 + 2 * k) & 3u) << 4;
+    // Their two high bits, brought to bit 4 by one turn of the word.
+    const uint32_t scale = (raw.scales[1] >> (4 * k) & 15u) | (rotate_right(raw.scales[3], 2 * k + 28) & 48u);
+    const uint32_t min = (raw.scales[2] >> (4 * k) & 15u) | (rotate_right(raw.scales[3], 2 * k + 12) & 48u);
     s.scale[0] = s.scale[1] = d * static_cast<float>(static_cast<int>(scale));
     s.min[0] = s.min[1] = static_cast<int>(min);
   } else if constexpr (kind == ScaleKind::kSix8Split) {
@@ -221,6 +244,10 @@ GLIMPSE_DEVICE uint32_t table_values(uint32_t codes) {
   return (low & ~is_high) | (high & is_high);
 }
 
+/// The word's bits n places up, or down where n is negative.
+GLIMPSE_HD constexpr uint32_t shifted(uint32_t word, int n) {
+  return n >= 0 ? word << n : word >> -n;
+}
 /// Four codes of step 0..7, one per byte: unsigned, or signed bytes where the format is_signed.
 template <Format format>
 GLIMPSE_DEVICE uint32_t cell_codes(const RawCell<format>& raw, int step) {
@@ -228,8 +255,11 @@ GLIMPSE_DEVICE uint32_t cell_codes(const RawCell<format>& raw, int step) {
   constexpr int per_word = 8 / p.low_bits;
   constexpr uint32_t mask = 0x01010101u * ((1u << p.low_bits) - 1);
   uint32_t codes = raw.low[step / per_word] >> (p.low_bits * (step % per_word)) & mask;
-  if constexpr (p.high_bits == 1) codes |= (raw.high[0] >> step & 0x01010101u) << p.low_bits;
-  if constexpr (p.high_bits == 2) codes |= (raw.high[step / 4] >> (2 * (step % 4)) & 0x03030303u) << p.low_bits;
+  // High bits go where they belong by one shift.
+  if constexpr (p.high_bits == 1) codes |= shifted(raw.high[0], p.low_bits - step) & 0x01010101u << p.low_bits;
+  if constexpr (p.high_bits == 2) {
+    codes |= shifted(raw.high[step / 4], p.low_bits - 2 * (step % 4)) & 0x03030303u << p.low_bits;
+  }
   if constexpr (p.shared) codes |= (raw.scales[0] >> (8 * (step / 4) + 3 + step / 2 % 2) & 1u) * 0x04040404u;
   if constexpr (p.table) codes = table_values<format>(codes);
   return codes;

@@ -141,7 +141,7 @@ GLIMPSE_DEVICE ColumnPlace place_of(const LinearArgs& args, int column) {
 template <bool kExperts = true>
 GLIMPSE_DEVICE WeightView weight_of(const LinearArgs& args, const Segment& s, int matrix, int expert) {
   WeightView w = s.w[matrix];
-  if (kExperts && args.experts.groups != nullptr) w.data = args.experts.data[matrix][expert];
+  if (kExperts && args.experts.groups != nullptr) w.data = in_global(args.experts.data[matrix][expert], w.data);
   return w;
 }
 /// Where the outputs of a column begin.
@@ -315,14 +315,20 @@ GLIMPSE_DEVICE void finish_block(const LinearArgs& args, const Segment& s, int f
   }
 }
 
-/// Which segment and which of its pairs a running number of pairs means.
+/// A pair of a segment; all pairs are numbered from the first segment's on.
 struct PairPlace {
-  int segment, pair;
+  int segment = 0, pair = 0;
 };
-GLIMPSE_DEVICE PairPlace find_pair(const LinearArgs& args, int index) {
-  int s = 0;
-  while (s + 1 < args.n_segments && index >= args.segment[s].n_pairs) index -= args.segment[s++].n_pairs;
-  return {s, index};
+/// The pair whose number is `ahead` more than that of `from`.
+GLIMPSE_DEVICE PairPlace find_pair(const LinearArgs& args, int ahead, PairPlace from = {}) {
+  from.pair += ahead;
+  GLIMPSE_UNROLL
+  for (int s = 0; s + 1 < kMaxSegments; ++s) {  // by constants: a loop over memory would be slow
+    const int n_pairs = args.segment[s].n_pairs;
+    if (from.segment != s || s + 1 >= args.n_segments || from.pair < n_pairs) continue;
+    from = {s + 1, from.pair - n_pairs};
+  }
+  return from;
 }
 
 }  // namespace glimpse::cuda

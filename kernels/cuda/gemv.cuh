@@ -1,7 +1,9 @@
-// Few columns: y = W norm(x) for up to 4 columns per block, decode and small batches.
+// Few columns: y = W norm(x) for up to 8 columns per block, decode and small batches.
 //
-// Each block normalises and quantises its columns for itself (they are few and in L2) and then takes pairs of row
-// tiles. Warps split the columns of the matrix, lanes (g, t) the cells of a tile; every lane has row g of both tiles.
+// Each block normalises and quantises its columns for itself (they are few and in L2: gemv_columns.cuh) and then takes
+// pairs of row tiles. Warps split the columns of the matrix, lanes (g, t) the cells of a tile; every lane has row g of
+// both tiles. What does not depend on the columns is done before they are there: the first weights of a step's products
+// are in registers when the launch ahead ends.
 //
 // Order of operations of an output, whatever the number of columns, blocks or pairs: a lane of warp w adds its cells of
 // column tiles w, w + 8, ... in ascending order, for integer formats
@@ -11,249 +13,89 @@
 // (t2 + t3), warps in ascending order. Integer sums are exact.
 #pragma once
 
-#include "kernels/cuda/cache.cuh"
 #include "kernels/cuda/cells.cuh"
-#include "kernels/cuda/epilogue.cuh"
-#include "kernels/cuda/norm.cuh"
-#include "kernels/cuda/operand.cuh"
+#include "kernels/cuda/gemv_columns.cuh"
 
 namespace glimpse::cuda {
 
-constexpr int kGemvThreads = 256;
-constexpr int kGemvWarps = kGemvThreads / kWarp;
-constexpr int kMaxNormPieces = 16;
-
-/// Columns that share a scale of the quantised activations: as the CPU kernels have it.
-GLIMPSE_HD constexpr int act_block(Format format) {
-  return planes_of(format).super ? 256 : 32;
+/// Whether a group of n columns has neither column c nor the one behind it: with pairs of columns there are sums enough
+/// under way, and experts often have one or two of eight.
+template <int kColumns>
+GLIMPSE_DEVICE bool lacks(int c, int n) {
+  return kColumns > 2 && c > 0 && c % 2 == 0 && c >= n;
 }
 
-/// Byte offsets in shared memory. One record per column: values, scales, sums.
-struct GemvShared {
-  int scales_at = 0, sums_at = 0, record = 0;  // in a record
-  int partials_at = 0, scratch_at = 0, total = 0;
+/// Where a lane finds the values, scales and sums of its cell of a column tile, in bytes from a record's start.
+template <Format format>
+struct CellColumns {
+  static constexpr Planes kPlanes = planes_of(format);
+  /// From a warp's column tile to its next.
+  static constexpr int kCells = kGemvWarps * kTileColumns / kCell;
+  static constexpr int kScaleBytes = kCells / (kPlanes.super ? 8 : 1) * 4,
+                       kSumBytes = kCells * (kCell / kPlanes.sub) * 4;
+  int values, scales, sums;
+
+  GLIMPSE_DEVICE CellColumns(const GemvShared& layout, int column_tile) {
+    const int cell = column_tile * 4 + lane_index() % 4;
+    values = cell * kCell;
+    scales = layout.scales_at + (kPlanes.super ? cell / 8 : cell) * 4;
+    sums = layout.sums_at + cell * (kCell / kPlanes.sub) * 4;
+  }
+  GLIMPSE_DEVICE void next(int n) {
+    values += n * kCells * kCell;
+    scales += n * kScaleBytes;
+    sums += n * kSumBytes;
+  }
 };
-GLIMPSE_HD GemvShared gemv_shared(Format format, int n_columns, int column_tiles) {
-  const Planes p = planes_of(format);
-  const int k = column_tiles * kTileColumns;
-  GemvShared s;
-  s.scales_at = p.integer() ? k : 4 * k;
-  s.sums_at = s.scales_at + (p.integer() ? k / 32 * 4 : 0);
-  s.record = s.sums_at + (p.integer() ? k / p.sub * 4 : 0);
-  s.partials_at = n_columns * s.record;
-  s.scratch_at = s.partials_at + 2 * kGemvWarps * 2 * kTileRows * n_columns * 4;
-  s.total = s.scratch_at + (32 + 2 * kMaxNormPieces) * 4;
-  return s;
-}
 
-/// A lane prepares eight neighbouring columns at a time, a block kGemvTurn; so many turns of a row are loaded together.
-constexpr int kGemvTurn = kGemvThreads * 8;
-constexpr int kGemvTurns = 5;
-/// Elements [at, at + 8) of a row of k floats; zeros from k on. at: a multiple of 8. For integer formats k is one, too,
-/// and rows are aligned to 16 bytes.
+/// Sums of the products of a cell's codes with a column's values: of all of it, or of halves with scales of their own.
 template <Format format>
-GLIMPSE_DEVICE void load_eight_of(const float* row, int at, int k, float (&out)[8]) {
-  if (at + 8 <= k && (planes_of(format).integer() || reinterpret_cast<uintptr_t>(row) % sizeof(Vec16) == 0)) {
-    load_eight(row + at, out);
-    return;
-  }
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 8; ++i) out[i] = !planes_of(format).integer() && at + i < k ? row[at + i] : 0.0f;
-}
-
-GLIMPSE_DEVICE bool norm_in_pieces(const LinearArgs& args) {
-  return norm_width(args.norm, args.k) < args.k;
-}
-/// Weights of the norm of a lane's eight columns from `at` on.
-struct NormEight {
-  float weight[8];
-};
-template <Format format>
-GLIMPSE_DEVICE NormEight load_norm(const LinearArgs& args, int at) {
-  NormEight n{};
-  if (args.norm.kind != NormKind::kNone && !norm_in_pieces(args)) {
-    load_eight_of<format>(args.norm.weight, at, args.k, n.weight);
-  }
-  return n;
-}
-
-/// A lane's elements of kGemvTurns turns, the first of them `turn`.
-template <Format format>
-GLIMPSE_DEVICE void load_turns(const float* x, int turn, int k, float (&v)[kGemvTurns][8]) {
-  GLIMPSE_UNROLL
-  for (int i = 0; i < kGemvTurns; ++i) {
-    load_eight_of<format>(x, (turn + i) * kGemvTurn + 8 * thread_index(), k, v[i]);
-  }
-}
-
-/// Mean and reciprocal deviation of a row in one piece. v: its first turns. Sums: each lane ascending over its
-/// elements, then block_sum().
-template <Format format>
-GLIMPSE_DEVICE Moments row_moments(const float* x, const LinearArgs& args, const float (&v)[kGemvTurns][8],
-                                   float* scratch) {
-  const auto sum_over = [&](const auto& term) {
-    float sum = 0;
-    GLIMPSE_UNROLL
-    for (int turn = 0; turn < kGemvTurns; ++turn) {
-      const int at = turn * kGemvTurn + 8 * thread_index();
-      if (at >= args.k) break;
-      GLIMPSE_UNROLL
-      for (int i = 0; i < 8; ++i) sum = term(v[turn][i], at + i, sum);
-    }
-    for (int at = kGemvTurns * kGemvTurn + 8 * thread_index(); at < args.k; at += kGemvTurn) {
-      for (int i = 0; i < 8; ++i) sum = term(at + i < args.k ? x[at + i] : 0.0f, at + i, sum);
-    }
-    return block_sum(sum, scratch);
-  };
-  Moments m{0.0f, 1.0f};
-  const float n = static_cast<float>(args.k);
-  if (args.norm.kind == NormKind::kLayer)
-    m.mean = sum_over([](float value, int, float sum) { return sum + value; }) / n;
-  const float square = sum_over(
-      [&](float value, int i, float sum) { return i < args.k ? fmaf(value - m.mean, value - m.mean, sum) : sum; });
-  m.inverse = 1.0f / sqrtf(square / n + args.norm.eps);
-  return m;
-}
-
-/// Eight floats of a lane as int8 with a scale per block of activations, into a record.
-template <Format format>
-GLIMPSE_DEVICE void quantize_eight(const float (&v)[8], int at, int k_padded, const GemvShared& layout,
-                                   uint8_t* record) {
+GLIMPSE_DEVICE void cell_dots(const RawCell<format>& raw, const Vec16& low, const Vec16& high, int (&dot)[2]) {
   constexpr Planes p = planes_of(format);
-  constexpr uint32_t tiny_bits = 27u << 23;  // 2^-100: below it 127 / max could overflow
-  constexpr uint32_t infinity_bits = 0x7f800000u;
-  uint32_t max_bits = 0;  // magnitudes compare like their bits, NaN above infinity
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 8; ++i) {
-    const uint32_t bits = float_to_bits(v[i]) & 0x7fffffffu;
-    max_bits = bits > max_bits ? bits : max_bits;
-  }
-  GLIMPSE_UNROLL
-  for (int mask = 1; mask < act_block(format) / 8; mask *= 2) {
-    const uint32_t other = shuffle_xor(max_bits, mask);
-    max_bits = other > max_bits ? other : max_bits;
-  }
-  const float max = bits_to_float(max_bits);
-  const bool usable = max_bits >= tiny_bits && max_bits < infinity_bits;
-  const float scale = usable ? max / 127.0f : max_bits >= infinity_bits ? bits_to_float(0x7fc00000u) : 0.0f;
-  const float inverse = usable ? 127.0f / max : 0.0f;
-  uint32_t words[2] = {0, 0};
-  int sum = 0;
-  GLIMPSE_UNROLL
-  for (int i = 0; i < 8; ++i) {
-    const int q = usable ? round_to_int(v[i] * inverse) : 0;
-    words[i / 4] |= (static_cast<uint32_t>(q) & 255u) << (8 * (i % 4));
-    sum += q;
-  }
-  GLIMPSE_UNROLL
-  for (int mask = 1; mask < p.sub / 8; mask *= 2) sum += shuffle_xor(sum, mask);
-  if (at >= k_padded) return;
-  *reinterpret_cast<Vec8*>(record + at) = Vec8{{words[0], words[1]}};
-  if (at % act_block(format) == 0) {
-    reinterpret_cast<float*>(record + layout.scales_at)[at / act_block(format)] = scale;
-  }
-  if (at % p.sub == 0) reinterpret_cast<int*>(record + layout.sums_at)[at / p.sub] = sum;
-}
-
-/// Eight columns of a lane into a record.
-template <Format format>
-GLIMPSE_DEVICE void store_eight(const float (&v)[8], int at, int k_padded, const GemvShared& layout, uint8_t* record) {
-  if constexpr (planes_of(format).integer()) {
-    quantize_eight<format>(v, at, k_padded, layout, record);
-  } else if (at < k_padded) {
+  constexpr bool nibbles = p.low_bits == 4 && p.high_bits == 0 && !p.table && !p.shared && !p.is_signed;
+  const auto values = [&](int step) { return step < 4 ? low.w[step] : high.w[step - 4]; };
+  dot[0] = dot[1] = 0;
+  if constexpr (nibbles) {
+    int sixteenfold[2] = {0, 0};  // high nibbles, multiplied where they are
     GLIMPSE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      Vec16 four;
-      GLIMPSE_UNROLL
-      for (int i = 0; i < 4; ++i) four.w[i] = float_to_bits(v[4 * half + i]);
-      *reinterpret_cast<Vec16*>(reinterpret_cast<float*>(record) + permuted(at + 4 * half)) = four;
+    for (int word = 0; word < 4; ++word) {
+      const int u = p.sub == 16 ? word / 2 : 0;
+      dot[u] = dp4a_us(raw.low[word] & 0x0f0f0f0fu, values(2 * word), dot[u]);
+      sixteenfold[u] = dp4a_us(raw.low[word] & 0xf0f0f0f0u, values(2 * word + 1), sixteenfold[u]);
     }
-  }
-}
-
-/// A row that is normalised in several pieces.
-template <Format format>
-GLIMPSE_DEVICE void prepare_pieces(const LinearArgs& args, const float* x, int k_padded, const GemvShared& layout,
-                                   uint8_t* record, float* scratch) {
-  const int width = args.norm.width;
-  float* const pieces = scratch + 32;  // mean and inverse deviation of each
-  for (int piece = 0; piece * width < args.k; ++piece) {
-    const Moments m = moments(x + piece * width, args.norm, width, scratch);
-    if (thread_index() == 0) pieces[2 * piece] = m.mean, pieces[2 * piece + 1] = m.inverse;
-  }
-  barrier();
-  for (int turn = warp_index() * 256; turn < k_padded; turn += kGemvTurn) {
-    float v[8];
-    for (int i = 0; i < 8; ++i) {
-      const int at = turn + 8 * lane_index() + i, piece = at / width;
-      v[i] = at < args.k
-                 ? normalized(x[at], args.norm, Moments{pieces[2 * piece], pieces[2 * piece + 1]}, at - piece * width)
-                 : 0.0f;
-    }
-    store_eight<format>(v, turn + 8 * lane_index(), k_padded, layout, record);
-  }
-}
-
-/// norm(x) of one column into a record of shared memory. All threads take part; a barrier must follow. first: of
-/// load_norm() for this lane.
-template <Format format>
-GLIMPSE_DEVICE void prepare_column(const LinearArgs& args, const float* x, int k_padded, const NormEight& first,
-                                   const GemvShared& layout, uint8_t* record, float* scratch) {
-  if (norm_in_pieces(args)) {
-    prepare_pieces<format>(args, x, k_padded, layout, record, scratch);
-    return;
-  }
-  float v[kGemvTurns][8];
-  load_turns<format>(x, 0, args.k, v);
-  const bool has_norm = args.norm.kind != NormKind::kNone;
-  const Moments m = has_norm ? row_moments<format>(x, args, v, scratch) : Moments{0.0f, 1.0f};
-  GLIMPSE_NO_UNROLL
-  for (int turn = 0; turn * kGemvTurn < k_padded; turn += kGemvTurns) {
-    if (turn > 0) load_turns<format>(x, turn, args.k, v);
     GLIMPSE_UNROLL
-    for (int t = 0; t < kGemvTurns; ++t) {
-      const int at = (turn + t) * kGemvTurn + 8 * thread_index();
-      if (at - 8 * lane_index() >= k_padded) break;  // whole warps: their lanes look for the greatest together
-      if (has_norm) {
-        const NormEight n = turn + t == 0 ? first : load_norm<format>(args, at);
-        GLIMPSE_UNROLL
-        for (int i = 0; i < 8; ++i) v[t][i] = (v[t][i] - m.mean) * m.inverse * n.weight[i];  // beyond k: zero
-        if (args.norm.bias != nullptr) {
-          float bias[8];
-          load_eight_of<format>(args.norm.bias, at, args.k, bias);
-          GLIMPSE_UNROLL
-          for (int i = 0; i < 8; ++i) v[t][i] += bias[i];
-        }
-      }
-      store_eight<format>(v[t], at, k_padded, layout, record);
+    for (int u = 0; u < 2; ++u) dot[u] += sixteenfold[u] >> 4;
+  } else {
+    GLIMPSE_UNROLL
+    for (int step = 0; step < 8; ++step) {
+      int& sum = dot[p.sub == 16 ? step / 4 : 0];
+      sum = p.is_signed ? dp4a(cell_codes<format>(raw, step), values(step), sum)
+                        : dp4a_us(cell_codes<format>(raw, step), values(step), sum);
     }
   }
 }
 
-/// acc[h][c] += the dot products of raw, the lane's cells of tiles h = 0, 1 in column tile kt, with column c.
+/// acc[h][c] += the dot products of raw, the lane's cells of tiles h = 0, 1 in a column tile, with column c. k: the
+/// cell in its super-block; turn: tiles of the warp behind that of `at`; n: columns that there are (lacks()).
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void multiply_raw(const RawCell<format> (&raw)[2], int kt, const GemvShared& layout,
-                                 const uint8_t* columns, float (&acc)[2][kColumns]) {
+GLIMPSE_DEVICE void multiply_raw(const RawCell<format> (&raw)[2], int k, const uint8_t* columns, int n, int record,
+                                 const CellColumns<format>& at, int turn, float (&acc)[2][kColumns]) {
   constexpr Planes p = planes_of(format);
-  const int cell = kt * 4 + lane_index() % 4;
+  using Columns = CellColumns<format>;
+  const CellScales scales_of[2] = {cell_scales<format>(raw[0], k), cell_scales<format>(raw[1], k)};
   GLIMPSE_UNROLL
   for (int c = 0; c < kColumns; ++c) {
-    const uint8_t* const record = columns + c * layout.record;
-    const auto* const values = reinterpret_cast<const Vec16*>(record + cell * kCell);
+    if (lacks<kColumns>(c, n)) break;
+    const uint8_t* const from = columns + c * record;
+    const auto* const values = reinterpret_cast<const Vec16*>(from + at.values + turn * Columns::kCells * kCell);
     const Vec16 low = values[0], high = values[1];
-    const float act_scale = reinterpret_cast<const float*>(record + layout.scales_at)[p.super ? cell / 8 : cell];
-    const int* const sums = reinterpret_cast<const int*>(record + layout.sums_at) + cell * (kCell / p.sub);
+    const float act_scale = *reinterpret_cast<const float*>(from + at.scales + turn * Columns::kScaleBytes);
+    const int* const sums = reinterpret_cast<const int*>(from + at.sums + turn * Columns::kSumBytes);
     GLIMPSE_UNROLL
     for (int h = 0; h < 2; ++h) {
-      const CellScales scales = cell_scales<format>(raw[h], cell % 8);
-      int dot[2] = {0, 0};
-      GLIMPSE_UNROLL
-      for (int step = 0; step < 8; ++step) {
-        const uint32_t a = step < 4 ? low.w[step] : high.w[step - 4];
-        int& sum = dot[p.sub == 16 ? step / 4 : 0];
-        sum = p.is_signed ? dp4a(cell_codes<format>(raw[h], step), a, sum)
-                          : dp4a_us(cell_codes<format>(raw[h], step), a, sum);
-      }
+      const CellScales& scales = scales_of[h];
+      int dot[2];
+      cell_dots<format>(raw[h], low, high, dot);
       float blk = 0;
       if constexpr (p.sub == 16) {
         if constexpr (p.mins) {
@@ -274,10 +116,10 @@ GLIMPSE_DEVICE void multiply_raw(const RawCell<format> (&raw)[2], int kt, const 
 /// The same for float formats, whose cells are loaded in parts.
 template <Format format, int kColumns>
 GLIMPSE_DEVICE void multiply_cells(const WeightView (&weight)[2], const PairTiles& pair, int kt,
-                                   const GemvShared& layout, const uint8_t* columns, float (&acc)[2][kColumns]) {
+                                   const GemvShared& layout, const uint8_t* columns, int n, float (&acc)[2][kColumns]) {
   constexpr Planes p = planes_of(format);
   const int g = lane_index() / 4, t = lane_index() % 4;
-  GLIMPSE_UNROLL
+  GLIMPSE_UNROLL_BY(kColumns > 4 ? 1 : p.parts())
   for (int part = 0; part < p.parts(); ++part) {
     RawCell<format> raw[2];
     GLIMPSE_UNROLL
@@ -289,6 +131,7 @@ GLIMPSE_DEVICE void multiply_cells(const WeightView (&weight)[2], const PairTile
       for (int h = 0; h < 2; ++h) cell_floats<format>(raw[h], CellScales{}, step, w[h]);
       GLIMPSE_UNROLL
       for (int c = 0; c < kColumns; ++c) {
+        if (lacks<kColumns>(c, n)) break;
         const auto* const x = reinterpret_cast<const float*>(columns + c * layout.record) + kt * kTileColumns +
                               (part * RawCell<format>::kSteps + step) * 16 + t * 4;
         const Vec16 a = *reinterpret_cast<const Vec16*>(x);
@@ -302,15 +145,37 @@ GLIMPSE_DEVICE void multiply_cells(const WeightView (&weight)[2], const PairTile
   }
 }
 
-/// A lane's cells of the pairs that its block takes, one column tile of its warp after the other, loaded one ahead: the
-/// next pair's first while the sums of this one are brought together.
-template <Format format>
+/// A lane's cells of the pairs that its block takes, one column tile of its warp after the other: of one column, whose
+/// products are done sooner than loads, two of them in registers.
+template <Format format, int kColumns>
 struct PairWalk {
+  static constexpr bool kAhead = kColumns == 1;
+  static constexpr int kTurn = (kAhead ? 2 : 1) * kGemvWarps;  // column tiles from one place of `cell` to the next
+  /// While columns are prepared few registers are free: enough for both where a cell is five words.
+  static constexpr bool kBothEarly =
+      !planes_of(format).super && planes_of(format).low_bits + planes_of(format).high_bits == 4;
   CellWalk<format, kGemvWarps> cell[2];
-  RawCell<format> ahead[2];
+  RawCell<format> raw[2][2];  // of that column tile and the warp's next; of both tiles of the pair
 
-  GLIMPSE_DEVICE void start(const LinearArgs& args, int expert, int index) {
-    const PairPlace place = find_pair(args, index);
+  template <int n>
+  GLIMPSE_DEVICE void load_ahead() {
+    cell[0].template load_ahead<true, n>(raw[n % 2][0]);
+    cell[1].template load_ahead<true, n>(raw[n % 2][1]);
+  }
+  /// The first column tiles of a pair, of warps that have any.
+  GLIMPSE_DEVICE void load_first(int column_tiles) {
+    if (!kAhead) return;
+    load_ahead<0>();
+    if (kBothEarly) load_second(column_tiles);
+  }
+  GLIMPSE_DEVICE void load_second(int column_tiles) {
+    if (kAhead && warp_index() + kGemvWarps < column_tiles) load_ahead<1>();
+  }
+  GLIMPSE_DEVICE void next_turn() {
+    cell[0].move(kTurn);
+    cell[1].move(kTurn);
+  }
+  GLIMPSE_DEVICE void start(const LinearArgs& args, int expert, const PairPlace& place) {
     const Segment& s = args.segment[place.segment];
     const PairTiles pair = pair_tiles(s, place.pair);
     GLIMPSE_UNROLL
@@ -319,22 +184,56 @@ struct PairWalk {
                     lane_index() % 4);
     }
   }
-  GLIMPSE_DEVICE void next() {
-    cell[0].next(0);
-    cell[1].next(0);
-  }
-  GLIMPSE_DEVICE void load() {
-    cell[0].template load<true>(0, ahead[0]);
-    cell[1].template load<true>(0, ahead[1]);
+  /// From behind pair `from` to the first column tile of pair `to`.
+  GLIMPSE_DEVICE void go_on(const LinearArgs& args, int expert, const PairPlace& from, const PairPlace& to) {
+    const Segment& s = args.segment[to.segment];
+    if (to.segment != from.segment || s.output == Output::kRopeQuery || s.output == Output::kRopeKey) {
+      return start(args, expert, to);
+    }
+    const int column_tiles = s.w[0].column_tiles, row_tiles = s.output == Output::kSwiglu ? 1 : 2;
+    const int gone = (column_tiles - 1 - warp_index() + kGemvWarps) / kTurn * kTurn;
+    const int64_t n = static_cast<int64_t>(to.pair - from.pair) * row_tiles * column_tiles - gone;
+    cell[0].move(n);
+    cell[1].move(n);
   }
 };
-template <Format format>
-requires(!planes_of(format).integer()) struct PairWalk<format> {
+template <Format format, int kColumns>
+requires(!planes_of(format).integer()) struct PairWalk<format, kColumns> {
 };
+
+/// acc += the products of a pair, at whose first column tile the walk is, with all columns.
+template <Format format, int kColumns>
+GLIMPSE_DEVICE void multiply_pair(PairWalk<format, kColumns>& walk, int column_tiles, const GemvShared& layout,
+                                  const uint8_t* columns, int n, float (&acc)[2][kColumns]) {
+  const int warp = warp_index(), k = warp % 2 * 4 + lane_index() % 4;
+  CellColumns<format> at(layout, warp);
+  int kt = warp;
+  if constexpr (!PairWalk<format, kColumns>::kAhead) {
+    GLIMPSE_NO_UNROLL
+    for (; kt < column_tiles; kt += kGemvWarps) {
+      walk.template load_ahead<0>();
+      multiply_raw<format, kColumns>(walk.raw[0], k, columns, n, layout.record, at, 0, acc);
+      walk.next_turn();
+      at.next(1);
+    }
+  } else {
+    GLIMPSE_NO_UNROLL
+    for (; kt + kGemvWarps < column_tiles; kt += 2 * kGemvWarps) {
+      multiply_raw<format, kColumns>(walk.raw[0], k, columns, n, layout.record, at, 0, acc);
+      if (kt + 2 * kGemvWarps < column_tiles) walk.template load_ahead<2>();
+      multiply_raw<format, kColumns>(walk.raw[1], k, columns, n, layout.record, at, 1, acc);
+      if (kt + 3 * kGemvWarps < column_tiles) walk.template load_ahead<3>();
+      walk.next_turn();
+      at.next(2);
+    }
+    if (kt < column_tiles) multiply_raw<format, kColumns>(walk.raw[0], k, columns, n, layout.record, at, 0, acc);
+  }
+}
 
 GLIMPSE_DEVICE int count_pairs_of(const LinearArgs& args) {
   int n_pairs = 0;
-  for (int i = 0; i < args.n_segments; ++i) n_pairs += args.segment[i].n_pairs;
+  GLIMPSE_UNROLL
+  for (int i = 0; i < kMaxSegments; ++i) n_pairs += i < args.n_segments ? args.segment[i].n_pairs : 0;
   return n_pairs;
 }
 
@@ -346,6 +245,7 @@ constexpr int kGemvPairsAhead = 5;
 template <Format format>
 GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int expert, int index, int first) {
   constexpr Planes p = planes_of(format);
+  if (!prefetches(first)) return;
   const PairPlace place = find_pair(args, index);
   const Segment& s = args.segment[place.segment];
   const PairTiles pair = pair_tiles(s, place.pair);
@@ -374,68 +274,72 @@ GLIMPSE_DEVICE void publish_best(const uint64_t* best, uint64_t* of_all) {
   atomic_max(of_all, most);
 }
 
-/// The products themselves. at: x: block of those that share the pairs of all segments.
+/// A column on its way: of a single one, what of it can be loaded before everything else.
+struct FirstColumn {
+  const float* x = nullptr;
+  NormEight norm{};
+  Companions<1> with{};  // of the first pair, where no launch makes them
+  float v[kGemvTurns][8];
+};
+GLIMPSE_DEVICE RowPositions step_positions(const LinearArgs& args, bool of_step) {
+  return {args.at.n_past, of_step ? args.at.steps : nullptr};
+}
+
+/// The products themselves. n_pairs: of all segments; first: the block's first pair; walk: its first weights; column:
+/// the single one.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, const ColumnGroup& group,
-                               const NormEight& norm, uint8_t* columns) {
+GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group, int n_pairs, const PairPlace& first,
+                               PairWalk<format, kColumns>& walk, FirstColumn& column, uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
   constexpr bool of_step = kColumns == 1;  // of one row; products of steps of several rotate and store nothing
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);
   const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
-  const int n_pairs = count_pairs_of(args);
-  for (int c = 0; c < kColumns; ++c) {
-    // A block of fewer columns computes the last one several times and stores it once.
-    const ColumnPlace from = place_of(args, group.first + (c < group.n ? c : group.n - 1));
-    const float* const x = args.x + from.row * args.ld_x + from.slot * args.experts.slot_ld_x;
-    prepare_column<format>(args, x, column_tiles * kTileColumns, norm, layout, columns + c * layout.record, scratch);
-    barrier();
-  }
-
-  PairWalk<format> walk;
-  if constexpr (planes_of(format).integer()) {
-    if (at.x < n_pairs && warp < column_tiles) {
-      walk.start(args, group.expert, at.x);
-      walk.load();
-    }
-  }
-  const RowPositions positions{args.at.n_past, of_step ? args.at.steps : nullptr};
+  const RowPositions positions = step_positions(args, of_step);
   const int my_row = thread_index() % kTileRows;
   const bool finishes = thread_index() < group.n * kTileRows;
   const ColumnPlace my_column = finishes ? place_of(args, group.first + thread_index() / kTileRows) : ColumnPlace{};
+  Companions<1> with = column.with;
+  if constexpr (kColumns == 1) {
+    prepare_column<format>(args, column.x, column_tiles * kTileColumns, column.norm, layout, column.v, columns,
+                           scratch);
+    barrier();
+  } else {
+    prepare_columns<format, kColumns>(args, group, column_tiles * kTileColumns, layout, columns, scratch);
+  }
+  if constexpr (planes_of(format).integer()) {
+    if (block_x() < n_pairs && warp < column_tiles) {
+      if (!of_step) walk.start(args, group.expert, first);
+      if (!PairWalk<format, kColumns>::kBothEarly) walk.load_second(column_tiles);
+    }
+  }
   auto* const best = reinterpret_cast<uint64_t*>(scratch + 32);  // of the rows that a thread finishes
   if (of_step && args.best != nullptr && finishes) best[my_row] = 0;
   int buffer = 0;
+  PairPlace place = first;
   GLIMPSE_NO_UNROLL
-  for (int index = at.x; index < n_pairs; index += at.grid_x) {
-    const int ahead = index + kGemvPairsAhead * at.grid_x;
+  for (int index = block_x(); index < n_pairs; index += grid_x()) {
+    const int ahead = index + kGemvPairsAhead * grid_x();
     if (ahead < n_pairs) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
-    const PairPlace place = find_pair(args, index);
     const Segment& s = args.segment[place.segment];
-    Companions<1> with{};
-    if (finishes) with = load_companions<1>(args, positions, s, place.pair, my_row, my_column);
+    const bool has_companions = of_step && index == block_x() && s.output != Output::kAdd;
+    if (finishes && !has_companions) with = load_companions<1>(args, positions, s, place.pair, my_row, my_column);
+    const PairPlace next = find_pair(args, grid_x(), place);
     float acc[2][kColumns] = {};
     if constexpr (planes_of(format).integer()) {
-      GLIMPSE_NO_UNROLL
-      for (int kt = warp; kt < column_tiles; kt += kGemvWarps) {
-        const RawCell<format> raw[2] = {walk.ahead[0], walk.ahead[1]};
-        if (kt + kGemvWarps < column_tiles) {
-          walk.next();
-          walk.load();
-        }
-        multiply_raw<format, kColumns>(raw, kt, layout, columns, acc);
-      }
-      if (index + at.grid_x < n_pairs && warp < column_tiles) {
-        walk.start(args, group.expert, index + at.grid_x);
-        walk.load();
+      multiply_pair<format, kColumns>(walk, column_tiles, layout, columns, group.n, acc);
+      if (index + grid_x() < n_pairs && warp < column_tiles) {
+        walk.go_on(args, group.expert, place, next);
+        walk.load_first(column_tiles);
+        if (!PairWalk<format, kColumns>::kBothEarly) walk.load_second(column_tiles);
       }
     } else {
       const PairTiles pair = pair_tiles(s, place.pair);
       const WeightView weight[2] = {weight_of(args, s, pair.matrix[0], group.expert),
                                     weight_of(args, s, pair.matrix[1], group.expert)};
       for (int kt = warp; kt < column_tiles; kt += kGemvWarps) {
-        multiply_cells<format, kColumns>(weight, pair, kt, layout, columns, acc);
+        multiply_cells<format, kColumns>(weight, pair, kt, layout, columns, group.n, acc);
       }
     }
     // [buffer][warp][tile][column][row]; two buffers, so that one barrier per pair is enough.
@@ -470,6 +374,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const BlockIndex& at, con
       }
     }
     buffer ^= 1;
+    place = next;
   }
   if (of_step && args.best != nullptr && warp == 0) publish_best(best, args.best);
 }
@@ -486,18 +391,35 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     group = group_of<kColumns>(args, block_y());
     if (group.n <= 0) return;
   }
-  // Others do not depend on what the previous kernel made: they come while the columns are prepared.
+  // Others do not depend on what the previous kernel made: the first come now, the rest while columns are prepared.
   const int n_pairs = count_pairs_of(args);
+  const PairPlace first = find_pair(args, block_x());
+  PairWalk<format, kColumns> walk;
+  if constexpr (of_step && planes_of(format).integer()) {
+    const int column_tiles = args.segment[0].w[0].column_tiles;
+    if (block_x() < n_pairs && warp_index() < column_tiles) {
+      walk.start(args, group.expert, first);
+      walk.load_first(column_tiles);
+    }
+  }
   GLIMPSE_NO_UNROLL
   for (int i = 0, index = block_x(); index < n_pairs && i < kGemvPairsAhead; ++i, index += grid_x()) {
     prefetch_pair<format>(args, group.expert, index, 8 * i);
   }
-  const NormEight norm = load_norm<format>(args, 8 * thread_index());
-  if (!chosen) {
-    if constexpr (of_step) dependency_wait();
-    group = group_of<kColumns>(args, block_y());
+  if (!chosen) group = group_of<kColumns>(args, block_y());
+  FirstColumn column;
+  if constexpr (of_step) {
+    column.norm = load_norm<format>(args, 8 * thread_index());
+    column.x = elements_of(args, group.first);
+    const Segment& s = args.segment[first.segment];
+    if (thread_index() < kTileRows && block_x() < n_pairs && s.output != Output::kAdd) {
+      column.with = load_companions<1>(args, step_positions(args, of_step), s, first.pair, thread_index(),
+                                       place_of(args, group.first));
+    }
+    if (!chosen) dependency_wait();
+    load_turns<format>(column.x, 0, args.k, column.v);
   }
-  gemv_block<format, kColumns>(args, this_block(), group, norm, shared());
+  gemv_block<format, kColumns>(args, group, n_pairs, first, walk, column, shared());
 }
 
 }  // namespace glimpse::cuda

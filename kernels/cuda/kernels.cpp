@@ -23,12 +23,15 @@ static_assert(kGemmPairsPerBlock == kWgPairs && kGemmColumnsPerBlock == kWgColum
 // The kernels of a weight format; kCount where there are none.
 struct FormatKernels {
   Format format = {};
-  Kernel gemv[2] = {Kernel::kCount, Kernel::kCount};  // of one column, of four
+  Kernel gemv[3] = {Kernel::kCount, Kernel::kCount, Kernel::kCount};  // of one column, of four, of eight
   Kernel pack = Kernel::kCount, embed = Kernel::kCount;
 };
 constexpr FormatKernels kFormats[] = {
-#define GLIMPSE_CUDA_FORMAT(name, format) \
-  {Format::format, {Kernel::gemv_##name##_1, Kernel::gemv_##name##_4}, Kernel::pack_##name, Kernel::embed_##name},
+#define GLIMPSE_CUDA_FORMAT(name, format)                                       \
+  {Format::format,                                                              \
+   {Kernel::gemv_##name##_1, Kernel::gemv_##name##_4, Kernel::gemv_##name##_8}, \
+   Kernel::pack_##name,                                                         \
+   Kernel::embed_##name},
 #include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMAT
 };
@@ -75,7 +78,7 @@ const KernelInfo& kernel_info(Kernel kernel) {
 }
 
 Kernel gemv_kernel(Format format, int columns) {
-  return find(kFormats, format).gemv[columns != 1];
+  return find(kFormats, format).gemv[columns / 4];
 }
 Kernel pack_kernel(Format format) {
   return find(kFormats, format).pack;
@@ -90,6 +93,11 @@ Kernel gemm_warpgroup_kernel(Format format, int columns) {
   return find(kGemms, format).warpgroups[columns / 128];
 }
 
+int gemv_columns(Format format, int64_t n, int column_tiles, int max_shared_bytes) {
+  const auto fits = [&](int columns) { return gemv_shared_bytes(format, columns, column_tiles) <= max_shared_bytes; };
+  if (n > 4 && fits(8)) return 8;
+  return n > 1 && fits(4) ? 4 : 1;
+}
 int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors) {
   const int64_t room = 2 * int64_t{n_multiprocessors};
   return std::clamp<int64_t>((room + groups - 1) / groups, 1, n_pairs);

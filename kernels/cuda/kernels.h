@@ -29,7 +29,7 @@ struct KernelInfo {
 };
 const KernelInfo& kernel_info(Kernel kernel);
 
-/// Kernels of a format, one of device_format(). columns: 1 or 4. There is no gemm_kernel of F32.
+/// Kernels of a format, one of device_format(). columns: of gemv_columns(). There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
@@ -45,6 +45,9 @@ int gemm_chunk_tiles(int column_tiles);
 int gemm_splits(int64_t blocks, int column_tiles, int n_multiprocessors);
 Kernel pack_kernel(Format format);
 Kernel embed_kernel(Format format);
+/// Columns per block of matrix-vector products, 1, 4 or 8, for n columns: so many that all read the weights together,
+/// where shared memory has room for them.
+int gemv_columns(Format format, int64_t n, int column_tiles, int max_shared_bytes);
 /// Blocks that share the pairs of a launch of matrix-vector products, for each of `groups` groups of columns: together
 /// two to a multiprocessor, which leaves room for one of the launch behind, and does not prepare columns too often.
 int64_t gemv_blocks(int64_t n_pairs, int64_t groups, int n_multiprocessors);

@@ -188,6 +188,10 @@ GLIMPSE_DEVICE int dp4a_us(uint32_t a, uint32_t b, int c) {
 GLIMPSE_DEVICE uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t selector) {
   return __byte_perm(a, b, selector);
 }
+/// The word turned by n bits modulo 32.
+GLIMPSE_DEVICE uint32_t rotate_right(uint32_t word, int n) {
+  return __funnelshift_r(word, word, static_cast<uint32_t>(n));
+}
 GLIMPSE_DEVICE float half_bits_to_float(uint32_t bits) {
   float value;
   asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(static_cast<uint16_t>(bits)));
@@ -227,6 +231,14 @@ GLIMPSE_DEVICE float exp2_fast(float x) {
 }
 
 // -- memory ----------------------------------------------------------------------------------------------------------
+/// The same pointer, of which the compiler then knows that it is to global memory, as it does of `known`, an argument
+/// of the kernel: what was itself loaded it would read through the instructions for memory of any kind.
+template <typename T>
+GLIMPSE_DEVICE const T* in_global(const T* pointer, const T* known) {
+  int64_t distance = pointer - known;
+  asm("" : "+l"(distance));
+  return known + distance;
+}
 /// Loads of weights: read once, so they do not displace what L1 holds.
 GLIMPSE_DEVICE Vec16 load_stream(const Vec16* address) {
   Vec16 v;
@@ -238,6 +250,14 @@ GLIMPSE_DEVICE Vec16 load_stream(const Vec16* address) {
 /// Asks for the line at a global address to be brought into L2.
 GLIMPSE_DEVICE void prefetch(const void* address) {
   asm volatile("prefetch.global.L2 [%0];" ::"l"(address));
+}
+/// Whether the warp of this thread has a part in ranges with the numbers first to first + 7 (first: a multiple of 8).
+GLIMPSE_DEVICE bool prefetches([[maybe_unused]] int first) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  return static_cast<int>(threadIdx.x) / kWarp == first / kWarp;
+#else
+  return true;
+#endif
 }
 /// Asks for n_bytes (a multiple of 16, as the address) to be brought into L2. One thread does it, the `number`th of the
 /// block; for architectures without an instruction for it a warp, that which has this number modulo the warps.
@@ -394,6 +414,9 @@ inline uint32_t select_bytes(uint32_t a, uint32_t b, uint32_t selector) {
   }
   return selected;
 }
+inline uint32_t rotate_right(uint32_t word, int n) {
+  return std::rotr(word, n % 32);
+}
 inline float half_bits_to_float(uint32_t bits) {
   return half_to_float(static_cast<uint16_t>(bits));
 }
@@ -418,8 +441,15 @@ inline int round_to_int(float value) {
 inline float exp2_fast(float x) {
   return std::exp2(x);
 }
+template <typename T>
+const T* in_global(const T* pointer, const T*) {
+  return pointer;
+}
 inline Vec16 load_stream(const Vec16* address) {
   return *address;
+}
+inline bool prefetches(int) {
+  return true;
 }
 inline void prefetch_range(const void*, int, int) {}
 inline void cp_async(void* to, const void* from, bool valid) {

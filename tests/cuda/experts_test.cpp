@@ -227,6 +227,34 @@ TEST(CudaExperts, TakeTheMemoryThatWasReserved) {
   }
 }
 
+// Who reads an expert's weights reads them once for all columns of few rows.
+TEST(CudaExperts, UpToEightColumnsReadAnExpertTogether) {
+  for (const DType type : {DType::kQ4_K, DType::kQ8_0, DType::kF16, DType::kF32}) {
+    SCOPED_TRACE(dtype_name(type));
+    Network network{256, 256, 0, 3, 2, true, type, type};
+    const auto device = std::make_shared<NotingDevice>(test_device({}));
+    Side s(must(CudaOps::create(device, 1)));
+    const ExpertWeights weights = network.pack(*s);
+    const std::vector<float> input = network.gaussian(8 * network.hidden, 1);
+    const Outcome alone = run(s, network, weights, input, std::vector<int64_t>(8, 1));
+    const std::pair<int64_t, int> kRows[] = {{8, 8}, {5, 8}, {4, 4}, {2, 4}};
+    for (const auto& [n, columns] : kRows) {
+      const std::vector<float> some(input.begin(), input.begin() + n * network.hidden);
+      device->launches.clear();
+      const Outcome together = run(s, network, weights, some, {n});
+      EXPECT_TRUE(std::equal(together.x.begin(), together.x.end(), alone.x.begin())) << n;
+      int n_products = 0;
+      for (const NotingDevice::Launch& launch : device->launches) {
+        if (launch.kernel != gemv_kernel(type, columns) || launch.shape.grid[1] == 1) continue;  // the router's
+        ++n_products;
+        // Three experts, two of them for each row: none has more columns than there are rows.
+        EXPECT_LE(launch.shape.grid[1], (2 * n - 3) / columns + 3) << n;
+      }
+      EXPECT_EQ(n_products, 2) << n;
+    }
+  }
+}
+
 TEST(CudaExperts, OfATensorShareAnAllocation) {
   const auto device = std::make_shared<NotingDevice>(test_device({}));
   ModelOptions options;

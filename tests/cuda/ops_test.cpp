@@ -124,6 +124,23 @@ TEST_P(CudaTypes, RowsDoNotDependOnTheBatch) {
   }
 }
 
+// Blocks that take pair after pair, and warps tile after tile: one row and several, whose sums are the same.
+TEST_P(CudaTypes, RowsOfManyTilesAndPairsDoNotDependOnTheBatch) {
+  const DType type = GetParam();
+  Random random(13);
+  // Warps have one and two, or two and three column tiles; blocks of the one multiprocessor up to seven pairs.
+  for (const auto& [rows, k] : {std::pair<int64_t, int64_t>(209, 1280), {40, 2816}}) {
+    const Product product(type, rows, k, 8, random);
+    const auto one = product.cut(host_ops(), std::vector<int64_t>(8, 1));
+    EXPECT_EQ(product.cut(host_ops({.n_multiprocessors = 1}), std::vector<int64_t>(8, 1)), one);
+    EXPECT_EQ(product.cut(host_ops({.order = host::Order::kRandom, .n_multiprocessors = 1}), {8}), one);
+    EXPECT_EQ(product.cut(host_ops({.order = host::Order::kReverse}), {3, 5}), one);
+    ErrorSum error;
+    error.add(one, product.cut(make_ref_ops(), {8}));
+    EXPECT_LE(error.value(), limit_of(type, 1));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Types, CudaTypes, ::testing::ValuesIn(weight_types()),
                          [](const auto& type) { return std::string(dtype_name(type.param)); });
 
@@ -156,6 +173,69 @@ TEST(CudaOps, ActivationsAndNormsMatchTheOracle) {
   }
 }
 
+// Norms of rows that take several turns of a block, more than it has in registers too, alone and side by side.
+TEST(CudaOps, NormsOfLongRowsDoNotDependOnTheBatch) {
+  Random random(15);
+  for (const auto& [type, k] : {std::pair<DType, int64_t>(DType::kQ4_K, 4352),
+                                {DType::kQ8_0, 10528},
+                                {DType::kF16, 2085},
+                                {DType::kF32, 10500}}) {
+    constexpr int64_t kRows = 24;
+    const auto weight = quantized(type, random.gaussian(kRows * k, 0.1f), kRows, k);
+    const std::vector<float> scale = norm_weights(random, k), shift = random.gaussian(k), x = random.gaussian(8 * k);
+    for (const auto kind : {Norm::Kind::kRms, Norm::Kind::kLayer}) {
+      SCOPED_TRACE(std::string(dtype_name(type)) + (kind == Norm::Kind::kRms ? ", RMS" : ", layer"));
+      const auto compute = [&](std::unique_ptr<Ops> ops, const std::vector<int64_t>& cuts) {
+        Side s(std::move(ops));
+        const Linear w = s.linear(weight, type, kRows, k, {});
+        const Norm norm = s.norm(kind, k, scale, shift);
+        const Mat in = s.mat(x, 8), out = s.poisoned(8, kRows);
+        int64_t first = 0;
+        for (const int64_t n : cuts) {
+          s.run([&] { s->norm_linear(in.slice(first, n), norm, w, Activation::kNone, out.slice(first, n)); });
+          first += n;
+        }
+        return s.values(out);
+      };
+      const auto one = compute(host_ops(), std::vector<int64_t>(8, 1));
+      EXPECT_EQ(compute(host_ops({.order = host::Order::kReverse}), {8}), one);
+      EXPECT_EQ(compute(host_ops({.order = host::Order::kRandom}), {2, 6}), one);
+      ErrorSum error;
+      error.add(one, compute(make_ref_ops(), {8}));
+      EXPECT_LE(error.value(), limit_of(type, 1));
+    }
+  }
+}
+
+// One launch, in which every weight is read by one block: columns are side by side as far as shared memory goes.
+TEST(CudaOps, UpToEightRowsReadTheWeightsTogether) {
+  if (on_gpu()) GTEST_SKIP() << "needs devices of less shared memory";
+  Random random(16);
+  const Product product(DType::kQ4_K, 40, 2048, 8, random);
+  const auto one = product.cut(host_ops(), std::vector<int64_t>(8, 1));
+  struct Case {
+    int max_shared_bytes;
+    std::vector<int> columns;  // of 8 rows, 5, 4, 2, 1
+  };
+  for (const Case& c :
+       {Case{227 << 10, {8, 8, 4, 4, 1}}, Case{16 << 10, {4, 4, 4, 4, 1}}, Case{6 << 10, {1, 1, 1, 1, 1}}}) {
+    const auto device = std::make_shared<NotingDevice>(make_host_device({.max_shared_bytes = c.max_shared_bytes}));
+    size_t i = 0;
+    for (const int64_t n : {8, 5, 4, 2, 1}) {
+      SCOPED_TRACE(std::to_string(n) + " rows, shared memory " + std::to_string(c.max_shared_bytes));
+      std::vector<int64_t> cuts = {n};
+      if (n < 8) cuts.push_back(8 - n);
+      device->launches.clear();
+      EXPECT_EQ(product.cut(must(CudaOps::create(device, 1)), cuts), one);
+      const int columns = c.columns[i++];
+      const auto launch = std::find_if(device->launches.begin(), device->launches.end(),
+                                       [&](const auto& l) { return l.kernel == gemv_kernel(DType::kQ4_K, columns); });
+      ASSERT_NE(launch, device->launches.end());
+      EXPECT_EQ(launch->shape.grid[1], (n + columns - 1) / columns);
+    }
+  }
+}
+
 TEST(CudaOps, SwigluMatchesTheOracle) {
   Random random(5);
   const SwigluCase swiglu(random);
@@ -183,6 +263,7 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
                            {3, 1, 12, DType::kF32, DType::kF32, DType::kF32},  // halves of 6 are no whole tiles
                            {2, 2, 80, DType::kBF16, DType::kBF16, DType::kBF16},
                            {6, 1, 128, DType::kQ4_K, DType::kQ8_0, DType::kQ6_K},
+                           {4, 2, 32, DType::kQ4_K, DType::kQ4_K, DType::kQ4_K},  // blocks go from one to the next
                            {2, 1, 10, DType::kQ4_K, DType::kQ4_K, DType::kQ6_K}};
   for (const QkvCase& c : cases) {
     const int64_t q_rows = c.n_heads * c.head_dim, kv_rows = c.n_kv_heads * c.head_dim;

@@ -18,14 +18,14 @@ uint64_t padded(uint64_t n_bytes) {
 
 // Of n rows, in memory from `base` on (nullptr: only the sizes count).
 ExpertRoom room_for(const ExpertWeights& w, int64_t n, bool warpgroups, const std::byte* base) {
-  constexpr int kFewColumns = 4, kNarrow = 64, kAtom = 8;
+  constexpr int kFewColumns = 4, kMoreColumns = 8, kNarrow = 64, kAtom = 8;
   ExpertRoom room;
   const int64_t total = n * w.n_used, n_active = std::min(w.n_experts(), total), hidden = w.down[0].weight->rows;
   const bool many = n > CudaPass::kFewRows;
   if (many) {
     room.group_columns = warpgroups && total <= kNarrow * w.n_experts() ? kNarrow : kGemmColumnsPerBlock;
   } else {
-    room.group_columns = n == 1 ? 1 : kFewColumns;
+    room.group_columns = n == 1 ? 1 : n <= kFewColumns ? kFewColumns : kMoreColumns;
   }
   room.align = many ? kAtom : 1;
   // Each expert but the empty ones has a group that may not be full, and columns that only fill an atom.

@@ -107,9 +107,8 @@ void CudaPass::multiply_group(Format format, LinearArgs& args) {
     launch(warpgroups ? gemm_warpgroup_kernel(format, columns) : gemm_kernel(format), shape, &args);
     return;
   }
-  const bool several = experts.groups != nullptr ? experts.group_columns > 1 : args.n > 1;
-  const bool four = several && gemv_shared_bytes(format, 4, column_tiles) <= context_.device_->max_shared_bytes();
-  const int columns = four ? 4 : 1;
+  const int64_t together = experts.groups != nullptr ? experts.group_columns : args.n;
+  const int columns = gemv_columns(format, together, column_tiles, context_.device_->max_shared_bytes());
   const Kernel kernel = gemv_kernel(format, columns);
   const int64_t groups = column_groups(columns);
   launch(kernel,
