@@ -14,6 +14,7 @@
 
 #include "bench/gpu_rates.h"
 #include "engine/runtime/cuda/cuda_ops.h"
+#include "engine/runtime/cuda/weights_ahead.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -271,9 +272,11 @@ class Bench {
   template <typename Work>
   std::shared_ptr<const Recording> record(const Work& work) {
     const std::unique_ptr<LaunchRecorder> recorder = need(stream_->record());
-    launcher_ = recorder.get();
+    WeightsAhead launcher(*recorder);
+    launcher_ = &launcher;
     work();
     launcher_ = stream_.get();
+    need(launcher.finish());
     return need(recorder->finish());
   }
 

@@ -154,6 +154,12 @@ struct ExpertsView {
   int64_t slot_ld_x = 0;  // of LinearArgs::x: floats from one slot of a row to the next; 0: all slots read the row
 };
 
+/// Weights of a later launch. data: a multiple of 16, as n_bytes.
+struct AheadView {
+  const uint8_t* data = nullptr;
+  int64_t n_bytes = 0;
+};
+
 /// Products of the same columns with up to three matrices of one format.
 struct LinearArgs {
   Segment segment[kMaxSegments];
@@ -178,6 +184,10 @@ struct LinearArgs {
   KvView kv;
   KvParts more;
   ExpertsView experts;
+  /// Of one row in a recorded step: weights that this launch asks for, because the next product of the step reads them,
+  /// and whether the one ahead has asked for its own.
+  AheadView ahead[kMaxSegments];
+  int32_t asked = 0;
   uint64_t* best = nullptr;  // when set: n is 1, kStore; becomes the greatest of itself and ranked(output, row)
 };
 

@@ -265,6 +265,22 @@ GLIMPSE_DEVICE void prefetch_pair(const LinearArgs& args, int expert, int index,
   }
 }
 
+/// Asks for a share of the weights of the step's next product, by one warp: in pieces, so that all blocks' first ones
+/// are the first to come.
+GLIMPSE_DEVICE void ask_ahead(const LinearArgs& args) {
+  constexpr int kAsker = 2, kPiece = 4096;
+  if (warp_index() != kAsker || block_y() != 0) return;
+  GLIMPSE_NO_UNROLL
+  for (const AheadView& view : args.ahead) {
+    const int64_t share = (view.n_bytes / 16 + grid_x() - 1) / grid_x() * 16, begin = share * block_x();
+    const int64_t left = view.n_bytes - begin, n_bytes = left < share ? left : share;
+    GLIMPSE_NO_UNROLL
+    for (int64_t at = lane_index() * kPiece; at < n_bytes; at += kWarp * kPiece) {
+      prefetch_ahead(view.data + begin + at, static_cast<int>(n_bytes - at < kPiece ? n_bytes - at : kPiece));
+    }
+  }
+}
+
 /// By one warp: the greatest of its rows' values counts for all blocks.
 GLIMPSE_DEVICE void publish_best(const uint64_t* best, uint64_t* of_all) {
   warp_barrier();
@@ -321,7 +337,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group,
   GLIMPSE_NO_UNROLL
   for (int index = block_x(); index < n_pairs; index += grid_x()) {
     const int ahead = index + kGemvPairsAhead * grid_x();
-    if (ahead < n_pairs) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
+    if (ahead < n_pairs && args.asked == 0) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
     const Segment& s = args.segment[place.segment];
     const bool has_companions = of_step && index == block_x() && s.output != Output::kAdd;
     if (finishes && !has_companions) with = load_companions<1>(args, positions, s, place.pair, my_row, my_column);
@@ -403,9 +419,11 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     }
   }
   GLIMPSE_NO_UNROLL
-  for (int i = 0, index = block_x(); index < n_pairs && i < kGemvPairsAhead; ++i, index += grid_x()) {
+  for (int i = 0, index = block_x(); index < n_pairs && i < kGemvPairsAhead && args.asked == 0;
+       ++i, index += grid_x()) {
     prefetch_pair<format>(args, group.expert, index, 8 * i);
   }
+  if constexpr (of_step) ask_ahead(args);
   if (!chosen) group = group_of<kColumns>(args, block_y());
   FirstColumn column;
   if constexpr (of_step) {

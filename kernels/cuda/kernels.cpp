@@ -80,6 +80,12 @@ const KernelInfo& kernel_info(Kernel kernel) {
 Kernel gemv_kernel(Format format, int columns) {
   return find(kFormats, format).gemv[columns / 4];
 }
+std::optional<Format> format_of_gemv(Kernel kernel) {
+  for (const FormatKernels& row : kFormats) {
+    if (row.gemv[0] == kernel) return row.format;
+  }
+  return std::nullopt;
+}
 Kernel pack_kernel(Format format) {
   return find(kFormats, format).pack;
 }

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 #include "kernels/cuda/args.h"
 
@@ -32,6 +33,8 @@ const KernelInfo& kernel_info(Kernel kernel);
 /// Kernels of a format, one of device_format(). columns: of gemv_columns(). There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
+/// The format of a kernel for products of one column; nullopt: it is another kernel.
+std::optional<Format> format_of_gemv(Kernel kernel);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
 /// columns: of gemm_warpgroup_columns().
 Kernel gemm_warpgroup_kernel(Format format, int columns);

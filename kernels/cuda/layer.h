@@ -272,6 +272,13 @@ GLIMPSE_DEVICE void prefetch_range(const void* from, int n_bytes, int number) {
   for (int at = thread % kWarp * 128; at < n_bytes; at += kWarp * 128) prefetch(static_cast<const char*>(from) + at);
 #endif
 }
+/// The same by the thread that calls, for what nobody waits for; nothing on architectures whose launches do not
+/// overlap.
+GLIMPSE_DEVICE void prefetch_ahead([[maybe_unused]] const void* from, [[maybe_unused]] int n_bytes) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(n_bytes) : "memory");
+#endif
+}
 /// Starts to copy 16 bytes from global to shared memory, or zeros when not `valid` (then `from` is not read).
 GLIMPSE_DEVICE void cp_async(void* to, const void* from, bool valid) {
   const auto address = static_cast<uint32_t>(__cvta_generic_to_shared(to));
@@ -452,6 +459,7 @@ inline bool prefetches(int) {
   return true;
 }
 inline void prefetch_range(const void*, int, int) {}
+inline void prefetch_ahead(const void*, int) {}
 inline void cp_async(void* to, const void* from, bool valid) {
   host::copy_later(to, from, valid);
 }

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/runtime/cuda/weights_ahead.h"
 #include "tests/cuda/cuda_support.h"
 
 namespace glimpse::testing {
@@ -117,6 +118,94 @@ TEST(CudaRecording, RecordedLaunchesRunWhenTheyArePlayed) {
     want *= silu * silu;
     EXPECT_NEAR(last(), want, 1e-5);
   }
+}
+
+// A product of one column that multiplies with matrices of `rows` rows at `data`, or with experts.
+cuda::LinearArgs product_of(int64_t rows, const uint8_t* data, cuda::Output output, bool experts = false) {
+  static const cuda::ColumnGroup group;
+  cuda::LinearArgs args;
+  args.n = args.n_segments = 1;
+  args.segment[0].output = output;
+  for (cuda::WeightView& w : args.segment[0].w) {
+    cuda::lay_out(DType::kQ4_K, rows, 1536, w);
+    w.data = data;
+    data += 1 << 24;
+  }
+  if (experts) args.experts.groups = &group;
+  return args;
+}
+
+// Launches keep their order; a product is told of the next one's matrices, if there are not too many bytes and the host
+// knows which, and that one that somebody has asked for them.
+TEST(CudaRecording, ProductsAskForTheWeightsOfTheNext) {
+  using cuda::Kernel;
+  using cuda::LinearArgs;
+  using cuda::Output;
+  struct Kept final : cuda::Launcher {
+    std::vector<std::pair<Kernel, LinearArgs>> launches;
+    Status launch(Kernel kernel, const cuda::LaunchShape& shape, const void* args) override {
+      EXPECT_EQ(shape.grid[0], static_cast<int64_t>(launches.size()));
+      LinearArgs product;
+      if (cuda::format_of_gemv(kernel)) std::memcpy(&product, args, sizeof product);
+      launches.emplace_back(kernel, product);
+      return {};
+    }
+  } kept;
+  const Kernel one = cuda::gemv_kernel(DType::kQ4_K, 1), several = cuda::gemv_kernel(DType::kQ4_K, 4);
+  const auto at = [](uintptr_t address) { return reinterpret_cast<const uint8_t*>(address << 32); };
+  const LinearArgs qkv = product_of(2048, at(1), Output::kStore), gate = product_of(8960, at(2), Output::kSwiglu),
+                   head = product_of(151936, at(3), Output::kStore),
+                   experts = product_of(768, at(4), Output::kStore, true), last = product_of(64, at(5), Output::kAdd);
+  const cuda::AttentionArgs attention;
+  cuda::WeightsAhead ahead(kept);
+  const std::pair<Kernel, const void*> launches[] = {{Kernel::attend_rows_f16_1, &attention},
+                                                     {one, &qkv},
+                                                     {Kernel::attend_rows_f16_1, &attention},
+                                                     {several, &last},
+                                                     {one, &gate},
+                                                     {one, &head},
+                                                     {one, &experts},
+                                                     {Kernel::attend_rows_f16_1, &attention},
+                                                     {one, &last}};
+  for (size_t i = 0; i < std::size(launches); ++i) {
+    EXPECT_OK(ahead.launch(launches[i].first, {{static_cast<int64_t>(i), 1, 1}, 0}, launches[i].second));
+  }
+  EXPECT_OK(ahead.finish());
+  ASSERT_EQ(kept.launches.size(), std::size(launches));
+  for (size_t i = 0; i < std::size(launches); ++i) EXPECT_EQ(kept.launches[i].first, launches[i].first) << i;
+  const auto asks_for = [&](size_t i) {
+    std::vector<std::pair<const uint8_t*, int64_t>> out;
+    for (const cuda::AheadView& view : kept.launches[i].second.ahead) {
+      if (view.n_bytes > 0) out.emplace_back(view.data, view.n_bytes);
+    }
+    return out;
+  };
+  using Asked = std::vector<std::pair<const uint8_t*, int64_t>>;
+  constexpr int64_t kRow = 1536 / 256 * 144;
+  EXPECT_EQ(asks_for(1), (Asked{{at(2), 8960 * kRow}, {at(2) + (1 << 24), 8960 * kRow}}));
+  EXPECT_EQ(asks_for(4), Asked()) << "the head is too large";
+  EXPECT_EQ(asks_for(5), Asked()) << "nobody knows the experts";
+  EXPECT_EQ(asks_for(6), (Asked{{at(5), 64 * kRow}}));
+  EXPECT_EQ(asks_for(8), Asked()) << "it is the last";
+  const int32_t asked[] = {0, 0, 0, 0, 1, 0, 0, 0, 1};
+  for (size_t i = 0; i < std::size(asked); ++i) EXPECT_EQ(kept.launches[i].second.asked, asked[i]) << i;
+}
+
+// An error comes out where it belongs, and what follows it is not launched.
+TEST(CudaRecording, HeldLaunchesReportErrors) {
+  struct Broken final : cuda::Launcher {
+    int n = 0;
+    Status launch(cuda::Kernel, const cuda::LaunchShape&, const void*) override {
+      ++n;
+      return make_error(ErrorCode::kDevice, "no");
+    }
+  } broken;
+  cuda::WeightsAhead ahead(broken);
+  const cuda::LinearArgs product = product_of(64, nullptr, cuda::Output::kAdd);
+  const cuda::Kernel one = cuda::gemv_kernel(DType::kQ4_K, 1);
+  EXPECT_OK(ahead.launch(one, {}, &product));
+  EXPECT_FALSE(ahead.launch(one, {}, &product).ok());
+  EXPECT_EQ(broken.n, 1);
 }
 
 // The context goes on while a step is recorded: nothing of that is in the recording.

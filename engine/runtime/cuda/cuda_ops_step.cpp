@@ -7,6 +7,7 @@
 
 #include "engine/base/checked.h"
 #include "engine/runtime/cuda/cuda_ops.h"
+#include "engine/runtime/cuda/weights_ahead.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -90,8 +91,8 @@ class CudaStep final : public StepProgram {
 // The operations of a step, each recorded as it is called; but draws come last, whatever is called behind them.
 class CudaStepOps final : public StepOps, public CudaPass {
  public:
-  CudaStepOps(CudaContext& context, LaunchRecorder& recorder, const CudaStep& step, int64_t n_rows)
-      : CudaPass(context, recorder, step.rows()), step_(step), n_rows_(n_rows) {}
+  CudaStepOps(CudaContext& context, Launcher& launcher, const CudaStep& step, int64_t n_rows)
+      : CudaPass(context, launcher, step.rows()), step_(step), n_rows_(n_rows) {}
 
   void embed_tokens(const PackedWeight& table, Mat x) override {
     constexpr int32_t stride = sizeof(StepState) / sizeof(int32_t);
@@ -137,9 +138,11 @@ Result<std::unique_ptr<StepProgram>> CudaOps::record_step(int64_t n_rows, Functi
   GLIMPSE_ASSIGN(const std::unique_ptr<LaunchRecorder> recorder, stream_->record());
   recorded_ = true;
   status_ = {};
-  CudaStepOps ops(*this, *recorder, *step, n_rows);
+  WeightsAhead launcher(*recorder);
+  CudaStepOps ops(*this, launcher, *step, n_rows);
   body(ops);
   ops.launch_draws();
+  fail(launcher.finish());
   GLIMPSE_TRY(Status(status_));
   GLIMPSE_ASSIGN(auto recording, recorder->finish());
   step->set_recording(std::move(recording));
