@@ -62,6 +62,46 @@ GLIMPSE_DEVICE SeenKeys seen_keys(const AttentionArgs& args, int row) {
   return seen;
 }
 
+/// What a thread of a recorded step has in registers before the launch ahead has ended, of the block's first chunk: its
+/// key, and its dimensions of the values of its half of the keys. All that earlier steps wrote, which is all but the
+/// last.
+template <typename T, int kHeads>
+struct EarlyRows {
+  static constexpr bool kThere = false;
+  static constexpr int n = 0;
+  GLIMPSE_DEVICE void load(const AttentionArgs&, int, int, int) {}
+};
+template <typename T>
+requires(sizeof(T) == 2) struct EarlyRows<T, 1> {
+  static constexpr bool kThere = true;
+  static constexpr int kHalf = kChunkKeys / 2;
+  int n = 0;  // keys of the chunk that are here
+  Vec16 key[kMaxHeadDim / 8] = {};
+  uint32_t value[kHalf] = {};
+
+  GLIMPSE_DEVICE void load_key(const CacheRow<T>& from, int padded) {
+    GLIMPSE_UNROLL
+    for (int i = 0; i < kMaxHeadDim / 8; ++i) {
+      if (8 * i < padded) key[i] = reinterpret_cast<const Vec16*>(from.at)[i];
+    }
+  }
+  GLIMPSE_DEVICE void load(const AttentionArgs& args, int row, int kv_head, int split) {
+    if (args.at.steps == nullptr || args.causal == 0) return;
+    const SeenKeys seen = seen_keys(args, row);
+    const int64_t first = args.n_splits > 1 ? static_cast<int64_t>(split) * kChunkKeys : 0,
+                  old = seen.n_keys - 1 - first;
+    n = old < 0 ? 0 : old < kChunkKeys ? static_cast<int>(old) : kChunkKeys;
+    const int me = thread_index(), pair = me % kHalf, begin = me / kHalf * kHalf, padded = args.kv.padded_dim;
+    if (me < n) load_key(CacheRow<T>(seen.kv, seen.kv.keys, kv_head, seen.first_key + first + me, 0), padded);
+    if (begin >= n || 2 * pair >= padded) return;
+    CacheRow<T> from(seen.kv, seen.kv.values, kv_head, seen.first_key + first + begin, 2 * pair);
+    GLIMPSE_UNROLL
+    for (int i = 0; i < kHalf; ++i, from.next(args.kv)) {
+      if (begin + i < n) value[i] = *reinterpret_cast<const uint32_t*>(from.at);
+    }
+  }
+};
+
 /// Mixes queries (kHeads, padded) in shared memory as keys of kQ8_0 are (mix_blocks()), where few registers are free.
 template <int kHeads>
 GLIMPSE_DEVICE void mix_queries(float* queries, int padded) {
@@ -103,12 +143,23 @@ struct RowBlock {
     if constexpr (sizeof(T) == 1) mix_queries<kHeads>(queries, padded);
   }
 
-  /// A thread scores one of the `here` keys from number `first` on.
-  GLIMPSE_DEVICE void score_keys(int64_t first, int here) const {
+  /// A thread scores one of the `here` keys from number `first` on. early: of this chunk; n: keys in it.
+  GLIMPSE_DEVICE void score_keys(int64_t first, int here, EarlyRows<T, kHeads>& early, int n) const {
     const int me = thread_index(), padded = args.kv.padded_dim;
     float dot[kHeads] = {};
-    if (me < here) {
-      const CacheRow<T> key(seen.kv, seen.kv.keys, kv_head, seen.first_key + first + me, 0);
+    const CacheRow<T> key(seen.kv, seen.kv.keys, kv_head, seen.first_key + first + (me < here ? me : 0), 0);
+    if constexpr (EarlyRows<T, kHeads>::kThere) {
+      if (me >= n && me < here) early.load_key(key, padded);
+      GLIMPSE_UNROLL
+      for (int d = 0; d < kMaxHeadDim; d += 8) {
+        if (d >= padded) break;
+        float k[8], q[8];
+        eight_of(T{}, early.key[d / 8], k);
+        load_eight(queries + d, q);
+        GLIMPSE_UNROLL
+        for (int i = 0; i < 8; ++i) dot[0] = fmaf(q[i], k[i], dot[0]);
+      }
+    } else if (me < here) {
       GLIMPSE_UNROLL_BY(kHeads == 1 ? 32 / sizeof(T) : 4)
       for (int d = 0; d < padded; d += 8) {
         float k[8];
@@ -146,10 +197,25 @@ struct RowBlock {
   }
 
   /// part: the weighted values of this thread's half of the keys; the second half leaves its own in shared memory.
-  GLIMPSE_DEVICE void sum_values(int64_t first, int here, float (&part)[kHeads][2]) const {
+  GLIMPSE_DEVICE void sum_values(int64_t first, int here, const EarlyRows<T, kHeads>& early, int n,
+                                 float (&part)[kHeads][2]) const {
     if (!has_pair) return;
-    const int padded = args.kv.padded_dim, begin = half * (kChunkKeys / 2);
+    const int padded = args.kv.padded_dim;
+    int begin = half * (kChunkKeys / 2);
     const int end = here < begin + kChunkKeys / 2 ? here : begin + kChunkKeys / 2;
+    if constexpr (EarlyRows<T, kHeads>::kThere) {
+      const int end_early = n < end ? n : end;
+      GLIMPSE_UNROLL
+      for (int i = 0; i < kChunkKeys / 2; ++i) {
+        if (begin + i >= end_early) break;
+        float a, b;
+        two_of(T{}, early.value[i], a, b);
+        const float p = scores[begin + i];
+        part[0][0] = fmaf(p, a, part[0][0]);
+        part[0][1] = fmaf(p, b, part[0][1]);
+      }
+      if (begin < end_early) begin = end_early;
+    }
     CacheRow<T> value(seen.kv, seen.kv.values, kv_head, seen.first_key + first + begin, 2 * pair);
     GLIMPSE_UNROLL_BY(kHeads == 1 && sizeof(T) < 4 ? 32 : kHeads == 4 ? 8 : 16)
     for (int key = begin; key < end; ++key, value.next(args.kv)) {
@@ -241,7 +307,8 @@ struct RowBlock {
 /// at: x: row, y: key/value head and group of kHeads query heads, z: one of args.n_splits. Splits past a row's last
 /// chunk end at once. memory: attend_shared(kHeads, padded_dim).total bytes of shared memory.
 template <typename T, int kHeads>
-GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, uint8_t* memory) {
+GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, EarlyRows<T, kHeads>& early,
+                               uint8_t* memory) {
   const int row = at.x, split = at.z;
   const int blocks_per_kv = (args.group + kHeads - 1) / kHeads;
   const int kv_head = at.y / blocks_per_kv;
@@ -272,12 +339,13 @@ GLIMPSE_DEVICE void attend_row(const AttentionArgs& args, const BlockIndex& at, 
   for (int chunk = first_chunk; chunk < end_chunk; ++chunk) {
     const int64_t first = static_cast<int64_t>(chunk) * kChunkKeys;
     const int here = n_keys - first < kChunkKeys ? static_cast<int>(n_keys - first) : kChunkKeys;
-    block.score_keys(first, here);
+    const int n_early = chunk == first_chunk ? early.n : 0;
+    block.score_keys(first, here, early, n_early);
     barrier();
     block.weigh_keys();
     barrier();
     float part[kHeads][2] = {};
-    block.sum_values(first, here, part);
+    block.sum_values(first, here, early, n_early, part);
     barrier();
     block.merge_chunk(chunk == first_chunk, part, state);
     barrier();  // scores, halves and chunk_* are free
@@ -316,8 +384,10 @@ template <typename T, int kHeads>
 GLIMPSE_DEVICE void attend_rows(const AttentionArgs& args) {
   launch_dependents();
   prefetch_chunk(args, this_block(), kHeads);
+  EarlyRows<T, kHeads> early;
+  early.load(args, block_x(), block_y() / ((args.group + kHeads - 1) / kHeads), block_z());
   dependency_wait();
-  attend_row<T, kHeads>(args, this_block(), shared());
+  attend_row<T, kHeads>(args, this_block(), early, shared());
 }
 
 }  // namespace glimpse::cuda

@@ -39,10 +39,13 @@ GLIMPSE_DEVICE void load_eight(const float* from, float (&out)[8]) {
   }
 }
 template <typename T>
-GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
-  const Vec16 v = *reinterpret_cast<const Vec16*>(from);
+GLIMPSE_DEVICE void eight_of(T, const Vec16& v, float (&out)[8]) {
   GLIMPSE_UNROLL
   for (int i = 0; i < 4; ++i) two_of(T{}, v.w[i], out[2 * i], out[2 * i + 1]);
+}
+template <typename T>
+GLIMPSE_DEVICE void load_eight(const T* from, float (&out)[8]) {
+  eight_of(T{}, *reinterpret_cast<const Vec16*>(from), out);
 }
 GLIMPSE_DEVICE void load_two(const float* from, float& a, float& b) {
   const Vec8 v = *reinterpret_cast<const Vec8*>(from);
