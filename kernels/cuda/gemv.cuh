@@ -307,7 +307,8 @@ template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group, int n_pairs, const PairPlace& first,
                                PairWalk<format, kColumns>& walk, FirstColumn& column, uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
-  const GemvShared layout = gemv_shared(format, kColumns, column_tiles);
+  constexpr Planes planes = planes_of(format);
+  const GemvShared layout = gemv_shared(planes, kColumns, column_tiles);
   constexpr bool of_step = kColumns == 1;  // of one row; products of steps of several rotate and store nothing
   auto* const partials = reinterpret_cast<float*>(columns + layout.partials_at);
   auto* const scratch = reinterpret_cast<float*>(columns + layout.scratch_at);

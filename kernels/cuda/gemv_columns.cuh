@@ -16,7 +16,8 @@ constexpr int kGemvThreads = 256;
 constexpr int kGemvWarps = kGemvThreads / kWarp;
 constexpr int kMaxNormPieces = 16;
 
-/// Columns that share a scale of the quantised activations: as the CPU kernels have it.
+/// Columns that share a scale of the quantised activations: as the CPU kernels have it. To be called, as planes_of(),
+/// for constants alone: nvcc leaves the search through the table of formats to run time.
 GLIMPSE_HD constexpr int act_block(Format format) {
   return planes_of(format).super ? 256 : 32;
 }
@@ -26,8 +27,7 @@ struct GemvShared {
   int scales_at = 0, sums_at = 0, record = 0;  // in a record
   int partials_at = 0, scratch_at = 0, total = 0;
 };
-GLIMPSE_HD GemvShared gemv_shared(Format format, int n_columns, int column_tiles) {
-  const Planes p = planes_of(format);
+GLIMPSE_HD GemvShared gemv_shared(const Planes& p, int n_columns, int column_tiles) {
   const int k = column_tiles * kTileColumns;
   GemvShared s;
   s.scales_at = p.integer() ? k : 4 * k;
@@ -47,12 +47,13 @@ constexpr int kGemvTurns = 5;
 /// and rows are aligned to 16 bytes.
 template <Format format>
 GLIMPSE_DEVICE void load_eight_of(const float* row, int at, int k, float (&out)[8]) {
-  if (at + 8 <= k && (planes_of(format).integer() || reinterpret_cast<uintptr_t>(row) % sizeof(Vec16) == 0)) {
+  constexpr bool integer = planes_of(format).integer();
+  if (at + 8 <= k && (integer || reinterpret_cast<uintptr_t>(row) % sizeof(Vec16) == 0)) {
     load_eight(row + at, out);
     return;
   }
   GLIMPSE_UNROLL
-  for (int i = 0; i < 8; ++i) out[i] = !planes_of(format).integer() && at + i < k ? row[at + i] : 0.0f;
+  for (int i = 0; i < 8; ++i) out[i] = !integer && at + i < k ? row[at + i] : 0.0f;
 }
 
 GLIMPSE_DEVICE bool norm_in_pieces(const LinearArgs& args) {
@@ -143,6 +144,7 @@ template <Format format>
 GLIMPSE_DEVICE void quantize_eight(const float (&v)[8], int at, int k_padded, const GemvShared& layout,
                                    uint8_t* record) {
   constexpr Planes p = planes_of(format);
+  constexpr int block = act_block(format);
   constexpr uint32_t tiny_bits = 27u << 23;  // 2^-100: below it 127 / max could overflow
   constexpr uint32_t infinity_bits = 0x7f800000u;
   uint32_t max_bits = 0;  // magnitudes compare like their bits, NaN above infinity
@@ -152,7 +154,7 @@ GLIMPSE_DEVICE void quantize_eight(const float (&v)[8], int at, int k_padded, co
     max_bits = bits > max_bits ? bits : max_bits;
   }
   GLIMPSE_UNROLL
-  for (int mask = 1; mask < act_block(format) / 8; mask *= 2) {
+  for (int mask = 1; mask < block / 8; mask *= 2) {
     const uint32_t other = shuffle_xor(max_bits, mask);
     max_bits = other > max_bits ? other : max_bits;
   }
@@ -176,8 +178,8 @@ GLIMPSE_DEVICE void quantize_eight(const float (&v)[8], int at, int k_padded, co
   for (int mask = 1; mask < p.sub / 8; mask *= 2) sum += shuffle_xor(sum, mask);
   if (at >= k_padded) return;
   *reinterpret_cast<Vec8*>(record + at) = Vec8{{words[0], words[1]}};
-  if (at % act_block(format) == 0) {
-    reinterpret_cast<float*>(record + layout.scales_at)[at / act_block(format)] = scale;
+  if (at % block == 0) {
+    reinterpret_cast<float*>(record + layout.scales_at)[at / block] = scale;
   }
   if (at % p.sub == 0) reinterpret_cast<int*>(record + layout.sums_at)[at / p.sub] = sum;
 }

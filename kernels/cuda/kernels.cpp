@@ -157,7 +157,7 @@ AttendMany attend_many(CacheType type, int padded_dim, bool warpgroups) {
 }
 
 int gemv_shared_bytes(Format format, int columns, int column_tiles) {
-  return gemv_shared(format, columns, column_tiles).total;
+  return gemv_shared(planes_of(format), columns, column_tiles).total;
 }
 int gemm_shared_bytes() {
   return kGemmSharedBytes;

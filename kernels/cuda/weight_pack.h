@@ -87,7 +87,8 @@ GLIMPSE_DEVICE void pack_super_scales(const uint8_t* b, uint8_t* record, uint8_t
     put32(record + 8, low_mins);
     put32(record + 12, high);
   } else if constexpr (f.scales == ScaleKind::kBytes16 || f.scales == ScaleKind::kOdd16) {
-    for (int i = 0; i < planes_of(format).scale_bytes; ++i) record[i] = s[i];
+    constexpr int n_bytes = planes_of(format).scale_bytes;
+    for (int i = 0; i < n_bytes; ++i) record[i] = s[i];
     pack_d<format>(b, d);
   } else if constexpr (f.scales == ScaleKind::kSix16) {
     GLIMPSE_NO_UNROLL

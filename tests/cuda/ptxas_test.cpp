@@ -150,5 +150,26 @@ TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
 #endif
 }
 
+// What is the same for all launches of a format is a constant in its kernels, and the compiler knows what memory
+// pointers are to: a search through the table of formats once cost each product of a step more than its weights did.
+TEST(Sass, ProductsOfFewRowsReadGlobalMemoryAlone) {
+#if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
+  GTEST_SKIP() << "needs nvcc and cuobjdump";
+#else
+  std::map<std::string, std::string> functions;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    if (entry.path().filename() == "kernels_gemv.cu.o") functions.merge(disassemble(entry.path().string()));
+  }
+  if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
+  int n_kernels = 0;
+  for (const auto& [name, body] : functions) {
+    if (name.find("gemv_") == std::string::npos) continue;
+    ++n_kernels;
+    EXPECT_EQ(body.find(" LD.E"), std::string::npos) << name;
+  }
+  EXPECT_EQ(n_kernels, 3 * 20);
+#endif
+}
+
 }  // namespace
 }  // namespace glimpse::cuda
