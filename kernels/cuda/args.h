@@ -308,7 +308,7 @@ struct AttentionArgs {
   OperandView operand;      // when set, of kernels for many rows: instead of out
   int32_t operand_row = 0;  // that of the first row
   KvView kv;
-  KvParts more;                    // kernels that go row by row
+  KvParts more;
   int32_t n_heads = 0, group = 0;  // query heads; query heads per key/value head
   int32_t n = 0;                   // query rows
   int32_t causal = 0;

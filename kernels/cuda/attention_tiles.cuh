@@ -39,6 +39,40 @@ GLIMPSE_HD constexpr bool q8_stages_fit() {
 }
 static_assert(q8_stages_fit<32>() && q8_stages_fit<64>() && q8_stages_fit<80>() && q8_stages_fit<128>());
 
+/// Rows [first_row, end_row) of a launch, whose keys and values lie in one store.
+struct RowSpan {
+  KvView kv;
+  int64_t first_key, n_past, n_keys;  // as AttentionArgs has them
+  int first_row, end_row;
+  bool causal;
+
+  /// Keys that a row sees, from first_key on.
+  GLIMPSE_DEVICE int64_t visible(int row) const { return causal ? n_past + row - first_row + 1 : n_keys; }
+};
+/// Those of a block, of whose `rows` rows all belong to one span; `block` becomes its number there.
+GLIMPSE_DEVICE RowSpan span_of_block(const AttentionArgs& args, int rows, int& block) {
+  const int n_parts = args.more.n;
+  RowSpan span{args.kv,
+               args.first_key,
+               args.at.n_past,
+               args.n_keys,
+               0,
+               n_parts > 0 ? args.more.part[0].first_row : args.n,
+               args.causal != 0};
+  GLIMPSE_NO_UNROLL
+  for (int i = 0; i < n_parts; ++i) {
+    const int n_blocks = (span.end_row - span.first_row + rows - 1) / rows;
+    if (block < n_blocks) break;
+    block -= n_blocks;
+    const KvPart& part = args.more.part[i];
+    span.kv = of_part(span.kv, part);
+    span.first_key = part.first_key, span.n_past = part.n_past, span.n_keys = part.n_keys;
+    span.first_row = part.first_row;
+    span.end_row = i + 1 < n_parts ? args.more.part[i + 1].first_row : args.n;
+  }
+  return span;
+}
+
 /// What a cache's values are multiplied as.
 template <typename T>
 struct FragmentOf {
@@ -79,6 +113,7 @@ struct TileBlock {
   using F = typename FragmentOf<T>::Type;
 
   const AttentionArgs& args;
+  const RowSpan& span;
   const int head, first_row;
   const int64_t n_keys;       // that the last row sees
   uint8_t* const query_tile;  // [row][stride]
@@ -90,12 +125,12 @@ struct TileBlock {
   GLIMPSE_DEVICE uint8_t* stage(int block) const { return q8 ? stages : stages + block % 2 * 2 * kTileKeys * stride; }
 
   GLIMPSE_DEVICE void load_keys(int block) const {
-    const int kv_head = head / args.group, padded = args.kv.padded_dim, blocks = scale_blocks(padded);
+    const int kv_head = head / args.group, padded = span.kv.padded_dim, blocks = scale_blocks(padded);
     uint8_t* const to = q8 ? raw_stage(block) : stage(block);
     const int64_t first = static_cast<int64_t>(block) * kTileKeys;
-    int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
-    const T* const key_page = page_of(args.kv, static_cast<const T*>(args.kv.keys), key_at);
-    const T* const value_page = page_of(args.kv, static_cast<const T*>(args.kv.values), value_at);
+    int64_t key_at = span.first_key + first, value_at = key_at;  // in their page
+    const T* const key_page = page_of(span.kv, static_cast<const T*>(span.kv.keys), key_at);
+    const T* const value_page = page_of(span.kv, static_cast<const T*>(span.kv.values), value_at);
     constexpr int per_piece = 16 / sizeof(T), pieces = kDim / per_piece;
     constexpr int lanes = pieces <= 2 ? 2 : pieces <= 4 ? 4 : pieces <= 8 ? 8 : 16;  // threads that share a row
     constexpr int rows = kTileThreads / lanes;
@@ -105,7 +140,7 @@ struct TileBlock {
       // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
       const int seen = n_keys - first < kTileKeys ? static_cast<int>(n_keys - first) : kTileKeys;
       const int count = piece * per_piece < padded ? seen : 0;
-      const int64_t at = kv_head * args.kv.capacity * padded + (key_at + first_of_thread) * padded + piece * per_piece;
+      const int64_t at = kv_head * span.kv.capacity * padded + (key_at + first_of_thread) * padded + piece * per_piece;
       const T *key = key_page + at, *value = value_page + at;
       uint8_t* place = to + first_of_thread * row_bytes + piece * 16;
       GLIMPSE_UNROLL
@@ -117,12 +152,12 @@ struct TileBlock {
       }
     }
     if constexpr (q8) {
-      const int64_t at = (kv_head * args.kv.capacity + key_at) * blocks;
+      const int64_t at = (kv_head * span.kv.capacity + key_at) * blocks;
       const int n_bytes = kTileKeys * blocks * 2;
       for (int i = thread_index() * 16; i < n_bytes; i += kTileThreads * 16) {
         uint8_t* const scales = to + 2 * kTileKeys * kDim + i;
-        cp_async(scales, cache_scales(args.kv, static_cast<const void*>(key_page)) + at + i / 2, true);
-        cp_async(scales + n_bytes, cache_scales(args.kv, static_cast<const void*>(value_page)) + at + i / 2, true);
+        cp_async(scales, cache_scales(span.kv, static_cast<const void*>(key_page)) + at + i / 2, true);
+        cp_async(scales + n_bytes, cache_scales(span.kv, static_cast<const void*>(value_page)) + at + i / 2, true);
       }
     }
   }
@@ -160,13 +195,13 @@ struct TileBlock {
     GLIMPSE_UNROLL
     for (int turn = 0; turn < turns; ++turn) {
       const int i = turn * kTileThreads + thread_index(), row = i / fours, d = i % fours * 4;
-      const bool there = first_row + row < args.n && d < dim;
+      const bool there = first_row + row < span.end_row && d < dim;
       q[turn] = *reinterpret_cast<const Vec16*>(args.q + (there ? (first_row + row) * args.ld_q + head * dim + d : 0));
     }
     GLIMPSE_UNROLL
     for (int turn = 0; turn < turns; ++turn) {
       const int i = turn * kTileThreads + thread_index(), row = i / fours, d = i % fours * 4;
-      const bool there = first_row + row < args.n && d < dim;
+      const bool there = first_row + row < span.end_row && d < dim;
       float x[4];
       GLIMPSE_UNROLL
       for (int j = 0; j < 4; ++j) x[j] = there ? bits_to_float(q[turn].w[j]) * args.scale : 0.0f;
@@ -178,7 +213,7 @@ struct TileBlock {
     const int dim = args.kv.head_dim;
     for (int i = thread_index(); i < kTileQueries * (kDim / 2); i += kTileThreads) {
       const int row = i / (kDim / 2), d = i % (kDim / 2) * 2;
-      const bool there = first_row + row < args.n;
+      const bool there = first_row + row < span.end_row;
       const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
       const float a = there && d < dim ? q[d] * args.scale : 0.0f;
       const float b = there && d + 1 < dim ? q[d + 1] * args.scale : 0.0f;
@@ -191,7 +226,7 @@ struct TileBlock {
     const int together = mixed_blocks(padded), parts = (kDim + together * kWarp - 1) / (together * kWarp);
     for (int i = warp_index(); i < kTileQueries * parts; i += kTileThreads / kWarp) {
       const int row = i / parts, first = i % parts * together * kWarp + lane_index();
-      const bool there = first_row + row < args.n;
+      const bool there = first_row + row < span.end_row;
       const float* const q = args.q + (there ? first_row + row : 0) * args.ld_q + head * dim;
       float x[kMixedBlocks];
       GLIMPSE_UNROLL
@@ -218,22 +253,21 @@ struct TileState {
 
   float out[value_tiles][4] = {};
   float max[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // sums of this lane's keys
-  int64_t visible[2];
-  int64_t all_visible;  // every row of the warp sees at least these
+  int visible[2];                                          // keys; a cache of 2^31 would not fit into any device
+  int all_visible;                                         // every row of the warp sees at least these
 
   /// first_row: of the warp.
-  GLIMPSE_DEVICE void look(const AttentionArgs& args, int first_row) {
+  GLIMPSE_DEVICE void look(const RowSpan& span, int first_row) {
     GLIMPSE_UNROLL
-    for (int r = 0; r < 2; ++r) visible[r] = visible_keys(args, first_row + lane_index() / 4 + 8 * r);
-    all_visible = visible_keys(args, first_row);
+    for (int r = 0; r < 2; ++r) visible[r] = static_cast<int>(span.visible(first_row + lane_index() / 4 + 8 * r));
+    all_visible = static_cast<int>(span.visible(first_row));
   }
   /// first: the number of the tile's first key.
-  GLIMPSE_DEVICE void hide_keys(int64_t first, float (&score)[key_tiles][4]) const {
+  GLIMPSE_DEVICE void hide_keys(int first, float (&score)[key_tiles][4]) const {
     if (first + kTileKeys <= all_visible) return;
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
-      const int64_t left = visible[r] - first - 2 * (lane_index() % 4);
-      const int seen = left > kTileKeys ? kTileKeys : static_cast<int>(left);
+      const int seen = visible[r] - first - 2 * (lane_index() % 4);
       GLIMPSE_UNROLL
       for (int j = 0; j < key_tiles; ++j) {
         GLIMPSE_UNROLL
@@ -278,7 +312,7 @@ struct TileState {
     }
   }
   /// first_row: of the warp.
-  GLIMPSE_DEVICE void store(const AttentionArgs& args, int head, int first_row) const {
+  GLIMPSE_DEVICE void store(const AttentionArgs& args, const RowSpan& span, int head, int first_row) const {
     const int dim = args.kv.head_dim, lane = lane_index(), t = lane % 4;
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
@@ -286,7 +320,7 @@ struct TileState {
       float total = sum[r];
       total += shuffle_xor(total, 1);
       total += shuffle_xor(total, 2);
-      if (row >= args.n) continue;
+      if (row >= span.end_row) continue;
       const float inverse = 1.0f / total;
       // put(j, two): dimensions 8j + 2t and the next.
       const auto each = [&](const auto& put) {
@@ -352,7 +386,7 @@ struct TileRows : TileState<kDim> {
     for (int s = 0; s < Block::k_steps; ++s) {
       load_matrices(q[s], block.query_tile + (warp * 16 + lane % 16) * stride + (s * 16 + lane / 16 * 8) * 2);
     }
-    this->look(block.args, block.first_row + warp * 16);
+    this->look(block.span, block.first_row + warp * 16);
   }
 
   GLIMPSE_DEVICE void score_keys(const uint8_t* key_tile, float (&score)[key_tiles][4]) const {
@@ -387,14 +421,16 @@ struct TileRows : TileState<kDim> {
   }
 };
 
-/// Grid: x: groups of 64 rows, y: query heads.
+/// Grid: x: groups of 64 rows of each span, y: query heads.
 template <typename T, int kDim>
 GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
   using Block = TileBlock<T, kDim>;
-  const int first_row = block_x() * kTileQueries;
-  const int last_row = first_row + kTileQueries < args.n ? first_row + kTileQueries - 1 : args.n - 1;
+  int number = block_x();
+  const RowSpan span = span_of_block(args, kTileQueries, number);
+  const int first_row = span.first_row + number * kTileQueries;
+  const int last_row = first_row + kTileQueries < span.end_row ? first_row + kTileQueries - 1 : span.end_row - 1;
   const Block block{
-      args, block_y(), first_row, visible_keys(args, last_row), shared(), shared() + kTileQueries * Block::stride};
+      args, span, block_y(), first_row, span.visible(last_row), shared(), shared() + kTileQueries * Block::stride};
   const int n_tiles = static_cast<int>((block.n_keys + kTileKeys - 1) / kTileKeys);
   block.load_keys(0);
   cp_async_commit();
@@ -418,14 +454,14 @@ GLIMPSE_DEVICE void attend_tiles(const AttentionArgs& args) {
     const uint8_t* const keys = block.stage(tile);
     float score[Block::key_tiles][4] = {};
     rows.score_keys(keys, score);
-    rows.hide_keys(static_cast<int64_t>(tile) * kTileKeys, score);
+    rows.hide_keys(tile * kTileKeys, score);
     float factor[2];
     rows.weigh_keys(score, factor);
     if (rows.has_to_follow(factor)) rows.follow(factor);
     rows.add_values(keys + kTileKeys * Block::stride, score);
     if constexpr (!Block::q8) barrier();  // the stage is free; Q8: it was after unpack_keys()
   }
-  rows.store(args, block.head, first_row + warp_index() * 16);
+  rows.store(args, span, block.head, first_row + warp_index() * 16);
 }
 
 }  // namespace glimpse::cuda

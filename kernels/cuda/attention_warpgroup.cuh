@@ -69,11 +69,11 @@ GLIMPSE_DEVICE float (&flat(float (&fragments)[n][4]))[4 * n] {
 
 /// The warpgroup that copies: each of its threads the same pieces of 16 bytes of every tile.
 template <typename T, int kDim>
-GLIMPSE_DEVICE void fill_stages(const AttentionArgs& args, int kv_head, int64_t n_keys, int n_tiles,
+GLIMPSE_DEVICE void fill_stages(const RowSpan& span, int kv_head, int64_t n_keys, int n_tiles,
                                 const AwRing<kDim>& ring) {
   using Ring = AwRing<kDim>;
   constexpr int kPieces = kDim / 8, kTurns = kTileKeys * kPieces / kWarpgroup;
-  const int thread = thread_index() % kWarpgroup, padded = args.kv.padded_dim;
+  const int thread = thread_index() % kWarpgroup, padded = span.kv.padded_dim;
   int to[kTurns];  // in its stage
   GLIMPSE_UNROLL
   for (int turn = 0; turn < kTurns; ++turn) {
@@ -86,11 +86,11 @@ GLIMPSE_DEVICE void fill_stages(const AttentionArgs& args, int kv_head, int64_t 
     if (tile < n_tiles) {
       if (tile >= Ring::kStages) mbarrier_wait_limited(ring.empty + at.stage, 1 - at.parity);
       const int64_t first = static_cast<int64_t>(tile) * kTileKeys;
-      int64_t key_at = args.first_key + first, value_at = key_at;  // in their page
-      const T* key = page_of(args.kv, static_cast<const T*>(args.kv.keys), key_at);
-      const T* value = page_of(args.kv, static_cast<const T*>(args.kv.values), value_at);
-      key += (kv_head * args.kv.capacity + key_at) * padded;
-      value += (kv_head * args.kv.capacity + value_at) * padded;
+      int64_t key_at = span.first_key + first, value_at = key_at;  // in their page
+      const T* key = page_of(span.kv, static_cast<const T*>(span.kv.keys), key_at);
+      const T* value = page_of(span.kv, static_cast<const T*>(span.kv.values), value_at);
+      key += (kv_head * span.kv.capacity + key_at) * padded;
+      value += (kv_head * span.kv.capacity + value_at) * padded;
       // Slots that no row sees count as zeros: they may hold anything, and zero times that may be NaN.
       const int seen = n_keys - first < kTileKeys ? static_cast<int>(n_keys - first) : kTileKeys;
       uint8_t* const stage = ring.stages + at.stage * Ring::kStageBytes;
@@ -145,7 +145,7 @@ struct WarpgroupRows : TileState<kDim> {
         values(Tile::by_columns(shared_address(r.stages) + Tile::kBytes)) {}
 
   /// first_row: of the warp.
-  GLIMPSE_DEVICE void load_queries(const AttentionArgs& args, int head, int first_row) {
+  GLIMPSE_DEVICE void load_queries(const AttentionArgs& args, const RowSpan& span, int head, int first_row) {
     const int dim = args.kv.head_dim, lane = lane_index(), column = lane % 4 * 2;
     float two[2][kDim / 8][2];  // of a row, dimensions 8j + column and the next
     const float* from[2];
@@ -153,7 +153,7 @@ struct WarpgroupRows : TileState<kDim> {
     GLIMPSE_UNROLL
     for (int r = 0; r < 2; ++r) {
       const int row = first_row + lane / 4 + 8 * r;
-      there[r] = row < args.n;
+      there[r] = row < span.end_row;
       from[r] = args.q + (there[r] ? row : 0) * args.ld_q + head * dim;
     }
     if (dim % 2 == 0 && args.ld_q % 2 == 0 && reinterpret_cast<uintptr_t>(args.q) % sizeof(Vec8) == 0) {
@@ -220,7 +220,7 @@ struct WarpgroupRows : TileState<kDim> {
       score_keys(next);
     }
     warpgroup_wait<kLast ? 1 : 2>(flat(score));
-    this->hide_keys(static_cast<int64_t>(tile) * kTileKeys, score);
+    this->hide_keys(tile * kTileKeys, score);
     float factor[2];
     this->weigh_keys(score, factor);
     // Values are waited for in both branches: in front of them ptxas would wait ahead of the exponentials.
@@ -241,11 +241,11 @@ struct WarpgroupRows : TileState<kDim> {
 
 /// A warpgroup that multiplies.
 template <typename T, int kDim>
-GLIMPSE_DEVICE void attend_rows_of_warpgroup(const AttentionArgs& args, int head, int first_row, int n_tiles,
-                                             const AwRing<kDim>& ring) {
+GLIMPSE_DEVICE void attend_rows_of_warpgroup(const AttentionArgs& args, const RowSpan& span, int head, int first_row,
+                                             int n_tiles, const AwRing<kDim>& ring) {
   WarpgroupRows<T, kDim> rows(ring);
-  rows.load_queries(args, head, first_row);
-  rows.look(args, first_row);
+  rows.load_queries(args, span, head, first_row);
+  rows.look(span, first_row);
   float score[2][kTileKeys / 8][4];  // of even tiles, of odd ones
   rows.begin(score[0]);
   int tile = 0;
@@ -261,19 +261,20 @@ GLIMPSE_DEVICE void attend_rows_of_warpgroup(const AttentionArgs& args, int head
     rows.template step<true>(tile, score[0], score[1]);
   }
   warpgroup_finish(flat(rows.out));
-  rows.store(args, head, first_row);
+  rows.store(args, span, head, first_row);
 }
 
-/// Grid: x: groups of kAwQueries rows, y: query heads.
+/// Grid: x: groups of kAwQueries rows of each span, y: query heads.
 template <typename T, int kDim>
 GLIMPSE_DEVICE void attend_warpgroup(const AttentionArgs& args) {
   // The rows that see most keys first, so that the last blocks are short ones.
-  const int head = block_y(), first_row = (grid_x() - 1 - block_x()) * kAwQueries;
-  const int last_row = first_row + kAwQueries < args.n ? first_row + kAwQueries - 1 : args.n - 1;
-  // Not visible_keys(): the compiler has to see that all threads have the same, or descriptors cost it instructions.
-  const int64_t n_keys = args.causal != 0 ? args.at.n_past + last_row + 1 : args.n_keys;
+  int number = grid_x() - 1 - block_x();
+  const RowSpan span = span_of_block(args, kAwQueries, number);
+  const int head = block_y(), first_row = span.first_row + number * kAwQueries;
+  const int last_row = first_row + kAwQueries < span.end_row ? first_row + kAwQueries - 1 : span.end_row - 1;
+  const int64_t n_keys = span.visible(last_row);
   const int n_tiles = n_keys > kTileKeys ? static_cast<int>((n_keys + kTileKeys - 1) / kTileKeys) : 1;
-  const int n_multiply = args.n - first_row > kAwQueries / 2 ? 2 : 1;  // warpgroups that have rows
+  const int n_multiply = span.end_row - first_row > kAwQueries / 2 ? 2 : 1;  // warpgroups that have rows
   uint8_t* const stages = shared() + (kAtomBytes - shared_address(shared()) % kAtomBytes) % kAtomBytes;
   auto* const full = reinterpret_cast<Mbarrier*>(stages + AwRing<kDim>::kBarriersAt);
   const AwRing<kDim> ring{stages, full, full + AwRing<kDim>::kStages};
@@ -288,10 +289,10 @@ GLIMPSE_DEVICE void attend_warpgroup(const AttentionArgs& args) {
   const int group = warp_index() / (kWarpgroup / kWarp);
   if (group == 2) {
     give_registers<kAwCopierRegisters>();
-    fill_stages<T, kDim>(args, head / args.group, n_keys, n_tiles, ring);
+    fill_stages<T, kDim>(span, head / args.group, n_keys, n_tiles, ring);
   } else if (group < n_multiply) {
     take_registers<kAwMultiplierRegisters>();
-    attend_rows_of_warpgroup<T, kDim>(args, head, first_row + warp_index() * 16, n_tiles, ring);
+    attend_rows_of_warpgroup<T, kDim>(args, span, head, first_row + warp_index() * 16, n_tiles, ring);
   }
 }
 

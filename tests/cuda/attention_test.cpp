@@ -2,7 +2,9 @@
 // that of warpgroups also against that of other devices, whose sums it has.
 #include <gtest/gtest.h>
 
-#include "tests/cuda/cuda_support.h"
+#include <utility>
+
+#include "tests/cuda/side.h"
 
 namespace glimpse::cuda {
 namespace {
@@ -268,8 +270,8 @@ TEST_F(WarpgroupAttention, CrossesPages) {
 
 TEST_F(WarpgroupAttention, WindowsSeeThemselvesAlone) {
   Random random(14);
-  const std::vector<int64_t> counts = {64, 24, 136, 13};
-  const int64_t n = 237;
+  const std::vector<int64_t> counts = {64, 24, 136, 16, 16, 16, 16, 16, 16, 13};  // more than a launch takes
+  const int64_t n = 333;
   const std::vector<float> x = random.gaussian(n * kWidth);
   for (const Shape& shape : {Shape{2, 2, 80}, Shape{1, 1, 64}}) {
     const auto windows_of = [&](std::unique_ptr<Ops> ops, KvElement element) {
@@ -286,6 +288,45 @@ TEST_F(WarpgroupAttention, TakesQueriesAtAnyAddress) {
   const std::vector<float> x = random.gaussian(20 * kWidth);
   Attention a(warpgroup_ops(), {2, 1, 80}, KvElement::kF16, x, 20);
   EXPECT_EQ(a.attend_oddly(20), a.attend(0, 20));
+}
+
+// One launch for the rows of several stores: each row what it is alone.
+TEST(CudaAttention, SegmentsShareALaunchAndKeepTheirBits) {
+  const Shape shape{2, 1, 72};
+  const int64_t width = shape.n_heads * shape.head_dim, half = shape.head_dim / 2;
+  for (const bool warpgroups : {false, true}) {
+    for (const KvElement element : {KvElement::kF16, KvElement::kQ8_0}) {
+      Random random(17);
+      Side s(warpgroups ? warpgroup_ops() : portable_ops());
+      const QkvWeights w = qkv_weights(shape, [&](int64_t rows) {
+        return s.linear(quantized(DType::kF32, random.gaussian(rows * kWidth, 0.25f), rows, kWidth), DType::kF32, rows,
+                        kWidth, {});
+      });
+      std::vector<std::unique_ptr<KvStore>> stores;
+      std::vector<glimpse::Segment> segments;
+      int64_t n = 0;
+      for (const int64_t count : {20, 70, 9, 129}) {
+        stores.push_back(must(s->make_kv(shape.n_kv_heads, shape.head_dim, 136, element)));
+        segments.push_back({.kv = stores.back().get(), .first_row = n, .n_rows = count});
+        n += count;
+      }
+      const Mat x = s.mat(random.gaussian(n * kWidth), n), q = s.poisoned(n, width), together = s.poisoned(n, width),
+                alone = s.poisoned(n, width);
+      const RopeTable rope{s.mat(std::vector<float>(static_cast<size_t>(n * half), 1.0f), n),
+                           s.mat(std::vector<float>(static_cast<size_t>(n * half), 0.0f), n)};
+      s.run([&] {
+        s->norm_qkv(x, Norm{}, w, rope, segments, q);
+        s->attention(q, shape.n_heads, segments, together);
+        for (glimpse::Segment segment : segments) {
+          const int64_t first = std::exchange(segment.first_row, 0);
+          s->attention(q.slice(first, segment.n_rows), shape.n_heads, std::span(&segment, 1),
+                       alone.slice(first, segment.n_rows));
+        }
+      });
+      EXPECT_EQ(s.values(together), s.values(alone));
+      for (const float v : s.values(together)) ASSERT_TRUE(std::isfinite(v));
+    }
+  }
 }
 
 // Keys and values that no row of the launch sees may be anything, those in the same block of keys too.

@@ -75,8 +75,7 @@ void CudaPass::attention(Mat q, int64_t n_heads, Segments segments, Mat out) {
   const OperandView operand = wanted ? start_operand(out) : OperandView{};
   const Mat floats = wanted && !by_tiles ? spare(out.rows, out.cols) : out;
   while (!segments.empty()) {
-    Segments now = taken_together(segments);
-    if (now[0].n_rows > kFewRows) now = now.first(1);  // blocks of the kernels for many rows have one store
+    const Segments now = taken_together(segments);
     segments = segments.subspan(now.size());
     const int64_t first = now[0].first_row, n = now.back().first_row + now.back().n_rows - first;
     if (n == 0) continue;
@@ -118,7 +117,9 @@ void CudaPass::attend_together(Mat q, int64_t n_heads, Segments segments, Mat ou
   const int padded = args.kv.padded_dim;
   if (kv.element != KvElement::kF32 && q.rows > kFewRows) {
     const AttendMany many = attend_many(args.kv.type, padded, context_.device_->has_warpgroups());
-    launch(many.kernel, LaunchShape{{ceil_div(q.rows, many.rows), n_heads, 1}, many.shared_bytes}, &args);
+    int64_t n_blocks = 0;
+    for (const glimpse::Segment& s : segments) n_blocks += ceil_div(s.n_rows, many.rows);
+    launch(many.kernel, LaunchShape{{n_blocks, n_heads, 1}, many.shared_bytes}, &args);
     return;
   }
   const int64_t n_chunks = ceil_div(n_keys, kKeysPerSplit);
