@@ -60,6 +60,17 @@ class Attention {
     const int64_t width = shape_.n_heads * shape_.head_dim;
     return attend(std::span(&rows, 1), Mat::contiguous(q_->data + first * width, count, width));
   }
+  /// All positions, so many at a time.
+  std::vector<float> attend_in_turn(const std::vector<int64_t>& counts) {
+    std::vector<float> all;
+    int64_t first = 0;
+    for (const int64_t count : counts) {
+      const std::vector<float> part = attend(first, count);
+      all.insert(all.end(), part.begin(), part.end());
+      first += count;
+    }
+    return all;
+  }
   /// All positions, in pieces of so many (but for the last, multiples of 8) that see themselves alone.
   std::vector<float> attend_windows(const std::vector<int64_t>& counts) {
     std::vector<glimpse::Segment> windows;
@@ -147,15 +158,7 @@ TEST(CudaAttention, RowsDoNotDependOnTheBatch) {
       constexpr int64_t kPositions = 290;
       const std::vector<float> x = random.gaussian(kPositions * kWidth);
       const auto rows = [&](host::Order order, const std::vector<int64_t>& cuts) {
-        Attention a(host_ops({.order = order}), shape, element, x, kPositions);
-        std::vector<float> all;
-        int64_t first = 0;
-        for (const int64_t count : cuts) {
-          const auto part = a.attend(first, count);
-          all.insert(all.end(), part.begin(), part.end());
-          first += count;
-        }
-        return all;
+        return Attention(host_ops({.order = order}), shape, element, x, kPositions).attend_in_turn(cuts);
       };
       const auto many = rows(host::Order::kForward, {290});
       EXPECT_EQ(rows(host::Order::kReverse, {64, 9, 100, 117}), many);
@@ -238,15 +241,8 @@ TEST_F(WarpgroupAttention, RowsDoNotDependOnTheBatch) {
   const Shape shape{2, 1, 80};
   const std::vector<float> x = random.gaussian(kPositions * kWidth);
   const auto rows = [&](host::Order order, const std::vector<int64_t>& cuts, bool paged = false) {
-    Attention a(warpgroup_ops({.order = order}), shape, KvElement::kBf16, x, kPositions, paged);
-    std::vector<float> all;
-    int64_t first = 0;
-    for (const int64_t count : cuts) {
-      const auto part = a.attend(first, count);
-      all.insert(all.end(), part.begin(), part.end());
-      first += count;
-    }
-    return all;
+    return Attention(warpgroup_ops({.order = order}), shape, KvElement::kBf16, x, kPositions, paged)
+        .attend_in_turn(cuts);
   };
   const std::vector<float> whole = rows(host::Order::kForward, {kPositions});
   EXPECT_EQ(rows(host::Order::kReverse, {64, 9, 137}), whole);

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <map>
 #include <regex>
 #include <set>
@@ -83,12 +84,11 @@ TEST(PtxasReport, ProductsOfWarpgroupsOverlap) {
 }
 
 #if defined(GLIMPSE_PTXAS_DIR) && defined(GLIMPSE_CUOBJDUMP)
-// {mangled name: its instructions for sm_90a}
-std::map<std::string, std::string> disassemble(const std::string& object) {
-  std::map<std::string, std::string> functions;
+// Adds {mangled name: its instructions for sm_90a}.
+void disassemble(const std::string& object, std::map<std::string, std::string>& functions) {
   const std::string command = "'" GLIMPSE_CUOBJDUMP "' -sass -arch sm_90a '" + object + "' 2>/dev/null";
   FILE* const pipe = popen(command.c_str(), "r");
-  if (pipe == nullptr) return functions;
+  if (pipe == nullptr) return;
   std::string* body = nullptr;
   char buffer[4096];
   while (std::fgets(buffer, sizeof buffer, pipe) != nullptr) {
@@ -101,6 +101,16 @@ std::map<std::string, std::string> disassemble(const std::string& object) {
     }
   }
   pclose(pipe);
+}
+
+// Those of some units of this build.
+std::map<std::string, std::string> functions_of(std::initializer_list<const char*> units) {
+  std::map<std::string, std::string> functions;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
+    for (const char* const unit : units) {
+      if (entry.path().filename() == unit) disassemble(entry.path().string(), functions);
+    }
+  }
   return functions;
 }
 #endif
@@ -109,12 +119,7 @@ TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
 #if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
   GTEST_SKIP() << "needs nvcc and cuobjdump";
 #else
-  std::map<std::string, std::string> functions;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
-    for (const char* const unit : {"kernels_warpgroup.cu.o", "kernels_attention.cu.o"}) {
-      if (entry.path().filename() == unit) functions.merge(disassemble(entry.path().string()));
-    }
-  }
+  const auto functions = functions_of({"kernels_warpgroup.cu.o", "kernels_attention.cu.o"});
   if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
   int n_products = 0, n_attention = 0;
   const auto expect_in = [](const std::string& body, const std::string& text) {
@@ -156,10 +161,7 @@ TEST(Sass, ProductsOfFewRowsReadGlobalMemoryAlone) {
 #if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
   GTEST_SKIP() << "needs nvcc and cuobjdump";
 #else
-  std::map<std::string, std::string> functions;
-  for (const auto& entry : std::filesystem::recursive_directory_iterator(GLIMPSE_PTXAS_DIR)) {
-    if (entry.path().filename() == "kernels_gemv.cu.o") functions.merge(disassemble(entry.path().string()));
-  }
+  const auto functions = functions_of({"kernels_gemv.cu.o"});
   if (functions.empty()) GTEST_SKIP() << "this build has no code for sm_90a";
   int n_kernels = 0;
   for (const auto& [name, body] : functions) {
