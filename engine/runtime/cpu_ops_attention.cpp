@@ -163,7 +163,8 @@ void CpuOps::quantize_segment_heads(Mat q, int64_t n_heads, Segments segments) {
     std::fill_n(zero, kv.head_dim, 0.0f);
     kv.clear(isa_, head, zero, round_up(s.n_rows, kKeyBlock) - s.n_rows, s.first_key + s.n_rows);
     const SegmentQueries queries{q.row(s.first_row) + head * group * kv.head_dim, q.ld, s.n_rows, group};
-    const Int8Estimate estimate = estimate_int8(isa_, queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
+    const Int8Estimate estimate =
+        estimate_int8(isa_, queries, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
     if (!fits_int8(estimate)) return;
     quantize_segment(isa_, kv.head_dim, s.n_rows, keys, values, worker.scores.data());
     kv.begins_at(head, s.first_key) = CpuKv::Begins::kInt8;

@@ -60,7 +60,8 @@ TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
   }
   EXPECT_THAT(text_, testing::ContainsRegex("\nrun_drawn +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches: the same tokens"));
-  for (const char* row : {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "attend_wg as other", "Duration us 4", "0 errors"}) {
+  for (const char* row :
+       {"tg128 @ d100", "pp32", "img60x40", "4% of roofline", "attend_wg as other", "Duration us 4", "0 errors"}) {
     EXPECT_THAT(text_, HasSubstr(row));
   }
   EXPECT_THAT(log("why.log"), HasSubstr("Duration us 4 --clock-control none"));
