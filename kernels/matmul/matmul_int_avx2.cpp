@@ -44,7 +44,7 @@ struct Avx2 {
   static GLIMPSE_INLINE I dot_words(I sum, I a, I b) { return V::add32(sum, _mm256_madd_epi16(a, b)); }
 
   template <class Source, int n>
-  static GLIMPSE_INLINE void dot(const typename Source::Block& w, int s, const std::byte* const* column,
+  static GLIMPSE_INLINE void dot(const typename Source::Part& w, int s, const std::byte* const* column,
                                  int64_t values_at, int64_t bias_at, I (&sum)[Source::kStrips][n]) {
     constexpr PanelLayout L = Source::L;
     constexpr int groups = L.sub / 4, strips = Source::kStrips;

@@ -1,15 +1,14 @@
 // The loops of the integer formats, for every instruction set. An instruction set is a struct K:
 //   V                                 Vec512 or Vec256
-//   kSign, kRaised                    what codes it multiplies: see ByteSign; kRaised: scratch holds them with an
-//   offset
-//                                     of 128 whatever the format's, so that formats of one shape share their tiles
+//   kSign, kRaised                    what codes it multiplies: see ByteSign; kRaised: scratch holds them with 128
+//                                     added whatever the format's offset, so that formats of one shape share tiles
 //   kTileColumns, kColumnBlock        columns of a tile; columns that pass over each expanded piece of weights, so that
 //                                     their activations stay in the L2 cache while the panels stream by
 //   kDirectColumns, kDirectTile       up to so many columns are multiplied straight from the packed panel, in tiles of
 //                                     kDirectTile: beside the scales of a packed block there are registers for no more
-//   dot<Source, n>(block, s, column, values_at, bias_at, sum)
-//                                     sum[r][c] = the integer sum of sub-block s in strip r and column c, the offset
-//                                     taken off
+//   dot<Source, n>(part, s, column, values_at, bias_at, sum)
+//                                     sum[r][c] = the integer sum of the part's sub-block s in strip r and column c,
+//                                     the offset taken off
 //   dot_words(sum, a, b)              sum + products of two int16 pairs
 // Included only by matmul_int_*.cpp; everything has internal linkage.
 #pragma once
@@ -39,11 +38,14 @@ struct Packed {
   static constexpr int kOffset = L.offset;
   static constexpr int kHalves = V::kHalves, kStrips = 1;
   static constexpr bool kUnrollSubs = true;
-  struct Block : Unpacker<format, V, K::kSign> {
+  struct Part : Unpacker<format, V, K::kSign> {
     using Base = Unpacker<format, V, K::kSign>;
-    GLIMPSE_INLINE Block(const uint8_t* at, int which_half) : Base(at, which_half) {
+    int half;
+    GLIMPSE_INLINE Part(const uint8_t* block, int which_half, int part)
+        : Base(block, which_half, part), half(which_half) {
+      constexpr int lines = ((L.codes_at + 63) / 64 + Base::kParts - 1) / Base::kParts;
 #pragma GCC unroll 8
-      for (int line = 0; line < (L.codes_at + 63) / 64; line += kHalves) prefetch(64 * line);
+      for (int line = 0; line < lines; line += kHalves) ahead(block + 64 * (part * lines + line + half));
     }
     GLIMPSE_INLINE typename V::F scale(int s, int) const {
       return Base::scale(s);
@@ -58,23 +60,23 @@ struct Packed {
       constexpr int low_groups = 8 / L.low_bits;
       if constexpr (L.high_bits != 0) {
         constexpr int high_groups = 8 / L.high_bits;
-        if (g % high_groups == 0) ahead(L.high_at(g / high_groups));
+        if (g % high_groups == 0) code_ahead(L.high_at(g / high_groups));
       }
-      if (g % low_groups == 0) ahead(L.low_at(g / low_groups));
+      if (g % low_groups == 0) code_ahead(L.low_at(g / low_groups));
       return Base::codes(g);
     }
     /// With halves, each asks for every other line.
-    GLIMPSE_INLINE void ahead(int at) const {
-      if ((at - L.codes_at) / 64 % kHalves == 0) prefetch(at);
+    GLIMPSE_INLINE void code_ahead(int at) const {
+      if ((at - L.codes_at) / 64 % kHalves == 0) ahead(this->part_codes + 32 * half + at);
     }
-    GLIMPSE_INLINE void prefetch(int at) const {
-      // Not __builtin_prefetch: gcc moves those of a whole block to its start, more than a core can have under way.
-      asm volatile("prefetcht0 %0" ::"m"(*(this->block + at + 32 * this->half + kPrefetchAhead)));
+    static GLIMPSE_INLINE void ahead(const uint8_t* at) {
+      // Not __builtin_prefetch: gcc moves those of a whole part to its start, more than a core can have under way.
+      asm volatile("prefetcht0 %0" ::"m"(*(at + kPrefetchAhead)));
     }
   };
   const uint8_t* panel;
-  GLIMPSE_INLINE Block block(int64_t b, int half) const {
-    return Block(panel + b * L.bytes, half);
+  GLIMPSE_INLINE Part part(int64_t i, int half) const {
+    return Part(panel + i / Part::kParts * L.bytes, half, static_cast<int>(i % Part::kParts));
   }
 };
 
@@ -89,7 +91,7 @@ struct Expanded {
   static constexpr int kHalves = 1, kStrips = kExpandedStrips;
   static constexpr int kRows = kStrips * V::kLanes, kRowBytes = 4 * kRows;
   static constexpr bool kUnrollSubs = false;
-  struct Block {
+  struct Part {
     const std::byte* code_bytes;
     const std::byte* scales;
     const std::byte* pairs;
@@ -106,9 +108,10 @@ struct Expanded {
   };
   const std::byte* scratch;
   ExpandedPanel at;
-  GLIMPSE_INLINE Block block(int64_t b, int) const {
-    return {scratch + b * (L.block / 4) * kRowBytes, scratch + at.scales_at + b * L.subs() * kRowBytes,
-            scratch + at.min_pairs_at + b * (L.subs() / 2) * kRowBytes, scratch + at.min_scale_at + b * kRowBytes};
+  GLIMPSE_INLINE Part part(int64_t i, int) const {
+    constexpr int parts = act_parts(L), groups = L.block / 4 / parts, subs = L.subs() / parts;
+    return {scratch + i * groups * kRowBytes, scratch + at.scales_at + i * subs * kRowBytes,
+            scratch + at.min_pairs_at + i * (subs / 2) * kRowBytes, scratch + at.min_scale_at + i / parts * kRowBytes};
   }
 };
 
@@ -117,11 +120,11 @@ template <class K, PanelFormat format>
 struct InPlace {
   using V = typename K::V;
   static constexpr PanelLayout L = panel_layout(format);
-  static constexpr bool kPossible = L.own;
+  static constexpr bool kPossible = L.own;  // which has one part to a block
   static constexpr int kOffset = L.offset;
   static constexpr int kHalves = 1, kStrips = kExpandedStrips;
   static constexpr bool kUnrollSubs = false;
-  struct Block {
+  struct Part {
     Unpacker<format, V, K::kSign> strip[kStrips];
     GLIMPSE_INLINE typename V::I codes(int g, int r) const {
       typename V::I v = strip[r].codes(g);
@@ -132,8 +135,8 @@ struct InPlace {
     GLIMPSE_INLINE typename V::F min_scale(int) const { return V::zero_f(); }
   };
   const uint8_t* panel[kStrips];
-  GLIMPSE_INLINE Block block(int64_t b, int) const {
-    return {{{panel[0] + b * L.bytes, 0}, {panel[1] + b * L.bytes, V::kHalves - 1}}};
+  GLIMPSE_INLINE Part part(int64_t i, int) const {
+    return {{{panel[0] + i * L.bytes, 0, 0}, {panel[1] + i * L.bytes, V::kHalves - 1, 0}}};
   }
 };
 
@@ -158,24 +161,19 @@ struct ColumnRecords {
   int64_t bias_base, sums_base, bias32_at, scales_at;
 };
 
-struct SubRange {
-  int begin, end;
-};
-
-/// blk = what the minima of sub-blocks [subs.begin, subs.end) add to block b. sums_at: of the block's sums of
-/// activations.
+/// blk = what the minima add to a part. bias32_at, sums_at: of the part's biases and sums of activations.
 template <class K, class Source, int n>
-GLIMPSE_INLINE void start_part(const typename Source::Block& w, int64_t b, const SubRange& subs,
-                               const ColumnRecords<n>& column, int64_t sums_at,
-                               typename K::V::F (&blk)[Source::kStrips][n]) {
+GLIMPSE_INLINE void start_part(const typename Source::Part& w, const ColumnRecords<n>& column, int64_t bias32_at,
+                               int64_t sums_at, typename K::V::F (&blk)[Source::kStrips][n]) {
   using V = typename K::V;
   using I = typename V::I;
   constexpr PanelLayout L = Source::L;
   constexpr int strips = Source::kStrips;
   if constexpr (L.mins == MinKind::kPairs) {
+    constexpr int pairs_of_part = L.subs() / act_parts(L) / 2;
     I pairs[strips][n];
 #pragma GCC unroll 8
-    for (int t = subs.begin / 2; t < subs.end / 2; ++t) {
+    for (int t = 0; t < pairs_of_part; ++t) {
       I mins[strips];
 #pragma GCC unroll 2
       for (int r = 0; r < strips; ++r) mins[r] = w.min_pair(t, r);
@@ -184,7 +182,7 @@ GLIMPSE_INLINE void start_part(const typename Source::Block& w, int64_t b, const
         const I sums = V::broadcast32(column.at[c] + sums_at + 4 * t);
 #pragma GCC unroll 2
         for (int r = 0; r < strips; ++r) {
-          pairs[r][c] = K::dot_words(t == subs.begin / 2 ? V::zero() : pairs[r][c], mins[r], sums);
+          pairs[r][c] = K::dot_words(t == 0 ? V::zero() : pairs[r][c], mins[r], sums);
         }
       }
     }
@@ -201,61 +199,59 @@ GLIMPSE_INLINE void start_part(const typename Source::Block& w, int64_t b, const
       for (int r = 0; r < strips; ++r) {
         blk[r][c] = L.mins == MinKind::kNone
                         ? V::zero_f()
-                        : V::mul(V::to_float(V::broadcast32(column.at[c] + column.bias32_at + b * 4)), w.min_scale(r));
+                        : V::mul(V::to_float(V::broadcast32(column.at[c] + bias32_at)), w.min_scale(r));
       }
     }
   }
 }
 
-/// One block of the source's strips x n columns: total = fma(blk, activation scale, total) for each part.
+/// Part i of the source's strips x n columns: total = fma(blk, activation scale, total).
 template <class K, class Source, int n>
-GLIMPSE_INLINE void add_block(const typename Source::Block& w, int64_t b, const ColumnRecords<n>& column,
-                              typename K::V::F (&total)[Source::kStrips][n]) {
+GLIMPSE_INLINE void add_part(const typename Source::Part& w, int64_t i, const ColumnRecords<n>& column,
+                             typename K::V::F (&total)[Source::kStrips][n]) {
   using V = typename K::V;
   using I = typename V::I;
   using F = typename V::F;
   constexpr PanelLayout L = Source::L;
-  constexpr int subs = L.subs(), parts = act_parts(L), strips = Source::kStrips;
-  int64_t values_at = b * L.block, bias_at = column.bias_base + b * subs * 4, sums_at = column.sums_base + b * subs * 2;
-  int64_t scales_at = column.scales_at + b * parts * 4;
+  constexpr int parts = act_parts(L), subs = L.subs() / parts, strips = Source::kStrips;
+  int64_t values_at = i * (L.block / parts), bias_at = column.bias_base + i * subs * 4;
+  int64_t sums_at = column.sums_base + i * subs * 2, scales_at = column.scales_at + i * 4;
   if constexpr (Source::kHalves > 1) {  // one register each, and constants; not an address for every operand
     asm("" : "+r"(values_at));
     asm("" : "+r"(bias_at));
     asm("" : "+r"(sums_at));
     asm("" : "+r"(scales_at));
   }
+  F blk[strips][n];
+  start_part<K, Source, n>(w, column, column.bias32_at + i * 4, sums_at, blk);
+  const auto sub_block = [&](int s) GLIMPSE_INLINE_LAMBDA {
+    I sum[strips][n];
+    K::template dot<Source, n>(w, s, column.at, values_at + s * L.sub, bias_at + 4 * s, sum);
 #pragma GCC unroll 2
-  for (int part = 0; part < parts; ++part) {
-    const int first_sub = part * subs / parts, end_sub = first_sub + subs / parts;
-    F blk[strips][n];
-    start_part<K, Source, n>(w, b, {first_sub, end_sub}, column, sums_at, blk);
-    const auto sub_block = [&](int s) GLIMPSE_INLINE_LAMBDA {
-      I sum[strips][n];
-      K::template dot<Source, n>(w, s, column.at, values_at + s * L.sub, bias_at + 4 * s, sum);
-#pragma GCC unroll 2
-      for (int r = 0; r < strips; ++r) {
-        const F scale = w.scale(s, r);
+    for (int r = 0; r < strips; ++r) {
+      const F scale = w.scale(s, r);
 #pragma GCC unroll 8
-        for (int c = 0; c < n; ++c) blk[r][c] = V::fma(V::to_float(sum[r][c]), scale, blk[r][c]);
-      }
-    };
-    if constexpr (Source::kUnrollSubs) {
-#pragma GCC unroll 16
-      for (int s = first_sub; s < end_sub; ++s) sub_block(s);
-    } else {
-      for (int s = first_sub; s < end_sub; ++s) sub_block(s);
+      for (int c = 0; c < n; ++c) blk[r][c] = V::fma(V::to_float(sum[r][c]), scale, blk[r][c]);
     }
+  };
+  if constexpr (Source::kUnrollSubs) {
 #pragma GCC unroll 8
-    for (int c = 0; c < n; ++c) {
-      const F scale = V::broadcast_f(column.at[c] + scales_at + 4 * part);
+    for (int s = 0; s < subs; ++s) sub_block(s);
+  } else {
+    for (int s = 0; s < subs; ++s) sub_block(s);
+  }
+#pragma GCC unroll 8
+  for (int c = 0; c < n; ++c) {
+    const F scale = V::broadcast_f(column.at[c] + scales_at);
 #pragma GCC unroll 2
-      for (int r = 0; r < strips; ++r) total[r][c] = V::fma(blk[r][c], scale, total[r][c]);
-    }
+    for (int r = 0; r < strips; ++r) total[r][c] = V::fma(blk[r][c], scale, total[r][c]);
   }
 }
 
-/// All rows of the source x n columns, the whole reduction. The order of README.md. Both halves of a packed block are
-/// read before the next one, while it is in the L1 cache.
+/// All rows of the source x n columns, the whole reduction. The order of README.md. Both halves of a packed part are
+/// read before the next one, while it is in the L1 cache. The code is that of a part, not of a block: where each load
+/// comes again 2 to 4 KB further on, once a block, Zen 5 reads up to a sixth more slowly from memory, whatever is asked
+/// for ahead (bench/README.md, "One instruction, one stride"); from part to part the distances change.
 template <class K, class Source, int n>
 __attribute__((noinline)) void tile(const Source& weights, const BlockRange& range, const TileColumns& columns) {
   using V = typename K::V;
@@ -287,16 +283,16 @@ __attribute__((noinline)) void tile(const Source& weights, const BlockRange& ran
   column.at[0] = act.data + columns.first * act.row_bytes;
 #pragma GCC unroll 8
   for (int c = 1; c < n; ++c) column.at[c] = column.at[c - 1] + (c < columns.count ? act.row_bytes : 0);
-  for (int64_t b = range.begin; b < range.end; ++b) {
+  constexpr int64_t parts = act_parts(L);
+  const int64_t first_part = range.begin * parts;
+  for (int64_t i = first_part; i < range.end * parts; ++i) {
     if constexpr (halves == 1 || L.block <= 32) {  // short: the totals stay in registers
 #pragma GCC unroll 2
-      for (int h = 0; h < halves; ++h) {
-        add_block<K, Source, n>(source.block(b - range.begin, h), b, column, total[h]);
-      }
+      for (int h = 0; h < halves; ++h) add_part<K, Source, n>(source.part(i - first_part, h), i, column, total[h]);
     } else {
       for (int h = 0; h < halves; ++h) {
-        asm("" : "+r"(h));  // or gcc unrolls, keeps all of a block's activations for the second half, and spills them
-        add_block<K, Source, n>(source.block(b - range.begin, h), b, column, total[h]);
+        asm("" : "+r"(h));  // or gcc unrolls, keeps all of a part's activations for the second half, and spills them
+        add_part<K, Source, n>(source.part(i - first_part, h), i, column, total[h]);
       }
     }
   }
@@ -377,27 +373,27 @@ template <class K, PanelFormat format>
 void expand(const uint8_t* panel, int half, int64_t n_blocks, const ExpandedPanel& at, std::byte* strip) {
   using V = typename K::V;
   constexpr PanelLayout L = panel_layout(format);
-  constexpr int groups = L.block / 4, subs = L.subs(), pairs_per_block = subs / 2;
+  constexpr int parts = act_parts(L), groups = L.block / 4 / parts, subs = L.subs() / parts;
   constexpr int row_bytes = Expanded<K, format>::kRowBytes;
   constexpr bool raises = K::kRaised && L.is_signed() && L.offset != 128;
   const typename V::I raise = V::set8(raises ? 128 - L.offset : 0);
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    const Unpacker<format, V, K::kSign> w(panel + b * L.bytes, half);
-    std::byte* codes = strip + b * groups * row_bytes;
-#pragma GCC unroll 64
+  for (int i = 0; i < n_blocks * parts; ++i) {
+    const Unpacker<format, V, K::kSign> w(panel + i / parts * L.bytes, half, i % parts);
+    std::byte* codes = strip + i * groups * row_bytes;
+#pragma GCC unroll 32
     for (int g = 0; g < groups; ++g) {
       const typename V::I v = w.codes(g);
       V::store(codes + row_bytes * g, raises ? V::add8(v, raise) : v);
     }
-    std::byte* scales = strip + at.scales_at + b * subs * row_bytes;
-#pragma GCC unroll 16
+    std::byte* scales = strip + at.scales_at + i * subs * row_bytes;
+#pragma GCC unroll 8
     for (int s = 0; s < subs; ++s) V::store_f(scales + row_bytes * s, w.scale(s));
     if constexpr (L.mins == MinKind::kPairs) {
-      std::byte* pairs = strip + at.min_pairs_at + b * pairs_per_block * row_bytes;
-#pragma GCC unroll 8
-      for (int t = 0; t < pairs_per_block; ++t) V::store(pairs + row_bytes * t, w.min_pair(t));
+      std::byte* pairs = strip + at.min_pairs_at + i * (subs / 2) * row_bytes;
+#pragma GCC unroll 4
+      for (int t = 0; t < subs / 2; ++t) V::store(pairs + row_bytes * t, w.min_pair(t));
     }
-    if constexpr (L.mins != MinKind::kNone) V::store_f(strip + at.min_scale_at + b * row_bytes, w.min_scale);
+    if constexpr (L.mins != MinKind::kNone) V::store_f(strip + at.min_scale_at + i / parts * row_bytes, w.min_scale);
   }
 }
 

@@ -91,7 +91,7 @@ void expand_words(const uint8_t* panel, int64_t n_blocks, std::byte* words, std:
                                          15, -1, 14, -1, 11, -1, 10, -1, 7, -1, 6, -1, 3, -1, 2, -1);
   for (int64_t b = 0; b < n_blocks; ++b) {
     for (int half = 0; half < V::kHalves; ++half) {
-      const Unpacker<format, V, ByteSign::kSigned> w(panel + b * L.bytes, half);
+      const Unpacker<format, V, ByteSign::kSigned> w(panel + b * L.bytes, half, 0);
       std::byte* to = words + b * L.block * 32 + 32 * half;
       for (int g = 0; g < L.block / 4; ++g) {
         const __m256i codes = w.codes(g);

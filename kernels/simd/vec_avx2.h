@@ -50,6 +50,8 @@ struct Vec256 {
   static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm256_srli_epi32(a, n); }
   static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm256_slli_epi32(a, n); }
   static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm256_srai_epi32(a, n); }
+  /// srl by a number that is known when it runs.
+  static GLIMPSE_INLINE I srl_by(I a, int n) { return _mm256_srl_epi32(a, _mm_cvtsi32_si128(n)); }
   /// Bytes of `table` (16 bytes) at the indices (0..15) of v.
   static GLIMPSE_INLINE I lookup(const int8_t* table, I v) {
     const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));

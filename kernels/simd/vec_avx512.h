@@ -49,6 +49,8 @@ struct Vec512 {
   static GLIMPSE_INLINE I srl(I a, int n) { return n == 0 ? a : _mm512_srli_epi32(a, static_cast<unsigned>(n)); }
   static GLIMPSE_INLINE I sll(I a, int n) { return n == 0 ? a : _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
   static GLIMPSE_INLINE I sra(I a, int n) { return n == 0 ? a : _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
+  /// srl by a number that is known when it runs.
+  static GLIMPSE_INLINE I srl_by(I a, int n) { return _mm512_srl_epi32(a, _mm_cvtsi32_si128(n)); }
   /// Bytes of `table` (16 bytes) at the indices (0..15) of v.
   static GLIMPSE_INLINE I lookup(const int8_t* table, I v) {
     const __m128i entries = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
