@@ -38,14 +38,15 @@ struct Packed {
   static constexpr int kOffset = L.offset;
   static constexpr int kHalves = V::kHalves, kStrips = 1;
   static constexpr bool kUnrollSubs = true;
+  static constexpr bool kWhole = kHalves == 1 && L.bytes > 3072;  // Q6_K: see tile()
   struct Part : Unpacker<format, V, K::kSign> {
     using Base = Unpacker<format, V, K::kSign>;
     int half;
     GLIMPSE_INLINE Part(const uint8_t* block, int which_half, int part)
         : Base(block, which_half, part), half(which_half) {
-      constexpr int lines = ((L.codes_at + 63) / 64 + Base::kParts - 1) / Base::kParts;
+      if (part != 0) return;
 #pragma GCC unroll 8
-      for (int line = 0; line < lines; line += kHalves) ahead(block + 64 * (part * lines + line + half));
+      for (int line = 0; line < (L.codes_at + 63) / 64; line += kHalves) ahead(block + 64 * (line + half));
     }
     GLIMPSE_INLINE typename V::F scale(int s, int) const {
       return Base::scale(s);
@@ -75,8 +76,8 @@ struct Packed {
     }
   };
   const uint8_t* panel;
-  GLIMPSE_INLINE Part part(int64_t i, int half) const {
-    return Part(panel + i / Part::kParts * L.bytes, half, static_cast<int>(i % Part::kParts));
+  GLIMPSE_INLINE Part part(int64_t b, int part, int half) const {
+    return Part(panel + b * L.bytes, half, part);
   }
 };
 
@@ -90,7 +91,7 @@ struct Expanded {
   static constexpr int kOffset = K::kRaised ? 128 : L.offset;
   static constexpr int kHalves = 1, kStrips = kExpandedStrips;
   static constexpr int kRows = kStrips * V::kLanes, kRowBytes = 4 * kRows;
-  static constexpr bool kUnrollSubs = false;
+  static constexpr bool kUnrollSubs = false, kWhole = false;
   struct Part {
     const std::byte* code_bytes;
     const std::byte* scales;
@@ -108,10 +109,11 @@ struct Expanded {
   };
   const std::byte* scratch;
   ExpandedPanel at;
-  GLIMPSE_INLINE Part part(int64_t i, int) const {
+  GLIMPSE_INLINE Part part(int64_t b, int part, int) const {
     constexpr int parts = act_parts(L), groups = L.block / 4 / parts, subs = L.subs() / parts;
+    const int64_t i = b * parts + part;
     return {scratch + i * groups * kRowBytes, scratch + at.scales_at + i * subs * kRowBytes,
-            scratch + at.min_pairs_at + i * (subs / 2) * kRowBytes, scratch + at.min_scale_at + i / parts * kRowBytes};
+            scratch + at.min_pairs_at + i * (subs / 2) * kRowBytes, scratch + at.min_scale_at + b * kRowBytes};
   }
 };
 
@@ -123,7 +125,7 @@ struct InPlace {
   static constexpr bool kPossible = L.own;  // which has one part to a block
   static constexpr int kOffset = L.offset;
   static constexpr int kHalves = 1, kStrips = kExpandedStrips;
-  static constexpr bool kUnrollSubs = false;
+  static constexpr bool kUnrollSubs = false, kWhole = false;
   struct Part {
     Unpacker<format, V, K::kSign> strip[kStrips];
     GLIMPSE_INLINE typename V::I codes(int g, int r) const {
@@ -135,8 +137,8 @@ struct InPlace {
     GLIMPSE_INLINE typename V::F min_scale(int) const { return V::zero_f(); }
   };
   const uint8_t* panel[kStrips];
-  GLIMPSE_INLINE Part part(int64_t i, int) const {
-    return {{{panel[0] + i * L.bytes, 0, 0}, {panel[1] + i * L.bytes, V::kHalves - 1, 0}}};
+  GLIMPSE_INLINE Part part(int64_t b, int, int) const {
+    return {{{panel[0] + b * L.bytes, 0, 0}, {panel[1] + b * L.bytes, V::kHalves - 1, 0}}};
   }
 };
 
@@ -250,8 +252,9 @@ GLIMPSE_INLINE void add_part(const typename Source::Part& w, int64_t i, const Co
 
 /// All rows of the source x n columns, the whole reduction. The order of README.md. Both halves of a packed part are
 /// read before the next one, while it is in the L1 cache. The code is that of a part, not of a block: where each load
-/// comes again 2 to 4 KB further on, once a block, Zen 5 reads up to a sixth more slowly from memory, whatever is asked
-/// for ahead (bench/README.md, "One instruction, one stride"); from part to part the distances change.
+/// comes again 2 to 4 KB further on, once a block, Zen 5 reads up to a fifth more slowly from memory, whatever is asked
+/// for ahead (bench/README.md, "One instruction, one stride"); from part to part the distances change. Q6_K, whose
+/// blocks are longer and begin between lines, is the exception: with one or two columns whole blocks are faster.
 template <class K, class Source, int n>
 __attribute__((noinline)) void tile(const Source& weights, const BlockRange& range, const TileColumns& columns) {
   using V = typename K::V;
@@ -283,16 +286,28 @@ __attribute__((noinline)) void tile(const Source& weights, const BlockRange& ran
   column.at[0] = act.data + columns.first * act.row_bytes;
 #pragma GCC unroll 8
   for (int c = 1; c < n; ++c) column.at[c] = column.at[c - 1] + (c < columns.count ? act.row_bytes : 0);
-  constexpr int64_t parts = act_parts(L);
-  const int64_t first_part = range.begin * parts;
-  for (int64_t i = first_part; i < range.end * parts; ++i) {
+  constexpr int parts = act_parts(L);
+  const auto part = [&](int64_t b, int p) GLIMPSE_INLINE_LAMBDA {
     if constexpr (halves == 1 || L.block <= 32) {  // short: the totals stay in registers
 #pragma GCC unroll 2
-      for (int h = 0; h < halves; ++h) add_part<K, Source, n>(source.part(i - first_part, h), i, column, total[h]);
+      for (int h = 0; h < halves; ++h) {
+        add_part<K, Source, n>(source.part(b - range.begin, p, h), b * parts + p, column, total[h]);
+      }
     } else {
       for (int h = 0; h < halves; ++h) {
         asm("" : "+r"(h));  // or gcc unrolls, keeps all of a part's activations for the second half, and spills them
-        add_part<K, Source, n>(source.part(i - first_part, h), i, column, total[h]);
+        add_part<K, Source, n>(source.part(b - range.begin, p, h), b * parts + p, column, total[h]);
+      }
+    }
+  };
+  for (int64_t b = range.begin; b < range.end; ++b) {
+    if constexpr (parts == 1 || (Source::kWhole && n <= 2)) {
+#pragma GCC unroll 2
+      for (int p = 0; p < parts; ++p) part(b, p);
+    } else {
+      for (int p = 0; p < parts; ++p) {
+        asm("" : "+r"(p));  // not unrolled
+        part(b, p);
       }
     }
   }
