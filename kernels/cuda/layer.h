@@ -155,8 +155,14 @@ GLIMPSE_DEVICE int count_bits(uint32_t bits) {
 GLIMPSE_DEVICE int atomic_add(int* address, int value) {
   return atomicAdd(address, value);
 }
+/// To shared memory, which has no addition of 64 bits but a loop of comparisons: the low half, then the high one with
+/// what was carried. The sum is there when all have added.
 GLIMPSE_DEVICE void atomic_add(uint64_t* address, uint64_t value) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(value));
+  auto* const words = reinterpret_cast<uint32_t*>(address);
+  const auto low = static_cast<uint32_t>(value);
+  const uint32_t before = atomicAdd(words, low);
+  const uint32_t high = static_cast<uint32_t>(value >> 32) + (before + low < low ? 1u : 0u);
+  if (high != 0) atomicAdd(words + 1, high);
 }
 GLIMPSE_DEVICE void atomic_or(int* address, int value) {
   atomicOr(address, value);
@@ -394,7 +400,13 @@ inline int atomic_add(int* address, int value) {
   return old;
 }
 inline void atomic_add(uint64_t* address, uint64_t value) {
-  *address += value;
+  uint32_t words[2];
+  std::memcpy(words, address, sizeof words);
+  const auto low = static_cast<uint32_t>(value);
+  const bool carry = words[0] + low < low;
+  words[0] += low;
+  words[1] += static_cast<uint32_t>(value >> 32) + (carry ? 1 : 0);
+  std::memcpy(address, words, sizeof words);
 }
 inline void atomic_or(int* address, int value) {
   *address |= value;
@@ -458,8 +470,12 @@ inline Vec16 load_stream(const Vec16* address) {
 inline bool prefetches(int) {
   return true;
 }
-inline void prefetch_range(const void*, int, int) {}
-inline void prefetch_ahead(const void*, int) {}
+inline void prefetch_range(const void* from, int n_bytes, int number) {
+  if (thread_index() == number) host::prefetch(from, n_bytes);
+}
+inline void prefetch_ahead(const void* from, int n_bytes) {
+  host::prefetch(from, n_bytes);
+}
 inline void cp_async(void* to, const void* from, bool valid) {
   host::copy_later(to, from, valid);
 }

@@ -31,6 +31,7 @@ struct SampleShared {
   int digits[kDigits];
   float best[kSampleThreads / kWarp];
   int best_id[kSampleThreads / kWarp];
+  uint64_t above;  // what keys greater than all with the prefix reach
   int invalid;
   uint32_t prefix;  // of the key of the last token kept
   int keep_equal;   // how many tokens with exactly that key are kept
@@ -222,15 +223,36 @@ struct Walk {
     return w < static_cast<uint64_t>(args.min_p * 1099511627776.0f) ? uint64_t{0} : w;
   }
 
-  /// The last of four digits is `shift` 0. By one thread: the bucket in which `target` is reached when what lies in
-  /// greater keys is counted off; becomes part of s.prefix.
-  GLIMPSE_DEVICE void take_digit(bool by_mass, int shift, uint64_t target, uint64_t& above) {
-    int digit = kDigits - 1;
-    int lowest = digit;  // the lowest digit that any token has: rounding must not walk past it
-    for (int i = kDigits - 1; i >= 0; --i) lowest = s.digits[i] > 0 ? i : lowest;
-    // Numbers of tokens are the digits' own: a 64-bit addition in shared memory is a loop of exchanges.
+  /// The last of four digits is `shift` 0. By the first warp: the bucket in which `target` is reached when what lies in
+  /// greater keys is counted off; becomes part of s.prefix. A lane has neighbouring digits, the first lane the
+  /// greatest.
+  GLIMPSE_DEVICE void take_digit(bool by_mass, int shift, uint64_t target) {
+    constexpr int kOfLane = kDigits / kWarp;
+    const int lane = lane_index(), greatest = kDigits - 1 - kOfLane * lane;
+    // Numbers of tokens are the digits' own: they need no 64 bits.
     const auto reached = [&](int d) { return by_mass ? s.mass[d] : static_cast<uint64_t>(s.digits[d]); };
-    while (digit > lowest && above + reached(digit) < target) above += reached(digit--);
+    uint64_t mine = 0;
+    int lowest = -1;  // that any token has: rounding must not walk past it
+    GLIMPSE_UNROLL
+    for (int d = greatest; d > greatest - kOfLane; --d) {
+      mine += reached(d);
+      lowest = s.digits[d] > 0 ? d : lowest;
+    }
+    if (ballot(lowest >= 0) >> lane != 1u) lowest = -1;  // another lane has it
+    s.sums[lane] = mine;
+    warp_barrier();
+    uint64_t above = s.above;
+    for (int l = 0; l < lane; ++l) above += s.sums[l];
+    int digit = -1;
+    for (int d = greatest; d > greatest - kOfLane && digit < 0; --d) {
+      if (d == lowest || above + reached(d) >= target) {
+        digit = d;
+      } else {
+        above += reached(d);
+      }
+    }
+    if ((ballot(digit >= 0) & ((2u << lane) - 1)) != 1u << lane) return;  // not the first that found one
+    s.above = above;
     s.prefix |= static_cast<uint32_t>(digit) << shift;
     if (shift > 0) return;
     // All tokens of this bucket have one key, so one weight.
@@ -244,13 +266,13 @@ struct Walk {
   /// tokens that pass top_k), else a number of tokens.
   GLIMPSE_DEVICE Threshold select(bool by_mass, uint64_t target) {
     const int me = thread_index();
-    uint64_t above = 0;
-    if (me == 0) s.prefix = 0;
+    if (me == 0) s.prefix = 0, s.above = 0;
     for (int shift = 24; shift >= 0; shift -= 8) {
       for (int i = me; i < kDigits; i += kSampleThreads) s.mass[i] = 0, s.digits[i] = 0;
       barrier();
       const uint32_t prefix = s.prefix;
       int rank = top_k_first;
+      GLIMPSE_UNROLL_BY(2)
       for (int i = begin; i < end; ++i) {
         const uint32_t key = sort_key(values[i]);
         if (by_mass && !passes(key, top_k, rank)) continue;
@@ -260,7 +282,7 @@ struct Walk {
         atomic_add(&s.digits[digit], 1);
       }
       barrier();
-      if (me == 0) take_digit(by_mass, shift, target, above);
+      if (warp_index() == 0) take_digit(by_mass, shift, target);
       barrier();
     }
     const Threshold found{s.prefix, s.keep_equal};

@@ -2,6 +2,7 @@
 // that of warpgroups also against that of other devices, whose sums it has.
 #include <gtest/gtest.h>
 
+#include <string_view>
 #include <utility>
 
 #include "tests/cuda/side.h"
@@ -322,6 +323,37 @@ TEST(CudaAttention, SegmentsShareALaunchAndKeepTheirBits) {
       EXPECT_EQ(s.values(together), s.values(alone));
       for (const float v : s.values(together)) ASSERT_TRUE(std::isfinite(v));
     }
+  }
+}
+
+// As many launches as there are eights of segments, and in each the blocks of its rows.
+TEST(CudaAttention, UpToEightSegmentsAreALaunch) {
+  const Shape shape{1, 1, 64};
+  Random random(18);
+  constexpr int64_t kPositions = 288;
+  const std::vector<float> x = random.gaussian(kPositions * kWidth);
+  for (const bool warpgroups : {false, true}) {
+    if (warpgroups && !test_device({.warpgroups = true})->has_warpgroups()) continue;
+    const auto device = std::make_shared<NotingDevice>(
+        std::make_shared<OtherDevice>(test_device({.warpgroups = warpgroups}), warpgroups, 4));
+    Attention a(must(CudaOps::create(device, 1)), shape, KvElement::kF16, x, kPositions);
+    const auto blocks_of = [&](const std::vector<int64_t>& counts) {
+      device->launches.clear();
+      a.attend_windows(counts);
+      std::vector<int64_t> blocks;
+      for (const NotingDevice::Launch& launch : device->launches) {
+        if (std::string_view(kernel_info(launch.kernel).name).starts_with("attend")) {
+          blocks.push_back(launch.shape.grid[0]);
+        }
+      }
+      return blocks;
+    };
+    using Blocks = std::vector<int64_t>;
+    EXPECT_EQ(blocks_of(std::vector<int64_t>(18, 16)), (Blocks{8, 8, 2}));  // windows of many rows
+    EXPECT_EQ(blocks_of({136, 16, 129}), Blocks{warpgroups ? 2 + 1 + 2 : 3 + 1 + 3});
+    // Few rows: a block's one row of each, up to kFewRows of them.
+    EXPECT_EQ(blocks_of({8, 8}), (Blocks{8, 8}));
+    EXPECT_EQ(blocks_of({24, 8, 24}), (Blocks{1, 8, 1}));
   }
 }
 

@@ -74,7 +74,7 @@ class OtherDevice final : public ForwardingDevice {
   const int n_multiprocessors_;
 };
 
-/// A device that notes what it is asked for: allocations by their purposes, launches of its streams.
+/// A device that notes what it is asked for: allocations by their purposes, launches. It outlives its streams.
 class NotingDevice final : public ForwardingDevice {
  public:
   struct Launch {
@@ -89,18 +89,31 @@ class NotingDevice final : public ForwardingDevice {
   }
   Result<std::unique_ptr<Stream>> make_stream() override {
     GLIMPSE_ASSIGN(std::unique_ptr<Stream> stream, ForwardingDevice::make_stream());
-    return std::unique_ptr<Stream>(std::make_unique<NotingStream>(std::move(stream), launches));
+    return std::unique_ptr<Stream>(std::make_unique<NotingStream>(std::move(stream), *this));
   }
   std::map<std::string, int> allocations;
-  std::vector<Launch> launches;  // not those of recordings
+  std::vector<Launch> launches, recorded;  // of streams; of their recordings, when they were made
 
  private:
-  class NotingStream final : public Stream {
+  class NotingRecorder final : public LaunchRecorder {
    public:
-    NotingStream(std::unique_ptr<Stream> stream, std::vector<Launch>& launches)
-        : stream_(std::move(stream)), launches_(launches) {}
+    NotingRecorder(std::unique_ptr<LaunchRecorder> recorder, std::vector<Launch>& launches)
+        : recorder_(std::move(recorder)), launches_(launches) {}
     Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
       launches_.push_back({kernel, shape});
+      return recorder_->launch(kernel, shape, args);
+    }
+    Result<std::shared_ptr<const Recording>> finish() override { return recorder_->finish(); }
+
+   private:
+    const std::unique_ptr<LaunchRecorder> recorder_;
+    std::vector<Launch>& launches_;
+  };
+  class NotingStream final : public Stream {
+   public:
+    NotingStream(std::unique_ptr<Stream> stream, NotingDevice& device) : stream_(std::move(stream)), device_(device) {}
+    Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
+      device_.launches.push_back({kernel, shape});
       return stream_->launch(kernel, shape, args);
     }
     Status copy_in(void* to, const void* from, uint64_t n) override { return stream_->copy_in(to, from, n); }
@@ -108,14 +121,17 @@ class NotingDevice final : public ForwardingDevice {
     Status copy(void* to, const void* from, uint64_t n) override { return stream_->copy(to, from, n); }
     Status zero(void* to, uint64_t n) override { return stream_->zero(to, n); }
     Status synchronize() override { return stream_->synchronize(); }
-    Result<std::unique_ptr<LaunchRecorder>> record() override { return stream_->record(); }
+    Result<std::unique_ptr<LaunchRecorder>> record() override {
+      GLIMPSE_ASSIGN(std::unique_ptr<LaunchRecorder> recorder, stream_->record());
+      return std::unique_ptr<LaunchRecorder>(std::make_unique<NotingRecorder>(std::move(recorder), device_.recorded));
+    }
     Status play(const std::shared_ptr<const Recording>& recording) override { return stream_->play(recording); }
     Status mark(int number) override { return stream_->mark(number); }
     Status wait_for(int number) override { return stream_->wait_for(number); }
 
    private:
     const std::unique_ptr<Stream> stream_;
-    std::vector<Launch>& launches_;
+    NotingDevice& device_;
   };
 };
 

@@ -94,6 +94,56 @@ TEST(HostExecutor, FindsBlocksThatDoNotWaitForEarlierLaunches) {
   EXPECT_EQ(status.error().message, "test_kernel, block (1, 0, 0): 32 of its 64 threads waited for earlier launches");
 }
 
+// What threads find before their wait is what Early makes of it, whoever comes first; behind it what there is.
+TEST(HostExecutor, ThreadsGoOnBehindTheWaitWhenAllAreThere) {
+  struct Hidden final : host::Early {
+    int value = 7, n_begun = 0;
+    void begin() override {
+      value = -1;
+      ++n_begun;
+    }
+    void waited() override { value = 7; }
+  };
+  for (const Order order : kOrders) {
+    Hidden hidden;
+    const auto body = [&] {
+      EXPECT_EQ(hidden.value, -1);
+      if (warp_index() == 1) warp_barrier();
+      barrier();
+      EXPECT_EQ(hidden.value, -1);
+      dependency_wait();
+      EXPECT_EQ(hidden.value, 7);
+      dependency_wait();
+      barrier();
+    };
+    expect_ok(run(body, {.grid = {2, 1, 1}, .n_threads = 64, .must_wait = true, .early = &hidden}, order));
+    EXPECT_EQ(hidden.n_begun, 2);
+  }
+  Hidden hidden;
+  const auto some = [] {
+    if (thread_index() > 2) dependency_wait();
+  };
+  const Status status = run(some, {.n_threads = 64, .must_wait = true, .early = &hidden});
+  ASSERT_FALSE(status.ok());
+  EXPECT_NE(status.error().message.find("61 threads (3, 4, 5, 6, ...) wait for the others of the block"),
+            std::string::npos)
+      << status.error().message;
+}
+
+TEST(HostExecutor, RequestsForL2AreForWholePieces) {
+  alignas(16) static uint8_t bytes[64];
+  const auto asks = [](const uint8_t* from, int n_bytes) {
+    return run([=] { prefetch_ahead(from, n_bytes); }, {}).ok() &&
+           run([=] { prefetch_range(from, n_bytes, 3); }, {}).ok();
+  };
+  EXPECT_TRUE(asks(bytes, 64));
+  EXPECT_TRUE(asks(bytes + 48, 16));
+  EXPECT_FALSE(asks(bytes + 8, 16));
+  EXPECT_FALSE(asks(bytes, 24));
+  EXPECT_FALSE(asks(bytes, 0));
+  EXPECT_FALSE(asks(bytes, -16));
+}
+
 TEST(HostExecutor, BarriersSeparateWritesFromReads) {
   for (const Order order : kOrders) {
     std::vector<int> out(256, -1);

@@ -208,6 +208,43 @@ TEST(CudaRecording, HeldLaunchesReportErrors) {
   EXPECT_EQ(broken.n, 1);
 }
 
+// A launch that may begin early finds nothing of those ahead of it: a product reads its bias before it waits, so it
+// must not be what another launch of the recording has made.
+TEST(CudaRecording, WhatIsReadTooEarlyIsNotThere) {
+  for (const bool early : {false, true}) {
+    const std::shared_ptr<cuda::Device> device = cuda::make_host_device({.early = early});
+    const std::unique_ptr<cuda::Stream> stream = must(device->make_stream());
+    cuda::LinearArgs product;  // of weights that are zero
+    cuda::Segment& s = product.segment[0];
+    const uint64_t n_bytes = cuda::lay_out(DType::kF32, 8, 128, s.w[0]);
+    const cuda::Memory weights = must(cuda::Memory::on_device(device, n_bytes, "weights")),
+                       floats = must(cuda::Memory::on_device(device, 256 * sizeof(float), "floats"));
+    const std::vector<float> ones(256, 1.0f);
+    EXPECT_OK(stream->copy_in(floats.as<void>(), ones.data(), 256 * sizeof(float)));
+    cuda::IntoRowsArgs bias;  // silu(1)
+    bias.from = floats.as<float>();
+    bias.to = floats.as<float>() + 8;
+    bias.n = 1;
+    bias.width = 8;
+    s.w[0].data = weights.as<uint8_t>();
+    s.bias[0] = bias.to;
+    s.n_pairs = cuda::count_pairs(s);
+    s.out = floats.as<float>() + 16;
+    product.n_segments = product.n = 1;
+    product.k = 128;
+    product.x = floats.as<float>() + 128;
+    const auto recorder = must(stream->record());
+    EXPECT_OK(recorder->launch(cuda::Kernel::swiglu_rows, {}, &bias));
+    EXPECT_OK(recorder->launch(cuda::gemv_kernel(DType::kF32, 1),
+                               {{1, 1, 1}, cuda::gemv_shared_bytes(DType::kF32, 1, 1)}, &product));
+    EXPECT_OK(stream->play(must(recorder->finish())));
+    float got[32];
+    EXPECT_OK(stream->copy_out(got, floats.as<void>(), sizeof got));
+    EXPECT_NEAR(got[8], 1.0f / (1.0f + std::exp(-1.0f)), 1e-6) << "what the first launch wrote is there again";
+    EXPECT_EQ(std::isnan(got[16]), early) << got[16];
+  }
+}
+
 // The context goes on while a step is recorded: nothing of that is in the recording.
 TEST(CudaRecording, WhatTheContextDoesMeanwhileIsNotRecorded) {
   const auto ops = cuda::host_ops();

@@ -9,18 +9,21 @@
 
 namespace glimpse::testing {
 
-inline std::shared_ptr<const Model> load_on(const std::string& path, const std::string& mmproj, CudaDecode decode,
-                                            const cuda::HostDeviceOptions& device_options = {}) {
+inline std::shared_ptr<const Model> load_on(const std::shared_ptr<cuda::Device>& device, const std::string& path,
+                                            const std::string& mmproj, CudaDecode decode) {
   ModelOptions options;
   options.model_path = path;
   options.mmproj_path = mmproj;
   options.n_threads = 1;
-  const std::shared_ptr<cuda::Device> device = cuda::test_device(device_options);
   options.ops_factory = [=](int n_threads) -> Result<std::unique_ptr<Ops>> {
     GLIMPSE_ASSIGN(std::unique_ptr<cuda::CudaOps> ops, cuda::CudaOps::create(device, n_threads, decode));
     return std::unique_ptr<Ops>(std::move(ops));
   };
   return must(Model::load(options));
+}
+inline std::shared_ptr<const Model> load_on(const std::string& path, const std::string& mmproj, CudaDecode decode,
+                                            const cuda::HostDeviceOptions& device_options = {}) {
+  return load_on(cuda::test_device(device_options), path, mmproj, decode);
 }
 
 }  // namespace glimpse::testing

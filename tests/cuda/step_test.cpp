@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <map>
+#include <string>
 
 #include "engine/generate/sampler.h"
 #include "tests/cuda/step_support.h"
@@ -138,6 +140,114 @@ TEST(CudaStep, SeveralTextsInOneStepAreEachWhatTheyAreAlone) {
       EXPECT_EQ(caches[i]->n_past(), alone[i]->decoder->n_past());
       EXPECT_EQ(Reader::forward(*decoder, *caches[i], tokens[i], vocab), alone[i]->forward(tokens[i], vocab));
     }
+  }
+}
+
+// A recorded step's launches by the first word of the kernels' names. n_texts: rows of the step.
+std::map<std::string, int> launches_of_a_step(const char* folder, KvElement kv, size_t n_texts) {
+  const auto device = std::make_shared<cuda::NotingDevice>(cuda::test_device({}));
+  const auto model = load_on(device, golden_path(folder + std::string("/model.gguf")), "", CudaDecode::kGraph);
+  const auto ops = must(model->make_ops(1));
+  const auto decoder = must(TextDecoder::create(model, *ops, 256, 64));
+  std::vector<std::unique_ptr<KvCache>> caches;
+  std::vector<TextDecoder::StepInput> inputs;
+  const std::vector<float> luck(3);
+  for (size_t i = 0; i < n_texts; ++i) {
+    caches.push_back(must(KvCache::create(*model, *ops, 256, kv)));
+    inputs.push_back({caches[i].get(), 3, text_positions(0, 1)[0], {}, luck});
+  }
+  std::vector<TokenId> drawn(n_texts);
+  if (n_texts > 1) {
+    EXPECT_FALSE(must(decoder->step(inputs, drawn)));  // recorded when they come together again
+    EXPECT_TRUE(device->recorded.empty());
+  }
+  EXPECT_TRUE(must(decoder->step(inputs, drawn)));
+  std::map<std::string, int> counts;
+  for (const cuda::NotingDevice::Launch& launch : device->recorded) {
+    const std::string name = cuda::kernel_info(launch.kernel).name;
+    ++counts[name.substr(0, name.find('_'))];
+  }
+  return counts;
+}
+
+// Per layer: QKV with rotation and cache write, attention, O, gate/up, down. What costs a launch more: a format of its
+// own among Q, K and V; a cache of q8_0, heads that are no whole tiles, or several rows (keys and values are stored
+// apart); experts (router, choice, two products, their sum; two products of a shared one). Several rows cost no other.
+TEST(CudaStep, HasAsManyLaunchesAsItsDescriptionSays) {
+  using Counts = std::map<std::string, int>;
+  struct Case {
+    const char* folder;
+    KvElement kv;
+    size_t n_texts;
+    Counts want;
+  };
+  const Case cases[] = {
+      {"tied", KvElement::kF16, 1, {{"embed", 1}, {"gemv", 2 * 4 + 1}, {"attend", 2}, {"sample", 1}}},
+      {"tied", KvElement::kQ8_0, 1, {{"embed", 1}, {"gemv", 2 * 4 + 1}, {"store", 2}, {"attend", 2}, {"sample", 1}}},
+      {"tied", KvElement::kF16, 5, {{"embed", 1}, {"gemv", 2 * 4 + 1}, {"rope", 2}, {"attend", 2}, {"sample", 1}}},
+      {"untied", KvElement::kBf16, 1, {{"embed", 1}, {"gemv", 3 * 4 + 1}, {"attend", 3}, {"sample", 1}}},
+      {"quantized", KvElement::kF16, 1, {{"embed", 1}, {"gemv", 2 * 6 + 1}, {"attend", 2}, {"sample", 1}}},
+      {"quantized",
+       KvElement::kQ8_0,
+       8,
+       {{"embed", 1}, {"gemv", 2 * 6 + 1}, {"store", 2}, {"attend", 2}, {"sample", 1}}},
+      {"qwen2moe",
+       KvElement::kF16,
+       1,
+       {{"embed", 1}, {"gemv", 2 * 7 + 1}, {"rope", 2}, {"attend", 2}, {"choose", 2}, {"add", 2}, {"sample", 1}}},
+  };
+  for (const Case& c : cases) {
+    EXPECT_EQ(launches_of_a_step(c.folder, c.kv, c.n_texts), c.want)
+        << c.folder << ", cache of " << kv_element_name(c.kv) << ", " << c.n_texts << " texts";
+  }
+}
+
+struct TwoSteps {
+  const char* folder;
+  KvElement kv;
+  size_t n_texts;
+  size_t n_past;  // of the first text, of the others a few more
+};
+// The tokens they draw, and the logits behind them.
+std::pair<std::vector<TokenId>, std::vector<float>> after(const TwoSteps& c, const HostDeviceOptions& device) {
+  const auto model = load_on(golden_path(c.folder + std::string("/model.gguf")), "", CudaDecode::kGraph, device);
+  const auto ops = must(model->make_ops(1));
+  const auto decoder = must(TextDecoder::create(model, *ops, 256, 64));
+  std::vector<std::unique_ptr<KvCache>> caches;
+  std::vector<TextDecoder::StepInput> inputs;
+  const std::vector<float> luck(1);  // no step ahead
+  for (size_t i = 0; i < c.n_texts; ++i) {
+    caches.push_back(must(KvCache::create(*model, *ops, 256, c.kv)));
+    std::vector<TokenId> prompt(c.n_past + 3 * i);
+    for (size_t at = 0; at < prompt.size(); ++at) prompt[at] = static_cast<TokenId>(at * 7 % 200);
+    EXPECT_OK(decoder->forward(*caches[i], {prompt, text_positions(0, prompt.size()), {}}, {}, false, {}, {}));
+    inputs.push_back({caches[i].get(), 3, {}, {}, luck});
+  }
+  std::pair<std::vector<TokenId>, std::vector<float>> result;
+  for (size_t calls = c.n_texts > 1 ? 3 : 2; calls > 0;
+       --calls) {  // several are recorded when they come together again
+    for (auto& input : inputs) input.position = text_positions(input.cache->n_past(), 1)[0];
+    std::vector<TokenId> drawn(c.n_texts);
+    if (!must(decoder->step(inputs, drawn))) continue;
+    for (size_t i = 0; i < c.n_texts; ++i) inputs[i].id = drawn[i];
+    result.first.insert(result.first.end(), drawn.begin(), drawn.end());
+  }
+  for (const auto& input : inputs) {
+    const auto logits = Reader::forward(*decoder, *input.cache, input.id, model->text().vocab_size);
+    result.second.insert(result.second.end(), logits.begin(), logits.end());
+  }
+  return result;
+}
+
+// On a GPU each launch of a step begins while those ahead of it run: what it touches before it waits for them must be
+// older than the step.
+TEST(CudaStep, ReadsNothingTooEarly) {
+  for (const TwoSteps& c :
+       {TwoSteps{"tied", KvElement::kF16, 1, 127}, TwoSteps{"quantized", KvElement::kQ8_0, 1, 2},
+        TwoSteps{"quantized", KvElement::kBf16, 3, 2}, TwoSteps{"qwen2moe", KvElement::kF16, 1, 2}}) {
+    const auto late = after(c, {}), early = after(c, {.order = cuda::host::Order::kRandom, .early = true});
+    EXPECT_EQ(late.first.size(), 2 * c.n_texts);
+    EXPECT_EQ(early, late) << c.folder << ", cache of " << kv_element_name(c.kv) << ", " << c.n_texts << " texts";
   }
 }
 

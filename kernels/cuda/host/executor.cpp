@@ -165,6 +165,7 @@ Executor::Impl::Block Executor::Impl::begin_block(const Shape& shape, int number
   const int* grid = shape.grid;
   std::memset(shared, 0xff, static_cast<size_t>(shape.shared_bytes));
   static thread_local uint64_t serial = 0;
+  if (early != nullptr) early->begin();
   Block of;
   of.where = {0,       shape.n_threads, {number % grid[0], number / grid[0] % grid[1], number / grid[0] / grid[1]},
               grid[0], shared,          shape.shared_bytes,
@@ -199,6 +200,7 @@ Status Executor::launch(const char* kernel, void (*body)(const void* args), cons
   GLIMPSE_TRY(impl_->grow(shape.n_threads));
   impl_->body = body;
   impl_->args = args;
+  impl_->early = shape.early;
   impl_->n_threads = shape.n_threads;
   impl_->scheduler.stack = impl_->scheduler.sanitizer_state = nullptr;  // may be another OS thread than last time
   Impl* const outer = t_impl;

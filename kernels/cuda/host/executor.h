@@ -18,6 +18,14 @@ namespace glimpse::cuda::host {
 /// In which order the threads of a block and the blocks of a grid get their turns.
 enum class Order { kForward, kReverse, kRandom };
 
+/// What a launch sees that begins before those ahead of it have ended.
+class Early {
+ public:
+  virtual ~Early() = default;
+  virtual void begin() = 0;   // a block begins
+  virtual void waited() = 0;  // all its threads have said dependency_wait(); more than once
+};
+
 struct Shape {
   int grid[3] = {1, 1, 1};
   int n_threads = 32;    // a multiple of 32, at most 1024
@@ -25,6 +33,7 @@ struct Shape {
   /// Every thread must say dependency_wait(), or the launch is an error: where a GPU lets launches overlap, a
   /// block that forgets it reads what is not there yet.
   bool must_wait = false;
+  Early* early = nullptr;  // when set: a block's threads go on behind the wait when all of them are there
 };
 
 /// Reuses its stacks from launch to launch. Used by one OS thread at a time.
@@ -65,6 +74,8 @@ void dependency_wait();
 void warp_barrier();
 uint32_t shuffle(uint32_t value, int from_lane);
 uint32_t ballot(bool predicate);
+/// Checks a request for n_bytes to be brought into L2: whole pieces of 16 bytes of memory that is there.
+void prefetch(const void* from, int n_bytes);
 /// value: of the 16 bits of an element.
 void mma(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], float (*value)(uint32_t bits));
 void load_matrices(uint32_t (&out)[4], const void* row, bool transposed);

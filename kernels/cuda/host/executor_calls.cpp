@@ -62,10 +62,30 @@ void part_barrier(int number, int n) {
   }
 }
 
+bool Executor::Impl::all_wait(const Block& of) const {
+  if (of.n_waits < n_threads) return false;
+  early->waited();
+  return true;
+}
+
 void dependency_wait() {
-  bool& waited = t_impl->me().waited;
-  if (!waited) ++t_impl->block->n_waits;
-  waited = true;
+  Executor::Impl& impl = *t_impl;
+  if (impl.me().waited) return;
+  impl.me().waited = true;
+  ++impl.block->n_waits;
+  if (impl.early == nullptr) return;
+  wait_until([](void* argument) { return t_impl->all_wait(*static_cast<const Executor::Impl::Block*>(argument)); },
+             impl.block, "the others of the block to wait for earlier launches");
+}
+
+void prefetch(const void* from, int n_bytes) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || n_bytes <= 0 || n_bytes % 16 != 0) {
+    fail("asks for what is no whole pieces of 16 bytes");
+  }
+  // A sanitizer sees whether they are there.
+  const auto* const bytes = static_cast<const volatile uint8_t*>(from);
+  (void)bytes[0];
+  (void)bytes[n_bytes - 1];
 }
 
 void warp_barrier() {

@@ -68,6 +68,7 @@ struct Executor::Impl {
   Error deadlock(const char* kernel, const std::vector<Block>& blocks) const;
   void enter(Block& of, int thread);
   void pause(Wait wait);
+  bool all_wait(const Block& of) const;
   std::vector<int> turns(int n);
   template <typename T, typename Perform>
   T meet(Wait kind, const T& mine, Perform perform);
@@ -83,6 +84,7 @@ struct Executor::Impl {
   FiberContext scheduler;
   void (*body)(const void*) = nullptr;
   const void* args = nullptr;
+  Early* early = nullptr;
   Block* block = nullptr;  // of the thread that runs
   int running = 0;         // its fiber
   int n_threads = 0;
