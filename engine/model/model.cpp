@@ -39,7 +39,7 @@ Result<WeightPrecision> vision_weight_precision(const ModelOptions& options, Dev
 // kAuto becomes what there is.
 DeviceKind choose_device(const ModelOptions& options) {
   if (options.device != DeviceKind::kAuto || options.ops_factory) return options.device;
-  const auto ops = make_cuda_ops(CudaOpsOptions{.n_threads = 1});
+  const auto ops = make_cuda_ops(CudaOpsOptions{.n_threads = 1, .log = options.log});
   if (ops.ok()) return DeviceKind::kCuda;
   log(options.log, LogLevel::kInfo, "device auto: the CPU, because " + ops.error().message);
   return DeviceKind::kCpu;

@@ -54,5 +54,16 @@ TEST(Device, KnowsForWhatABuildHasCode) {
   EXPECT_FALSE(has_code_for("native;;", 8, 6));
 }
 
+TEST(Device, KnowsWhatADriverCanTranslate) {
+  EXPECT_TRUE(has_ptx_for("90a-real;80-virtual", 8, 9));
+  EXPECT_TRUE(has_ptx_for("90a-real,80-virtual", 12, 1)) << "of any later device";
+  EXPECT_FALSE(has_ptx_for("90a-real;80-virtual", 7, 5));
+  EXPECT_FALSE(has_ptx_for("90a-real", 10, 0));
+  EXPECT_TRUE(has_ptx_for("80", 8, 6)) << "code and PTX";
+  EXPECT_TRUE(has_ptx_for("90a-virtual", 9, 0));
+  EXPECT_FALSE(has_ptx_for("90a-virtual", 10, 0)) << "of sm_90 alone";
+  EXPECT_FALSE(has_ptx_for("", 8, 6));
+}
+
 }  // namespace
 }  // namespace glimpse::cuda

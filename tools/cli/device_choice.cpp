@@ -4,6 +4,7 @@
 
 #include "engine/model/model.h"
 #include "engine/runtime/ops.h"
+#include "tools/cli/warnings.h"
 
 namespace glimpse::cli {
 namespace {
@@ -31,7 +32,7 @@ const char* device_options(const DeviceChoice& choice) {
 
 bool runs_on_gpu(const DeviceChoice& choice) {
   const int32_t device = device_number(choice);
-  if (device == GLIMPSE_DEVICE_AUTO) return make_cuda_ops(CudaOpsOptions{.n_threads = 1}).ok();
+  if (device == GLIMPSE_DEVICE_AUTO) return make_cuda_ops(CudaOpsOptions{.n_threads = 1, .log = WarningSink{}}).ok();
   return device == GLIMPSE_DEVICE_CUDA;
 }
 

@@ -3,6 +3,7 @@
 #include <cuda_runtime_api.h>
 
 #include <array>
+#include <atomic>
 #include <vector>
 
 #include "engine/runtime/cuda/device.h"
@@ -14,8 +15,28 @@ double mib(uint64_t n_bytes) {
   return static_cast<double>(n_bytes) / (1 << 20);
 }
 
+// Errors after which every call fails until the process is started anew (CUDA Runtime API, "cudaError_t").
+bool ends_the_process(cudaError_t code) {
+  switch (code) {
+    case cudaErrorECCUncorrectable:
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorHardwareStackError:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorLaunchFailure:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Error device_error(const std::string& what, cudaError_t code) {
-  return make_error(ErrorCode::kDevice, "%s: %s (%s)", what, cudaGetErrorString(code), cudaGetErrorName(code));
+  return make_error(code == cudaErrorMemoryAllocation ? ErrorCode::kOutOfMemory : ErrorCode::kDevice, "%s: %s (%s)%s",
+                    what, cudaGetErrorString(code), cudaGetErrorName(code),
+                    ends_the_process(code) ? "; the device is lost to this process, another one may have it" : "");
 }
 
 struct CudaRecording final : Recording {
@@ -222,20 +243,74 @@ class CudaDevice final : public Device {
   const bool overlaps_;  // kernels of a step wait for earlier launches themselves
 };
 
+Error no_device(cudaError_t code) {
+  int version = 0;
+  cudaDriverGetVersion(&version);
+  if (version == 0) return make_error(ErrorCode::kDevice, "no CUDA device: this machine has no NVIDIA driver");
+  if (code == cudaErrorInsufficientDriver) {
+    return make_error(ErrorCode::kDevice, "no CUDA device: the driver is for CUDA %d.%d, glimpse needs %d.0 or later",
+                      version / 1000, version % 1000 / 10, CUDART_VERSION / 1000);
+  }
+  return make_error(ErrorCode::kDevice, "no CUDA device: the NVIDIA driver finds no GPU");
+}
+
+Error no_code(const cudaDeviceProp& properties) {
+  return make_error(ErrorCode::kDevice, "this build of glimpse has no kernels for %s (sm_%d%d)", properties.name,
+                    properties.major, properties.minor);
+}
+
+// What must be said before the first kernel is asked for, once in a process.
+Status announce_translation(const cudaDeviceProp& properties, const LogSink& log) {
+  if (has_code_for(GLIMPSE_CUDA_CODE, properties.major, properties.minor)) return {};
+  if (!has_ptx_for(GLIMPSE_CUDA_CODE, properties.major, properties.minor)) return no_code(properties);
+  static std::atomic<bool> said = false;
+  if (!log || said.exchange(true)) return {};
+  glimpse::log(
+      log, LogLevel::kWarning,
+      format("this build has no machine code for %s (sm_%d%d): its driver translates the kernels now, which can "
+             "take a minute, and keeps them for the next time",
+             properties.name, properties.major, properties.minor));
+  return {};
+}
+
+// A kernel may use all the shared memory that a block can have here. The first call also tells whether this build has
+// code for this device. Kernels wait for earlier launches themselves (dependency_wait()) where they were compiled for
+// sm_90 or later: on a later device they may come from PTX for an older one, in which the wait is nothing.
+Status prepare_kernel(Kernel kernel, const cudaDeviceProp& properties, bool& overlaps) {
+  const void* const function = device_function(kernel);
+  cudaFuncAttributes attributes;
+  cudaError_t code = cudaFuncGetAttributes(&attributes, function);
+  if (code == cudaSuccess) {
+    overlaps = overlaps && attributes.ptxVersion >= 90;
+    code = cudaFuncSetAttribute(
+        function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+        static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
+  }
+  // Launches of a step share multiprocessors, which they could not while each wanted another share of shared memory.
+  if (code == cudaSuccess && kernel_info(kernel).order == LaunchOrder::kWaits) {
+    code = cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, 44);
+  }
+  if (code == cudaSuccess) return {};
+  cudaGetLastError();  // others are to open the device as if nothing had been
+  if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) return no_code(properties);
+  if (code == cudaErrorUnsupportedPtxVersion || code == cudaErrorJitCompilerNotFound ||
+      code == cudaErrorJitCompilationDisabled) {
+    return device_error(
+        format(
+            "this build of glimpse has no machine code for %s (sm_%d%d), and its driver does not translate the kernels",
+            properties.name, properties.major, properties.minor),
+        code);
+  }
+  return device_error(format("kernel %s", kernel_info(kernel).name), code);
+}
+
 }  // namespace
 
 Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log) {
   int count = 0;
   cudaError_t code = cudaGetDeviceCount(&count);
   if (code == cudaErrorInsufficientDriver || code == cudaErrorNoDevice || (code == cudaSuccess && count == 0)) {
-    int version = 0;
-    cudaDriverGetVersion(&version);
-    if (version == 0) return make_error(ErrorCode::kDevice, "no CUDA device: this machine has no NVIDIA driver");
-    if (code == cudaErrorInsufficientDriver) {
-      return make_error(ErrorCode::kDevice, "no CUDA device: the driver is for CUDA %d.%d, glimpse needs 13.0 or later",
-                        version / 1000, version % 1000 / 10);
-    }
-    return make_error(ErrorCode::kDevice, "no CUDA device: the NVIDIA driver finds no GPU");
+    return no_device(code);
   }
   if (code != cudaSuccess) return device_error("no CUDA device", code);
   if ((code = cudaSetDevice(0)) != cudaSuccess) return device_error("the first CUDA device", code);
@@ -243,38 +318,9 @@ Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log) {
   if ((code = cudaGetDeviceProperties(&properties, 0)) != cudaSuccess) {
     return device_error("the properties of the first CUDA device", code);
   }
-  if (!has_code_for(GLIMPSE_CUDA_CODE, properties.major, properties.minor)) {
-    glimpse::log(
-        log, LogLevel::kWarning,
-        format("this build has no machine code for %s (sm_%d%d): its driver translates the kernels now, which can "
-               "take a minute, and keeps them for the next time",
-               properties.name, properties.major, properties.minor));
-  }
-  // Each kernel may use all the shared memory that a block can have here. The first call also tells whether this build
-  // has code for this device. Kernels wait for earlier launches themselves (dependency_wait()) where they were compiled
-  // for sm_90 or later: on a later device they may come from PTX for an older one, in which the wait is nothing.
+  GLIMPSE_TRY(announce_translation(properties, log));
   bool overlaps = properties.major >= 9;
-  for (int i = 0; i < kKernels; ++i) {
-    const auto kernel = static_cast<Kernel>(i);
-    cudaFuncAttributes attributes;
-    code = cudaFuncGetAttributes(&attributes, device_function(kernel));
-    if (code == cudaSuccess) {
-      overlaps = overlaps && attributes.ptxVersion >= 90;
-      code = cudaFuncSetAttribute(
-          device_function(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-          static_cast<int>(properties.sharedMemPerBlockOptin) - static_cast<int>(attributes.sharedSizeBytes));
-    }
-    // Launches of a step share multiprocessors, which they could not while each wanted another share of shared memory.
-    if (code == cudaSuccess && kernel_info(kernel).order == LaunchOrder::kWaits) {
-      code = cudaFuncSetAttribute(device_function(kernel), cudaFuncAttributePreferredSharedMemoryCarveout, 44);
-    }
-    if (code == cudaErrorNoKernelImageForDevice || code == cudaErrorInvalidDeviceFunction) {
-      cudaGetLastError();
-      return make_error(ErrorCode::kDevice, "this build of glimpse has no kernels for %s (sm_%d%d)", properties.name,
-                        properties.major, properties.minor);
-    }
-    if (code != cudaSuccess) return device_error(format("kernel %s", kernel_info(kernel).name), code);
-  }
+  for (int i = 0; i < kKernels; ++i) GLIMPSE_TRY(prepare_kernel(static_cast<Kernel>(i), properties, overlaps));
   return std::shared_ptr<Device>(std::make_shared<CudaDevice>(properties, overlaps));
 }
 

@@ -30,7 +30,17 @@ Result<Memory> Memory::pinned(std::shared_ptr<Device> device, uint64_t n_bytes, 
   return memory;
 }
 
-bool has_code_for(std::string_view architectures, int major, int minor) {
+namespace {
+
+// An entry of CMAKE_CUDA_ARCHITECTURES: "90a-real", "80-virtual", "80".
+struct Architecture {
+  int number;
+  bool only_this;  // it uses what this one alone has
+  bool code, ptx;
+};
+
+template <typename Fits>
+bool any_fits(std::string_view architectures, const Fits& fits) {
   while (!architectures.empty()) {
     const size_t end = architectures.find_first_of(";,");
     const std::string_view entry = architectures.substr(0, end);
@@ -38,12 +48,27 @@ bool has_code_for(std::string_view architectures, int major, int minor) {
     int number = 0;
     const auto [rest, error] = std::from_chars(entry.data(), entry.data() + entry.size(), number);
     const std::string_view kind(rest, static_cast<size_t>(entry.data() + entry.size() - rest));
-    if (error != std::errc() || kind.find("virtual") != std::string_view::npos) continue;
-    // Code runs on later devices of the same generation too, unless it uses what this one alone has.
-    const bool only_this = kind.starts_with("a"), same = number == 10 * major + minor;
-    if (same || (!only_this && number / 10 == major && number % 10 <= minor)) return true;
+    if (error != std::errc()) continue;
+    if (fits(Architecture{number, kind.starts_with("a"), !kind.ends_with("-virtual"), !kind.ends_with("-real")})) {
+      return true;
+    }
   }
   return false;
+}
+
+}  // namespace
+
+bool has_code_for(std::string_view architectures, int major, int minor) {
+  return any_fits(architectures, [=](const Architecture& a) {
+    if (a.number == 10 * major + minor) return a.code;
+    return a.code && !a.only_this && a.number / 10 == major && a.number % 10 <= minor;
+  });
+}
+
+bool has_ptx_for(std::string_view architectures, int major, int minor) {
+  return any_fits(architectures, [=](const Architecture& a) {
+    return a.ptx && (a.only_this ? a.number == 10 * major + minor : a.number <= 10 * major + minor);
+  });
 }
 
 }  // namespace glimpse::cuda

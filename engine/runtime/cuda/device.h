@@ -115,11 +115,14 @@ class Memory {
 };
 
 /// Whether a build for these architectures, as in CMAKE_CUDA_ARCHITECTURES ("90a-real;80-virtual", commas will do), has
-/// machine code that a device of compute capability major.minor runs; otherwise its driver translates PTX.
+/// machine code that a device of compute capability major.minor runs: that of earlier devices of the same generation
+/// is.
 bool has_code_for(std::string_view architectures, int major, int minor);
+/// Whether it has PTX that the device's driver can translate, which is of any earlier one.
+bool has_ptx_for(std::string_view architectures, int major, int minor);
 
-/// The first GPU of this machine. log: hears of it when the driver is about to translate all kernels. Errors: kDevice:
-/// what is missing (driver, device, a device of this build's kernels).
+/// The first GPU of this machine. log: hears of it when the driver is about to translate all kernels, once in a
+/// process. Errors: kDevice: what is missing (driver, device, a device of this build's kernels).
 Result<std::shared_ptr<Device>> open_cuda_device(const LogSink& log = {});
 
 }  // namespace glimpse::cuda
