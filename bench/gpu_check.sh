@@ -49,11 +49,12 @@ failed=0 summary=() now=
 left() { echo $((seconds - SECONDS)); }
 say() { summary+=("$1"); echo "$1"; }
 
-# step NAME LIMIT COMMAND...: output to NAME.txt in the scratch folder and behind a heading in the part's log, which
-# grows while it runs. Sets verdict and took.
+# step NAME LIMIT PATTERN COMMAND...: output to NAME.txt in the scratch folder and behind a heading in the part's log,
+# which grows while it runs. A step that does not say what is looked for has failed, whatever its status. Sets verdict
+# and took.
 step() {
-  local name=$1 limit=$2 start=$EPOCHREALTIME status
-  shift 2
+  local name=$1 limit=$2 pattern=$3 start=$EPOCHREALTIME status
+  shift 3
   verdict=
   if [[ $(left) -lt 1 ]]; then
     verdict='no time left' took=0
@@ -64,7 +65,7 @@ step() {
     status=${PIPESTATUS[0]}
     took=$(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN { printf "%.1f", b - a }')
     case $status in
-      0) verdict=ok ;;
+      0) if grep -qE -e "$pattern" "$scratch/$name.txt"; then verdict=ok; else verdict="nothing found"; fi ;;
       124|137) verdict="over $limit s" ;;
       *) verdict="failed ($status)" ;;
     esac
@@ -77,7 +78,7 @@ step() {
 shown() {
   local name=$1 limit=$2 pattern=$3
   shift 3
-  step "$name" "$limit" "$@"
+  step "$name" "$limit" "$pattern" "$@"
   say "$(printf '%-20s %s, %s s' "$name" "$verdict" "$took")"
   [[ ! -f $scratch/$name.txt ]] || while IFS= read -r line; do say "    ${line:0:170}"; done < <(
     if [[ $verdict == ok ]]; then grep -E "$pattern" "$scratch/$name.txt" | sed 's/  */ /g; s/^| .* | \(tg\|pp\|img\)/\1/' | head -n 24; else tail -n 4 "$scratch/$name.txt"; fi)
@@ -85,7 +86,7 @@ shown() {
 # tests NAME LIMIT FILTER: a group of test_cuda; of a failure the tests' names, the first lines and the last test begun.
 tests() {
   local name=$1 log=$scratch/$1.txt
-  step "$name" "$2" "$test_cuda" --gtest_filter="$3"
+  step "$name" "$2" '\[       OK \]|\[  SKIPPED \].*\(' "$test_cuda" --gtest_filter="$3"
   [[ -f $log ]] || { say "$(printf '%-20s %s' "$name" "$verdict")"; return; }
   say "$(printf '%-20s %s, %s s: %s ok, %s skipped' "$name" "$verdict" "$took" "$(grep -c '\[       OK \]' "$log")" \
                 "$(grep -c '\[  SKIPPED \].*(' "$log")")"
@@ -101,15 +102,16 @@ start_model() {
   [[ -z $model ]] || return 0
   model=/tmp/gpu_check.gguf mmproj=/tmp/gpu_check_mmproj.gguf
   [[ ! -s $model.done && ! -e $model.begun ]] || return 0
-  : >$model.begun
   GLIMPSE="$glimpse" setsid bash -c '"$GLIMPSE" synth --preset qwen2-vl-2b --type Q4_K_M -m "$0" --mmproj "$1" --force &&
     echo done >"$0.done"; echo "synth: rc $?, $SECONDS s"' "$model" "$mmproj" >/tmp/gpu_check_synth.log 2>&1 &
+  echo $! >$model.begun
 }
 wait_for_model() {
   start_model
-  [[ -e $model.begun ]] || return 0  # it was given
-  while [[ ! -s $model.done && $(left) -gt 3 ]] && ! grep -q 'synth: rc' /tmp/gpu_check_synth.log; do sleep 0.5; done
+  [[ -s $model.begun ]] || return 0  # it was given
+  while [[ ! -s $model.done && $(left) -gt 3 ]] && kill -0 "$(<"$model.begun")" 2>/dev/null; do sleep 0.5; done
   say "model: $(tail -n 1 /tmp/gpu_check_synth.log)"
+  [[ -s $model.done ]] || failed=$((failed + 1))
 }
 
 device_facts() {
@@ -127,16 +129,19 @@ part_right() {
   tests oracle 40 '*CudaTypes.Multiply*'
   tests ring 40 'CudaRing*'
   tests cut 40 '*CudaTypes.Rows*'
-  tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*'
-  tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*:CudaOperands.*'
+  tests warpgroup 30 '*WarpgroupTypes*:Warpgroups.*:CudaChunks.*'
+  tests fused 20 'CudaOps.*:CudaPatch*:Swizzle.*:TiledRows.*:CudaOperands.*:Ring.*:Bytes.*'
   tests attention 30 'CudaAttention.*:CudaCacheQ8.*:WarpgroupAttention.*'
   tests experts 30 'CudaExperts.*'
-  tests sample 20 'DeviceSample.*'
-  tests step 30 'CudaStep.*:CudaRecording.*-CudaRecording.NothingBut*'
+  tests sample 20 'DeviceSample.*:Ranked.*'
+  tests step 30 'CudaStep.*:CudaRecording.*'
   tests golden 30 'Conversations*:*GoldenModel*'
-  local demo=(-m "$root/models/demo-Q4_K_M.gguf" --mmproj "$root/models/mmproj-demo-f16.gguf") way
+  tests segments 30 '*SegmentBits*:*Passes*'
+  tests pages 30 '*Pages*:*Family*'
+  local demo=(-m "$root/models/demo-Q4_K_M.gguf" --mmproj "$root/models/mmproj-demo-f16.gguf" --cases "$root/models/heldout"
+              --limit $((quick ? 1 : 8))) way
   for way in cpu 'cuda --cuda-decode launches' 'cuda --cuda-decode graph'; do
-    shown "demo_${way##* }" 25 '^all ' "$glimpse" eval "${demo[@]}" --limit 8 --device $way
+    shown "demo_${way##* }" 25 '^all ' "$glimpse" eval "${demo[@]}" --device $way
   done
 }
 
@@ -155,12 +160,12 @@ same() {
 part_fast() {
   [[ " ${parts[*]} " == *' right '* ]] || device_facts
   wait_for_model
-  local way ask=("$glimpse" run -m "$model" --json -p) prompt='Tell me about this.'
+  local way ask=("$glimpse" run -m "$model" --json -p) prompt='Tell me about this.' speed='"decode_tokens_per_second": [0-9]'
   for way in graph launches; do
-    step "run_$way" 25 "${ask[@]}" "$prompt" -n 128 --device cuda --cuda-decode $way
+    step "run_$way" 25 "$speed" "${ask[@]}" "$prompt" -n 128 --device cuda --cuda-decode $way
     say "$(printf '%-20s %s, %s s: %s tokens/s' "run_$way" "$verdict" "$took" "$(figure "run_$way" decode_tokens_per_second)")"
   done
-  step run_drawn 25 "${ask[@]}" "$prompt" -n 128 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
+  step run_drawn 25 "$speed" "${ask[@]}" "$prompt" -n 128 --device cuda --temp 0.8 --top-k 40 --top-p 0.95 --seed 1
   say "$(printf '%-20s %s, %s s: %s tokens/s' run_drawn "$verdict" "$took" "$(figure run_drawn decode_tokens_per_second)")"
   same run_graph run_launches
   local row='\| *(tg|pp|img)[0-9]' depths=0,3000 prompts=32,128,1024 images=448x448,1008x1008
@@ -187,12 +192,12 @@ part_why() {
   counters=(ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --section Occupancy
             --metrics 'lts__t_bytes.sum,dram__bytes.sum,regex:smsp__average_warps_issue_stalled_.*_per_issue_active.ratio')
   if command -v ncu >/dev/null; then
-    step ncu_decode 40 "${counters[@]}" -s 400 -c 8 "${run[@]}" -p hi -n 8 --cuda-decode launches
+    step ncu_decode 40 Duration "${counters[@]}" -k 'regex:gemv_|attend_rows' -s 12 -c 12 "${run[@]}" -p hi -n 8 --cuda-decode launches
     say "ncu_decode $verdict, $took s"
-    step ncu_picture 40 "${counters[@]}" -k 'regex:attend_tiles|attend_wa|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
+    step ncu_picture 40 Duration "${counters[@]}" -k 'regex:attend_tiles|attend_wa|gemm_wa|rows_t' -c 9 "${run[@]}" --mmproj "$mmproj" \
       --image "$root/tests/data/chelsea.jpg" -p x -n 1
     say "ncu_picture $verdict, $took s"
-    step ncu_prefill 40 "${counters[@]}" -k 'regex:gemm_wa' -s 40 -c 5 "$glimpse" bench -m "$model" --device cuda -n 0 \
+    step ncu_prefill 40 Duration "${counters[@]}" -k 'regex:gemm_wa' -s 40 -c 5 "$glimpse" bench -m "$model" --device cuda -n 0 \
       -p 1024 -b 1024 --no-roofline -r 1
     say "ncu_prefill $verdict, $took s"
     for name in ncu_decode ncu_picture ncu_prefill; do
@@ -204,7 +209,7 @@ part_why() {
     say 'ncu is not on this machine'
   fi
   if command -v compute-sanitizer >/dev/null; then
-    local small='CudaTypes/*AreExact*Q4_K:*CudaTypes*AreExact*BF16:CudaStep.Greedy*:DeviceSample.Greedy*'
+    local small='*CudaTypes.AreExact*/Q4_K:*CudaTypes.AreExact*/BF16:CudaStep.Greedy*:DeviceSample.Greedy*'
     for name in memcheck racecheck; do
       shown "$name" 35 'ERROR SUMMARY|RACECHECK SUMMARY|PASSED' compute-sanitizer --tool "$name" --error-exitcode 9 \
         "$test_cuda" --gtest_filter="$small"

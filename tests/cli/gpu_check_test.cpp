@@ -53,11 +53,13 @@ echo 'attend_wg  as other kernels' >&2)");
 };
 
 TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
-  ASSERT_EQ(check("--quick fast why"), 0) << text_;
-  for (const char* step : {"run_graph", "run_launches", "run_drawn", "bench_graph", "bench_prefill", "kernels",
-                           "ncu_decode", "ncu_prefill", "racecheck"}) {
+  ASSERT_EQ(check("--quick"), 0) << text_;
+  for (const char* step :
+       {"device", "golden", "pages", "demo_cpu", "demo_launches", "demo_graph", "run_graph", "run_launches",
+        "run_drawn", "bench_graph", "bench_prefill", "kernels", "ncu_decode", "ncu_prefill", "racecheck"}) {
     EXPECT_THAT(text_, testing::ContainsRegex(std::string("\n").append(step).append(" +ok, [0-9.]+ s"))) << step;
   }
+  EXPECT_THAT(text_, testing::ContainsRegex("\ndemo_graph +ok, [^\n]*\n    all [0-9]+ / 16 "));
   EXPECT_THAT(text_, testing::ContainsRegex("\nrun_drawn +ok, [0-9.]+ s: [0-9.]+ tokens/s\n"));
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches: the same tokens"));
   for (const char* row :
@@ -73,14 +75,14 @@ TEST_F(GpuCheck, PartsRunAndAreSummedUp) {
 
 TEST_F(GpuCheck, AGroupThatFailsNamesItsTestsAndTheOthersRun) {
   program("bin/tests/test_cuda", R"sh(case $1 in
-*Ring*) echo "[ RUN      ] CudaRing.X
+*CudaRing*) echo "[ RUN      ] CudaRing.X
 a_test.cpp:7: Failure
   want 1
 [  FAILED  ] CudaRing.X (3 ms)"; exit 1 ;;
 *Sample*) echo "[ RUN      ] DeviceSample.Y"; exec sleep 60 ;;
 esac
 echo "[       OK ] A.B (3 ms)")sh");
-  EXPECT_EQ(check("--seconds 6 right"), 7) << text_;  // two, and what the sleeper left no time for
+  EXPECT_EQ(check("--seconds 6 right"), 9) << text_;  // two, and what the sleeper left no time for
   EXPECT_THAT(text_, testing::ContainsRegex("\nring +failed .1., [0-9.]+ s: 0 ok"));
   EXPECT_THAT(text_, HasSubstr("last begun: [ RUN      ] CudaRing.X"));
   EXPECT_THAT(text_, HasSubstr("a_test.cpp:7: Failure"));
@@ -91,9 +93,33 @@ echo "[       OK ] A.B (3 ms)")sh");
 }
 
 TEST_F(GpuCheck, OtherAnswersOfAnotherWayToDecodeAreAFailure) {
-  program("bin/glimpse", "case \"$*\" in *launches*) t=2;; *) t=1;; esac\necho \"{\\\"tokens\\\": [1, $t]}\"");
+  program("bin/glimpse", R"(case "$*" in *launches*) t=2;; *) t=1;; esac
+echo "{\"tokens\": [1, $t]}"
+echo '"decode_tokens_per_second": 9,'
+echo '| tg128 | pp32 | img1 |')");
   EXPECT_EQ(check("--quick fast"), 1) << text_;
   EXPECT_THAT(text_, HasSubstr("run_graph and run_launches DIFFER"));
+}
+
+// Programs that end well and say nothing: a filter that no test matches any more, a table without rows, no figure.
+TEST_F(GpuCheck, StepsWithoutResultsAreFailures) {
+  program("bin/tests/test_cuda", R"sh(case "$*" in
+*CudaRing*) echo "[==========] 0 tests from 0 test suites ran. (0 ms total)" ;;
+*Sample*) echo "[  SKIPPED ] DeviceSample.A (0 ms)" ;;
+*) echo "[       OK ] A.B (3 ms)" ;;
+esac)sh");
+  program("bin/glimpse", "echo '{\"tokens\": [1, 2]}'");
+  program("bin/bench/gpu_bench", ":");
+  EXPECT_EQ(check("--quick right"), 1 + 3) << text_;
+  EXPECT_THAT(text_, testing::ContainsRegex("\nring +nothing found, [0-9.]+ s: 0 ok, 0 skipped"));
+  EXPECT_THAT(text_, testing::ContainsRegex("\nsample +ok, [0-9.]+ s: 0 ok, 1 skipped"));
+  EXPECT_THAT(text_, testing::ContainsRegex("\ndemo_graph +nothing found"));
+  program("ncu", "echo nothing");
+  EXPECT_EQ(check("--quick fast why"), 3 + 2 + 2 + 1 + 3) << text_;
+  for (const char* step : {"run_graph", "run_drawn", "bench_launches", "bench_q8", "bench_prefill", "kernels"}) {
+    EXPECT_THAT(text_, testing::ContainsRegex(std::string("\n").append(step).append(" +nothing found"))) << step;
+  }
+  EXPECT_THAT(log("steps.jsonl"), HasSubstr("\"step\": \"ncu_prefill\", \"verdict\": \"nothing found\""));
 }
 
 TEST_F(GpuCheck, ProgramsMayComeInAnArchive) {
