@@ -10,6 +10,7 @@ namespace glimpse {
 namespace {
 
 constexpr std::string_view kThink = "<think>", kEndThink = "</think>";
+constexpr std::string_view kBlockHead = "<think>\n", kBlockTail = "\n</think>\n\n";
 constexpr std::string_view kCall = "<tool_call>", kEndCall = "</tool_call>";
 
 // Bytes at the end of `text` that may be the beginning of `marker`.
@@ -187,22 +188,33 @@ Result<ToolCall> parse_tool_call(std::string_view text) {
   return ToolCall{name->text, to_python_json(*arguments)};
 }
 
-Result<std::string> join_answer(const AnswerParts& parts, bool quote_arguments) {
-  std::string text;
-  if (!parts.reasoning.empty()) text.append("<think>\n").append(parts.reasoning).append("\n</think>\n\n");
-  text += parts.content;
+Result<JoinedAnswer> join_answer(const AnswerParts& parts, const ChatStyle& style, bool reasoning_known) {
+  JoinedAnswer joined;
+  const bool looks_so = parts.content.find(kEndThink) != std::string::npos;
+  if (style.thinking == ChatStyle::Thinking::kSinceQuestion && reasoning_known &&
+      (!parts.reasoning.empty() || looks_so)) {
+    joined.thinking.append(kBlockHead).append(parts.reasoning).append(kBlockTail);
+  }
+  std::string& text = joined.said;
+  text = parts.content;
   const char* separator = parts.content.empty() ? "" : "\n";
   for (const ToolCall& call : parts.tool_calls) {
     if (call.name.empty()) return make_error(ErrorCode::kInvalidArgument, "a tool call has no name");
-    const Result<JsonValue> object = parse_json(call.arguments);
+    const Result<JsonValue> object = parse_json(call.arguments.empty() ? "{}" : call.arguments);
     const bool is_object = object.ok() && object.value().kind == JsonValue::Kind::kObject;
-    const std::string arguments = is_object         ? to_python_json(object.value())
-                                  : quote_arguments ? json_quoted(call.arguments)
-                                                    : call.arguments;
+    const std::string arguments = is_object                ? to_python_json(object.value())
+                                  : style.quotes_arguments ? json_quoted(call.arguments)
+                                                           : call.arguments;
     text.append(std::exchange(separator, "\n")).append("<tool_call>\n{\"name\": ").append(json_quoted(call.name));
     text.append(", \"arguments\": ").append(arguments).append("}\n</tool_call>");
   }
-  return text;
+  return joined;
+}
+
+std::optional<std::string_view> reasoning_of_block(std::string_view text) {
+  if (text.size() < kBlockHead.size() + kBlockTail.size()) return std::nullopt;
+  if (!text.starts_with(kBlockHead) || !text.ends_with(kBlockTail)) return std::nullopt;
+  return text.substr(kBlockHead.size(), text.size() - kBlockHead.size() - kBlockTail.size());
 }
 
 }  // namespace glimpse

@@ -2,11 +2,13 @@
 // Source: the chat templates of QwQ, Qwen2.5 and Qwen3 (tokenizer_config.json): <think> and <tool_call>.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "engine/base/result.h"
+#include "tokenizer/chat_style.h"
 
 namespace glimpse {
 
@@ -72,9 +74,20 @@ AnswerParts split_answer(std::string_view text, AnswerSplitter::Options options)
 /// {"name": "...", "arguments": {...}}.
 Result<ToolCall> parse_tool_call(std::string_view text);
 
-/// The way back: the text of an assistant's message whose parts are known. Leave the reasoning out for a template that
-/// knows no thinking (ChatStyle). Arguments that are no JSON object, as an answer that was cut off leaves them, stand
-/// as they are or, as quote_arguments says, as a JSON string. Errors: kInvalidArgument: a call without a name.
-Result<std::string> join_answer(const AnswerParts& parts, bool quote_arguments);
+/// The texts of an assistant's message, a part of it each. Where reasoning and content were apart they stay so: neither
+/// is looked for in the other (tokenize_chat()).
+struct JoinedAnswer {
+  std::string thinking = {};  // a think block; empty: the message has no such part
+  std::string said;           // what it said and called
+};
+
+/// The way back: what an assistant's message says of an answer whose parts are known, as templates of this style render
+/// it. reasoning_known: content has no think block of its own, though it may look so. Reasoning is left out where the
+/// style shows none that came apart. Arguments that are no JSON object, as an answer that was cut off leaves them,
+/// stand as they are or, where the style has it so, as a JSON string. Errors: kInvalidArgument: a call without a name.
+Result<JoinedAnswer> join_answer(const AnswerParts& parts, const ChatStyle& style, bool reasoning_known);
+
+/// The reasoning of JoinedAnswer::thinking; nullopt: the text is none.
+std::optional<std::string_view> reasoning_of_block(std::string_view text);
 
 }  // namespace glimpse

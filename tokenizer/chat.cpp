@@ -6,6 +6,7 @@
 #include <tuple>
 #include <utility>
 
+#include "tokenizer/answer_parts.h"
 #include "tokenizer/json.h"
 #include "tokenizer/utf8.h"
 
@@ -50,6 +51,23 @@ std::optional<size_t> last_question(const std::vector<ChatMessage>& messages) {
     if (has_visual(messages[i]) || !is_result) return i;
   }
   return std::nullopt;
+}
+
+// Where the calls at the end of an answer begin: three lines each, as models and join_answer() write them.
+size_t begin_of_calls(std::string_view said) {
+  constexpr std::string_view kCall = "<tool_call>", kEndCall = "\n</tool_call>";
+  for (size_t end = said.size();;) {
+    std::string_view rest = said.substr(0, end);
+    if (!rest.ends_with(kEndCall)) return end;
+    rest.remove_suffix(kEndCall.size());
+    const size_t line = rest.rfind('\n');
+    if (line == std::string_view::npos || !rest.substr(line + 1).starts_with('{')) return end;
+    rest = rest.substr(0, line);
+    if (!rest.ends_with(kCall)) return end;
+    rest.remove_suffix(kCall.size());
+    if (rest.ends_with('\n')) rest.remove_suffix(1);
+    end = rest.size();
+  }
 }
 
 bool skips_thinking(const std::optional<bool>& enable_thinking) {
@@ -238,7 +256,14 @@ class ChatWriter {
     const std::string said = text_of(message);
     GLIMPSE_TRY(check_prompt_text(said, "the assistant's text"));
     std::string_view content = said, reasoning;
-    if (const size_t end = content.rfind(kEndThink); end != std::string_view::npos) {
+    const bool shows_reasoning = options_.style.thinking == ChatStyle::Thinking::kSinceQuestion;
+    const auto apart = shows_reasoning && message.parts.size() > 1 ? reasoning_of_block(message.parts[0].text)
+                                                                   : std::optional<std::string_view>();
+    if (apart) {
+      reasoning = *apart;
+      content.remove_prefix(message.parts[0].text.size());
+    } else if (const size_t end = content.substr(0, begin_of_calls(content)).rfind(kEndThink);
+               end != std::string_view::npos) {
       reasoning = content.substr(0, content.find(kEndThink));
       if (const size_t begin = reasoning.rfind(kThink); begin != std::string_view::npos) {
         reasoning.remove_prefix(begin + kThink.size());
@@ -249,13 +274,14 @@ class ChatWriter {
     }
     GLIMPSE_TRY(open("assistant"));
     text_options_.parse_markup = true;
-    if (options_.style.thinking == ChatStyle::Thinking::kLastMessage) {
+    if (!shows_reasoning) {
       trim_line_ends(content, true, false);
       text(last ? std::string_view(said) : content);
       return close();
     }
     if (since_question && (last || !reasoning.empty())) {
       GLIMPSE_TRY(template_text("<think>\n"));
+      trim_line_ends(reasoning, true, true);
       text(reasoning);
       GLIMPSE_TRY(template_text("\n</think>\n\n"));
       trim_line_ends(content, true, false);

@@ -25,7 +25,8 @@ struct ChatPart {
 };
 
 struct ChatMessage {
-  /// "system", "user", "assistant" (its text as the model says it: join_answer()), "tool" (what a tool gave).
+  /// "system", "user", "assistant" (its text as the model says it, or the parts that join_answer() makes), "tool" (what
+  /// a tool gave).
   std::string role;
   std::vector<ChatPart> parts;
 };

@@ -1,4 +1,4 @@
-// glimpse_splitter_*: an answer taken apart; tools and thinking of prompts.
+// glimpse_splitter_*: an answer taken apart, and put together; tools and thinking of prompts.
 #include "tokenizer/answer_parts.h"
 
 #include <iterator>
@@ -37,6 +37,23 @@ struct View {
     return write_info(filled, out);
   }
 };
+
+// What a caller's struct says.
+Result<AnswerParts> parts_of(const glimpse_answer_parts& c) {
+  AnswerParts parts;
+  if (c.reasoning != nullptr) parts.reasoning.assign(c.reasoning, c.n_reasoning_bytes);
+  if (c.n_content_bytes > 0) {
+    GLIMPSE_TRY(require(c.content, "content"));
+    parts.content.assign(c.content, c.n_content_bytes);
+  }
+  if (c.n_tool_calls > 0) GLIMPSE_TRY(require(c.tool_calls, "tool_calls"));
+  for (size_t i = 0; i < c.n_tool_calls; ++i) {
+    GLIMPSE_TRY(require(c.tool_calls[i].name, "a tool call's name"));
+    GLIMPSE_TRY(require(c.tool_calls[i].arguments, "a tool call's arguments"));
+    parts.tool_calls.push_back({c.tool_calls[i].name, c.tool_calls[i].arguments});
+  }
+  return parts;
+}
 
 }  // namespace
 
@@ -138,6 +155,21 @@ glimpse_status glimpse_splitter_get(glimpse_splitter* splitter, glimpse_answer_p
     GLIMPSE_TRY(require(splitter, "splitter"));
     splitter->whole.point();
     return splitter->whole.write(parts);
+  });
+}
+
+glimpse_status glimpse_join_answer(const glimpse_model* model, const glimpse_answer_parts* given, char* text,
+                                   size_t capacity, size_t* n_bytes, size_t* n_thinking_bytes) {
+  return guarded([&]() -> Status {
+    GLIMPSE_TRY(require(model, "model"));
+    GLIMPSE_TRY(require(n_thinking_bytes, "n_thinking_bytes"));
+    glimpse_answer_parts c{};
+    GLIMPSE_TRY(read_params(given, &c));
+    GLIMPSE_ASSIGN(const AnswerParts parts, parts_of(c));
+    GLIMPSE_ASSIGN(const JoinedAnswer joined,
+                   join_answer(parts, model->model->chat_format().style, c.reasoning != nullptr));
+    *n_thinking_bytes = joined.thinking.size();
+    return copy_out(joined.thinking + joined.said, "text", text, capacity, n_bytes);
   });
 }
 

@@ -153,6 +153,16 @@ TEST(Hpp, NothingIsCutAtANul) {
   EXPECT_EQ(glimpse_session_n_past(session.get()), 0);
 }
 
+TEST(Hpp, JoinsWhatItSplit) {
+  const api::Model model = load(false);
+  const std::string text = "One.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"z\": 1, \"a\": 2}}\n</tool_call>";
+  const api::Message message = api::join_answer(model, api::split_answer(text, false, true), true);
+  EXPECT_EQ(message.role, "assistant");
+  ASSERT_EQ(message.parts.size(), 1u);
+  EXPECT_EQ(message.parts[0].text, text);
+  EXPECT_THROW(api::join_answer(model, {{}, {}, {{"", "{}"}}, {}}, false), api::Error);
+}
+
 TEST(Hpp, CancelsWhenACallableSaysSo) {
   const api::Model model = load(false);
   api::Session session(model, small());

@@ -724,6 +724,46 @@ static void splits_answers(void) {
   glimpse_splitter_free(NULL);
 }
 
+/* The tiny model's template knows no thinking: what came apart is left out. */
+static void joins_answers(const Tiny* tiny) {
+  static const char kWanted[] =
+      "One.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"z\": 1, \"a\": 2}}\n</tool_call>";
+  glimpse_tool_call call;
+  glimpse_answer_parts parts;
+  char text[200];
+  size_t n = 0, n_thinking = 1;
+  begin_info(&parts, sizeof parts);
+  parts.reasoning = "so";
+  parts.n_reasoning_bytes = 2;
+  parts.content = "One.";
+  parts.n_content_bytes = 4;
+  call.name = "f";
+  call.arguments = "{\"z\":1,\"a\":2}";
+  parts.tool_calls = &call;
+  parts.n_tool_calls = 1;
+  CHECK_OK(glimpse_join_answer(tiny->model, &parts, NULL, 0, &n, &n_thinking));
+  CHECK(n == sizeof kWanted - 1 && n_thinking == 0);
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n - 1, &n, &n_thinking), GLIMPSE_ERROR_TOO_LARGE);
+  CHECK_OK(glimpse_join_answer(tiny->model, &parts, text, n, &n, &n_thinking));
+  CHECK(memcmp(text, kWanted, n) == 0);
+  CHECK_FAILS(glimpse_join_answer(NULL, &parts, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_join_answer(tiny->model, NULL, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, &n, NULL), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, NULL, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  call.name = NULL;
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  parts.tool_calls = NULL;
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  parts.n_tool_calls = 0;
+  parts.content = NULL;
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+  parts.n_content_bytes = 0;
+  CHECK_OK(glimpse_join_answer(tiny->model, &parts, text, sizeof text, &n, &n_thinking));
+  CHECK(n == 0);
+  parts.struct_size = 0;
+  CHECK_FAILS(glimpse_join_answer(tiny->model, &parts, text, n, &n, &n_thinking), GLIMPSE_ERROR_INVALID_ARGUMENT);
+}
+
 static void prompts_take_what_the_template_has(const Tiny* tiny) {
   static const char* const kTools[] = {"{\"name\": \"f\"}", NULL};
   glimpse_session* session = tiny->session;
@@ -816,6 +856,7 @@ int main(void) {
   with_tiny(1, raw_messages_have_no_template);
   with_tiny(0, answers_may_be_constrained);
   splits_answers();
+  with_tiny(0, joins_answers);
   embeds();
   with_tiny(0, prompts_take_what_the_template_has);
   return check_result("session_test");

@@ -93,8 +93,8 @@ TEST(SessionThinking, StaysWhileToolsAnswer) {
   EXPECT_OK(session->prefill({user("sure?")}, {}));
   const AnswerParts call{"", "let me", {{"f", "{\"x\": 1}"}}, {}};
   EXPECT_EQ(logits_of(*session), logits_after(qwen3(),
-                                              {user("the cat"), assistant(must(join_answer(call, false))), tool("1"),
-                                               tool("2"), assistant("it is 1"), user("sure?")},
+                                              {user("the cat"), assistant(must(join_answer(call, {}, false)).said),
+                                               tool("1"), tool("2"), assistant("it is 1"), user("sure?")},
                                               options));
 }
 

@@ -198,6 +198,10 @@ def test_earlier_answers_are_written_as_the_model_said_them(thinks: glimpse.Mode
     )
     call["function"] = {"name": "look", "arguments": '{"at": [1, "'}  # of an answer that was cut off
     assert '<tool_call>\n{"name": "look", "arguments": {"at": [1, "}\n</tool_call>' in thinks.render_chat(messages)
+    parts = [messages[0], {"role": "assistant", "content": "\n</think> is a word", "reasoning_content": "a"}, messages[0]]
+    assert "assistant\n\n</think> is a word<|im_end|>" in thinks.render_chat(parts)  # neither is looked for in the other
+    parts[1]["reasoning_content"] = None
+    assert "assistant\n is a word<|im_end|>" in thinks.render_chat(parts)
     said = '<think>\nso\n</think>\n\n<tool_call>\n{"name": "look", "arguments": {"at": [1, "é"]}}\n</tool_call>'
     assert text == thinks.render_chat([messages[0], {"role": "assistant", "content": said}, messages[2]])
     for wrong in (
@@ -210,3 +214,12 @@ def test_earlier_answers_are_written_as_the_model_said_them(thinks: glimpse.Mode
     ):
         with pytest.raises(ValueError, match="tool_calls|message"):
             thinks.render_chat(wrong)
+
+
+def test_calls_that_were_cut_off_are_written_as_the_template_quotes_them(tmp_path: Path) -> None:
+    template = (ROOT / "tests/tokenizer/data/chat/qwen25.jinja").read_text()
+    path = with_keys(GOLDEN / "qwen3/model.gguf", tmp_path / "quotes.gguf", {"tokenizer.chat_template": template})
+    model = glimpse.Model(path, n_threads=1, n_ctx=512)
+    call = {"function": {"name": "look", "arguments": '{"at": "é'}}
+    text = model.render_chat([{"role": "user", "content": "a"}, {"role": "assistant", "tool_calls": [call]}])
+    assert '{"name": "look", "arguments": "{\\"at\\": \\"é"}\n</tool_call>' in text

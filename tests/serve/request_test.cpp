@@ -143,6 +143,33 @@ TEST(MemberText, IsWhatTheClientWrote) {
   EXPECT_EQ(member_text(R"({"tools)", "tools"), "");
 }
 
+TEST(ElementTexts, AreWhatTheClientWrote) {
+  EXPECT_THAT(element_texts(R"( [{"a": [1, "],"]}, 2 ,[],""] )"),
+              ElementsAre(R"({"a": [1, "],"]})", " 2 ", "[]", R"("")"));
+  EXPECT_THAT(element_texts("[]"), ElementsAre(""));
+  EXPECT_THAT(element_texts(""), ElementsAre());
+  EXPECT_THAT(element_texts("[1, \"2"), ElementsAre("1"));
+}
+
+// Objects where OpenAI has a text: a template writes them as they came.
+TEST(ChatRequest, KeepsArgumentsAsTheyWereWritten) {
+  const auto said = [](const std::string& arguments) {
+    const ChatRequest request = read_text(
+        R"({"messages": [{"role": "user", "content": "x, [{"},
+            {"role": "assistant", "tool_calls": [{"function": {"arguments": {"y": 1}, "name": "f"}},
+                                                 {"function": {"name": "g", "arguments": )" +
+        arguments + R"(}}]}, {"role": "tool", "content": "1"}]})");
+    return request.messages[1].parts.at(0).text;
+  };
+  const std::string first = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"y\": 1}}\n</tool_call>\n";
+  const std::string second = "<tool_call>\n{\"name\": \"g\", \"arguments\": ";
+  EXPECT_EQ(said(R"({"z" : 1,"a":{"c": 2.50, "b": "}"}})"),
+            first + second + R"({"z": 1, "a": {"c": 2.5, "b": "}"}})" + "}\n</tool_call>");
+  // Where it is not told which one counts: what was read.
+  EXPECT_EQ(said(R"({"z": 1, "a": 2}, "arguments": {"z": 3, "a": 4})"),
+            first + second + R"({"a": 4, "z": 3})" + "}\n</tool_call>");
+}
+
 TEST(ChatRequest, KeepsToolsAsTheyWereWritten) {
   const ChatRequest request = read_text(
       R"({"messages": [{"role": "user", "content": "x"}], "tools": [{"type": "function", "function":
@@ -161,9 +188,10 @@ TEST(ChatRequest, WritesWhatAnAssistantCalled) {
               {{"role", "assistant"}, {"content", nullptr}, {"reasoning_content", "hm"}, {"tool_calls", {call}}},
               {{"role", "tool"}, {"tool_call_id", "1"}, {"content", "a cat"}}}},
             {"enable_thinking", false}});
-  EXPECT_EQ(
-      request.messages[1].parts[0].text,
-      "<think>\nhm\n</think>\n\n<tool_call>\n{\"name\": \"look\", \"arguments\": {\"z\": 1, \"a\": 2}}\n</tool_call>");
+  ASSERT_EQ(request.messages[1].parts.size(), 2u);
+  EXPECT_EQ(request.messages[1].parts[0].text, "<think>\nhm\n</think>\n\n");
+  EXPECT_EQ(request.messages[1].parts[1].text,
+            "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"z\": 1, \"a\": 2}}\n</tool_call>");
   EXPECT_EQ(request.messages[2].role, "tool");
   EXPECT_EQ(request.prompt.enable_thinking, false);
   EXPECT_TRUE(request.generation.warnings.empty());

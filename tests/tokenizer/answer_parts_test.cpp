@@ -99,25 +99,42 @@ TEST(AnswerParts, DoNotDependOnHowTheTextIsCut) {
 
 TEST(AnswerParts, JoinedAndSplitTheyAreTheSame) {
   const AnswerParts parts{"a\nb", "One.", {{"f", "{\"x\": [1, 2.5]}"}, {"g", "{}"}}, {}};
-  const Result<std::string> text = join_answer(parts, false);
-  ASSERT_TRUE(text.ok());
-  EXPECT_EQ(text.value(),
+  ChatStyle style;
+  style.thinking = ChatStyle::Thinking::kSinceQuestion;
+  const Result<JoinedAnswer> joined = join_answer(parts, style, true);
+  ASSERT_TRUE(joined.ok());
+  const std::string text = joined.value().thinking + joined.value().said;
+  EXPECT_EQ(text,
             "<think>\na\nb\n</think>\n\nOne.\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"x\": [1, 2.5]}}\n"
             "</tool_call>\n<tool_call>\n{\"name\": \"g\", \"arguments\": {}}\n</tool_call>");
-  EXPECT_EQ(split(text.value()), shown(parts));
-  EXPECT_EQ(join_answer({"", "", {{"", "{}"}}, {}}, false).error().message, "a tool call has no name");
+  EXPECT_EQ(split(text), shown(parts));
+  EXPECT_EQ(join_answer({"", "", {{"", "{}"}}, {}}, style, true).error().message, "a tool call has no name");
+  // A block is told from text by its place: it is a part of its own, where there is something to keep apart.
+  EXPECT_EQ(reasoning_of_block(joined.value().thinking), "a\nb");
+  EXPECT_EQ(reasoning_of_block("<think>\n\n</think>\n\n"), "");
+  for (const char* const none : {"", "<think>\n</think>\n\n", "<think>\na\n</think>\n\nb", "a"}) {
+    EXPECT_EQ(reasoning_of_block(none), std::nullopt) << none;
+  }
+  EXPECT_EQ(join_answer({.content = "a"}, style, true).value().thinking, "");
+  EXPECT_EQ(join_answer({.content = "</think>"}, style, true).value().thinking, "<think>\n\n</think>\n\n");
+  EXPECT_EQ(join_answer({.content = "</think>"}, style, false).value().thinking, "");
+  style.thinking = ChatStyle::Thinking::kLastMessage;
+  EXPECT_EQ(join_answer(parts, style, true).value().thinking, "") << "QwQ's template shows content alone";
 }
 
 // An answer that was cut off leaves half an object, and clients send it back.
 TEST(AnswerParts, ArgumentsThatAreNoObjectStandAsTheyAre) {
   for (const bool quoted : {false, true}) {
+    ChatStyle style;
+    style.quotes_arguments = quoted;
     for (const char* const arguments : {R"({"a": "b)", "3", "null", "[1]", "\"a\""}) {
-      const Result<std::string> text = join_answer({"", "", {{"f", arguments}}, {}}, quoted);
-      ASSERT_TRUE(text.ok()) << text.error().message;
-      EXPECT_EQ(text.value(), "<tool_call>\n{\"name\": \"f\", \"arguments\": " +
-                                  (quoted ? json_quoted(arguments) : std::string(arguments)) + "}\n</tool_call>");
+      const Result<JoinedAnswer> joined = join_answer({"", "", {{"f", arguments}}, {}}, style, false);
+      ASSERT_TRUE(joined.ok()) << joined.error().message;
+      EXPECT_EQ(joined.value().said, "<tool_call>\n{\"name\": \"f\", \"arguments\": " +
+                                         (quoted ? json_quoted(arguments) : std::string(arguments)) +
+                                         "}\n</tool_call>");
     }
-    EXPECT_EQ(join_answer({"", "", {{"f", R"({"a":1})"}}, {}}, quoted).value(),
+    EXPECT_EQ(join_answer({"", "", {{"f", R"({"a":1})"}}, {}}, style, false).value().said,
               "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>");
   }
 }

@@ -27,7 +27,7 @@ std::string text_at(const JsonValue& value, const char* key) {
   return found == nullptr ? "" : found->text;
 }
 
-// As a server would read it; reasoning that a template does not know is left out.
+// As a server would read it.
 ChatMessage message_of(const JsonValue& json, const ChatStyle& style) {
   ChatMessage message{text_at(json, "role"), {}};
   const JsonValue& content = *json.find("content");
@@ -42,7 +42,9 @@ ChatMessage message_of(const JsonValue& json, const ChatStyle& style) {
     return message;
   }
   AnswerParts parts{.content = content.text};
-  if (style.thinking == ChatStyle::Thinking::kSinceQuestion) parts.reasoning = text_at(json, "reasoning_content");
+  parts.reasoning = text_at(json, "reasoning_content");
+  const JsonValue* const reasoning = json.find("reasoning_content");
+  const bool known = reasoning != nullptr && reasoning->is(JsonValue::Kind::kString);
   if (const JsonValue* calls = json.find("tool_calls")) {
     for (const JsonValue& call : calls->items) {
       const JsonValue& function = *call.find("function");
@@ -52,9 +54,11 @@ ChatMessage message_of(const JsonValue& json, const ChatStyle& style) {
                                                                  : to_python_json(arguments)});
     }
   }
-  const Result<std::string> text = join_answer(parts, style.quotes_arguments);
-  EXPECT_TRUE(text.ok());
-  message.parts.push_back({ChatPart::Kind::kText, text.ok() ? text.value() : "", 0});
+  const Result<JoinedAnswer> joined = join_answer(parts, style, known);
+  EXPECT_TRUE(joined.ok());
+  const auto [thinking, said] = joined.ok() ? joined.value() : JoinedAnswer{};
+  if (!thinking.empty()) message.parts.push_back({ChatPart::Kind::kText, thinking, 0});
+  message.parts.push_back({ChatPart::Kind::kText, said, 0});
   return message;
 }
 

@@ -8,8 +8,8 @@ namespace glimpse::serve {
 namespace {
 
 // What it said, thought and called as one text. Content that is null is none: clients send back what they got.
-void read_assistant(const Json& json, Fields& message, const ChatStyle& style, ContentReader& reader,
-                    RequestMessage& result) {
+void read_assistant(const Json& json, Fields& message, const ChatStyle& style, FunctionRef<std::string_view()> written,
+                    ContentReader& reader, RequestMessage& result) {
   if (message.find("content") != nullptr || (!json.contains("content") && message.find("tool_calls") == nullptr)) {
     result.parts = reader.read(message.need("content"), message.path("content"));
   }
@@ -18,16 +18,21 @@ void read_assistant(const Json& json, Fields& message, const ChatStyle& style, C
     if (part.image != nullptr) refuse_field(message.path("content"), "an assistant's message has no pictures");
     content += part.text;
   }
-  result.parts = {{assistant_text(message, content, style), nullptr}};
+  JoinedAnswer joined = assistant_texts(message, content, style, written);
+  result.parts.clear();
+  if (!joined.thinking.empty()) result.parts.push_back({std::move(joined.thinking), nullptr});
+  result.parts.push_back({std::move(joined.said), nullptr});
 }
 
-RequestMessage read_message(const Json& json, const std::string& path, const ChatStyle& style, ContentReader& reader) {
+// written: the message as it stands in the body.
+RequestMessage read_message(const Json& json, const std::string& path, const ChatStyle& style,
+                            FunctionRef<std::string_view()> written, ContentReader& reader) {
   Fields message(json, path);
   RequestMessage result;
   result.role = message.need_text("role");
   if (result.role == "developer") result.role = "system";
   if (result.role == "assistant") {
-    read_assistant(json, message, style, reader, result);
+    read_assistant(json, message, style, written, reader, result);
   } else if (result.role == "system" || result.role == "user" || result.role == "tool") {
     result.parts = reader.read(message.need("content"), message.path("content"));
     message.refuse({"tool_calls"});
@@ -41,8 +46,8 @@ RequestMessage read_message(const Json& json, const std::string& path, const Cha
   return result;
 }
 
-std::vector<RequestMessage> read_messages(Fields& body, const RequestPolicy& policy, const ChatStyle& style,
-                                          ContentReader& reader) {
+std::vector<RequestMessage> read_messages(Fields& body, std::string_view text, const RequestPolicy& policy,
+                                          const ChatStyle& style, ContentReader& reader) {
   const Json& list = body.need("messages");
   const std::string path = body.path("messages");
   if (!list.is_array() || list.empty()) refuse_field(path, "want an array of messages, at least one");
@@ -50,9 +55,13 @@ std::vector<RequestMessage> read_messages(Fields& body, const RequestPolicy& pol
     refuse_field(path, format("has %d messages; at most %d are allowed", list.size(), policy.max_messages));
   }
   std::vector<RequestMessage> messages;
+  std::vector<std::string_view> texts;  // of the messages, once one of them is asked for
   for (size_t i = 0; i < list.size(); ++i) {
-    const std::string at = format("%s[%d]", path, i);
-    messages.push_back(read_message(list[i], at, style, reader));
+    const auto written = [&]() -> std::string_view {
+      if (texts.empty()) texts = element_texts(member_text(text, "messages"));
+      return i < texts.size() ? texts[i] : std::string_view();
+    };
+    messages.push_back(read_message(list[i], format("%s[%d]", path, i), style, written, reader));
   }
   const size_t n = messages.size();
   if (n > 1 && messages[n - 1].role == "assistant" && messages[n - 2].role == "assistant") {
@@ -124,7 +133,7 @@ ChatRequest read_chat_request(std::string_view text, const RequestPolicy& policy
   body.refuse({"audio", "prediction", "web_search_options", "functions", "function_call", "continue_final_message"});
   body.ignore({"add_generation_prompt"});
   ContentReader reader(policy, context.family, request.generation.warnings);
-  request.messages = read_messages(body, policy, context.style, reader);
+  request.messages = read_messages(body, text, policy, context.style, reader);
   request.pictures = reader.pictures();
   request.picture_paths = reader.picture_paths();
   read_constraint(body, text, context, request);

@@ -84,41 +84,69 @@ std::string schema_of(const std::vector<JsonValue>& tools, const std::vector<std
                 parallel ? "" : "\"maxItems\": 1, ", any);
 }
 
-ToolCall read_call(const Json& json, const std::string& path) {
+// written: the call as it stands in the body.
+ToolCall read_call(const Json& json, const std::string& path, FunctionRef<std::string_view()> written) {
   Fields call(json, path);
   Fields function(call.need("function"), call.path("function"));
-  ToolCall result{function.need_text("name"), ""};
+  const std::string name = function.need_text("name");
   const Json& arguments = function.need("arguments");
-  result.arguments = arguments.is_string() ? arguments.get<std::string>() : dump(arguments);
-  if (result.arguments.empty()) result.arguments = "{}";
-  return result;
+  if (arguments.is_string()) return {name, arguments.get<std::string>()};
+  return {name, written_member(member_text(written(), "function"), "arguments", arguments, kMostToolBytes)};
+}
+
+// Goes through a valid JSON text, up to the end of the object or array that it is. see(c, i, end): a string of it that
+// begins at i and whose closing quote is at end, or one of : , ] } at i; what stands deeper is passed over. False:
+// enough.
+void walk(std::string_view text, FunctionRef<bool(char c, size_t i, size_t end)> see) {
+  int depth = 0;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const size_t begin = i;
+    const char c = text[i];
+    if (c == '"') {
+      for (++i; i < text.size() && text[i] != '"'; ++i) {
+        if (text[i] == '\\') ++i;
+      }
+      if (i >= text.size()) return;
+    } else if (c == '{' || c == '[') {
+      ++depth;
+      continue;
+    } else if (c != ':' && c != ',' && c != ']' && c != '}') {
+      continue;
+    }
+    if (depth == 1 && !see(c, begin, i)) return;
+    if ((c == ']' || c == '}') && --depth == 0) return;
+  }
 }
 
 }  // namespace
 
 std::string_view member_text(std::string_view object, std::string_view key) {
-  int depth = 0;
-  size_t value = std::string_view::npos, string_begin = 0;  // where the wanted value, the last string began
-  std::string_view last_string;
-  for (size_t i = 0; i < object.size(); ++i) {
-    const char c = object[i];
+  std::string_view last_string, found;
+  size_t value = std::string_view::npos;  // where the wanted one began
+  walk(object, [&](char c, size_t i, size_t end) {
     if (c == '"') {
-      string_begin = i + 1;
-      for (++i; i < object.size() && object[i] != '"'; ++i) {
-        if (object[i] == '\\') ++i;
-      }
-      if (i > object.size()) return {};
-      last_string = object.substr(string_begin, i - string_begin);
-    } else if (c == ':' && depth == 1) {
+      last_string = object.substr(i + 1, end - i - 1);
+    } else if (c == ':') {
       if (last_string == key) value = i + 1;
-    } else if (c == '{' || c == '[') {
-      ++depth;
-    } else if (c == '}' || c == ']' || c == ',') {
-      if (depth == 1 && value != std::string_view::npos) return object.substr(value, i - value);
-      if (c != ',') --depth;
+    } else if (value != std::string_view::npos) {
+      found = object.substr(value, i - value);
+      return false;
     }
-  }
-  return {};
+    return true;
+  });
+  return found;
+}
+
+std::vector<std::string_view> element_texts(std::string_view array) {
+  std::vector<std::string_view> texts;
+  size_t begin = array.find('[') + 1;  // 0 where it is none
+  walk(array, [&](char c, size_t i, size_t) {
+    if (c != ',' && c != ']') return true;
+    texts.push_back(array.substr(begin, i - begin));
+    begin = i + 1;
+    return c == ',';
+  });
+  return texts;
 }
 
 std::string written_member(std::string_view object, std::string_view key, const Json& value, size_t most) {
@@ -165,22 +193,26 @@ std::vector<ToolCall> forced_calls(const ToolChoice& choice, std::string_view an
   return calls;
 }
 
-std::string assistant_text(Fields& message, const std::string& content, const ChatStyle& style) {
+JoinedAnswer assistant_texts(Fields& message, const std::string& content, const ChatStyle& style,
+                             FunctionRef<std::string_view()> written) {
   AnswerParts parts;
   parts.content = content;
-  const std::string reasoning = message.text("reasoning_content", message.text("reasoning", ""));
-  if (style.thinking != ChatStyle::Thinking::kNone) parts.reasoning = reasoning;
+  const bool known = message.find("reasoning_content") != nullptr || message.find("reasoning") != nullptr;
+  parts.reasoning = message.text("reasoning_content", message.text("reasoning", ""));
   if (const Json* const calls = message.find("tool_calls"); calls != nullptr) {
     const std::string path = message.path("tool_calls");
     if (!calls->is_array()) refuse_field(path, "want an array");
+    std::vector<std::string_view> texts;
     for (size_t i = 0; i < calls->size(); ++i) {
-      parts.tool_calls.push_back(read_call((*calls)[i], format("%s[%d]", path, i)));
+      parts.tool_calls.push_back(read_call((*calls)[i], format("%s[%d]", path, i), [&]() -> std::string_view {
+        if (texts.empty()) texts = element_texts(member_text(written(), "tool_calls"));
+        return i < texts.size() ? texts[i] : std::string_view();
+      }));
     }
   }
-  if (parts.tool_calls.empty() && parts.reasoning.empty()) return content;
-  Result<std::string> text = join_answer(parts, style.quotes_arguments);
-  if (!text.ok()) refuse_field(message.path("tool_calls"), text.error().message);
-  return std::move(text).value();
+  Result<JoinedAnswer> joined = join_answer(parts, style, known);
+  if (!joined.ok()) refuse_field(message.path("tool_calls"), joined.error().message);
+  return std::move(joined).value();
 }
 
 }  // namespace glimpse::serve

@@ -474,8 +474,8 @@ typedef struct glimpse_part {
  * recognised, so that the ids are those that transformers' tokenizer gives, and a picture is <|vision_start|>, its
  * tokens, <|vision_end|>. It is the only message of its call. */
 typedef struct glimpse_message {
-  /* "system", "user", "assistant" (its text as the model said it, with its thinking and tool calls), "tool" (what a
-   * tool gave) or "raw" */
+  /* "system", "user", "assistant" (its text as the model said it, with its thinking and tool calls:
+   * glimpse_join_answer()), "tool" (what a tool gave) or "raw" */
   const char* role;
   const glimpse_part* parts;
   size_t n_parts;
@@ -722,6 +722,13 @@ GLIMPSE_API glimpse_status glimpse_splitter_push(glimpse_splitter* splitter, con
 GLIMPSE_API glimpse_status glimpse_splitter_finish(glimpse_splitter* splitter, glimpse_answer_parts* parts);
 /* All that was pushed, in its parts. */
 GLIMPSE_API glimpse_status glimpse_splitter_get(glimpse_splitter* splitter, glimpse_answer_parts* parts);
+/* The way back: the text of an "assistant" message, as the model's chat template has it, for an answer whose parts are
+ * known. Give its first n_thinking_bytes, where there are any, and the rest as two parts of the message: then neither
+ * is looked for in the other. parts: reasoning NULL where it is not known, so that a think block in content counts as
+ * one; arguments that are no JSON object, as an answer that was cut off leaves them, stand as the template has a text;
+ * problems are not read. Without a NUL at the end; pass capacity 0 to ask for the size. */
+GLIMPSE_API glimpse_status glimpse_join_answer(const glimpse_model* model, const glimpse_answer_parts* parts,
+                                               char* text, size_t capacity, size_t* n_bytes, size_t* n_thinking_bytes);
 
 /* Log-probabilities of token `index` of the last answer: ids and logprobs get up to n_top_logprobs entries, descending.
  */

@@ -419,6 +419,28 @@ inline AnswerParts split_answer(std::string_view text, bool thinking_open, bool 
   for (size_t i = 0; i < c.n_problems; ++i) parts.problems.emplace_back(c.problems[i]);
   return parts;
 }
+/// The way back: an "assistant" message, as the model's chat template has it.
+/// reasoning_known: false where a think block in content counts as one.
+inline Message join_answer(const Model& model, const AnswerParts& parts, bool reasoning_known) {
+  std::vector<glimpse_tool_call> calls;
+  for (const ToolCall& call : parts.tool_calls) calls.push_back({call.name.c_str(), call.arguments.c_str()});
+  glimpse_answer_parts c{};
+  c.struct_size = sizeof c;
+  if (reasoning_known) c.reasoning = parts.reasoning.data();
+  c.n_reasoning_bytes = parts.reasoning.size();
+  c.content = parts.content.data();
+  c.n_content_bytes = parts.content.size();
+  c.tool_calls = calls.data();
+  c.n_tool_calls = calls.size();
+  size_t n = 0, n_thinking = 0;
+  check(glimpse_join_answer(model.get(), &c, nullptr, 0, &n, &n_thinking));
+  std::string text(n, '\0');
+  check(glimpse_join_answer(model.get(), &c, text.data(), n, &n, &n_thinking));
+  Message message{"assistant", {}};
+  if (n_thinking > 0) message.parts.push_back({text.substr(0, n_thinking)});
+  message.parts.push_back({text.substr(n_thinking)});
+  return message;
+}
 
 /// What a session was at a moment.
 class Checkpoint {

@@ -75,6 +75,20 @@ CASES = [
     (TOOLS, {}, [ADD], [say("user", "1 + 1"),
                         say("assistant", "", tool_calls=[call("add", cut='{"a": 1, "b": "é\\"'), call("add", cut="3")]),
                         say("tool", "cut"), say("user", "Go on")]),
+    # reasoning that came apart: neither is looked for in the other, and line ends stay where the template leaves them
+    *[(TOOLS, options, [], [say("user", "A"), say("assistant", content, reasoning_content=reasoning, tool_calls=calls),
+                            *later])
+      for content, reasoning, calls, options, later in [
+          ("\n\nOne.", "\n\na\n", [], {}, [say("user", "B")]),
+          ("\n\nOne.", "\n\na\n", [], {"add_generation_prompt": False}, []),
+          ("One.", "\n", [call("add", z=1, a=2)], {}, [say("tool", "3")]),
+          ("<think>\nx\n</think>\n\nOne.", "", [], {}, [say("user", "B")]),
+          ("<think>\nx\n</think>\n\nOne.", "", [call("add")], {}, [say("tool", "3")]),
+          ("Say </think>, and <think>x</think>.\n", "a </think> b", [], {"add_generation_prompt": False}, []),
+          ("Say </think>, and <think>x</think>.\n", "a", [], {}, [say("tool", "late")]),
+          ("x", "a", [call("add", cut='{"a": "</think>')], {}, [say("tool", "3")]),
+          ("<think>a</think>", None, [call("add", b="</think>")], {}, [say("tool", "3"), say("user", "B")]),
+      ]],
     # pictures
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "What?"}, {"type": "video"}])]),
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "and"}, {"type": "image"}]),

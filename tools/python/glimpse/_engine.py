@@ -341,7 +341,7 @@ class Engine:
         n_queued wait already, UnsupportedError for tools that the template does not know. Errors of pictures come with
         the answer.
         """
-        messages = read_messages(prompt, images, system)
+        messages = read_messages(self.model._handle, prompt, images, system)
         return self._submit(messages, sampling, priority, deadline, tools, thinking)
 
     def _submit(
@@ -467,7 +467,7 @@ class _Waiting:
         self._sampling, self._thinking = sampling, thinking
         self._failure: Optional[BaseException] = None
         try:
-            self._messages = _row_messages(row, prompt, system)
+            self._messages = _row_messages(engine.model._handle, row, prompt, system)
             self._ticket = self._submit()
         except Exception as failure:  # decoders of others raise what they like
             self._failure = failure
@@ -519,7 +519,7 @@ def _is_file(part: Part) -> bool:
     return isinstance(part.image, (str, bytes, bytearray, memoryview, os.PathLike))
 
 
-def _row_messages(row: Any, prompt: Any, system: Optional[str]) -> List[Message]:
+def _row_messages(model: _c.Handle, row: Any, prompt: Any, system: Optional[str]) -> List[Message]:
     if not isinstance(row, Mapping):
         row = {"prompt": row} if prompt is None else {"image": row}
     images = list(row["images"]) if row.get("images") is not None else []
@@ -530,4 +530,4 @@ def _row_messages(row: Any, prompt: Any, system: Optional[str]) -> List[Message]
     question = row.get("prompt", prompt)
     if question is None:
         raise InvalidArgumentError("the row has no prompt, and there is none for all")
-    return read_messages(question, images, row.get("system", system))
+    return read_messages(model, question, images, row.get("system", system))

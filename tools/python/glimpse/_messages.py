@@ -37,15 +37,17 @@ class Part:
 Message = Tuple[str, List[Part]]
 
 
-def read_messages(prompt: "Prompt", images: Sequence["ImageLike"], system: Optional[str]) -> List[Message]:
-    """The messages of a call. Pictures that come apart from the messages stand where a text says <image>, in order;
+def read_messages(
+    model: _c.Handle, prompt: "Prompt", images: Sequence["ImageLike"], system: Optional[str]
+) -> List[Message]:
+    """The messages of a call, as the model's template has them. Pictures that come apart from the messages stand where a text says <image>, in order;
     where no text does, they are the beginning of the last user message. Raises InvalidArgumentError, TypeError.
     """
     if isinstance(prompt, str):
         prompt = [{"role": "user", "content": prompt}]
     if not isinstance(prompt, (list, tuple)):
         raise TypeError(f"a question is {type(prompt).__name__}: want a text or a list of messages")
-    messages = [_message(message) for message in prompt]
+    messages = [_message(model, message) for message in prompt]
     given = [one for image in images for one in (image if isinstance(image, (list, tuple)) else [image])]
     if given:
         messages = _place(messages, given)
@@ -54,23 +56,26 @@ def read_messages(prompt: "Prompt", images: Sequence["ImageLike"], system: Optio
     return messages
 
 
-def _message(message: Mapping[str, Any]) -> Message:
+def _message(model: _c.Handle, message: Mapping[str, Any]) -> Message:
     if not isinstance(message, Mapping) or "role" not in message:
         raise InvalidArgumentError(f'a message is {message!r:.80}: want {{"role": ..., "content": ...}}')
     content, calls = message.get("content"), message.get("tool_calls") or ()
-    reasoning = message.get("reasoning_content") or message.get("reasoning") or ""
+    reasoning = message.get("reasoning_content")
+    if reasoning is None:
+        reasoning = message.get("reasoning")
     is_answer = message["role"] == "assistant"
     said = read_parts("" if content is None and is_answer else content)  # none: programs send back what they got
-    if not calls and not reasoning:
+    if not calls and (reasoning is None or not (reasoning or is_answer)):
         return str(message["role"]), said
     if not is_answer or any(part.text is None for part in said):
         raise InvalidArgumentError("tool_calls and reasoning_content: want them in an assistant message of text")
     try:
-        return "assistant", [Part(text=joined_answer("".join(str(part.text) for part in said), reasoning, calls))]
+        texts = joined_answer(model, "".join(str(part.text) for part in said), reasoning, calls)
     except (AttributeError, KeyError, TypeError, ValueError) as failure:
         raise InvalidArgumentError(
             f'tool_calls: want {{"function": {{"name": ..., "arguments": "{{...}}"}}}} each ({failure!r})'
         ) from None
+    return "assistant", [Part(text=text) for text in texts]
 
 
 def read_parts(content: Any) -> List[Part]:

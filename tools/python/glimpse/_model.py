@@ -277,7 +277,7 @@ class Model:
 
     def render_chat(self, prompt: "Prompt", images: Sequence["ImageLike"] = (), *, system: Optional[str] = None) -> str:
         """The text that the model is given for messages, with its control tokens. Pictures are encoded for it."""
-        messages = read_messages(prompt, images, system)
+        messages = read_messages(self._handle, prompt, images, system)
         array, keep = c_messages(messages, lambda pictures: [self.encode(picture) for picture in pictures])
         text = _c.sized(
             lambda buffer, room, n: _c.call("glimpse_render_chat", self._handle, array, len(messages), buffer, room, n)
@@ -435,7 +435,7 @@ class Model:
         **sampling: "Unpack[Sampling]",
     ) -> Stream:
         """The same piece by piece: `for piece in model.stream(...)` or `async for`."""
-        messages = read_messages(prompt, images, system)
+        messages = read_messages(self._handle, prompt, images, system)
         return Stream(self._take(tools, thinking), messages, progress, sampling, self._idle.append)
 
     # -- many questions at once

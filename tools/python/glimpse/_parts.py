@@ -88,28 +88,39 @@ def split_answer(text: str, thinking_open: bool, tool_calls: bool) -> AnswerPart
     return splitter.parts
 
 
-def joined_answer(content: str, reasoning: str, calls: Sequence[Mapping[str, Any]]) -> str:
-    """An earlier answer as the model said it, of the parts that OpenAI's messages have. Arguments that are no JSON object,
-    as an answer that was cut off leaves them, stand as they are. Raises KeyError, TypeError, ValueError.
+def joined_answer(
+    model: _c.Handle, content: str, reasoning: Optional[str], calls: Sequence[Mapping[str, Any]]
+) -> List[str]:
+    """The texts of an earlier answer, as the model's template has it, of the parts that OpenAI's messages have.
+    reasoning: None where content is all that is known. Raises AttributeError, KeyError, TypeError, ValueError.
     """
-    text = f"<think>\n{reasoning}\n</think>\n\n{content}" if reasoning else content
-    separator = "\n" if content else ""
-    for call in calls:
+    parts = _c.new("glimpse_answer_parts")
+    if reasoning is not None:
+        parts.reasoning = text = reasoning.encode()
+        parts.n_reasoning_bytes = len(text)
+    parts.content = text = content.encode()
+    parts.n_content_bytes = len(text)
+    array = (_c.structs["glimpse_tool_call"] * max(len(calls), 1))()
+    for c_call, call in zip(array, calls):
         function = call.get("function", call)
-        name, arguments = json.dumps(function["name"], ensure_ascii=False), _arguments(function["arguments"])
-        text += f'{separator}<tool_call>\n{{"name": {name}, "arguments": {arguments}}}\n</tool_call>'
-        separator = "\n"
+        arguments = function["arguments"]
+        given = arguments if isinstance(arguments, str) else json.dumps(dict(arguments), ensure_ascii=False)
+        c_call.name, c_call.arguments = _no_nul(function["name"]).encode(), _no_nul(given).encode()
+    parts.tool_calls, parts.n_tool_calls = ctypes.addressof(array), len(calls)
+    n_thinking = ctypes.c_size_t()
+    joined = _c.sized(
+        lambda buffer, room, n: _c.call(
+            "glimpse_join_answer", model, ctypes.byref(parts), buffer, room, n, ctypes.byref(n_thinking)
+        )
+    )
+    thinking, said = joined[: n_thinking.value], joined[n_thinking.value :]
+    return [_c.decode(text) for text in ([thinking, said] if thinking else [said])]
+
+
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError("a NUL")
     return text
-
-
-def _arguments(given: Any) -> str:
-    if not isinstance(given, str):
-        return json.dumps(dict(given), ensure_ascii=False)
-    try:
-        read = json.loads(given) if given else {}
-    except (ValueError, RecursionError):
-        return given
-    return json.dumps(read, ensure_ascii=False) if isinstance(read, dict) else given
 
 
 _THINKING = {None: "GLIMPSE_THINKING_DEFAULT", True: "GLIMPSE_THINKING_ON", False: "GLIMPSE_THINKING_OFF"}

@@ -259,7 +259,7 @@ class Session:
         progress: Optional["Progress"] = None,
     ) -> None:
         """Runs messages through the model after what the session holds."""
-        self._prefill(read_messages(prompt, images, system), progress)
+        self._prefill(read_messages(self.model._handle, prompt, images, system), progress)
 
     def _prefill(self, messages: List[Message], progress: Optional["Progress"]) -> None:
         callback = ProgressCallback(progress)
@@ -293,7 +293,7 @@ class Session:
         callback = ProgressCallback(progress)
         params.progress = callback.pointer
         self._say(
-            read_messages(prompt, images, system),
+            read_messages(self.model._handle, prompt, images, system),
             progress,
             lambda array, n: callback.call("glimpse_generate", self._handle, array, n, ctypes.byref(params)),
         )
@@ -508,7 +508,7 @@ class Chat:
         **sampling: "Unpack[Sampling]",
     ) -> Stream:
         """The same piece by piece."""
-        messages = read_messages(prompt, images, self._first())
+        messages = read_messages(self.session.model._handle, prompt, images, self._first())
         return Stream(self.session, messages, progress, sampling, lambda session: None)
 
     def fork(self) -> "Chat":
