@@ -110,6 +110,22 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
   EXPECT_EQ(all.find("HTTP/1.1", 8), std::string::npos) << all;
 }
 
+// What a proxy may send, and who types a name in capitals.
+TEST_F(ServeProtocol, TakesWhatIsUnusualAndLegal) {
+  for (const std::string& head : {"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n"s,
+                                  "GET HTTP://LocalHost:80/health?a=http://x HTTP/1.1\r\nHost: localhost:80\r\n\r\n"s,
+                                  "\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"s,
+                                  "GET /health HTTP/1.1\r\nHost: LOCALHOST:8080\r\n\r\n"s}) {
+    EXPECT_EQ(server_->raw(head).status, 200) << head;
+  }
+  EXPECT_EQ(server_->raw("OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 204);
+  EXPECT_EQ(server_->raw("GET http://localhost HTTP/1.1\r\nHost: localhost\r\n\r\n").fields.at("content-type"),
+            "text/html; charset=utf-8");
+  EXPECT_EQ(server_->raw("GET * HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 400);
+  EXPECT_EQ(server_->raw("GET http:///health HTTP/1.1\r\nHost: localhost\r\n\r\n").status, 400);
+  EXPECT_EQ(server_->raw("GET http://evil.example/health HTTP/1.1\r\nHost: evil.example\r\n\r\n").status, 403);
+}
+
 TEST_F(ServeProtocol, SaysWhatIsNotThere) {
   EXPECT_EQ(server_->get("/v1/nothing").status, 404);
   EXPECT_EQ(server_->post("/v1/embeddings", "{}"s).status, 501);

@@ -48,7 +48,20 @@ std::string_view take_line(std::string_view& head) {
   return line;
 }
 
-void parse_request_line(std::string_view line, HttpHead& out) {
+// Of "http://localhost:8080/health", as proxies write it, the path; its host has to be that of Host, which is asked for
+// later. Of "OPTIONS *", which is about the server, the page's.
+std::string_view take_authority(std::string_view target, std::string_view method, std::string_view& authority) {
+  constexpr std::string_view kScheme = "http://";
+  if (method == "OPTIONS" && target == "*") return "/";
+  if (lower(target.substr(0, kScheme.size())) != kScheme) return target;
+  const size_t end = std::min(target.find_first_of("/?", kScheme.size()), target.size());
+  authority = target.substr(kScheme.size(), end - kScheme.size());
+  if (authority.empty()) malformed("a URL without a host");
+  return end == target.size() ? "/" : target.substr(end);
+}
+
+// Returns the host that it names, or "".
+std::string_view parse_request_line(std::string_view line, HttpHead& out) {
   const size_t first = line.find(' '), last = line.rfind(' ');
   if (first == std::string_view::npos || first == last) malformed("want METHOD path HTTP/1.1");
   const std::string_view method = line.substr(0, first), version = line.substr(last + 1);
@@ -58,6 +71,8 @@ void parse_request_line(std::string_view line, HttpHead& out) {
   }
   if (version != "HTTP/1.1" && version != "HTTP/1.0") throw ApiError(505, "want HTTP/1.1");
   if (target.size() > kMostPathBytes) throw ApiError(414, "the path is too long");
+  std::string_view authority;
+  target = take_authority(target, method, authority);
   if (target.empty() || target.front() != '/') malformed("want a path that begins with /");
   for (const char c : target) {
     if (static_cast<unsigned char>(c) <= 32 || static_cast<unsigned char>(c) > 126) malformed("the path");
@@ -67,6 +82,7 @@ void parse_request_line(std::string_view line, HttpHead& out) {
   const size_t mark = target.find('?');
   out.path = target.substr(0, mark);
   if (mark != std::string_view::npos) out.query = target.substr(mark + 1);
+  return authority;
 }
 
 void parse_field(std::string_view line, HttpHead& out) {
@@ -141,7 +157,8 @@ std::string_view HttpHead::find(std::string_view name) const {
 HttpHead parse_head(std::string_view text) {
   HttpHead head;
   if (text.size() > kMostHeadBytes) throw ApiError(431, "the header lines are too long");
-  parse_request_line(take_line(text), head);
+  if (text.starts_with("\r\n")) text.remove_prefix(2);  // RFC 9112, section 2.2
+  const std::string_view authority = parse_request_line(take_line(text), head);
   for (;;) {
     const std::string_view line = take_line(text);
     if (line.empty()) break;
@@ -149,6 +166,7 @@ HttpHead parse_head(std::string_view text) {
   }
   if (!text.empty()) malformed("bytes behind the head");
   check_fields(head);
+  if (!authority.empty() && lower(authority) != lower(head.find("host"))) malformed("two hosts");
   return head;
 }
 

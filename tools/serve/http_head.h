@@ -12,7 +12,7 @@ namespace glimpse::serve {
 
 struct HttpHead {
   std::string method;  // letters A to Z
-  std::string path;    // without query; percent signs as they came
+  std::string path;    // without query and host; percent signs as they came; of "OPTIONS *": "/"
   std::string query;
   std::vector<std::pair<std::string, std::string>> fields;  // names in lower case, in order
   uint64_t content_length = 0;
@@ -28,8 +28,8 @@ constexpr size_t kMostHeadBytes = 16 << 10;
 constexpr size_t kMostPathBytes = 2 << 10;
 
 /// head: up to and with the empty line. Throws ApiError: 400 for bare line feeds, folded lines, spaces before a colon,
-/// bytes that may not be there, a Host that is missing (HTTP/1.1) or given twice, two lengths, a length beside
-/// Transfer-Encoding; 411 for a Transfer-Encoding but chunked, 414, 431, 505.
+/// bytes that may not be there, a Host that is missing (HTTP/1.1), given twice or not that of the URL, two lengths, a
+/// length beside Transfer-Encoding; 411 for a Transfer-Encoding but chunked, 414, 431, 505.
 HttpHead parse_head(std::string_view head);
 
 /// Of a path or a URL; nothing when a percent sign stands for no byte, or for a zero.

@@ -36,10 +36,15 @@ bool equal_in_constant_time(std::string_view a, std::string_view b) {
   return difference == 0;
 }
 
-// The name in "name:port", "[::1]:port".
-std::string_view host_name(std::string_view host) {
-  if (host.substr(0, 1) == "[") return host.substr(0, std::min(host.find(']'), host.size() - 1) + 1);
-  return host.substr(0, host.find(':'));
+// The name in "name:port", "[::1]:port", in small letters.
+std::string host_name(std::string_view host) {
+  const bool digits = host.substr(0, 1) == "[";
+  std::string name(digits ? host.substr(0, std::min(host.find(']'), host.size() - 1) + 1)
+                          : host.substr(0, host.find(':')));
+  for (char& c : name) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c + 32);
+  }
+  return name;
 }
 
 // Addresses in digits name no site of others.
@@ -225,11 +230,11 @@ void Service::note(Event event) {
 
 void Service::check_host(const HttpHead& head) const {
   if (access_.any_host) return;
-  const std::string_view name = host_name(head.find("host"));
-  const auto& hosts = access_.hosts;
+  const std::string name = host_name(head.find("host"));
+  const auto is_it = [&](const std::string& host) { return host_name(host) == name; };
   // No browser leaves it out.
   if (name.empty() || name == "localhost" || is_address(name) ||
-      std::find(hosts.begin(), hosts.end(), name) != hosts.end())
+      std::any_of(access_.hosts.begin(), access_.hosts.end(), is_it))
     return;
   throw ApiError(403, format("this server is not called %s (it would be with --allowed-host)", name.substr(0, 64)), "",
                  "unknown_host");
