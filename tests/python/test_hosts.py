@@ -25,10 +25,12 @@ from conftest import DESCRIPTION, QUESTION
 @pytest.mark.parametrize(
     "call, kind, status, said",
     [
-        (lambda m: glimpse.Model("/no/such.gguf"), LookupError, "NOT_FOUND", "/no/such.gguf"),
+        (lambda m: glimpse.Model("/no/such.gguf"), FileNotFoundError, "NOT_FOUND", "/no/such.gguf"),
+        (lambda m: glimpse.Model("/dev/null/a.gguf"), OSError, "IO", "Not a directory"),
+        (lambda m: m.find_token("<|nothing|>"), LookupError, "NOT_FOUND", "nothing"),
         (lambda m: glimpse.Model(__file__), ValueError, None, "GGUF"),
         (lambda m: m.ask("a\0b"), ValueError, "INVALID_ARGUMENT", "zero byte|NUL"),
-        (lambda m: m.ask("?", "/no/such.png"), LookupError, "NOT_FOUND", "/no/such.png"),
+        (lambda m: m.ask("?", "/no/such.png"), FileNotFoundError, "NOT_FOUND", "/no/such.png"),
         (lambda m: m.ask("?", "a\0b.png"), ValueError, "INVALID_ARGUMENT", "NUL"),
         (lambda m: m.ask("?", b"\x89PNG\r\n\x1a\n"), ValueError, "TRUNCATED", "PNG"),
         (lambda m: m.ask("?", b"hello"), ValueError, "UNSUPPORTED", "JPEG, PNG"),

@@ -47,13 +47,13 @@ class InvalidArgumentError(GlimpseError, ValueError):
     status = Status.INVALID_ARGUMENT
 
 
-class NotFoundError(GlimpseError, LookupError):
+class NotFoundError(GlimpseError, LookupError, FileNotFoundError):
     """A file, a key of the metadata or a token that there is none of."""
 
     status = Status.NOT_FOUND
 
 
-class FileError(GlimpseError):
+class FileError(GlimpseError, OSError):
     """The system could not read or write."""
 
     status = Status.IO
