@@ -23,6 +23,17 @@ Error system_error(const char* action, const std::string& path) {
   return make_error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo, "cannot %s %s: %s", action, path, reason);
 }
 
+// Names that are no path are told: an empty one, and one that somebody hopes will be fetched.
+Error open_error(const std::string& path) {
+  Error error = system_error("open", path);
+  if (error.code != ErrorCode::kNotFound) return error;
+  if (path.empty()) error.message = "cannot open a file without a name: the path is empty";
+  if (path.find("://") != std::string::npos) {
+    error.message = format("cannot open %s: it is a URL, and nothing is fetched: want a file's path", path);
+  }
+  return error;
+}
+
 Status write_all(int descriptor, std::span<const std::byte> bytes, uint64_t offset, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t n = pwrite(descriptor, bytes.data(), bytes.size(), static_cast<off_t>(offset));
@@ -116,7 +127,7 @@ Result<File> File::open(const std::string& path) {
   File file;
   file.path_ = path;
   file.descriptor_ = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (file.descriptor_ < 0) return system_error("open", path);
+  if (file.descriptor_ < 0) return open_error(path);
   struct stat info;
   if (fstat(file.descriptor_, &info) != 0) return system_error("inspect", path);
   if (S_ISDIR(info.st_mode)) {
@@ -251,7 +262,7 @@ Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Exist
   writer.descriptor_ = open_nameless(writer.path_);
   if (writer.descriptor_ < 0) {
     writer.descriptor_ = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-    if (writer.descriptor_ < 0) return system_error("create", temporary);
+    if (writer.descriptor_ < 0) return system_error("create", writer.path_);
     writer.has_name_ = true;
   }
   writer.temporary_ = std::move(temporary);
@@ -259,13 +270,13 @@ Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path, Exist
 }
 
 Status AtomicFileWriter::write(std::span<const std::byte> bytes) {
-  GLIMPSE_TRY(write_all(descriptor_, bytes, position_, temporary_));
+  GLIMPSE_TRY(write_all(descriptor_, bytes, position_, path_));
   position_ += bytes.size();
   return {};
 }
 
 Status AtomicFileWriter::write_at(uint64_t offset, std::span<const std::byte> bytes) {
-  return write_all(descriptor_, bytes, offset, temporary_);
+  return write_all(descriptor_, bytes, offset, path_);
 }
 
 void AtomicFileWriter::start_writeback() {
@@ -278,14 +289,14 @@ void AtomicFileWriter::start_writeback() {
 }
 
 Status AtomicFileWriter::commit() {
-  if (fsync(descriptor_) != 0) return system_error("sync", temporary_);
+  if (fsync(descriptor_) != 0) return system_error("sync", path_);
   if (existing_ == Existing::kRefuse) {
     // link() fails when the name exists, rename() would silently replace it.
     const int linked = has_name_ ? link(temporary_.c_str(), path_.c_str()) : name_file(descriptor_, path_);
     if (linked != 0) return system_error("create", path_);
     if (has_name_) unlink(temporary_.c_str());
   } else {
-    if (!has_name_ && name_file(descriptor_, temporary_) != 0) return system_error("create", temporary_);
+    if (!has_name_ && name_file(descriptor_, temporary_) != 0) return system_error("create", path_);
     has_name_ = true;
     if (rename(temporary_.c_str(), path_.c_str()) != 0) return system_error("rename into", path_);
   }

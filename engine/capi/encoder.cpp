@@ -48,6 +48,13 @@ Opened open_picture(const glimpse_picture& picture, const DecodeOptions& options
   return open_image({static_cast<const std::byte*>(picture.bytes), picture.n_bytes}, options);
 }
 
+// What is wrong with a picture's size says so of which file. path: NULL: it was none.
+Error about_file(Error error, const char* path) {
+  const bool tells = path == nullptr || error.code == ErrorCode::kCancelled || error.code == ErrorCode::kMismatch ||
+                     error.message.find(path) != std::string::npos;
+  return tells ? error : with_context(std::move(error), path);
+}
+
 glimpse_status encode(glimpse_session* session, const glimpse_picture& picture, const void* given, const char* what,
                       glimpse_progress_callback progress, void* progress_user, glimpse_embedding** out) {
   return give_handle(out, [&](glimpse_embedding& handle) -> Status {
@@ -57,7 +64,9 @@ glimpse_status encode(glimpse_session* session, const glimpse_picture& picture, 
     const ProgressSink sink = progress_sink(progress, progress_user);
     GLIMPSE_ASSIGN(const std::unique_ptr<ImageReader> reader,
                    open_picture(picture, session->session->decode_options(sink)));
-    GLIMPSE_ASSIGN(handle.embedding, session->session->encode_image(*reader, nullptr, sink));
+    auto encoded = session->session->encode_image(*reader, nullptr, sink);
+    if (!encoded.ok()) return about_file(std::move(encoded).error(), picture.path);
+    handle.embedding = std::move(encoded).value();
     return {};
   });
 }

@@ -362,6 +362,21 @@ TEST(Batch, ResumesNothingThatIsAnother) {
   EXPECT_EQ(read_all(file), grown);
 }
 
+// A slip in a field's name would be an answer about nothing.
+TEST(Batch, SaysWhichFieldMayHaveBeenThePicture) {
+  ScratchDir dir;
+  dir.write("rows.jsonl", json{{"imgae", "cat.png"}, {"prompt", "Hello"}}.dump() + "\n" +
+                              json{{"id", "a"}, {"prompt", "Hello"}, {"n", 3}}.dump() + "\n");
+  dir.write("rows.csv", "picture,prompt\ncat.png,Hello\n,Hello\n");
+  const RunResult rows = run_batch({dir.file("rows.jsonl")});
+  EXPECT_EQ(rows.exit_code, 0);
+  EXPECT_THAT(rows.err, HasSubstr("1 of 2 rows had no image and were asked without a picture; they have imgae"));
+  const RunResult table = run_batch({dir.file("rows.csv")});
+  EXPECT_THAT(table.err, HasSubstr("1 of 2 rows had no image and were asked without a picture; they have picture"));
+  dir.write("rows.csv", "id,prompt,image\ncat,Hello,\n");
+  EXPECT_EQ(run_batch({dir.file("rows.csv")}).err, "");
+}
+
 // As a filter between two programs: each line is answered before the next is there.
 TEST(Batch, AnswersEachLineOfAPipeAtOnce) {
   Dialogue pipe(batch({"-", "--output-format", "jsonl"}), Dialogue::Over::kPipes);

@@ -96,9 +96,14 @@ TEST(Boxes, FailedWriteLeavesNothingBehind) {
   full.file_size_limit = 16;  // as a full disk would
   const RunResult result = run({"--image", kPicture, "--boxes", scratch.file("out.png")}, full);
   EXPECT_EQ(result.exit_code, 1);
-  EXPECT_THAT(result.err, HasSubstr("out.png"));
+  EXPECT_THAT(result.err, HasSubstr("out.png: "));  // by the name that was given
   EXPECT_TRUE(scratch.list().empty());
-  EXPECT_EQ(run({"--image", kPicture, "--boxes", scratch.file("no/such/out.png")}).exit_code, 1);
+  for (const char* const option : {"--boxes", "--masks"}) {
+    const RunResult nowhere = run({"--image", kPicture, option, scratch.file("no/such/out.png")});
+    EXPECT_EQ(nowhere.exit_code, 1);
+    EXPECT_EQ(nowhere.out, "");  // before the model is asked
+    EXPECT_THAT(nowhere.err, HasSubstr("there is no folder " + scratch.file("no/such")));
+  }
 }
 
 }  // namespace

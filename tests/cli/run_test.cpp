@@ -297,6 +297,29 @@ TEST(Run, PicturesComeFromAPipe) {
   EXPECT_THAT(drawn.err, HasSubstr("pipe"));
 }
 
+// One word about it, and no more tokens for nobody.
+TEST(Run, AnAnswerThatCannotBeWrittenEnds) {
+  RunSetup full;
+  full.stdout_path = "/dev/full";
+  const RunResult result = run_glimpse(with_text_model({"-p", "the cat", "-n", "200"}), full);
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_EQ(result.err, "glimpse: cannot write to standard output: No space left on device\n");
+}
+
+TEST(Run, WhatIsNoPathIsTold) {
+  const auto error_of = [](const std::string& path) {
+    const RunResult result = run_glimpse(with_picture({"--image", path, "-p", "what?"}));
+    EXPECT_EQ(result.exit_code, 1);
+    return result.err;
+  };
+  EXPECT_THAT(error_of("https://example.org/cat.png"),
+              HasSubstr("cannot open https://example.org/cat.png: it is a URL, and nothing is fetched"));
+  EXPECT_THAT(error_of(""), HasSubstr("the path is empty"));
+  ScratchDir dir;
+  dir.write("thin.ppm", "P6\n300 1\n255\n" + std::string(900, 'x'));
+  EXPECT_THAT(error_of(dir.file("thin.ppm")), HasSubstr("thin.ppm: a picture of 300 x 1 pixels is too thin"));
+}
+
 TEST(Run, PictureFilesHaveLimits) {
   const auto ask = [&](std::vector<std::string> more) {
     more.insert(more.end(), {"-n", "1", "-p", "what?"});

@@ -131,6 +131,7 @@ TEST_F(Video, WhatIsWrongIsSaid) {
                                     "what"};
   for (const std::string& path : paths_) small.insert(small.end(), {"--frame", path});
   fails(run_glimpse(small), "the context holds 16");
+  fails(run({"--video", paths_[0], "what"}), "is a picture, not a video");
   RunSetup nowhere;
   nowhere.environment = {"PATH=" + scratch_.path()};
   fails(run({"--video", scratch_.write("film.mp4", "x"), "what"}, nowhere), "films are read through ffmpeg");

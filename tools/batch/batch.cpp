@@ -74,6 +74,10 @@ class Runner {
 
   void submit(uint64_t number, Waiting& waiting) {
     Request request;
+    if (!waiting.row.unused.empty()) {
+      ++report_.n_unseeing;
+      if (report_.unused.empty()) report_.unused = waiting.row.unused;
+    }
     request.messages = std::move(waiting.row.messages);
     request.generate = settings_.generate;
     request.on_done = [this, number](RequestResult result) {

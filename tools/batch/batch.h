@@ -45,6 +45,9 @@ constexpr int64_t most_running(int n_parallel) {
 struct Report {
   Progress progress;
   bool interrupted = false;  // rows are left
+  /// Rows of this run that brought no picture and a text that was not looked at, and the name of the first such field.
+  uint64_t n_unseeing = 0;
+  std::string unused = {};
 };
 
 /// The engine is stepped by the caller's thread; rows and their files are read by another one, a few ahead. stop: that

@@ -134,6 +134,7 @@ PreparedRow RowReader::prepare(Row row) const {
   PreparedRow prepared;
   prepared.key = key_of(row);
   prepared.outcome.index = row.index;
+  prepared.unused = std::move(row.unused);
   prepared.outcome.id = std::move(row.id);
   for (const Picture& picture : row.pictures) prepared.outcome.names.push_back(picture.given);
   prepared.outcome.error = std::move(row.problem);

@@ -19,6 +19,7 @@ struct PreparedRow {
   Outcome outcome;  // who it is; with an error when it cannot be asked
   uint64_t key = 0;
   std::vector<RequestMessage> messages;
+  std::string unused = {};  // Row::unused
 };
 
 /// Finished rows are left out; they must be the rows that they were.

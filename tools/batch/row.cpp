@@ -121,6 +121,11 @@ class LineRows : public RowSource {
     return true;
   }
 
+  // Of a row without pictures.
+  bool is_known(const std::string& name) const {
+    return name == options_.prompt_field || name == options_.id_field || name == "system";
+  }
+
   const std::unique_ptr<LineReader> lines_;
   const InputOptions options_;
   std::string line_;
@@ -221,6 +226,9 @@ class JsonRows : public LineRows {
     if (row.pictures.empty() && !row.prompt) {
       throw RowProblem{format("it has neither \"%s\" nor \"%s\"", options_.image_field, options_.prompt_field)};
     }
+    for (const auto& [name, value] : object.items()) {
+      if (row.pictures.empty() && value.is_string() && row.unused.empty() && !is_known(name)) row.unused = name;
+    }
   }
 };
 
@@ -259,7 +267,12 @@ class CsvRows : public LineRows {
       row.problem = at_line(record_.line, record_.problem);
       return true;
     }
-    for (size_t i = 0; i < roles_.size(); ++i) take(roles_[i], std::move(record_.fields[i]), row);
+    for (size_t i = 0; i < roles_.size(); ++i) {
+      const bool has_text = !record_.fields[i].empty();
+      take(roles_[i], std::move(record_.fields[i]), row);
+      if (has_text && row.unused.empty() && !is_known(roles_[i])) row.unused = roles_[i];
+    }
+    if (!row.pictures.empty()) row.unused.clear();
     if (row.pictures.empty() && !row.prompt) row.problem = at_line(record_.line, "it has neither picture nor prompt");
     return true;
   }

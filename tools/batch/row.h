@@ -26,6 +26,7 @@ struct Row {
   std::vector<Picture> pictures;  // in the order of the prompt's places
   std::optional<std::string> prompt, system;
   std::string problem;  // not empty: the row cannot be asked, and why
+  std::string unused;   // of a row without pictures: a field with a text that nobody asked for; a slip may be its name
 };
 
 enum class InputFormat { kAuto, kPicture, kList, kJsonl, kCsv };

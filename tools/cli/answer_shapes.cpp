@@ -111,6 +111,12 @@ void check_shape_files(const ShapeFiles& files) {
                                                                         : " needs an --image to draw on"));
   }
   std::error_code unknown;
+  for (const std::string& place : {files.boxes, files.masks}) {
+    const fs::path folder = fs::path(place).parent_path();
+    if (!folder.empty() && !fs::is_directory(folder, unknown)) {
+      throw std::runtime_error(place + ": there is no folder " + folder.string());
+    }
+  }
   for (const std::string& file : files.boxes.empty() ? std::vector<std::string>() : drawn_files(files)) {
     if (!files.force && fs::exists(fs::symlink_status(file, unknown))) {
       throw std::runtime_error(file + " exists already and is not overwritten (--force does)");

@@ -185,7 +185,11 @@ class CommandArguments {
     for (const CLI::Option* option : named_options(command_)) {
       for (const std::string& each : option->get_lnames()) known.push_back("--" + each);
     }
-    throw UsageError(program_, "there is no option " + name + did_you_mean(name, known));
+    const size_t equals = name.find('=');  // of an option of one letter
+    const bool has_value = equals == 2 && find(name.substr(0, 2)) != nullptr;
+    throw UsageError(program_, "there is no option " + name +
+                                   (has_value ? "; did you mean " + name.substr(0, 2) + " " + name.substr(3) + "?"
+                                              : did_you_mean(name, known)));
   }
 
   const CLI::App& command_;
@@ -247,6 +251,9 @@ std::vector<std::string> plain_arguments(const CLI::App& app, const std::vector<
   }
   const CLI::App* command = find(given[0]);
   if (command == nullptr) {
+    for (const CLI::Option* option : named_options(app)) {
+      for (const std::string& each : option->get_lnames()) known.push_back("--" + each);
+    }
     throw UsageError(program, "there is no command '" + given[0] + "'" + did_you_mean(given[0], known));
   }
   CommandArguments arguments(*command, program + " " + command->get_name());
@@ -254,6 +261,38 @@ std::vector<std::string> plain_arguments(const CLI::App& app, const std::vector<
   std::vector<std::string> plain = arguments.take();
   plain.insert(plain.begin(), given[0]);
   return plain;
+}
+
+std::string in_plain_words(const CLI::App& command, const CLI::ParseError& error) {
+  const std::string said = error.what();
+  const std::string name = said.substr(0, said.find(':'));
+  if (dynamic_cast<const CLI::ArgumentMismatch*>(&error) != nullptr) {
+    if (said.find(" missing") != std::string::npos) return name + " needs a value";
+    if (said.find("At Most 1 required") != std::string::npos) return name + " is given more than once";
+  }
+  constexpr std::string_view kConversion = "Could not convert: ";
+  if (said.rfind(kConversion, 0) == 0) {
+    const std::string rest = said.substr(kConversion.size());
+    const size_t equals = rest.find(" = ");
+    const std::string option = rest.substr(0, equals);
+    const CLI::Option* const found = command.get_option_no_throw(option);
+    const bool is_real = found != nullptr && found->get_type_name().rfind("FLOAT", 0) == 0;
+    if (equals != std::string::npos) {
+      const std::string value = rest.substr(equals + 3);
+      return option + " '" + value + "': want " + (is_real ? "a number" : "a whole number, of a size that it may have");
+    }
+  }
+  if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr) {
+    const std::string words = said.substr(std::min(said.find(": "), said.size() - 2) + 2);
+    const bool asks = command.get_option_no_throw("--image") != nullptr;
+    return "too many arguments: " + words +
+           (asks ? " (a question of several words stands in quotes, a picture behind --image)" : "");
+  }
+  const size_t is_required = said.rfind(" is required");
+  if (is_required != std::string::npos && said.find(" and ") < is_required) {
+    return said.substr(0, is_required) + " are required";
+  }
+  return said;
 }
 
 }  // namespace glimpse::cli

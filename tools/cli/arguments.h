@@ -34,6 +34,9 @@ std::vector<const CLI::Option*> named_options(const CLI::App& command);
 /// exist, with the nearest that does.
 std::vector<std::string> plain_arguments(const CLI::App& app, const std::vector<std::string>& given);
 
+/// What CLI11 says of words that it cannot read, in the words of somebody who typed them. command: that they were for.
+std::string in_plain_words(const CLI::App& command, const CLI::ParseError& error);
+
 /// Of `known`, the one that was probably meant, or "". Distances are those of Damerau and Levenshtein (optimal string
 /// alignment), without regard to dashes in front; at most a third of the letters may differ.
 std::string nearest(const std::string& word, const std::vector<std::string>& known);

@@ -200,6 +200,12 @@ std::unique_ptr<batch::RowOutput> open_stream(const std::string& header) {
 
 int end_of(const batch::Report& report, const BatchOptions& o) {
   const batch::Progress& p = report.progress;
+  if (report.n_unseeing > 0 && !o.model.mmproj.empty()) {
+    print_note(
+        "%llu of %llu rows had no %s and were asked without a picture; they have %s: is that it (--image-field)?",
+        static_cast<unsigned long long>(report.n_unseeing), static_cast<unsigned long long>(p.n_done),
+        o.input.image_field.c_str(), report.unused.c_str());
+  }
   if (report.interrupted) {
     print_note("stopped after %llu rows%s", static_cast<unsigned long long>(p.n_done),
                o.output.empty() ? "" : "; --resume goes on");

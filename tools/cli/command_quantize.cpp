@@ -10,6 +10,7 @@
 #include "engine/base/cpu_features.h"
 #include "kernels/quant/mixture.h"
 #include "loaders/gguf/gguf_text.h"
+#include "tools/cli/arguments.h"
 #include "tools/cli/commands.h"
 #include "tools/cli/exit_status.h"
 #include "tools/cli/terminal.h"
@@ -45,6 +46,15 @@ void print_types() {
   }
 }
 
+std::vector<std::string> writable_types() {
+  std::vector<std::string> names;
+  for (uint32_t id = 0; id < 64; ++id) {
+    const char* const name = file_type_name(id);
+    if (name != nullptr && file_type_base(static_cast<FileType>(id))) names.emplace_back(name);
+  }
+  return names;
+}
+
 [[noreturn]] void refuse_usage(const Error& error) {
   throw CLI::ValidationError(error.message);
 }
@@ -54,8 +64,12 @@ QuantizeRequest parse_request(const QuantizeCommand& c) {
   QuantizeRequest request;
   const auto type = file_type_from_name(c.type);
   if (!type || !file_type_base(*type)) {
+    const std::string meant = type ? "" : nearest(c.type, writable_types());
     refuse_usage(make_error(ErrorCode::kInvalidArgument, "%s files cannot be written%s (--list shows the types)",
-                            glimpse::quoted(c.type), type ? ", only read" : ""));
+                            glimpse::quoted(c.type),
+                            type            ? ", only read"
+                            : meant.empty() ? ""
+                                            : "; did you mean " + meant + "?"));
   }
   request.type = *type;
   request.pure = c.pure;

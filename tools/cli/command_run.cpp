@@ -296,13 +296,12 @@ int run(const RunOptions& o) {
   if (!o.system.empty()) messages.push_back({"system", {{o.system, nullptr}}});
   messages.push_back(message_of(pieces, embeddings, videos, o.raw));
 
+  bool is_read = true;  // nobody needs an answer that cannot be written
   const api::OnText on_text = [&](std::string_view text) {
     line.clear();
-    if (!o.json) {
-      print_data(text);
-      flush_output();
-    }
-    return true;
+    if (!o.json) print_data(text);
+    if (!o.json) is_read = flush_output();
+    return is_read;
   };
   const api::Answer answer = session.generate(messages, generate.params, on_text, progress);
   line.clear();
@@ -319,6 +318,7 @@ int run(const RunOptions& o) {
     write_shapes(shapes, sizes, shape_files(o));
   }
   if (o.model.verbose) print_timings(session.timings(), load_ms);
+  if (!is_read) return kExitError;
   return answer.reason == GLIMPSE_FINISH_CANCELLED ? kExitCancelled : kExitOk;
 }
 

@@ -19,16 +19,17 @@ int wrong_usage(const std::string& program, const std::string& message) {
   return kExitUsage;
 }
 
-// "glimpse", or "glimpse run" when that command was being read.
-std::string program_of(const CLI::App& app) {
+// Of "glimpse", or of "glimpse run" when that command was being read.
+int wrong_words(const CLI::App& app, const CLI::ParseError& error) {
   const std::vector<CLI::App*> chosen = app.get_subcommands();
-  return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen.back()->get_name();
+  if (chosen.empty()) return wrong_usage(app.get_name(), in_plain_words(app, error));
+  return wrong_usage(app.get_name() + " " + chosen.back()->get_name(), in_plain_words(*chosen.back(), error));
 }
 
 // Help and version come as exceptions from CLI11; so does what is wrong.
 int finish_parse(const CLI::App& app, const CLI::ParseError& error) {
   if (error.get_exit_code() != static_cast<int>(CLI::ExitCodes::Success)) {
-    return wrong_usage(program_of(app), error.what());
+    return wrong_words(app, error);
   }
   const bool is_version = dynamic_cast<const CLI::CallForVersion*>(&error) != nullptr;
   print(is_version ? std::string(error.what()) + "\n" : app.help());

@@ -1,5 +1,6 @@
 #include "tools/cli/sampling_choice.h"
 
+#include <charconv>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -38,7 +39,15 @@ void add_sampling_options(CLI::App& command, SamplingChoice& c) {
   add_value(command, "--frequency-penalty", c.params.frequency_penalty, "subtracted per occurrence");
   command.add_option("--logit-bias", c.logit_bias, "ID+BIAS or ID-BIAS, e.g. 151645-inf; may be given several times")
       ->allow_extra_args(false);
-  add_value(command, "-s,--seed", c.params.seed, "seed of the sampler");
+  add_value(command, "-s,--seed", c.params.seed, "seed of the sampler: the same draws the same answer")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            uint64_t seed = 0;
+            const auto read = std::from_chars(text.data(), text.data() + text.size(), seed);
+            const bool whole = read.ec == std::errc() && read.ptr == text.data() + text.size() && !text.empty();
+            return whole ? std::string() : "'" + text + "': want a whole number from 0 to 18446744073709551615";
+          },
+          ""));
   command.add_option("--stop", c.stop, "end the answer before this text; may be given several times")
       ->allow_extra_args(false);
   command.add_flag("--special", c.params.render_special, "show control tokens such as <|box_start|> in the answer");

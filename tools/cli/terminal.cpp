@@ -9,6 +9,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "tools/terminal/printable.h"
 
@@ -94,7 +95,8 @@ void print_data(std::string_view text) {
 
 bool flush_output() {
   if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return true;
-  print_error(std::string("cannot write to standard output: ") + std::strerror(errno));
+  static bool told = false;  // it will not get better
+  if (!std::exchange(told, true)) print_error(std::string("cannot write to standard output: ") + std::strerror(errno));
   return false;
 }
 

@@ -1,9 +1,14 @@
 #include "tools/video/film.h"
 
+#include <array>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <optional>
+#include <span>
 #include <utility>
+
+#include "loaders/image/decoder.h"
 
 namespace glimpse::video {
 namespace {
@@ -166,11 +171,23 @@ class Film final : public Source {
   std::optional<Image> last_;
 };
 
+// By its first bytes.
+bool is_still(const std::string& path) {
+  std::array<char, 64> head{};
+  std::ifstream file(path, std::ios::binary);
+  file.read(head.data(), head.size());
+  return sniff_format(std::as_bytes(std::span(head.data(), static_cast<size_t>(file.gcount())))).ok();
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Source>> open_film(const std::string& path, const Options& options) {
   auto film = std::make_unique<Film>(path, options);
-  GLIMPSE_TRY(film->probe());
+  Status probed = film->probe();
+  if (!probed.ok() && is_still(path)) {
+    return make_error(ErrorCode::kInvalidArgument, "%s is a picture, not a video: give it as a picture", path);
+  }
+  GLIMPSE_TRY(probed);
   return std::unique_ptr<Source>(std::move(film));
 }
 
