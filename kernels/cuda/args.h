@@ -160,10 +160,12 @@ struct AheadView {
   int64_t n_bytes = 0;
 };
 
-/// Products of the same columns with up to three matrices of one format.
+/// Products of the same columns with up to three matrices of one format, or of one column with those of two.
 struct LinearArgs {
   Segment segment[kMaxSegments];
   int32_t n_segments = 0;
+  // Of kernels of two formats: the segments of the first one, and the blocks that take them.
+  int32_t n_first = 0, first_blocks = 0;
   int32_t n = 0;             // columns: tokens, patches
   int32_t k = 0;             // inputs per column
   NormView norm;             // matrix-vector kernels normalise themselves

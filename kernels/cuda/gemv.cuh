@@ -230,10 +230,13 @@ GLIMPSE_DEVICE void multiply_pair(PairWalk<format, kColumns>& walk, int column_t
   }
 }
 
-GLIMPSE_DEVICE int count_pairs_of(const LinearArgs& args) {
+/// Of the first so many segments, or all.
+GLIMPSE_DEVICE int count_pairs_of(const LinearArgs& args, int n_segments) {
   int n_pairs = 0;
   GLIMPSE_UNROLL
-  for (int i = 0; i < kMaxSegments; ++i) n_pairs += i < args.n_segments ? args.segment[i].n_pairs : 0;
+  for (int i = 0; i < kMaxSegments; ++i) {
+    n_pairs += i < args.n_segments && i < n_segments ? args.segment[i].n_pairs : 0;
+  }
   return n_pairs;
 }
 
@@ -301,11 +304,16 @@ GLIMPSE_DEVICE RowPositions step_positions(const LinearArgs& args, bool of_step)
   return {args.at.n_past, of_step ? args.at.steps : nullptr};
 }
 
-/// The products themselves. n_pairs: of all segments; first: the block's first pair; walk: its first weights; column:
-/// the single one.
+/// Running numbers of the pairs that a block takes: every step-th from `begin` on, before `end`.
+struct PairRange {
+  int begin, end, step;
+};
+
+/// The products themselves. first: the block's first pair; walk: its first weights; column: the single one.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group, int n_pairs, const PairPlace& first,
-                               PairWalk<format, kColumns>& walk, FirstColumn& column, uint8_t* columns) {
+GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group, const PairRange& pairs,
+                               const PairPlace& first, PairWalk<format, kColumns>& walk, FirstColumn& column,
+                               uint8_t* columns) {
   const int column_tiles = args.segment[0].w[0].column_tiles;
   constexpr Planes planes = planes_of(format);
   const GemvShared layout = gemv_shared(planes, kColumns, column_tiles);
@@ -326,7 +334,7 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group,
     prepare_columns<format, kColumns>(args, group, column_tiles * kTileColumns, layout, columns, scratch);
   }
   if constexpr (planes_of(format).integer()) {
-    if (block_x() < n_pairs && warp < column_tiles) {
+    if (pairs.begin < pairs.end && warp < column_tiles) {
       if (!of_step) walk.start(args, group.expert, first);
       if (!PairWalk<format, kColumns>::kBothEarly) walk.load_second(column_tiles);
     }
@@ -336,17 +344,17 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group,
   int buffer = 0;
   PairPlace place = first;
   GLIMPSE_NO_UNROLL
-  for (int index = block_x(); index < n_pairs; index += grid_x()) {
-    const int ahead = index + kGemvPairsAhead * grid_x();
-    if (ahead < n_pairs && args.asked == 0) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
+  for (int index = pairs.begin; index < pairs.end; index += pairs.step) {
+    const int ahead = index + kGemvPairsAhead * pairs.step;
+    if (ahead < pairs.end && args.asked == 0) prefetch_pair<format>(args, group.expert, ahead, kGemvThreads - 8);
     const Segment& s = args.segment[place.segment];
-    const bool has_companions = of_step && index == block_x() && s.output != Output::kAdd;
+    const bool has_companions = of_step && index == pairs.begin && s.output != Output::kAdd;
     if (finishes && !has_companions) with = load_companions<1>(args, positions, s, place.pair, my_row, my_column);
-    const PairPlace next = find_pair(args, grid_x(), place);
+    const PairPlace next = find_pair(args, pairs.step, place);
     float acc[2][kColumns] = {};
     if constexpr (planes_of(format).integer()) {
       multiply_pair<format, kColumns>(walk, column_tiles, layout, columns, group.n, acc);
-      if (index + grid_x() < n_pairs && warp < column_tiles) {
+      if (index + pairs.step < pairs.end && warp < column_tiles) {
         walk.go_on(args, group.expert, place, next);
         walk.load_first(column_tiles);
         if (!PairWalk<format, kColumns>::kBothEarly) walk.load_second(column_tiles);
@@ -396,9 +404,8 @@ GLIMPSE_DEVICE void gemv_block(const LinearArgs& args, const ColumnGroup& group,
   if (of_step && args.best != nullptr && warp == 0) publish_best(best, args.best);
 }
 
-/// Grid: x: blocks that share the pairs of all segments, y: groups of kColumns columns.
 template <Format format, int kColumns>
-GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
+GLIMPSE_DEVICE void gemv_of(const LinearArgs& args, const PairRange& pairs) {
   constexpr bool of_step = kColumns == 1;
   if constexpr (of_step) launch_dependents();
   const bool chosen = args.experts.groups != nullptr;  // which weights is known when earlier kernels have ended
@@ -409,19 +416,18 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     if (group.n <= 0) return;
   }
   // Others do not depend on what the previous kernel made: the first come now, the rest while columns are prepared.
-  const int n_pairs = count_pairs_of(args);
-  const PairPlace first = find_pair(args, block_x());
+  const PairPlace first = find_pair(args, pairs.begin);
   PairWalk<format, kColumns> walk;
   if constexpr (of_step && planes_of(format).integer()) {
     const int column_tiles = args.segment[0].w[0].column_tiles;
-    if (block_x() < n_pairs && warp_index() < column_tiles) {
+    if (pairs.begin < pairs.end && warp_index() < column_tiles) {
       walk.start(args, group.expert, first);
       walk.load_first(column_tiles);
     }
   }
   GLIMPSE_NO_UNROLL
-  for (int i = 0, index = block_x(); index < n_pairs && i < kGemvPairsAhead && args.asked == 0;
-       ++i, index += grid_x()) {
+  for (int i = 0, index = pairs.begin; index < pairs.end && i < kGemvPairsAhead && args.asked == 0;
+       ++i, index += pairs.step) {
     prefetch_pair<format>(args, group.expert, index, 8 * i);
   }
   if constexpr (of_step) ask_ahead(args);
@@ -431,14 +437,34 @@ GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
     column.norm = load_norm<format>(args, 8 * thread_index());
     column.x = elements_of(args, group.first);
     const Segment& s = args.segment[first.segment];
-    if (thread_index() < kTileRows && block_x() < n_pairs && s.output != Output::kAdd) {
+    if (thread_index() < kTileRows && pairs.begin < pairs.end && s.output != Output::kAdd) {
       column.with = load_companions<1>(args, step_positions(args, of_step), s, first.pair, thread_index(),
                                        place_of(args, group.first));
     }
     if (!chosen) dependency_wait();
     load_turns<format>(column.x, 0, args.k, column.v);
   }
-  gemv_block<format, kColumns>(args, group, n_pairs, first, walk, column, shared());
+  gemv_block<format, kColumns>(args, group, pairs, first, walk, column, shared());
+}
+
+/// Grid: x: blocks that share the pairs of all segments, y: groups of kColumns columns.
+template <Format format, int kColumns>
+GLIMPSE_DEVICE void gemv(const LinearArgs& args) {
+  gemv_of<format, kColumns>(args, {block_x(), count_pairs_of(args, kMaxSegments), grid_x()});
+}
+
+/// One column and two formats: files often have some of Q, K and V in more bits, and a launch of their own would cost
+/// as much as that of the others. Grid: x: args.first_blocks for the pairs of segments of the first format, which come
+/// first, and others for those of the second.
+template <Format first, Format second>
+GLIMPSE_DEVICE void gemv_of_two(const LinearArgs& args) {
+  const int n_first = count_pairs_of(args, args.n_first);
+  if (block_x() < args.first_blocks) {
+    gemv_of<first, 1>(args, {block_x(), n_first, args.first_blocks});
+  } else {
+    gemv_of<second, 1>(args, {n_first + block_x() - args.first_blocks, count_pairs_of(args, kMaxSegments),
+                              grid_x() - args.first_blocks});
+  }
 }
 
 }  // namespace glimpse::cuda

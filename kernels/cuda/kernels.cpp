@@ -36,6 +36,17 @@ constexpr FormatKernels kFormats[] = {
 #undef GLIMPSE_CUDA_FORMAT
 };
 
+// Products of one column with matrices of two formats.
+struct PairKernel {
+  FormatPair formats;
+  Kernel kernel;
+};
+constexpr PairKernel kPairs[] = {
+#define GLIMPSE_CUDA_FORMATS(a, first, b, second) {{Format::first, Format::second}, Kernel::gemv_##a##_##b},
+#include "kernels/cuda/format_pairs.inc"
+#undef GLIMPSE_CUDA_FORMATS
+};
+
 // Products of many rows: floats have none.
 struct GemmKernels {
   Format format = {};
@@ -80,9 +91,18 @@ const KernelInfo& kernel_info(Kernel kernel) {
 Kernel gemv_kernel(Format format, int columns) {
   return find(kFormats, format).gemv[columns / 4];
 }
-std::optional<Format> format_of_gemv(Kernel kernel) {
+Kernel gemv_kernel(Format first, Format second) {
+  for (const PairKernel& row : kPairs) {
+    if (row.formats.first == first && row.formats.second == second) return row.kernel;
+  }
+  return Kernel::kCount;
+}
+std::optional<FormatPair> formats_of_gemv(Kernel kernel) {
   for (const FormatKernels& row : kFormats) {
-    if (row.gemv[0] == kernel) return row.format;
+    if (row.gemv[0] == kernel) return FormatPair{row.format, row.format};
+  }
+  for (const PairKernel& row : kPairs) {
+    if (row.kernel == kernel) return row.formats;
   }
   return std::nullopt;
 }

@@ -33,8 +33,13 @@ const KernelInfo& kernel_info(Kernel kernel);
 /// Kernels of a format, one of device_format(). columns: of gemv_columns(). There is no gemm_kernel of F32.
 Kernel gemv_kernel(Format format, int columns);
 Kernel gemm_kernel(Format format);
-/// The format of a kernel for products of one column; nullopt: it is another kernel.
-std::optional<Format> format_of_gemv(Kernel kernel);
+/// The kernel for products of one column with matrices of two formats; kCount: there is none.
+Kernel gemv_kernel(Format first, Format second);
+/// The formats of a kernel for products of one column, often twice the same; nullopt: it is another kernel.
+struct FormatPair {
+  Format first, second;
+};
+std::optional<FormatPair> formats_of_gemv(Kernel kernel);
 /// The same of warpgroups, for devices that have them; activations are those of Kernel::rows_tiled.
 /// columns: of gemm_warpgroup_columns().
 Kernel gemm_warpgroup_kernel(Format format, int columns);

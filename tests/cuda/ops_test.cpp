@@ -329,6 +329,54 @@ TEST(CudaOps, ProjectionsAreRotatedAndCached) {
   }
 }
 
+// Of one row, two formats among Q, K and V are one launch where there is a kernel for them: the bits are those of
+// several rows, which have a launch for each.
+TEST(CudaOps, MatricesOfTwoFormatsShareALaunchOfOneRow) {
+  constexpr int64_t kHidden = 512;
+  const HeadShape shape{6, 2, 16};
+  struct Case {
+    DType q, k, v;
+    int n_launches;
+  };
+  constexpr DType kQ4 = DType::kQ4_K, kQ5 = DType::kQ5_K, kQ6 = DType::kQ6_K, kQ8 = DType::kQ8_0;
+  for (const Case& c : {Case{kQ4, kQ4, kQ6, 1}, Case{kQ6, kQ4, kQ4, 1}, Case{kQ5, kQ6, kQ5, 1}, Case{kQ4, kQ6, kQ6, 1},
+                        Case{kQ4, kQ8, kQ6, 2}, Case{kQ4, kQ5, kQ6, 2}, Case{kQ4, kQ4, kQ8, 2}}) {
+    for (const int n_multiprocessors : {1, 4}) {
+      SCOPED_TRACE(std::string(dtype_name(c.q)) + " " + dtype_name(c.k) + " " + dtype_name(c.v));
+      const auto device =
+          std::make_shared<NotingDevice>(std::make_shared<OtherDevice>(test_device({}), false, n_multiprocessors));
+      Side s(must(CudaOps::create(device, 1)));
+      Random random(31);
+      std::vector<DType> types = {c.q, c.k, c.v};
+      size_t at = 0;
+      const QkvWeights w = qkv_weights(shape, [&](int64_t rows) {
+        const DType type = types[at++];
+        return s.linear(quantized(type, random.gaussian(rows * kHidden), rows, kHidden), type, rows, kHidden,
+                        random.gaussian(rows));
+      });
+      const Norm norm = s.norm(Norm::Kind::kRms, kHidden, norm_weights(random, kHidden), {});
+      const Mat x = s.mat(random.gaussian(2 * kHidden), 2), alone = s.poisoned(1, 96), both = s.poisoned(2, 96);
+      const RopeTable rope{s.mat(random.gaussian(16), 2), s.mat(random.gaussian(16), 2)};
+      const auto kv = must(s->make_kv(2, 16, 8, KvElement::kF32)), other = must(s->make_kv(2, 16, 8, KvElement::kF32));
+      const glimpse::Segment one{.kv = kv.get(), .n_rows = 1}, two{.kv = other.get(), .n_rows = 2};
+      device->launches.clear();
+      s.run([&] {
+        s->norm_qkv(x.slice(0, 1), norm, w, RopeTable{rope.cos.slice(0, 1), rope.sin.slice(0, 1)}, std::span(&one, 1),
+                    alone);
+      });
+      EXPECT_EQ(device->launches.size(), static_cast<size_t>(c.n_launches));
+      s.run([&] { s->norm_qkv(x, norm, w, rope, std::span(&two, 1), both); });
+      EXPECT_EQ(s.values(alone), s.values(both.slice(0, 1)));
+      std::vector<float> got(32), want(32);
+      for (int64_t head = 0; head < 2; ++head) {
+        kv->read(head, 0, got.data(), got.data() + 16);
+        other->read(head, 0, want.data(), want.data() + 16);
+        EXPECT_EQ(got, want);
+      }
+    }
+  }
+}
+
 // Conversations share launches with those that the same kernels would take alone.
 TEST(CudaOps, SegmentsShareLaunchesWhereThatChangesNoKernel) {
   const auto ops = host_ops();

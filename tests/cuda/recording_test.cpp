@@ -146,7 +146,7 @@ TEST(CudaRecording, ProductsAskForTheWeightsOfTheNext) {
     Status launch(Kernel kernel, const cuda::LaunchShape& shape, const void* args) override {
       EXPECT_EQ(shape.grid[0], static_cast<int64_t>(launches.size()));
       LinearArgs product;
-      if (cuda::format_of_gemv(kernel)) std::memcpy(&product, args, sizeof product);
+      if (cuda::formats_of_gemv(kernel)) std::memcpy(&product, args, sizeof product);
       launches.emplace_back(kernel, product);
       return {};
     }
@@ -156,6 +156,11 @@ TEST(CudaRecording, ProductsAskForTheWeightsOfTheNext) {
   const LinearArgs qkv = product_of(2048, at(1), Output::kStore), gate = product_of(8960, at(2), Output::kSwiglu),
                    head = product_of(151936, at(3), Output::kStore),
                    experts = product_of(768, at(4), Output::kStore, true), last = product_of(64, at(5), Output::kAdd);
+  LinearArgs mixed = product_of(1792, at(6), Output::kStore);  // Q and K, and V in another format
+  mixed.n_segments = 2;
+  mixed.n_first = 1;
+  cuda::lay_out(DType::kQ6_K, 256, 1536, mixed.segment[1].w[0]);
+  mixed.segment[1].w[0].data = at(7);
   const cuda::AttentionArgs attention;
   cuda::WeightsAhead ahead(kept);
   const std::pair<Kernel, const void*> launches[] = {{Kernel::attend_rows_f16_1, &attention},
@@ -166,7 +171,8 @@ TEST(CudaRecording, ProductsAskForTheWeightsOfTheNext) {
                                                      {one, &head},
                                                      {one, &experts},
                                                      {Kernel::attend_rows_f16_1, &attention},
-                                                     {one, &last}};
+                                                     {one, &last},
+                                                     {cuda::gemv_kernel(DType::kQ4_K, DType::kQ6_K), &mixed}};
   for (size_t i = 0; i < std::size(launches); ++i) {
     EXPECT_OK(ahead.launch(launches[i].first, {{static_cast<int64_t>(i), 1, 1}, 0}, launches[i].second));
   }
@@ -186,8 +192,9 @@ TEST(CudaRecording, ProductsAskForTheWeightsOfTheNext) {
   EXPECT_EQ(asks_for(4), Asked()) << "the head is too large";
   EXPECT_EQ(asks_for(5), Asked()) << "nobody knows the experts";
   EXPECT_EQ(asks_for(6), (Asked{{at(5), 64 * kRow}}));
-  EXPECT_EQ(asks_for(8), Asked()) << "it is the last";
-  const int32_t asked[] = {0, 0, 0, 0, 1, 0, 0, 0, 1};
+  EXPECT_EQ(asks_for(8), (Asked{{at(6), 1792 * kRow}, {at(7), 256 * (1536 / 256 * 210)}}));
+  EXPECT_EQ(asks_for(9), Asked()) << "it is the last";
+  const int32_t asked[] = {0, 0, 0, 0, 1, 0, 0, 0, 1, 1};
   for (size_t i = 0; i < std::size(asked); ++i) EXPECT_EQ(kept.launches[i].second.asked, asked[i]) << i;
 }
 

@@ -117,7 +117,29 @@ void CudaPass::multiply_group(Format format, LinearArgs& args) {
          &args);
 }
 
-// Products of norm(x): those of one format share a launch. `common`: rotation, cache, position.
+// One launch for one column: args.segment[0, n_first) are of the first format, the others of the second.
+void CudaPass::multiply_pair(Kernel kernel, const FormatPair& formats, LinearArgs& args) {
+  const int column_tiles = args.segment[0].w[0].column_tiles, n_multiprocessors = context_.device_->n_multiprocessors();
+  int64_t n_pairs[2] = {0, 0};
+  for (int i = 0; i < args.n_segments; ++i) {
+    Segment& s = args.segment[i];
+    s.n_pairs = count_pairs(s);
+    n_pairs[i < args.n_first ? 0 : 1] += s.n_pairs;
+  }
+  // Blocks are shared out as pairs are.
+  const int64_t all = gemv_blocks(n_pairs[0] + n_pairs[1], 1, n_multiprocessors);
+  const int64_t second = std::clamp<int64_t>(all * n_pairs[1] / (n_pairs[0] + n_pairs[1]), 1, n_pairs[1]);
+  const int64_t first = std::clamp<int64_t>(all - second, 1, n_pairs[0]);
+  args.first_blocks = static_cast<int32_t>(first);
+  launch(kernel,
+         LaunchShape{{first + second, 1, 1},
+                     std::max(gemv_shared_bytes(formats.first, 1, column_tiles),
+                              gemv_shared_bytes(formats.second, 1, column_tiles))},
+         &args);
+}
+
+// Products of norm(x): those of one format share a launch, and those of two where there is a kernel for it. `common`:
+// rotation, cache, position.
 void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> products, LinearArgs common) {
   if (!context_.status_.ok() || x.rows == 0) return;
   common.n = static_cast<int32_t>(x.rows);
@@ -145,12 +167,10 @@ void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> produc
     make_operand(x, norm, act);
   }
   std::array<bool, kMaxSegments> done{};
-  for (size_t i = 0; i < products.size(); ++i) {
-    if (done[i]) continue;
-    LinearArgs args = common;
-    for (size_t j = i; j < products.size(); ++j) {
+  const auto take = [&](Format format, LinearArgs& args) {
+    for (size_t j = 0; j < products.size(); ++j) {
       const Product& p = products[j];
-      if (done[j] || p.weights[0]->format != products[i].weights[0]->format) continue;
+      if (done[j] || p.weights[0]->format != format) continue;
       done[j] = true;
       Segment& s = args.segment[args.n_segments++];
       for (int m = 0; m < 2; ++m) {
@@ -164,6 +184,23 @@ void CudaPass::multiply(Mat x, const Norm& norm, std::span<const Product> produc
       s.ld = p.out.ld;
       if (is_operand(p.out)) s.operand = start_operand(p.out);
     }
+  };
+  for (size_t i = 0; x.rows == 1 && i < products.size(); ++i) {
+    for (size_t j = 0; j < products.size(); ++j) {
+      const FormatPair formats = {products[i].weights[0]->format, products[j].weights[0]->format};
+      const Kernel kernel = gemv_kernel(formats.first, formats.second);
+      if (done[i] || done[j] || kernel == Kernel::kCount) continue;
+      LinearArgs args = common;
+      take(formats.first, args);
+      args.n_first = args.n_segments;
+      take(formats.second, args);
+      multiply_pair(kernel, formats, args);
+    }
+  }
+  for (size_t i = 0; i < products.size(); ++i) {
+    if (done[i]) continue;
+    LinearArgs args = common;
+    take(products[i].weights[0]->format, args);
     if (fragments(products[i])) {
       args.act = act.data;
       args.ld_act = act.ld;
