@@ -44,8 +44,9 @@ void time_few_rows(KernelBench& b) {
   }
 }
 
-// warpgroups: also by the kernels of devices that have them, which are compared with the others.
-void time_many_rows(KernelBench& b, bool warpgroups) {
+// warpgroups: also by the kernels of devices that have them, which are compared with the others; clusters: these also
+// in clusters, which are compared with blocks alone.
+void time_many_rows(KernelBench& b, bool warpgroups, bool clusters) {
   std::vector<int> wg_columns = {0};  // 0: the kernels of other devices
   if (warpgroups) wg_columns = {0, 64, 128, 256};
   for (const int64_t n : {64, 256, 1024}) {
@@ -54,6 +55,7 @@ void time_many_rows(KernelBench& b, bool warpgroups) {
         if (columns == 0 || columns == 128 || (n <= 64) == (columns == 64)) {
           b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, columns);
         }
+        if (clusters && columns >= 128 && n > 64) b.linear(s.name, Format::kQ4_K, s.rows, s.cols, n, columns, 2);
       }
     }
   }
@@ -61,6 +63,7 @@ void time_many_rows(KernelBench& b, bool warpgroups) {
     for (const Shape& s : kVision) {
       for (const int columns : wg_columns) {
         if (columns != 64) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, columns);
+        if (clusters && columns >= 128) b.linear(s.name, Format::kBF16, s.rows, s.cols, n, columns, 2);
       }
     }
   }
@@ -103,9 +106,9 @@ int run(uint64_t pool_bytes) {
   options.pool_bytes = pool_bytes;
   KernelBench b(device, options, {rates.read_gb_s, std::max(rates.mma_tflop_s, rates.wgmma_tflop_s), line, row});
   time_few_rows(b);
-  time_many_rows(b, device->has_warpgroups());
+  time_many_rows(b, device->has_warpgroups(), device->has_clusters());
   for (const std::string& name : b.different()) {
-    std::fprintf(stderr, "gpu_bench: %s DIFFERS from other devices' kernel\n", name.c_str());
+    std::fprintf(stderr, "gpu_bench: DIFFERS: %s\n", name.c_str());
   }
   return b.different().empty() ? 0 : 1;
 }

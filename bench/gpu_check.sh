@@ -121,11 +121,20 @@ device_facts() {
   say "$(grep -m 1 -E '^NVIDIA' "$out/$now.log" || echo 'no nvidia-smi')"
 }
 
+# Where clusters are wrong or hang, everything that follows is about blocks alone.
+check_clusters() {
+  [[ -z ${GLIMPSE_CUDA_CLUSTERS:-} ]] || return 0
+  tests clusters 30 'WarpgroupClusters.*:*ClusterTypes*'
+  export GLIMPSE_CUDA_CLUSTERS=1
+  [[ $verdict == ok ]] || { GLIMPSE_CUDA_CLUSTERS=0; say '    what follows is without clusters'; }
+}
+
 part_right() {
   device_facts
   start_model
   tests device 20 'Device.*:DevicePack.*:*DeviceWeight*:*DevicePlanes*'
   tests exact 30 '*CudaTypes.AreExact*'
+  check_clusters
   tests oracle 40 '*CudaTypes.Multiply*'
   tests ring 40 'CudaRing*'
   tests cut 40 '*CudaTypes.Rows*'
@@ -159,6 +168,7 @@ same() {
 
 part_fast() {
   [[ " ${parts[*]} " == *' right '* ]] || device_facts
+  check_clusters
   wait_for_model
   local way ask=("$glimpse" run -m "$model" --json -p) prompt='Tell me about this.' speed='"decode_tokens_per_second": [0-9]'
   for way in graph launches; do
@@ -178,6 +188,8 @@ part_fast() {
   shown bench_q8 25 "$row" "$glimpse" bench -m "$model" --device cuda --kv-type q8_0 --no-roofline -n 128 -p 0 -d ${depths#0,}
   shown bench_prefill 40 "$row" "$glimpse" bench -m "$model" --mmproj "$mmproj" --device cuda -n 0 -p $prompts -b 1024 \
     --image $images "${more[@]}"
+  [[ -n $quick ]] || GLIMPSE_CUDA_CLUSTERS=0 shown bench_alone 30 "$row" "$glimpse" bench -m "$model" --mmproj "$mmproj" \
+    --device cuda -n 0 -p ${prompts##*,} -b 1024 --image $images "${more[@]}" --no-roofline
   shown kernels 90 'roofline|copy' bash -c '"$0" 2>&1 >"$1"' "$gpu_bench" "$out/kernels.jsonl"
   [[ ! -f $scratch/kernels.txt ]] || while IFS= read -r line; do say "    ${line:0:170}"; done < <(
     grep -E '^(attention|attend_wg)' "$scratch/kernels.txt" | sed 's/  */ /g')
@@ -187,6 +199,7 @@ part_fast() {
 }
 
 part_why() {
+  check_clusters
   wait_for_model
   local run=("$glimpse" run -m "$model" --device cuda) counters name
   counters=(ncu --clock-control none --section SpeedOfLight --section WarpStateStats --section LaunchStats --section Occupancy

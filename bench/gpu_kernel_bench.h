@@ -9,6 +9,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -86,8 +87,9 @@ class KernelBench {
   }
 
   // y (n, rows) = W (rows, cols) x (n, cols); many columns by the products of warpgroups, with blocks of so many
-  // columns, where asked for.
-  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, int wg_columns = 0) {
+  // columns, where asked for, in clusters of so many blocks.
+  void linear(const char* label, Format format, int64_t rows, int64_t cols, int64_t n, int wg_columns = 0,
+              int cluster = 1) {
     const bool of_warpgroups = wg_columns > 0;
     need(fits(n * cols, n * rows));
     WeightView view;
@@ -114,27 +116,34 @@ class KernelBench {
         const int64_t groups = (args.segment[0].n_pairs + kGemmPairsPerBlock - 1) / kGemmPairsPerBlock;
         const int64_t column_groups = (n + columns - 1) / columns;
         if (wg_columns == 64 || wg_columns == 128) need(share_chunks(args, groups * column_groups));
-        need(launcher_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format),
-                               LaunchShape{{groups, column_groups, args.n_splits},
-                                           warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()},
+        LaunchShape shape{{groups, column_groups, args.n_splits},
+                          warpgroups ? gemm_warpgroup_shared_bytes(wg_columns) : gemm_shared_bytes()};
+        shape.cluster = cluster;
+        shape.grid[0] = (groups + cluster - 1) / cluster * cluster;
+        need(launcher_->launch(warpgroups ? gemm_warpgroup_kernel(format, wg_columns) : gemm_kernel(format), shape,
                                &args));
         return;
       }
       gemv(format, args);
     };
-    const std::string kind = of_warpgroups ? "linear_" + std::to_string(wg_columns) : "linear";
+    std::string kind = of_warpgroups ? "linear_" + std::to_string(wg_columns) : "linear";
+    if (cluster > 1) kind += "x" + std::to_string(cluster);
     report(kind.c_str(), label, dtype_name(format), rows, cols, n, launch,
            static_cast<double>(bytes) + 4.0 * static_cast<double>(n * (rows + cols)),
            2.0 * static_cast<double>(rows) * static_cast<double>(cols * n));
     if (!of_warpgroups) return;
-    const auto values = [&](int columns) {
+    const auto values = [&](int columns, int blocks) {
       need(stream_->zero(out(), static_cast<uint64_t>(n * rows) * sizeof(float)));
       wg_columns = columns;
+      cluster = blocks;
       launch(0);
       return last_rows(n, rows);
     };
-    const std::vector<float> got = values(wg_columns);
-    compare(kind.c_str(), label, n, got, values(0), 1e-8);
+    const std::vector<float> got = values(wg_columns, cluster);
+    // The same bits.
+    constexpr double kNothing = std::numeric_limits<double>::min();
+    if (cluster > 1) compare(kind.c_str(), label, n, got, values(wg_columns, 1), kNothing, "blocks alone");
+    compare(kind.c_str(), label, n, got, values(0, 1), 1e-8);
   }
 
   struct Decoder {
@@ -246,7 +255,7 @@ class KernelBench {
     const std::vector<float> got = values(true);
     compare("attend_wg", a.label, a.rows, got, values(false), 1e-6);
   }
-  /// Products of warpgroups that gave other results than the kernels of other devices.
+  /// Products of warpgroups that gave other results than the kernels of other devices, in clusters than alone.
   const std::vector<std::string>& different() const { return different_; }
 
  private:
@@ -301,15 +310,16 @@ class KernelBench {
     return values;
   }
   void compare(const char* kind, const char* label, int64_t n, const std::vector<float>& got,
-               const std::vector<float>& want, double most) {
+               const std::vector<float>& want, double most, const char* whose = "other devices' kernel") {
     const double nmse = nmse_of(got, want);
     const bool same = nmse < most;  // not NaN either
-    if (!same) different_.push_back(std::string(kind) + " " + label);
+    if (!same) different_.push_back(std::string(kind) + " " + label + " from " + whose);
     sinks_.line(
-        nlohmann::json({{"kind", "same"}, {"of", kind}, {"name", label}, {"n", n}, {"nmse", nmse}, {"same", same}})
+        nlohmann::json(
+            {{"kind", "same"}, {"of", kind}, {"name", label}, {"n", n}, {"as", whose}, {"nmse", nmse}, {"same", same}})
             .dump());
-    sinks_.row(format("%-10s %-22s n %5d  %s other devices' kernel, nmse %.1e", kind, label, n,
-                      same ? "as" : "DIFFERS from", nmse));
+    sinks_.row(
+        format("%-10s %-22s n %5d  %s %s, nmse %.1e", kind, label, n, same ? "as" : "DIFFERS from", whose, nmse));
   }
 
   LinearArgs linear_args(const WeightView& view, uint64_t at, int64_t rows, int64_t cols, int64_t n) const {

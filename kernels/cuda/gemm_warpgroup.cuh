@@ -12,6 +12,19 @@
 //
 // An output is reduced over k in ascending steps of 16, and long ones chunk by chunk (gemm_chunks.cuh), whatever the
 // number of columns, so that the batch does not matter.
+//
+// Clusters: blocks of neighbouring groups of rows have the same columns, and so the same stages. Where the launch makes
+// clusters of two of them, each copies one half of every stage into both rings, and L2 hands out half the bytes. What
+// is multiplied, and in which order, is the same: so are the bits. Per stage and phase:
+//   full    of each block: one arrival, of the block's own copying thread, which expects the bytes of both halves. The
+//           other block's half may come before it does: bytes are counted below zero then, and the phase cannot end
+//           without the arrival. It cannot come a phase early: the other block copies when its `empty` says that all
+//           have read the stage, and whoever read it has waited for the phase before.
+//   empty   of each block: kReaders arrivals from each block, because what the block copies lands in both. A warp
+//           arrives at both blocks' barriers. It cannot arrive a phase early, for it then has waited for a half that
+//           the barrier's block copied when the phase before was over.
+// Both complete a phase for each turn of the ring, so parities are those of a block alone. No block ends before all
+// have met at the end: until then the other may arrive at its barriers, and a copy that it started be on its way.
 #pragma once
 
 #include "kernels/cuda/cells.cuh"
@@ -34,6 +47,8 @@ constexpr int kWgResultStride = kWgPairs * 16 + 4;
 template <int kColumns>
 struct WgRing {
   static constexpr int kStages = kColumns == 64 ? 6 : kColumns == 128 ? 4 : 3;
+  static constexpr int kReaders = kWgMultipliers / kWarp;  // warps that read each stage
+  static constexpr bool kShared = kColumns >= 128;         // by clusters; of fewer columns little is copied
   static constexpr int kHalfBytes = kColumns * kAtomColumns * 2;
   static constexpr int kStageBytes = 2 * kHalfBytes;
   static constexpr int kBarriersAt = kStages * kStageBytes;
@@ -70,6 +85,24 @@ GLIMPSE_DEVICE void rows_tiled(const RowsArgs& args) {
 
 #if GLIMPSE_HAS_WARPGROUPS
 
+/// The blocks that fill one another's rings, and which of them this is.
+struct RingShare {
+  int blocks = 1, rank = 0;
+};
+template <int kColumns>
+GLIMPSE_DEVICE RingShare ring_share() {
+  if constexpr (WgRing<kColumns>::kShared) return {cluster_blocks(), cluster_rank()};
+  return {};
+}
+/// All threads of the blocks that share rings, of this one alone where it shares none: nobody uses barriers before.
+GLIMPSE_DEVICE void meet_before(const RingShare& share) {
+  if (share.blocks == 1) return barrier();
+  // With fence.mbarrier_init of the thread that initialised them (mbarrier_publish()) either block finds barriers, not
+  // garbage, in the other and in itself. The other must also have begun before anything is copied into it.
+  cluster_arrive();
+  cluster_wait();
+}
+
 /// Asks for the weights of a group of pairs to be brought into L2, ascending in k, a lane for each row tile:
 /// multipliers load a tile ahead, which is too late for what lies in DRAM.
 template <Format format>
@@ -98,10 +131,13 @@ GLIMPSE_DEVICE void prefetch_pairs_of_block(const LinearArgs& args, const Segmen
 
 /// The warp that copies: its first lane fills the stages, in order, as they become free.
 template <int kColumns>
-GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, const ColumnGroup& columns, const TileRange& range, uint8_t* ring,
-                              Mbarrier* full, Mbarrier* empty) {
+GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, const ColumnGroup& columns, const TileRange& range,
+                              const RingShare& share, uint8_t* ring, Mbarrier* full, Mbarrier* empty) {
   using Ring = WgRing<kColumns>;
   if (lane_index() == 0) {
+    // Threads initialise barriers in the generic proxy, copies arrive at them in the async one. The initialising thread
+    // has fenced its side (mbarrier_publish()); of the other block's barriers this is the copying side.
+    if (share.blocks > 1) cluster_fence();
     const int64_t rows = tiled_rows(args.n);
     const int n_bytes = static_cast<int>(tiled_rows(columns.n)) * kAtomColumns * 2;
     const uint16_t* from = args.act + columns.first * kAtomColumns + range.begin * rows * kTileColumns;
@@ -109,16 +145,24 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, const ColumnGroup& columns
     GLIMPSE_NO_UNROLL
     for (int i = 0; i < n_tiles; ++i) {
       const int stage = Ring::stage(i);
-      if (i >= Ring::kStages) mbarrier_wait_limited(empty + stage, 1 - Ring::parity(i));
+      if (i >= Ring::kStages) {
+        // Of a cluster, all warps of the other block have read it, too: the copy lands there as well.
+        mbarrier_wait_limited<Ring::kShared>(empty + stage, 1 - Ring::parity(i));
+      }
       mbarrier_arrive_expect(full + stage, 2 * n_bytes);
       GLIMPSE_UNROLL
       for (int half = 0; half < 2; ++half) {
-        bulk_copy(ring + stage * Ring::kStageBytes + half * Ring::kHalfBytes, from, n_bytes, full + stage);
+        uint8_t* const to = ring + stage * Ring::kStageBytes + half * Ring::kHalfBytes;
+        if (share.blocks == 1) {
+          bulk_copy(to, from, n_bytes, full + stage);
+        } else if (half == share.rank) {
+          bulk_copy(to, from, n_bytes, full + stage, 3);
+        }
         from += rows * kAtomColumns;
       }
     }
     // Those who multiply wait without a limit: a copy that never comes is seen here.
-    mbarrier_wait_limited(full + Ring::stage(n_tiles - 1), Ring::parity(n_tiles - 1));
+    mbarrier_wait_limited<Ring::kShared>(full + Ring::stage(n_tiles - 1), Ring::parity(n_tiles - 1));
   }
   warp_barrier();
 }
@@ -126,8 +170,8 @@ GLIMPSE_DEVICE void fill_ring(const LinearArgs& args, const ColumnGroup& columns
 /// A warp of the two warpgroups: its pair of row tiles by the columns of the block, into acc, which is zero.
 template <Format format, int kColumns>
 GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int expert, int pair,
-                                  const TileRange& range, const uint8_t* ring, Mbarrier* full, Mbarrier* empty,
-                                  float (&acc)[kColumns / 2]) {
+                                  const TileRange& range, const RingShare& share, const uint8_t* ring, Mbarrier* full,
+                                  Mbarrier* empty, float (&acc)[kColumns / 2]) {
   using Ring = WgRing<kColumns>;
   constexpr Planes p = planes_of(format);
   constexpr int kParts = RawCell<format>::kParts, kSteps = RawCell<format>::kSteps;
@@ -145,6 +189,10 @@ GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int 
     walk[h].start(weight_of<kTakesExperts<kColumns>>(args, s, tiles.matrix[h], expert), tiles.tile[h], range.begin, g,
                   t);
   }
+  // A lane for each block that fills the ring.
+  const bool frees = lane < share.blocks;
+  const MbarriersOfBlock freed{empty, share.blocks > 1 && frees ? lane : -1};
+  int stage_before = 0;
   const uint32_t zero = static_cast<uint32_t>(range.end) >> 31;
   uint32_t a[2][kGroup][4];                  // of the group under way, of the next
   constexpr bool kChunks = kColumns <= 128;  // wide blocks have no registers for the sums, and one chunk
@@ -186,7 +234,7 @@ GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int 
             if (step % kSteps == kSteps - 1 && kt + 1 < range.end) load_part(step / kSteps);
           }
         }
-        if (group == 0) mbarrier_wait(full + stage, Ring::parity(i_tile));
+        if (group == 0) mbarrier_wait<Ring::kShared>(full + stage, Ring::parity(i_tile));
         warpgroup_fence();
         GLIMPSE_UNROLL
         for (int i = 0; i < kGroup; ++i) {
@@ -196,8 +244,12 @@ GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int 
         }
         warpgroup_commit();
         warpgroup_wait<1>();
-        // What is under way now is of this tile: the stage of the last one is free.
-        if (group == 0 && i_tile > 0 && lane == 0) mbarrier_arrive(empty + Ring::stage(i_tile - 1));
+        // What is under way now is of this tile: the stage of the last one is free. Said where it is filled again: then
+        // all arrivals have been seen when the last stage is full, and none is on its way to a block that has ended.
+        if (group == 0) {
+          mbarrier_arrive_if(freed, stage_before, frees && i_tile > 0 && kt + Ring::kStages <= range.end);
+          stage_before = stage;
+        }
       }
     }
     warpgroup_finish(acc);
@@ -210,11 +262,36 @@ GLIMPSE_DEVICE void multiply_ring(const LinearArgs& args, const Segment& s, int 
   }
 }
 
-/// Grid: x: groups of kWgPairs pairs of each segment, y: groups of kColumns columns, z: args.n_splits.
+/// Results of the multiplying warps: merged with those of other chunks, finished and stored.
+template <int kColumns>
+GLIMPSE_DEVICE void finish_ring(const LinearArgs& args, const Segment& s, int first_pair, const ColumnGroup& columns,
+                                uint8_t* ring, const float (&acc)[kColumns / 2]) {
+  const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
+  const auto all = [] { part_barrier(1, kWgMultipliers); };
+  all();  // nobody reads the ring any more, and all that was copied into it has been waited for
+  // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
+  auto* const results = reinterpret_cast<float*>(ring);
+  GLIMPSE_UNROLL
+  for (int j = 0; j < kColumns / 8; ++j) {
+    GLIMPSE_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      results[(j * 8 + 2 * t + e % 2) * kWgResultStride + warp * 16 + e / 2 * 8 + g] = acc[j * 4 + e];
+    }
+  }
+  all();
+  if constexpr (kColumns <= 128) {
+    if (!merge_chunks<kColumns, kWgPairs, kWgMultipliers>(args, columns.n, results, kWgResultStride, all)) return;
+  }
+  finish_block<kWgPairs, kWgMultipliers>(args, s, first_pair, columns, results, kWgResultStride);
+}
+
+/// Grid: x: groups of kWgPairs pairs of each segment, and one without pairs where clusters want an even number; y:
+/// groups of kColumns columns, z: args.n_splits.
 template <Format format, int kColumns>
 GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   using Ring = WgRing<kColumns>;
-  const int lane = lane_index(), warp = warp_index(), g = lane / 4, t = lane % 4;
+  const int warp = warp_index();
+  const RingShare share = ring_share<kColumns>();
   int group = block_x();
   const Segment& s = find_segment<kWgPairs>(args, group);
   const ColumnGroup columns = group_of<kColumns>(args, block_y());
@@ -227,41 +304,32 @@ GLIMPSE_DEVICE void gemm_warpgroup(const LinearArgs& args) {
   if (thread_index() == 0) {
     for (int i = 0; i < Ring::kStages; ++i) {
       mbarrier_init(full + i, 1);
-      mbarrier_init(empty + i, kWgMultipliers / kWarp);
+      mbarrier_init(empty + i, Ring::kReaders * share.blocks);
     }
     mbarrier_publish();
   }
-  barrier();
+  meet_before(share);
 
   if (warp < kWgMultipliers / kWarp) {
     take_registers<kWgMultiplierRegisters>();
     float acc[kColumns / 2] = {};
-    multiply_ring<format, kColumns>(args, s, columns.expert, group * kWgPairs + warp, range, ring, full, empty, acc);
-    part_barrier(1, kWgMultipliers);  // nobody reads the ring any more
-    // Through shared memory, so that neighbouring threads store neighbouring rows. [column][pair][tile][row]
-    auto* const results = reinterpret_cast<float*>(ring);
-    GLIMPSE_UNROLL
-    for (int j = 0; j < kColumns / 8; ++j) {
-      GLIMPSE_UNROLL
-      for (int e = 0; e < 4; ++e) {
-        results[(j * 8 + 2 * t + e % 2) * kWgResultStride + warp * 16 + e / 2 * 8 + g] = acc[j * 4 + e];
-      }
-    }
-    part_barrier(1, kWgMultipliers);
-    if constexpr (kColumns <= 128) {
-      const auto all = [] { part_barrier(1, kWgMultipliers); };
-      if (!merge_chunks<kColumns, kWgPairs, kWgMultipliers>(args, columns.n, results, kWgResultStride, all)) return;
-    }
-    finish_block<kWgPairs, kWgMultipliers>(args, s, group * kWgPairs, columns, results, kWgResultStride);
+    multiply_ring<format, kColumns>(args, s, columns.expert, group * kWgPairs + warp, range, share, ring, full, empty,
+                                    acc);
+    // This thread has waited for all copies into its ring and arrives at no barrier of the ring any more.
+    if (share.blocks > 1) cluster_arrive();
+    finish_ring<kColumns>(args, s, group * kWgPairs, columns, ring, acc);
   } else {
     give_registers<kWgCopierRegisters>();
     // Two warps, so that the first stages are not filled behind a hundred requests for weights.
     if (warp == kWgMultipliers / kWarp) {
-      fill_ring<kColumns>(args, columns, range, ring, full, empty);
+      fill_ring<kColumns>(args, columns, range, share, ring, full, empty);
     } else if (warp == kWgMultipliers / kWarp + 1 && (block_y() == 0 || args.experts.groups != nullptr)) {
       prefetch_pairs_of_block<format>(args, s, columns.expert, group * kWgPairs, range);
     }
+    if (share.blocks > 1) cluster_arrive();
   }
+  // By now the other block has the last stage that this one copied, and has arrived here for the last time.
+  if (share.blocks > 1) cluster_wait();
 }
 
 #else

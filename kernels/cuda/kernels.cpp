@@ -186,14 +186,30 @@ int gemm_warpgroup_shared_bytes(int columns) {
   if (columns == 64) return WgRing<64>::kSharedBytes;
   return columns == 128 ? WgRing<128>::kSharedBytes : WgRing<256>::kSharedBytes;
 }
-int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors) {
-  constexpr int64_t kNarrowTime = 10, kWideTime = 17;  // of a block, relative; predicted
-  if (n <= 64) return 64;  // as many weights become operands, and half as much is multiplied
-  const auto time = [&](int64_t columns, int64_t of_block) {
-    const int64_t blocks = row_groups * ((n + columns - 1) / columns);
-    return (blocks + n_multiprocessors - 1) / n_multiprocessors * of_block;
+int gemm_warpgroup_columns(Format format, int64_t row_groups, int64_t n, int n_multiprocessors, bool clusters) {
+  WeightView view;
+  const auto weight_bytes = static_cast<int64_t>(lay_out(format, kWgPairs * 16, 2 * kTileColumns, view) / 2);
+  // Cycles for one of the column tiles: of matrix units at three quarters of their rate, but no fewer than weights take
+  // to become operands; or until L2 has handed out all bytes, 24 a cycle and multiprocessor. Predicted.
+  const auto time = [&](int64_t columns) {
+    constexpr int64_t kOperands = 700;
+    const int64_t blocks = row_groups * ((n + columns - 1) / columns), sharing = clusters && columns > 64 ? 2 : 1;
+    const int64_t rounds = (blocks + n_multiprocessors - 1) / n_multiprocessors;
+    const int64_t n_bytes = blocks * (weight_bytes + columns * kTileColumns * 2 / (row_groups > 1 ? sharing : 1));
+    return std::max(rounds * std::max(columns * 32 / 3, kOperands), n_bytes / (int64_t{24} * n_multiprocessors));
   };
-  return time(256, kWideTime) < time(128, kNarrowTime) ? 256 : 128;
+  int best = n <= 64 ? 64 : 256;
+  for (const int columns : {128, 64}) {
+    if (time(columns) < time(best)) best = columns;
+  }
+  return best;
+}
+int gemm_warpgroup_cluster(int columns, int64_t row_groups, int64_t others, int n_splits, int n_multiprocessors) {
+  if (columns < kGemmColumnsPerBlock || row_groups < 2) return 1;
+  if (row_groups % 2 == 0) return 2;
+  // One group more, where it makes the device no later; shared sums have memory for blocks with rows alone.
+  const auto rounds = [&](int64_t groups) { return (groups * others + n_multiprocessors - 1) / n_multiprocessors; };
+  return n_splits == 1 && rounds(row_groups + 1) == rounds(row_groups) ? 2 : 1;
 }
 int gemm_chunk_tiles(int column_tiles) {
   constexpr int kLong = 48, kTiles = 12;

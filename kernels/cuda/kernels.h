@@ -44,8 +44,13 @@ std::optional<FormatPair> formats_of_gemv(Kernel kernel);
 /// columns: of gemm_warpgroup_columns().
 Kernel gemm_warpgroup_kernel(Format format, int columns);
 /// Columns per block, 64, 128 or 256, for n columns and so many groups of rows: the wider ones multiply what a weight
-/// becomes with more, where there are enough of them for the device. Results have the same bits.
-int gemm_warpgroup_columns(int64_t row_groups, int64_t n, int n_multiprocessors);
+/// becomes with more, where there are enough of them for the device. clusters: whether blocks may share their copies.
+/// Results have the same bits.
+int gemm_warpgroup_columns(Format format, int64_t row_groups, int64_t n, int n_multiprocessors, bool clusters);
+/// Blocks of a cluster that share their copies of activations: 2 where that saves something, else 1. columns: per
+/// block; others: blocks in the other dimensions of the grid. The groups of rows must then be rounded up to a multiple
+/// of it: a block without rows copies, and stores nothing. Results have the same bits.
+int gemm_warpgroup_cluster(int columns, int64_t row_groups, int64_t others, int n_splits, int n_multiprocessors);
 /// Column tiles that a product of warpgroups sums up by themselves: all of them, where they are not very many, else an
 /// even number. A row's bits depend on it, so it depends on the matrix alone. Blocks are then of at most 128 columns.
 int gemm_chunk_tiles(int column_tiles);

@@ -13,7 +13,9 @@
 //   - what cp_async() brings may be read by products behind shared_fence() of the thread that waited for it, and a
 //   barrier;
 //   - what bulk_copy() brings may be read after mbarrier_wait() for the phase that counts its bytes: until then the
-//   target holds NaN patterns on the host.
+//   target holds NaN patterns on the host;
+//   - barriers and memory of another block of the cluster are reached behind cluster_arrive() and cluster_wait() that
+//   follow mbarrier_publish(), and before that block ends; no block ends while something is copied into it, or by it.
 #pragma once
 
 #include "kernels/cuda/layer.h"
@@ -105,12 +107,13 @@ GLIMPSE_DEVICE uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-/// One thread; nobody uses the barrier before mbarrier_publish() of that thread and a barrier() of all. n_arrivals: per
-/// phase.
+/// One thread; nobody uses the barrier before mbarrier_publish() of that thread and a barrier() of all, other blocks
+/// not before one of the cluster. n_arrivals: per phase.
 GLIMPSE_DEVICE void mbarrier_init(Mbarrier* m, int n_arrivals) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(shared_address(m)), "r"(n_arrivals) : "memory");
 }
-/// Makes barriers that this thread initialised known to the copy engine.
+/// Makes barriers that this thread initialised known to the copy engine, and, behind a barrier of the cluster, to its
+/// other blocks and theirs.
 GLIMPSE_DEVICE void mbarrier_publish() {
   asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
@@ -124,9 +127,43 @@ GLIMPSE_DEVICE void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
                "r"(n_bytes)
                : "memory");
 }
+/// Barriers from m on, in block `rank` of the cluster or, where that is negative, in this one.
+struct MbarriersOfBlock {
+  uint32_t address;
+  GLIMPSE_DEVICE MbarriersOfBlock(Mbarrier* m, int rank) : address(shared_address(m)) {
+    if (rank < 0) return;  // addresses of the block's own memory are addresses in the cluster, too
+    asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(m)), "r"(rank));
+  }
+};
+/// Arrives at the `number`th of them, if `yes`. Predicates instead of branches: beside these ptxas makes products of
+/// warpgroups wait. Of the scope that is the default here (release.cta): what this thread wrote is not made known to
+/// the other block. To release it there (release.cluster) would be a MEMBAR.ALL.GPU for each arrival; who only says
+/// that it has read needs none.
+GLIMPSE_DEVICE void mbarrier_arrive_if(const MbarriersOfBlock& m, int number, bool yes) {
+  asm volatile(
+      "{\n.reg .pred yes;\n"
+      "setp.ne.b32 yes, %1, 0;\n"
+      "@yes mbarrier.arrive.shared::cluster.b64 _, [%0];\n}" ::"r"(m.address + static_cast<uint32_t>(number) * 8u),
+      "r"(yes ? 1 : 0)
+      : "memory");
+}
 /// Whether the phase of this parity is over; the hardware may let the thread sleep a little before it answers.
+template <bool kOfCluster = false>
 GLIMPSE_DEVICE bool mbarrier_over(Mbarrier* m, int parity) {
   uint32_t done;
+  if constexpr (kOfCluster) {
+    // The other block's threads and copies, too, come before what follows. Not acquire.cluster, which empties L1 as
+    // well: the fence is about shared memory alone, and no instruction.
+    asm volatile(
+        "{\n.reg .pred over;\n"
+        "mbarrier.try_wait.parity.relaxed.cluster.shared::cta.b64 over, [%1], %2;\n"
+        "fence.acquire.sync_restrict::shared::cluster.cluster;\n"
+        "selp.b32 %0, 1, 0, over;\n}"
+        : "=r"(done)
+        : "r"(shared_address(m)), "r"(parity)
+        : "memory");
+    return done != 0;
+  }
   asm volatile(
       "{\n.reg .pred over;\n"
       "mbarrier.try_wait.parity.acquire.cta.shared::cta.b64 over, [%1], %2;\n"
@@ -136,13 +173,16 @@ GLIMPSE_DEVICE bool mbarrier_over(Mbarrier* m, int parity) {
       : "memory");
   return done != 0;
 }
-/// Waits until the phase of this parity is over: 0 for the first, third, ... phase.
+/// Waits until the phase of this parity is over: 0 for the first, third, ... phase. kOfCluster: other blocks arrive at
+/// it or copy for it.
+template <bool kOfCluster = false>
 GLIMPSE_DEVICE void mbarrier_wait(Mbarrier* m, int parity) {
-  while (!mbarrier_over(m, parity)) {
+  while (!mbarrier_over<kOfCluster>(m, parity)) {
   }
 }
 /// The same, but whoever waits for more than about ten seconds ends the kernel with an error: a stage is full, or free,
 /// within microseconds. Not among products of warpgroups: beside the second loop ptxas makes each of them wait.
+template <bool kOfCluster = false>
 GLIMPSE_DEVICE void mbarrier_wait_limited(Mbarrier* m, int parity) {
   const auto now = [] {  // in units of 2^32 nanoseconds
     uint32_t time;
@@ -150,7 +190,7 @@ GLIMPSE_DEVICE void mbarrier_wait_limited(Mbarrier* m, int parity) {
     return time;
   };
   const uint32_t begin = now();
-  while (!mbarrier_over(m, parity)) {
+  while (!mbarrier_over<kOfCluster>(m, parity)) {
     if (now() - begin > 2) __trap();
   }
 }
@@ -161,6 +201,46 @@ GLIMPSE_DEVICE void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier*
                    shared_address(to)),
                "l"(from), "r"(n_bytes), "r"(shared_address(m))
                : "memory");
+}
+
+/// The same to this place in all blocks of the cluster whose bits are set; in each of them the bytes count for the
+/// barrier at the place of m.
+GLIMPSE_DEVICE void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m, uint32_t blocks) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%0], [%1], %2, [%3], "
+      "%4;" ::"r"(shared_address(to)),
+      "l"(from), "r"(n_bytes), "r"(shared_address(m)), "h"(static_cast<uint16_t>(blocks))
+      : "memory");
+}
+
+/// A thread that copies into other blocks: their barriers, which it knows from a barrier of the cluster on, are known
+/// to its copies, too.
+GLIMPSE_DEVICE void cluster_fence() {
+  asm volatile("fence.proxy.async::generic.acquire.sync_restrict::shared::cluster.cluster;" ::: "memory");
+}
+
+/// Blocks of the cluster: they lie side by side in x. 1 where the launch asked for none.
+GLIMPSE_DEVICE int cluster_blocks() {
+  uint32_t n;
+  asm("mov.u32 %0, %%cluster_nctaid.x;" : "=r"(n));
+  return static_cast<int>(n);
+}
+/// Which of them this one is.
+GLIMPSE_DEVICE int cluster_rank() {
+  uint32_t rank;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return static_cast<int>(rank);
+}
+/// A barrier of the cluster, in two parts. Each thread that has not ended arrives and then waits, whole warps at once.
+/// It orders what they do, and makes nothing known that they wrote but barriers behind mbarrier_publish() (relaxed: a
+/// release would be a MEMBAR.ALL.GPU).
+GLIMPSE_DEVICE void cluster_arrive() {
+  __syncwarp();
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
+}
+GLIMPSE_DEVICE void cluster_wait() {
+  __syncwarp();
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
 /// What this thread wrote to shared memory, copies of cp_async() that it has waited for too, may be read by products
@@ -318,14 +398,39 @@ inline void mbarrier_arrive(Mbarrier* m) {
 inline void mbarrier_arrive_expect(Mbarrier* m, int n_bytes) {
   host::mbarrier_arrive(m, n_bytes);
 }
-inline void mbarrier_wait(Mbarrier* m, int parity) {
+template <bool = false>
+void mbarrier_wait(Mbarrier* m, int parity) {
   host::mbarrier_wait(m, parity);
 }
-inline void mbarrier_wait_limited(Mbarrier* m, int parity) {
+template <bool = false>
+void mbarrier_wait_limited(Mbarrier* m, int parity) {
   mbarrier_wait(m, parity);
+}
+struct MbarriersOfBlock {
+  Mbarrier* m;
+  int rank;
+};
+inline void mbarrier_arrive_if(const MbarriersOfBlock& of, int number, bool yes) {
+  if (yes) host::mbarrier_arrive_at(of.m + number, of.rank < 0 ? host::current().rank : of.rank);
 }
 inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m) {
   host::bulk_copy(to, from, n_bytes, m);
+}
+inline void bulk_copy(void* to, const void* from, int n_bytes, Mbarrier* m, uint32_t blocks) {
+  host::bulk_copy(to, from, n_bytes, m, blocks);
+}
+inline void cluster_fence() {}
+inline int cluster_blocks() {
+  return host::current().cluster;
+}
+inline int cluster_rank() {
+  return host::current().rank;
+}
+inline void cluster_arrive() {
+  host::cluster_arrive();
+}
+inline void cluster_wait() {
+  host::cluster_wait();
 }
 inline void shared_fence() {
   host::shared_fence();

@@ -60,6 +60,11 @@ TEST(GpuKernelBench, ProductsOfManyRowsAreComparedWithOtherDevices) {
     EXPECT_EQ(m.lines.back()["of"], "linear_" + std::to_string(columns));
     EXPECT_NE(m.rows.back().find("as other devices' kernel"), std::string::npos);
   }
+  // Three groups of rows and a block without any; the bits are those of blocks alone.
+  m.bench.linear("many", Format::kQ4_K, 264, 256, 20, 128, 2);
+  EXPECT_EQ(m.lines.back()["of"], "linear_128x2");
+  EXPECT_EQ(m.lines[m.lines.size() - 2]["as"], "blocks alone");
+  EXPECT_EQ(m.lines[m.lines.size() - 2]["same"], true);
   // A long reduction, whose chunks are shared out.
   m.bench.linear("long", Format::kQ4_K, 32, 25 * 256, 9, 64);
   EXPECT_LT(m.lines.back()["nmse"].get<double>(), 1e-10);

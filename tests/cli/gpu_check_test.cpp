@@ -92,6 +92,16 @@ echo "[       OK ] A.B (3 ms)")sh");
   EXPECT_THAT(text_, HasSubstr("no time left"));
 }
 
+TEST_F(GpuCheck, GoesOnWithoutClustersWhereTheyFail) {
+  program("bin/tests/test_cuda", R"sh(case $1 in
+*Cluster*) echo "[ RUN      ] WarpgroupClusters.X"; exit 1 ;;
+esac)sh");
+  program("ncu", "echo \"Duration, clusters $GLIMPSE_CUDA_CLUSTERS\"");
+  EXPECT_EQ(check("--quick why"), 1) << text_;
+  EXPECT_THAT(text_, HasSubstr("what follows is without clusters"));
+  EXPECT_THAT(text_, HasSubstr("Duration, clusters 0"));
+}
+
 TEST_F(GpuCheck, OtherAnswersOfAnotherWayToDecodeAreAFailure) {
   program("bin/glimpse", R"(case "$*" in *launches*) t=2;; *) t=1;; esac
 echo "{\"tokens\": [1, $t]}"

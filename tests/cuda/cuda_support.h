@@ -47,6 +47,7 @@ class ForwardingDevice : public Device {
   int n_multiprocessors() const override { return device_->n_multiprocessors(); }
   int max_shared_bytes() const override { return device_->max_shared_bytes(); }
   bool has_warpgroups() const override { return device_->has_warpgroups(); }
+  bool has_clusters() const override { return device_->has_clusters(); }
   uint64_t free_bytes() const override { return device_->free_bytes(); }
   Result<std::unique_ptr<Stream>> make_stream() override { return device_->make_stream(); }
   Result<void*> allocate(uint64_t n_bytes, const char* purpose) override { return device_->allocate(n_bytes, purpose); }
@@ -61,16 +62,20 @@ class ForwardingDevice : public Device {
 };
 
 /// A device that says of itself that it is another: without warpgroups, whose products of many rows are those of other
-/// architectures, or with fewer multiprocessors, for which work is cut otherwise.
+/// architectures, with fewer multiprocessors, for which work is cut otherwise, or without clusters.
 class OtherDevice final : public ForwardingDevice {
  public:
-  OtherDevice(std::shared_ptr<Device> device, bool warpgroups, int n_multiprocessors)
-      : ForwardingDevice(std::move(device)), warpgroups_(warpgroups), n_multiprocessors_(n_multiprocessors) {}
+  OtherDevice(std::shared_ptr<Device> device, bool warpgroups, int n_multiprocessors, bool clusters = true)
+      : ForwardingDevice(device),
+        warpgroups_(warpgroups),
+        clusters_(clusters && warpgroups && device->has_clusters()),
+        n_multiprocessors_(n_multiprocessors) {}
   int n_multiprocessors() const override { return n_multiprocessors_; }
   bool has_warpgroups() const override { return warpgroups_; }
+  bool has_clusters() const override { return clusters_; }
 
  private:
-  const bool warpgroups_;
+  const bool warpgroups_, clusters_;
   const int n_multiprocessors_;
 };
 

@@ -115,6 +115,17 @@ std::map<std::string, std::string> functions_of(std::initializer_list<const char
 }
 #endif
 
+#if defined(GLIMPSE_PTXAS_DIR) && defined(GLIMPSE_CUOBJDUMP)
+// From the first product to the last nobody waits for memory, and no cache is emptied.
+void expect_no_fence_among_products(const std::string& body) {
+  const size_t first = body.find("HGMMA"), last = body.rfind("HGMMA");
+  for (const char* const text : {"MEMBAR", "CCTL", "ERRBAR"}) {
+    const size_t at = body.find(text, first);
+    EXPECT_TRUE(at == std::string::npos || at > last) << text;
+  }
+}
+#endif
+
 TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
 #if !defined(GLIMPSE_PTXAS_DIR) || !defined(GLIMPSE_CUOBJDUMP)
   GTEST_SKIP() << "needs nvcc and cuobjdump";
@@ -135,7 +146,20 @@ TEST(Sass, ProductsOfWarpgroupsAreHopperInstructions) {
                            : has("_128_kernel") ? "128"
                                                 : "256") +
                           "x16.F32.BF16");
-      expect_in(body, "UBLKCP");
+      expect_in(body, "UBLKCP.S.G [");
+      const bool clusters = !has("_64_kernel");
+      for (const char* const text : {"UBLKCP.S.G.MULTICAST", "UCGABAR_ARV", "UCGABAR_WAIT"}) {
+        EXPECT_EQ(body.find(text) != std::string::npos, clusters) << text;
+      }
+      // Predicated: beside a branch ptxas makes products wait.
+      const size_t arrival = body.find("SYNCS.ARRIVE.TRANS64.RED");
+      ASSERT_NE(arrival, std::string::npos);
+      EXPECT_NE(body.substr(body.rfind('\n', arrival), arrival - body.rfind('\n', arrival)).find("@"),
+                std::string::npos);
+      if (clusters) {
+        expect_in(body, "0x654");  // mapa
+      }
+      expect_no_fence_among_products(body);
     } else if (has("attend_warpgroup_")) {
       ++n_attention;
       const std::string type = has("_bf16_") ? "x16.F32.BF16" : "x16.F32";

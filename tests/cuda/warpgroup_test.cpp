@@ -5,6 +5,7 @@
 
 #include <tuple>
 
+#include "kernels/cuda/device_blocks.h"
 #include "tests/cuda/side.h"
 
 namespace glimpse::cuda {
@@ -185,7 +186,7 @@ TEST(CudaChunks, AreSharedOutWhereThatIsSoonerDone) {
 TEST_P(WarpgroupTypes, WideBlocksGiveTheSameBits) {
   const DType type = GetParam();
   const int64_t k = 512, rows = 40, n = 249;
-  ASSERT_EQ(gemm_warpgroup_columns(1, n, 1), 256);
+  ASSERT_EQ(gemm_warpgroup_columns(device_format(type), 1, n, 1, true), 256);
   Random random(12);
   const Product product(type, rows, k, n, random);
   const auto [added, wide] = on_each([&](Side& s) { return product.added(s); }, warpgroup_ops(), wide_warpgroup_ops());

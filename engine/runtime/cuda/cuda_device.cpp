@@ -4,12 +4,18 @@
 
 #include <array>
 #include <atomic>
+#include <cstdlib>
+#include <string_view>
 #include <vector>
 
 #include "engine/runtime/cuda/device.h"
 
 namespace glimpse::cuda {
 namespace {
+
+bool says_no(const char* value) {
+  return value != nullptr && std::string_view(value) == "0";
+}
 
 double mib(uint64_t n_bytes) {
   return static_cast<double>(n_bytes) / (1 << 20);
@@ -56,20 +62,28 @@ Status launch_on(cudaStream_t stream, Kernel kernel, const LaunchShape& shape, c
   void* pointers[] = {const_cast<void*>(args)};
   const dim3 grid(static_cast<unsigned>(shape.grid[0]), static_cast<unsigned>(shape.grid[1]),
                   static_cast<unsigned>(shape.grid[2]));
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned n_attributes = 0;
+  if (overlaps) {
+    attributes[n_attributes].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[n_attributes++].val.programmaticStreamSerializationAllowed = 1;
+  }
+  if (shape.cluster > 1) {
+    attributes[n_attributes].id = cudaLaunchAttributeClusterDimension;
+    attributes[n_attributes++].val.clusterDim = {static_cast<unsigned>(shape.cluster), 1, 1};
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = grid;
   config.blockDim = dim3(static_cast<unsigned>(info.n_threads));
   config.dynamicSmemBytes = static_cast<size_t>(shape.shared_bytes);
   config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = overlaps ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = n_attributes;
   const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
   if (code == cudaSuccess) return {};
-  return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory",
-                             info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes),
+  return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory, in "
+                             "clusters of %d",
+                             info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes, shape.cluster),
                       code);
 }
 
@@ -130,6 +144,7 @@ class CudaStream final : public Stream {
 
   Status launch(Kernel kernel, const LaunchShape& shape, const void* args) override {
     last_ = kernel;
+    last_cluster_ = shape.cluster;
     return launch_on(stream_, kernel, shape, args, false);
   }
   Status copy_in(void* device, const void* host, uint64_t n_bytes) override {
@@ -172,13 +187,15 @@ class CudaStream final : public Stream {
   Status check(const char* what, cudaError_t code) const {
     if (code == cudaSuccess) return {};
     const char* last = last_ == Kernel::kCount ? "no kernel" : kernel_info(last_).name;
-    return device_error(format("%s failed; the last launch was %s", what, last), code);
+    const std::string clusters = last_cluster_ > 1 ? format(" in clusters of %d", last_cluster_) : "";
+    return device_error(format("%s failed; the last launch was %s%s", what, last, clusters), code);
   }
 
   cudaStream_t stream_;
   const bool overlaps_;  // a launch may begin before the one ahead of it has ended
   std::array<cudaEvent_t, kMarks> marks_{};
   Kernel last_ = Kernel::kCount;
+  int last_cluster_ = 1;
 };
 
 class CudaDevice final : public Device {
@@ -196,6 +213,9 @@ class CudaDevice final : public Device {
 #else
     return false;
 #endif
+  }
+  bool has_clusters() const override {
+    return clusters_ && has_warpgroups() && properties_.clusterLaunch != 0;
   }
   uint64_t free_bytes() const override {
     size_t free = 0, total = 0;
@@ -241,6 +261,8 @@ class CudaDevice final : public Device {
  private:
   const cudaDeviceProp properties_;
   const bool overlaps_;  // kernels of a step wait for earlier launches themselves
+  // To compare with blocks alone, and for a device on which clusters do not work.
+  const bool clusters_ = !says_no(std::getenv("GLIMPSE_CUDA_CLUSTERS"));
 };
 
 Error no_device(cudaError_t code) {

@@ -140,7 +140,7 @@ class CudaPass : public virtual PassOps {
   void gate_experts(const ExpertWeights& w, const ExpertRoom& room, Mat x, const Norm& norm, Mat out);
   void multiply_group(Format format, LinearArgs& args);
   void multiply_pair(Kernel kernel, const FormatPair& formats, LinearArgs& args);
-  int share_out(LinearArgs& args, int64_t n_groups);
+  int share_out(Format format, LinearArgs& args, int64_t n_groups);
   void qkv_together(Mat x, const Norm& norm, const QkvWeights& w, const RopeTable& rope, Segments segments, Mat q);
   void attend_together(Mat q, int64_t n_heads, Segments segments, Mat out, const OperandView& operand,
                        int64_t operand_row);

@@ -66,12 +66,14 @@ Mat CudaPass::spare(int64_t rows, int64_t cols) {
 }
 
 // How a product of many rows becomes blocks: returns the columns of one.
-int CudaPass::share_out(LinearArgs& args, int64_t n_groups) {
+int CudaPass::share_out(Format format, LinearArgs& args, int64_t n_groups) {
   if (!context_.device_->has_warpgroups()) return kGemmColumnsPerBlock;
   const int n_multiprocessors = context_.device_->n_multiprocessors(), k_tiles = args.segment[0].w[0].column_tiles;
   args.chunk_tiles = gemm_chunk_tiles(k_tiles);
   if (args.experts.groups != nullptr) return args.experts.group_columns;
-  if (args.chunk_tiles == k_tiles) return gemm_warpgroup_columns(n_groups, args.n, n_multiprocessors);
+  if (args.chunk_tiles == k_tiles) {
+    return gemm_warpgroup_columns(format, n_groups, args.n, n_multiprocessors, context_.device_->has_clusters());
+  }
   const int64_t blocks = n_groups * ceil_div(args.n, kGemmColumnsPerBlock);
   const int splits = gemm_splits(blocks, k_tiles, n_multiprocessors);
   const uint64_t n_bytes = static_cast<uint64_t>(blocks * splits) * kGemmBlockResults * sizeof(float);
@@ -101,9 +103,14 @@ void CudaPass::multiply_group(Format format, LinearArgs& args) {
   };
   if (args.act != nullptr) {
     const bool warpgroups = context_.device_->has_warpgroups();
-    const int columns = share_out(args, n_groups);
-    const LaunchShape shape{{n_groups, column_groups(columns), args.n_splits},
-                            warpgroups ? gemm_warpgroup_shared_bytes(columns) : gemm_shared_bytes()};
+    const int columns = share_out(format, args, n_groups);
+    LaunchShape shape{{n_groups, column_groups(columns), args.n_splits},
+                      warpgroups ? gemm_warpgroup_shared_bytes(columns) : gemm_shared_bytes()};
+    if (context_.device_->has_clusters() && experts.groups == nullptr) {
+      shape.cluster = gemm_warpgroup_cluster(columns, n_groups, shape.grid[1] * shape.grid[2], args.n_splits,
+                                             context_.device_->n_multiprocessors());
+      shape.grid[0] = round_up(n_groups, shape.cluster);
+    }
     launch(warpgroups ? gemm_warpgroup_kernel(format, columns) : gemm_kernel(format), shape, &args);
     return;
   }

@@ -18,6 +18,7 @@ namespace glimpse::cuda {
 struct LaunchShape {
   int64_t grid[3] = {1, 1, 1};
   int shared_bytes = 0;
+  int cluster = 1;  // blocks side by side in x that run at the same time; grid[0] is a multiple of it
 };
 
 /// Takes launches in order.
@@ -75,6 +76,8 @@ class Device {
   virtual int max_shared_bytes() const = 0;  // that a block may have
   /// Whether it runs this build's kernels for warpgroups (sm_90a).
   virtual bool has_warpgroups() const = 0;
+  /// Whether blocks of these may share their copies as clusters.
+  virtual bool has_clusters() const = 0;
   virtual uint64_t free_bytes() const = 0;
   virtual Result<std::unique_ptr<Stream>> make_stream() = 0;
   /// Zeroed, aligned to 256 bytes. Errors: kOutOfMemory with the sizes and what it was for.

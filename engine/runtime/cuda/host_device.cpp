@@ -153,6 +153,7 @@ class HostStream final : public Stream {
         shape.shared_bytes,
         must_wait,
         early};
+    host_shape.cluster = shape.cluster;
     return executor_.launch(info.name, host_function(kernel), args, host_shape);
   }
 
@@ -169,6 +170,7 @@ class HostDevice final : public Device {
   int n_multiprocessors() const override { return options_.n_multiprocessors; }
   int max_shared_bytes() const override { return options_.max_shared_bytes; }
   bool has_warpgroups() const override { return options_.warpgroups; }
+  bool has_clusters() const override { return options_.warpgroups && options_.clusters; }
   uint64_t free_bytes() const override { return free_; }
   Result<std::unique_ptr<Stream>> make_stream() override {
     return std::unique_ptr<Stream>(std::make_unique<HostStream>(options_, sizes_));

@@ -13,6 +13,7 @@ struct HostDeviceOptions {
   int max_shared_bytes = 227 << 10;
   int n_multiprocessors = 4;
   bool warpgroups = false;  // many rows as on Hopper
+  bool clusters = true;     // with warpgroups: blocks that share their copies
   /// Launches of a recording that a GPU may begin early see, up to their wait, NaN patterns in place of all that
   /// earlier ones of the same recording wrote. Slow: for small models.
   bool early = false;

@@ -1,5 +1,6 @@
-// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread. Blocks run one after another. For
-// tests and for debugging without a GPU; deterministic. Private to kernels/cuda/layer.h and to those who launch.
+// Runs CUDA kernels on the host: the threads of a block are fibers on one OS thread. Blocks run one after another,
+// those of a cluster together. For tests and for debugging without a GPU; deterministic. Private to
+// kernels/cuda/layer.h and to those who launch.
 //
 // What it finds that a GPU may hide: barriers and warp instructions that not all threads reach, with the threads named;
 // reads of shared memory that nobody wrote (it holds NaN patterns); copies that are read before they were waited for
@@ -15,7 +16,7 @@
 
 namespace glimpse::cuda::host {
 
-/// In which order the threads of a block and the blocks of a grid get their turns.
+/// In which order the threads of a block, the blocks of a cluster and the clusters of a grid get their turns.
 enum class Order { kForward, kReverse, kRandom };
 
 /// What a launch sees that begins before those ahead of it have ended.
@@ -34,6 +35,8 @@ struct Shape {
   /// block that forgets it reads what is not there yet.
   bool must_wait = false;
   Early* early = nullptr;  // when set: a block's threads go on behind the wait when all of them are there
+  /// Blocks side by side in x that run at the same time; at most 8, grid[0] is a multiple of it.
+  int cluster = 1;
 };
 
 /// Reuses its stacks from launch to launch. Used by one OS thread at a time.
@@ -60,7 +63,8 @@ struct Current {
   int grid_x = 1;
   uint8_t* shared = nullptr;
   int shared_bytes = 0;
-  uint64_t serial = 0;  // of the block among all that ran on this OS thread
+  uint64_t serial = 0;        // of the block among all that ran on this OS thread; ascending in a cluster
+  int rank = 0, cluster = 1;  // which block of its cluster this is, and of how many
 };
 extern thread_local Current t_current;
 inline const Current& current() {
@@ -71,6 +75,14 @@ void block_barrier();
 /// number: 1 to 15; n: a multiple of 32.
 void part_barrier(int number, int n);
 void dependency_wait();
+/// The barrier of a cluster: every thread arrives, and later waits until all that have not ended did.
+void cluster_arrive();
+void cluster_wait();
+/// How often the threads of the cluster have met there; how often the running thread has waited for it.
+uint64_t cluster_meetings();
+uint64_t cluster_meetings_seen();
+/// A block of the cluster, which must not have ended: its memory is another's afterwards.
+const Current& block_of_cluster(int rank);
 void warp_barrier();
 uint32_t shuffle(uint32_t value, int from_lane);
 uint32_t ballot(bool predicate);

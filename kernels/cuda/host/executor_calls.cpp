@@ -88,6 +88,52 @@ void prefetch(const void* from, int n_bytes) {
   (void)bytes[n_bytes - 1];
 }
 
+// Whether all threads that have not ended are there, which then have met once more.
+bool Executor::Impl::cluster_meets() {
+  if (at_cluster < n_live) return false;
+  at_cluster = 0;
+  ++meetings;
+  return true;
+}
+
+void cluster_arrive() {
+  Executor::Impl& impl = *t_impl;
+  Fiber& fiber = impl.me();
+  if (fiber.at_cluster) fail("arrives at the barrier of the cluster again without having waited for it");
+  fiber.at_cluster = true;
+  fiber.met = impl.meetings;
+  ++impl.at_cluster;
+}
+
+void cluster_wait() {
+  Fiber& fiber = t_impl->me();
+  if (!fiber.at_cluster) fail("waits for the barrier of the cluster without having arrived");
+  wait_until(
+      [](void* argument) {
+        const auto& of = *static_cast<const Fiber*>(argument);
+        return t_impl->meetings > of.met || t_impl->cluster_meets();
+      },
+      &fiber, "the barrier of the cluster");
+  fiber.at_cluster = false;
+  ++fiber.met;
+}
+
+uint64_t cluster_meetings() {
+  return t_impl->meetings;
+}
+
+uint64_t cluster_meetings_seen() {
+  return t_impl->me().met;
+}
+
+const Current& block_of_cluster(int rank) {
+  const std::vector<Executor::Impl::Block>& blocks = *t_impl->blocks;
+  if (rank < 0 || rank >= t_current.cluster) fail("a block that the cluster does not have");
+  const Executor::Impl::Block& block = blocks[static_cast<size_t>(rank)];
+  if (block.n_live == 0) fail("reaches into a block of the cluster that has ended");
+  return block.where;
+}
+
 void warp_barrier() {
   t_impl->meet(Wait::kWarp, ShuffleOperand{}, [](Warp&, uint32_t) {});
 }

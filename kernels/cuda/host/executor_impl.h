@@ -44,7 +44,9 @@ struct Fiber {
   std::vector<Copy> copies;
   std::vector<size_t> unfenced;  // chunks of 16 bytes of shared memory that its copies reached
   int open_group = 0;
-  bool waited = false;  // said dependency_wait()
+  bool waited = false;      // said dependency_wait()
+  bool at_cluster = false;  // arrived at the barrier of the cluster and has not waited for it
+  uint64_t met = 0;         // how often the cluster had met when it arrived, or when it had waited
 };
 
 struct Executor::Impl {
@@ -62,10 +64,12 @@ struct Executor::Impl {
   ~Impl();
 
   Status grow(int64_t n_fibers);
-  Block begin_block(const Shape& shape, int number, int first, uint8_t* shared);
-  Status run_blocks(const char* kernel, const Shape& shape, std::vector<Block>& blocks);
+  Block begin_block(const Shape& shape, int number, uint8_t* shared);
+  bool cluster_meets();
+  Status run_blocks(const char* kernel, const Shape& shape, std::vector<Block>& of_cluster);
   Status give_turns(const char* kernel, Block& of, const std::vector<int>& order_of, bool& progress);
-  Error deadlock(const char* kernel, const std::vector<Block>& blocks) const;
+  Error deadlock(const char* kernel, const std::vector<Block>& of_cluster) const;
+  std::string what_threads_wait_for(const Block& of) const;
   void enter(Block& of, int thread);
   void pause(Wait wait);
   bool all_wait(const Block& of) const;
@@ -85,8 +89,11 @@ struct Executor::Impl {
   void (*body)(const void*) = nullptr;
   const void* args = nullptr;
   Early* early = nullptr;
-  Block* block = nullptr;  // of the thread that runs
-  int running = 0;         // its fiber
+  Block* block = nullptr;                // of the thread that runs
+  std::vector<Block>* blocks = nullptr;  // of the cluster that runs
+  int n_live = 0, at_cluster = 0;        // threads of these that have not ended; of which at their barrier
+  uint64_t meetings = 0;                 // of the cluster
+  int running = 0;                       // its fiber
   int n_threads = 0;
   std::string failure;
 };

@@ -21,12 +21,16 @@ constexpr int kMaxExpected = (1 << 20) - 1;       // PTX ISA, "mbarrier": the ra
 struct BulkCopy {
   uint8_t* to;
   std::vector<uint8_t> bytes;
+  int from;  // the block of the cluster that started it
 };
 
 struct Barrier {
   int n_arrivals = 0, pending = 0;
   int64_t missing_bytes = 0;
   uint64_t phase = 0;  // how many are over
+  int thread = 0;      // that initialised it
+  bool published = false;
+  uint64_t published_at = 0;  // how often the cluster had met then
   std::vector<BulkCopy> copies;
 };
 
@@ -50,22 +54,35 @@ struct Warp {
   size_t n_products = 0;
 };
 
+// Of a block.
 struct State {
-  uint64_t serial = 0;
   std::unordered_map<const uint64_t*, Barrier> barriers;
   std::vector<Warp> warps;
   std::vector<std::vector<uint64_t>> descriptors;  // of the products of each warpgroup, in order
 };
-thread_local State t_state;
+// Of the blocks of the cluster that runs.
+struct States {
+  uint64_t serial = 0;  // of its first block
+  std::vector<State> blocks;
+};
+thread_local States t_states;
 
-State& state() {
-  if (t_state.serial != current().serial) {
-    t_state = {};
-    t_state.serial = current().serial;
-    t_state.warps.resize(static_cast<size_t>(current().n_threads / kLanes));
-    t_state.descriptors.resize((t_state.warps.size() + 3) / 4);
+uint64_t serial_of_cluster() {
+  return current().serial - static_cast<uint64_t>(current().rank);
+}
+State& state_of(int rank) {
+  if (t_states.serial != serial_of_cluster()) {
+    t_states.serial = serial_of_cluster();
+    t_states.blocks.assign(static_cast<size_t>(current().cluster), State{});
+    for (State& s : t_states.blocks) {
+      s.warps.resize(static_cast<size_t>(current().n_threads / kLanes));
+      s.descriptors.resize((s.warps.size() + 3) / 4);
+    }
   }
-  return t_state;
+  return t_states.blocks[static_cast<size_t>(rank)];
+}
+State& state() {
+  return state_of(current().rank);
 }
 
 size_t warp_number() {
@@ -80,11 +97,28 @@ bool in_shared(const void* pointer, int64_t n_bytes) {
   return p >= current().shared && p + n_bytes <= current().shared + current().shared_bytes;
 }
 
-Barrier& barrier_at(const uint64_t* m) {
-  const auto found = state().barriers.find(m);
-  if (found == state().barriers.end()) fail("a barrier in shared memory that nobody initialised");
-  if (*m != kMagic) fail("the memory of a barrier was written over");
+// What lies in block `rank` of the cluster where p lies in this one.
+template <typename T>
+T* in_block(int rank, T* p) {
+  return reinterpret_cast<T*>(block_of_cluster(rank).shared + (reinterpret_cast<uint8_t*>(p) - current().shared));
+}
+
+// m: in this block; the barrier there in block `rank`.
+Barrier& barrier_at(uint64_t* m, int rank) {
+  const uint64_t* const there = rank == current().rank ? m : in_block(rank, m);
+  State& of_block = state_of(rank);
+  const auto found = of_block.barriers.find(there);
+  const bool found_it = found != of_block.barriers.end();
+  if (rank != current().rank &&
+      (!found_it || !found->second.published || cluster_meetings_seen() <= found->second.published_at)) {
+    fail("a barrier of another block that was not published before the cluster met");
+  }
+  if (!found_it) fail("a barrier in shared memory that nobody initialised");
+  if (*there != kMagic) fail("the memory of a barrier was written over");
   return found->second;
+}
+Barrier& barrier_at(uint64_t* m) {
+  return barrier_at(m, current().rank);
 }
 
 // Phases end when all arrived and all bytes are here.
@@ -102,6 +136,14 @@ void deliver(Barrier& b) {
   }
   if (b.copies.empty()) return;
   b.copies.clear();
+  end_phase(b);
+}
+
+void arrive(Barrier& b, int expected_bytes) {
+  if (b.pending == 0) fail("one arrival more than a phase of a barrier counts");
+  b.missing_bytes += expected_bytes;
+  if (expected_bytes < 0 || b.missing_bytes > kMaxExpected) fail("more bytes than a barrier counts");
+  --b.pending;
   end_phase(b);
 }
 
@@ -272,46 +314,73 @@ void mbarrier_init(uint64_t* m, int n_arrivals) {
   *m = kMagic;
   Barrier b;
   b.n_arrivals = b.pending = n_arrivals;
+  b.thread = current().thread;
   state().barriers[m] = std::move(b);
 }
 
-void mbarrier_publish() {}
+void mbarrier_publish() {
+  for (auto& [m, b] : state().barriers) {
+    if (b.thread != current().thread || b.published) continue;
+    b.published = true;
+    b.published_at = cluster_meetings();
+  }
+}
+
+void mbarrier_arrive_at(uint64_t* m, int rank) {
+  arrive(barrier_at(m, rank), 0);
+}
 
 void mbarrier_arrive(uint64_t* m, int expected_bytes) {
-  Barrier& b = barrier_at(m);
-  if (b.pending == 0) fail("one arrival more than a phase of a barrier counts");
-  b.missing_bytes += expected_bytes;
-  if (expected_bytes < 0 || b.missing_bytes > kMaxExpected) fail("more bytes than a barrier counts");
-  --b.pending;
-  end_phase(b);
+  arrive(barrier_at(m), expected_bytes);
 }
 
 void mbarrier_wait(uint64_t* m, int parity) {
-  barrier_at(m);
   struct Wish {
-    const uint64_t* m;
+    Barrier& barrier;
     uint64_t parity;
-  } wish{m, static_cast<uint64_t>(parity)};
+  } wish{barrier_at(m), static_cast<uint64_t>(parity)};
   wait_until(
       [](void* argument) {
         const Wish& w = *static_cast<const Wish*>(argument);
-        Barrier& b = t_state.barriers[w.m];
-        deliver(b);
-        return (b.phase & 1) != w.parity;
+        deliver(w.barrier);
+        return (w.barrier.phase & 1) != w.parity;
       },
       &wish, "a barrier in shared memory");
 }
 
-void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m) {
-  Barrier& b = barrier_at(m);
+void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m, uint32_t blocks) {
   if (n_bytes <= 0 || n_bytes % 16 != 0 || shared_address(to) % 16 != 0 ||
       reinterpret_cast<uintptr_t>(from) % 16 != 0) {
     fail("a bulk copy that is not of whole, aligned pieces of 16 bytes");
   }
   if (!in_shared(to, n_bytes)) fail("a bulk copy to outside of shared memory");
+  if (blocks == 0 || blocks >> current().cluster != 0) fail("a bulk copy to blocks that the cluster does not have");
   const auto* const source = static_cast<const uint8_t*>(from);
-  b.copies.push_back({static_cast<uint8_t*>(to), std::vector<uint8_t>(source, source + n_bytes)});
-  std::memset(to, 0xff, static_cast<size_t>(n_bytes));
+  for (int rank = 0; rank < current().cluster; ++rank) {
+    if ((blocks >> rank & 1) == 0) continue;
+    Barrier& b = barrier_at(m, rank);
+    auto* const there = static_cast<uint8_t*>(rank == current().rank ? to : in_block(rank, to));
+    b.copies.push_back({there, std::vector<uint8_t>(source, source + n_bytes), current().rank});
+    std::memset(there, 0xff, static_cast<size_t>(n_bytes));
+  }
+}
+
+void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m) {
+  bulk_copy(to, from, n_bytes, m, 1u << current().rank);
+}
+
+const char* copies_under_way() {
+  if (t_states.serial != serial_of_cluster()) return nullptr;
+  for (size_t rank = 0; rank < t_states.blocks.size(); ++rank) {
+    const bool mine = static_cast<int>(rank) == current().rank;
+    for (const auto& [m, b] : t_states.blocks[rank].barriers) {
+      for (const BulkCopy& copy : b.copies) {
+        if (mine) return "its block ends before what is copied there has arrived";
+        if (copy.from == current().rank) return "its block ends before what it copies to another has arrived";
+      }
+    }
+  }
+  return nullptr;
 }
 
 void warpgroup_fence() {

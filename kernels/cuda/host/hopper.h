@@ -18,8 +18,14 @@ uint32_t shared_address(const void* pointer);
 void mbarrier_init(uint64_t* m, int n_arrivals);
 void mbarrier_publish();
 void mbarrier_arrive(uint64_t* m, int expected_bytes);
+/// At the barrier that has the place of m in block `rank` of the cluster.
+void mbarrier_arrive_at(uint64_t* m, int rank);
 void mbarrier_wait(uint64_t* m, int parity);
 void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m);
+/// To the same place in all blocks of the cluster whose bits are set, for their barriers at the place of m.
+void bulk_copy(void* to, const void* from, int n_bytes, uint64_t* m, uint32_t blocks);
+/// For the last thread of a block: what is still to be copied into it, or by it into another, or null.
+const char* copies_under_way();
 void warpgroup_fence();
 void warpgroup_commit();
 void warpgroup_wait(int pending);
