@@ -64,6 +64,12 @@ def test_what_does_not_exist_is_a_type_error(model: glimpse.Model) -> None:
         model.ask("?", temprature=1)
     with pytest.raises(TypeError, match="Model|option"):
         glimpse.demo(n_ctxs=3)
+    for options in ({"n_ctx": "big"}, {"n_ctx": 2.5}, {"draft_min_probability": "much"}):
+        with pytest.raises(TypeError, match=f"{next(iter(options))} is .*want a"):
+            model.session(**options)
+    for stop in (3, [3], None):
+        with pytest.raises(TypeError, match="stop is .*want a text or a list of texts"):
+            model.ask("?", stop=stop)
     with pytest.raises(TypeError, match="no picture"):
         model.ask("?", 3)
     with pytest.raises(TypeError, match="content"):

@@ -125,7 +125,7 @@ def fill(params: Any, options: Mapping[str, Any]) -> List[Any]:
         if name == "logit_bias":
             keep.append(_logit_bias(params, value))
         elif name == "stop":
-            keep.append(_stop(params, [value] if isinstance(value, str) else list(value)))
+            keep.append(_stop(params, value))
         elif name == "constraint":
             keep.append(value)
             params.constraint = None if value is None else value._handle._as_parameter_
@@ -148,9 +148,13 @@ def _number(params: Any, name: str, value: Any) -> None:
         if value.lower() not in values:
             raise InvalidArgumentError(f"{name} {value!r} is unknown: {', '.join(values)}")
         value = values[value.lower()]
-    setattr(params, name, value)
     kind = dict(type(params)._fields_)[name]
-    if kind not in (ctypes.c_float, ctypes.c_double) and getattr(params, name) != value:
+    is_real = kind in (ctypes.c_float, ctypes.c_double)
+    try:
+        setattr(params, name, value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r:.40}: want {'a number' if is_real else 'a whole number'}") from None
+    if not is_real and getattr(params, name) != value:
         raise InvalidArgumentError(f"{name} {value} is out of range")  # ctypes would cut it in silence
 
 
@@ -163,8 +167,11 @@ def _logit_bias(params: Any, bias: Mapping[int, float]) -> Any:
     return array
 
 
-def _stop(params: Any, stop: List[str]) -> Any:
+def _stop(params: Any, given: Union[str, Sequence[str]]) -> Any:
+    stop = [given] if isinstance(given, str) or not hasattr(given, "__iter__") else list(given)
     for text in stop:
+        if not isinstance(text, str):
+            raise TypeError(f"stop is {given!r:.40}: want a text or a list of texts")
         if "\0" in text:
             raise InvalidArgumentError("a stop string with a NUL")
     array = (ctypes.c_char_p * max(len(stop), 1))(*[text.encode() for text in stop])
