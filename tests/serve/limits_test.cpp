@@ -110,6 +110,13 @@ TEST_F(ServeProtocol, RefusesHeadsThatCanBeReadInTwoWays) {
   EXPECT_EQ(all.find("HTTP/1.1", 8), std::string::npos) << all;
 }
 
+// A browser that was sent to https:// says no more than this.
+TEST_F(ServeProtocol, TellsWhoSpeaksTlsAtOnce) {
+  Socket socket(server_->port());
+  socket.send("\x16\x03\x01\x02"s);
+  EXPECT_THAT(parse_reply(socket.receive_all()).error(), HasSubstr("speaks HTTP"));
+}
+
 // What a proxy may send, and who types a name in capitals.
 TEST_F(ServeProtocol, TakesWhatIsUnusualAndLegal) {
   for (const std::string& head : {"GET http://localhost/health HTTP/1.1\r\nHost: localhost\r\n\r\n"s,

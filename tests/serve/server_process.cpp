@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <fstream>
 #include <iterator>
@@ -62,6 +63,7 @@ void Socket::send_no_more() {
 bool Socket::send(std::string_view bytes) {
   while (!bytes.empty()) {
     const ssize_t n = ::send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+    if (n < 0 && errno == EINTR) continue;
     if (n <= 0) return false;
     bytes.remove_prefix(static_cast<size_t>(n));
   }
@@ -70,7 +72,9 @@ bool Socket::send(std::string_view bytes) {
 
 std::string Socket::receive(size_t most) {
   std::string bytes(most, '\0');
-  const ssize_t n = recv(fd_, bytes.data(), bytes.size(), 0);
+  ssize_t n = 0;
+  do n = recv(fd_, bytes.data(), bytes.size(), 0);
+  while (n < 0 && errno == EINTR);  // a test that was stopped for a while goes on (signal(7), SO_RCVTIMEO)
   bytes.resize(n > 0 ? static_cast<size_t>(n) : 0);
   return bytes;
 }

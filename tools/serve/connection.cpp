@@ -71,6 +71,9 @@ std::string Connection::read_head() {
     if (n == 0 || (n < 0 && text.empty())) return "";
     if (n < 0) throw ApiError(408, "the header lines took too long");
     text.append(buffer, static_cast<size_t>(n));
+    // Who begins so waits for an answer before it says more.
+    if (text[0] == '\x16')
+      throw ApiError(400, "a TLS handshake came: this server speaks HTTP, its address is http://...");
     // A bare line feed may end the head, too, in the eyes of some: it is refused when the head is parsed.
     for (size_t i = text.find('\n', looked_at); i != std::string::npos; i = text.find('\n', i + 1)) {
       const std::string_view rest = std::string_view(text).substr(i + 1);
