@@ -143,6 +143,27 @@ TEST_F(CudaDeviceErrors, NameTheLastKernelOfALostDevice) {
             "(cudaErrorOther)");
 }
 
+TEST_F(CudaDeviceErrors, NameClusters) {
+  const auto on = device();
+  auto stream = on->make_stream();
+  ASSERT_TRUE(stream.ok());
+  Stream& s = *stream.value();
+  const LinearArgs args;
+  LaunchShape shape{{4, 2, 1}, 0};
+  EXPECT_TRUE(s.launch(Kernel::gemm_warpgroup_q4_k_128, shape, &args).ok());
+  EXPECT_EQ(fake.last_cluster, 0u) << "without an attribute";
+  shape.cluster = 2;
+  EXPECT_TRUE(s.launch(Kernel::gemm_warpgroup_q4_k_128, shape, &args).ok());
+  EXPECT_EQ(fake.last_cluster, 2u);
+  fake.errors = {{"cudaStreamSynchronize", cudaErrorLaunchFailure}, {"cudaLaunchKernelExC", cudaErrorUnknown}};
+  EXPECT_NE(message_of(s.synchronize(), ErrorCode::kDevice)
+                .find("the last launch was gemm_warpgroup_q4_k_128 in clusters of 2"),
+            std::string::npos);
+  EXPECT_NE(message_of(s.launch(Kernel::gemm_warpgroup_q4_k_128, shape, &args), ErrorCode::kDevice)
+                .find("0 bytes of shared memory in clusters of 2: "),
+            std::string::npos);
+}
+
 // Recordings: what fails leaves no capture open and keeps nothing; only launches that wait for others may overlap them.
 TEST_F(CudaDeviceErrors, OfRecordingsLeaveNothingBehind) {
   const auto on = device();

@@ -13,6 +13,10 @@
 namespace glimpse::cuda {
 namespace {
 
+std::string in_clusters_of(int blocks) {
+  return blocks > 1 ? format(" in clusters of %d", blocks) : "";
+}
+
 bool says_no(const char* value) {
   return value != nullptr && std::string_view(value) == "0";
 }
@@ -81,10 +85,10 @@ Status launch_on(cudaStream_t stream, Kernel kernel, const LaunchShape& shape, c
   config.numAttrs = n_attributes;
   const cudaError_t code = cudaLaunchKernelExC(&config, device_function(kernel), pointers);
   if (code == cudaSuccess) return {};
-  return device_error(format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory, in "
-                             "clusters of %d",
-                             info.name, grid.x, grid.y, grid.z, info.n_threads, shape.shared_bytes, shape.cluster),
-                      code);
+  return device_error(
+      format("launch of %s with %d x %d x %d blocks of %d threads and %d bytes of shared memory%s", info.name, grid.x,
+             grid.y, grid.z, info.n_threads, shape.shared_bytes, in_clusters_of(shape.cluster)),
+      code);
 }
 
 Status check_recording(cudaError_t code) {
@@ -187,8 +191,7 @@ class CudaStream final : public Stream {
   Status check(const char* what, cudaError_t code) const {
     if (code == cudaSuccess) return {};
     const char* last = last_ == Kernel::kCount ? "no kernel" : kernel_info(last_).name;
-    const std::string clusters = last_cluster_ > 1 ? format(" in clusters of %d", last_cluster_) : "";
-    return device_error(format("%s failed; the last launch was %s%s", what, last, clusters), code);
+    return device_error(format("%s failed; the last launch was %s%s", what, last, in_clusters_of(last_cluster_)), code);
   }
 
   cudaStream_t stream_;

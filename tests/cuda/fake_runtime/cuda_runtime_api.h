@@ -43,7 +43,10 @@ enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostAllocDefau
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice };
 enum cudaStreamCaptureMode { cudaStreamCaptureModeRelaxed };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize, cudaFuncAttributePreferredSharedMemoryCarveout };
-enum cudaLaunchAttributeID { cudaLaunchAttributeProgrammaticStreamSerialization };
+enum cudaLaunchAttributeID {
+  cudaLaunchAttributeClusterDimension = 4,
+  cudaLaunchAttributeProgrammaticStreamSerialization = 6,
+};
 struct dim3 {
   unsigned x = 1, y = 1, z = 1;
   dim3(unsigned a = 1, unsigned b = 1, unsigned c = 1) : x(a), y(b), z(c) {}
@@ -51,6 +54,9 @@ struct dim3 {
 struct cudaLaunchAttribute {
   cudaLaunchAttributeID id;
   struct {
+    struct {
+      unsigned x, y, z;
+    } clusterDim;
     int programmaticStreamSerializationAllowed;
   } val;
 };
@@ -69,6 +75,7 @@ struct cudaDeviceProp {
   char name[256];
   size_t totalGlobalMem, sharedMemPerBlockOptin;
   int major, minor, multiProcessorCount;
+  int clusterLaunch;
 };
 
 /// What the next calls say.
@@ -77,8 +84,9 @@ struct FakeRuntime {
   std::map<std::string, int> calls;
   int n_devices = 1, driver_version = 13000, ptx_version = 90;
   size_t free_bytes = size_t{64} << 20;
-  cudaDeviceProp properties = {"NVIDIA T", size_t{80} << 30, 227 << 10, 9, 0, 132};
-  int n_overlapping = 0;  // launches
+  cudaDeviceProp properties = {"NVIDIA T", size_t{80} << 30, 227 << 10, 9, 0, 132, 1};
+  int n_overlapping = 0;      // launches
+  unsigned last_cluster = 0;  // of the last launch; 0: none
 
   cudaError_t call(const char* function) {
     ++calls[function];
@@ -210,7 +218,12 @@ cudaError_t cudaEventDestroy(cudaEvent_t) {
   return fake.call("cudaEventDestroy");
 }
 cudaError_t cudaLaunchKernelExC(const cudaLaunchConfig_t* config, const void*, void**) {
-  if (config->numAttrs > 0) ++fake.n_overlapping;
+  fake.last_cluster = 0;
+  for (unsigned i = 0; i < config->numAttrs; ++i) {
+    const cudaLaunchAttribute& a = config->attrs[i];
+    if (a.id == cudaLaunchAttributeProgrammaticStreamSerialization) ++fake.n_overlapping;
+    if (a.id == cudaLaunchAttributeClusterDimension) fake.last_cluster = a.val.clusterDim.x;
+  }
   return fake.call("cudaLaunchKernelExC");
 }
 
