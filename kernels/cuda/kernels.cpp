@@ -43,7 +43,7 @@ struct PairKernel {
 };
 constexpr PairKernel kPairs[] = {
 #define GLIMPSE_CUDA_FORMATS(a, first, b, second) {{Format::first, Format::second}, Kernel::gemv_##a##_##b},
-#include "kernels/cuda/format_pairs.inc"
+#include "kernels/cuda/formats.inc"
 #undef GLIMPSE_CUDA_FORMATS
 };
 
