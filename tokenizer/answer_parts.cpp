@@ -190,14 +190,15 @@ Result<ToolCall> parse_tool_call(std::string_view text) {
 
 Result<JoinedAnswer> join_answer(const AnswerParts& parts, const ChatStyle& style, bool reasoning_known) {
   JoinedAnswer joined;
-  const bool looks_so = parts.content.find(kEndThink) != std::string::npos;
-  if (style.thinking == ChatStyle::Thinking::kSinceQuestion && reasoning_known &&
-      (!parts.reasoning.empty() || looks_so)) {
-    joined.thinking.append(kBlockHead).append(parts.reasoning).append(kBlockTail);
+  std::string_view reasoning = parts.reasoning, content = parts.content;
+  const bool shows_reasoning = style.thinking == ChatStyle::Thinking::kSinceQuestion;
+  if (const auto parted = part_text(content); parted && shows_reasoning && !reasoning_known) {
+    reasoning = parted->reasoning;
+    content = parted->content;
   }
   std::string& text = joined.said;
-  text = parts.content;
-  const char* separator = parts.content.empty() ? "" : "\n";
+  text = content;
+  const char* separator = content.empty() ? "" : "\n";
   for (const ToolCall& call : parts.tool_calls) {
     if (call.name.empty()) return make_error(ErrorCode::kInvalidArgument, "a tool call has no name");
     const Result<JsonValue> object = parse_json(call.arguments.empty() ? "{}" : call.arguments);
@@ -208,7 +209,25 @@ Result<JoinedAnswer> join_answer(const AnswerParts& parts, const ChatStyle& styl
     text.append(std::exchange(separator, "\n")).append("<tool_call>\n{\"name\": ").append(json_quoted(call.name));
     text.append(", \"arguments\": ").append(arguments).append("}\n</tool_call>");
   }
+  const bool looks_so = text.find(kEndThink) != std::string::npos;
+  if (shows_reasoning && (!reasoning.empty() || looks_so)) {
+    joined.thinking.append(kBlockHead).append(reasoning).append(kBlockTail);
+  }
   return joined;
+}
+
+std::optional<PartedText> part_text(std::string_view text) {
+  const size_t end = text.rfind(kEndThink);
+  if (end == std::string_view::npos) return std::nullopt;
+  PartedText parts{text.substr(0, text.find(kEndThink)), text.substr(end + kEndThink.size())};
+  if (const size_t begin = parts.reasoning.rfind(kThink); begin != std::string_view::npos) {
+    parts.reasoning.remove_prefix(begin + kThink.size());
+  }
+  const auto trim = [](std::string_view& of) { of.remove_prefix(std::min(of.find_first_not_of('\n'), of.size())); };
+  trim(parts.content);
+  trim(parts.reasoning);
+  parts.reasoning = parts.reasoning.substr(0, parts.reasoning.find_last_not_of('\n') + 1);
+  return parts;
 }
 
 std::optional<std::string_view> reasoning_of_block(std::string_view text) {

@@ -87,6 +87,13 @@ struct JoinedAnswer {
 /// stand as they are or, where the style has it so, as a JSON string. Errors: kInvalidArgument: a call without a name.
 Result<JoinedAnswer> join_answer(const AnswerParts& parts, const ChatStyle& style, bool reasoning_known);
 
+/// What an answer thinks and says where that is one text, as Qwen3's template parts it: up to the first </think>,
+/// behind the last one, without the line ends around. nullopt: it has none.
+struct PartedText {
+  std::string_view reasoning, content;
+};
+std::optional<PartedText> part_text(std::string_view text);
+
 /// The reasoning of JoinedAnswer::thinking; nullopt: the text is none.
 std::optional<std::string_view> reasoning_of_block(std::string_view text);
 

@@ -262,15 +262,10 @@ class ChatWriter {
     if (apart) {
       reasoning = *apart;
       content.remove_prefix(message.parts[0].text.size());
-    } else if (const size_t end = content.substr(0, begin_of_calls(content)).rfind(kEndThink);
-               end != std::string_view::npos) {
-      reasoning = content.substr(0, content.find(kEndThink));
-      if (const size_t begin = reasoning.rfind(kThink); begin != std::string_view::npos) {
-        reasoning.remove_prefix(begin + kThink.size());
-      }
-      content.remove_prefix(end + kEndThink.size());
+    } else if (const auto parted = part_text(content.substr(0, begin_of_calls(content)))) {
+      reasoning = parted->reasoning;
+      content.remove_prefix(static_cast<size_t>(parted->content.data() - content.data()));
       trim_line_ends(content, true, false);
-      trim_line_ends(reasoning, true, true);
     }
     GLIMPSE_TRY(open("assistant"));
     text_options_.parse_markup = true;
@@ -284,7 +279,9 @@ class ChatWriter {
       trim_line_ends(reasoning, true, true);
       text(reasoning);
       GLIMPSE_TRY(template_text("\n</think>\n\n"));
-      trim_line_ends(content, true, false);
+      // Those of the content alone: one that parts it from calls stays.
+      const size_t n_content = begin_of_calls(content);
+      content.remove_prefix(std::min(content.find_first_not_of('\n'), n_content));
     }
     text(content);
     return close();

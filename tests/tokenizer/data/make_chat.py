@@ -88,6 +88,9 @@ CASES = [
           ("Say </think>, and <think>x</think>.\n", "a", [], {}, [say("tool", "late")]),
           ("x", "a", [call("add", cut='{"a": "</think>')], {}, [say("tool", "3")]),
           ("<think>a</think>", None, [call("add", b="</think>")], {}, [say("tool", "3"), say("user", "B")]),
+          ("\n\n", "a", [call("add", b=1)], {}, [say("tool", "3")]),
+          ("", "", [call("add", cut='{"a": "<think>\n</think>\n')], {}, [say("tool", "3")]),
+          ("<think>\na\n</think>\n\nx", None, [call("add", cut='{"a": "\n</think>\n')], {}, [say("tool", "3")]),
       ]],
     # pictures
     (PICTURES, {}, [], [say("user", [{"type": "image"}, {"type": "text", "text": "What?"}, {"type": "video"}])]),
