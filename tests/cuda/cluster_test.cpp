@@ -9,34 +9,23 @@
 
 #include "kernels/cuda/device_blocks.h"
 #include "kernels/cuda/layer_hopper.h"
+#include "tests/cuda/executor_support.h"
 #include "tests/cuda/side.h"
 
 namespace glimpse::cuda {
 namespace {
 
-using host::Executor;
+using host::expect_error;
+using host::expect_ok;
+using host::kOrders;
 using host::Order;
+using host::run;
 using host::Shape;
 
-constexpr std::initializer_list<Order> kOrders = {Order::kForward, Order::kReverse, Order::kRandom};
-
-Status run(const std::function<void()>& body, const Shape& shape, Order order = Order::kForward) {
-  Executor executor(order, 7);
-  return executor.launch(
-      "test_kernel", [](const void* args) { (*static_cast<const std::function<void()>*>(args))(); }, &body, shape);
-}
 Shape clusters_of(int cluster, int blocks, int n_threads, int shared_bytes) {
   Shape shape{{blocks, 1, 1}, n_threads, shared_bytes};
   shape.cluster = cluster;
   return shape;
-}
-void expect_ok(const Status& status) {
-  EXPECT_TRUE(status.ok()) << status.error().message;
-}
-void expect_error(const Status& status, const std::string& text) {
-  ASSERT_FALSE(status.ok()) << "went through, want: " << text;
-  EXPECT_EQ(status.error().code, ErrorCode::kDevice);
-  EXPECT_NE(status.error().message.find(text), std::string::npos) << text << " in: " << status.error().message;
 }
 void arrive_at(Mbarrier* m, int rank) {
   mbarrier_arrive_if({m, rank}, 0, true);

@@ -8,27 +8,17 @@
 
 #include "engine/base/half.h"
 #include "kernels/cuda/layer.h"
+#include "tests/cuda/executor_support.h"
 
 namespace glimpse::cuda {
 namespace {
 
 using host::Executor;
+using host::expect_ok;
+using host::kOrders;
 using host::Order;
+using host::run;
 using host::Shape;
-
-// Runs body once per thread and gives what launch() says.
-template <typename Body>
-Status run(const Body& body, Shape shape, Order order = Order::kForward) {
-  Executor executor(order);
-  return executor.launch(
-      "test_kernel", [](const void* args) { (*static_cast<const Body*>(args))(); }, &body, shape);
-}
-
-void expect_ok(const Status& status) {
-  EXPECT_TRUE(status.ok()) << status.error().message;
-}
-
-constexpr Order kOrders[] = {Order::kForward, Order::kReverse, Order::kRandom};
 
 TEST(HostExecutor, RunsEveryThreadOfEveryBlockOnce) {
   for (const Order order : kOrders) {

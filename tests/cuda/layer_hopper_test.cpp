@@ -13,28 +13,17 @@
 #include "engine/base/half.h"
 #include "kernels/cuda/attention_warpgroup.cuh"
 #include "kernels/cuda/gemm_warpgroup.cuh"
+#include "tests/cuda/executor_support.h"
 
 namespace glimpse::cuda {
 namespace {
 
-using host::Executor;
+using host::expect_error;
+using host::expect_ok;
+using host::kOrders;
 using host::Order;
+using host::run;
 using host::Shape;
-
-Status run(const std::function<void()>& body, Shape shape, Order order = Order::kForward) {
-  Executor executor(order);
-  return executor.launch(
-      "test_kernel", [](const void* args) { (*static_cast<const std::function<void()>*>(args))(); }, &body, shape);
-}
-void expect_ok(const Status& status) {
-  EXPECT_TRUE(status.ok()) << status.error().message;
-}
-void expect_error(const Status& status, const std::string& text) {
-  ASSERT_FALSE(status.ok()) << "went through, want: " << text;
-  EXPECT_EQ(status.error().code, ErrorCode::kDevice);
-  EXPECT_NE(status.error().message.find(text), std::string::npos) << text << " in: " << status.error().message;
-}
-constexpr Order kOrders[] = {Order::kForward, Order::kReverse, Order::kRandom};
 
 // ---- Layouts -----------------------------------------------------------------------------------------------------
 
