@@ -80,7 +80,7 @@ TEST_P(Animations, LimitsAreObeyed) {
   DecodeOptions options;
   options.limits.max_pixels = 36 * 24 - 1;
   const auto opened = open_animation(bytes, options);
-  if (is_unsupported(opened)) GTEST_SKIP();
+  if (is_unsupported(opened)) GTEST_SKIP() << opened.error().message;
   ASSERT_FALSE(opened.ok());
   EXPECT_EQ(opened.error().code, ErrorCode::kTooLarge);
   options.limits = {};
